@@ -1,0 +1,65 @@
+# `make demo` and `make test` need Python 3.10 or newer, make and git, and nothing else.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+FILE   ?=
+WORKERS ?= 2
+
+.PHONY: help demo test check lint types docs benchmark soak clean
+
+help:
+	@echo 'make demo [FILE=path]  start a local network, store files on it and get them back'
+	@echo 'make test              run the tests'
+	@echo 'make check             lint, types, docs, and the tests on every Python present'
+	@echo 'make docs              build the documentation into build/docs'
+	@echo 'make benchmark         measure transfers and their parts on this machine'
+	@echo 'make soak              random faults for a while (SECONDS=300)'
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "storj needs Python 3.10 or newer; say: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are newer than setup.cfg once its requirements are installed.
+$(VENV)/demo.stamp: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,network]'
+	@touch $@
+
+$(VENV)/dev.stamp: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/demo.stamp
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python -m storj demo $(if $(FILE),'$(FILE)')
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+check: lint types docs test
+	@for version in 3.10 3.11 3.12 3.13; do \
+	    if command -v python$$version > /dev/null && python$$version -c '' 2> /dev/null; then \
+	        echo "== python$$version"; \
+	        $(MAKE) --no-print-directory test PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+	    fi; \
+	done
+
+SECONDS ?= 300
+
+benchmark: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
+
+clean:
+	rm -rf build dist .venv .venv-* *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
