@@ -1,0 +1,132 @@
+"""AES as the network uses it: seekable CTR streams for content, GCM for names and secrets.
+
+PyCryptodome is imported by the first call and not with the module: it costs as much as all the
+rest of the package together, and most commands encrypt nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import overload
+
+from storj.crypto.keys import ContentKey
+from storj.digest import Buffer
+
+__all__ = ('CtrStream', 'counter_at', 'open_sealed', 'seal', 'synthetic_iv', 'xor')
+
+_BLOCK = 16
+_TAG_SIZE = 16
+_IV_SIZE = 32
+_COUNTERS = 1 << 128
+
+
+def counter_at(counter: bytes, offset: int) -> bytes:
+    """Return the counter block for a place in a stream.
+
+    Args:
+        counter (bytes): of the stream's beginning, 16 bytes, a big-endian number that wraps.
+        offset (int): bytes before the place, a multiple of 16.
+
+    Raises:
+        ValueError: if the offset is negative or within a block.
+    """
+    if offset < 0 or offset % _BLOCK:
+        raise ValueError('a counter block begins at a multiple of 16 bytes')
+    return ((int.from_bytes(counter, 'big') + offset // _BLOCK) % _COUNTERS).to_bytes(_BLOCK, 'big')
+
+
+class CtrStream:
+    """AES-256-CTR from any offset of a file on; encryption and decryption are the same.
+
+    Not for use by two threads at a time; the interpreter's lock is free while it works.
+
+    Args:
+        content_key (ContentKey): key and first counter block of the file.
+        offset (int): byte of the file that comes first.
+
+    Raises:
+        ValueError: if the offset is negative.
+    """
+
+    def __init__(self, content_key: ContentKey, offset: int = 0) -> None:
+        from Crypto.Cipher import AES
+
+        within = offset % _BLOCK
+        start = counter_at(content_key.counter, offset - within)
+        self._cipher = AES.new(content_key.key, AES.MODE_CTR, nonce=b'', initial_value=start)
+        self._cipher.encrypt(bytes(within))
+
+    @overload
+    def process(self, data: Buffer) -> bytes: ...
+
+    @overload
+    def process(self, data: Buffer, output: bytearray | memoryview) -> None: ...
+
+    def process(self, data: Buffer, output: bytearray | memoryview | None = None) -> bytes | None:
+        """Encrypt or decrypt the next bytes.
+
+        Args:
+            data (Buffer): any number of bytes.
+            output (bytearray | memoryview | None): where the result goes; of the same length, and
+                data itself if the change shall be in place.
+
+        Returns:
+            bytes | None: the result, unless it went to output.
+
+        Raises:
+            ValueError: if output has another length.
+        """
+        if output is None:
+            return self._cipher.encrypt(data)
+        self._cipher.encrypt(data, output=output)
+        return None
+
+
+def seal(key: bytes, iv: bytes, text: bytes) -> bytes:
+    """Encrypt a text by AES-256-GCM with a nonce of 32 bytes.
+
+    Returns:
+        bytes: tag (16 bytes), nonce (32), ciphertext (libstorj reference, section 6.8).
+    """
+    from Crypto.Cipher import AES
+
+    ciphertext, tag = AES.new(key, AES.MODE_GCM, nonce=iv).encrypt_and_digest(text)
+    return tag + iv + ciphertext
+
+
+def open_sealed(key: bytes, sealed: bytes) -> bytes | None:
+    """Return the text that :func:`seal` encrypted, None if the key or a byte is not the right one.
+
+    A text of no bytes counts as not right: libstorj seals none.
+    """
+    from Crypto.Cipher import AES
+
+    tag, iv, ciphertext = sealed[:_TAG_SIZE], sealed[_TAG_SIZE:][:_IV_SIZE], sealed[48:]
+    if not ciphertext:
+        return None
+    try:
+        return AES.new(key, AES.MODE_GCM, nonce=iv).decrypt_and_verify(ciphertext, tag)
+    except ValueError:
+        return None
+
+
+def synthetic_iv(key: bytes, text: bytes) -> bytes:
+    """Return the nonce that libstorj takes for a text, 32 bytes: equal texts are sealed alike."""
+    return hmac.digest(key, text, hashlib.sha512)[:_IV_SIZE]
+
+
+def xor(left: Buffer, right: Buffer, output: bytearray | memoryview) -> None:
+    """Combine two buffers of equal length by exclusive or.
+
+    Args:
+        left (Buffer): of at least one byte.
+        right (Buffer): of the same length.
+        output (bytearray | memoryview): of the same length; may be one of the two.
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+    from Crypto.Util.strxor import strxor
+
+    strxor(left, right, output=output)

@@ -1,0 +1,133 @@
+"""Names of buckets and files as libstorj stores them: encrypted, and alike for equal names.
+
+A bridge finds a file by its stored name, so equal names of one bucket must have equal ciphertexts:
+the nonce is an HMAC of the name. Names that do not decrypt are shown as they are; they were stored
+in the clear, or with other words.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+from storj.crypto.cipher import open_sealed, seal, synthetic_iv
+from storj.crypto.keys import bucket_key as _bucket_key
+
+__all__ = (
+    'BUCKET_NAME_MAGIC',
+    'META_MAGIC',
+    'decrypt_bucket_name',
+    'decrypt_file_name',
+    'decrypt_meta',
+    'encrypt_bucket_name',
+    'encrypt_file_name',
+    'encrypt_meta',
+    'name_key',
+)
+
+#: Takes the place of a bucket id where names of buckets are encrypted, 64 hex digits.
+BUCKET_NAME_MAGIC = '398734aab3c4c30c9f22590e83a95f7e43556a45fc2b3060e0c39fde31f50272'
+
+#: Makes the key for names from a bucket's key.
+META_MAGIC = bytes.fromhex('42964710327258a0a3239a41a2d5e2d7468a393d3413d2aa26a4a2c856c90251')
+
+_WHITE_SPACE = str.maketrans('', '', ' \t\n\v\f\r')
+
+
+def name_key(bucket_key: bytes) -> bytes:
+    """Return the key for names that belongs to a bucket key, 32 bytes."""
+    return hmac.digest(bucket_key, META_MAGIC, 'sha512')[:32]
+
+
+def encrypt_meta(key: bytes, iv: bytes, name: bytes) -> str:
+    """Return a name as it is stored: Base64 of tag, nonce and ciphertext.
+
+    Args:
+        key (bytes): from :func:`name_key`, 32 bytes.
+        iv (bytes): the nonce, 32 bytes.
+        name (bytes): not empty.
+
+    Raises:
+        ValueError: if the name is empty, which no client could decrypt.
+    """
+    if not name:
+        raise ValueError('a name is not empty')
+    return base64.b64encode(seal(key, iv, name)).decode()
+
+
+def decrypt_meta(key: bytes, text: str) -> bytes | None:
+    """Return the name that :func:`encrypt_meta` made a text of, None if it is no such text."""
+    try:
+        sealed = base64.b64decode(text.translate(_WHITE_SPACE), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return open_sealed(key, sealed)
+
+
+def _encode(name: str) -> bytes:
+    # File names of a POSIX system that are no UTF-8 arrive with surrogates in their place.
+    return name.encode('utf-8', 'surrogateescape')
+
+
+def _decode(name: bytes | None) -> str | None:
+    # For people to read: what other clients stored need not be UTF-8.
+    return None if name is None else name.decode('utf-8', 'replace')
+
+
+def encrypt_bucket_name(words: str, name: str) -> str:
+    """Return the name under which a bucket is stored.
+
+    Args:
+        words (str): the mnemonic.
+        name (str): of the bucket, not empty.
+
+    Returns:
+        str: Base64.
+
+    Raises:
+        ValueError: if the name is empty or no valid text.
+    """
+    key = _bucket_key(words, BUCKET_NAME_MAGIC)
+    raw = _encode(name)
+    return encrypt_meta(name_key(key), synthetic_iv(key, raw), raw)
+
+
+def decrypt_bucket_name(words: str, text: str) -> str | None:
+    """Return the clear name of a bucket, None if it was not encrypted with these words.
+
+    Args:
+        words (str): the mnemonic.
+        text (str): the stored name.
+    """
+    return _decode(decrypt_meta(name_key(_bucket_key(words, BUCKET_NAME_MAGIC)), text))
+
+
+def encrypt_file_name(bucket_key: bytes, bucket_id: str, name: str) -> str:
+    """Return the name under which a file is stored.
+
+    Args:
+        bucket_key (bytes): of the file's bucket, 32 bytes.
+        bucket_id (str): of the same bucket, 24 hex digits.
+        name (str): of the file, not empty.
+
+    Returns:
+        str: Base64.
+
+    Raises:
+        ValueError: if the name is empty or no valid text.
+    """
+    raw = _encode(name)
+    return encrypt_meta(
+        name_key(bucket_key), synthetic_iv(bucket_key, bucket_id.encode() + raw), raw
+    )
+
+
+def decrypt_file_name(bucket_key: bytes, text: str) -> str | None:
+    """Return the clear name of a file, None if it was not encrypted with this bucket's key.
+
+    Args:
+        bucket_key (bytes): of the file's bucket, 32 bytes.
+        text (str): the stored name.
+    """
+    return _decode(decrypt_meta(name_key(bucket_key), text))

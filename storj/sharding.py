@@ -1,0 +1,217 @@
+"""How a file is cut into shards, and the identifiers that follow from names.
+
+Pure arithmetic: no bytes of a file pass through here. A file of ``size`` bytes becomes *data*
+shards, cut one after the other from its ciphertext, and *parity* shards as long as the longest
+data shard, computed from them (:mod:`storj.erasure`)::
+
+    |<---------------------- size ---------------------->|
+    | data 0 | data 1 | data 2 | ...           | last    |  parity n | parity n+1 | ...
+    |<------>|  shard_size                     |<------->|  may be shorter
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from storj.digest import rmd160sha256
+
+__all__ = (
+    'MAX_SHARDS',
+    'MAX_SHARD_SIZE',
+    'MIN_SHARD_SIZE',
+    'PARITY_THRESHOLD',
+    'Plan',
+    'Rule',
+    'Span',
+    'bucket_id',
+    'file_id',
+    'parity_count',
+    'plan',
+    'shard_size_for',
+)
+
+#: Bytes of the largest shard that bridges (7.5 and later) and libstorj take.
+MAX_SHARD_SIZE = 4 * 1024**3
+
+#: Bytes of the smallest shard, the last apart, of a file of several shards (observed, finding 7).
+MIN_SHARD_SIZE = 15360
+
+#: Bytes of the smallest file that gets parity shards, as in libstorj.
+PARITY_THRESHOLD = 2 * 1024**2
+
+#: Shards of one file, parity included, that can be coded in GF(2^8).
+MAX_SHARDS = 255
+
+# Shards begin on a block of AES, so that each can be encrypted by itself.
+_BLOCK = 16
+
+#: Whose rule decides the size of shards: libstorj's, or the core client's as of 6.0.9
+#: ('core-back4') and of 3.0 to 6.0.8 ('core-back5'). Protocol reference, section 8.2.
+Rule = Literal['libstorj', 'core-back4', 'core-back5']
+
+_MIB = 1024**2
+# base size, how many doublings the size of a shard stays behind the file's, the largest size
+_RULES: dict[Rule, tuple[int, int, int | None]] = {
+    'libstorj': (2 * _MIB, 4, MAX_SHARD_SIZE),
+    'core-back4': (8 * _MIB, 4, None),
+    'core-back5': (8 * _MIB, 5, None),
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where one shard lies.
+
+    Attributes:
+        index (int): number of the shard within its file, parity shards last.
+        offset (int): bytes before it in the file; for parity, in the row of parity shards.
+        size (int): its bytes.
+        parity (bool): whether it is computed and no part of the file.
+    """
+
+    index: int
+    offset: int
+    size: int
+    parity: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one file is cut.
+
+    Attributes:
+        size (int): bytes of the file.
+        shard_size (int): bytes of every shard but the last of data; 0 for an empty file.
+        data_shards (int): shards of the file's own bytes; 0 for an empty file.
+        parity_shards (int): shards computed from them.
+    """
+
+    size: int
+    shard_size: int
+    data_shards: int
+    parity_shards: int
+
+    @property
+    def shards(self) -> int:
+        """Number of all shards, parity included."""
+        return self.data_shards + self.parity_shards
+
+    def span(self, index: int) -> Span:
+        """Return where a shard lies.
+
+        Raises:
+            IndexError: if the file has no such shard.
+        """
+        if not 0 <= index < self.shards:
+            raise IndexError(f'no shard {index} in a file of {self.shards}')
+        if index >= self.data_shards:
+            offset = (index - self.data_shards) * self.shard_size
+            return Span(index, offset, self.shard_size, parity=True)
+        offset = index * self.shard_size
+        return Span(index, offset, min(self.shard_size, self.size - offset), parity=False)
+
+    def __iter__(self) -> Iterator[Span]:
+        """Yield every span in the order of the index."""
+        return map(self.span, range(self.shards))
+
+
+def shard_size_for(size: int, rule: Rule = 'libstorj') -> int:
+    """Return the size of shards that a client chooses for a file.
+
+    Args:
+        size (int): bytes of the file.
+        rule (str): whose choice.
+
+    Returns:
+        int: bytes; 0 for an empty file, which has no shards.
+
+    Raises:
+        ValueError: if size is negative.
+    """
+    if size < 0:
+        raise ValueError('a size is not negative')
+    if size == 0:
+        return 0
+    base, back, largest = _RULES[rule]
+    doublings = max(0, (-(-size // base) - 1).bit_length() - back)
+    chosen = base << doublings
+    return chosen if largest is None else min(chosen, largest)
+
+
+def parity_count(size: int, data_shards: int) -> int:
+    """Return how many parity shards libstorj makes: two for every three of data, rounded up.
+
+    Args:
+        size (int): bytes of the file; below 2 MiB there is no parity.
+        data_shards (int): shards of data.
+    """
+    return -(-2 * data_shards // 3) if size >= PARITY_THRESHOLD else 0
+
+
+def plan(
+    size: int, *, parity: bool = True, shard_size: int | None = None, rule: Rule = 'libstorj'
+) -> Plan:
+    """Return how to cut a file.
+
+    Args:
+        size (int): bytes of the file.
+        parity (bool): whether parity shards are wanted; small files have none all the same.
+        shard_size (int | None): bytes of a shard instead of the rule's choice: a multiple of 16 of
+            at least 15360 if there is more than one shard, and at most 4 GiB.
+        rule (str): whose choice of the shard size.
+
+    Returns:
+        Plan: without any shard if the file is empty.
+
+    Raises:
+        ValueError: if a size is out of bounds, or parity is wanted for more than 255 shards.
+    """
+    chosen = shard_size_for(size, rule)
+    if shard_size is not None:
+        if not 0 < shard_size <= MAX_SHARD_SIZE:
+            raise ValueError(f'a shard has 1 to {MAX_SHARD_SIZE} bytes, not {shard_size}')
+        if size > shard_size and (shard_size < MIN_SHARD_SIZE or shard_size % _BLOCK):
+            raise ValueError(
+                f'a shard of a file of several has a multiple of {_BLOCK} bytes and at least '
+                f'{MIN_SHARD_SIZE}, not {shard_size}'
+            )
+        # A shard that is alone is as long as its file, and so is its parity.
+        chosen = min(shard_size, size)
+    data_shards = -(-size // chosen) if chosen else 0
+    parity_shards = parity_count(size, data_shards) if parity else 0
+    if parity_shards and data_shards + parity_shards > MAX_SHARDS:
+        raise ValueError(
+            f'{data_shards} shards are too many for parity: {MAX_SHARDS} with the parity shards at '
+            'most; choose a larger shard size, or no parity'
+        )
+    return Plan(size, chosen, data_shards, parity_shards)
+
+
+def bucket_id(email: str, stored_name: str) -> str:
+    """Return the id that the bridge gives a bucket (protocol reference, section 3.4).
+
+    Args:
+        email (str): of the account, as registered.
+        stored_name (str): the bucket's name as the bridge keeps it, encrypted or not.
+
+    Returns:
+        str: 24 hex digits.
+    """
+    return rmd160sha256((email + stored_name).encode('utf-8', 'surrogatepass')).hex()[:24]
+
+
+def file_id(bucket_id: str, stored_name: str | None) -> str:
+    """Return the id that the bridge gives a file (protocol reference, section 3.4).
+
+    Args:
+        bucket_id (str): 24 hex digits.
+        stored_name (str | None): the file's name as the bridge keeps it, encrypted or not; all
+            files of a bucket that have none share one id.
+
+    Returns:
+        str: 24 hex digits.
+    """
+    name = 'undefined' if stored_name is None else stored_name
+    return rmd160sha256((bucket_id + name).encode('utf-8', 'surrogatepass')).hex()[:24]
