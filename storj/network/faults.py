@@ -1,0 +1,353 @@
+"""Faults on demand: a network that fails where, how and when a test wants it to.
+
+A fault is picked by farmer or by bridge route and by how many matching calls have come before::
+
+    Fault('truncate', farmer=2, offset=1000)               # farmer 2, its first download
+    Fault('status', route='PUT /frames', status=503, nth=3, times=2)
+    FaultPlan(['delay:farmer=*,seconds=2,times=0'])         # the same from a command line
+
+It is applied at the servers, on the real wire. This module knows HTTP, and neither shards nor
+buckets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+__all__ = ('DATA_OPERATIONS', 'KINDS', 'Disturbance', 'Fault', 'FaultPlan')
+
+#: What can go wrong, by name.
+KINDS = {
+    'refuse': 'the connection is reset before an answer',
+    'delay': 'the answer begins `seconds` later',
+    'truncate': 'the answer ends cleanly after `offset` bytes (downloads and bridge)',
+    'corrupt': 'the byte at `offset` arrives changed (up- and downloads)',
+    'drop': 'the connection is reset after `offset` bytes',
+    'expire': 'the token has expired (up- and downloads)',
+    'stall': 'nothing more happens after `offset` bytes',
+    'status': 'the answer is `status` with a JSON error',
+    'html': 'the answer is `status` with an HTML page',
+}
+
+DATA_OPERATIONS = ('push', 'pull')
+_RPC_OPERATIONS = ('ping', 'alloc', 'consign', 'retrieve', 'audit', 'mirror')
+_DATA_ONLY = ('corrupt', 'expire')
+
+
+@dataclass(eq=False)
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes:
+        kind (str): one of :data:`KINDS`.
+        farmer (int | str | None): number of the farmer (from 0), its node id, or ``*`` for any.
+        route (str | None): at the bridge: method and beginning of the path, ``PUT /frames``;
+            ``*`` for any method or path. Without farmer and route, any farmer is meant.
+        operation (str): at a farmer: ``push``, ``pull``, a method of the node RPC in lower case,
+            or ``data`` for both up- and downloads.
+        nth (int): the first matching call that is hit, from 1.
+        times (int): how many calls from there on; 0 for all.
+        offset (int): bytes that pass before it happens.
+        seconds (float): of a delay.
+        status (int): HTTP status of ``status`` and ``html``.
+        message (str): text of the error.
+
+    Raises:
+        ValueError: the kind is unknown, or a value makes no sense.
+    """
+
+    kind: str
+    farmer: int | str | None = None
+    route: str | None = None
+    operation: str = 'data'
+    nth: int = 1
+    times: int = 1
+    offset: int = 0
+    seconds: float = 1.0
+    status: int = 503
+    message: str = 'Service Unavailable'
+    _seen: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f'unknown fault {self.kind!r}: one of {", ".join(KINDS)}')
+        if self.farmer is not None and self.route is not None:
+            raise ValueError('a fault happens at a farmer or at a route of the bridge, not both')
+        if self.farmer is None and self.route is None:
+            self.farmer = '*'
+        if self.operation not in ('data', *DATA_OPERATIONS, *_RPC_OPERATIONS):
+            raise ValueError(f'unknown operation {self.operation!r}')
+        if self.kind in _DATA_ONLY and (
+            self.route is not None or self.operation in _RPC_OPERATIONS
+        ):
+            raise ValueError(f'{self.kind} happens to up- and downloads only')
+        if self.kind == 'truncate' and self.operation == 'push':
+            raise ValueError('truncate happens to what a server sends, never to an upload')
+        if self.nth < 1 or self.times < 0 or self.offset < 0 or not 0 <= self.seconds <= 86400:
+            raise ValueError('a fault has a number that is out of range')
+        if not 400 <= self.status <= 599:
+            raise ValueError('a fault has a status from 400 to 599')
+
+    @classmethod
+    def parse(cls, spec: str) -> Fault:
+        """Read a fault as it is written on a command line.
+
+        Args:
+            spec (str): ``KIND:NAME=VALUE,NAME=VALUE``, the names being attributes of this class.
+
+        Raises:
+            ValueError: it is not of that form.
+        """
+        kind, _, rest = spec.partition(':')
+        values: dict[str, Any] = {}
+        kinds = {item.name: item for item in dataclasses.fields(cls) if item.init}
+        for part in filter(None, rest.split(',')):
+            name, equals, text = (piece.strip() for piece in part.partition('='))
+            if not equals or name not in kinds or name == 'kind':
+                raise ValueError(f'fault {spec!r}: {part!r} is not one of {", ".join(kinds)}')
+            try:
+                if name in ('nth', 'times', 'offset', 'status'):
+                    values[name] = int(text)
+                elif name == 'seconds':
+                    values[name] = float(text)
+                elif name == 'farmer' and len(text) < 40 and text.isdecimal():
+                    values[name] = int(text)
+                else:
+                    values[name] = text
+            except ValueError as error:
+                raise ValueError(f'fault {spec!r}: {name} is a number') from error
+        return cls(kind.strip(), **values)
+
+    def spec(self) -> str:
+        """Return the fault as :meth:`parse` reads it."""
+        values = (
+            f'{item.name}={getattr(self, item.name)}'
+            for item in dataclasses.fields(self)
+            if item.init and item.name != 'kind' and getattr(self, item.name) != item.default
+        )
+        return f'{self.kind}:{",".join(values)}'
+
+    def _strikes(self) -> bool:
+        self._seen += 1
+        return self.nth <= self._seen and (self.times == 0 or self._seen < self.nth + self.times)
+
+    def _meets_farmer(self, number: int, node_id: str, operation: str) -> bool:
+        if self.farmer not in ('*', number, node_id):
+            return False
+        if self.kind == 'truncate' and operation == 'push':
+            return False
+        wanted = DATA_OPERATIONS if self.operation == 'data' else (self.operation,)
+        return operation in wanted
+
+    def _meets_route(self, method: str, path: str) -> bool:
+        if self.route is None:
+            return False
+        wanted_method, _, wanted_path = self.route.strip().rpartition(' ')
+        if wanted_method not in ('', '*', method):
+            return False
+        return wanted_path == '*' or path.startswith(wanted_path)
+
+
+class FaultPlan:
+    """The faults of a network. Faults can be added and removed at any time, from any thread.
+
+    Args:
+        faults (Iterable[Fault | str]): as objects or as :meth:`Fault.parse` reads them.
+    """
+
+    def __init__(self, faults: Iterable[Fault | str] = ()) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self._stalled: set[asyncio.Future[None]] = set()
+        for fault in faults:
+            self.add(fault)
+
+    def __iter__(self) -> Iterator[Fault]:
+        with self._lock:
+            return iter(list(self._faults))
+
+    def add(self, fault: Fault | str) -> Fault:
+        """Add a fault and return it; it counts calls from now on.
+
+        Raises:
+            ValueError: the text is not a fault.
+        """
+        if isinstance(fault, str):
+            fault = Fault.parse(fault)
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def remove(self, fault: Fault) -> None:
+        """Remove a fault; nothing happens if it is not there."""
+        with self._lock:
+            if fault in self._faults:
+                self._faults.remove(fault)
+
+    def clear(self) -> None:
+        """Remove all faults."""
+        with self._lock:
+            self._faults.clear()
+
+    def at_farmer(self, number: int, node_id: str, operation: str) -> Disturbance:
+        """Return what goes wrong with a call to a farmer, and count the call.
+
+        Args:
+            number (int): of the farmer, from 0.
+            node_id (str): its node id.
+            operation (str): ``push``, ``pull`` or a method of the node RPC in lower case.
+        """
+        with self._lock:
+            return Disturbance(
+                self,
+                [
+                    fault
+                    for fault in self._faults
+                    if fault._meets_farmer(number, node_id, operation) and fault._strikes()
+                ],
+            )
+
+    def at_route(self, method: str, path: str) -> Disturbance:
+        """Return what goes wrong with a request to the bridge, and count the request."""
+        with self._lock:
+            return Disturbance(
+                self,
+                [
+                    fault
+                    for fault in self._faults
+                    if fault._meets_route(method, path) and fault._strikes()
+                ],
+            )
+
+    async def stall(self) -> None:
+        """Wait until the network stops, or until the caller is cancelled."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stalled.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._stalled.discard(waiting)
+
+    def release(self) -> None:
+        """End all stalls; called in the event loop when the servers stop."""
+        for waiting in list(self._stalled):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    @web.middleware
+    async def middleware(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Apply the faults of the bridge's routes; the outermost middleware of its app."""
+        disturbance = self.at_route(request.method, request.path)
+        if not disturbance:
+            return await handler(request)
+        answer = await disturbance.before(request, field_name='error')
+        if answer is not None:
+            return answer
+        return await disturbance.after(request, await handler(request))
+
+
+class Disturbance:
+    """What goes wrong with one call. False when nothing does."""
+
+    def __init__(self, plan: FaultPlan, faults: Iterable[Fault]) -> None:
+        self._plan = plan
+        self._faults = {fault.kind: fault for fault in faults}
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self._faults
+
+    async def before(
+        self, request: web.BaseRequest, *, field_name: str
+    ) -> web.StreamResponse | None:
+        """Apply what happens before an answer.
+
+        Args:
+            request (web.BaseRequest): what came.
+            field_name (str): of the text in a JSON error: ``error`` or ``result``.
+
+        Returns:
+            web.StreamResponse | None: the answer to give instead of the real one, if any.
+        """
+        if 'delay' in self._faults:
+            await asyncio.sleep(self._faults['delay'].seconds)
+        if 'refuse' in self._faults:
+            return self.reset(request)
+        fault = self._faults.get('status')
+        if fault is not None:
+            return web.json_response({field_name: fault.message}, status=fault.status)
+        fault = self._faults.get('html')
+        if fault is not None:
+            page = f'<html><head><title>{fault.status}</title></head><body></body></html>\n'
+            return web.Response(text=page, status=fault.status, content_type='text/html')
+        return None
+
+    async def after(
+        self, request: web.BaseRequest, response: web.StreamResponse
+    ) -> web.StreamResponse:
+        """Apply what happens to an answer that is whole in memory; a streamed one passes."""
+        body = response.body if isinstance(response, web.Response) else None
+        if not isinstance(body, (bytes, bytearray)):
+            return response
+        part, event = self.passing(bytes(body), 0)
+        if event is None:
+            return response
+        headers = {'Content-Type': response.headers.get('Content-Type', 'application/json')}
+        if event == 'end':
+            return web.Response(body=part, status=response.status, headers=headers)
+        broken = web.StreamResponse(status=response.status, headers=headers)
+        broken.content_length = len(body)
+        await broken.prepare(request)
+        await broken.write(part)
+        return await self.interrupt(request, event, broken)
+
+    def passing(self, data: bytes, position: int) -> tuple[bytes, str | None]:
+        """Return what arrives of a piece, and what happens then.
+
+        Args:
+            data (bytes): the piece.
+            position (int): bytes that went before it.
+
+        Returns:
+            tuple[bytes, str | None]: the bytes that pass, and ``end``, ``drop``, ``stall`` or None.
+        """
+        fault = self._faults.get('corrupt')
+        if fault is not None and position <= fault.offset < position + len(data):
+            changed = bytearray(data)
+            changed[fault.offset - position] ^= 0xFF
+            data = bytes(changed)
+        for kind, event in (('truncate', 'end'), ('drop', 'drop'), ('stall', 'stall')):
+            fault = self._faults.get(kind)
+            if fault is not None and fault.offset <= position + len(data):
+                return data[: max(0, fault.offset - position)], event
+        return data, None
+
+    async def interrupt(
+        self, request: web.BaseRequest, event: str, response: web.StreamResponse
+    ) -> web.StreamResponse:
+        """Carry out a ``drop`` or a ``stall`` in the middle of a transfer."""
+        if event == 'stall':
+            await self._plan.stall()
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+
+    def reset(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Cut the connection; the returned answer never reaches anybody."""
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(text=json.dumps({}), content_type='application/json')

@@ -1,0 +1,343 @@
+"""Who a node is: its secp256k1 key, the ids made of it, and both forms of its signature.
+
+Two forms exist side by side: DER hex over SHA-256, for the headers that a farmer sends to its
+bridge (protocol reference, section 3.9), and the compact Base64 "Bitcoin Signed Message", for the
+node RPC and for contracts (sections 7.3 and 7.5). This module does arithmetic only: no socket, no
+clock; the one file it knows is the one that keeps a private key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
+
+import coincurve
+
+from storj.digest import rmd160sha256
+from storj.exception import ConfigurationError, StorjError
+
+__all__ = (
+    'ExtendedKey',
+    'Identity',
+    'SignatureError',
+    'derived_public_key',
+    'is_node_id',
+    'node_id_of',
+    'payment_address',
+    'signer_of_message',
+    'verify_der',
+    'write_secret',
+)
+
+_NODE_ID = re.compile(r'[0-9a-f]{40}\Z')
+_PRIVATE_KEY = re.compile(r'[0-9a-f]{64}\Z')
+_BASE58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
+_MESSAGE_MAGIC = b'\x18Bitcoin Signed Message:\n'
+_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_HARDENED = 0x80000000
+_EXTENDED_PUBLIC = bytes.fromhex('0488b21e')
+
+
+class SignatureError(StorjError):
+    """A signature or a key is malformed, so that nobody can have made it.
+
+    The other side does not speak the protocol; nothing can be done here.
+    """
+
+
+def is_node_id(text: object) -> TypeGuard[str]:
+    """Tell whether `text` is 40 lower-case hex characters, as node ids and shard hashes are."""
+    return isinstance(text, str) and _NODE_ID.match(text) is not None
+
+
+def node_id_of(public_key: bytes) -> str:
+    """Return the node id of a serialised public key: 40 hex characters (section 7.1)."""
+    return rmd160sha256(public_key).hex()
+
+
+def payment_address(node_id: str) -> str:
+    """Return the Bitcoin address of a node id: Base58Check of a zero byte and the id."""
+    return _base58check(b'\x00' + bytes.fromhex(node_id))
+
+
+class Identity:
+    """The private key of a node and what follows from it.
+
+    Args:
+        private_key (bytes): 32 bytes.
+
+    Attributes:
+        public_key (bytes): compressed, 33 bytes.
+        node_id (str): 40 hex characters.
+
+    Raises:
+        ValueError: the bytes are no private key of secp256k1.
+    """
+
+    def __init__(self, private_key: bytes) -> None:
+        if len(private_key) != 32:
+            raise ValueError('a private key has 32 bytes')
+        self._key = coincurve.PrivateKey(private_key)
+        self.public_key: bytes = self._key.public_key.format(compressed=True)
+        self.node_id = node_id_of(self.public_key)
+
+    def __repr__(self) -> str:
+        return f'Identity(node_id={self.node_id!r})'
+
+    @classmethod
+    def generate(cls) -> Identity:
+        """Make a new random identity."""
+        return cls((secrets.randbelow(_ORDER - 1) + 1).to_bytes(32, 'big'))
+
+    @classmethod
+    def load(cls, path: Path) -> Identity:
+        """Read the private key kept at `path`; make and keep one when there is none yet.
+
+        Args:
+            path (Path): a file of 64 hex characters, readable by its owner only.
+
+        Raises:
+            ConfigurationError: the file is there and is not a private key.
+        """
+        try:
+            text = path.read_text('ascii').strip()
+        except FileNotFoundError:
+            identity = cls.generate()
+            write_secret(path, identity.private_key_hex + '\n')
+            return identity
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f'{path}: cannot read the private key: {error}') from error
+        if not _PRIVATE_KEY.match(text):
+            raise ConfigurationError(f'{path}: not a private key of 64 hex characters')
+        try:
+            return cls(bytes.fromhex(text))
+        except ValueError as error:
+            raise ConfigurationError(f'{path}: not a private key of secp256k1') from error
+
+    @property
+    def private_key_hex(self) -> str:
+        """The private key, 64 hex characters."""
+        return self._key.secret.hex()
+
+    @property
+    def payment_address(self) -> str:
+        """The Bitcoin address of the node id."""
+        return payment_address(self.node_id)
+
+    def sign_der(self, data: bytes) -> str:
+        """Return the DER signature over SHA-256 of `data`, hex, in its low-S form."""
+        return self._key.sign(data).hex()
+
+    def sign_message(self, text: str) -> str:
+        """Return the compact Base64 Bitcoin message signature of `text`."""
+        signature = self._key.sign_recoverable(_message_digest(text), hasher=None)
+        # 27 for a compact signature, 4 more for a compressed key; the recovery id comes last here.
+        header = bytes([27 + 4 + signature[64]])
+        return base64.b64encode(header + signature[:64]).decode('ascii')
+
+
+def verify_der(public_key: str, data: bytes, signature: str) -> bool:
+    """Tell whether a DER signature over SHA-256 of `data` was made by a key.
+
+    Args:
+        public_key (str): hex, compressed or not.
+        data (bytes): what was signed.
+        signature (str): hex; refused in its high-S form, as the original bridges do.
+
+    Raises:
+        SignatureError: the key or the signature is malformed.
+    """
+    try:
+        key = coincurve.PublicKey(bytes.fromhex(public_key))
+        return bool(key.verify(bytes.fromhex(signature), data))
+    except (ValueError, TypeError) as error:
+        raise SignatureError('malformed key or signature') from error
+
+
+def signer_of_message(text: str, signature: str) -> tuple[str, bytes]:
+    """Recover who made a compact Base64 Bitcoin message signature.
+
+    Args:
+        text (str): what was signed.
+        signature (str): Base64 of 65 bytes.
+
+    Returns:
+        tuple[str, bytes]: the signer's node id and compressed public key. Any well-formed
+        signature has a signer; the caller compares the id with the one it expects.
+
+    Raises:
+        SignatureError: the signature is malformed.
+    """
+    try:
+        raw = base64.b64decode(signature, validate=True)
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise SignatureError('the signature is not Base64') from error
+    if len(raw) != 65 or not 27 <= raw[0] <= 34:
+        raise SignatureError('the signature is not a compact one')
+    recoverable = raw[1:] + bytes([(raw[0] - 27) & 3])
+    try:
+        key = coincurve.PublicKey.from_signature_and_message(
+            recoverable, _message_digest(text), hasher=None
+        )
+    except (ValueError, TypeError) as error:
+        raise SignatureError('the signature does not lead to a key') from error
+    # The header may say that the key is uncompressed; node ids are made of compressed keys always.
+    public_key: bytes = key.format(compressed=True)
+    return node_id_of(public_key), public_key
+
+
+@dataclass(frozen=True, repr=False)
+class ExtendedKey:
+    """A private key with a chain code (BIP 32): the family of a bridge's renter nodes.
+
+    The farmers of core 8 take contracts from the extended public keys in their configuration
+    only; the contract names it and the index of the node that signs (section 7.1).
+
+    Args:
+        key (bytes): private key, 32 bytes.
+        chain (bytes): chain code, 32 bytes.
+        depth (int): steps below the master key.
+        parent (bytes): first 4 bytes of the parent's key hash.
+        number (int): the index by which this key was derived.
+    """
+
+    key: bytes
+    chain: bytes
+    depth: int = 0
+    parent: bytes = b'\x00\x00\x00\x00'
+    number: int = 0
+
+    @classmethod
+    def renter(cls, seed: bytes) -> ExtendedKey:
+        """Return the key at ``m/3000'/0'`` below the master key of `seed`."""
+        digest = hmac.digest(b'Bitcoin seed', seed, 'sha512')
+        master = cls(digest[:32], digest[32:])
+        return master.child(3000 + _HARDENED).child(_HARDENED)
+
+    def __repr__(self) -> str:
+        return f'ExtendedKey({self.public!r})'
+
+    def child(self, number: int) -> ExtendedKey:
+        """Return the private child key of an index; from 2**31 on it is a hardened one."""
+        identity = Identity(self.key)
+        start = b'\x00' + self.key if number >= _HARDENED else identity.public_key
+        digest = hmac.digest(self.chain, start + number.to_bytes(4, 'big'), 'sha512')
+        key = (int.from_bytes(digest[:32], 'big') + int.from_bytes(self.key, 'big')) % _ORDER
+        return ExtendedKey(
+            key.to_bytes(32, 'big'),
+            digest[32:],
+            self.depth + 1,
+            bytes.fromhex(identity.node_id)[:4],
+            number,
+        )
+
+    @property
+    def public(self) -> str:
+        """The extended public key, Base58Check (``xpub...``)."""
+        return _base58check(
+            _EXTENDED_PUBLIC
+            + bytes([self.depth])
+            + self.parent
+            + self.number.to_bytes(4, 'big')
+            + self.chain
+            + Identity(self.key).public_key
+        )
+
+
+def derived_public_key(extended: str, index: int) -> bytes:
+    """Return the compressed public key of a child of an extended public key.
+
+    Args:
+        extended (str): Base58Check, ``xpub...``.
+        index (int): 0 to 2**31 - 1.
+
+    Raises:
+        SignatureError: no extended public key, or no such index.
+    """
+    raw = _base58check_decode(extended)
+    if len(raw) != 78 or raw[:4] != _EXTENDED_PUBLIC or not 0 <= index < _HARDENED:
+        raise SignatureError('not an extended public key with an index')
+    chain, parent = raw[13:45], raw[45:]
+    digest = hmac.digest(chain, parent + index.to_bytes(4, 'big'), 'sha512')
+    try:
+        child: bytes = coincurve.PublicKey(parent).add(digest[:32]).format(compressed=True)
+    except ValueError as error:
+        raise SignatureError('the extended public key holds no key') from error
+    return child
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a new file that only its owner can read, whole or not at all.
+
+    Args:
+        path (Path): its folder is made, with mode 0700, when it is missing.
+        text (str): what to keep; an older file of the name is replaced.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, 'w', encoding='utf-8') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _message_digest(text: str) -> bytes:
+    data = text.encode()
+    return hashlib.sha256(
+        hashlib.sha256(_MESSAGE_MAGIC + _compact_size(len(data)) + data).digest()
+    ).digest()
+
+
+def _compact_size(count: int) -> bytes:
+    """Return Bitcoin's variable-length integer."""
+    if count < 0xFD:
+        return bytes([count])
+    if count <= 0xFFFF:
+        return b'\xfd' + count.to_bytes(2, 'little')
+    return b'\xfe' + count.to_bytes(4, 'little')
+
+
+def _checksum(payload: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(payload).digest()).digest()[:4]
+
+
+def _base58check(payload: bytes) -> str:
+    data = payload + _checksum(payload)
+    number = int.from_bytes(data, 'big')
+    digits = ''
+    while number:
+        number, digit = divmod(number, 58)
+        digits = _BASE58[digit] + digits
+    zeros = len(data) - len(data.lstrip(b'\x00'))
+    return '1' * zeros + digits
+
+
+def _base58check_decode(text: str) -> bytes:
+    # The longest value of the protocol, an extended public key, has 111 characters.
+    if len(text) > 111:
+        raise SignatureError('too long for Base58Check')
+    number = 0
+    for character in text:
+        digit = _BASE58.find(character)
+        if digit < 0:
+            raise SignatureError('not Base58Check')
+        number = number * 58 + digit
+    zeros = len(text) - len(text.lstrip('1'))
+    data = b'\x00' * zeros + number.to_bytes((number.bit_length() + 7) // 8, 'big')
+    if len(data) < 4 or _checksum(data[:-4]) != data[-4:]:
+        raise SignatureError('the checksum of Base58Check is wrong')
+    return data[:-4]
