@@ -14,9 +14,9 @@ from typing import Any
 import ecdsa
 import pytest
 
-from storj import api, digest, sharding
+from storj import api, digest, erasure, sharding
 from storj.crypto import cipher, keys, mnemonic, names
-from storj.exception import MnemonicError
+from storj.exception import MnemonicError, NotEnoughShardsError
 
 HERE = Path(__file__).parent / 'vectors'
 PROTOCOL: dict[str, Any] = json.loads((HERE / 'protocol.json').read_text('utf-8'))
@@ -336,6 +336,56 @@ def test_audit_leaf_equals_libstorj(vector):
     assert made.leaves() == [vector['leaf']]
 
 
+backends = pytest.mark.parametrize('backend', erasure.available_backends())
+
+
+def cut(data: bytes, size: int, count: int) -> list[bytes]:
+    return [data[i * size :][:size].ljust(size, b'\0') for i in range(count)]
+
+
+@backends
+@libstorj('rs_matrix')
+def test_matrix_equals_libstorj(vector, backend):
+    count = vector['data_shards']
+    coder = erasure.ReedSolomon(count, vector['parity_shards'], backend=backend)
+    # The parity of the columns of the identity is the matrix.
+    identity = [bytes(int(row == column) for column in range(count)) for row in range(count)]
+    parity = [bytearray(count) for _ in vector['parity_rows']]
+    coder.encode(identity, parity)
+    assert [row.hex() for row in parity] == vector['parity_rows']
+
+
+@backends
+@libstorj('rs_encode')
+def test_parity_equals_libstorj(vector, backend):
+    size, count = vector['shard_size'], vector['data_shards']
+    coder = erasure.ReedSolomon(count, vector['parity_shards'], backend=backend)
+    parity = [bytearray(size) for _ in vector['parity']]
+    coder.encode(cut(bytes.fromhex(vector['data']), size, count), parity)
+    assert [shard.hex() for shard in parity] == vector['parity']
+
+
+@backends
+@libstorj('rs_reconstruct')
+def test_repair_equals_libstorj(vector, backend):
+    size, count = vector['shard_size'], vector['data_shards']
+    coder = erasure.ReedSolomon(count, vector['parity_shards'], backend=backend)
+    have = {
+        index: bytes.fromhex(text).ljust(size, b'\0')
+        for index, text in enumerate(vector['shards'])
+        if text is not None
+    }
+    want = {index: bytearray(size) for index in vector['missing'] if index < count}
+    if vector['recovered'] is None:
+        with pytest.raises(NotEnoughShardsError) as caught:
+            coder.repair(have, want)
+        assert (caught.value.have, caught.value.need) == (len(have), count)
+    else:
+        coder.repair(have, want)
+        whole = b''.join(bytes((have | want)[index]) for index in range(count))
+        assert whole[: vector['total_bytes']].hex() == vector['recovered']
+
+
 @libstorj('basic_auth')
 def test_basic_authorization_equals_libstorj(vector):
     hashed = api.hash_password(vector['password'])
@@ -368,7 +418,12 @@ def test_whole_file_equals_libstorj(vector):
     for span, expected in zip(plan, vector['shards'], strict=True):
         assert (span.index, span.size) == (expected['index'], expected['size'])
         assert span.parity == expected['parity']
-    for data, expected in zip(shards, vector['shards'], strict=False):
+    if plan.parity_shards:
+        coder = erasure.ReedSolomon(plan.data_shards, plan.parity_shards)
+        parity = [bytearray(plan.shard_size) for _ in range(plan.parity_shards)]
+        coder.encode(cut(b''.join(shards), plan.shard_size, plan.data_shards), parity)
+        shards.extend(map(bytes, parity))
+    for data, expected in zip(shards, vector['shards'], strict=True):
         made = digest.ShardDigest(expected['challenges'])
         made.update(data)
         assert made.hexdigest() == expected['hash']
