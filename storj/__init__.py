@@ -1,1 +1,390 @@
-"""Storj package."""
+"""Storj package: store files on a Storj v2 network and get them back.
+
+Three lines do it, once :mod:`storj.configuration` finds an account::
+
+    import storj
+    storj.upload('a.bin', 'storj://bucket/a.bin')
+    storj.download('storj://bucket/a.bin', 'b.bin')
+
+:class:`Client` is the way to everything else. The managers are the small interface that 0.1.5
+documented; each acts through :func:`get_client`.
+
+Submodules are loaded when they are first used, so that the import is quick and needs no optional
+package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from storj.metadata import __author__, __copyright__, __license__, __title__, __version__
+from storj.object import set_client_factory
+
+if TYPE_CHECKING:
+    from ecdsa import SigningKey, VerifyingKey
+
+    from storj import api as api
+    from storj import configuration as configuration
+    from storj import exception as exception
+    from storj import http as http
+    from storj import metadata as metadata
+    from storj import model as model
+    from storj.http import Client as Client
+
+__all__ = (
+    'BucketKeyManager',
+    'BucketManager',
+    'Client',
+    'FileManager',
+    'TokenManager',
+    'UserKeyManager',
+    '__author__',
+    '__copyright__',
+    '__license__',
+    '__title__',
+    '__version__',
+    'download',
+    'generate_new_key_pair',
+    'get_client',
+    'upload',
+)
+
+_SUBMODULES = frozenset(
+    {
+        'api',
+        'cli',
+        'configuration',
+        'crypto',
+        'digest',
+        'erasure',
+        'exception',
+        'http',
+        'metadata',
+        'metadisk',
+        'model',
+        'network',
+        'object',
+        'sharding',
+        'transfer',
+        'web_socket',
+    }
+)
+
+_SCHEME = 'storj://'
+
+
+def __getattr__(name: str) -> Any:
+    """Load a submodule, or the client class, at first use."""
+    if name in _SUBMODULES:
+        return importlib.import_module(f'storj.{name}')
+    if name == 'Client':
+        return importlib.import_module('storj.http').Client
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES, 'Client'})
+
+
+def get_client() -> Client:
+    """Return a pre-configured Storj HTTP client.
+
+    E-mail and password come from :func:`storj.configuration.read_config`, the bridge and the
+    mnemonic from the environment or the same file; with a ``private_key`` in it, requests are
+    signed.
+
+    Returns:
+        storj.http.Client: Storj HTTP client.
+
+    Raises:
+        ConfigurationError: if there is no account, or the file is broken.
+    """
+    from storj import configuration, http
+
+    email, password = configuration.read_config()
+    settings = configuration.load()
+    client = http.Client(
+        email,
+        password,
+        settings.bridge,
+        mnemonic=settings.mnemonic,
+        proxy=settings.proxy,
+    )
+    if settings.private_key is not None:
+        client.key_import(settings.private_key)
+        client.authenticate(client.private_key)
+    return client
+
+
+set_client_factory(get_client)
+
+
+def generate_new_key_pair() -> tuple[SigningKey, VerifyingKey]:
+    """Generate a new key pair.
+
+    Returns:
+        tuple[ecdsa.keys.SigningKey, ecdsa.keys.VerifyingKey]: key pair (private, public), of the
+        curve secp256k1.
+    """
+    from storj.http import keys
+
+    return keys.generate_key_pair()
+
+
+def upload(source: Any, destination: str, **options: Any) -> model.File:
+    """Store a file under a name in a bucket.
+
+    Args:
+        source (str | PathLike | BinaryIO | bytes | Iterator[bytes]): the file.
+        destination (str): ``storj://bucket/name``; with nothing after the slash, the name of the
+            source is kept.
+        **options: of :meth:`storj.http.Client.file_upload`.
+
+    Returns:
+        storj.model.File: the stored file.
+
+    Raises:
+        NotFoundError: if there is no such bucket.
+        ValueError: if the destination is malformed.
+    """
+    bucket, name = _split(destination)
+    with get_client() as client:
+        return client.file_upload(_bucket_id(client, bucket), source, name=name or None, **options)
+
+
+def download(source: str, destination: str | PathLike[str] | Any = None, **options: Any) -> Any:
+    """Fetch a file by its name.
+
+    Args:
+        source (str): ``storj://bucket/name``.
+        destination (str | PathLike | BinaryIO | None): where to, memory if None.
+        **options: of :meth:`storj.http.Client.file_download`.
+
+    Returns:
+        io.BytesIO: the content, when there is no destination.
+
+    Raises:
+        NotFoundError: if there is no such bucket or file.
+        ValueError: if the source is malformed.
+    """
+    bucket, name = _split(source)
+    if not name:
+        raise ValueError(f'{source!r} names no file')
+    with get_client() as client:
+        bucket_id = _bucket_id(client, bucket)
+        file_id = client.file_id(bucket_id, name)
+        if file_id is None:
+            raise _not_found(f'no file {name!r} in bucket {bucket!r}')
+        return client.file_download(bucket_id, file_id, destination, **options)
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """Return bucket and file name of a ``storj://`` address."""
+    if not isinstance(uri, str):
+        raise TypeError(f'an address is text, not {type(uri).__name__}')
+    bucket, _, name = uri.removeprefix(_SCHEME).partition('/')
+    if not uri.startswith(_SCHEME) or not bucket:
+        raise ValueError(f'{uri!r} is not of the form {_SCHEME}bucket/name')
+    return bucket, name
+
+
+def _bucket_id(client: Client, name: str) -> str:
+    bucket_id = client.bucket_id(name)
+    if bucket_id is None:
+        raise _not_found(f'no bucket {name!r}')
+    return bucket_id
+
+
+def _not_found(message: str) -> exception.NotFoundError:
+    from storj.exception import NotFoundError
+
+    return NotFoundError(message, 404)
+
+
+class BucketManager:
+    """Class to manage buckets."""
+
+    @staticmethod
+    def all() -> Iterator[model.Bucket]:
+        """Return all buckets of the user."""
+        return get_client().bucket_list()
+
+    @staticmethod
+    def create(
+        name: str, storage_limit: int | None = None, transfer_limit: int | None = None
+    ) -> model.Bucket:
+        """Create bucket.
+
+        Args:
+            name (str): bucket name.
+            storage_limit (int | None): in GB.
+            transfer_limit (int | None): in GB.
+        """
+        return get_client().bucket_create(name, storage=storage_limit, transfer=transfer_limit)
+
+    @staticmethod
+    def delete(bucket_id: str) -> None:
+        """Remove bucket.
+
+        Args:
+            bucket_id (str): bucket unique identifier.
+        """
+        get_client().bucket_delete(bucket_id)
+
+    @staticmethod
+    def get(bucket_id: str) -> model.Bucket | None:
+        """Return one bucket.
+
+        Args:
+            bucket_id (str): bucket unique identifier.
+        """
+        return get_client().bucket_get(bucket_id)
+
+
+class BucketKeyManager:
+    """Public keys that may use a bucket without an account of their own.
+
+    Args:
+        bucket (storj.model.Bucket): the bucket.
+        authorized_public_keys (Iterable[str]): keys that it has now.
+
+    Attributes:
+        bucket (storj.model.Bucket): as the bridge last had it.
+    """
+
+    def __init__(self, bucket: model.Bucket, authorized_public_keys: Iterable[str]) -> None:
+        self.bucket = bucket
+        self._keys = list(authorized_public_keys)
+
+    def _set(self, keys: list[Any]) -> None:
+        # The list here changes only once the bridge agreed.
+        bucket = get_client().bucket_set_keys(self.bucket.id or '', self.bucket.name or '', keys)
+        self._keys = list(keys if bucket.pubkeys is None else bucket.pubkeys)
+        self.bucket = bucket
+
+    def add(self, key: VerifyingKey | str | bytes) -> None:
+        """Allow a public key; see :meth:`storj.http.Client.key_register` for its forms."""
+        self._set([*self._keys, _public_key_text(key)])
+
+    def all(self) -> list[str]:
+        """Return the keys that are allowed."""
+        return list(self._keys)
+
+    def clear(self) -> None:
+        """Allow no key any more."""
+        self._set([])
+
+    def remove(self, key: VerifyingKey | str | bytes) -> None:
+        """Allow a public key no more.
+
+        Raises:
+            ValueError: if it was not allowed.
+        """
+        text = _public_key_text(key)
+        if text not in self._keys:
+            raise ValueError('the bucket has no such key')
+        self._set([other for other in self._keys if other != text])
+
+
+def _public_key_text(key: VerifyingKey | str | bytes) -> str:
+    from storj.http import keys
+
+    return keys.public_key_text(key)
+
+
+class FileManager:
+    """Files of one bucket.
+
+    Args:
+        bucket_id (str): bucket unique identifier.
+
+    Attributes:
+        bucket_id (str): as given.
+    """
+
+    def __init__(self, bucket_id: str) -> None:
+        self.bucket_id = bucket_id
+
+    def all(self) -> Any:
+        """Return the files of the bucket; see :meth:`storj.http.Client.bucket_files`."""
+        return get_client().bucket_files(self.bucket_id)
+
+    def delete(self, bucket_id: str, file_id: str) -> None:
+        """Remove a file.
+
+        Args:
+            bucket_id (str): bucket unique identifier.
+            file_id (str): file unique identifier.
+        """
+        get_client().file_remove(bucket_id, file_id)
+
+    def download(self, file_id: str, destination: Any = None, **options: Any) -> Any:
+        """Fetch a file; see :meth:`storj.http.Client.file_download`.
+
+        Args:
+            file_id (str): file unique identifier.
+            destination (str | PathLike | BinaryIO | None): where to, memory if None.
+            **options: of ``Client.file_download``.
+        """
+        return get_client().file_download(self.bucket_id, file_id, destination, **options)
+
+    def upload(self, file: Any, frame: Any = None, **options: Any) -> model.File:
+        """Store a file; see :meth:`storj.http.Client.file_upload`.
+
+        Args:
+            file (storj.model.File | str | PathLike | BinaryIO): file to be uploaded.
+            frame (storj.model.Frame | None): frame used to stage file, made if None.
+            **options: of ``Client.file_upload``.
+        """
+        return get_client().file_upload(self.bucket_id, file, frame, **options)
+
+
+class TokenManager:
+    """Bucket token manager.
+
+    Args:
+        bucket_id (str): bucket unique identifier.
+
+    Attributes:
+        bucket_id (str): as given.
+    """
+
+    def __init__(self, bucket_id: str) -> None:
+        self.bucket_id = bucket_id
+
+    def create(self, operation: str) -> model.Token:
+        """Create a token.
+
+        Args:
+            operation (str): operation (PUSH or PULL).
+        """
+        return get_client().token_create(self.bucket_id, operation)
+
+
+class UserKeyManager:
+    """Public keys registered with the user's account."""
+
+    @staticmethod
+    def add(key: VerifyingKey | str | bytes) -> list[model.Key]:
+        """Register a public key; see :meth:`storj.http.Client.key_register` for its forms."""
+        return get_client().key_register(key)
+
+    @staticmethod
+    def all() -> list[str]:
+        """Return the registered keys."""
+        return get_client().key_list()
+
+    @staticmethod
+    def clear() -> None:
+        """Remove all registered keys."""
+        client = get_client()
+        for key in client.key_list():
+            client.key_delete(key)
+
+    @staticmethod
+    def remove(key: VerifyingKey | str) -> None:
+        """Remove a registered key."""
+        get_client().key_delete(key)

@@ -1,0 +1,345 @@
+"""Storj configuration module: who the user is, which bridge, which key.
+
+Settings come from four places, the first that says something wins: what the program passes, the
+environment, a section (*profile*) of ``storj.ini``, the default. ``storj.ini`` looks like this;
+only the first two lines are needed::
+
+    [storj]
+    email = alice@example.org
+    password = correct horse
+    bridge = https://api.storj.io/
+    mnemonic = abandon abandon ...
+
+    [work]
+    email = ...
+
+The library reads the environment nowhere else. Passwords and words are kept from other users: files
+are written with mode 0600 in a folder of mode 0700, and one that others can read gets a warning.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import io
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import appdirs
+
+from storj.exception import ConfigurationError
+
+__all__ = (
+    'APP_NAME',
+    'CFG_EMAIL',
+    'CFG_PASSWORD',
+    'Configuration',
+    'config_path',
+    'default_folder',
+    'load',
+    'read_config',
+    'save',
+    'write_private',
+)
+
+_LOGGER = logging.getLogger(__name__)
+
+APP_NAME = 'storj'
+"""(str) – the application name."""
+
+CFG_EMAIL = 'email'
+"""(str) – configuration parameter that holds the Storj account email address."""
+
+CFG_PASSWORD = 'password'
+"""(str) – configuration parameter that holds the Storj account password."""
+
+DEFAULT_BRIDGE = 'https://api.storj.io/'
+
+# A configuration is some hundred bytes; whatever is longer is another file.
+_FILE_LIMIT = 1024 * 1024
+
+_TRUE = frozenset({'1', 'true', 'yes', 'on'})
+_FALSE = frozenset({'0', 'false', 'no', 'off', ''})
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All settings, from wherever they came.
+
+    Attributes:
+        profile (str): section of the file.
+        path (pathlib.Path): of ``storj.ini``, whether it exists or not.
+        email (str | None): account (``STORJ_BRIDGE_USER``, ``STORJ_EMAIL``).
+        password (str | None): in the clear (``STORJ_BRIDGE_PASS``, ``STORJ_PASSWORD``).
+        bridge (str): URL (``STORJ_BRIDGE``).
+        mnemonic (str | None): words that files are encrypted with (``STORJ_ENCRYPTION_KEY``).
+        keypass (str | None): passphrase of libstorj's file of credentials (``STORJ_KEYPASS``).
+        private_key (pathlib.Path | None): PEM file of a registered key, to sign requests with.
+        proxy (str | None): URL (``STORJ_PROXY``); None leaves ``HTTPS_PROXY`` to requests.
+        temp (pathlib.Path | None): folder for temporary files (``STORJ_TEMP``).
+        reed_solomon (bool): whether uploads get parity shards (``STORJ_REED_SOLOMON``).
+        push_shard_limit (int | None): shards moved at once (``STORJ_PUSH_SHARD_LIMIT``).
+        debug (str | None): what to log (``STORJ_DEBUG``), None for nothing.
+        json (bool): whether the command line answers in JSON (``STORJ_JSON``).
+        progress (bool): whether it shows progress (``STORJ_NO_PROGRESS`` says no).
+    """
+
+    profile: str
+    path: Path
+    email: str | None = None
+    password: str | None = field(default=None, repr=False)
+    bridge: str = DEFAULT_BRIDGE
+    mnemonic: str | None = field(default=None, repr=False)
+    keypass: str | None = field(default=None, repr=False)
+    private_key: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    temp: Path | None = None
+    reed_solomon: bool = True
+    push_shard_limit: int | None = None
+    debug: str | None = None
+    json: bool = False
+    progress: bool = True
+
+
+#: Setting -> the environment variables that hold it, the first that is set wins.
+_VARIABLES: Mapping[str, tuple[str, ...]] = {
+    'email': ('STORJ_BRIDGE_USER', 'STORJ_EMAIL'),
+    'password': ('STORJ_BRIDGE_PASS', 'STORJ_PASSWORD'),
+    'bridge': ('STORJ_BRIDGE',),
+    'mnemonic': ('STORJ_ENCRYPTION_KEY',),
+    'keypass': ('STORJ_KEYPASS',),
+    'private_key': (),
+    'proxy': ('STORJ_PROXY',),
+    'temp': ('STORJ_TEMP',),
+    'reed_solomon': ('STORJ_REED_SOLOMON',),
+    'push_shard_limit': ('STORJ_PUSH_SHARD_LIMIT',),
+    'debug': ('STORJ_DEBUG',),
+    'json': ('STORJ_JSON',),
+    'no_progress': ('STORJ_NO_PROGRESS',),
+}
+
+# The passphrase protects what the file would give away beside it.
+_NOT_IN_FILE = frozenset({'keypass'})
+
+
+def default_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of the configuration: ``STORJ_CONFIG_DIR``, or the documented place.
+
+    Args:
+        environ (Mapping[str, str] | None): the environment, that of the process if None.
+    """
+    named = (os.environ if environ is None else environ).get('STORJ_CONFIG_DIR')
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == 'win32':
+        return Path(appdirs.user_data_dir(APP_NAME, appauthor=False))
+    return Path.home() / f'.{APP_NAME}'
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the path of ``storj.ini``, whether it exists or not."""
+    return default_folder(environ) / f'{APP_NAME}.ini'
+
+
+def read_config() -> tuple[str, str]:
+    r"""Read the storj client configuration: ``storj.ini``, unless the environment says otherwise.
+
+    Mac OS X and Unix (POSIX): ``~/.storj``;
+    Win XP (not roaming): ``C:\Documents and Settings\<user>\Application Data\storj``;
+    Win 7 (not roaming): ``C:\Users\<user>\AppData\Local\storj``.
+
+    Returns:
+        tuple[str, str]: storj account credentials (email, password).
+
+    Raises:
+        ConfigurationError: if there are none, or the file is broken.
+    """
+    settings = load()
+    if settings.email is None or settings.password is None:
+        missing = CFG_EMAIL if settings.email is None else CFG_PASSWORD
+        raise ConfigurationError(
+            f'no {missing} in {settings.path}: write a section [{settings.profile}] with the lines '
+            f'"{CFG_EMAIL} = ..." and "{CFG_PASSWORD} = ...", or set STORJ_BRIDGE_USER and '
+            'STORJ_BRIDGE_PASS'
+        )
+    return settings.email, settings.password
+
+
+def load(
+    profile: str | None = None, *, environ: Mapping[str, str] | None = None, **given: Any
+) -> Configuration:
+    """Gather the settings.
+
+    Args:
+        profile (str | None): section of the file; ``STORJ_PROFILE`` or ``storj`` if None.
+        environ (Mapping[str, str] | None): the environment, that of the process if None.
+        **given: settings that go before all others; None counts as not given.
+
+    Returns:
+        Configuration: without account if nobody names one.
+
+    Raises:
+        ConfigurationError: if the file cannot be read or parsed, lacks a profile that was asked
+            for, or holds a value that makes no sense. The message never quotes the file.
+        TypeError: if a setting is unknown.
+    """
+    env = os.environ if environ is None else environ
+    unknown = given.keys() - _VARIABLES.keys()
+    if unknown:
+        raise TypeError(f'unknown settings: {", ".join(sorted(unknown))}')
+    path = config_path(env)
+    asked = profile or env.get('STORJ_PROFILE') or None
+    name = asked or APP_NAME
+    section = _section(path, name, asked is not None)
+    values: dict[str, Any] = {}
+    for setting, variables in _VARIABLES.items():
+        value = given.get(setting)
+        source = setting
+        if value is None:
+            source = next((variable for variable in variables if env.get(variable)), '')
+            value = env[source] if source else section.get(setting)
+        if value is None:
+            continue
+        where = source or f'{setting} in section [{name}] of {path}'
+        values[setting] = _converted(setting, value, where)
+    values['progress'] = not values.pop('no_progress', False)
+    return Configuration(profile=name, path=path, **values)
+
+
+def _converted(setting: str, value: Any, where: str) -> Any:
+    """Return a setting in its type."""
+    if setting in ('reed_solomon', 'json', 'no_progress') and not isinstance(value, bool):
+        text = str(value).strip().lower()
+        if text not in _TRUE | _FALSE:
+            raise ConfigurationError(f'{where} is true or false')
+        return text in _TRUE
+    if setting in ('temp', 'private_key'):
+        return Path(value).expanduser()
+    if setting == 'push_shard_limit':
+        text = str(value).strip()
+        if not (text.isascii() and text.isdigit() and 0 < int(text[:10]) <= 1024):
+            raise ConfigurationError(f'{where} is a number from 1 to 1024')
+        return int(text)
+    if setting == 'debug' and str(value).strip().lower() in _FALSE:
+        return None
+    return value
+
+
+def _section(path: Path, name: str, required: bool) -> Mapping[str, str]:
+    """Return one section of the file, empty if there is neither and none was asked for."""
+    parser = _parse(path)
+    if not parser.has_section(name):
+        if required:
+            raise ConfigurationError(f'no profile {name!r}: write a section [{name}] into {path}')
+        return {}
+    return {key: value for key, value in parser[name].items() if key not in _NOT_IN_FILE}
+
+
+def _parse(path: Path) -> configparser.ConfigParser:
+    """Read the file; a missing one is empty."""
+    # No interpolation: passwords have percent signs.
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with path.open('rb') as file:
+            content = file.read(_FILE_LIMIT + 1)
+            mode = os.fstat(file.fileno()).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return parser
+    except OSError as cause:
+        raise ConfigurationError(f'cannot read {path}: {cause.strerror}') from cause
+    if os.name == 'posix' and mode & 0o077:
+        _LOGGER.warning('%s can be read by others: chmod 600 it', path)
+    try:
+        if len(content) > _FILE_LIMIT:
+            raise ValueError('too long')
+        parser.read_string(content.decode('utf-8-sig'))
+    except (configparser.Error, ValueError) as cause:
+        # Without the cause: its text quotes the line, which may hold the password.
+        errors = getattr(cause, 'errors', None)
+        line = errors[0][0] if errors else getattr(cause, 'lineno', None)
+        place = f'line {line} of {path}' if line else str(path)
+        raise ConfigurationError(
+            f'{place} is not understood: write "[{APP_NAME}]" and below it lines like '
+            f'"{CFG_EMAIL} = ..." and "{CFG_PASSWORD} = ..."'
+        ) from None
+    return parser
+
+
+def save(
+    profile: str | None = None, *, environ: Mapping[str, str] | None = None, **settings: str | None
+) -> Path:
+    """Write settings into ``storj.ini``; what is not named stays as it is.
+
+    Args:
+        profile (str | None): section of the file; ``STORJ_PROFILE`` or ``storj`` if None.
+        environ (Mapping[str, str] | None): the environment, that of the process if None.
+        **settings: text to write, None to remove.
+
+    Returns:
+        pathlib.Path: of the file.
+
+    Raises:
+        ConfigurationError: if the file cannot be written, or the present one not be parsed.
+        ValueError: if a text cannot stand in such a file.
+        TypeError: if a setting is unknown or belongs in no file.
+    """
+    env = os.environ if environ is None else environ
+    unknown = settings.keys() - (_VARIABLES.keys() - _NOT_IN_FILE)
+    if unknown:
+        raise TypeError(f'settings that are not kept in a file: {", ".join(sorted(unknown))}')
+    path = config_path(env)
+    name = profile or env.get('STORJ_PROFILE') or APP_NAME
+    parser = _parse(path)
+    if not parser.has_section(name):
+        try:
+            parser.add_section(name)
+        except ValueError:
+            raise ValueError(f'a profile cannot be called {name!r}') from None
+    for setting, value in settings.items():
+        if value is None:
+            parser.remove_option(name, setting)
+            continue
+        if value != value.strip() or any(character in value for character in '\r\n\0'):
+            raise ValueError(f'{setting} has line breaks, or spaces around it')
+        parser.set(name, setting, value)
+    text = io.StringIO()
+    parser.write(text)
+    try:
+        write_private(path, text.getvalue().encode('utf-8'))
+    except OSError as cause:
+        raise ConfigurationError(f'cannot write {path}: {cause.strerror}') from cause
+    return path
+
+
+def write_private(path: Path, content: bytes, *, overwrite: bool = True) -> None:
+    """Write a file that nobody else may read, whole or not at all.
+
+    Args:
+        path (pathlib.Path): its folder is made with mode 0700 if need be.
+        content (bytes): of the file, which gets mode 0600.
+        overwrite (bool): whether a file of that name may be replaced.
+
+    Raises:
+        FileExistsError: if there is one and it must not.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not overwrite:
+        # Takes the name, so that nobody else can between here and the end.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise

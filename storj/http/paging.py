@@ -1,0 +1,126 @@
+"""Answers that come in pages: fetched when they are reached, kept once they are there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar, overload
+
+from storj.object import parse_time
+
+T = TypeVar('T')
+
+#: Entries of a full page, of which there may be a next one (bridges since 5.6).
+BUCKETS_PAGE = 5000
+FILES_PAGE = 2000
+
+
+class Pages(Sequence[T]):
+    """List that is filled while it is read.
+
+    May be iterated several times and by several threads at once; an index fetches as far as it must
+    and ``len`` everything. An error of a page is raised where the page is reached, and the page is
+    asked for again at the next attempt.
+
+    Args:
+        pages (Callable[[int], Sequence[T]]): returns the page after so many entries; the first
+            empty one is the last.
+    """
+
+    def __init__(self, pages: Callable[[int], Sequence[T]]) -> None:
+        self._next_page: Callable[[int], Sequence[T]] | None = pages
+        self._entries: list[T] = []
+        self._lock = threading.RLock()
+
+    def _fetch(self) -> bool:
+        """Fetch one more page and return whether there may be another."""
+        if self._next_page is None:
+            return False
+        page = self._next_page(len(self._entries))
+        if page:
+            self._entries.extend(page)
+        else:
+            self._next_page = None
+        return bool(page)
+
+    def _reach(self, count: int | None) -> list[T]:
+        """Return the entries after fetching until there are ``count``, all of them if None."""
+        with self._lock:
+            while (count is None or len(self._entries) < count) and self._fetch():
+                pass
+            return self._entries
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            bounds = (index.start, index.stop)
+            forward = index.stop is not None and all(b is None or b >= 0 for b in bounds)
+            return self._reach(index.stop if forward else None)[index]
+        return self._reach(index + 1 if index >= 0 else None)[index]
+
+    def __len__(self) -> int:
+        return len(self._reach(None))
+
+    def __bool__(self) -> bool:
+        return bool(self._reach(1))
+
+    def __iter__(self) -> Iterator[T]:
+        position = 0
+        while len(entries := self._reach(position + 1)) > position:
+            yield entries[position]
+            position += 1
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pages | list):
+            return NotImplemented
+        return list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        more = '' if self._next_page is None else ', ...'
+        return f'[{", ".join(map(repr, self._entries))}{more}]'
+
+
+def by_start_date(
+    fetch: Callable[[str | None], Iterable[dict[str, Any]]], page_size: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the pages of a listing that goes on after a time of creation.
+
+    Bridges return what was created strictly later than ``startDate``. Several entries may share a
+    millisecond, so a page begins one millisecond early and what was seen already is dropped; that
+    also ends the listing of a bridge that knows no ``startDate`` and repeats itself.
+
+    Args:
+        fetch (Callable[[str | None], Iterable[dict]]): returns a page; None asks for the first.
+        page_size (int): entries of a full page.
+    """
+    seen: set[str] = set()
+    start: str | None = None
+    while True:
+        page = list(fetch(start))
+        fresh = [entry for entry in page if not _is_seen(entry, seen)]
+        if fresh:
+            yield fresh
+        times = [moment for entry in fresh if (moment := parse_time(entry.get('created')))]
+        if len(page) < page_size or not times:
+            return
+        later = (max(times) - timedelta(milliseconds=1)).replace(tzinfo=None)
+        previous, start = start, later.isoformat(timespec='milliseconds') + 'Z'
+        if previous is not None and start <= previous:
+            return
+
+
+def _is_seen(entry: Mapping[str, Any], seen: set[str]) -> bool:
+    """Return whether an entry came before, and remember it."""
+    identifier = entry.get('id')
+    if not isinstance(identifier, str):
+        return False
+    if identifier in seen:
+        return True
+    seen.add(identifier)
+    return False

@@ -1,0 +1,568 @@
+"""What the bridge answers: buckets, files, pointers, frames, tokens, keys, contacts, mirrors.
+
+Pure values. Numbers and times are brought into one form on the way in; what cannot be read is None,
+so that one damaged entry never ends a listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, ClassVar
+
+from storj.model.audit import ShardManager
+from storj.object import Integer, Object, Time
+
+
+class User(Object):
+    """Account at a bridge (protocol reference, section 3.2).
+
+    Attributes:
+        email (str | None): the account's name.
+        id (str | None): the same again.
+        created (datetime.datetime | None): in UTC.
+        activated (bool | None): whether the account can be used yet.
+    """
+
+    created = Time()
+
+    def __init__(
+        self,
+        /,
+        email: str | None = None,
+        id: str | None = None,
+        created: object = None,
+        activated: bool | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.email = email
+        self.id = id
+        self.created = created
+        self.activated = activated
+
+
+class Key(Object):
+    """Public key registered with an account (protocol reference, section 3.3).
+
+    Attributes:
+        key (str | None): hex text, compressed (66 digits) or uncompressed (130).
+        label (str | None): the user's name for it.
+        user (str | None): e-mail of the account.
+        id (str | None): the key again.
+    """
+
+    def __init__(
+        self,
+        /,
+        key: str | None = None,
+        label: str | None = None,
+        user: str | None = None,
+        id: str | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.key = key
+        self.label = label
+        self.user = user
+        self.id = id
+
+
+class Bucket(Object):
+    """Storage bucket: files grouped under one name, owner and set of permissions.
+
+    Attributes:
+        id (str | None): unique identifier, 24 hex digits.
+        name (str | None): as stored; libstorj and this package encrypt names.
+        status (str | None): ``Active`` or ``Inactive``.
+        user (str | None): the owner's e-mail.
+        created (datetime.datetime | None): in UTC.
+        storage (int | None): limit in GB; 0 on every bridge since 1.0.
+        transfer (int | None): limit in GB; 0 on every bridge since 1.0.
+        pubkeys (list[str] | None): keys that may create tokens without an account.
+        publicPermissions (list[str] | None): of ``PUSH`` and ``PULL``, what anybody may do.
+        encryptionKey (str | None): the published key of a public bucket.
+    """
+
+    created = Time()
+    storage = Integer()
+    transfer = Integer()
+
+    def __init__(
+        self,
+        /,
+        id: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        user: str | None = None,
+        created: object = None,
+        storage: int | None = None,
+        transfer: int | None = None,
+        pubkeys: list[str] | None = None,
+        publicPermissions: list[str] | None = None,
+        encryptionKey: str | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.id = id
+        self.name = name
+        self.status = status
+        self.user = user
+        self.created = created
+        self.storage = storage
+        self.transfer = transfer
+        self.pubkeys = pubkeys
+        self.publicPermissions = publicPermissions
+        self.encryptionKey = encryptionKey
+
+    def delete(self) -> None:
+        """Destroy this bucket (``DELETE /buckets/{id}``).
+
+        Raises:
+            StorjBridgeApiError: if the bridge refuses.
+        """
+        self._acting_client().bucket_delete(self.id)
+
+
+class Contact(Object):
+    """Address card of a farmer (protocol reference, section 7.2).
+
+    Attributes:
+        address (str | None): hostname or IP address.
+        port (int | None): of its data channel.
+        nodeID (str | None): unique identifier, 40 hex digits.
+        lastSeen (datetime.datetime | None): in UTC.
+        protocol (str | None): SemVer protocol tag; major 0 moves shards over WebSocket.
+        userAgent (str | None): version of the farmer's program.
+        lastTimeout (datetime.datetime | None): when it last failed to answer, in UTC.
+        timeoutRate (float | None): 0 to 1.
+        responseTime (float | None): milliseconds.
+        spaceAvailable (bool | None): whether it takes new shards.
+        reputation (float | None): 0 to 5000.
+        lastContractSent (datetime.datetime | None): in UTC.
+    """
+
+    port = Integer()
+    lastSeen = Time()
+    lastTimeout = Time()
+    lastContractSent = Time()
+
+    def __init__(
+        self,
+        /,
+        address: str | None = None,
+        port: int | None = None,
+        nodeID: str | None = None,
+        lastSeen: object = None,
+        protocol: str | None = None,
+        userAgent: str | None = None,
+        lastTimeout: object = None,
+        timeoutRate: float | None = None,
+        responseTime: float | None = None,
+        spaceAvailable: bool | None = None,
+        reputation: float | None = None,
+        lastContractSent: object = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.address = address
+        self.port = port
+        self.nodeID = nodeID
+        self.lastSeen = lastSeen
+        self.protocol = protocol
+        self.userAgent = userAgent
+        self.lastTimeout = lastTimeout
+        self.timeoutRate = timeoutRate
+        self.responseTime = responseTime
+        self.spaceAvailable = spaceAvailable
+        self.reputation = reputation
+        self.lastContractSent = lastContractSent
+
+
+class Frame(Object):
+    """File staging frame: the shards of a file while it is uploaded.
+
+    Attributes:
+        id (str | None): unique identifier, 24 hex digits.
+        created (datetime.datetime | None): in UTC.
+        shards (list): pointer ids as bridges since 0.10 send them, or objects of earlier ones.
+        user (str | None): the owner's e-mail.
+        locked (bool | None): whether a file uses it.
+        size (int | None): bytes of its data shards.
+        storageSize (int | None): bytes of all its shards.
+    """
+
+    created = Time()
+    size = Integer()
+    storageSize = Integer()
+
+    def __init__(
+        self,
+        /,
+        id: str | None = None,
+        created: object = None,
+        shards: Iterable[Any] | None = None,
+        user: str | None = None,
+        locked: bool | None = None,
+        size: int | None = None,
+        storageSize: int | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.id = id
+        self.created = created
+        self.shards: list[Any] = list(shards or ())
+        self.user = user
+        self.locked = locked
+        self.size = size
+        self.storageSize = storageSize
+
+
+class File(Object):
+    """File stored in a bucket, or one to be uploaded.
+
+    Attributes:
+        bucket (str | None): bucket unique identifier.
+        hash (str | None): only bridges below 0.7 gave files one.
+        mimetype (str | None): ``application/octet-stream`` if nobody said otherwise.
+        filename (str | None): as stored, often encrypted; of a file to upload, its path.
+        size (int | None): bytes of the encrypted file, which is as long as the file.
+        id (str | None): unique identifier, 24 hex digits.
+        frame (storj.model.Frame | None): made from the text that the bridge sends.
+        created (datetime.datetime | None): in UTC.
+        hmac (dict[str, str] | None): ``type`` and ``value`` over the shards' hashes.
+        erasure (dict[str, str] | None): ``type`` ``reedsolomon`` when there are parity shards.
+        index (str | None): 64 hex digits from which the file's key is made.
+        shard_manager (storj.model.ShardManager | None): of a file to upload, its shards.
+    """
+
+    size = Integer()
+    created = Time()
+
+    def __init__(
+        self,
+        /,
+        bucket: str | None = None,
+        hash: str | None = None,
+        mimetype: str | None = None,
+        filename: str | PathLike[str] | None = None,
+        size: int | None = None,
+        id: str | None = None,
+        frame: Frame | Mapping[str, Any] | str | None = None,
+        created: object = None,
+        hmac: dict[str, str] | None = None,
+        erasure: dict[str, str] | None = None,
+        index: str | None = None,
+        shard_manager: ShardManager | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.bucket = bucket
+        self.hash = hash
+        self.mimetype = mimetype
+        self.filename = fspath(filename) if isinstance(filename, PathLike) else filename
+        self.size = size
+        self.id = id
+        self.frame = _frame(frame)
+        self.created = created
+        self.hmac = hmac
+        self.erasure = erasure
+        self.index = index
+        self.shard_manager = shard_manager
+
+    @property
+    def content_type(self) -> str | None:
+        """The mimetype under its HTTP name."""
+        return self.mimetype
+
+    @content_type.setter
+    def content_type(self, value: str | None) -> None:
+        self.mimetype = value
+
+    @property
+    def name(self) -> str | None:
+        """The last component of the file's name: what an upload calls it."""
+        return Path(self.filename).name if self.filename else self.filename
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON has it, with the frame as its id and without the shards."""
+        fields = super().to_dict()
+        fields.pop('shard_manager', None)
+        if self.frame is not None:
+            fields['frame'] = self.frame.id
+        return fields
+
+    def download(self, destination: Any = None, **options: Any) -> Any:
+        """Fetch and decrypt this file; see :meth:`storj.http.Client.file_download`.
+
+        Args:
+            destination (str | PathLike | BinaryIO | None): where to, memory if None.
+            **options: of ``Client.file_download``.
+
+        Returns:
+            io.BytesIO: when there is no destination.
+        """
+        return self._acting_client().file_download(self.bucket, self.id, destination, **options)
+
+    def delete(self) -> None:
+        """Remove this file (``DELETE /buckets/{id}/files/{file}``)."""
+        self._acting_client().file_remove(self.bucket, self.id)
+
+
+def _frame(value: Frame | Mapping[str, Any] | str | None) -> Frame | None:
+    """Return a file's frame; bridges send its id only."""
+    if value is None or isinstance(value, Frame):
+        return value
+    if isinstance(value, Mapping):
+        return Frame(**value)
+    return Frame(id=value)
+
+
+class Token(Object):
+    """Right to do one operation on one bucket, once (protocol reference, section 3.5).
+
+    Attributes:
+        token (str | None): 64 hex digits, the value of ``x-token``.
+        id (str | None): the same value.
+        bucket (str | None): bucket unique identifier.
+        operation (str | None): ``PUSH`` or ``PULL``.
+        expires (datetime.datetime | None): in UTC.
+        encryptionKey (str | None): the published key of a public bucket.
+    """
+
+    expires = Time()
+
+    def __init__(
+        self,
+        /,
+        token: str | None = None,
+        bucket: str | None = None,
+        operation: str | None = None,
+        expires: object = None,
+        encryptionKey: str | None = None,
+        id: str | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.token = id if token is None else token
+        self.bucket = bucket
+        self.operation = operation
+        self.expires = expires
+        self.encryptionKey = encryptionKey
+
+    @property
+    def id(self) -> str | None:
+        """The token's value, under the name that the documentation gives it."""
+        return self.token
+
+    @id.setter
+    def id(self, value: str | None) -> None:
+        self.token = value
+
+
+class _PointerToken:
+    """Descriptor: takes a farmer's token as text, gives it as the documented record."""
+
+    def __get__(self, instance: FilePointer | None, owner: type) -> Any:
+        return self if instance is None else vars(instance).get('token')
+
+    def __set__(self, instance: FilePointer, value: Token | str | None) -> None:
+        vars(instance)['token'] = Token(token=value) if isinstance(value, str) else value
+
+
+class FilePointer(Object):
+    """Where one shard of a file is, and what its farmer wants to hear.
+
+    ``pointer['token']`` is the text that the farmer wants, ``pointer.token`` a record around it.
+
+    Attributes:
+        hash (str | None): shard hash, 40 hex digits.
+        token (storj.model.Token | None): of the farmer; None when no farmer has the shard now.
+        operation (str | None): ``PULL`` or ``PUSH``.
+        channel (str | None): ``ws://host:port``; bridges below 0.7 only.
+        farmer (dict[str, Any] | None): ``address``, ``port``, ``nodeID``, ``protocol``, ...
+        size (int | None): bytes of the shard.
+        index (int | None): number of the shard in its file; bridges since 5.11.
+        parity (bool | None): whether the shard is computed and no part of the file.
+    """
+
+    token = _PointerToken()
+    size = Integer()
+    index = Integer()
+
+    def __init__(
+        self,
+        /,
+        hash: str | None = None,
+        token: Token | str | None = None,
+        operation: str | None = None,
+        channel: str | None = None,
+        farmer: dict[str, Any] | None = None,
+        size: int | None = None,
+        index: int | None = None,
+        parity: bool | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.hash = hash
+        self.token = token
+        self.operation = operation
+        self.channel = channel
+        self.farmer = farmer
+        self.size = size
+        self.index = index
+        self.parity = parity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pointer as the bridge sent it, with the token as text."""
+        fields = super().to_dict()
+        if self.token is not None:
+            fields['token'] = self.token.id
+        return fields
+
+
+class Mirror(Object):
+    """Replicas of a file or of one of its shards (protocol reference, section 3.7).
+
+    Attributes:
+        hash (str | None): shard hash.
+        mirrors (int | None): number of replicas; of a whole file, of its worst shard.
+        status (str | None): ``pending`` or ``established``.
+        shards (list[storj.model.Mirror]): of a whole file, one per shard.
+        contacts (list[storj.model.Contact]): the farmers that took a replica, where the bridge
+            says so.
+    """
+
+    mirrors = Integer()
+
+    def __init__(
+        self,
+        /,
+        hash: str | None = None,
+        mirrors: int | None = None,
+        status: str | None = None,
+        shards: Iterable[Mirror] = (),
+        contacts: Iterable[Contact] = (),
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.hash = hash
+        self.mirrors = mirrors
+        self.status = status
+        self.shards = list(shards)
+        self.contacts = list(contacts)
+
+    @classmethod
+    def from_answer(cls, answer: object) -> Mirror:
+        """Read any of the answers that bridges 0.10 to 3.2 gave, and the documented one.
+
+        Args:
+            answer (object): one object, or per shard an object or a list of contacts.
+
+        Raises:
+            TypeError: if it is none of these.
+        """
+        if isinstance(answer, Mapping):
+            # Bridges 0.10 and 0.11 list the contacts where later ones say how many.
+            if isinstance(answer.get('mirrors'), list):
+                rest = {name: v for name, v in answer.items() if name != 'mirrors'}
+                return cls._of_contacts(answer['mirrors'], **rest)
+            return cls(**answer)
+        if isinstance(answer, list):
+            shards = [
+                cls._of_contacts(shard) if isinstance(shard, list) else cls.from_answer(shard)
+                for shard in answer
+            ]
+            return cls(
+                mirrors=min((shard.mirrors or 0 for shard in shards), default=0),
+                status=shards[0].status if shards else None,
+                shards=shards,
+            )
+        raise TypeError(f'not an answer about mirrors: {type(answer).__name__}')
+
+    @classmethod
+    def _of_contacts(cls, contacts: list[Any], **fields: Any) -> Mirror:
+        known = [Contact(**contact) for contact in contacts if isinstance(contact, Mapping)]
+        return cls(**{'status': 'established', **fields, 'mirrors': len(known), 'contacts': known})
+
+
+class FileMirrors(Object):
+    """Replicas of one shard (``GET /buckets/{id}/files/{file}/mirrors``).
+
+    Attributes:
+        established (list[dict[str, Any]]): farmers that hold the shard: ``shardHash``,
+            ``contact`` and ``contract``, or since bridge 5.23 the contract alone.
+        available (list[dict[str, Any]]): farmers that offered to; empty since bridge 5.23.
+    """
+
+    def __init__(
+        self,
+        /,
+        established: Iterable[dict[str, Any]] | None = None,
+        available: Iterable[dict[str, Any]] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.established = list(established or ())
+        self.available = list(available or ())
+
+
+class ExchangeReport(Object):
+    """Note to the bridge about one transfer (``POST /reports/exchanges``).
+
+    Attributes:
+        dataHash (str | None): shard hash, 40 hex digits.
+        reporterId (str | None): who reports; the client's e-mail if left out.
+        farmerId (str | None): ``nodeID`` of the farmer.
+        clientId (str | None): the client's e-mail or public key.
+        exchangeStart (datetime.datetime | None): in UTC; set it as milliseconds if that is easier.
+        exchangeEnd (datetime.datetime | None): likewise.
+        exchangeResultCode (int | None): ``SUCCESS`` or ``FAILURE``.
+        exchangeResultMessage (str | None): one of the texts below.
+    """
+
+    SUCCESS: ClassVar[int] = 1000
+    FAILURE: ClassVar[int] = 1100
+
+    SHARD_UPLOADED: ClassVar[str] = 'SHARD_UPLOADED'
+    SHARD_DOWNLOADED: ClassVar[str] = 'SHARD_DOWNLOADED'
+    TRANSFER_FAILED: ClassVar[str] = 'TRANSFER_FAILED'
+    DOWNLOAD_ERROR: ClassVar[str] = 'DOWNLOAD_ERROR'
+    FAILED_INTEGRITY: ClassVar[str] = 'FAILED_INTEGRITY'
+
+    exchangeStart = Time()
+    exchangeEnd = Time()
+    exchangeResultCode = Integer()
+
+    def __init__(
+        self,
+        /,
+        dataHash: str | None = None,
+        reporterId: str | None = None,
+        farmerId: str | None = None,
+        clientId: str | None = None,
+        exchangeStart: object = None,
+        exchangeEnd: object = None,
+        exchangeResultCode: int | None = None,
+        exchangeResultMessage: str | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.dataHash = dataHash
+        self.reporterId = reporterId
+        self.farmerId = farmerId
+        self.clientId = clientId
+        self.exchangeStart = exchangeStart
+        self.exchangeEnd = exchangeEnd
+        self.exchangeResultCode = exchangeResultCode
+        self.exchangeResultMessage = exchangeResultMessage
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as the bridge wants it, with times in milliseconds."""
+        fields = super().to_dict()
+        for name in ('exchangeStart', 'exchangeEnd'):
+            moment = getattr(self, name)
+            if moment is not None:
+                fields[name] = round(moment.timestamp() * 1000)
+        return fields

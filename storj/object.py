@@ -1,0 +1,283 @@
+"""Storj object module: what all models have in common.
+
+Records are compared by value, keep the fields they do not know, show themselves without their
+secrets, and answer to field names like the JSON object they came from. They are mutable and
+therefore not hashable. Knows nothing of the bridge; a record merely remembers which client made it.
+"""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar, overload
+
+from dateutil.parser import isoparse
+
+from storj.exception import ClientError
+
+if TYPE_CHECKING:
+    _Base = object
+else:
+    # Programs of the 0.1.5 era test for this base. Its releases cannot be built by a pip newer
+    # than 19, so it is used where it is and not required.
+    try:
+        from steenzout.object import Object as _Base
+    except ImportError:
+        _Base = object
+
+__all__ = ('Integer', 'Object', 'Time', 'parse_time', 'set_client_factory')
+
+_LOGGER = logging.getLogger(__name__)
+
+_MASK = '***'
+
+# In nested JSON as well as in fields: what opens files, accounts or audits.
+_SECRETS = frozenset(
+    {'challenges', 'encryptionKey', 'mnemonic', 'pass', 'password', 'salt', 'secret', 'token'}
+)
+
+_client_factory: Callable[[], Any] | None = None
+
+
+def set_client_factory(factory: Callable[[], Any]) -> None:
+    """Set where records that no client made get one from.
+
+    Args:
+        factory (Callable[[], storj.http.Client]): called when such a record is asked to act.
+    """
+    global _client_factory
+    _client_factory = factory
+
+
+def parse_time(value: object) -> datetime | None:
+    """Read a time in any of the forms in which bridges write one.
+
+    Args:
+        value (object): ISO 8601 text, milliseconds since 1970 (a number, or its digits as text),
+            or a ``datetime``; without an offset it is taken as UTC.
+
+    Returns:
+        datetime | None: aware, in UTC; None for what is no time. A listing of thousands of
+        entries must not end because one of them is damaged.
+    """
+    try:
+        if isinstance(value, str):
+            value = int(value) if value.isdecimal() and len(value) > 8 else isoparse(value)
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                return value.replace(tzinfo=timezone.utc)
+            return value.astimezone(timezone.utc)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        pass
+    if value is not None:
+        _LOGGER.debug('not a time: %s', reprlib.repr(value))
+    return None
+
+
+class Time:
+    """Descriptor of a field that holds an aware UTC ``datetime`` and takes what bridges send."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Time: ...
+    @overload
+    def __get__(self, instance: Object, owner: type) -> datetime | None: ...
+    def __get__(self, instance: Object | None, owner: type) -> Time | datetime | None:
+        if instance is None:
+            return self
+        value: datetime | None = vars(instance).get(self._name)
+        return value
+
+    def __set__(self, instance: Object, value: object) -> None:
+        vars(instance)[self._name] = parse_time(value)
+
+
+class Integer:
+    """Descriptor of a field that holds an ``int``, or None for what is not a whole number."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Integer: ...
+    @overload
+    def __get__(self, instance: Object, owner: type) -> int | None: ...
+    def __get__(self, instance: Object | None, owner: type) -> Integer | int | None:
+        if instance is None:
+            return self
+        value: int | None = vars(instance).get(self._name)
+        return value
+
+    def __set__(self, instance: Object, value: object) -> None:
+        vars(instance)[self._name] = _integer(value)
+
+
+def _integer(value: object) -> int | None:
+    """Return a whole number, also from text or a float without fraction; else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    return None
+
+
+class Object(_Base):
+    """Base of all models.
+
+    A field that the class does not document is kept: it is read as an attribute, unless a method or
+    property has its name, and always with ``record['name']``, ``get`` and ``to_dict``.
+
+    Two records are equal when they are of one class and all their fields are. Records are mutable,
+    hence not hashable; use their ``id`` as a key.
+    """
+
+    # Slots keep both out of vars(): the fields of a record are what is left there.
+    __slots__ = ('_client', '_extra')
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+    def __init__(self, extra: Mapping[str, Any] | None = None, /) -> None:
+        self._extra: dict[str, Any] = dict(extra or {})
+        self._client: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only when nothing else has the name. Names with an underscore are never taken
+        # from outside: copy, pickle and others ask objects for such names.
+        if not name.startswith('_') and name in self._extra:
+            return self._extra[name]
+        raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
+
+    def _values(self) -> dict[str, Any]:
+        """Return all fields, the unknown ones last."""
+        known = vars(self)
+        return {**known, **{name: v for name, v in self._extra.items() if name not in known}}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON has it: names of the wire, times as text, no fields of None.
+
+        Secrets are included; use ``repr`` for logs.
+        """
+        return {name: _to_json(v) for name, v in self._values().items() if v is not None}
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, Object):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __ne__(self, other: object) -> bool:
+        # Said here because steenzout's base has one of its own.
+        result = self.__eq__(other)
+        return result if result is NotImplemented else not result
+
+    def __repr__(self) -> str:
+        shown = (
+            f'{name}={_show(name, value)}'
+            for name, value in self._values().items()
+            if value is not None
+        )
+        return f'{type(self).__name__}({", ".join(shown)})'
+
+    __str__ = __repr__
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_dict()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.to_dict()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def keys(self) -> list[str]:
+        """Return the names of the fields that are set, so that ``dict(record)`` works."""
+        return list(self.to_dict())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return one field as JSON has it.
+
+        Args:
+            name (str): the field's name on the wire.
+            default (Any): what to return when the record has no such field.
+        """
+        return self.to_dict().get(name, default)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The client holds sessions, locks and a password: it does not travel.
+        return {'fields': dict(vars(self)), 'extra': self._extra}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state['fields'])
+        self._extra = dict(state['extra'])
+        self._client = None
+
+    def _made_by(self, client: Any) -> None:
+        """Remember the client to act through."""
+        self._client = client
+
+    def _acting_client(self) -> Any:
+        """Return the client that made this record, or else one from the factory."""
+        if self._client is not None:
+            return self._client
+        if _client_factory is None:
+            raise ClientError(
+                f'no client made this {type(self).__name__}: call the method of storj.http.Client'
+            )
+        return _client_factory()
+
+
+def _to_json(value: Any) -> Any:
+    """Return a field as JSON has it."""
+    if isinstance(value, Object):
+        return value.to_dict()
+    if isinstance(value, datetime):
+        utc = value.astimezone(timezone.utc).replace(tzinfo=None)
+        return utc.isoformat(timespec='milliseconds') + 'Z'
+    if isinstance(value, Mapping):
+        return {name: _to_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    return value
+
+
+class _Repr(reprlib.Repr):
+    """Short texts, and no secrets at any depth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 80
+        self.maxdict = 12
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if level <= 0:
+            return '{...}'
+        shown = [
+            f'{self.repr1(name, level - 1)}: '
+            + (_MASK if name in _SECRETS else self.repr1(value, level - 1))
+            for name, value in list(x.items())[: self.maxdict]
+        ]
+        return '{' + ', '.join(shown + ['...'] * (len(x) > self.maxdict)) + '}'
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        # A record masks its own secrets, and a time is short: neither is to be cut.
+        return repr(x) if isinstance(x, Object | datetime) else super().repr_instance(x, level)
+
+
+_REPR = _Repr()
+
+
+def _show(name: str, value: Any) -> str:
+    """Return the text of one field in a record's repr."""
+    return _MASK if name in _SECRETS and value else _REPR.repr(value)
