@@ -28,6 +28,7 @@ import aiohttp
 from aiohttp import web
 
 from storj.exception import StorjError
+from storj.network.faults import Disturbance
 from storj.network.identity import (
     Identity,
     SignatureError,
@@ -205,8 +206,15 @@ class RpcServer:
         self._clock = clock
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    async def handle(self, request: web.Request) -> web.Response:
-        """Answer ``POST /``."""
+    async def handle(
+        self, request: web.Request, disturb: Callable[[str], Disturbance] | None = None
+    ) -> web.StreamResponse:
+        """Answer ``POST /``.
+
+        Args:
+            request (web.Request): what came.
+            disturb (Callable[[str], Disturbance] | None): says for a method what shall go wrong.
+        """
         body = await read_limited(request.content, MESSAGE_LIMIT)
         if body is None:
             return web.json_response({'error': 'Message too long'}, status=413)
@@ -224,7 +232,13 @@ class RpcServer:
             return web.json_response(
                 {'code': 'BadRequest', 'message': 'Invalid RPC message'}, status=400
             )
-        return web.json_response(await self._answer(message))
+        disturbance = disturb(message['method']) if disturb is not None else None
+        if not disturbance:
+            return web.json_response(await self._answer(message))
+        early = await disturbance.before(request, field_name='error')
+        if early is not None:
+            return early
+        return await disturbance.after(request, web.json_response(await self._answer(message)))
 
     async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         identifier, method = message['id'], message['method']

@@ -247,8 +247,8 @@ class ShardWriter:
     """A shard that is arriving.
 
     :meth:`write` and :meth:`finish` block and may be called in a worker thread, one after the
-    other; :meth:`commit` and :meth:`abort` belong to the thread of the store. A lock makes an
-    abort wait for a write that is still under way when its transfer is cancelled.
+    other; :meth:`close` belongs to the thread of the store. A lock makes it wait for a write that
+    is still under way when its transfer is cancelled.
 
     Attributes:
         received (int): bytes written so far.
@@ -294,7 +294,7 @@ class ShardWriter:
         """Append the last pieces, and keep the shard if its hash is the one expected.
 
         Returns:
-            bool: whether the hash was right; :meth:`commit` must follow then, else :meth:`abort`.
+            bool: whether the hash was right.
 
         Raises:
             StoreError: the disk refuses.
@@ -310,26 +310,18 @@ class ShardWriter:
             self._kept = True
             return True
 
-    def commit(self) -> None:
-        """Count a finished shard as stored."""
-        self._close()
-        if self._kept:
-            self._store._add(self._hash, self.received)
-
-    def abort(self) -> None:
-        """Throw away what has arrived; after a :meth:`finish` that succeeded, count it."""
-        # A transfer may be cancelled while `finish` runs in its thread and succeeds.
-        self.commit()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Count a finished shard as stored, throw away any other; may be called twice."""
         with self._lock:
             if self._done:
                 return
             self._done = True
-            self._store._release(self._size)
-            self._file.close()
-            if not self._kept and self._path is not None:
-                self._path.unlink(missing_ok=True)
+        self._file.close()
+        self._store._release(self._size)
+        if self._kept:
+            self._store._add(self._hash, self.received)
+        elif self._path is not None:
+            self._path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -339,14 +331,14 @@ class FarmerToken:
     Attributes:
         token (str): 40 hex characters.
         data_hash (str): the shard it is for.
-        renter_id (str): node id of the renter node it was issued to.
+        owner (str): of the contract that it belongs to.
         expires (float): seconds since 1970.
         busy (bool): a WebSocket transfer has begun with it.
     """
 
     token: str
     data_hash: str
-    renter_id: str
+    owner: str
     expires: float
     busy: bool = False
 
@@ -357,17 +349,17 @@ class FarmerToken:
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS contracts (
     data_hash TEXT NOT NULL,
-    renter_id TEXT NOT NULL,
+    owner TEXT NOT NULL,
     data_size INTEGER NOT NULL,
     store_end INTEGER NOT NULL,
     contract TEXT NOT NULL,
     tree TEXT,
-    PRIMARY KEY (data_hash, renter_id)
+    PRIMARY KEY (data_hash, owner)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tokens (
     token TEXT PRIMARY KEY,
     data_hash TEXT NOT NULL,
-    renter_id TEXT NOT NULL,
+    owner TEXT NOT NULL,
     expires REAL NOT NULL,
     busy INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -406,16 +398,22 @@ class FarmerIndex:
         """Close the file."""
         self._db.close()
 
-    def put_contract(self, contract: Contract, tree: Sequence[str] | None) -> None:
-        """Keep a contract and, if given, the audit leaves of its renter node."""
+    def put_contract(self, contract: Contract, owner: str, tree: Sequence[str] | None) -> None:
+        """Keep a contract and, if given, the audit leaves that belong to it.
+
+        Args:
+            contract (Contract): signed by both sides; an older one of the owner is replaced.
+            owner (str): node id of the renter node, or the extended public key of its bridge.
+            tree (Sequence[str] | None): bottom row of the audit tree.
+        """
         self._db.execute(
             'INSERT INTO contracts VALUES (?, ?, ?, ?, ?, ?)'
-            ' ON CONFLICT (data_hash, renter_id) DO UPDATE SET data_size = excluded.data_size,'
+            ' ON CONFLICT (data_hash, owner) DO UPDATE SET data_size = excluded.data_size,'
             ' store_end = excluded.store_end, contract = excluded.contract,'
             ' tree = coalesce(excluded.tree, tree)',
             (
                 contract.data_hash,
-                contract.renter_id,
+                owner,
                 contract.data_size,
                 contract.store_end,
                 json.dumps(contract.to_json()),
@@ -423,11 +421,11 @@ class FarmerIndex:
             ),
         )
 
-    def contract(self, data_hash: str, renter_id: str) -> Contract | None:
-        """Return the contract with a renter node about a shard, if there is one."""
+    def contract(self, data_hash: str, owner: str) -> Contract | None:
+        """Return an owner's contract about a shard, if there is one."""
         row = self._db.execute(
-            'SELECT contract FROM contracts WHERE data_hash = ? AND renter_id = ?',
-            (data_hash, renter_id),
+            'SELECT contract FROM contracts WHERE data_hash = ? AND owner = ?',
+            (data_hash, owner),
         ).fetchone()
         if row is None:
             return None
@@ -436,43 +434,43 @@ class FarmerIndex:
         except (ValueError, ContractError) as error:
             raise StoreError('The contract record is damaged') from error
 
-    def set_tree(self, data_hash: str, renter_id: str, tree: Sequence[str]) -> None:
+    def set_tree(self, data_hash: str, owner: str, tree: Sequence[str]) -> None:
         """Keep the audit leaves that came after the contract."""
         self._db.execute(
-            'UPDATE contracts SET tree = ? WHERE data_hash = ? AND renter_id = ?',
-            (json.dumps(list(tree)), data_hash, renter_id),
+            'UPDATE contracts SET tree = ? WHERE data_hash = ? AND owner = ?',
+            (json.dumps(list(tree)), data_hash, owner),
         )
 
-    def tree(self, data_hash: str, renter_id: str) -> list[str] | None:
-        """Return the audit leaves of a renter node for a shard, if it gave any."""
+    def tree(self, data_hash: str, owner: str) -> list[str] | None:
+        """Return an owner's audit leaves of a shard, if it gave any."""
         row = self._db.execute(
-            'SELECT tree FROM contracts WHERE data_hash = ? AND renter_id = ?',
-            (data_hash, renter_id),
+            'SELECT tree FROM contracts WHERE data_hash = ? AND owner = ?',
+            (data_hash, owner),
         ).fetchone()
         if row is None or row[0] is None:
             return None
         leaves: list[str] = json.loads(row[0])
         return leaves
 
-    def issue(self, data_hash: str, renter_id: str, lifetime: float) -> str:
+    def issue(self, data_hash: str, owner: str, lifetime: float) -> str:
         """Make a token for one transfer of a shard.
 
         Args:
             data_hash (str): the shard.
-            renter_id (str): who asked.
+            owner (str): of the contract.
             lifetime (float): seconds.
         """
         token = secrets.token_hex(20)
         self._db.execute(
             'INSERT INTO tokens VALUES (?, ?, ?, ?, 0)',
-            (token, data_hash, renter_id, self._clock() + lifetime),
+            (token, data_hash, owner, self._clock() + lifetime),
         )
         return token
 
     def token(self, token: str) -> FarmerToken | None:
         """Return a token that was issued and not deleted, expired or not."""
         row = self._db.execute(
-            'SELECT token, data_hash, renter_id, expires, busy FROM tokens WHERE token = ?',
+            'SELECT token, data_hash, owner, expires, busy FROM tokens WHERE token = ?',
             (token,),
         ).fetchone()
         return None if row is None else FarmerToken(row[0], row[1], row[2], row[3], bool(row[4]))
