@@ -1,0 +1,162 @@
+"""What the bridge's rooms share: its settings, the release it plays, its state and its renter node.
+
+Every handler finds one :class:`Bridge` in its application under :data:`BRIDGE`. This module knows
+no route.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from aiohttp import web
+
+from storj.network.database import Database
+from storj.network.mail import Outbox
+from storj.network.passwords import Passwords
+from storj.network.renter import RenterNode
+
+__all__ = ('BRIDGE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
+
+#: ``auto``: an account is active at once. ``mail``: only after the link in its message was visited.
+Activation = Literal['auto', 'mail']
+
+#: First release of a line, and the network protocol and core library that it reports
+#: (protocol reference, section 1.5; the last three as recorded).
+_LINES: tuple[tuple[tuple[int, ...], str, str], ...] = (
+    ((7,), '1.2.0', '8.7.2'),
+    ((6,), '1.2.0', '7.0.0'),
+    ((5,), '1.1.0', '6.8.0'),
+    ((4,), '1.1.0', '6.0.13'),
+    ((3,), '1.0.0', '6.0.0'),
+    ((2,), '0.10.0', '5.1.2'),
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of the original bridge whose manners this one shows.
+
+    Only what a client can adapt to differs: fields of answers, the life of bridge tokens, whether
+    a pointer request may come without one, what a second file of the same name does. Statuses of
+    errors are the intended ones in all of them.
+
+    Attributes:
+        version (str): as ``GET /`` reports it.
+        number (tuple[int, ...]): the same as numbers.
+        protocol (str): version of the network protocol.
+        core (str): version of the core library; it tells clients which audit formula holds.
+    """
+
+    version: str
+    number: tuple[int, ...]
+    protocol: str
+    core: str
+
+    @classmethod
+    def parse(cls, version: str) -> Release:
+        """Return the release with this version.
+
+        Args:
+            version (str): three numbers with dots, from ``2.0.0`` on.
+
+        Raises:
+            ValueError: not a version, or one whose clients are not served.
+        """
+        if not re.fullmatch(r'\d{1,4}\.\d{1,4}\.\d{1,4}', version):
+            raise ValueError(f'{version!r} is not a version of the bridge, such as 7.7.1')
+        number = tuple(map(int, version.split('.')))
+        for first, protocol, core in _LINES:
+            if number >= first:
+                return cls(version, number, protocol, core)
+        raise ValueError(f'bridge {version} is too old: its clients speak another protocol')
+
+    def since(self, *number: int) -> bool:
+        """Tell whether this release has what came with release ``number``."""
+        return self.number >= number
+
+
+@dataclass(frozen=True)
+class BridgeSettings:
+    """What a bridge is started with.
+
+    Attributes:
+        database_url (str): any SQLAlchemy URL.
+        data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``.
+        public_url (str): where clients reach the bridge; the links in messages begin with it.
+        activation (Activation): whether an account has to be activated by mail.
+        version (str): release of the original bridge whose manners are shown.
+        audit_interval (float): seconds between two audits of the same shard; 0 for none.
+        ping_interval (float): seconds between two rounds of pings to the farmers; 0 for none.
+        mirrors (int): copies of each shard, beside the first, that the bridge has made by itself;
+            the original has 5.
+        rate_limits (bool): whether requests are limited as on the public bridge, with 429.
+        status (bool): whether ``GET /status`` is served. It shows ids, sizes and places, no names.
+        farmer_timeout (float): seconds that one farmer may take to answer.
+        placing_timeout (float): seconds after which looking for a farmer ends, with 503.
+    """
+
+    database_url: str
+    data_dir: Path
+    public_url: str = 'http://127.0.0.1:6382'
+    activation: Activation = 'auto'
+    version: str = '7.7.1'
+    audit_interval: float = 60.0
+    ping_interval: float = 60.0
+    mirrors: int = 5
+    rate_limits: bool = False
+    status: bool = True
+    farmer_timeout: float = 10.0
+    placing_timeout: float = 45.0
+
+    def __post_init__(self) -> None:
+        Release.parse(self.version)
+        if self.activation not in ('auto', 'mail'):
+            raise ValueError(f"activation is 'auto' or 'mail', not {self.activation!r}")
+        for name in ('audit_interval', 'ping_interval', 'mirrors'):
+            if getattr(self, name) < 0:
+                raise ValueError(f'{name} must not be negative')
+        for name in ('farmer_timeout', 'placing_timeout'):
+            if getattr(self, name) <= 0:
+                raise ValueError(f'{name} must be positive')
+
+
+@dataclass
+class Bridge:
+    """The state of one running bridge.
+
+    Attributes:
+        settings (BridgeSettings): what it was started with.
+        renter (RenterNode): its way to the farmers, and the only one.
+        database (Database): all that it remembers.
+        passwords (Passwords): hashes and checks passwords, away from the event loop.
+        outbox (Outbox): where its messages go.
+        clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
+        pending (Counter[str]): by farmer, contracts being made at this moment.
+        release (Release): the release it plays.
+    """
+
+    settings: BridgeSettings
+    renter: RenterNode
+    database: Database
+    passwords: Passwords
+    outbox: Outbox
+    clock: Callable[[], float] = time.time
+    pending: Counter[str] = field(default_factory=Counter)
+    release: Release = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.release = Release.parse(self.settings.version)
+
+    def now(self) -> int:
+        """Return the time in milliseconds since 1970."""
+        return int(self.clock() * 1000)
+
+
+#: Key of the bridge in its application.
+BRIDGE: web.AppKey[Bridge] = web.AppKey('bridge', Bridge)

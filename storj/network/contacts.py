@@ -1,0 +1,339 @@
+"""Farmers as the bridge knows them: the public list, their registration, and how they behave.
+
+A farmer registers by itself (protocol reference, section 3.9): it signs its requests with its
+node key, and pays for the first one with a proof of work. The bridge believes nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from storj.network.bridge import BRIDGE, Bridge
+from storj.network.database import Contact, WorkChallenge
+from storj.network.identity import SignatureError, node_id_of, verify_der
+from storj.network.renter import NodeContact
+from storj.network.rpc import ContactError
+from storj.network.wire import Refusal, Route, answer, iso_date, number, read_body
+
+__all__ = (
+    'PAGE',
+    'ROUTES',
+    'contact_object',
+    'lately_timed_out',
+    'mark_seen',
+    'mark_timeout',
+    'node_contact',
+    'reward',
+    'work',
+)
+
+#: Contacts on one page (section 8.1).
+PAGE = 30
+
+#: Milliseconds after a timeout during which a farmer is the last one to be asked.
+_WARY = 10 * 60 * 1000
+_CLOCK_SKEW = 300_000
+_CHALLENGE_LIFE = 3600 * 1000
+# Registrations that are welcome in a stretch of time; more make the work harder.
+_WELCOME = 10
+_WELCOME_STRETCH = 10_000
+_EASIEST = 2**256 - 1
+_MAX_REPUTATION = 5000
+# How slowly the rate of timeouts forgets: one call in this many weighs a tenth.
+_RATE_WEIGHT = 0.1
+
+_INTEGER = re.compile(r'\d{1,16}')
+#: Core library of farmers that do not say theirs, by the protocol they announce: clients need one.
+_USER_AGENTS = (('0.', '5.1.2'), ('1.0.', '6.0.0'), ('1.1.', '6.8.0'))
+_LATEST_USER_AGENT = '8.7.2'
+
+
+def node_contact(contact: Contact) -> NodeContact:
+    """Return a farmer's address card as the renter node takes it."""
+    return NodeContact(
+        address=contact.address,
+        port=contact.port,
+        node_id=contact.node_id,
+        protocol=contact.protocol,
+        user_agent=contact.user_agent,
+        last_seen=contact.last_seen,
+    )
+
+
+def contact_object(contact: Contact, *, last_seen: object) -> dict[str, Any]:
+    """Return a farmer as clients see it.
+
+    Args:
+        contact (Contact): the farmer.
+        last_seen (object): as a date text or a number, which differs by route (section 7.2).
+    """
+    return {
+        'userAgent': contact.user_agent,
+        'protocol': contact.protocol,
+        'address': contact.address,
+        'port': contact.port,
+        'nodeID': contact.node_id,
+        'lastSeen': last_seen,
+    }
+
+
+def lately_timed_out(contact: Contact, now: int) -> bool:
+    """Tell whether a farmer has been unreachable within the last ten minutes."""
+    return contact.last_timeout is not None and now - contact.last_timeout < _WARY
+
+
+def mark_seen(bridge: Bridge, node_id: str, seconds: float | None = None) -> None:
+    """Note that a farmer has answered.
+
+    Args:
+        bridge (Bridge): the bridge.
+        node_id (str): of the farmer.
+        seconds (float | None): how long it took, for a plain call.
+    """
+    with bridge.database.begin() as session:
+        contact = session.get(Contact, node_id)
+        if contact is None:
+            return
+        contact.last_seen = bridge.now()
+        contact.last_timeout = None
+        contact.timeout_rate *= 1 - _RATE_WEIGHT
+        if seconds is not None:
+            before = contact.response_time
+            taken = seconds * 1000
+            contact.response_time = taken if before is None else 0.8 * before + 0.2 * taken
+
+
+def mark_timeout(bridge: Bridge, node_id: str) -> None:
+    """Note that a farmer could not be reached, or did not answer in time."""
+    with bridge.database.begin() as session:
+        contact = session.get(Contact, node_id)
+        if contact is not None:
+            contact.last_timeout = bridge.now()
+            contact.timeout_rate += _RATE_WEIGHT * (1 - contact.timeout_rate)
+
+
+def reward(session: Session, node_id: str, points: int) -> None:
+    """Change a farmer's reputation, which stays within 0 and 5000."""
+    contact = session.get(Contact, node_id)
+    if contact is not None:
+        contact.reputation = min(_MAX_REPUTATION, max(0, contact.reputation + points))
+
+
+def _listed(contact: Contact, bridge: Bridge) -> dict[str, Any]:
+    fields = contact_object(contact, last_seen=iso_date(contact.last_seen))
+    release = bridge.release
+    if release.since(4, 1) and contact.response_time is not None:
+        fields['responseTime'] = contact.response_time
+    if release.since(4, 3):
+        if contact.last_timeout is not None:
+            fields['lastTimeout'] = iso_date(contact.last_timeout)
+        fields['timeoutRate'] = contact.timeout_rate
+    if release.since(6):
+        fields['spaceAvailable'] = contact.space_available
+        if contact.last_contract_sent is not None:
+            fields['lastContractSent'] = contact.last_contract_sent
+    if release.since(7, 2):
+        fields['reputation'] = contact.reputation
+    return fields
+
+
+async def list_contacts(request: web.Request) -> web.Response:
+    """List farmers, the most recently seen first."""
+    bridge = request.app[BRIDGE]
+    query = select(Contact).order_by(Contact.last_seen.desc(), Contact.node_id)
+    columns = {
+        'address': Contact.address,
+        'protocol': Contact.protocol,
+        'userAgent': Contact.user_agent,
+    }
+    for name, column in columns.items():
+        if name in request.query:
+            query = query.where(column == request.query[name])
+    if 'port' in request.query:
+        port = request.query['port']
+        query = query.where(Contact.port == (int(port) if _INTEGER.fullmatch(port) else -1))
+    page = request.query.get('page', '1')
+    skipped = (int(page) - 1) * PAGE if _INTEGER.fullmatch(page) and int(page) > 0 else 0
+    # No database counts further than 64 bits.
+    query = query.offset(min(skipped, 2**53)).limit(PAGE)
+    with bridge.database.begin() as session:
+        return answer([_listed(contact, bridge) for contact in session.scalars(query)])
+
+
+async def get_contact(request: web.Request) -> web.Response:
+    """Describe a farmer."""
+    bridge = request.app[BRIDGE]
+    with bridge.database.begin() as session:
+        return answer(_listed(_known(session, request.match_info['node']), bridge))
+
+
+def _known(session: Session, node_id: str) -> Contact:
+    contact = session.get(Contact, node_id)
+    if contact is None:
+        raise Refusal(404, 'Contact not found')
+    return contact
+
+
+async def _farmer(request: web.Request) -> str:
+    """Return the node id of the farmer that signed a request.
+
+    Raises:
+        Refusal: 400.
+    """
+    bridge = request.app[BRIDGE]
+    timestamp = request.headers.get('x-node-timestamp', '')
+    public_key = request.headers.get('x-node-pubkey', '')
+    node_id = request.headers.get('x-node-id', '')
+    if not _INTEGER.fullmatch(timestamp) or abs(bridge.now() - int(timestamp)) > _CLOCK_SKEW:
+        raise Refusal(400, 'Invalid timestamp header')
+    if not re.fullmatch(r'(?:[0-9a-f]{66}|[0-9a-f]{130})', public_key):
+        raise Refusal(400, 'Invalid pubkey header')
+    if node_id != node_id_of(bytes.fromhex(public_key)):
+        raise Refusal(400, 'Invalid nodeID header')
+    scheme = request.headers.get('x-forwarded-proto', request.scheme)
+    url = f'{scheme}://{request.headers.get("host", "")}{request.raw_path}'
+    message = f'{request.method}{url}{timestamp}'.encode('utf-8', 'surrogateescape')
+    signature = request.headers.get('x-node-signature', '')
+    try:
+        genuine = verify_der(public_key, message + await request.read(), signature)
+    except SignatureError:
+        genuine = False
+    if not genuine:
+        raise Refusal(400, 'Invalid signature header')
+    return node_id
+
+
+def work(challenge: str, nonce: int) -> str:
+    """Return the work for one nonce: hex of scrypt over the challenge, salted with the nonce."""
+    # The nonce is a JavaScript number, hence the salt a double.
+    digest = hashlib.scrypt(
+        challenge.encode('ascii'), salt=struct.pack('>d', nonce), n=1024, r=1, p=1, dklen=32
+    )
+    return digest.hex()
+
+
+def _target(session: Session, now: int) -> str:
+    """Return how hard the work is at the moment: harder in a rush of registrations."""
+    registrations = session.scalar(
+        select(func.count()).select_from(Contact).where(Contact.created > now - _WELCOME_STRETCH)
+    )
+    rush = max(1, (registrations or 0) // _WELCOME)
+    return f'{_EASIEST // rush:064x}'
+
+
+async def create_challenge(request: web.Request) -> web.Response:
+    """Ask a farmer for a proof of work."""
+    bridge = request.app[BRIDGE]
+    await _farmer(request)
+    with bridge.database.begin() as session:
+        challenge = WorkChallenge(
+            challenge=secrets.token_hex(32),
+            target=_target(session, bridge.now()),
+            expires=bridge.now() + _CHALLENGE_LIFE,
+        )
+        session.add(challenge)
+        return answer({'challenge': challenge.challenge, 'target': challenge.target}, 201)
+
+
+def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
+    """Check a proof of work, and use its challenge up.
+
+    Raises:
+        Refusal: 400.
+    """
+    known = session.get(WorkChallenge, headers.get('x-challenge', ''))
+    if known is None or known.expires <= now:
+        raise Refusal(400, 'Challenge not found')
+    nonce = headers.get('x-challenge-nonce', '')
+    if not _INTEGER.fullmatch(nonce) or work(known.challenge, int(nonce)) > known.target:
+        raise Refusal(400, 'Invalid proof of work')
+    session.delete(known)
+
+
+def _card(node_id: str, fields: Mapping[str, Any]) -> NodeContact:
+    try:
+        return NodeContact.from_mapping({**fields, 'nodeID': node_id})
+    except ContactError:
+        raise Refusal(400, 'Invalid body') from None
+
+
+def _user_agent(card: NodeContact) -> str:
+    if card.user_agent:
+        return card.user_agent
+    return next(
+        (agent for start, agent in _USER_AGENTS if card.protocol.startswith(start)),
+        _LATEST_USER_AGENT,
+    )
+
+
+def _space(value: object) -> bool:
+    # Farmers send a truth value; a number of bytes is understood as well.
+    return bool(value) if isinstance(value, bool) else (number(value) or 0) > 0
+
+
+async def register(request: web.Request) -> web.Response:
+    """Take a farmer in, or back."""
+    bridge = request.app[BRIDGE]
+    node_id = await _farmer(request)
+    body = await read_body(request)
+    card = _card(node_id, body)
+    now = bridge.now()
+    with bridge.database.begin() as session:
+        _use_work(session, request.headers, now)
+        contact = session.get(Contact, node_id)
+        if contact is None:
+            contact = Contact(node_id=node_id, created=now, timeout_rate=0.0, reputation=0)
+            session.add(contact)
+        contact.address = card.address
+        contact.port = card.port
+        contact.protocol = card.protocol
+        contact.user_agent = _user_agent(card)
+        contact.last_seen = now
+        contact.last_timeout = None
+        contact.space_available = _space(body.get('spaceAvailable', True))
+    return answer({'nodeID': node_id, 'address': card.address, 'port': card.port})
+
+
+async def update(request: web.Request) -> web.Response:
+    """Change the card of the farmer that signed the request."""
+    bridge = request.app[BRIDGE]
+    node_id = await _farmer(request)
+    body = await read_body(request)
+    with bridge.database.begin() as session:
+        contact = _known(session, node_id)
+        card = _card(node_id, node_contact(contact).to_json() | body)
+        contact.address = card.address
+        contact.port = card.port
+        contact.protocol = card.protocol
+        contact.user_agent = _user_agent(card)
+        contact.last_seen = bridge.now()
+        contact.last_timeout = None
+        if 'spaceAvailable' in body:
+            contact.space_available = _space(body['spaceAvailable'])
+        return answer(
+            {
+                'nodeID': node_id,
+                'address': contact.address,
+                'port': contact.port,
+                'spaceAvailable': contact.space_available,
+            },
+            201,
+        )
+
+
+ROUTES = (
+    Route('GET', '/contacts', list_contacts),
+    Route('GET', '/contacts/{node}', get_contact),
+    Route('POST', '/contacts/challenges', create_challenge),
+    Route('POST', '/contacts', register),
+    Route('PATCH', '/contacts/{node}', update),
+)

@@ -1,0 +1,337 @@
+"""What the bridge remembers: its tables, and short transactions on them.
+
+Handlers open a transaction, work, and leave it before they wait for anything; the database is
+called directly on the event loop, which is faster than handing each statement to a thread. Times
+are milliseconds since 1970, secrets that a client sends back (links, bridge tokens) are kept as
+their SHA-256 only.
+
+::
+
+    User --< Key, Nonce
+      |--< Bucket --< Entry (file) --- Frame --< Pointer . . shard hash
+      |       `--< Token                                         .
+      `--< Frame                              Contact --< Contract --< Challenge
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    make_url,
+    select,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.pool import StaticPool
+
+__all__ = (
+    'Bucket',
+    'Challenge',
+    'Contact',
+    'Contract',
+    'Database',
+    'Entry',
+    'FarmerToken',
+    'Frame',
+    'Key',
+    'Nonce',
+    'Pointer',
+    'Report',
+    'Token',
+    'User',
+    'WorkChallenge',
+    'fingerprint',
+)
+
+
+def fingerprint(secret: str) -> str:
+    """Return what is kept of a random secret: its SHA-256, 64 hex digits."""
+    return hashlib.sha256(secret.encode('utf-8', 'surrogatepass')).hexdigest()
+
+
+class _Base(DeclarativeBase):
+    type_annotation_map = {int: BigInteger(), dict[str, Any]: JSON(), list[str]: JSON()}
+
+
+class User(_Base):
+    """An account."""
+
+    __tablename__ = 'users'
+
+    email: Mapped[str] = mapped_column(String(320), primary_key=True)
+    password: Mapped[str] = mapped_column(String(200))
+    pending_password: Mapped[str | None] = mapped_column(String(200))
+    created: Mapped[int]
+    activated: Mapped[bool]
+    uuid: Mapped[str] = mapped_column(String(36))
+    referral_partner: Mapped[str | None] = mapped_column(String(255))
+    activator: Mapped[str | None] = mapped_column(String(64), index=True)
+    deactivator: Mapped[str | None] = mapped_column(String(64), index=True)
+    resetter: Mapped[str | None] = mapped_column(String(64), index=True)
+
+
+class Key(_Base):
+    """A public key of a user; its text is the key, letter for letter."""
+
+    __tablename__ = 'keys'
+
+    key: Mapped[str] = mapped_column(String(130), primary_key=True)
+    user: Mapped[str] = mapped_column(ForeignKey('users.email'), index=True)
+    label: Mapped[str] = mapped_column(Text)
+    created: Mapped[int]
+
+
+class Nonce(_Base):
+    """A nonce that a user's key has signed; kept for five minutes."""
+
+    __tablename__ = 'nonces'
+
+    user: Mapped[str] = mapped_column(ForeignKey('users.email'), primary_key=True)
+    nonce: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created: Mapped[int] = mapped_column(index=True)
+
+
+class Bucket(_Base):
+    """A container of files."""
+
+    __tablename__ = 'buckets'
+    __table_args__ = (
+        UniqueConstraint('user', 'name'),
+        Index('buckets_by_date', 'user', 'created'),
+    )
+
+    id: Mapped[str] = mapped_column(String(24), primary_key=True)
+    user: Mapped[str] = mapped_column(ForeignKey('users.email'))
+    name: Mapped[str] = mapped_column(String(260))
+    created: Mapped[int]
+    public_keys: Mapped[list[str]]
+    public_permissions: Mapped[list[str]]
+    encryption_key: Mapped[str] = mapped_column(Text)
+
+
+class Token(_Base):
+    """A one-time right to a bucket."""
+
+    __tablename__ = 'tokens'
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    bucket: Mapped[str] = mapped_column(ForeignKey('buckets.id'), index=True)
+    operation: Mapped[str] = mapped_column(String(4))
+    expires: Mapped[int] = mapped_column(index=True)
+
+
+class Frame(_Base):
+    """The shards of a file, while it is uploaded and after."""
+
+    __tablename__ = 'frames'
+    __table_args__ = (Index('frames_by_date', 'user', 'created'),)
+
+    id: Mapped[str] = mapped_column(String(24), primary_key=True)
+    user: Mapped[str] = mapped_column(ForeignKey('users.email'))
+    created: Mapped[int]
+    locked: Mapped[bool]
+    size: Mapped[int]
+    storage_size: Mapped[int]
+
+
+class Pointer(_Base):
+    """One shard of a frame."""
+
+    __tablename__ = 'pointers'
+    __table_args__ = (UniqueConstraint('frame', 'position'),)
+
+    id: Mapped[str] = mapped_column(String(24), primary_key=True)
+    frame: Mapped[str] = mapped_column(ForeignKey('frames.id'))
+    position: Mapped[int]
+    shard_hash: Mapped[str] = mapped_column(String(40), index=True)
+    size: Mapped[int]
+    parity: Mapped[bool]
+
+
+class Entry(_Base):
+    """A file: a frame with a name in a bucket."""
+
+    __tablename__ = 'entries'
+    __table_args__ = (Index('entries_by_date', 'bucket', 'created'),)
+
+    id: Mapped[str] = mapped_column(String(24), primary_key=True)
+    bucket: Mapped[str] = mapped_column(ForeignKey('buckets.id'))
+    frame: Mapped[str] = mapped_column(ForeignKey('frames.id'), unique=True)
+    name: Mapped[str | None] = mapped_column(Text)
+    mimetype: Mapped[str] = mapped_column(String(255))
+    created: Mapped[int]
+    renewal: Mapped[int]
+    hmac_type: Mapped[str | None] = mapped_column(String(9))
+    hmac_value: Mapped[str | None] = mapped_column(String(128))
+    erasure: Mapped[str | None] = mapped_column(String(11))
+    index: Mapped[str | None] = mapped_column(String(64), unique=True)
+
+
+class Contact(_Base):
+    """A farmer's address card, and how it has behaved."""
+
+    __tablename__ = 'contacts'
+
+    node_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    address: Mapped[str] = mapped_column(String(255))
+    port: Mapped[int]
+    protocol: Mapped[str] = mapped_column(String(80))
+    user_agent: Mapped[str] = mapped_column(String(64))
+    created: Mapped[int] = mapped_column(index=True)
+    last_seen: Mapped[int] = mapped_column(index=True)
+    space_available: Mapped[bool]
+    response_time: Mapped[float | None]
+    last_timeout: Mapped[int | None]
+    timeout_rate: Mapped[float]
+    last_contract_sent: Mapped[int | None]
+    reputation: Mapped[int]
+
+
+class Contract(_Base):
+    """What one farmer has agreed to keep; all files with this shard share the record.
+
+    ``stored`` is true once someone who must know has said so: a report of the transfer, or the
+    farmer that handed out a token for the download.
+    """
+
+    __tablename__ = 'contracts'
+
+    shard_hash: Mapped[str] = mapped_column(String(40), primary_key=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey('contacts.node_id'), primary_key=True)
+    data_size: Mapped[int]
+    store_begin: Mapped[int]
+    store_end: Mapped[int]
+    tree: Mapped[list[str]]
+    document: Mapped[dict[str, Any]]
+    auditable: Mapped[bool]
+    stored: Mapped[bool]
+    mirror: Mapped[bool]
+    failed: Mapped[bool]
+    download_count: Mapped[int]
+    next_audit: Mapped[int] = mapped_column(index=True)
+
+    __table_args__ = (Index('contracts_by_farmer', 'node_id'),)
+
+
+class Challenge(_Base):
+    """One audit of a contract: open, or with its result."""
+
+    __tablename__ = 'challenges'
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ['shard_hash', 'node_id'],
+            ['contracts.shard_hash', 'contracts.node_id'],
+            ondelete='CASCADE',
+        ),
+    )
+
+    shard_hash: Mapped[str] = mapped_column(String(40), primary_key=True)
+    node_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    challenge: Mapped[str] = mapped_column(String(64))
+    sent: Mapped[int | None]
+    passed: Mapped[bool | None]
+
+
+class FarmerToken(_Base):
+    """A token that a farmer gave out; it tells which exchange a report is about."""
+
+    __tablename__ = 'farmer_tokens'
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    shard_hash: Mapped[str] = mapped_column(String(40))
+    node_id: Mapped[str] = mapped_column(String(40))
+    created: Mapped[int] = mapped_column(index=True)
+
+
+class Report(_Base):
+    """What a client or a farmer said about one transfer."""
+
+    __tablename__ = 'reports'
+
+    id: Mapped[str] = mapped_column(String(24), primary_key=True)
+    created: Mapped[int] = mapped_column(index=True)
+    shard_hash: Mapped[str] = mapped_column(String(40), index=True)
+    reporter_id: Mapped[str | None] = mapped_column(String(320))
+    client_id: Mapped[str | None] = mapped_column(String(320))
+    farmer_id: Mapped[str | None] = mapped_column(String(40))
+    start: Mapped[int]
+    end: Mapped[int]
+    code: Mapped[int]
+    message: Mapped[str] = mapped_column(String(255))
+
+
+class WorkChallenge(_Base):
+    """A proof of work asked of a farmer that wants to register."""
+
+    __tablename__ = 'work_challenges'
+
+    challenge: Mapped[str] = mapped_column(String(64), primary_key=True)
+    target: Mapped[str] = mapped_column(String(64))
+    expires: Mapped[int] = mapped_column(index=True)
+
+
+class Database:
+    """The tables behind one URL.
+
+    Args:
+        url (str): any SQLAlchemy URL. A file of SQLite is made readable by its owner only and
+            runs in WAL mode with ``synchronous=NORMAL``: a crash of the machine may lose the last
+            moments, never the consistency.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        options: dict[str, Any] = {}
+        if parsed.get_backend_name() == 'sqlite':
+            if parsed.database in (None, '', ':memory:'):
+                options['poolclass'] = StaticPool
+            elif not parsed.database.startswith('file:'):
+                # The database holds what users trust the bridge with.
+                os.close(os.open(parsed.database, os.O_RDWR | os.O_CREAT, 0o600))
+        self._engine = create_engine(parsed, **options)
+        if parsed.get_backend_name() == 'sqlite':
+            event.listen(self._engine, 'connect', _tune_sqlite)
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        _Base.metadata.create_all(self._engine)
+
+    def begin(self) -> AbstractContextManager[Session]:
+        """Return a transaction: committed at the end of the block, rolled back by an error.
+
+        Nothing may be awaited inside the block.
+        """
+        return self._sessions.begin()
+
+    def healthy(self) -> bool:
+        """Tell whether the database answers."""
+        with self.begin() as session:
+            return session.scalar(select(1)) == 1
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def _tune_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for setting in (
+        'journal_mode=WAL',
+        'synchronous=NORMAL',
+        'foreign_keys=ON',
+        'busy_timeout=5000',
+    ):
+        cursor.execute(f'PRAGMA {setting}')
+    cursor.close()

@@ -1,0 +1,291 @@
+"""Frames: the shards of a file while it is uploaded."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from storj.network.auth import Caller, authenticate
+from storj.network.bridge import BRIDGE, Release
+from storj.network.contacts import contact_object
+from storj.network.database import Entry, Frame, Pointer
+from storj.network.placement import Shard, place
+from storj.network.wire import (
+    Refusal,
+    Route,
+    answer,
+    hex_text,
+    iso_date,
+    number,
+    object_id,
+    read_body,
+)
+
+__all__ = ('MAX_SHARD_SIZE', 'ROUTES', 'owned_frame')
+
+#: Bytes; and of every data shard of a file but the last (protocol reference, section 3.8).
+MAX_SHARD_SIZE = 4294967296
+_MIN_SHARD_SIZE = 15360
+
+_LIST_LIMIT = 10
+_MAX_EXCLUDE = 300
+# Beyond any honest client's; a file of 2 MiB shards and this many is larger than a frame is read.
+_MAX_CHALLENGES = 1024
+_MAX_INDEX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """What a client wants to add to a frame."""
+
+    shard: Shard
+    index: int
+    parity: bool
+    exclude: frozenset[str]
+
+
+def _frame_object(session: Session, frame: Frame, release: Release) -> dict[str, Any]:
+    shards = session.scalars(
+        select(Pointer.id).where(Pointer.frame == frame.id).order_by(Pointer.position)
+    )
+    fields: dict[str, Any] = {'user': frame.user, 'shards': list(shards)}
+    if release.since(5, 15):
+        fields['storageSize'] = frame.storage_size
+    fields['size'] = frame.size
+    fields['locked'] = frame.locked
+    fields['created'] = iso_date(frame.created)
+    fields['id'] = frame.id
+    return fields
+
+
+def owned_frame(session: Session, caller: Caller, frame_id: object) -> Frame:
+    """Return a frame of the caller's.
+
+    Raises:
+        Refusal: 400 for a malformed id, 404 otherwise.
+    """
+    frame = session.get(Frame, object_id(frame_id, 'Frame'))
+    if frame is None or frame.user != caller.email:
+        raise Refusal(404, 'Frame not found')
+    return frame
+
+
+async def create_frame(request: web.Request) -> web.Response:
+    """Make an empty frame."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        frame = Frame(
+            id=secrets.token_hex(12),
+            user=caller.email,
+            created=bridge.now(),
+            locked=False,
+            size=0,
+            storage_size=0,
+        )
+        session.add(frame)
+        session.flush()
+        return answer(_frame_object(session, frame, bridge.release))
+
+
+async def list_frames(request: web.Request) -> web.Response:
+    """List the caller's frames; from bridge 5.22.4 on, the last ten only."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    query = select(Frame).where(Frame.user == caller.email).order_by(Frame.created.desc())
+    if bridge.release.since(5, 22, 4):
+        query = query.limit(_LIST_LIMIT)
+    with bridge.database.begin() as session:
+        frames = session.scalars(query).all()
+        return answer([_frame_object(session, frame, bridge.release) for frame in reversed(frames)])
+
+
+async def get_frame(request: web.Request) -> web.Response:
+    """Describe a frame."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        frame = owned_frame(session, caller, request.match_info['frame'])
+        return answer(_frame_object(session, frame, bridge.release))
+
+
+async def delete_frame(request: web.Request) -> web.Response:
+    """Remove a frame that no file uses; its shards expire at the farmers."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        frame = owned_frame(session, caller, request.match_info['frame'])
+        if session.scalar(select(Entry.id).where(Entry.frame == frame.id)) is not None:
+            raise Refusal(400, 'Refusing to destroy frame that is referenced by a bucket entry')
+        session.execute(delete(Pointer).where(Pointer.frame == frame.id))
+        session.delete(frame)
+    return web.Response(status=204)
+
+
+def _hex_list(value: object, length: int, maximum: int) -> list[str] | None:
+    """Return a list of hex texts in lower case, or None if it is none."""
+    if not isinstance(value, list) or len(value) > maximum:
+        return None
+    if not all(isinstance(item, str) and hex_text(item.lower(), length) for item in value):
+        return None
+    return [item.lower() for item in value]
+
+
+def _audits(body: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Read challenges and tree.
+
+    Raises:
+        Refusal: 400.
+    """
+    challenges = _hex_list(body.get('challenges'), 64, _MAX_CHALLENGES)
+    if challenges is None:
+        raise Refusal(400, 'Invalid challenges supplied')
+    if not challenges:
+        raise Refusal(400, 'Not enough challenges supplied')
+    tree = _hex_list(body.get('tree'), 40, 2 * _MAX_CHALLENGES)
+    if tree is None:
+        raise Refusal(400, 'Invalid tree supplied')
+    if len(tree) != 1 << (len(challenges) - 1).bit_length():
+        raise Refusal(400, 'Challenges and tree do not match')
+    return challenges, tree
+
+
+def _exclude(body: dict[str, Any]) -> frozenset[str]:
+    """Read the farmers that are not wanted.
+
+    Raises:
+        Refusal: 400.
+    """
+    nodes = body.get('exclude')
+    if nodes is None:
+        return frozenset()
+    if not isinstance(nodes, list) or not all(isinstance(node, str) for node in nodes):
+        raise Refusal(400, 'Invalid exclude supplied')
+    if len(nodes) > _MAX_EXCLUDE:
+        raise Refusal(400, 'Maximum blacklist length')
+    return frozenset(node for node in nodes if hex_text(node, 40))
+
+
+def _addition(body: dict[str, Any]) -> _Addition:
+    """Read the body of ``PUT /frames/{frame}``, in the order in which bridge 5 checks it.
+
+    Raises:
+        Refusal: 400.
+    """
+    challenges, tree = _audits(body)
+    index = number(body.get('index'))
+    if index is None or not 0 <= index <= _MAX_INDEX:
+        raise Refusal(400, 'Invalid index supplied')
+    size = number(body.get('size'))
+    if size is None or size <= 0:
+        raise Refusal(400, 'Invalid size supplied')
+    if size > MAX_SHARD_SIZE:
+        raise Refusal(400, f'Maximum shard size {MAX_SHARD_SIZE} exceeded')
+    shard_hash = body.get('hash')
+    if shard_hash is None:
+        raise Refusal(400, 'Hash is expected to be supplied')
+    if not isinstance(shard_hash, str) or not hex_text(shard_hash, 40):
+        raise Refusal(400, 'Invalid contract specification was supplied')
+    return _Addition(
+        Shard(shard_hash, size, tree, challenges),
+        index,
+        body.get('parity') is True,
+        _exclude(body),
+    )
+
+
+def _check_sizes(pointers: Sequence[Pointer], addition: _Addition) -> None:
+    """Refuse sizes that would leave a reader guessing where a shard begins.
+
+    All data shards but the last have the size of the first, and at least 15 KiB.
+
+    Raises:
+        Refusal: 400.
+    """
+    sizes = {
+        pointer.position: pointer.size
+        for pointer in pointers
+        if not pointer.parity and pointer.position != addition.index
+    }
+    if not addition.parity:
+        sizes[addition.index] = addition.shard.size
+    if len(sizes) < 2 or 0 not in sizes:
+        return
+    last = max(sizes)
+    if sizes[0] < _MIN_SHARD_SIZE or any(
+        size != sizes[0] for position, size in sizes.items() if position != last
+    ):
+        raise Refusal(400, 'Invalid shard sizes')
+
+
+def _open_frame(
+    session: Session, caller: Caller, frame_id: str, addition: _Addition, release: Release
+) -> tuple[Frame, Sequence[Pointer]]:
+    """Return a frame that takes this shard, and its pointers.
+
+    Raises:
+        Refusal: 400 or 404.
+    """
+    frame = owned_frame(session, caller, frame_id)
+    if frame.locked:
+        raise Refusal(400, 'Frame is already locked')
+    pointers = session.scalars(select(Pointer).where(Pointer.frame == frame.id)).all()
+    if release.since(5, 16):
+        _check_sizes(pointers, addition)
+    return frame, pointers
+
+
+async def add_shard(request: web.Request) -> web.Response:
+    """Add a shard to a frame, and find a farmer for it."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    addition = _addition(await read_body(request))
+    shard = addition.shard
+    frame_id = request.match_info['frame']
+    with bridge.database.begin() as session:
+        frame, _ = _open_frame(session, caller, frame_id, addition, bridge.release)
+    contact, allocation = await place(bridge, shard, frame=frame.id, exclude=addition.exclude)
+    with bridge.database.begin() as session:
+        # Much can have happened to the frame while a farmer was looked for.
+        frame, pointers = _open_frame(session, caller, frame_id, addition, bridge.release)
+        for pointer in pointers:
+            if pointer.position == addition.index:
+                frame.storage_size -= pointer.size
+                frame.size -= 0 if pointer.parity else pointer.size
+                session.delete(pointer)
+        session.flush()
+        frame.storage_size += shard.size
+        frame.size += 0 if addition.parity else shard.size
+        session.add(
+            Pointer(
+                id=secrets.token_hex(12),
+                frame=frame.id,
+                position=addition.index,
+                shard_hash=shard.shard_hash,
+                size=shard.size,
+                parity=addition.parity,
+            )
+        )
+    return answer(
+        {
+            'hash': shard.shard_hash,
+            'token': allocation.token,
+            'operation': 'PUSH',
+            'farmer': contact_object(contact, last_seen=contact.last_seen),
+        }
+    )
+
+
+ROUTES = (
+    Route('GET', '/frames', list_frames),
+    Route('POST', '/frames', create_frame),
+    Route('GET', '/frames/{frame}', get_frame),
+    Route('PUT', '/frames/{frame}', add_shard),
+    Route('DELETE', '/frames/{frame}', delete_frame),
+)

@@ -1,0 +1,116 @@
+"""Passwords of the bridge's users: hashed slowly for the disk, checked quickly once verified.
+
+A client sends hex(SHA-256(password)) with every request (protocol reference, section 2.1). The
+database keeps a salted scrypt hash of that text, which takes tens of milliseconds to check; so
+hashing runs in threads, and a credential found right is remembered for some minutes, as an HMAC
+under a secret of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ('Passwords',)
+
+_T = TypeVar('_T')
+
+# 16 MiB and about 50 ms for one hash; OWASP's smaller recommendation.
+_COST = 2**14
+_BLOCK = 8
+_PARALLEL = 1
+_MEMORY = 64 * 1024 * 1024
+
+_REMEMBERED = 4096
+_REMEMBERED_SECONDS = 300.0
+
+
+class Passwords:
+    """Hashes and verifies passwords.
+
+    Args:
+        clock (Callable[[], float]): monotonic seconds, for the memory of verified credentials.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._verified: OrderedDict[bytes, float] = OrderedDict()
+        self._running: dict[bytes, asyncio.Task[bool]] = {}
+        # Two threads: a crowd of logins must not take all processors, nor 16 MiB each.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix='storj-passwords')
+        # Compared with when there is no such user, so that the time taken does not tell.
+        self._nobody = self._encode(secrets.token_hex(32), secrets.token_bytes(16))
+
+    async def hash(self, password: str) -> str:
+        """Return the text to keep for ``password``, which is the hex SHA-256 a client sends."""
+        return await self._in_thread(self._encode, password, secrets.token_bytes(16))
+
+    async def verify(self, password: str, stored: str | None) -> bool:
+        """Tell whether ``password`` is the one that ``stored`` was made from.
+
+        Args:
+            password (str): as the client sent it.
+            stored (str | None): the text of :meth:`hash`; None if there is no such user, which
+                takes as long and is never right.
+        """
+        if stored is None:
+            await self._in_thread(self._matches, password, self._nobody)
+            return False
+        # The stored hash is part of the key: a new password makes all memory of the old one void.
+        key = hmac.digest(self._secret, f'{stored}\0{password}'.encode(), 'sha256')
+        if self._remembers(key):
+            return True
+        # Many requests with one credential that is not yet known make one check, not many.
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._in_thread(self._matches, password, stored))
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        right = await asyncio.shield(task)
+        if right:
+            self._verified[key] = self._clock() + _REMEMBERED_SECONDS
+            while len(self._verified) > _REMEMBERED:
+                self._verified.popitem(last=False)
+        return right
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=True)
+
+    def _remembers(self, key: bytes) -> bool:
+        until = self._verified.get(key)
+        if until is None:
+            return False
+        if until <= self._clock():
+            del self._verified[key]
+            return False
+        self._verified.move_to_end(key)
+        return True
+
+    async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    @staticmethod
+    def _encode(password: str, salt: bytes) -> str:
+        key = _scrypt(password, salt, _COST, _BLOCK, _PARALLEL)
+        return f'scrypt${_COST}${_BLOCK}${_PARALLEL}${salt.hex()}${key.hex()}'
+
+    @staticmethod
+    def _matches(password: str, stored: str) -> bool:
+        _, cost, block, parallel, salt, key = stored.split('$')
+        computed = _scrypt(password, bytes.fromhex(salt), int(cost), int(block), int(parallel))
+        return hmac.compare_digest(computed, bytes.fromhex(key))
+
+
+def _scrypt(password: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
+    return hashlib.scrypt(
+        password.encode(), salt=salt, n=cost, r=block, p=parallel, maxmem=_MEMORY, dklen=32
+    )

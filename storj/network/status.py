@@ -1,0 +1,236 @@
+"""How the local network is doing: for ``storj network status``, and as a page for a browser.
+
+Shows ids, sizes and places, never names, tokens or accounts.
+"""
+
+from __future__ import annotations
+
+import html
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
+
+from storj.network.bridge import BRIDGE, Bridge
+from storj.network.contacts import lately_timed_out
+from storj.network.database import Challenge, Contact, Contract, Entry, Frame, Pointer
+from storj.network.wire import Route, answer, iso_date
+
+__all__ = ('ROUTES', 'network_status')
+
+# Newest files whose places are shown.
+_FILES = 100
+
+
+def network_status(bridge: Bridge) -> dict[str, Any]:
+    """Return the state of the network.
+
+    Returns:
+        dict[str, Any]: ``bridge`` (version, protocol, url), ``farmers`` (address card, ``online``,
+        ``space_available``, ``shards``, ``mirrors``, ``bytes``, ``audits_passed``,
+        ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards, mirrors, audits) and
+        ``files``, the newest 100, each with its ``shards`` and for each the ``farmers`` that have
+        it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are bytes.
+    """
+    with bridge.database.begin() as session:
+        farmers = _farmers(session, bridge)
+        return {
+            'bridge': {
+                'url': bridge.settings.public_url,
+                'version': bridge.release.version,
+                'protocol': bridge.release.protocol,
+            },
+            'farmers': farmers,
+            'totals': {
+                'files': session.scalar(select(func.count()).select_from(Entry)),
+                'bytes': session.scalar(
+                    select(func.coalesce(func.sum(Frame.size), 0)).join(
+                        Entry, Entry.frame == Frame.id
+                    )
+                ),
+                **{
+                    name: sum(farmer[name] for farmer in farmers)
+                    for name in ('shards', 'mirrors', 'audits_passed', 'audits_failed')
+                },
+            },
+            'files': _files(session),
+        }
+
+
+def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
+    held = {
+        node_id: (shards, mirrors, size)
+        for node_id, shards, mirrors, size in session.execute(
+            select(
+                Contract.node_id,
+                func.count(),
+                func.sum(case((Contract.mirror.is_(True), 1), else_=0)),
+                func.sum(Contract.data_size),
+            )
+            .where(Contract.stored.is_(True))
+            .group_by(Contract.node_id)
+        )
+    }
+    audits: dict[str, dict[bool | None, int]] = defaultdict(dict)
+    for node_id, passed, count in session.execute(
+        select(Challenge.node_id, Challenge.passed, func.count()).group_by(
+            Challenge.node_id, Challenge.passed
+        )
+    ):
+        audits[node_id][passed] = count
+    now = bridge.now()
+    return [
+        {
+            'node_id': contact.node_id,
+            'address': contact.address,
+            'port': contact.port,
+            'protocol': contact.protocol,
+            'user_agent': contact.user_agent,
+            'last_seen': iso_date(contact.last_seen),
+            'online': not lately_timed_out(contact, now),
+            'space_available': contact.space_available,
+            'reputation': contact.reputation,
+            'shards': held.get(contact.node_id, (0, 0, 0))[0],
+            'mirrors': held.get(contact.node_id, (0, 0, 0))[1],
+            'bytes': held.get(contact.node_id, (0, 0, 0))[2],
+            'audits_passed': audits[contact.node_id].get(True, 0),
+            'audits_failed': audits[contact.node_id].get(False, 0),
+            'audits_open': audits[contact.node_id].get(None, 0),
+        }
+        for contact in session.scalars(select(Contact).order_by(Contact.port, Contact.node_id))
+    ]
+
+
+def _files(session: Session) -> list[dict[str, Any]]:
+    entries = session.execute(
+        select(Entry, Frame)
+        .join(Frame, Frame.id == Entry.frame)
+        .order_by(Entry.created.desc())
+        .limit(_FILES)
+    ).all()
+    frames = [entry.frame for entry, _ in entries]
+    places: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    in_frames = select(Pointer.shard_hash).where(Pointer.frame.in_(frames))
+    for contract in session.scalars(
+        select(Contract)
+        .where(Contract.shard_hash.in_(in_frames))
+        .order_by(Contract.mirror, Contract.store_begin, Contract.node_id)
+    ):
+        places[contract.shard_hash].append(
+            {
+                'node_id': contract.node_id,
+                'stored': contract.stored,
+                'mirror': contract.mirror,
+                'failed': contract.failed,
+            }
+        )
+    shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for pointer in session.scalars(
+        select(Pointer).where(Pointer.frame.in_(frames)).order_by(Pointer.position)
+    ):
+        shards[pointer.frame].append(
+            {
+                'index': pointer.position,
+                'hash': pointer.shard_hash,
+                'size': pointer.size,
+                'parity': pointer.parity,
+                'farmers': places[pointer.shard_hash],
+            }
+        )
+    return [
+        {
+            'id': entry.id,
+            'bucket': entry.bucket,
+            'size': frame.size,
+            'created': iso_date(entry.created),
+            'shards': shards[entry.frame],
+        }
+        for entry, frame in entries
+    ]
+
+
+async def get_status(request: web.Request) -> web.Response:
+    """Show how the network is doing, as JSON or, to a browser, as a page."""
+    state = network_status(request.app[BRIDGE])
+    if 'text/html' in request.headers.get('accept', ''):
+        return web.Response(text=_page(state), content_type='text/html', charset='utf-8')
+    return answer(state)
+
+
+_STYLE = (
+    'body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;'
+    'color:#1b2430;background:#fff}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}'
+    'table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6rem;'
+    'border-bottom:1px solid #d8dee6}td.n,th.n{text-align:right}code{font-size:.85em}'
+    '.off{color:#b3261e}'
+)
+
+
+def _page(state: dict[str, Any]) -> str:
+    bridge, totals = state['bridge'], state['totals']
+    farmer_rows = [
+        (
+            _code(farmer['node_id'][:12]),
+            html.escape(f'{farmer["address"]}:{farmer["port"]}'),
+            html.escape(farmer['protocol']),
+            'online' if farmer['online'] else '<span class="off">away</span>',
+            *(f'{farmer[name]:,}' for name in ('shards', 'mirrors', 'bytes')),
+            f'{farmer["audits_passed"]:,}',
+            f'{farmer["audits_failed"]:,}',
+        )
+        for farmer in state['farmers']
+    ]
+    shard_rows = [
+        (
+            _code(file['id']),
+            f'{shard["index"]}{" parity" if shard["parity"] else ""}',
+            _code(shard['hash'][:12]),
+            f'{shard["size"]:,}',
+            ' '.join(_code(farmer['node_id'][:12]) for farmer in shard['farmers']),
+        )
+        for file in state['files']
+        for shard in file['shards']
+    ]
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f'<title>Storj network</title><style>{_STYLE}</style></head><body>'
+        f'<h1>Storj network at {html.escape(bridge["url"])}</h1>'
+        f'<p>Bridge {html.escape(bridge["version"])}, {len(state["farmers"])} farmers, '
+        f'{totals["files"]:,} files of {totals["bytes"]:,} bytes, {totals["shards"]:,} shards, '
+        f'{totals["audits_passed"]:,} audits passed, {totals["audits_failed"]:,} failed.</p>'
+        '<h2>Farmers</h2>'
+        + _table(
+            'Node,Address,Protocol,State,#Shards,#Mirrors,#Bytes,#Audits passed,#Failed',
+            farmer_rows,
+        )
+        + '<h2>Where shards lie</h2>'
+        + _table('File,Shard,Hash,#Bytes,Farmers', shard_rows)
+        + '</body></html>'
+    )
+
+
+def _code(text: str) -> str:
+    return f'<code>{html.escape(text)}</code>'
+
+
+def _table(heads: str, rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table; a head that begins with # stands over numbers."""
+    names = heads.split(',')
+    kinds = [' class="n"' if name.startswith('#') else '' for name in names]
+    head = ''.join(
+        f'<th{kind}>{name.lstrip("#")}</th>' for name, kind in zip(names, kinds, strict=True)
+    )
+    body = ''.join(
+        '<tr>'
+        + ''.join(f'<td{kind}>{cell}</td>' for cell, kind in zip(row, kinds, strict=True))
+        + '</tr>'
+        for row in rows
+    )
+    return f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+ROUTES = (Route('GET', '/status', get_status),)

@@ -1,0 +1,116 @@
+"""What a bridge does by itself: audits, pings, and forgetting what has run out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import delete, select
+
+from storj.network.audits import audit_round
+from storj.network.auth import NONCE_LIFE
+from storj.network.bridge import Bridge
+from storj.network.contacts import mark_seen, mark_timeout, node_contact
+from storj.network.database import Contact, FarmerToken, Nonce, Report, Token, WorkChallenge
+from storj.network.mirrors import Mirroring, drop_stale_copies
+from storj.network.renter import NodeError, NodeUnreachableError
+
+__all__ = ('Upkeep', 'ping_round', 'sweep')
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two sweeps: nonces live five minutes and up to one more (section 2.2).
+_SWEEP_INTERVAL = 60.0
+# Milliseconds: farmer tokens live a day at the most, reports are history.
+_FARMER_TOKEN_LIFE = 24 * 3600 * 1000
+_REPORT_LIFE = 30 * 24 * 3600 * 1000
+_PINGS_AT_ONCE = 16
+# Seconds between two looks for audits that are due, at the least and at the most.
+_AUDIT_PACE = (0.5, 10.0)
+
+
+def sweep(bridge: Bridge) -> None:
+    """Forget nonces, tokens, challenges, reports and copies whose time is over."""
+    now = bridge.now()
+    with bridge.database.begin() as session:
+        session.execute(delete(Nonce).where(Nonce.created < now - NONCE_LIFE))
+        session.execute(delete(Token).where(Token.expires <= now))
+        session.execute(delete(WorkChallenge).where(WorkChallenge.expires <= now))
+        session.execute(delete(FarmerToken).where(FarmerToken.created < now - _FARMER_TOKEN_LIFE))
+        session.execute(delete(Report).where(Report.created < now - _REPORT_LIFE))
+    drop_stale_copies(bridge)
+
+
+async def ping_round(bridge: Bridge) -> None:
+    """Ask every farmer whether it is there."""
+    at_once = asyncio.Semaphore(_PINGS_AT_ONCE)
+
+    async def ping(contact: Contact) -> None:
+        async with at_once:
+            started = time.monotonic()
+            try:
+                await bridge.renter.ping(node_contact(contact))
+            except (NodeError, NodeUnreachableError) as error:
+                logger.info('farmer %s is away: %s', contact.node_id, error)
+                mark_timeout(bridge, contact.node_id)
+            else:
+                mark_seen(bridge, contact.node_id, time.monotonic() - started)
+
+    with bridge.database.begin() as session:
+        contacts = session.scalars(select(Contact)).all()
+    await asyncio.gather(*map(ping, contacts))
+
+
+class Upkeep:
+    """Runs the rounds, each at its own pace, until it is stopped.
+
+    Args:
+        bridge (Bridge): the bridge.
+        mirroring (Mirroring): told of shards that failed an audit.
+    """
+
+    def __init__(self, bridge: Bridge, mirroring: Mirroring) -> None:
+        self._bridge = bridge
+        self._mirroring = mirroring
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin, on the running event loop."""
+        settings = self._bridge.settings
+        rounds: list[tuple[Callable[[], Awaitable[None]], float]] = [(self._sweep, _SWEEP_INTERVAL)]
+        if settings.ping_interval:
+            rounds.append((self._ping, settings.ping_interval))
+        if settings.audit_interval:
+            least, most = _AUDIT_PACE
+            rounds.append((self._audit, min(most, max(least, settings.audit_interval / 4))))
+        self._tasks = [asyncio.ensure_future(_repeat(work, pace)) for work, pace in rounds]
+
+    async def stop(self) -> None:
+        """End all rounds."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        sweep(self._bridge)
+
+    async def _ping(self) -> None:
+        await ping_round(self._bridge)
+
+    async def _audit(self) -> None:
+        for result in await audit_round(self._bridge):
+            if not result.passed:
+                logger.warning('farmer %s lost shard %s', result.node_id, result.shard_hash)
+                self._mirroring.ask(result.shard_hash)
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], pace: float) -> None:
+    while True:
+        await asyncio.sleep(pace)
+        try:
+            await work()
+        except Exception:
+            # A round that fails (a locked database, say) must not be the last one.
+            logger.exception('upkeep failed')

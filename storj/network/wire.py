@@ -1,0 +1,193 @@
+"""Requests and answers of the bridge: bodies, dates, ids, and the error a handler raises.
+
+What comes in here comes from anybody; what leaves here is typed and bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+__all__ = (
+    'BODY_LIMIT',
+    'Handler',
+    'Refusal',
+    'Route',
+    'answer',
+    'hex_text',
+    'iso_date',
+    'number',
+    'object_id',
+    'parse_date',
+    'read_body',
+    'text',
+)
+
+#: Bytes of a request's body; the largest honest one is a shard with 300 excluded farmers and
+#: some hundred challenges.
+BODY_LIMIT = 1024 * 1024
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# Integers beyond are no exact JSON numbers, and no database's either.
+_SAFE_INTEGER = 2**53 - 1
+
+
+class Route(NamedTuple):
+    """One line of a room's table of routes; a trailing slash is accepted on each."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class Refusal(Exception):
+    """The bridge says no: status and ``{"error": text}``.
+
+    Args:
+        status (int): HTTP status.
+        text (str): what the client reads.
+        headers (Mapping[str, str] | None): to send along.
+    """
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.headers = dict(headers or {})
+
+
+def answer(payload: object, status: int = 200) -> web.Response:
+    """Return an answer in JSON."""
+    return web.Response(
+        text=json.dumps(payload, ensure_ascii=False, separators=(',', ':')),
+        status=status,
+        content_type='application/json',
+        charset='utf-8',
+    )
+
+
+async def read_body(request: web.Request) -> dict[str, Any]:
+    """Return the fields of a request's JSON body.
+
+    The content type is not looked at, and what is no JSON object counts as ``{}``, as in the
+    original (protocol reference, section 2.2).
+
+    Raises:
+        Refusal: 413 for a body above :data:`BODY_LIMIT`, 400 for text that is no Unicode.
+    """
+    raw = await request.read()
+    try:
+        body = json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(body, dict):
+        return {}
+    if b'\\u' in raw:
+        _check_unicode(body)
+    return body
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f'{name} is no JSON')
+
+
+def _check_unicode(body: object) -> None:
+    """Refuse what an escape can smuggle in and no database keeps: half characters, and NUL."""
+    try:
+        encoded = json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        encoded = b'\\u0000'
+    if b'\\u0000' in encoded:
+        raise Refusal(400, 'Text is not valid Unicode')
+
+
+def text(body: Mapping[str, Any], name: str, maximum: int) -> str | None:
+    """Return a field that is text, or None if it is missing or null.
+
+    Args:
+        body (Mapping[str, Any]): the request's fields.
+        name (str): of the field.
+        maximum (int): characters.
+
+    Raises:
+        Refusal: 400 for another type, or too long.
+    """
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > maximum:
+        raise Refusal(400, f'Invalid {name} supplied')
+    return value
+
+
+def number(value: object) -> int | None:
+    """Return a JSON number as a whole number, or None if it is none, or out of bounds.
+
+    ``9.0`` is 9: JavaScript knows no difference.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, float):
+        if not math.isfinite(value) or value != int(value):
+            return None
+        value = int(value)
+    return value if abs(value) <= _SAFE_INTEGER else None
+
+
+def hex_text(value: object, length: int) -> bool:
+    """Tell whether ``value`` is ``length`` lower-case hex digits."""
+    return (
+        isinstance(value, str)
+        and len(value) == length
+        and re.fullmatch(r'[0-9a-f]+', value) is not None
+    )
+
+
+def object_id(value: object, kind: str) -> str:
+    """Return an id of 24 hex digits.
+
+    Args:
+        value (object): what the client sent.
+        kind (str): ``Bucket``, ``File`` or ``Frame``, for the message.
+
+    Raises:
+        Refusal: 400.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r'[0-9a-fA-F]{24}', value):
+        raise Refusal(400, f'{kind} id is malformed')
+    return value.lower()
+
+
+def iso_date(milliseconds: int) -> str:
+    """Return a time as the bridge writes it: ``2016-11-23T10:15:30.123Z``."""
+    moment = _EPOCH + timedelta(milliseconds=milliseconds)
+    return moment.strftime('%Y-%m-%dT%H:%M:%S.') + f'{moment.microsecond // 1000:03d}Z'
+
+
+def parse_date(value: object) -> int | None:
+    """Return milliseconds since 1970 from an ISO date, or from a number or text of digits.
+
+    Returns:
+        int | None: None for anything else, and for times that no calendar has.
+    """
+    if isinstance(value, str) and re.fullmatch(r'-?\d{1,16}', value):
+        value = int(value)
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(re.sub(r'[Zz]$', '+00:00', value))
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        return (moment - _EPOCH) // timedelta(milliseconds=1)
+    whole = number(value)
+    # The years 1 to 9999, which is what iso_date can write.
+    return whole if whole is not None and -62135596800000 <= whole < 253402300800000 else None
