@@ -1,0 +1,231 @@
+"""The network and the farmer as programs: start, say so in one line, run until told to stop.
+
+The command line wraps these functions; ``python -m storj.network`` is a thin one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, TextIO
+
+from storj.network.farmer import Farmer, FarmerSettings
+from storj.network.faults import Fault, FaultPlan
+from storj.network.supervisor import Network, Protocols
+
+__all__ = ('run_farmer', 'run_network')
+
+
+def run_network(
+    *,
+    host: str = '127.0.0.1',
+    port: int = 6382,
+    farmers: int = 6,
+    data: str | None = None,
+    database: str | None = None,
+    protocol: Protocols = 'mixed',
+    activation: Literal['auto', 'mail'] = 'auto',
+    faults: Iterable[Fault | str] = (),
+    processes: bool = False,
+    charge: bool = False,
+    size: int | None = None,
+    store: Literal['disk', 'null'] = 'disk',
+    as_json: bool = False,
+    output: TextIO | None = None,
+    ready: Callable[[Network], object] | None = None,
+) -> None:
+    """Run a network until SIGTERM or Ctrl-C, and stop it cleanly.
+
+    Belongs into the main thread, because signals do. When all farmers are registered, one line
+    says so (in JSON, if asked for): address of the bridge, account, encryption key, folder.
+
+    Args:
+        host (str): address to listen on.
+        port (int): of the bridge; 0 for any free one.
+        farmers (int): how many.
+        data (str | None): folder that keeps everything; None for a temporary one.
+        database (str | None): SQLAlchemy URL; by default a SQLite file in the folder.
+        protocol (str): ``mixed``, ``0.10`` or ``1.2``.
+        activation (str): ``auto`` or ``mail``.
+        faults (Iterable[Fault | str]): what goes wrong, see :mod:`storj.network.faults`.
+        processes (bool): run each farmer in a process of its own.
+        charge (bool): charge for MetaDisk's uploads and downloads.
+        size (int | None): bytes that each farmer offers.
+        store (str): ``disk`` or ``null``.
+        as_json (bool): print JSON.
+        output (TextIO | None): where the line goes; standard output by default.
+        ready (Callable[[Network], object] | None): called in place of printing the line.
+
+    Raises:
+        ConfigurationError: a port is taken, or the folder cannot be used.
+        ValueError: an argument makes no sense.
+    """
+    network = Network(
+        farmers,
+        host=host,
+        port=port,
+        data=data,
+        database=database,
+        protocol=protocol,
+        activation=activation,
+        faults=faults,
+        processes=processes,
+        charge=charge,
+        size=size,
+        store=store,
+    )
+    with _stop_signals() as stopped, network:
+        if ready is not None:
+            ready(network)
+        else:
+            _say(_network_line(network, as_json), output)
+        stopped.wait()
+
+
+def run_farmer(
+    path: str | Path,
+    bridge_url: str,
+    *,
+    size: int | None = None,
+    host: str = '127.0.0.1',
+    port: int = 0,
+    address: str | None = None,
+    protocol: str = '1.2.0',
+    store: Literal['disk', 'null'] = 'disk',
+    renters: Sequence[str] | None = None,
+    faults: Iterable[Fault | str] = (),
+    number: int = 0,
+    until_eof: bool = False,
+    as_json: bool = False,
+    output: TextIO | None = None,
+    ready: Callable[[Farmer], object] | None = None,
+) -> None:
+    """Run one farmer until SIGTERM or Ctrl-C, and stop it cleanly.
+
+    Belongs into the main thread, because signals do. When the bridge knows it, one line says so.
+
+    Args:
+        path (str | Path): its folder, made when missing.
+        bridge_url (str): where it registers; it keeps trying while the bridge is away.
+        size (int | None): bytes that it stores at the most.
+        host (str): address to listen on.
+        port (int): to listen on; 0 for any free one.
+        address (str | None): address that it announces, if it is another.
+        protocol (str): version that it announces: 0.10.0 or 1.2.0.
+        store (str): ``disk`` or ``null``.
+        renters (Sequence[str] | None): renter nodes that it stores for; None for any.
+        faults (Iterable[Fault | str]): what goes wrong.
+        number (int): by which faults select it.
+        until_eof (bool): stop when standard input ends, too; a supervisor that dies takes its
+            farmers along.
+        as_json (bool): print JSON.
+        output (TextIO | None): where the line goes; standard output by default.
+        ready (Callable[[Farmer], object] | None): called in place of printing the line.
+
+    Raises:
+        ConfigurationError: the port is taken, or the folder cannot be used.
+        ValueError: an argument makes no sense.
+    """
+    settings = FarmerSettings(
+        Path(path).expanduser().absolute(),
+        bridge_url,
+        size=size,
+        host=host,
+        port=port,
+        address=address,
+        protocol=protocol,
+        store=store,
+        durable=True,
+        renters=renters,
+    )
+    plan = FaultPlan(faults)
+
+    async def live(stopped: threading.Event) -> None:
+        farmer = Farmer(settings, number=number, faults=plan)
+        stopping = asyncio.get_running_loop().run_in_executor(None, stopped.wait)
+        try:
+            await farmer.start()
+            registered = asyncio.ensure_future(farmer.wait_registered())
+            await asyncio.wait((registered, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if registered.done():
+                if ready is not None:
+                    ready(farmer)
+                else:
+                    _say(_farmer_line(farmer, as_json), output)
+            else:
+                registered.cancel()
+            await stopping
+        finally:
+            stopped.set()
+            plan.release()
+            await farmer.stop()
+
+    with _stop_signals() as stopped:
+        if until_eof:
+            threading.Thread(target=_wait_for_eof, args=(stopped,), daemon=True).start()
+        asyncio.run(live(stopped))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Turn SIGTERM and Ctrl-C into an event, from before the start until after the stop."""
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_for_eof(stopped: threading.Event) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    stopped.set()
+
+
+def _say(line: str, output: TextIO | None) -> None:
+    print(line, file=output or sys.stdout, flush=True)
+
+
+def _network_line(network: Network, as_json: bool) -> str:
+    if not as_json:
+        settings = ' '.join(f"{name}='{value}'" for name, value in network.environment().items())
+        count = len(network.farmers)
+        return (
+            f'ready: bridge {network.bridge_url}, {count} farmers, pid {network.pid}, '
+            f'data {network.data}; export {settings}'
+        )
+    fields: dict[str, Any] = {
+        'type': 'ready',
+        'bridge': network.bridge_url,
+        'farmers': [farmer.status() for farmer in network.farmers],
+        'pid': network.pid,
+        'data': str(network.data),
+        'user': network.email,
+        'password': network.password,
+        'mnemonic': network.mnemonic,
+        'environment': network.environment(),
+    }
+    return json.dumps(fields)
+
+
+def _farmer_line(farmer: Farmer, as_json: bool) -> str:
+    status = farmer.status()
+    if as_json:
+        return json.dumps({'type': 'ready', **status})
+    return (
+        f'ready: farmer {status["node_id"]} on {status["address"]}:{status["port"]}, '
+        f'{status["used"]} bytes stored in {status["path"]}'
+    )

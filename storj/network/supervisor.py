@@ -1,0 +1,611 @@
+"""The local network in one hand: a bridge, its farmers, an account, and where their data lies.
+
+::
+
+    DATA/
+      network.json     account, encryption key, seed of the renter node; readable by its owner only
+      bridge.db        the bridge's database, unless another URL is given
+      outbox/          the bridge's messages
+      farmers/0/ ...   one folder per farmer
+
+Bridge and farmers run in one event loop in a thread of their own; with ``processes=True`` each
+farmer is a process. Either way they reach each other over sockets only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, TypeVar
+
+import aiohttp
+from aiohttp import web
+
+from storj.crypto import mnemonic
+from storj.exception import ConfigurationError, StorjError
+from storj.network.app import create_app
+from storj.network.bridge import BRIDGE, BridgeSettings
+from storj.network.database import User
+from storj.network.farmer import Farmer, FarmerSettings
+from storj.network.faults import Fault, FaultPlan
+from storj.network.identity import ExtendedKey, write_secret
+from storj.network.renter import RenterNode
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system; two networks on one folder are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar('T')
+
+#: ``mixed``: half of the farmers announce 0.10.0 (WebSocket), half 1.2.0 (HTTP).
+Protocols = Literal['mixed', '0.10', '1.2']
+
+_ANNOUNCED: Mapping[str, tuple[str, ...]] = {
+    'mixed': ('0.10.0', '1.2.0'),
+    '0.10': ('0.10.0',),
+    '1.2': ('1.2.0',),
+}
+#: Farmers of one network.
+FARMERS_LIMIT = 256
+#: Seconds for the network to come up, each farmer included.
+START_LIMIT = 60.0
+#: Seconds that a farmer's process has to end by itself.
+STOP_LIMIT = 10.0
+
+_EMAIL = 'user@example.org'
+_SEED = re.compile(r'[0-9a-f]{64}\Z')
+
+
+class NetworkError(StorjError):
+    """The local network could not be started.
+
+    The message says which part failed.
+    """
+
+
+class FarmerHandle:
+    """One farmer of a network, to be stopped and started while the rest runs.
+
+    Its methods may be called from any thread but the network's own.
+
+    Attributes:
+        number (int): from 0; faults select it by this.
+        protocol (str): version that it announces.
+        node_id (str): 40 hex characters.
+        address (str): that it announces.
+        port (int): the same after a restart.
+        path (Path): its folder.
+    """
+
+    def __init__(self, network: Network, number: int, settings: FarmerSettings) -> None:
+        self._network = network
+        self._settings = settings
+        self.number = number
+        self.protocol = settings.protocol
+        self.path = settings.path
+        self.address = settings.address or settings.host
+        self.port = settings.port
+        self.node_id = ''
+
+    def __repr__(self) -> str:
+        return (
+            f'<farmer {self.number}: {self.node_id} {self.address}:{self.port},'
+            f' protocol {self.protocol}{"" if self.running else ", stopped"}>'
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it again, on its old port, and wait until the bridge knows it.
+
+        Raises:
+            ConfigurationError: the port was taken meanwhile.
+        """
+        self._network._call(self._start())
+
+    def stop(self) -> None:
+        """Stop it; transfers end half way, its shards stay."""
+        self._network._call(self._stop())
+
+    def kill(self) -> None:
+        """End it at once, as a crash would: connections are reset, nothing is said."""
+        self._network._call(self._kill())
+
+    def restart(self) -> None:
+        """Stop it and start it again."""
+        self.stop()
+        self.start()
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known of it; sizes in bytes."""
+        return {
+            'number': self.number,
+            'node_id': self.node_id,
+            'address': self.address,
+            'port': self.port,
+            'protocol': self.protocol,
+            'path': str(self.path),
+            'running': self.running,
+        }
+
+    async def _start(self) -> None:
+        raise NotImplementedError
+
+    async def _stop(self) -> None:
+        raise NotImplementedError
+
+    async def _kill(self) -> None:
+        raise NotImplementedError
+
+
+class _FarmerInLoop(FarmerHandle):
+    """A farmer in the event loop of the network."""
+
+    _farmer: Farmer | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._farmer is not None and self._farmer.running
+
+    def status(self) -> dict[str, Any]:
+        if not self.running:
+            return super().status()
+        return {**super().status(), **self._network._call(self._details())}
+
+    async def _details(self) -> dict[str, Any]:
+        return {} if self._farmer is None else self._farmer.status()
+
+    async def _start(self) -> None:
+        if self.running:
+            return
+        farmer = Farmer(
+            replace(self._settings, port=self.port),
+            number=self.number,
+            faults=self._network.faults,
+            workers=self._network._workers,
+        )
+        await farmer.start()
+        self._farmer = farmer
+        self.node_id, self.port = farmer.identity.node_id, farmer.port
+        await farmer.wait_registered()
+
+    async def _stop(self) -> None:
+        if self._farmer is not None:
+            await self._farmer.stop()
+
+    async def _kill(self) -> None:
+        if self._farmer is not None:
+            await self._farmer.stop(abruptly=True)
+
+
+class _FarmerProcess(FarmerHandle):
+    """A farmer in a process of its own."""
+
+    _process: asyncio.subprocess.Process | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def _start(self) -> None:
+        if self.running:
+            return
+        settings = self._settings
+        arguments = ['farm', '--json', '--until-eof', '--path', str(settings.path)]
+        for name in ('host', 'protocol', 'store'):
+            arguments += [f'--{name}', str(getattr(settings, name))]
+        arguments += ['--port', str(self.port), '--bridge', str(settings.bridge_url)]
+        arguments += ['--number', str(self.number)]
+        if settings.size is not None:
+            arguments += ['--size', str(settings.size)]
+        for renter in settings.renters or ():
+            arguments += ['--renter', renter]
+        for fault in self._network.faults:
+            if fault.farmer is not None:
+                arguments += ['--fault', fault.spec()]
+        package = str(Path(__file__).resolve().parents[2])
+        paths = filter(None, [package, os.environ.get('PYTHONPATH')])
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            '-m',
+            'storj.network',
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
+        )
+        output = self._process.stdout
+        line = b'' if output is None else await asyncio.wait_for(output.readline(), START_LIMIT)
+        if not line:
+            code = await self._process.wait()
+            raise NetworkError(f'farmer {self.number} ended with exit code {code}')
+        ready = json.loads(line)
+        self.node_id, self.port = ready['node_id'], ready['port']
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_LIMIT)
+        except asyncio.TimeoutError:
+            await self._kill()
+
+    async def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+class Network:
+    """A Storj network on this machine.
+
+    ::
+
+        with Network(farmers=6) as net:
+            client = Client(net.email, net.password, net.bridge_url)
+
+    Args:
+        farmers (int): how many, from 0 on.
+        host (str): address that bridge and farmers listen on.
+        port (int): of the bridge; 0 for any free one. Farmers take free ones always.
+        data (str | os.PathLike[str] | None): folder that keeps everything, so that a network
+            with the same folder goes on where this one stops; None for a temporary one.
+        database (str | None): SQLAlchemy URL of the bridge's database; by default a SQLite file.
+        protocol (str): ``mixed``, ``0.10`` or ``1.2``: what the farmers announce.
+        activation (str): ``auto`` or ``mail``: how new accounts become active. The network's own
+            account is active always.
+        processes (bool): run each farmer in a process of its own. Faults of farmers are given to
+            them when they start then, and changes reach them by a restart.
+        faults (Iterable[Fault | str]): what goes wrong from the start.
+        charge (bool): charge for MetaDisk's uploads and downloads.
+        size (int | None): bytes that each farmer offers; None for as much as the disk holds.
+        store (str): ``disk``, or ``null`` for farmers that keep nothing (benchmarks).
+        bridge (Mapping[str, Any] | None): further settings, by the names of
+            :class:`storj.network.bridge.BridgeSettings`.
+
+    Attributes:
+        bridge_url (str): where clients reach the bridge.
+        email (str): of the account that is made for the user.
+        password (str): of the account.
+        mnemonic (str): encryption key for the account.
+        data (Path): the folder.
+        pid (int): of this process.
+        farmers (list[FarmerHandle]): in the order of their numbers.
+        faults (FaultPlan): may be changed while the network runs.
+
+    Raises:
+        ValueError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        farmers: int = 6,
+        *,
+        host: str = '127.0.0.1',
+        port: int = 0,
+        data: str | os.PathLike[str] | None = None,
+        database: str | None = None,
+        protocol: Protocols = 'mixed',
+        activation: Literal['auto', 'mail'] = 'auto',
+        processes: bool = False,
+        faults: Iterable[Fault | str] = (),
+        charge: bool = False,
+        size: int | None = None,
+        store: Literal['disk', 'null'] = 'disk',
+        bridge: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not 0 <= farmers <= FARMERS_LIMIT:
+            raise ValueError(f'a network has from 0 to {FARMERS_LIMIT} farmers')
+        if protocol not in _ANNOUNCED:
+            raise ValueError(f'protocol is one of {", ".join(_ANNOUNCED)}, not {protocol!r}')
+        if not 0 <= port <= 65535:
+            raise ValueError('a port is a number from 0 to 65535')
+        self.faults = FaultPlan(faults)
+        self.farmers: list[FarmerHandle] = []
+        self.pid = os.getpid()
+        self.bridge_url = ''
+        self.email = ''
+        self.password = ''
+        self.mnemonic = ''
+        self._count = farmers
+        self._host = host
+        self._port = port
+        self._database = database
+        self._protocols = _ANNOUNCED[protocol]
+        self._activation = activation
+        self._processes = processes
+        self._charge = charge
+        self._size = size
+        self._store = store
+        self._settings = dict(bridge or {})
+        self._wanted_data = None if data is None else Path(data).expanduser().absolute()
+        self._data: Path | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._lock: IO[str] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._workers: ThreadPoolExecutor
+        self._renter: RenterNode | None = None
+        self._runner: web.AppRunner | None = None
+        self._seed = b''
+
+    def __enter__(self) -> Network:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f'<Network {self.bridge_url or "stopped"}, {len(self.farmers)} farmers>'
+
+    @property
+    def data(self) -> Path:
+        """The folder that keeps everything."""
+        if self._data is None:
+            raise RuntimeError('the network was not started')
+        return self._data
+
+    @property
+    def running(self) -> bool:
+        """Whether the network is up."""
+        return self._loop is not None
+
+    # ------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Bring up the bridge and all farmers; returns when each farmer is registered.
+
+        Raises:
+            ConfigurationError: a port is taken, or the folder cannot be used or is in use.
+            NetworkError: some part failed.
+            RuntimeError: the network runs already.
+        """
+        if self._loop is not None:
+            raise RuntimeError('the network runs already')
+        self._open_data()
+        self._workers = ThreadPoolExecutor(4, 'storj-network')
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._run_loop, args=(self._loop,), name='storj-network', daemon=True
+        )
+        self._thread.start()
+        try:
+            self._call(asyncio.wait_for(self._start(), START_LIMIT))
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, asyncio.TimeoutError):
+                raise NetworkError('the network did not come up in time') from error
+            raise
+
+    def stop(self) -> None:
+        """Stop everything, the last one out first; nothing happens if it does not run."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        try:
+            self._call(self._stop())
+        finally:
+            self._loop = self._thread = None
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            self._workers.shutdown()
+            self._close_data()
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of bridge and farmers, as ``--json`` prints it; without secrets."""
+        return {
+            'bridge': self.bridge_url,
+            'pid': self.pid,
+            'data': str(self.data),
+            'farmers': [farmer.status() for farmer in self.farmers],
+        }
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables by which programs find and use this network."""
+        return {
+            'STORJ_BRIDGE': self.bridge_url,
+            'STORJ_BRIDGE_USER': self.email,
+            'STORJ_BRIDGE_PASS': self.password,
+            'STORJ_ENCRYPTION_KEY': self.mnemonic,
+        }
+
+    @staticmethod
+    def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the network's loop and return what it returns."""
+        loop = self._loop
+        if loop is None:
+            work.close()
+            raise RuntimeError('the network does not run')
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    async def _start(self) -> None:
+        listening = _listen(self._host, self._port)
+        try:
+            port = listening.getsockname()[1]
+            host = f'[{self._host}]' if ':' in self._host else self._host
+            self.bridge_url = f'http://{host}:{port}'
+            self._renter = RenterNode(ExtendedKey.renter(self._seed), address=self._host, port=port)
+            settings = BridgeSettings(
+                **{
+                    'database_url': self._database or f'sqlite:///{self.data / "bridge.db"}',
+                    'data_dir': self.data,
+                    'public_url': self.bridge_url,
+                    'activation': self._activation,
+                    **self._settings,
+                }
+            )
+            app = create_app(settings, self._renter)
+            # Outermost, so that a fault hides even the bridge's own errors.
+            app.middlewares.insert(0, self.faults.middleware)
+            self._runner = web.AppRunner(
+                app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+            )
+            await self._runner.setup()
+            await web.SockSite(self._runner, listening, backlog=512).start()
+        except BaseException:
+            listening.close()
+            raise
+        await self._ensure_account(app)
+        kind = _FarmerProcess if self._processes else _FarmerInLoop
+        extended = self._renter.extended_key
+        self.farmers = [
+            kind(
+                self,
+                number,
+                FarmerSettings(
+                    self.data / 'farmers' / str(number),
+                    self.bridge_url,
+                    size=self._size,
+                    host=self._host,
+                    protocol=self._protocols[number % len(self._protocols)],
+                    store=self._store,
+                    renters=None if extended is None else (extended,),
+                ),
+            )
+            for number in range(self._count)
+        ]
+        await asyncio.gather(*(farmer._start() for farmer in self.farmers))
+        logger.info('network is up: %s, %d farmers', self.bridge_url, self._count)
+
+    async def _stop(self) -> None:
+        self.faults.release()
+        results = await asyncio.gather(
+            *(farmer._stop() for farmer in self.farmers), return_exceptions=True
+        )
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+        if self._renter is not None:
+            await self._renter.close()
+        # What else runs belongs to a start that failed.
+        rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _ensure_account(self, app: web.Application) -> None:
+        """Register the user's account at the bridge, unless an earlier run did."""
+        body = {
+            'email': self.email,
+            'password': hashlib.sha256(self.password.encode()).hexdigest(),
+        }
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f'{self.bridge_url}/users', json=body) as answer,
+        ):
+            text = await answer.text()
+        if answer.status not in (200, 201) and 'already registered' not in text:
+            raise NetworkError(f'the bridge did not register {self.email}: {text[:200]}')
+        with app[BRIDGE].database.begin() as session_:
+            user = session_.get(User, self.email)
+            if user is not None:
+                user.activated = True
+
+    # ------------------------------------------------------------- the folder
+
+    def _open_data(self) -> None:
+        if self._wanted_data is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix='storj-network-')
+            self._data = Path(self._temporary.name)
+        else:
+            self._data = self._wanted_data
+        try:
+            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = (self._data / 'network.lock').open('w')
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._read_state(self._data / 'network.json')
+        except BlockingIOError as error:
+            self._close_data()
+            raise ConfigurationError(f'{self._data}: another network runs here') from error
+        except OSError as error:
+            self._close_data()
+            raise ConfigurationError(f'{self._data}: cannot be used: {error}') from error
+        except ConfigurationError:
+            self._close_data()
+            raise
+
+    def _close_data(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    def _read_state(self, path: Path) -> None:
+        """Read account and keys, or make them up in a folder that has none yet."""
+        try:
+            state = json.loads(path.read_text('utf-8'))
+        except FileNotFoundError:
+            state = {
+                'email': _EMAIL,
+                'password': secrets.token_urlsafe(18),
+                'mnemonic': mnemonic.generate(),
+                'renter_seed': secrets.token_hex(32),
+            }
+            write_secret(path, json.dumps(state, indent=2) + '\n')
+        except ValueError as error:
+            raise ConfigurationError(f'{path}: not the state of a network: {error}') from error
+        names = ('email', 'password', 'mnemonic', 'renter_seed')
+        if not isinstance(state, dict) or not all(isinstance(state.get(n), str) for n in names):
+            raise ConfigurationError(f'{path}: not the state of a network')
+        if not _SEED.match(state['renter_seed']):
+            raise ConfigurationError(f'{path}: renter_seed is not 64 hex characters')
+        mnemonic.check(state['mnemonic'])
+        self.email, self.password = state['email'], state['password']
+        self.mnemonic = state['mnemonic']
+        self._seed = bytes.fromhex(state['renter_seed'])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind the bridge's port; a taken one is an error now, not a wait later."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise ConfigurationError(
+            f'cannot listen on {host}:{port}: {error.strerror or error}'
+        ) from error
