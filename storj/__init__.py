@@ -18,6 +18,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storj.metadata import __author__, __copyright__, __license__, __title__, __version__
@@ -139,8 +140,8 @@ def upload(source: Any, destination: str, **options: Any) -> model.File:
 
     Args:
         source (str | PathLike | BinaryIO | bytes | Iterator[bytes]): the file.
-        destination (str): ``storj://bucket/name``; with nothing after the slash, the name of the
-            source is kept.
+        destination (str): ``storj://bucket/name``; where it ends in a slash, the name of the
+            source is added.
         **options: of :meth:`storj.http.Client.file_upload`.
 
     Returns:
@@ -151,8 +152,12 @@ def upload(source: Any, destination: str, **options: Any) -> model.File:
         ValueError: if the destination is malformed.
     """
     bucket, name = _split(destination)
+    if not name or name.endswith('/'):
+        if not isinstance(source, str | PathLike):
+            raise ValueError(f'{destination!r} names no file, and the source has no name')
+        name += Path(source).name
     with get_client() as client:
-        return client.file_upload(_bucket_id(client, bucket), source, name=name or None, **options)
+        return client.file_upload(_bucket_id(client, bucket), source, name=name, **options)
 
 
 def download(source: str, destination: str | PathLike[str] | Any = None, **options: Any) -> Any:

@@ -64,6 +64,7 @@ DEFAULT_BRIDGE = 'https://api.storj.io/'
 # A configuration is some hundred bytes; whatever is longer is another file.
 _FILE_LIMIT = 1024 * 1024
 
+_SWITCHES = frozenset({'reed_solomon', 'plain_names', 'json', 'no_progress'})
 _TRUE = frozenset({'1', 'true', 'yes', 'on'})
 _FALSE = frozenset({'0', 'false', 'no', 'off', ''})
 
@@ -82,8 +83,9 @@ class Configuration:
         keypass (str | None): passphrase of libstorj's file of credentials (``STORJ_KEYPASS``).
         private_key (pathlib.Path | None): PEM file of a registered key, to sign requests with.
         proxy (str | None): URL (``STORJ_PROXY``); None leaves ``HTTPS_PROXY`` to requests.
-        temp (pathlib.Path | None): folder for temporary files (``STORJ_TEMP``).
+        temp_dir (pathlib.Path | None): folder for temporary files (``STORJ_TEMP``).
         reed_solomon (bool): whether uploads get parity shards (``STORJ_REED_SOLOMON``).
+        plain_names (bool): whether names are stored in the clear.
         push_shard_limit (int | None): shards moved at once (``STORJ_PUSH_SHARD_LIMIT``).
         debug (str | None): what to log (``STORJ_DEBUG``), None for nothing.
         json (bool): whether the command line answers in JSON (``STORJ_JSON``).
@@ -99,8 +101,9 @@ class Configuration:
     keypass: str | None = field(default=None, repr=False)
     private_key: Path | None = None
     proxy: str | None = field(default=None, repr=False)
-    temp: Path | None = None
+    temp_dir: Path | None = None
     reed_solomon: bool = True
+    plain_names: bool = False
     push_shard_limit: int | None = None
     debug: str | None = None
     json: bool = False
@@ -116,8 +119,9 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
     'keypass': ('STORJ_KEYPASS',),
     'private_key': (),
     'proxy': ('STORJ_PROXY',),
-    'temp': ('STORJ_TEMP',),
+    'temp_dir': ('STORJ_TEMP',),
     'reed_solomon': ('STORJ_REED_SOLOMON',),
+    'plain_names': (),
     'push_shard_limit': ('STORJ_PUSH_SHARD_LIMIT',),
     'debug': ('STORJ_DEBUG',),
     'json': ('STORJ_JSON',),
@@ -214,12 +218,14 @@ def load(
 
 def _converted(setting: str, value: Any, where: str) -> Any:
     """Return a setting in its type."""
-    if setting in ('reed_solomon', 'json', 'no_progress') and not isinstance(value, bool):
+    if setting in ('reed_solomon', 'plain_names', 'json', 'no_progress') and not isinstance(
+        value, bool
+    ):
         text = str(value).strip().lower()
         if text not in _TRUE | _FALSE:
             raise ConfigurationError(f'{where} is true or false')
         return text in _TRUE
-    if setting in ('temp', 'private_key'):
+    if setting in ('temp_dir', 'private_key'):
         return Path(value).expanduser()
     if setting == 'push_shard_limit':
         text = str(value).strip()

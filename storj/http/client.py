@@ -94,7 +94,7 @@ class Client:
         trust_env (bool): whether requests reads proxies and certificates from the environment.
         verify (bool | str): False, or the path of other certificates, for bridges that need it.
         retries (storj.http.Retries): when calls are tried again.
-        transfers (storj.transfer.TransferConfig | None): limits of uploads and downloads.
+        transfer_config (storj.transfer.TransferConfig | None): limits of uploads and downloads.
 
     Raises:
         ValueError: if the URL, the timeout or a hashed password is malformed.
@@ -123,7 +123,7 @@ class Client:
         trust_env: bool = True,
         verify: bool | str = True,
         retries: transport.Retries = transport.Retries(),  # noqa: B008
-        transfers: Any = None,
+        transfer_config: Any = None,
     ) -> None:
         self.api_url, user, secret = transport.bridge_address(storj_bridge)
         self.email = user if email is None else _text('email', email)
@@ -138,7 +138,7 @@ class Client:
         self._trust_env = trust_env
         self._verify = verify
         self._retries = retries
-        self._transfer_config = transfers
+        self._transfer_config = transfer_config
         self._transfers: Any = None
         self._profile: api.BridgeProfile | None = None
         self._lock = threading.Lock()
@@ -509,13 +509,14 @@ class Client:
         See API buckets: GET /bucket-ids/{name} (bridges since 5.14, else the list is searched)
 
         Args:
-            name (str): in the clear; with a mnemonic, its encrypted form is looked up first.
+            name (str): as stored or in the clear; with a mnemonic, the encrypted form of a clear
+                name is looked up first.
 
         Returns:
             str | None: unique identifier, None if the user has no such bucket.
         """
         stored = [_text('name', name)]
-        if self.mnemonic:
+        if self.mnemonic and names.decrypt_bucket_name(self.mnemonic, name) is None:
             stored.insert(0, names.encrypt_bucket_name(self.mnemonic, name))
         if self._looks_names_up(name):
             return self._first_id('/bucket-ids/', stored)
@@ -744,7 +745,8 @@ class Client:
 
         Args:
             bucket_id (str): bucket unique identifier.
-            name (str): in the clear; with a mnemonic, its encrypted form is looked up first.
+            name (str): as stored or in the clear; with a mnemonic, the encrypted form of a clear
+                name is looked up first.
 
         Returns:
             str | None: unique identifier, None if the bucket has no such file.
@@ -753,7 +755,8 @@ class Client:
         stored = [_text('name', name)]
         if self.mnemonic:
             key = content_keys.bucket_key(self.mnemonic, bucket_id)
-            stored.insert(0, names.encrypt_file_name(key, bucket_id, name))
+            if names.decrypt_file_name(key, name) is None:
+                stored.insert(0, names.encrypt_file_name(key, bucket_id, name))
         if self._looks_names_up(name):
             return self._first_id(path, stored)
         if self.profile().has_file_info and self.profile().has_deterministic_ids:
@@ -825,7 +828,7 @@ class Client:
         file_id: str,
         skip: str | int | None = None,
         limit: str | int | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Sequence[str] | None = None,
     ) -> Pages[FilePointer]:
         """Get list of pointers associated with a file.
 
@@ -838,7 +841,7 @@ class Client:
             skip (str | int | None): pointer index to start the file slice; 0 if None.
             limit (str | int | None): number of pointers to resolve tokens for, in one request;
                 None is all of them, in pages of 6 that are fetched when they are reached.
-            exclude (Sequence[str]): nodeIDs of farmers not to use.
+            exclude (Sequence[str] | None): nodeIDs of farmers not to use.
 
         Returns:
             Sequence[storj.model.FilePointer]: file pointers in the order of their index. A pointer
@@ -848,7 +851,7 @@ class Client:
         size = POINTERS_PAGE if limit is None else _count('limit', limit)
         if size < 1:
             raise ValueError('limit is at least 1')
-        excluded = _node_ids(exclude)
+        excluded = ','.join(_node_ids(exclude))
         start = 0 if skip is None else _count('skip', skip)
         position: int | None = start
         seen: set[int] = set()
@@ -926,11 +929,13 @@ class Client:
         if file is None:
             raise TypeError('there is no file to upload')
         if isinstance(file, File):
-            options = {'name': file.name, 'mimetype': file.mimetype, **options}
             manager = file.shard_manager
-            file = file.filename if manager is None else manager.filepath
-            if not file:
+            path = file.filename if manager is None else manager.filepath
+            if not path:
                 raise ValueError('a File to upload has its path as filename')
+            name = Path(file.filename or path).name
+            options = {'name': name, 'mimetype': file.mimetype, **options}
+            file = path
         stored: File = _finish(self.transfers.upload(bucket_id, file, frame=frame, **options))
         return stored
 
@@ -961,7 +966,7 @@ class Client:
     # -- frames ---------------------------------------------------------------------------------
 
     def frame_add_shard(
-        self, shard: Shard, frame_id: str, excludes: Sequence[str] = ()
+        self, shard: Shard, frame_id: str, excludes: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """Add a shard item to the staging frame and negotiate a storage contract.
 
@@ -970,7 +975,7 @@ class Client:
         Args:
             shard (storj.model.Shard): the shard.
             frame_id (str): the frame unique identifier.
-            excludes (Sequence[str]): nodeIDs of farmers that failed, added to the shard's own.
+            excludes (Sequence[str] | None): nodeIDs of farmers that failed, beside the shard's own.
 
         Returns:
             dict: ``hash``, ``token``, ``operation`` and ``farmer``: where to push the shard.
@@ -985,7 +990,7 @@ class Client:
         }
         if shard.size == 0:
             raise ValueError('a shard is not empty')
-        excluded = list(dict.fromkeys([*shard.exclude, *excludes]))
+        excluded = list(dict.fromkeys([*shard.exclude, *_node_ids(excludes)]))
         if excluded:
             body['exclude'] = excluded
         if shard.parity is not None:
@@ -1416,11 +1421,11 @@ def _route(template: str, **segments: str) -> str:
     return template.format(**encoded)
 
 
-def _node_ids(value: Sequence[str]) -> str:
-    """Return nodeIDs as bridges want them in a query: set apart by commas."""
-    if isinstance(value, str) or not all(isinstance(node, str) for node in value):
-        raise TypeError('exclude is a list of nodeIDs')
-    return ','.join(value)
+def _node_ids(value: Sequence[str] | None) -> Sequence[str]:
+    """Check a list of nodeIDs."""
+    if isinstance(value, str) or not all(isinstance(node, str) for node in value or ()):
+        raise TypeError('excluded farmers are a list of nodeIDs')
+    return value or ()
 
 
 def _objects(answer: object) -> list[dict[str, Any]]:

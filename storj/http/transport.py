@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -18,7 +18,8 @@ import requests
 from ecdsa import SigningKey
 from requests import exceptions
 from requests.auth import AuthBase
-from urllib3.exceptions import NewConnectionError
+from requests.utils import should_bypass_proxies
+from urllib3 import exceptions as urllib3
 
 from storj import api
 from storj.exception import (
@@ -235,12 +236,14 @@ def exchange(
     """
     try:
         prepared = session.prepare_request(request)
-        settings = session.merge_environment_settings(prepared.url, {}, True, None, None)
+        settings = session.merge_environment_settings(
+            prepared.url, _proxies(session, prepared), True, session.verify, None
+        )
         # A redirect is never followed: the signature and the password are for this bridge.
         response = session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
         with response:
             body = _read(response, clock() + ANSWER_TIME, clock)
-    except exceptions.RequestException as cause:
+    except (exceptions.RequestException, urllib3.HTTPError) as cause:
         error = BridgeUnreachableError(f'no answer from the bridge at {place}: {_reason(cause)}')
         # A wrong certificate or address will not be right the next time.
         error.retryable = not isinstance(cause, exceptions.SSLError | ValueError)
@@ -248,9 +251,20 @@ def exchange(
     return response.status_code, response.headers, body
 
 
+def _proxies(session: requests.Session, request: requests.PreparedRequest) -> dict[str, str]:
+    """Return the proxies that the client was given, unless the environment exempts the bridge.
+
+    Said here, because requests lets the environment's own proxies go before a session's.
+    """
+    given = session.proxies
+    if not given or (session.trust_env and should_bypass_proxies(request.url or '', None)):
+        return {}
+    return dict(given)
+
+
 def _read(response: requests.Response, deadline: float, clock: Callable[[], float]) -> bytes:
     body = bytearray()
-    for piece in response.iter_content(_PIECE):
+    for piece in _pieces(response):
         body += piece
         if len(body) > ANSWER_LIMIT or clock() > deadline:
             limit = f'{ANSWER_LIMIT} bytes' if len(body) > ANSWER_LIMIT else f'{ANSWER_TIME:.0f} s'
@@ -262,12 +276,26 @@ def _read(response: requests.Response, deadline: float, clock: Callable[[], floa
     return bytes(body)
 
 
-def _is_unsent(cause: exceptions.RequestException) -> bool:
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it arrives.
+
+    ``iter_content`` waits until a piece is full, which takes for ever when a byte comes every few
+    seconds; urllib3 2 can do better.
+    """
+    read = getattr(response.raw, 'read1', None)
+    if read is None:
+        yield from response.iter_content(_PIECE)
+        return
+    while piece := read(_PIECE, decode_content=True):
+        yield piece
+
+
+def _is_unsent(cause: Exception) -> bool:
     """Return whether the connection failed before the bridge could see the request."""
     if isinstance(cause, exceptions.ConnectTimeout):
         return True
     reason = getattr(cause.args[0], 'reason', None) if cause.args else None
-    return isinstance(reason, NewConnectionError)
+    return isinstance(reason, urllib3.NewConnectionError)
 
 
 #: The most specific first. Texts of our own, because those of the libraries quote addresses.
@@ -279,11 +307,14 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.ContentDecodingError, 'its answer is damaged'),
     (exceptions.ChunkedEncodingError, 'its answer broke off'),
     (exceptions.InvalidURL, 'the address is not valid'),
+    (urllib3.ReadTimeoutError, 'it did not answer in time'),
+    (urllib3.DecodeError, 'its answer is damaged'),
+    (urllib3.ProtocolError, 'its answer broke off'),
     (exceptions.ConnectionError, 'the connection was refused or broke off'),
 )
 
 
-def _reason(cause: exceptions.RequestException) -> str:
+def _reason(cause: Exception) -> str:
     reason = next((text for kind, text in _REASONS if isinstance(cause, kind)), None)
     return reason or type(cause).__name__
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any, ClassVar
 
 from storj.model.audit import ShardManager
@@ -282,8 +281,12 @@ class File(Object):
 
     @property
     def name(self) -> str | None:
-        """The last component of the file's name: what an upload calls it."""
-        return Path(self.filename).name if self.filename else self.filename
+        """The filename under its shorter name."""
+        return self.filename
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        self.filename = value
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it, with the frame as its id and without the shards."""
@@ -359,6 +362,11 @@ class Token(Object):
     @id.setter
     def id(self, value: str | None) -> None:
         self.token = value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the token as the bridge sent it, its value twice."""
+        fields = super().to_dict()
+        return fields if self.token is None else {**fields, 'id': self.token}
 
 
 class _PointerToken:
