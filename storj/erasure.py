@@ -24,8 +24,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
-from storj.crypto.cipher import xor
-from storj.digest import Buffer
 from storj.exception import ConfigurationError, NotEnoughShardsError
 
 __all__ = ('MAX_SHARDS', 'STRIPE', 'Backend', 'ReedSolomon', 'available_backends')
@@ -39,6 +37,7 @@ MAX_SHARDS = 255
 
 Backend = Literal['isa-l', 'python']
 
+Buffer: TypeAlias = bytes | bytearray | memoryview
 WritableBuffer: TypeAlias = bytearray | memoryview
 
 _POLYNOMIAL = 0x11D
@@ -99,7 +98,11 @@ class _PythonCoder:
     """The standard library's byte translation for products, PyCryptodome's xor for sums."""
 
     def __init__(self, rows: Sequence[bytes]) -> None:
+        # Imported here, because it costs as much as half of the package and often is not needed.
+        from Crypto.Util.strxor import strxor
+
         self._rows = rows
+        self._xor = strxor
 
     @staticmethod
     @functools.cache
@@ -121,7 +124,7 @@ class _PythonCoder:
                 if position == 0:
                     output[:] = product
                 else:
-                    xor(output, product, output)
+                    self._xor(output, product, output=output)
 
 
 def _address(buffer: Buffer) -> tuple[int, object]:

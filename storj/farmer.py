@@ -1,0 +1,400 @@
+"""What both wires to a farmer share: whom a pointer names, how long to wait, what a refusal means.
+
+A farmer is a stranger. It may be gone, slow on purpose, send for ever, or stop in the middle; its
+name came from a bridge that may be no better. So a pointer is checked before it is used, every wait
+ends (:class:`Watch`), and whatever goes wrong becomes one of the errors of
+:mod:`storj.exception`.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import re
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from storj.exception import (
+    FarmerError,
+    FarmerUnreachableError,
+    HashMismatchError,
+    SuppliedTokenNotAcceptedError,
+    TransferCancelled,
+)
+
+__all__ = ('ChannelLimits', 'Ticket', 'Watch', 'Wire', 'farmer_error', 'never')
+
+#: Seconds after which a wait looks whether it was cancelled.
+TICK: Final = 0.25
+
+_HASH = re.compile('[0-9a-f]{40}')
+_NODE_ID = re.compile('[0-9a-fA-F]{40}')
+# Farmers gave out 40 digits; more than 128 would be a request made of rubbish.
+_TOKEN = re.compile('[0-9a-fA-F]{1,128}')
+_HOST = re.compile(r'(?=.{1,253}\.?$)([0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?\.?)+')
+_MAX_MESSAGE = 500
+_MAX_SHARD = 4 * 1024**3
+
+
+def never() -> bool:
+    """Return False: nobody cancels."""
+    return False
+
+
+@dataclass(frozen=True)
+class ChannelLimits:
+    """How long a farmer may take. The time in which the caller reads or writes does not count.
+
+    Attributes:
+        connect (float): seconds until the connection stands.
+        first_byte (float): seconds from the request to the first byte of a shard.
+        acknowledge (float): seconds from the last byte of a shard to the farmer's answer.
+        stall (float): seconds without a byte, and the span over which the rate is taken.
+        minimum_rate (float): bytes per second below which a transfer is given up; libstorj's
+            30720. 0 for any.
+    """
+
+    connect: float = 10
+    first_byte: float = 10
+    acknowledge: float = 30
+    stall: float = 20
+    minimum_rate: float = 30720
+
+
+def farmer_error(code: int | None, message: str) -> FarmerError:
+    """Turn a farmer's refusal into the error to raise.
+
+    Args:
+        code (int | None): WebSocket close code, or HTTP status.
+        message (str): the farmer's words, as they came.
+
+    Returns:
+        FarmerError: of the most specific class (protocol reference, sections 4.1 and 4.2).
+    """
+    text = ' '.join(message.split())[:_MAX_MESSAGE] or f'the farmer refused with code {code}'
+    if text.startswith('Calculated hash does not match'):
+        return HashMismatchError(message=text)
+    if code in (401, 3101):
+        return SuppliedTokenNotAcceptedError(message=text)
+    return FarmerError(code, text)
+
+
+def _field(holder: Any, name: str) -> Any:
+    """Return a field of a mapping or a model, None if it has none."""
+    get = getattr(holder, 'get', None)
+    return get(name) if callable(get) else getattr(holder, name, None)
+
+
+def _port(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch('[0-9]{1,5}', value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 < value < 65536 else None
+
+
+def _host(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        # A zone (fe80::1%eth0) names an interface of this machine, which no farmer can know.
+        return None if '%' in value else str(ipaddress.ip_address(value.strip('[]')))
+    except ValueError:
+        return value if _HOST.fullmatch(value) else None
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A pointer that was checked: the right to move one shard to or from one farmer.
+
+    Attributes:
+        host (str): name or address of the farmer, or of the relay before it.
+        port (int): 1 to 65535.
+        node_id (str | None): of the farmer, 40 hex digits.
+        protocol (str): version that the farmer speaks, '' if the pointer does not tell.
+        hash (str): of the shard, 40 hex digits.
+        token (str): the farmer's, hex digits.
+        size (int | None): bytes of the shard, None if the pointer does not tell.
+    """
+
+    host: str
+    port: int
+    node_id: str | None
+    protocol: str
+    hash: str
+    token: str
+    size: int | None
+
+    def __repr__(self) -> str:
+        """Return whom it is for, without the token."""
+        return f'Ticket({self.hash} at {self.host}:{self.port})'
+
+    @classmethod
+    def of(cls, pointer: Any) -> Ticket:
+        """Check a pointer.
+
+        Args:
+            pointer (Mapping | FilePointer): as the bridge gave it, fields as keys or attributes.
+
+        Raises:
+            FarmerError: if it names no farmer, or holds something that cannot be right.
+        """
+        farmer = _field(pointer, 'farmer')
+        if not farmer:
+            raise FarmerError(message='the pointer names no farmer')
+        host, port = _host(_field(farmer, 'address')), _port(_field(farmer, 'port'))
+        if host is None or port is None:
+            raise FarmerError(message="the farmer's address in the pointer is not valid")
+        shard, token = _field(pointer, 'hash'), _field(pointer, 'token')
+        if not isinstance(shard, str) or not _HASH.fullmatch(shard):
+            raise FarmerError(message='the hash in the pointer is not valid')
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise FarmerError(message='the token in the pointer is not valid')
+        node_id, protocol = _field(farmer, 'nodeID'), _field(farmer, 'protocol')
+        size = _field(pointer, 'size')
+        if size is not None and (
+            isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _MAX_SHARD
+        ):
+            raise FarmerError(message='the size in the pointer is not valid')
+        known = isinstance(node_id, str) and _NODE_ID.fullmatch(node_id)
+        return cls(
+            host,
+            port,
+            node_id if known else None,
+            protocol if isinstance(protocol, str) else '',
+            shard,
+            token,
+            size,
+        )
+
+
+class Watch:
+    """Ends the waits of one transfer: when it is cancelled, too late, stalled, or too slow.
+
+    A transfer goes through phases. In some a single thing must happen within a time
+    (:meth:`expect`); in between, bytes must flow (:meth:`flow`, :meth:`moved`). Time that the
+    caller takes for itself is taken out (:meth:`paused`).
+
+    Args:
+        limits (ChannelLimits): how long the phases may last.
+        cancelled (Callable[[], bool]): asked at least four times a second.
+        clock (Callable[[], float]): seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        limits: ChannelLimits,
+        cancelled: Callable[[], bool] = never,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits
+        self._cancelled = cancelled
+        self._clock = clock
+        self._pause = 0.0
+        self._deadline: float | None = None
+        self._late = ''
+        self._bytes = 0
+        self._last = self._now()
+        # Moments of the last `stall` seconds and the bytes until then; about twenty of them.
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def _now(self) -> float:
+        return self._clock() - self._pause
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the time within out of all reckonings."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._pause += self._clock() - start
+
+    def expect(self, seconds: float, late: str) -> None:
+        """Begin a phase that must end within a time.
+
+        Args:
+            seconds (float): from now.
+            late (str): what is said if it does not.
+        """
+        self._deadline, self._late = self._now() + seconds, late
+
+    def flow(self) -> None:
+        """Begin a phase in which bytes must flow."""
+        self._deadline = None
+        self._last = self._now()
+        self._marks.clear()
+        self._marks.append((self._last, self._bytes))
+
+    def moved(self, count: int) -> None:
+        """Take note of bytes of the shard that went over the wire."""
+        self._bytes += count
+        self._last = now = self._now()
+        if self._marks and now - self._marks[-1][0] >= self.limits.stall / 20:
+            self._marks.append((now, self._bytes))
+
+    def check(self) -> None:
+        """End the transfer if it must end.
+
+        Raises:
+            TransferCancelled: if it was cancelled.
+            FarmerUnreachableError: if the farmer is too late or too slow.
+        """
+        if self._cancelled():
+            raise TransferCancelled('the transfer was cancelled')
+        now, limits = self._now(), self.limits
+        if self._deadline is not None:
+            if now >= self._deadline:
+                raise FarmerUnreachableError(message=self._late)
+            return
+        if now - self._last >= limits.stall:
+            raise FarmerUnreachableError(
+                message=f'the farmer moved no byte for {limits.stall:g} seconds'
+            )
+        # The first mark is the youngest that is a whole span old.
+        while len(self._marks) > 1 and now - self._marks[1][0] >= limits.stall:
+            self._marks.popleft()
+        start, before = self._marks[0] if self._marks else (now, 0)
+        if now - start >= limits.stall:
+            rate = (self._bytes - before) / (now - start)
+            if rate < limits.minimum_rate:
+                raise FarmerUnreachableError(
+                    message=f'the farmer moved {rate:.0f} bytes a second, '
+                    f'fewer than {limits.minimum_rate:g}'
+                )
+
+
+_WAIT = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR}
+# Poll serves any number of files; Windows has select only, which there has no such limit.
+_Selector: type[selectors.BaseSelector] = getattr(
+    selectors, 'PollSelector', selectors.SelectSelector
+)
+
+
+class Wire(socket.socket):
+    """A connection to a farmer whose waits a :class:`Watch` ends.
+
+    It is a socket, so that the standard library's HTTP client can use it; ``sendall``,
+    ``recv_into`` and what is built on them never block for longer than the watch allows.
+
+    Attributes:
+        watch (Watch): of the transfer under way; set anew for the next one.
+    """
+
+    watch: Watch
+
+    @classmethod
+    def dial(cls, host: str, port: int, watch: Watch) -> Wire:
+        """Connect to a farmer.
+
+        Args:
+            host (str): name or address. Looking up a name may take as long as the system's
+                resolver does.
+            port (int): 1 to 65535.
+            watch (Watch): of the transfer.
+
+        Raises:
+            FarmerUnreachableError: if no address of the host takes the connection in time.
+            TransferCancelled: if it was cancelled meanwhile.
+        """
+        watch.expect(
+            watch.limits.connect,
+            f'no connection to {host}:{port} within {watch.limits.connect:g} seconds',
+        )
+        refused: OSError | None = None
+        try:
+            choices = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise FarmerUnreachableError(message=f'no address of {host} is known') from error
+        for family, kind, protocol, _, address in choices:
+            wire = cls(family, kind, protocol)
+            wire.watch = watch
+            try:
+                wire._connect(address)
+            except OSError as error:
+                refused = error
+                wire.close()
+            except BaseException:
+                wire.close()
+                raise
+            else:
+                return wire
+        raise FarmerUnreachableError(message=f'no connection to {host}:{port}') from refused
+
+    def _connect(self, address: Any) -> None:
+        self.setblocking(False)
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        outcome = self.connect_ex(address)
+        if outcome in (errno.EINPROGRESS, *_WAIT):
+            self._wait(selectors.EVENT_WRITE)
+            outcome = self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if outcome:
+            raise OSError(outcome, 'connection failed')
+
+    def _wait(self, events: int) -> int:
+        """Return which of the events came, ending as the watch says."""
+        with _Selector() as selector:
+            selector.register(self, events)
+            while True:
+                self.watch.check()
+                for _, came in selector.select(TICK):
+                    return came
+
+    def readable(self) -> bool:
+        """Return whether there is something to read now: an answer, or the end."""
+        try:
+            self.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # Broken: whoever reads next is told how.
+            return True
+        return True
+
+    def write(self, data: memoryview) -> int:
+        """Send some bytes, unless the farmer says something first.
+
+        Args:
+            data (memoryview): at least one byte.
+
+        Returns:
+            int: how many were sent; 0 if there is something to read instead.
+
+        Raises:
+            OSError: if the connection broke.
+        """
+        self.watch.check()
+        while True:
+            try:
+                return self.send(data)
+            except BlockingIOError:
+                if self._wait(selectors.EVENT_READ | selectors.EVENT_WRITE) & selectors.EVENT_READ:
+                    return 0
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all bytes, as the standard library's HTTP client does with a request's head."""
+        rest = memoryview(data).cast('B')
+        while rest:
+            try:
+                rest = rest[self.send(rest, flags) :]
+            except BlockingIOError:
+                self._wait(selectors.EVENT_WRITE)
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive some bytes.
+
+        Returns:
+            int: how many; 0 at the end.
+        """
+        self.watch.check()
+        while True:
+            try:
+                return super().recv_into(buffer, nbytes, flags)
+            except BlockingIOError:
+                self._wait(selectors.EVENT_READ)

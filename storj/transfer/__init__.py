@@ -1,0 +1,1 @@
+"""Transfers of whole files: many shards, many farmers, each of which may fail."""

@@ -1,0 +1,372 @@
+"""Moves a shard to or from one farmer, over either wire.
+
+A channel moves bytes and knows nothing of files; who calls it hashes. Each pushes or pulls one
+shard at a time, in the calling thread, in bounded memory and bounded time::
+
+    channel = channel_for(pointer)
+    channel.pull(pointer, size, sink)
+    channel.close()
+
+Farmers of protocol 0.x are reached over WebSocket (:mod:`storj.web_socket`), later ones over HTTP
+(protocol reference, sections 4.1 and 4.2). Farmers are reached directly: a proxy that the
+environment names is one for the web.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from storj.api import parse_version
+from storj.digest import Buffer
+from storj.exception import FarmerError, FarmerUnreachableError, IntegrityError
+from storj.farmer import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
+from storj.metadata import __version__
+from storj.web_socket import DataChannel
+
+__all__ = ('Channel', 'ChannelLimits', 'HttpChannel', 'WebSocketChannel', 'channel_for')
+
+_BLOCK: Final = 256 * 1024
+_MAX_ANSWER: Final = 64 * 1024
+# A farmer that has the shard already says 304 (observed, finding 14); libstorj takes 201 too.
+_STORED: Final = (200, 201, 304)
+_USER_AGENT: Final = f'storj-python/{__version__}'
+
+
+class Channel(Protocol):
+    """One farmer's end of a transfer. Not for two threads at a time."""
+
+    def push(
+        self,
+        pointer: Any,
+        chunks: Iterable[Buffer],
+        size: int,
+        *,
+        limits: ChannelLimits | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        """Send a shard and wait until the farmer has stored it.
+
+        Args:
+            pointer (Mapping | FilePointer): from ``PUT /frames/{frame}``.
+            chunks (Iterable[Buffer]): the shard in order, in pieces of any size; taken as the
+                wire goes, and not to the end if the farmer has the shard already.
+            size (int): its bytes.
+            limits (ChannelLimits | None): how long the farmer may take.
+            cancelled (Callable[[], bool]): whether to stop; asked at least four times a second.
+
+        Raises:
+            FarmerError: if the farmer refuses; of a more specific class if it says why.
+            FarmerUnreachableError: if there is no connection, it breaks, or is too slow.
+            IntegrityError: if the chunks bring another number of bytes than size.
+            TransferCancelled: if it was cancelled.
+        """
+
+    def pull(
+        self,
+        pointer: Any,
+        size: int,
+        sink: Callable[[memoryview], object],
+        *,
+        limits: ChannelLimits | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        """Receive a shard.
+
+        Args:
+            pointer (Mapping | FilePointer): from ``GET /buckets/{id}/files/{file}``.
+            size (int): bytes that must come.
+            sink (Callable[[memoryview], object]): takes the pieces in order, and never more than
+                size bytes; each piece is valid during the call only.
+            limits (ChannelLimits | None): how long the farmer may take.
+            cancelled (Callable[[], bool]): whether to stop.
+
+        Raises:
+            FarmerError: if the farmer refuses; of a more specific class if it says why.
+            FarmerUnreachableError: if there is no connection, it breaks, or is too slow.
+            IntegrityError: if another number of bytes comes.
+            TransferCancelled: if it was cancelled.
+        """
+
+    def close(self) -> None:
+        """Give up the connection, if there is one; the channel can be used again."""
+
+
+class WebSocketChannel:
+    """A channel to farmers of protocol 0.x; see :class:`Channel`."""
+
+    def __enter__(self) -> WebSocketChannel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def push(
+        self,
+        pointer: Any,
+        chunks: Iterable[Buffer],
+        size: int,
+        *,
+        limits: ChannelLimits | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        """Send a shard; see :meth:`Channel.push`."""
+        DataChannel(Ticket.of(pointer), limits, cancelled).push(chunks, size)
+
+    def pull(
+        self,
+        pointer: Any,
+        size: int,
+        sink: Callable[[memoryview], object],
+        *,
+        limits: ChannelLimits | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        """Receive a shard; see :meth:`Channel.pull`."""
+        DataChannel(Ticket.of(pointer), limits, cancelled).pull(size, sink)
+
+    def close(self) -> None:
+        """Do nothing: a WebSocket serves one shard, and is closed after it."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """The standard library's HTTP over a :class:`~storj.farmer.Wire`."""
+
+    def __init__(self, ticket: Ticket, watch: Watch) -> None:
+        super().__init__(ticket.host, ticket.port)
+        self.address = (ticket.host, ticket.port)
+        self.wire = Wire.dial(ticket.host, ticket.port, watch)
+        self.sock = self.wire
+
+    def connect(self) -> None:
+        """Refuse to connect a second time unseen."""
+        raise FarmerUnreachableError(message='the connection to the farmer is closed')
+
+
+class HttpChannel:
+    """A channel to farmers of protocol 1.0 and later; see :class:`Channel`.
+
+    The connection to the last farmer is kept for the next shard, until the channel is closed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: _Connection | None = None
+
+    def __enter__(self) -> HttpChannel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def push(
+        self,
+        pointer: Any,
+        chunks: Iterable[Buffer],
+        size: int,
+        *,
+        limits: ChannelLimits | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        """Send a shard; see :meth:`Channel.push`."""
+        ticket = Ticket.of(pointer)
+        watch = Watch(limits or ChannelLimits(), cancelled)
+        with self._connected(ticket, watch) as connection:
+            self._request(connection, 'POST', ticket, {'Content-Length': str(size)})
+            complete = _send_body(connection.wire, watch, chunks, size)
+            watch.expect(watch.limits.acknowledge, 'the farmer does not acknowledge the shard')
+            response = connection.getresponse()
+            status, answer = response.status, _answer(response)
+            if status not in _STORED:
+                raise farmer_error(status, answer)
+            if complete:
+                self._keep(connection, response)
+
+    def pull(
+        self,
+        pointer: Any,
+        size: int,
+        sink: Callable[[memoryview], object],
+        *,
+        limits: ChannelLimits | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        """Receive a shard; see :meth:`Channel.pull`."""
+        ticket = Ticket.of(pointer)
+        watch = Watch(limits or ChannelLimits(), cancelled)
+        with self._connected(ticket, watch) as connection:
+            self._request(connection, 'GET', ticket, {})
+            watch.expect(watch.limits.first_byte, 'the farmer does not send the shard')
+            response = connection.getresponse()
+            if response.status != 200:
+                raise farmer_error(response.status, _answer(response))
+            _receive_body(response, watch, size, sink)
+            self._keep(connection, response)
+
+    def close(self) -> None:
+        """Give up the connection, if one is kept."""
+        connection, self._kept = self._kept, None
+        if connection is not None:
+            connection.close()
+
+    @contextmanager
+    def _connected(self, ticket: Ticket, watch: Watch) -> Iterator[_Connection]:
+        """Give a connection, and close it unless it was kept; say errors in ours."""
+        connection, self._kept = self._kept, None
+        if connection is not None and (
+            connection.address != (ticket.host, ticket.port) or connection.wire.readable()
+        ):
+            # Another farmer's, or one that the farmer closed meanwhile.
+            connection.close()
+            connection = None
+        if connection is None:
+            connection = _Connection(ticket, watch)
+        connection.wire.watch = watch
+        try:
+            yield connection
+        except OSError as error:
+            raise FarmerUnreachableError(
+                message=f'the connection to the farmer broke: {error.strerror or error}'
+            ) from error
+        except http.client.IncompleteRead as error:
+            raise IntegrityError('the farmer ended the shard too early') from error
+        except http.client.HTTPException as error:
+            raise FarmerError(message='the farmer does not speak HTTP') from error
+        finally:
+            if self._kept is not connection:
+                connection.close()
+
+    def _keep(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
+        """Keep a connection for the next shard if nothing of this one is left on it."""
+        if (response.isclosed() or response.length == 0) and not response.will_close:
+            response.close()
+            self._kept = connection
+
+    @staticmethod
+    def _request(
+        connection: _Connection, method: str, ticket: Ticket, fields: dict[str, str]
+    ) -> None:
+        """Send the head of a request. Every part of it was checked to be harmless."""
+        watch = connection.wire.watch
+        watch.expect(watch.limits.connect, 'the farmer does not read the request')
+        path = f'/shards/{ticket.hash}?token={ticket.token}'
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        connection.putheader('User-Agent', _USER_AGENT)
+        connection.putheader('Content-Type', 'application/octet-stream')
+        if ticket.node_id is not None:
+            # A relay finds the farmer behind it by this.
+            connection.putheader('x-storj-node-id', ticket.node_id)
+        for name, value in fields.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+
+
+def _send_body(wire: Wire, watch: Watch, chunks: Iterable[Buffer], size: int) -> bool:
+    """Send a shard until it is over, or the farmer answers before.
+
+    Returns:
+        bool: whether all of it was sent.
+
+    Raises:
+        IntegrityError: if the chunks bring another number of bytes.
+        OSError: if the connection broke and the farmer left no answer.
+    """
+    watch.flow()
+    sent, source = 0, iter(chunks)
+    while True:
+        with watch.paused():
+            chunk = next(source, None)
+        if chunk is None:
+            break
+        rest = memoryview(chunk).cast('B')
+        if sent + len(rest) > size:
+            raise IntegrityError(f'the source brings more than {size} bytes')
+        while rest:
+            if wire.readable():
+                return False
+            try:
+                count = wire.write(rest[:_BLOCK])
+            except ConnectionError:
+                # The farmer may have said why before it hung up.
+                if wire.readable():
+                    return False
+                raise
+            if not count:
+                return False
+            watch.moved(count)
+            sent += count
+            rest = rest[count:]
+    if sent < size:
+        raise IntegrityError(f'the source brings {sent} of {size} bytes')
+    return True
+
+
+def _receive_body(
+    response: http.client.HTTPResponse,
+    watch: Watch,
+    size: int,
+    sink: Callable[[memoryview], object],
+) -> None:
+    """Hand a shard on as it comes.
+
+    Raises:
+        IntegrityError: if another number of bytes comes.
+    """
+    if response.length is not None and response.length != size:
+        raise IntegrityError(f'the farmer has {response.length} bytes of {size}')
+    received = 0
+    while piece := response.read1(_BLOCK):
+        if not received:
+            watch.flow()
+        watch.moved(len(piece))
+        received += len(piece)
+        if received > size:
+            raise IntegrityError(f'the farmer sends more than {size} bytes')
+        with watch.paused():
+            sink(memoryview(piece))
+    if received != size:
+        raise IntegrityError(f'the farmer sent {received} of {size} bytes')
+
+
+def _answer(response: http.client.HTTPResponse) -> str:
+    """Return a farmer's words: the field ``result`` of its answer, or the answer as it is."""
+    raw = b''
+    try:
+        while len(raw) < _MAX_ANSWER and (piece := response.read1(_MAX_ANSWER - len(raw))):
+            raw += piece
+    except (OSError, http.client.HTTPException, FarmerUnreachableError):
+        # The status has told the outcome; what came of the words is better than another error.
+        pass
+    text = raw.decode('utf-8', 'replace')
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    result = answer.get('result') if isinstance(answer, dict) else None
+    return result if isinstance(result, str) else text
+
+
+def channel_for(pointer: Any) -> WebSocketChannel | HttpChannel:
+    """Return a channel of the kind that a pointer's farmer speaks.
+
+    Args:
+        pointer (Mapping | FilePointer): as the bridge gave it.
+
+    Raises:
+        FarmerError: if it names no farmer, or holds something that cannot be right.
+    """
+    version = parse_version(Ticket.of(pointer).protocol)
+    return WebSocketChannel() if version is not None and version[0] == 0 else HttpChannel()

@@ -1,0 +1,744 @@
+"""Storj web socket module: the data channel of farmers that run core 0.3 to 5.1.
+
+Three layers: :class:`FrameParser` turns bytes into events and knows no socket,
+:class:`DataChannel` moves one shard over one connection in the calling thread, and
+:class:`Client` is the documented class, which does so in a thread of its own::
+
+    client = web_socket.Client(pointer)          # a pointer whose operation is PULL
+    client.connect()
+    shard = client.result()                      # waits; raises what went wrong
+
+    client = web_socket.Client(pointer, open('shard', 'rb'))         # PUSH
+    client.connect()
+    client.run_forever()                         # waits
+    client.result()
+
+The exchange (protocol reference, section 4.1): the client names token, hash and operation in a
+text frame, then one side sends the shard in binary frames, then the farmer closes with a code that
+tells the outcome. Farmers below core 2.0.5 tell it in a text frame instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from ws4py import WS_KEY
+from ws4py.client.threadedclient import WebSocketClient
+from ws4py.messaging import BinaryMessage, Message
+
+from storj.crypto.cipher import xor
+from storj.digest import Buffer, ShardDigest
+from storj.exception import (
+    FarmerError,
+    FarmerUnreachableError,
+    IntegrityError,
+)
+from storj.farmer import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
+
+__all__ = ('FRAME_SIZE', 'Client', 'DataChannel', 'FrameParser')
+
+#: Bytes of the shard in each frame that is sent. A shard in one frame would need its size in
+#: memory at both ends.
+FRAME_SIZE: Final = 64 * 1024
+
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
+_MAX_CONTROL = 125
+_MAX_TEXT = 64 * 1024
+_MAX_HANDSHAKE = 16 * 1024
+_RECEIVE_SIZE = 256 * 1024
+_MAX_SHARD = 4 * 1024**3
+
+_NORMAL, _PROTOCOL_ERROR, _NO_CODE, _ABNORMAL = 1000, 1002, 1005, 1006
+_NOT_UTF8, _TOO_BIG = 1007, 1009
+_UNSENDABLE = (1004, _NO_CODE, _ABNORMAL, 1015)
+
+
+class Data(NamedTuple):
+    """A piece of a binary message; valid until the parser is fed again."""
+
+    payload: memoryview
+
+
+class Text(NamedTuple):
+    """A whole text message."""
+
+    text: str
+
+
+class Ping(NamedTuple):
+    """A ping, to be answered with the same payload."""
+
+    payload: bytes
+
+
+class Close(NamedTuple):
+    """The end, with the other side's reason."""
+
+    code: int
+    reason: str
+
+
+Event: TypeAlias = Data | Text | Ping | Close
+
+
+class FrameParser:
+    """Turns what a farmer sends into events, in time linear to its length and bounded memory.
+
+    Binary messages are passed on piece by piece as they come, however long their frames claim to
+    be; only text (64 KiB at most) and control frames are gathered.
+    """
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._need = 2
+        self._opcode = _CONTINUATION
+        self._final = True
+        self._remaining = 0
+        self._body = bytearray()
+        # Kind of the message whose fragments are coming in; control frames may come in between.
+        self._message: int | None = None
+        self._text = bytearray()
+
+    def feed(self, data: memoryview) -> Iterator[Event]:
+        """Take bytes as they came.
+
+        Args:
+            data (memoryview): of bytes; must not change while the events are read.
+
+        Yields:
+            Event: whatever became complete.
+
+        Raises:
+            FarmerError: with close code 1002, 1007 or 1009, if the farmer breaks the rules of
+                RFC 6455; nothing can be read any more then.
+        """
+        position, end = 0, len(data)
+        while position < end:
+            if len(self._head) < self._need:
+                take = min(self._need - len(self._head), end - position)
+                self._head += data[position : position + take]
+                position += take
+                if len(self._head) == 2:
+                    self._need = 2 + {126: 2, 127: 8}.get(self._head[1] & 0x7F, 0)
+                if len(self._head) < self._need:
+                    continue
+                self._begin()
+            take = min(self._remaining, end - position)
+            piece = data[position : position + take]
+            position += take
+            self._remaining -= take
+            if self._opcode == _BINARY:
+                if take:
+                    yield Data(piece)
+            else:
+                self._body += piece
+            if not self._remaining:
+                event = self._finish()
+                if event is not None:
+                    yield event
+
+    def _begin(self) -> None:
+        """Read the head of a frame."""
+        first, length = self._head[0], self._head[1] & 0x7F
+        if len(self._head) > 2:
+            length = int.from_bytes(self._head[2:], 'big')
+        opcode = first & 0x0F
+        self._final = bool(first & 0x80)
+        if first & 0x70:
+            raise FarmerError(_PROTOCOL_ERROR, 'the farmer set reserved bits of a frame')
+        if self._head[1] & 0x80:
+            raise FarmerError(_PROTOCOL_ERROR, 'the farmer masked a frame')
+        if opcode >= _CLOSE:
+            if opcode > _PONG:
+                raise FarmerError(_PROTOCOL_ERROR, f'the farmer sent a frame of kind {opcode}')
+            if length > _MAX_CONTROL or not self._final:
+                raise FarmerError(_PROTOCOL_ERROR, 'the farmer sent a long control frame')
+        elif opcode > _BINARY:
+            raise FarmerError(_PROTOCOL_ERROR, f'the farmer sent a frame of kind {opcode}')
+        elif (opcode == _CONTINUATION) != (self._message is not None):
+            raise FarmerError(_PROTOCOL_ERROR, 'the farmer mixed up fragments of messages')
+        else:
+            if self._message is None:
+                self._message = opcode
+            opcode = self._message
+            if opcode == _TEXT and len(self._text) + length > _MAX_TEXT:
+                raise FarmerError(_TOO_BIG, 'the farmer sent too long a text')
+        self._opcode, self._remaining = opcode, length
+
+    def _finish(self) -> Event | None:
+        """Return the event of a frame that is complete, None if there is none yet."""
+        body, self._body = self._body, bytearray()
+        self._head.clear()
+        self._need = 2
+        if self._opcode == _PING:
+            return Ping(bytes(body))
+        if self._opcode == _CLOSE:
+            if len(body) == 1:
+                raise FarmerError(_PROTOCOL_ERROR, 'the farmer closed with half a code')
+            # Farmers below core 2.0.5 close with codes such as 401, which the standard forbids.
+            code = int.from_bytes(body[:2], 'big') if body else _NO_CODE
+            return Close(code, body[2:].decode('utf-8', 'replace'))
+        if self._opcode == _TEXT:
+            self._text += body
+        if self._opcode in (_TEXT, _BINARY) and self._final:
+            self._message = None
+            if self._opcode == _TEXT:
+                text, self._text = self._text, bytearray()
+                try:
+                    return Text(text.decode())
+                except UnicodeDecodeError:
+                    raise FarmerError(_NOT_UTF8, 'the farmer sent text that is no UTF-8') from None
+        return None
+
+
+class _FrameWriter:
+    """Builds masked frames in one buffer that is used again and again."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(14 + FRAME_SIZE)
+
+    def build(self, opcode: int, payload: Buffer) -> memoryview:
+        """Return a final frame; valid until the next one is built.
+
+        Args:
+            opcode (int): kind of frame.
+            payload (Buffer): at most 64 KiB.
+        """
+        length = len(payload)
+        if length <= _MAX_CONTROL:
+            head = struct.pack('!BB', 0x80 | opcode, 0x80 | length)
+        elif length < 1 << 16:
+            head = struct.pack('!BBH', 0x80 | opcode, 0x80 | 126, length)
+        else:
+            head = struct.pack('!BBQ', 0x80 | opcode, 0x80 | 127, length)
+        mask = secrets.token_bytes(4)
+        start = len(head) + len(mask)
+        frame = memoryview(self._buffer)[: start + length]
+        frame[:start] = head + mask
+        if length:
+            xor(payload, (mask * (length // 4 + 1))[:length], frame[start:])
+        return frame
+
+
+class DataChannel:
+    """One shard to or from one farmer over a WebSocket, in the calling thread.
+
+    Args:
+        ticket (Ticket): the checked pointer.
+        limits (ChannelLimits): how long the farmer may take.
+        cancelled (Callable[[], bool]): whether to stop; asked at least four times a second.
+
+    Attributes:
+        closing (tuple[int, str]): close code and reason of the farmer, once it closed; 1006 if it
+            went away without a word.
+    """
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        limits: ChannelLimits | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        self.closing = Close(_ABNORMAL, 'Going away')
+        self._ticket = ticket
+        self._limits = limits or ChannelLimits()
+        self._watch = Watch(self._limits, cancelled)
+        self._wire: Wire | None = None
+        self._parser = FrameParser()
+        self._writer = _FrameWriter()
+        self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
+        # What came together with the answer to the handshake.
+        self._early = b''
+        self._pong: bytes | None = None
+
+    # --- the connection ---------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Open the connection and the WebSocket on it.
+
+        Raises:
+            FarmerError: if there is no farmer, or one that speaks no WebSocket.
+            TransferCancelled: if it was cancelled.
+        """
+        host, port = self._ticket.host, self._ticket.port
+        self._wire = Wire.dial(host, port, self._watch)
+        with self._ending():
+            key = base64.b64encode(secrets.token_bytes(16))
+            name = f'[{host}]' if ':' in host else host
+            self._watch.expect(self._limits.connect, 'the farmer does not answer the handshake')
+            self._wire.sendall(
+                f'GET / HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: Upgrade\r\n'
+                'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
+                f'Sec-WebSocket-Key: {key.decode()}\r\n\r\n'.encode()
+            )
+            self._check_handshake(key)
+
+    def _check_handshake(self, key: bytes) -> None:
+        answer = bytearray()
+        while b'\r\n\r\n' not in answer:
+            count = self._receive()
+            if not count:
+                raise FarmerUnreachableError(message='the farmer hung up during the handshake')
+            answer += self._buffer[:count]
+            if len(answer) > _MAX_HANDSHAKE and b'\r\n\r\n' not in answer[:_MAX_HANDSHAKE]:
+                raise FarmerError(message='the farmer sent too long a handshake')
+        head, _, self._early = bytes(answer).partition(b'\r\n\r\n')
+        status, *lines = head.split(b'\r\n')
+        words = status.split(None, 2)
+        if len(words) < 2 or not words[0].startswith(b'HTTP/') or words[1] != b'101':
+            code = int(words[1]) if len(words) > 1 and words[1][:4].isdigit() else None
+            raise FarmerError(code, 'the farmer does not speak WebSocket')
+        fields = {}
+        for line in lines:
+            name, _, value = line.partition(b':')
+            fields[name.strip().lower()] = value.strip()
+        expected = base64.b64encode(hashlib.sha1(key + WS_KEY, usedforsecurity=False).digest())
+        if not hmac.compare_digest(fields.get(b'sec-websocket-accept', b''), expected):
+            raise FarmerError(message='the farmer answered another handshake')
+        if fields.get(b'sec-websocket-extensions') or fields.get(b'sec-websocket-protocol'):
+            raise FarmerError(message='the farmer chose an extension that was not offered')
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Close the connection whatever goes wrong, and say it in errors of ours."""
+        try:
+            yield
+        except OSError as error:
+            self.close()
+            raise FarmerUnreachableError(
+                _ABNORMAL, f'the connection to the farmer broke: {error.strerror or error}'
+            ) from error
+        except FarmerError as error:
+            # Tells a farmer that broke the rules which one it was.
+            own = error.code in (_PROTOCOL_ERROR, _NOT_UTF8, _TOO_BIG)
+            self.close(error.code if own and error.code else _NORMAL)
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self, code: int = _NORMAL) -> None:
+        """Say good-bye, if it can be said without waiting, and close the connection.
+
+        Args:
+            code (int): close code; 1000 goes out for one that the standard reserves.
+        """
+        wire, self._wire = self._wire, None
+        if wire is None:
+            return
+        if not 1000 <= code < 5000 or code in _UNSENDABLE:
+            code = _NORMAL
+        try:
+            wire.send(self._writer.build(_CLOSE, struct.pack('!H', code)))
+        except OSError:
+            # The farmer is gone or not reading; nothing was left to be agreed upon.
+            pass
+        finally:
+            wire.close()
+
+    def _open_wire(self) -> Wire:
+        if self._wire is None:
+            raise FarmerUnreachableError(_ABNORMAL, 'the connection to the farmer is closed')
+        return self._wire
+
+    def _receive(self) -> int:
+        return self._open_wire().recv_into(self._buffer)
+
+    # --- frames -----------------------------------------------------------------------------
+
+    def _events(self) -> Iterator[Event]:
+        """Yield what the farmer sends, up to its close; pings are answered on the way."""
+        while True:
+            for event in self._take():
+                if isinstance(event, Ping):
+                    self._pong = event.payload
+                    self._flush_pong()
+                    continue
+                yield event
+                if isinstance(event, Close):
+                    return
+
+    def _take(self) -> Iterator[Event]:
+        """Yield the events of what comes next."""
+        if self._early:
+            data, self._early = memoryview(self._early), b''
+        else:
+            count = self._receive()
+            if not count:
+                raise FarmerUnreachableError(_ABNORMAL, 'the farmer went away')
+            data = self._buffer[:count]
+        yield from self._parser.feed(data)
+
+    def _flush_pong(self) -> None:
+        if self._pong is not None:
+            payload, self._pong = self._pong, None
+            self._open_wire().sendall(self._writer.build(_PONG, payload))
+
+    def send_text(self, text: str) -> None:
+        """Send a text message of at most 64 KiB."""
+        self._open_wire().sendall(self._writer.build(_TEXT, text.encode()))
+
+    def send_data(self, payload: Buffer) -> bool:
+        """Send a piece of the shard in one frame.
+
+        Args:
+            payload (Buffer): 1 byte to 64 KiB.
+
+        Returns:
+            bool: False if the farmer ended the transfer meanwhile, see ``closing``.
+
+        Raises:
+            FarmerError: if it did so with an error, or broke the rules.
+        """
+        wire = self._open_wire()
+        frame = self._writer.build(_BINARY, payload)
+        # Looks once per frame for an answer; a farmer may close before it has read all.
+        heard, broken = wire.readable(), False
+        while frame:
+            if heard:
+                for event in self._take():
+                    if isinstance(event, Ping):
+                        # Not amid a frame, and only to the last of them.
+                        self._pong = event.payload
+                    elif self._is_end(event):
+                        return False
+                heard = False
+            try:
+                count = wire.write(frame)
+            except ConnectionError:
+                # The farmer may have said why before it hung up.
+                count = 0
+                if broken:
+                    raise
+                broken = True
+            heard = not count
+            frame = frame[count:]
+        self._watch.moved(len(payload))
+        self._flush_pong()
+        return True
+
+    def _is_end(self, event: Event) -> bool:
+        """Return whether an event ends the transfer well.
+
+        Raises:
+            FarmerError: if it ends it otherwise, or has no place there.
+        """
+        if isinstance(event, Close):
+            self.closing = event
+            self.close(event.code)
+            if event.code != _NORMAL:
+                raise farmer_error(event.code, event.reason)
+            return True
+        if isinstance(event, Text):
+            code, message = _status(event.text)
+            if code != 200:
+                raise farmer_error(code, message)
+            self.closing = Close(_NORMAL, message)
+            self.close()
+            return True
+        raise FarmerError(_PROTOCOL_ERROR, 'the farmer sent what nobody asked for')
+
+    # --- the exchange -----------------------------------------------------------------------
+
+    def authorise(self, operation: str) -> None:
+        """Name token, hash and operation; the farmer is silent if it agrees.
+
+        Args:
+            operation (str): PUSH or PULL.
+        """
+        with self._ending():
+            self._watch.expect(self._limits.connect, 'the farmer does not read')
+            self.send_text(
+                json.dumps(
+                    {
+                        'token': self._ticket.token,
+                        'hash': self._ticket.hash,
+                        'operation': operation,
+                    }
+                )
+            )
+
+    def send_shard(self, chunks: Iterable[Buffer], size: int | None = None) -> None:
+        """Send a shard and wait until the farmer has stored it.
+
+        Args:
+            chunks (Iterable[Buffer]): the shard in order, in pieces of any size.
+            size (int | None): its bytes; whatever the chunks bring if None.
+
+        Raises:
+            FarmerError: if the farmer refuses, or goes away.
+            IntegrityError: if the chunks bring another number of bytes.
+            TransferCancelled: if it was cancelled.
+        """
+        with self._ending():
+            self._watch.flow()
+            sent, source = 0, iter(chunks)
+            while True:
+                with self._watch.paused():
+                    chunk = next(source, None)
+                if chunk is None:
+                    break
+                view = memoryview(chunk).cast('B')
+                sent += len(view)
+                if size is not None and sent > size:
+                    raise IntegrityError(f'the source brings more than {size} bytes')
+                for start in range(0, len(view), FRAME_SIZE):
+                    if not self.send_data(view[start : start + FRAME_SIZE]):
+                        return
+            if size is not None and sent < size:
+                raise IntegrityError(f'the source brings {sent} of {size} bytes')
+            self._watch.expect(
+                self._limits.acknowledge,
+                'Did not close channel by max Time-To-Write-Acknowledgement',
+            )
+            for event in self._events():
+                if self._is_end(event):
+                    return
+
+    def receive_shard(self, size: int | None, sink: Callable[[memoryview], object]) -> None:
+        """Receive a shard.
+
+        Args:
+            size (int | None): its bytes; any number up to 4 GiB if None.
+            sink (Callable[[memoryview], object]): takes the pieces in order; each is valid during
+                the call only.
+
+        Raises:
+            FarmerError: if the farmer refuses, or goes away.
+            IntegrityError: if it sends another number of bytes.
+            TransferCancelled: if it was cancelled.
+        """
+        most = _MAX_SHARD if size is None else size
+        received = 0
+        with self._ending():
+            self._watch.expect(
+                self._limits.first_byte, 'Did not receive data within max Time-To-First-Byte'
+            )
+            for event in self._events():
+                if isinstance(event, Data):
+                    if not received:
+                        self._watch.flow()
+                    received += len(event.payload)
+                    self._watch.moved(len(event.payload))
+                    if received > most:
+                        raise IntegrityError(f'the farmer sends more than {most} bytes')
+                    with self._watch.paused():
+                        sink(event.payload)
+                elif self._is_end(event):
+                    break
+        if size is not None and received != size:
+            raise IntegrityError(f'the farmer sent {received} of {size} bytes')
+
+    def push(self, chunks: Iterable[Buffer], size: int | None = None) -> None:
+        """Connect, send a shard, and close; see :meth:`send_shard`."""
+        self.connect()
+        self.authorise('PUSH')
+        self.send_shard(chunks, size)
+
+    def pull(self, size: int | None, sink: Callable[[memoryview], object]) -> None:
+        """Connect, receive a shard, and close; see :meth:`receive_shard`."""
+        self.connect()
+        self.authorise('PULL')
+        self.receive_shard(size, sink)
+
+
+def _status(text: str) -> tuple[int | None, str]:
+    """Return code and message of a status frame, as farmers below core 2.0.5 send them."""
+    try:
+        status = json.loads(text)
+    except (ValueError, RecursionError):
+        return None, text
+    if not isinstance(status, dict):
+        return None, text
+    code, message = status.get('code'), status.get('message')
+    return (
+        code if isinstance(code, int) and not isinstance(code, bool) else None,
+        message if isinstance(message, str) else '',
+    )
+
+
+class Client(WebSocketClient):  # type: ignore[misc]
+    """Web socket client.
+
+    Moves the shard of one pointer in a thread of its own, which :meth:`connect` starts. What the
+    farmer sends is checked against size and hash of the pointer.
+
+    Args:
+        pointer (dict | storj.model.FilePointer): names farmer, token, hash and operation.
+        file_contents (bytes | BinaryIO | Iterable[bytes] | None): the shard to PUSH, or the file
+            that a PULL writes to; None to collect the shard in memory, see :meth:`result`.
+        limits (ChannelLimits | None): how long the farmer may take.
+        cancelled (Callable[[], bool]): whether to stop.
+
+    Raises:
+        FarmerError: if the pointer names no farmer or holds something that cannot be right.
+        TypeError: if a PUSH has nothing to send.
+
+    Attributes:
+        json (dict | storj.model.FilePointer): the pointer, as given.
+        file_contents: as given.
+    """
+
+    def __init__(
+        self,
+        pointer: Any,
+        file_contents: Any = None,
+        *,
+        limits: ChannelLimits | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        ticket = Ticket.of(pointer)
+        self.json = pointer
+        self.file_contents = file_contents
+        self.operation = _operation(pointer)
+        if self.operation == 'PUSH' and file_contents is None:
+            raise TypeError('a PUSH needs the contents of the shard')
+        host = f'[{ticket.host}]' if ':' in ticket.host else ticket.host
+        super().__init__(f'ws://{host}:{ticket.port}/')
+        # The base class opens a socket that it has no limits for; the channel brings its own.
+        self.connection.close()
+        self.sock: Wire | None = None
+        self._ticket = ticket
+        self._stopped = threading.Event()
+        self._channel = DataChannel(ticket, limits, lambda: self._stopped.is_set() or cancelled())
+        self._collected = bytearray()
+        self._digest = ShardDigest()
+        self._failure: BaseException | None = None
+
+    def connect(self) -> None:
+        """Open the connection and begin the transfer.
+
+        Raises:
+            FarmerError: if there is no farmer, or one that speaks no WebSocket.
+        """
+        self._channel.connect()
+        self.handshake_ok()
+
+    def run(self) -> None:
+        """Make the exchange; the body of the client's thread."""
+        try:
+            self.opened()
+            if self.operation == 'PUSH':
+                chunks, size = _source(self.file_contents)
+                self._channel.send_shard(chunks, size)
+            else:
+                self._channel.receive_shard(self._ticket.size, self._received)
+                if not hmac.compare_digest(self._digest.hexdigest(), self._ticket.hash):
+                    raise IntegrityError('the shard from the farmer does not have its hash')
+        except BaseException as error:
+            # Another thread asks for it, in result().
+            self._failure = error
+        finally:
+            self._channel.close()
+            self.client_terminated = self.server_terminated = True
+            self.closed(*self._channel.closing)
+
+    def _received(self, piece: memoryview) -> None:
+        self._digest.update(piece)
+        self.received_message(BinaryMessage(bytes(piece)))
+
+    def opened(self) -> None:
+        """Name token, hash and operation to the farmer; called once the connection stands."""
+        self._channel.authorise(self.operation)
+
+    def closed(self, code: int, reason: str | None = None) -> None:
+        """Do nothing; called once after the connection ended, for subclasses.
+
+        Args:
+            code (int): close code of the farmer; 1006 if it went away without one.
+            reason (str | None): its words.
+        """
+
+    def received_message(self, m: Any) -> None:
+        """Write what a PULL brings to the file, or collect it.
+
+        Args:
+            m (ws4py.messaging.BinaryMessage): a piece of the shard, 256 KiB at most whatever
+                frames the farmer sent.
+        """
+        if self.file_contents is None:
+            self._collected += m.data
+        else:
+            self.file_contents.write(m.data)
+
+    def send(self, payload: Any, binary: bool = False) -> None:
+        """Send a message in masked frames of at most 64 KiB.
+
+        Args:
+            payload (str | bytes | ws4py.messaging.Message): text, or bytes.
+            binary (bool): whether bytes go as binary frames, which carry the shard.
+        """
+        if isinstance(payload, Message):
+            binary, payload = isinstance(payload, BinaryMessage), payload.data
+        if binary:
+            view = memoryview(payload).cast('B')
+            for start in range(0, len(view), FRAME_SIZE):
+                self._channel.send_data(view[start : start + FRAME_SIZE])
+        else:
+            self._channel.send_text(payload if isinstance(payload, str) else payload.decode())
+
+    def close(self, code: int = _NORMAL, reason: str = '') -> None:
+        """Stop the transfer; its result is TransferCancelled unless it is over already.
+
+        Args:
+            code (int): taken for the base class's sake.
+            reason (str): likewise.
+        """
+        self._stopped.set()
+
+    def run_forever(self) -> None:
+        """Wait until the transfer has ended, well or not."""
+        self._th.join()
+
+    def result(self, timeout: float | None = None) -> bytes | None:
+        """Wait for the end of the transfer.
+
+        Args:
+            timeout (float | None): seconds; as long as it takes if None, which the limits bound.
+
+        Returns:
+            bytes | None: the shard, if a PULL collected it; otherwise None.
+
+        Raises:
+            TimeoutError: if it takes longer; the transfer goes on.
+            FarmerError: if the farmer refused, or went away.
+            IntegrityError: if the bytes are not those of the pointer.
+            TransferCancelled: if it was stopped.
+        """
+        self._th.join(timeout)
+        if self._th.is_alive():
+            raise TimeoutError(f'the transfer is not over after {timeout} seconds')
+        if self._failure is not None:
+            raise self._failure
+        return bytes(self._collected) if self._collects() else None
+
+    def _collects(self) -> bool:
+        return self.operation == 'PULL' and self.file_contents is None
+
+
+def _operation(pointer: Any) -> str:
+    """Return PUSH or PULL; a pointer that tells nothing is one of a file, and pulled."""
+    get = getattr(pointer, 'get', None)
+    found = get('operation') if callable(get) else getattr(pointer, 'operation', None)
+    if found not in (None, 'PUSH', 'PULL'):
+        raise FarmerError(message='the operation in the pointer is neither PUSH nor PULL')
+    return found or 'PULL'
+
+
+def _source(contents: Any) -> tuple[Iterable[Buffer], int | None]:
+    """Return the chunks of what is to be sent, and their bytes if that can be told."""
+    if isinstance(contents, (bytes, bytearray, memoryview)):
+        return [contents], memoryview(contents).nbytes
+    read = getattr(contents, 'read', None)
+    if read is None:
+        return contents, None
+    return iter(lambda: read(_RECEIVE_SIZE), b''), None

@@ -1,0 +1,474 @@
+"""Both wires to a farmer: what they carry, and how they bear farmers that misbehave."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+
+import pytest
+
+from storj import exception
+from storj.transfer import channel
+
+from .scripted_farmer import NODE_ID, TOKEN, Connection, ScriptedFarmer, frame
+
+SIZE = 300_000
+SHARD = os.urandom(SIZE)
+QUICK = channel.ChannelLimits(connect=5, first_byte=0.3, acknowledge=0.3, stall=0.3, minimum_rate=0)
+HTTP, WEB_SOCKET = '1.1.0', '0.10.0'
+
+both = pytest.mark.parametrize('protocol', [HTTP, WEB_SOCKET])
+
+
+def pieces(data: bytes, size: int = 100_000) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def pull(pointer, size=SIZE, **options) -> bytes:
+    received = bytearray()
+    with channel.channel_for(pointer) as wire:
+        wire.pull(pointer, size, received.extend, **options)
+    return bytes(received)
+
+
+def push(pointer, chunks=None, size=SIZE, **options) -> None:
+    chunks = pieces(SHARD) if chunks is None else chunks
+    with channel.channel_for(pointer) as wire:
+        wire.push(pointer, chunks, size, **options)
+
+
+# --- HTTP ---------------------------------------------------------------------------------------
+
+
+def test_http_push_sends_what_farmers_expect():
+    seen = {}
+
+    def script(peer: Connection) -> None:
+        seen['line'], seen['fields'] = peer.read_head()
+        seen['body'] = peer.read(SIZE)
+        peer.answer(200, b'{"result":"Consignment completed"}')
+
+    with ScriptedFarmer(script) as farmer:
+        pointer = farmer.pointer(SHARD)
+        push(pointer)
+    assert seen['line'] == f'POST /shards/{pointer["hash"]}?token={TOKEN} HTTP/1.1'
+    assert seen['body'] == SHARD
+    assert seen['fields']['content-length'] == str(SIZE)
+    assert seen['fields']['content-type'] == 'application/octet-stream'
+    assert seen['fields']['x-storj-node-id'] == NODE_ID
+    assert seen['fields']['host'] == f'127.0.0.1:{farmer.port}'
+    assert 'transfer-encoding' not in seen['fields']
+
+
+@pytest.mark.parametrize('status', [200, 201, 304])
+def test_http_push_succeeds_with(status):
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.read(SIZE)
+        peer.answer(status)
+
+    with ScriptedFarmer(script) as farmer:
+        push(farmer.pointer(SHARD))
+
+
+REFUSALS = [
+    (401, 'The supplied token is not accepted', exception.SuppliedTokenNotAcceptedError),
+    (401, 'Token has expired', exception.SuppliedTokenNotAcceptedError),
+    (
+        400,
+        'Calculated hash does not match the expected result',
+        exception.HashMismatchError,
+    ),
+    (400, 'Shard exceeds the amount defined in the contract', exception.FarmerError),
+    (404, 'no such contract', exception.FarmerError),
+    (302, 'over there', exception.FarmerError),
+    (503, 'No space left', exception.FarmerError),
+]
+
+
+@pytest.mark.parametrize(('status', 'text', 'kind'), REFUSALS)
+def test_http_refusal_becomes_error(status, text, kind):
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.answer(status, json.dumps({'result': text}).encode(), 'Location: http://127.0.0.1:1/')
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError) as caught:
+        pull(farmer.pointer(SHARD))
+    assert type(caught.value) is kind
+    assert caught.value.message == text
+    assert caught.value.code in (status, kind.default_code)
+
+
+def test_http_refusal_before_the_body_is_heard():
+    size = 64 * 1024 * 1024
+    taken = []
+
+    def chunks():
+        for _ in range(size // 65536):
+            taken.append(1)
+            yield bytes(65536)
+
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.answer(401, b'{"result":"Token has expired"}')
+        peer.wait_for_end()
+
+    with (
+        ScriptedFarmer(script) as farmer,
+        pytest.raises(exception.SuppliedTokenNotAcceptedError, match='Token has expired'),
+    ):
+        push(farmer.pointer(b''), chunks(), size)
+    assert len(taken) < size // 65536
+
+
+def test_http_shard_already_there_ends_push_early():
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.answer(304)
+        peer.wait_for_end()
+
+    size = 64 * 1024 * 1024
+    with ScriptedFarmer(script) as farmer:
+        push(farmer.pointer(b''), (bytes(65536) for _ in range(size // 65536)), size)
+
+
+def test_http_pull_takes_chunked_answer():
+    def script(peer: Connection) -> None:
+        line, fields = peer.read_head()
+        assert line.startswith('GET /shards/')
+        assert fields['x-storj-node-id'] == NODE_ID
+        peer.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
+        for piece in pieces(SHARD, 7777):
+            peer.send(b'%x\r\n%s\r\n' % (len(piece), piece))
+        peer.send(b'0\r\n\r\n')
+
+    with ScriptedFarmer(script) as farmer:
+        assert pull(farmer.pointer(SHARD)) == SHARD
+
+
+def test_http_connection_serves_shards_one_after_the_other():
+    def script(peer: Connection) -> None:
+        for _ in range(2):
+            peer.read_head()
+            peer.read(SIZE)
+            peer.answer(200)
+            peer.read_head()
+            peer.answer(200, SHARD)
+
+    with ScriptedFarmer(script) as farmer, channel.HttpChannel() as wire:
+        pointer = farmer.pointer(SHARD)
+        for _ in range(2):
+            received = bytearray()
+            wire.push(pointer, pieces(SHARD), SIZE)
+            wire.pull(pointer, SIZE, received.extend)
+            assert received == SHARD
+
+
+def test_http_connection_that_farmer_closed_is_not_used_again():
+    gone = threading.Event()
+
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.answer(200, SHARD)
+        peer.file.close()
+        peer.socket.shutdown(socket.SHUT_RDWR)
+        gone.set()
+
+    def again(peer: Connection) -> None:
+        peer.read_head()
+        peer.answer(200, SHARD)
+
+    with ScriptedFarmer(script, again) as farmer, channel.HttpChannel() as wire:
+        for _ in range(2):
+            received = bytearray()
+            wire.pull(farmer.pointer(SHARD), SIZE, received.extend)
+            assert received == SHARD
+            assert gone.wait(5)
+
+
+def test_http_answer_that_is_no_http_is_error():
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.send(b'SSH-2.0-OpenSSH\r\n\r\n')
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError, match='HTTP'):
+        pull(farmer.pointer(SHARD))
+
+
+def test_http_wrong_length_is_told_before_the_body():
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n')
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.IntegrityError, match='5 bytes'):
+        pull(farmer.pointer(SHARD))
+
+
+def test_http_flood_of_interim_answers_ends():
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        while True:
+            peer.send(b'HTTP/1.1 100 Continue\r\n\r\n' * 100)
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerUnreachableError):
+        pull(farmer.pointer(SHARD), limits=QUICK)
+
+
+# --- WebSocket ----------------------------------------------------------------------------------
+
+
+def authorised(peer: Connection, operation: str) -> None:
+    peer.upgrade()
+    kind, payload = peer.read_frame()
+    assert kind == 1
+    assert json.loads(payload).keys() == {'token', 'hash', 'operation'}
+    assert json.loads(payload)['operation'] == operation
+
+
+def test_web_socket_push_and_pull():
+    def store(peer: Connection) -> None:
+        authorised(peer, 'PUSH')
+        assert peer.read_shard(SIZE) == SHARD
+        peer.close(1000, 'Consignment completed')
+        assert peer.read_frame() == (8, b'\x03\xe8')
+
+    def send(peer: Connection) -> None:
+        authorised(peer, 'PULL')
+        for piece in pieces(SHARD, 131072):
+            peer.send(frame(2, piece))
+        peer.close(1000, 'File transfer complete')
+
+    with ScriptedFarmer(store, send) as farmer:
+        push(farmer.pointer(SHARD, protocol=WEB_SOCKET))
+        assert pull(farmer.pointer(SHARD, protocol=WEB_SOCKET)) == SHARD
+    assert farmer.played == 2
+
+
+# --- both ---------------------------------------------------------------------------------------
+
+
+def silent(peer: Connection) -> None:
+    """Take what comes and say nothing."""
+    peer.wait_for_end()
+
+
+def trickle(protocol: str, pause: threading.Event):
+    """Send a byte now and then."""
+
+    def script(peer: Connection) -> None:
+        if protocol == HTTP:
+            peer.read_head()
+            peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n' % SIZE)
+        else:
+            authorised(peer, 'PULL')
+        while not pause.wait(0.05):
+            peer.send(b'x' if protocol == HTTP else frame(2, b'x'))
+
+    return script
+
+
+@both
+def test_farmer_that_never_answers_is_given_up(protocol):
+    limits = channel.ChannelLimits(connect=0.3, first_byte=0.3, acknowledge=0.3, stall=0.3)
+    with ScriptedFarmer(silent) as farmer, pytest.raises(exception.FarmerUnreachableError):
+        pull(farmer.pointer(SHARD, protocol=protocol), limits=limits)
+
+
+@both
+def test_farmer_that_trickles_is_given_up(protocol):
+    over = threading.Event()
+    limits = channel.ChannelLimits(stall=0.5, minimum_rate=1000)
+    with ScriptedFarmer(trickle(protocol, over)) as farmer:
+        with pytest.raises(exception.FarmerUnreachableError, match='bytes a second'):
+            pull(farmer.pointer(SHARD, protocol=protocol), limits=limits)
+        over.set()
+
+
+@both
+def test_farmer_that_stops_reading_is_given_up(protocol):
+    over = threading.Event()
+
+    def script(peer: Connection) -> None:
+        if protocol == WEB_SOCKET:
+            peer.upgrade()
+        over.wait(20)
+
+    size = 64 * 1024 * 1024
+    chunks = (bytes(65536) for _ in range(size // 65536))
+    with ScriptedFarmer(script) as farmer:
+        with pytest.raises(exception.FarmerUnreachableError, match='no byte'):
+            push(farmer.pointer(b'', protocol=protocol), chunks, size, limits=QUICK)
+        over.set()
+
+
+@both
+def test_farmer_that_never_acknowledges_is_given_up(protocol):
+    def script(peer: Connection) -> None:
+        if protocol == WEB_SOCKET:
+            peer.upgrade()
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerUnreachableError):
+        push(farmer.pointer(SHARD, protocol=protocol), limits=QUICK)
+
+
+@both
+def test_endless_body_ends_after_the_size(protocol):
+    def script(peer: Connection) -> None:
+        if protocol == HTTP:
+            peer.read_head()
+            peer.send(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n')
+        else:
+            authorised(peer, 'PULL')
+        while True:
+            peer.send(SHARD if protocol == HTTP else frame(2, SHARD))
+
+    received = []
+    with ScriptedFarmer(script) as farmer:
+        pointer = farmer.pointer(SHARD, protocol=protocol)
+        with pytest.raises(exception.IntegrityError, match='more than'):
+            channel.channel_for(pointer).pull(
+                pointer, SIZE - 1, lambda piece: received.append(len(piece))
+            )
+    assert sum(received) < SIZE
+
+
+@both
+def test_short_shard_is_integrity_error(protocol):
+    def script(peer: Connection) -> None:
+        if protocol == HTTP:
+            peer.read_head()
+            peer.send(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n' + SHARD)
+        else:
+            authorised(peer, 'PULL')
+            peer.send(frame(2, SHARD))
+            peer.close(1000)
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.IntegrityError):
+        pull(farmer.pointer(SHARD, protocol=protocol), SIZE + 1)
+
+
+@both
+@pytest.mark.parametrize('brought', [SIZE - 1, SIZE + 1])
+def test_source_of_another_size_is_integrity_error(protocol, brought):
+    def script(peer: Connection) -> None:
+        if protocol == WEB_SOCKET:
+            peer.upgrade()
+        peer.wait_for_end()
+
+    chunks = pieces((SHARD + b'x')[:brought])
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.IntegrityError, match='source'):
+        push(farmer.pointer(SHARD, protocol=protocol), chunks)
+
+
+@both
+def test_reset_while_pulling_is_unreachable(protocol):
+    def script(peer: Connection) -> None:
+        if protocol == HTTP:
+            peer.read_head()
+            peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n' % SIZE)
+        else:
+            authorised(peer, 'PULL')
+        peer.reset()
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerUnreachableError):
+        pull(farmer.pointer(SHARD, protocol=protocol))
+
+
+@both
+def test_nobody_listening_is_unreachable(protocol):
+    with ScriptedFarmer() as farmer:
+        pointer = farmer.pointer(SHARD, protocol=protocol)
+    with pytest.raises(exception.FarmerUnreachableError, match='no connection'):
+        pull(pointer)
+
+
+@both
+@pytest.mark.parametrize('operation', ['push', 'pull'])
+def test_cancel_ends_a_wait_within_a_second(protocol, operation):
+    waiting, cancelled = threading.Event(), threading.Event()
+
+    def script(peer: Connection) -> None:
+        if protocol == WEB_SOCKET:
+            peer.upgrade()
+            peer.read_frame()
+        else:
+            peer.read_head()
+        waiting.set()
+        peer.wait_for_end()
+
+    def run() -> None:
+        try:
+            if operation == 'push':
+                push(pointer, cancelled=cancelled.is_set)
+            else:
+                pull(pointer, cancelled=cancelled.is_set)
+        except BaseException as error:
+            failures.append(error)
+
+    failures: list[BaseException] = []
+    with ScriptedFarmer(script) as farmer:
+        pointer = farmer.pointer(SHARD, protocol=protocol)
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert waiting.wait(5)
+        cancelled.set()
+        thread.join(1)
+        assert not thread.is_alive()
+    assert [type(error) for error in failures] == [exception.TransferCancelled]
+
+
+@both
+def test_error_of_the_sink_passes_through(protocol):
+    def script(peer: Connection) -> None:
+        if protocol == HTTP:
+            peer.read_head()
+            peer.answer(200, SHARD)
+        else:
+            authorised(peer, 'PULL')
+            peer.send(frame(2, SHARD))
+        peer.wait_for_end()
+
+    def sink(piece: memoryview) -> None:
+        raise KeyError('no room')
+
+    with ScriptedFarmer(script) as farmer:
+        pointer = farmer.pointer(SHARD, protocol=protocol)
+        with pytest.raises(KeyError, match='no room'):
+            channel.channel_for(pointer).pull(pointer, SIZE, sink)
+
+
+@both
+def test_pointer_is_checked_before_use(protocol):
+    with ScriptedFarmer() as farmer:
+        good = farmer.pointer(SHARD, protocol=protocol)
+    bad = [
+        good | {'farmer': None},
+        good | {'hash': 'x' * 40},
+        good | {'hash': '../../etc/passwd'},
+        good | {'token': TOKEN + '\r\nX: y'},
+        good | {'token': ''},
+        good | {'token': 'a' * 129},
+        good | {'size': -1},
+        *(
+            good | {'farmer': good['farmer'] | change}
+            for change in (
+                {'address': 'a b'},
+                {'address': 'host/path'},
+                {'address': 'user@host'},
+                {'address': 'fe80::1%lo'},
+                {'address': ''},
+                {'address': None},
+                {'port': 0},
+                {'port': 65536},
+                {'port': True},
+                {'port': '80x'},
+            )
+        ),
+    ]
+    for pointer in bad:
+        with pytest.raises(exception.FarmerError, match='pointer'):
+            pull(pointer)
