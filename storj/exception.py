@@ -11,6 +11,7 @@
     │   ├─ AuthenticationError
     │   ├─ NotFoundError
     │   ├─ AlreadyExistsError
+    │   ├─ PaymentRequiredError
     │   ├─ RateLimitedError *
     │   └─ BridgeUnavailableError *
     ├─ FarmerError (= StorjFarmerError)     a farmer said no
@@ -55,6 +56,7 @@ __all__ = (
     'NotEnoughFarmersError',
     'NotEnoughShardsError',
     'NotFoundError',
+    'PaymentRequiredError',
     'RateLimitedError',
     'ResumeMismatchError',
     'StorjBridgeApiError',
@@ -161,6 +163,13 @@ class AlreadyExistsError(StorjBridgeApiError):
     """The name or key is taken (409, or an older bridge's text for it).
 
     Choose another name, or remove the old one first.
+    """
+
+
+class PaymentRequiredError(StorjBridgeApiError):
+    """The token's balance does not cover the transfer (402; MetaDisk nodes that charge).
+
+    Redeem a promotional code ('storj metadisk token redeem'), or use a token with more balance.
     """
 
 
@@ -349,6 +358,7 @@ _TELLING_TEXTS: tuple[tuple[re.Pattern[str], type[StorjBridgeApiError]], ...] = 
 
 _BY_STATUS: Mapping[int, type[StorjBridgeApiError]] = {
     401: AuthenticationError,
+    402: PaymentRequiredError,
     403: AuthenticationError,
     404: NotFoundError,
     409: AlreadyExistsError,
