@@ -6,6 +6,7 @@
       network.json     account, encryption key, seed of the renter node; readable by its owner only
       bridge.db        the bridge's database, unless another URL is given
       outbox/          the bridge's messages
+      metadisk/        the MetaDisk node's accounts and catalogue
       farmers/0/ ...   one folder per farmer
 
 Bridge and farmers run in one event loop in a thread of their own; with ``processes=True`` each
@@ -37,6 +38,7 @@ from aiohttp import web
 
 from storj.crypto import mnemonic
 from storj.exception import ConfigurationError, StorjError
+from storj.network import metadisk
 from storj.network.app import create_app
 from storj.network.bridge import BRIDGE, BridgeSettings
 from storj.network.database import User
@@ -474,6 +476,12 @@ class Network:
                 }
             )
             app = create_app(settings, self._renter)
+            metadisk.mount(
+                app,
+                self.data / 'metadisk',
+                self.bridge_url,
+                settings=metadisk.Settings(charge=self._charge),
+            )
             # Outermost, so that a fault hides even the bridge's own errors.
             app.middlewares.insert(0, self.faults.middleware)
             self._runner = web.AppRunner(

@@ -1,0 +1,127 @@
+"""Puts a MetaDisk node on a bridge's application."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import aiohttp
+import sqlalchemy as sa
+from aiohttp import web
+
+from storj.api import hash_password
+from storj.network.bridge import BRIDGE, Bridge
+from storj.network.database import User
+from storj.network.identity import write_secret
+from storj.network.metadisk.catalog import Catalog
+from storj.network.metadisk.ledger import Ledger
+from storj.network.metadisk.mover import Account, Mover
+from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
+from storj.network.metadisk.overview import Spaces, overview_route
+from storj.network.metadisk.routes import Routes
+from storj.network.metadisk.website import add_website
+
+__all__ = ('mount',)
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+
+
+@dataclass(frozen=True)
+class _Secrets:
+    """What a node knows and nobody else; kept in its folder."""
+
+    email: str
+    password: str
+    api_key: str
+
+    @classmethod
+    def load(cls, path: Path) -> _Secrets:
+        """Read them, or make them at the first start."""
+        try:
+            return cls(**json.loads(path.read_text(encoding='utf-8')))
+        except FileNotFoundError:
+            made = cls(
+                email=f'metadisk-{secrets.token_hex(4)}@node.local',
+                password=secrets.token_urlsafe(24),
+                api_key=secrets.token_urlsafe(24),
+            )
+        write_secret(path, json.dumps(asdict(made), indent=2) + '\n')
+        return made
+
+
+def mount(
+    app: web.Application,
+    folder: Path,
+    bridge_url: str,
+    *,
+    settings: Settings | None = None,
+    spaces: Spaces | None = None,
+) -> None:
+    """Add a node to a bridge's application that has not started yet.
+
+    Args:
+        app (web.Application): made by ``create_app``.
+        folder (Path): of the node's own: accounts, catalogue, spools, and ``node.json`` with the
+            key for deposits. Made, for its owner only, when it is missing.
+        bridge_url (str): where this very application will be reached from this machine.
+        settings (Settings | None): how it is run.
+        spaces (Spaces | None): tells what farmers of the same process use and offer.
+    """
+    settings = settings or Settings()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = _Secrets.load(folder / 'node.json')
+
+    async def life(app: web.Application) -> AsyncIterator[None]:
+        await _open_account(app[BRIDGE], kept)
+        engine = _engine(folder / 'node.db')
+        session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT)
+        mover = Mover(bridge_url, Account(kept.email, kept.password), session)
+        app[NODE] = MetaDiskNode(mover, Catalog(engine), Ledger(engine), folder, settings)
+        try:
+            yield
+        finally:
+            await session.close()
+            engine.dispose()
+
+    app.cleanup_ctx.append(life)
+    app.add_routes(Routes(settings, kept.api_key).table())
+    app.add_routes([overview_route(spaces)])
+    add_website(app)
+
+
+async def _open_account(bridge: Bridge, kept: _Secrets) -> None:
+    """Have an active account, whether or not others' accounts are activated by mail."""
+    with bridge.database.begin() as session:
+        if session.get(User, kept.email) is not None:
+            return
+    stored = await bridge.passwords.hash(hash_password(kept.password))
+    with bridge.database.begin() as session:
+        session.add(
+            User(
+                email=kept.email,
+                password=stored,
+                created=bridge.now(),
+                activated=True,
+                uuid=str(uuid.uuid4()),
+            )
+        )
+
+
+def _engine(path: Path) -> sa.Engine:
+    # What it holds is money of a kind: for the owner only, and safe from a crash of the process.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    engine = sa.create_engine(sa.URL.create('sqlite', database=str(path)))
+
+    @sa.event.listens_for(engine, 'connect')
+    def tune(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute('PRAGMA journal_mode=WAL')
+        cursor.execute('PRAGMA synchronous=NORMAL')
+        cursor.close()
+
+    return engine

@@ -1,0 +1,493 @@
+"""Moves a node's files onto the farmers and back, as any client of the bridge does.
+
+The node talks to its bridge over the wire, with an account of its own, and to the farmers over
+whichever channel each of them speaks. A shard is held in memory while it is checked and moved, so
+memory is bounded by SHARD_SIZE times the shards under way, whatever the files' sizes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from storj import sharding
+from storj.api import BridgeProfile
+from storj.digest import Generation, ShardDigest, new_challenges, shard_hash
+
+__all__ = ('SHARD_SIZE', 'Account', 'Mover', 'MoverError')
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a shard; small enough to be checked in memory before a byte of it goes out.
+SHARD_SIZE = 4 * 1024 * 1024
+
+_PIECE = 64 * 1024
+_BUCKET = 'metadisk'
+_ANSWER_LIMIT = 4 * 1024 * 1024
+# Of one file: shards pushed at a time, farmers tried for a shard, pointers asked for at a time.
+_PUSHES = 3
+_FARMERS = 8
+_POINTERS = 3
+# The bridge picks farmers at random and now and then finds none although there are some.
+_OFFERS = 3
+_PAUSE = 0.25
+_BRIDGE_TIMEOUT = aiohttp.ClientTimeout(total=100, sock_connect=10)
+_FARMER_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
+_ACKNOWLEDGE = 30.0
+# asyncio's TimeoutError is an OSError from Python 3.11 on only.
+_NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+_STALL = 20.0
+
+
+class MoverError(Exception):
+    """The network did not take or give the bytes."""
+
+
+class _BridgeRefusal(MoverError):
+    """The bridge said no.
+
+    Attributes:
+        status (int): HTTP status.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f'the bridge answered {status}: {text}')
+        self.status = status
+
+
+class _FarmerFailure(MoverError):
+    """A farmer did not take or give a shard."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Credentials of the node's account at the bridge; ``password`` in clear."""
+
+    email: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f'Account({self.email!r})'
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard read, hashed and ready to be offered."""
+
+    index: int
+    data: bytes
+    hash: str
+    challenges: list[str]
+    leaves: list[str]
+
+
+class Mover:
+    """The node as a client of its bridge.
+
+    Args:
+        bridge_url (str): of the bridge.
+        account (Account): the node's; it must be activated.
+        session (aiohttp.ClientSession): for everything; stays the caller's.
+    """
+
+    def __init__(
+        self,
+        bridge_url: str,
+        account: Account,
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self._url = bridge_url.rstrip('/')
+        self._session = session
+        self._email = account.email
+        digest = hashlib.sha256(account.password.encode()).hexdigest()
+        credentials = base64.b64encode(f'{account.email}:{digest}'.encode()).decode()
+        self._headers = {'Authorization': f'Basic {credentials}'}
+        self._bucket: str | None = None
+        self._generation: Generation | None = None
+
+    async def store(self, descriptor: int, size: int, name: str) -> str:
+        """Store a file in the node's bucket.
+
+        Args:
+            descriptor (int): of an open file; read by position.
+            size (int): bytes, at least 1.
+            name (str): of the entry; an entry of that name is replaced.
+
+        Returns:
+            str: id of the entry.
+
+        Raises:
+            MoverError: when the bridge or too many farmers refuse.
+        """
+        bucket = await self._open_bucket()
+        frame = (await self._call('POST', '/frames', {}))['id']
+        try:
+            await self._push_all(descriptor, size, frame)
+            return await self._enter(bucket, frame, name)
+        except BaseException:
+            await self._forget_frame(frame)
+            raise
+
+    async def fetch(
+        self, entry: str, shard_size: int, start: int, end: int
+    ) -> AsyncGenerator[memoryview, None]:
+        """Yield bytes ``start`` to ``end`` (exclusive) of a file, every shard proved first.
+
+        Raises:
+            MoverError: when no farmer gives the right bytes of a shard.
+        """
+        async with aclosing(
+            self._shards(entry, start // shard_size, -(-end // shard_size))
+        ) as all_:
+            offset = start // shard_size * shard_size
+            async for data in all_:
+                yield memoryview(data)[max(0, start - offset) : end - offset]
+                offset += len(data)
+        if offset < end:
+            raise MoverError('the file lacks shards at its end')
+
+    # -- up ------------------------------------------------------------------------------------
+
+    async def _push_all(self, descriptor: int, size: int, frame: str) -> None:
+        plan = sharding.plan(size, parity=False, shard_size=SHARD_SIZE)
+        indices = iter(range(plan.shards))
+
+        async def push_some() -> None:
+            for index in indices:
+                span = plan.span(index)
+                generation = await self._audit_generation()
+                shard = await asyncio.to_thread(
+                    _prepare, descriptor, index, span.offset, span.size, generation
+                )
+                await self._push(frame, shard)
+
+        # The first failure cancels the others.
+        await _together(*(push_some() for _ in range(min(_PUSHES, plan.shards))))
+
+    async def _push(self, frame: str, shard: _Shard) -> None:
+        """Bring one shard to a farmer, trying others when one fails."""
+        exclude: list[str] = []
+        for _ in range(_FARMERS):
+            pointer = await self._offer(frame, shard, exclude)
+            farmer = _farmer_of(pointer)
+            begun = time.time()
+            try:
+                await self._send(pointer, farmer, shard)
+            except (_FarmerFailure, *_NETWORK_ERRORS) as error:
+                logger.warning('shard %s not taken by %s: %r', shard.hash, farmer['nodeID'], error)
+                await self._report(farmer, shard.hash, begun, 1100, 'TRANSFER_FAILED')
+                exclude.append(farmer['nodeID'])
+            else:
+                await self._report(farmer, shard.hash, begun, 1000, 'SHARD_UPLOADED')
+                return
+        raise MoverError(f'{_FARMERS} farmers did not take shard {shard.hash}')
+
+    async def _offer(self, frame: str, shard: _Shard, exclude: list[str]) -> Mapping[str, Any]:
+        body = {
+            'hash': shard.hash,
+            'size': len(shard.data),
+            'index': shard.index,
+            'challenges': shard.challenges,
+            'tree': shard.leaves,
+            'exclude': exclude,
+        }
+        for attempt in range(_OFFERS):
+            try:
+                pointer: Mapping[str, Any] = await self._call('PUT', f'/frames/{frame}', body)
+            except _BridgeRefusal:
+                if attempt == _OFFERS - 1:
+                    raise
+            else:
+                return pointer
+            await asyncio.sleep(_PAUSE * (attempt + 1))
+        raise AssertionError('unreachable')
+
+    async def _send(
+        self, pointer: Mapping[str, Any], farmer: Mapping[str, Any], shard: _Shard
+    ) -> None:
+        if _speaks_http(farmer):
+            async with self._session.post(
+                _shard_url(farmer, shard.hash),
+                params={'token': str(pointer['token'])},
+                headers=_shard_headers(farmer),
+                data=_pieces(shard.data),
+                timeout=_FARMER_TIMEOUT,
+            ) as response:
+                if response.status not in (200, 201, 304):
+                    raise _FarmerFailure(f'{response.status} {await _head(response)}')
+            return
+        async with self._session.ws_connect(_socket_url(farmer)) as socket:
+            await socket.send_str(_authorisation(pointer, shard.hash))
+            async for piece in _pieces(shard.data):
+                if socket.closed:
+                    break
+                await asyncio.wait_for(socket.send_bytes(piece), _STALL)
+            message = await socket.receive(_ACKNOWLEDGE)
+            if message.type is not aiohttp.WSMsgType.CLOSE or message.data != 1000:
+                raise _FarmerFailure(f'{message.data} {message.extra}')
+
+    async def _enter(self, bucket: str, frame: str, name: str) -> str:
+        body = {'frame': frame, 'filename': name, 'mimetype': 'application/octet-stream'}
+        path = f'/buckets/{bucket}/files'
+        try:
+            return str((await self._call('POST', path, body))['id'])
+        except _BridgeRefusal:
+            # A node that stopped between the entry and its own record has left one of this name.
+            await self._call('DELETE', f'{path}/{sharding.file_id(bucket, name)}')
+        return str((await self._call('POST', path, body))['id'])
+
+    async def _forget_frame(self, frame: str) -> None:
+        try:
+            await self._call('DELETE', f'/frames/{frame}')
+        except MoverError as error:
+            logger.warning('frame %s stays behind: %r', frame, error)
+
+    # -- down ----------------------------------------------------------------------------------
+
+    async def _shards(self, entry: str, first: int, end: int) -> AsyncGenerator[bytearray, None]:
+        """Yield the shards ``first`` to ``end`` (exclusive); the next is fetched meanwhile."""
+        ahead: asyncio.Task[bytearray] | None = None
+        try:
+            for page in range(first, end, _POINTERS):
+                # Tokens of farmers do not live for ever: ask for a few, when they are wanted.
+                pointers = await self._pointers(entry, page, min(_POINTERS, end - page))
+                for index, pointer in enumerate(pointers, page):
+                    done = ahead
+                    ahead = asyncio.create_task(self._pull(entry, index, pointer))
+                    if done is not None:
+                        yield await done
+            if ahead is not None:
+                yield await ahead
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _pull(self, entry: str, index: int, pointer: Mapping[str, Any]) -> bytearray:
+        """Get one shard, from another farmer when one fails."""
+        exclude: list[str] = []
+        for _ in range(_FARMERS):
+            if not pointer.get('farmer') or not pointer.get('token'):
+                break
+            farmer, hash_ = _farmer_of(pointer), str(pointer['hash'])
+            begun = time.time()
+            try:
+                data = await self._receive(pointer, farmer)
+                if await asyncio.to_thread(shard_hash, data) != hash_:
+                    raise _FarmerFailure('the bytes are not those of the hash')
+            except (_FarmerFailure, *_NETWORK_ERRORS) as error:
+                logger.warning('shard %s not had from %s: %r', hash_, farmer['nodeID'], error)
+                await self._report(farmer, hash_, begun, 1100, 'DOWNLOAD_ERROR')
+                exclude.append(farmer['nodeID'])
+            else:
+                await self._report(farmer, hash_, begun, 1000, 'SHARD_DOWNLOADED')
+                return data
+            found = await self._pointers(entry, index, 1, exclude)
+            if not found:
+                break
+            pointer = found[0]
+        raise MoverError(f'no farmer gives shard {index} of entry {entry}')
+
+    async def _receive(self, pointer: Mapping[str, Any], farmer: Mapping[str, Any]) -> bytearray:
+        hash_, size = str(pointer['hash']), int(pointer['size'])
+        if not 0 < size <= SHARD_SIZE:
+            raise MoverError(f'the bridge names a shard of {size} bytes')
+        data = bytearray()
+        if _speaks_http(farmer):
+            async with self._session.get(
+                _shard_url(farmer, hash_),
+                params={'token': str(pointer['token'])},
+                headers=_shard_headers(farmer),
+                timeout=_FARMER_TIMEOUT,
+            ) as response:
+                if response.status != 200:
+                    raise _FarmerFailure(f'{response.status} {await _head(response)}')
+                async for piece in response.content.iter_any():
+                    data += piece
+                    if len(data) > size:
+                        raise _FarmerFailure('the farmer sent too many bytes')
+        else:
+            await self._receive_frames(pointer, farmer, data, size)
+        if len(data) != size:
+            raise _FarmerFailure(f'the farmer sent {len(data)} of {size} bytes')
+        return data
+
+    async def _receive_frames(
+        self, pointer: Mapping[str, Any], farmer: Mapping[str, Any], data: bytearray, size: int
+    ) -> None:
+        async with self._session.ws_connect(_socket_url(farmer)) as socket:
+            await socket.send_str(_authorisation(pointer, str(pointer['hash'])))
+            while (message := await socket.receive(_STALL)).type is aiohttp.WSMsgType.BINARY:
+                data += message.data
+                if len(data) > size:
+                    raise _FarmerFailure('the farmer sent too many bytes')
+            if message.type is not aiohttp.WSMsgType.CLOSE or message.data != 1000:
+                raise _FarmerFailure(f'{message.data} {message.extra}')
+
+    async def _pointers(
+        self, entry: str, skip: int, limit: int, exclude: list[str] | None = None
+    ) -> list[Mapping[str, Any]]:
+        bucket = await self._open_bucket()
+        token = await self._call('POST', f'/buckets/{bucket}/tokens', {'operation': 'PULL'})
+        query = {'skip': str(skip), 'limit': str(limit)}
+        if exclude:
+            query['exclude'] = ','.join(exclude)
+        found = await self._call(
+            'GET', f'/buckets/{bucket}/files/{entry}', query=query, token=str(token['token'])
+        )
+        if not isinstance(found, list) or len(found) != limit:
+            raise MoverError(f'the bridge does not know {limit} shards from {skip} of {entry}')
+        return found
+
+    # -- the bridge ----------------------------------------------------------------------------
+
+    async def _open_bucket(self) -> str:
+        """Return the id of the node's bucket; make it when it is missing."""
+        if self._bucket is None:
+            for bucket in await self._call('GET', '/buckets'):
+                if bucket['name'] == _BUCKET:
+                    self._bucket = str(bucket['id'])
+                    break
+            else:
+                made = await self._call('POST', '/buckets', {'name': _BUCKET})
+                self._bucket = str(made['id'])
+        return self._bucket
+
+    async def _audit_generation(self) -> Generation:
+        if self._generation is None:
+            info = await self._call('GET', '/')
+            self._generation = BridgeProfile.from_info(info).audit_generation
+        return self._generation
+
+    async def _report(
+        self, farmer: Mapping[str, Any], hash_: str, begun: float, code: int, message: str
+    ) -> None:
+        """Tell the bridge how an exchange went; it makes mirrors by that."""
+        body = {
+            'reporterId': self._email,
+            'clientId': self._email,
+            'farmerId': farmer['nodeID'],
+            'dataHash': hash_,
+            'exchangeStart': int(begun * 1000),
+            'exchangeEnd': int(time.time() * 1000),
+            'exchangeResultCode': code,
+            'exchangeResultMessage': message,
+        }
+        try:
+            await self._call('POST', '/reports/exchanges', body)
+        except MoverError as error:
+            logger.warning('exchange report for shard %s not taken: %r', hash_, error)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        token: str | None = None,
+    ) -> Any:
+        headers = {**self._headers, **({'x-token': token} if token else {})}
+        try:
+            async with self._session.request(
+                method,
+                self._url + path,
+                params=query,
+                json=body,
+                headers=headers,
+                timeout=_BRIDGE_TIMEOUT,
+                allow_redirects=False,
+            ) as response:
+                text = await _head(response, _ANSWER_LIMIT)
+        except _NETWORK_ERRORS as error:
+            raise MoverError(f'the bridge does not answer {method} {path}: {error!r}') from error
+        if response.status >= 300:
+            raise _BridgeRefusal(response.status, text[:200])
+        if not text:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise MoverError(f'the bridge answered {method} {path} with no JSON') from error
+
+
+async def _together(*coroutines: Any) -> None:
+    """Run coroutines side by side; the first failure cancels and awaits the rest."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _prepare(descriptor: int, index: int, offset: int, size: int, generation: Generation) -> _Shard:
+    data = os.pread(descriptor, size, offset)
+    if len(data) != size:
+        raise MoverError('the spool ends early')
+    digest = ShardDigest(challenges := new_challenges(), generation)
+    digest.update(data)
+    return _Shard(index, data, digest.hexdigest(), challenges, digest.leaves())
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for offset in range(0, len(data), _PIECE):
+        yield data[offset : offset + _PIECE]
+
+
+async def _head(response: aiohttp.ClientResponse, limit: int = 500) -> str:
+    """Return the beginning of an answer as text."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece[: limit - len(body)]
+        if len(body) >= limit:
+            break
+    return body.decode('utf-8', 'replace')
+
+
+def _farmer_of(pointer: Mapping[str, Any]) -> Mapping[str, Any]:
+    farmer = pointer.get('farmer')
+    if not isinstance(farmer, dict) or not isinstance(farmer.get('nodeID'), str):
+        raise MoverError('the bridge names no farmer')
+    return farmer
+
+
+def _speaks_http(farmer: Mapping[str, Any]) -> bool:
+    return not str(farmer.get('protocol', '')).startswith('0.')
+
+
+def _authority(farmer: Mapping[str, Any]) -> str:
+    address = str(farmer['address'])
+    return f'[{address}]:{farmer["port"]}' if ':' in address else f'{address}:{farmer["port"]}'
+
+
+def _shard_url(farmer: Mapping[str, Any], hash_: str) -> str:
+    return f'http://{_authority(farmer)}/shards/{quote(hash_, safe="")}'
+
+
+def _socket_url(farmer: Mapping[str, Any]) -> str:
+    return f'ws://{_authority(farmer)}/'
+
+
+def _shard_headers(farmer: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        'Content-Type': 'application/octet-stream',
+        'x-storj-node-id': str(farmer['nodeID']),
+    }
+
+
+def _authorisation(pointer: Mapping[str, Any], hash_: str) -> str:
+    return json.dumps({'token': pointer['token'], 'hash': hash_, 'operation': pointer['operation']})

@@ -1,0 +1,55 @@
+"""Names that strangers give to files, made harmless.
+
+A cleaned name is ASCII letters, digits, ``_``, ``.`` and ``-``, so it is safe in a header, a log
+and a folder. It is never used as a path here all the same: what a node stores lies under hashes.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+import unicodedata
+
+__all__ = ('clean_name', 'media_type', 'stored_name')
+
+_NAMELESS = 'file'
+_LIMIT = 200
+_SEPARATORS = re.compile(r'[/\0]')
+_UNWANTED = re.compile(r'[^A-Za-z0-9_.-]')
+_BROWSER_PATH = re.compile(r'(?:[A-Za-z]:\\|\\\\).*\\([^\\]*)', re.DOTALL)
+
+
+def clean_name(name: str) -> str:
+    """Clean a file's name as nodes of 2014 do.
+
+    Args:
+        name (str): as a client sent it, of any length.
+
+    Returns:
+        str: at most 200 characters; ``file`` when nothing usable is left (the nodes of 2014 answer
+        that with an error).
+    """
+    name = name[: 16 * _LIMIT]
+    if match := _BROWSER_PATH.fullmatch(name):
+        name = match.group(1)
+    name = unicodedata.normalize('NFKD', name).encode('ascii', 'ignore').decode('ascii')
+    name = '_'.join(_SEPARATORS.sub(' ', name).split())
+    name = _UNWANTED.sub('', name).strip('._')
+    if len(name) > _LIMIT:
+        stem, dot, extension = name.rpartition('.')
+        kept = dot + extension if dot and len(extension) < _LIMIT // 4 else ''
+        name = (stem or name)[: _LIMIT - len(kept)] + kept
+    return name or _NAMELESS
+
+
+def stored_name(filehash: str, name: str) -> str:
+    """Return the name that a node lists: 7 digits of the filehash, ``_``, the cleaned name."""
+    return f'{filehash[:7]}_{clean_name(name)}'
+
+
+def media_type(name: str) -> str:
+    """Guess the media type that a stored name stands for, as nodes send it without a key."""
+    kind, encoding = mimetypes.guess_type(name, strict=False)
+    if kind is None or encoding is not None:
+        return 'application/octet-stream'
+    return f'{kind}; charset=utf-8' if kind.startswith('text/') else kind

@@ -1,0 +1,214 @@
+"""The node itself: what uploads and downloads do, whatever carries them.
+
+It encrypts, charges, stores by way of :class:`~storj.network.metadisk.mover.Mover` and keeps the
+catalogue; it knows nothing of requests and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from aiohttp import web
+
+from storj.crypto.convergent import content_stream
+from storj.network.metadisk.catalog import Catalog, StoredFile
+from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger
+from storj.network.metadisk.mover import SHARD_SIZE, Mover, MoverError
+from storj.network.metadisk.names import stored_name
+from storj.network.metadisk.spool import Spool
+
+__all__ = ('NODE', 'MetaDiskNode', 'NodeFullError', 'Settings')
+
+logger = logging.getLogger(__name__)
+
+_PIECE = 256 * 1024
+_UPLOAD_COST = 4
+
+
+class NodeFullError(Exception):
+    """The node's capacity is used up."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a node is run.
+
+    Attributes:
+        charge (bool): whether uploads cost 4 and downloads 1 byte of balance per byte.
+        capacity (int): bytes of files that the node stores at most.
+        max_file_size (int): bytes of a file at most.
+        spools (int): uploads taken in at a time; more wait for their turn.
+        requests_per_minute (int): of one client address.
+    """
+
+    charge: bool = False
+    capacity: int = 64 * 1024**3
+    max_file_size: int = 2 * 1024**3
+    spools: int = 16
+    requests_per_minute: int = 1000
+
+
+class MetaDiskNode:
+    """A MetaDisk node on a bridge.
+
+    Args:
+        mover (Mover): the way to the farmers.
+        catalog (Catalog): of the node's files.
+        ledger (Ledger): of the balances.
+        folder (Path): for spools; on a disk with room for ``spools`` of the largest files.
+        settings (Settings): how it is run.
+    """
+
+    def __init__(
+        self,
+        mover: Mover,
+        catalog: Catalog,
+        ledger: Ledger,
+        folder: Path,
+        settings: Settings,
+    ) -> None:
+        self.catalog = catalog
+        self.ledger = ledger
+        self.settings = settings
+        self._mover = mover
+        self._folder = folder
+        self._spools = asyncio.Semaphore(settings.spools)
+        self._storing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def spool(self) -> AsyncIterator[Spool]:
+        """Give room for one incoming file; waits while too many are coming in."""
+        async with self._spools:
+            spool = await asyncio.to_thread(Spool, self._folder)
+            try:
+                yield spool
+            finally:
+                spool.close()
+
+    async def store(self, spool: Spool, name: str, token: str | None) -> tuple[str, str]:
+        """Encrypt and store what a spool holds.
+
+        Args:
+            spool (Spool): the whole file.
+            name (str): as the client has it.
+            token (str | None): who pays, if the node charges.
+
+        Returns:
+            tuple[str, str]: filehash and key. Content that is stored already gives the same pair.
+
+        Raises:
+            InsufficientBalanceError: nothing was taken from the token.
+            NodeFullError: the token has its bytes back.
+            MoverError: the token has its bytes back.
+        """
+        async with self._charged(token, _UPLOAD_COST * spool.size, 'upload', BaseException):
+            filehash, key = await asyncio.to_thread(spool.seal)
+            self.catalog.note(incoming=spool.size)
+            # Uploads of the same content wait for the first of them and then find it stored.
+            lock = self._storing.setdefault(filehash, asyncio.Lock())
+            async with lock:
+                if self.catalog.find(filehash) is None:
+                    await self._store(spool, filehash, name)
+            return filehash, key
+
+    async def _store(self, spool: Spool, filehash: str, name: str) -> None:
+        if self.catalog.used() + spool.size > self.settings.capacity:
+            raise NodeFullError(f'no room for {spool.size} bytes')
+        entry = None
+        if spool.size:
+            entry = await self._mover.store(spool.fileno(), spool.size, filehash)
+        self.catalog.add(filehash, stored_name(filehash, name), spool.size, entry, SHARD_SIZE)
+        logger.info('stored %s, %d bytes', filehash, spool.size)
+
+    @asynccontextmanager
+    async def read(
+        self, file: StoredFile, start: int, end: int, *, key: bytes | None, token: str | None
+    ) -> AsyncIterator[AsyncIterator[memoryview]]:
+        """Give bytes ``start`` to ``end`` (exclusive) of a file, proved, in pieces.
+
+        Args:
+            file (StoredFile): which.
+            start (int): first byte.
+            end (int): byte after the last one.
+            key (bytes | None): decrypts; a wrong key gives other bytes. Ciphertext without it.
+            token (str | None): who pays, if the node charges.
+
+        Raises:
+            InsufficientBalanceError: nothing was taken from the token.
+            MoverError: the token has its bytes back.
+        """
+        async with (
+            # A client that hangs up has had its bytes, so only the network's failure is refunded.
+            self._charged(token, end - start, 'download', MoverError),
+            aclosing(self._pieces(file, start, end, key)) as pieces,
+        ):
+            yield pieces
+
+    async def _pieces(
+        self, file: StoredFile, start: int, end: int, key: bytes | None
+    ) -> AsyncGenerator[memoryview, None]:
+        if file.entry is None or start >= end:
+            return
+        stream = None if key is None else content_stream(key, offset=start)
+        sent = 0
+        shards = self._mover.fetch(file.entry, file.shard_size, start, end)
+        try:
+            async with aclosing(shards):
+                async for shard in shards:
+                    for offset in range(0, len(shard), _PIECE):
+                        piece = shard[offset : offset + _PIECE]
+                        if stream is not None:
+                            stream.process(piece, piece)
+                        yield piece
+                        sent += len(piece)
+        finally:
+            self.catalog.note(outgoing=sent)
+
+    @asynccontextmanager
+    async def _charged(
+        self, token: str | None, cost: int, reason: str, failure: type[BaseException]
+    ) -> AsyncIterator[None]:
+        """Take the cost first and give it back if what it pays for ends by ``failure``."""
+        if not self.settings.charge:
+            yield
+            return
+        if token is None:
+            raise InsufficientBalanceError('no token')
+        self.ledger.withdraw(token, cost, reason)
+        try:
+            yield
+        except failure:
+            self.ledger.deposit(token, cost, f'refund of {reason}')
+            raise
+
+    def status(self) -> dict[str, Any]:
+        """Return the state in the form of ``GET /api/status``; sizes in bytes."""
+        current, total = self.catalog.traffic()
+        idle = {'count': 0, 'size': 0}
+        return {
+            'bandwidth': {
+                'current': {'incoming': current.incoming, 'outgoing': current.outgoing},
+                'limits': {'incoming': 0, 'outgoing': 0},
+                'total': {'incoming': total.incoming, 'outgoing': total.outgoing},
+            },
+            # A node of the local network writes to no block chain; the block says so by nothings,
+            # in the form of the tutorial's time.
+            'datacoin': {'address': '', 'balance': 0, 'block': 0},
+            'storage': {
+                'capacity': self.settings.capacity,
+                'max_file_size': self.settings.max_file_size,
+                'used': self.catalog.used(),
+            },
+            'sync': {'blockchain_queue': idle, 'cloud_queue': idle},
+        }
+
+
+#: Key of the node in the bridge's application.
+NODE: web.AppKey[MetaDiskNode] = web.AppKey('metadisk', MetaDiskNode)

@@ -1,0 +1,378 @@
+"""The node's JSON API: accounts and web-core, as in 2014 but for what was wrong with them.
+
+Kept: paths, statuses, names of errors, the form of JSON, charging by transfer. Changed, compatibly:
+errors are JSON throughout, ranges are served and lengths sent, a size limit that is announced is
+also enforced, and what ended in a crash (no usable name, no token, a key that is none) is refused
+with a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from typing import Any
+
+from aiohttp import BodyPartReader, hdrs, web
+
+from storj.crypto.convergent import parse_key
+from storj.network.metadisk.catalog import StoredFile
+from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
+from storj.network.metadisk.limits import RateLimit
+from storj.network.metadisk.mover import MoverError
+from storj.network.metadisk.names import media_type
+from storj.network.metadisk.node import NODE, NodeFullError, Settings
+from storj.network.metadisk.spool import Spool
+
+__all__ = ('Routes', 'json_answer')
+
+logger = logging.getLogger(__name__)
+
+_PIECE = 256 * 1024
+_BODY_LIMIT = 64 * 1024
+_TOKEN_LIMIT = 64
+_PARTS_LIMIT = 16
+_CACHE_SECONDS = 43200
+_AMOUNT = re.compile(r'\s*[+-]?\d{1,19}\s*')
+_RANGE = re.compile(r'bytes=(\d{0,19})-(\d{0,19})')
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Refusal(Exception):
+    """What a handler says instead of its answer."""
+
+    def __init__(self, status: int, name: str, *, field: str = 'error', **headers: str) -> None:
+        super().__init__(name)
+        self.status = status
+        self.answer = {field: name}
+        self.headers = {name.replace('_', '-'): value for name, value in headers.items()}
+
+
+def json_answer(
+    request: web.Request,
+    answer: Mapping[str, Any],
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Answer in JSON: sorted and indented to be read, compact for scripts of a page."""
+    if request.headers.get('X-Requested-With') == 'XMLHttpRequest':
+        text = json.dumps(answer, sort_keys=True, separators=(',', ':'))
+    else:
+        text = json.dumps(answer, sort_keys=True, indent=2)
+    body = text.encode('utf-8')
+    # Without a charset: RFC 8259 knows none, and the nodes of 2014 sent none.
+    return web.Response(body=body, status=status, headers=headers, content_type='application/json')
+
+
+class Routes:
+    """Handlers of the node that an application has under :data:`NODE`.
+
+    Args:
+        settings (Settings): of the node.
+        api_key (str): allows deposits and withdrawals.
+    """
+
+    def __init__(self, settings: Settings, api_key: str) -> None:
+        self._api_key = api_key
+        self._limit = RateLimit(settings.requests_per_minute)
+
+    def table(self) -> list[web.RouteDef]:
+        """Return the routes, for an application's router."""
+        routes: list[tuple[Callable[..., web.RouteDef], str, Handler]] = [
+            (web.post, '/accounts/token/new', self.token_new),
+            (web.get, '/accounts/token/prices', self.prices),
+            (web.get, '/accounts/token/balance/{token}', self.balance),
+            (web.post, '/accounts/token/redeem/{token}', self.redeem),
+            (web.post, '/accounts/token/deposit/{token}', self.deposit),
+            (web.post, '/accounts/token/withdraw/{token}', self.withdraw),
+            (web.post, '/accounts/coinbase/success/{api_key}/{bytes}', self.coinbase),
+            (web.post, '/api/upload', self.upload),
+            (web.get, '/api/download/{filehash}', self.download),
+            (web.get, '/api/find/{filehash}', self.find),
+            (web.get, '/api/status', self.status),
+        ]
+        return [make(path, self._guarded(handler)) for make, path, handler in routes]
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Limit a handler's rate and turn what it refuses into an answer."""
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            wait = self._limit.wait(request.remote or '')
+            if wait:
+                answer = {'error': 'too-many-requests'}
+                return json_answer(request, answer, 429, {'Retry-After': str(wait)})
+            try:
+                return await handler(request)
+            except _Refusal as refusal:
+                return json_answer(request, refusal.answer, refusal.status, refusal.headers)
+            except InsufficientBalanceError:
+                return json_answer(request, {'error': 'balance-insufficient'}, 402)
+
+        return guarded
+
+    # -- accounts ------------------------------------------------------------------------------
+
+    async def token_new(self, request: web.Request) -> web.Response:
+        """``POST /accounts/token/new``."""
+        return json_answer(request, {'token': new_token()})
+
+    async def prices(self, request: web.Request) -> web.Response:
+        """``GET /accounts/token/prices``."""
+        prices = [vars(row) for row in request.app[NODE].ledger.prices]
+        return json_answer(request, {'prices': prices})
+
+    async def balance(self, request: web.Request) -> web.Response:
+        """``GET /accounts/token/balance/{token}``."""
+        balance = request.app[NODE].ledger.balance(request.match_info['token'])
+        return json_answer(request, {'balance': balance})
+
+    async def redeem(self, request: web.Request) -> web.Response:
+        """``POST /accounts/token/redeem/{token}``."""
+        body = await _json_body(request)
+        if not request.app[NODE].ledger.redeem(request.match_info['token'], body.get('promocode')):
+            raise _Refusal(403, 'error', field='status')
+        return json_answer(request, {'status': 'ok'}, 201)
+
+    async def deposit(self, request: web.Request) -> web.Response:
+        """``POST /accounts/token/deposit/{token}``."""
+        self._authenticate(request.headers.get('Authentication', ''))
+        amount = _amount((await _json_body(request)).get('bytes'))
+        self._credit(request, request.match_info['token'], amount, 'deposit')
+        return json_answer(request, {'status': 'ok'})
+
+    async def withdraw(self, request: web.Request) -> web.Response:
+        """``POST /accounts/token/withdraw/{token}``."""
+        self._authenticate(request.headers.get('Authentication', ''))
+        amount = _amount((await _json_body(request)).get('bytes'))
+        request.app[NODE].ledger.withdraw(request.match_info['token'], amount)
+        return json_answer(request, {'status': 'ok'})
+
+    async def coinbase(self, request: web.Request) -> web.Response:
+        """``POST /accounts/coinbase/success/{api_key}/{bytes}``: a payment has arrived."""
+        self._authenticate(request.match_info['api_key'])
+        order = (await _json_body(request)).get('order')
+        token = order.get('custom') if isinstance(order, dict) else None
+        if not isinstance(token, str):
+            raise _Refusal(400, 'bad-request', field='status')
+        self._credit(request, token, _amount(request.match_info['bytes']), 'coinbase')
+        return json_answer(request, {'status': 'ok'})
+
+    def _authenticate(self, key: str) -> None:
+        if not hmac.compare_digest(key.encode('utf-8', 'replace'), self._api_key.encode()):
+            raise _Refusal(401, 'invalid-authentication', field='status')
+
+    def _credit(self, request: web.Request, token: str, amount: int, reason: str) -> None:
+        try:
+            request.app[NODE].ledger.deposit(token, amount, reason)
+        except ValueError as error:
+            raise _Refusal(400, 'bad-request', field='status') from error
+
+    # -- web-core ------------------------------------------------------------------------------
+
+    async def upload(self, request: web.Request) -> web.Response:
+        """``POST /api/upload``."""
+        limit = request.app[NODE].settings.max_file_size
+        length = request.content_length
+        if length is not None and length > limit + _BODY_LIMIT:
+            # The body is not read; the client may see a broken connection instead of this.
+            raise _Refusal(413, 'file-too-large', Connection='close')
+        async with request.app[NODE].spool() as spool:
+            name, token = await self._take_in(request, spool)
+            try:
+                filehash, key = await request.app[NODE].store(spool, name, token)
+            except (MoverError, NodeFullError, OSError) as error:
+                logger.warning('upload not stored: %r', error)
+                raise _Refusal(500, 'upload-error') from error
+        return json_answer(request, {'filehash': filehash, 'key': key}, 201)
+
+    async def _take_in(self, request: web.Request, spool: Spool) -> tuple[str, str | None]:
+        """Read the form; return the file's name and the token."""
+        if not request.content_type.startswith('multipart/'):
+            raise _Refusal(400, 'bad-request')
+        name: str | None = None
+        token: str | None = None
+        try:
+            parts = await request.multipart()
+            for _ in range(_PARTS_LIMIT):
+                part = await parts.next()
+                if part is None:
+                    break
+                if not isinstance(part, BodyPartReader):
+                    raise _Refusal(400, 'bad-request')
+                if part.name == 'file' and name is None:
+                    name = part.filename
+                    await self._take_file(part, spool, request.app[NODE].settings.max_file_size)
+                elif part.name == 'token' and token is None:
+                    token = await _take_token(part)
+                elif await part.read_chunk(_BODY_LIMIT) and await part.read_chunk(_BODY_LIMIT):
+                    raise _Refusal(400, 'bad-request')
+        except (ValueError, RuntimeError, AssertionError, KeyError) as error:
+            # What the framework's parser raises for a form that is none.
+            raise _Refusal(400, 'bad-request') from error
+        if not name:
+            raise _Refusal(400, 'bad-request')
+        return name, token
+
+    async def _take_file(self, part: BodyPartReader, spool: Spool, limit: int) -> None:
+        while piece := await part.read_chunk(_PIECE):
+            if spool.size + len(piece) > limit:
+                raise _Refusal(413, 'file-too-large', Connection='close')
+            await asyncio.to_thread(spool.write, piece)
+
+    async def download(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/download/{filehash}``."""
+        file = request.app[NODE].catalog.find(request.match_info['filehash'])
+        if file is None:
+            raise _Refusal(404, 'file-not-found')
+        key = _key(request)
+        start, end, partial = _range(request, file)
+        response = web.StreamResponse(
+            status=206 if partial else 200, headers=_file_headers(file, key is not None)
+        )
+        if partial:
+            response.headers[hdrs.CONTENT_RANGE] = f'bytes {start}-{end - 1}/{file.size}'
+        response.content_length = end - start
+        token = request.query.get('token')
+        try:
+            async with request.app[NODE].read(file, start, end, key=key, token=token) as pieces:
+                # The first shard is proved before a status is sent.
+                first = None if request.method == hdrs.METH_HEAD else await anext(pieces, None)
+                # Here, for the bridge would put its own headers over those of an answer to come.
+                await response.prepare(request)
+                if first is not None:
+                    await response.write(first)
+                    async for piece in pieces:
+                        await response.write(piece)
+        except MoverError as error:
+            logger.warning('download of %s failed: %r', file.filehash, error)
+            if not response.prepared:
+                raise _Refusal(500, 'error-downloading-file') from error
+            # The status is out; only a broken connection can tell the client now.
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def find(self, request: web.Request) -> web.Response:
+        """``GET /api/find/{filehash}``."""
+        file = request.app[NODE].catalog.find(request.match_info['filehash'])
+        if file is None:
+            raise _Refusal(404, 'File not found')
+        record = {
+            'datetime': str(file.stored),
+            'filehash': file.filehash,
+            'filename': file.name,
+            'filesize': file.size,
+            # Copies lie on farmers, which hand them out against tokens and have no public address.
+            'uploads': [],
+            'version': '0.2',
+        }
+        return json_answer(request, record)
+
+    async def status(self, request: web.Request) -> web.Response:
+        """``GET /api/status``."""
+        return json_answer(request, request.app[NODE].status())
+
+
+async def _json_body(request: web.Request) -> dict[str, Any]:
+    """Return the fields of a JSON body; nothing for a body of another type."""
+    if request.content_type != 'application/json':
+        return {}
+    body = await request.content.read(_BODY_LIMIT + 1)
+    while not request.content.at_eof() and len(body) <= _BODY_LIMIT:
+        body += await request.content.read(_BODY_LIMIT + 1)
+    if len(body) > _BODY_LIMIT:
+        raise _Refusal(413, 'bad-request', field='status', Connection='close')
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _Refusal(400, 'bad-request', field='status') from error
+    if not isinstance(fields, dict):
+        raise _Refusal(400, 'bad-request', field='status')
+    return fields
+
+
+def _amount(value: object) -> int:
+    """Return bytes from a number or the digits of one; fractions are cut off."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError('not a number')
+        if isinstance(value, str) and not _AMOUNT.fullmatch(value):
+            raise ValueError('not the digits of one')
+        amount = int(value)
+        if amount < 0:
+            raise ValueError('an amount is not negative')
+    except (ValueError, OverflowError) as error:
+        raise _Refusal(400, 'bad-request', field='status') from error
+    return amount
+
+
+async def _take_token(part: BodyPartReader) -> str:
+    text = bytes(await part.read_chunk(_BODY_LIMIT)).decode('utf-8', 'replace')
+    if len(text) > _TOKEN_LIMIT:
+        raise _Refusal(400, 'bad-request')
+    return text
+
+
+def _key(request: web.Request) -> bytes | None:
+    text = request.query.get('key')
+    if text is None:
+        return None
+    try:
+        return parse_key(text)
+    except ValueError as error:
+        raise _Refusal(400, 'bad-key') from error
+
+
+def _range(request: web.Request, file: StoredFile) -> tuple[int, int, bool]:
+    """Return the first byte, the one after the last, and whether a part was asked for.
+
+    What is no single range of bytes is ignored, as RFC 9110 (section 14.2) allows.
+    """
+    match = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, ''))
+    condition = request.headers.get(hdrs.IF_RANGE)
+    whole = (0, file.size, False)
+    if match is None or match.groups() == ('', '') or condition not in (None, _etag(file)):
+        return whole
+    first, last = match.groups()
+    if first:
+        start, end = int(first), min(int(last) + 1 if last else file.size, file.size)
+        if last and int(last) < int(first):
+            return whole
+    else:
+        start, end = max(0, file.size - int(last)), file.size
+    if start >= end:
+        raise _Refusal(416, 'range-not-satisfiable', Content_Range=f'bytes */{file.size}')
+    return start, end, True
+
+
+def _etag(file: StoredFile) -> str:
+    return f'"{file.filehash}"'
+
+
+def _file_headers(file: StoredFile, decrypted: bool) -> dict[str, str]:
+    headers = {
+        hdrs.ACCEPT_RANGES: 'bytes',
+        hdrs.CONTENT_DISPOSITION: f'attachment; filename={file.name}',
+        # Whatever the bytes are, no browser shall make a page of them.
+        'Content-Security-Policy': "default-src 'none'; sandbox",
+        'X-Content-Type-Options': 'nosniff',
+    }
+    if decrypted:
+        # The address holds the key, so no cache may keep it.
+        return {
+            **headers,
+            hdrs.CACHE_CONTROL: 'no-store',
+            hdrs.CONTENT_TYPE: 'application/octet-stream',
+        }
+    return {
+        **headers,
+        hdrs.CACHE_CONTROL: f'public, max-age={_CACHE_SECONDS}',
+        hdrs.CONTENT_TYPE: media_type(file.name),
+        hdrs.ETAG: _etag(file),
+        hdrs.LAST_MODIFIED: formatdate(file.stored, usegmt=True),
+    }

@@ -1,0 +1,158 @@
+// Uploading: a row, a bar and an error state for each file, a few of them under way at a time.
+
+import * as account from './account.js';
+import * as api from './api.js';
+import {byId, copy, make, notice} from './dom.js';
+import {bytes, percent} from './format.js';
+import * as history from './history.js';
+import {remember} from './store.js';
+
+const PARALLEL = 3;
+
+const waiting = [];
+let running = 0;
+
+/** One file and its row. */
+class Upload {
+  constructor(file) {
+    this.file = file;
+    this.bar = make('progress', {max: 1, value: 0, 'aria-label': `Upload of ${file.name}`});
+    this.state = make('span', {class: 'state muted small'});
+    this.buttons = make('div', {class: 'buttons'});
+    this.row = make('li', {class: 'row', 'data-state': 'waiting'},
+      make('div', {class: 'row-text'},
+        make('span', {class: 'name'}, file.name),
+        make('span', {class: 'muted small'}, bytes(file.size))),
+      this.bar, this.state, this.buttons);
+    byId('uploads').append(this.row);
+    byId('uploads').hidden = false;
+    this.queue();
+  }
+
+  show(state, text, ...buttons) {
+    this.row.dataset.state = state;
+    this.state.textContent = text;
+    this.state.setAttribute('role', state === 'failed' ? 'alert' : 'status');
+    this.bar.hidden = state === 'failed' || state === 'done';
+    this.buttons.replaceChildren(...buttons.map(([label, act, what]) =>
+      make('button', {
+        type: 'button', class: 'quiet', 'aria-label': `${label}: ${what ?? this.file.name}`,
+        onclick: act,
+      }, label)));
+  }
+
+  queue() {
+    if (this.file.size > account.largest) {
+      this.show('failed', `Larger than the ${bytes(account.largest)} that the node takes.`,
+        ['Dismiss', () => this.dismiss()]);
+      return;
+    }
+    this.bar.value = 0;
+    this.show('waiting', 'Waiting', ['Cancel', () => this.cancel()]);
+    waiting.push(this);
+    next();
+  }
+
+  cancel() {
+    const place = waiting.indexOf(this);
+    if (place >= 0) {
+      waiting.splice(place, 1);
+      this.fail('Cancelled.');
+    } else {
+      this.request?.abort();
+    }
+  }
+
+  fail(text) {
+    this.show('failed', text,
+      ['Retry', () => this.queue()], ['Dismiss', () => this.dismiss()]);
+  }
+
+  dismiss() {
+    this.row.remove();
+    byId('uploads').hidden = !byId('uploads').hasChildNodes();
+    byId('picker').focus();
+  }
+
+  progress(share) {
+    this.bar.value = share;
+    if (share < 1) {
+      this.state.textContent = `Uploading, ${percent(share)}`;
+    } else {
+      // The bytes are at the node; now it brings them to the farmers, for which there is no measure.
+      this.bar.removeAttribute('value');
+      this.state.textContent = 'Spreading over the farmers';
+    }
+  }
+
+  async run() {
+    this.show('running', 'Uploading', ['Cancel', () => this.cancel()]);
+    try {
+      const token = await account.token();
+      this.request = api.upload(this.file, token, (share) => this.progress(share));
+      const {filehash, key} = await this.request.done;
+      const file = {name: this.file.name, hash: filehash, key, size: this.file.size};
+      remember(file);
+      history.show();
+      this.show('done', 'Stored',
+        ['Copy link', () => copy(api.shareLink(file), 'Link')],
+        ['Dismiss', () => this.dismiss()]);
+    } catch (error) {
+      this.fail(error.message);
+    }
+  }
+}
+
+async function next() {
+  if (running >= PARALLEL || !waiting.length) return;
+  const upload = waiting.shift();
+  running += 1;
+  await upload.run();
+  running -= 1;
+  if (!running && !waiting.length) account.showBalance();
+  account.showNode();
+  next();
+}
+
+function take(files) {
+  for (const file of files) new Upload(file);
+}
+
+/** The files of a drop, without its folders. */
+function dropped(transfer) {
+  const files = [];
+  for (const item of transfer.items) {
+    if (item.kind !== 'file') continue;
+    if (item.webkitGetAsEntry?.()?.isDirectory) {
+      notice('Folders cannot be uploaded; drop the files in them.', 'bad');
+    } else {
+      files.push(item.getAsFile());
+    }
+  }
+  return files;
+}
+
+export function start() {
+  const picker = byId('picker');
+  picker.addEventListener('change', () => {
+    take(picker.files);
+    picker.value = '';
+  });
+  // Anywhere on the page: a file that misses the field must not replace the page.
+  const bringsFiles = (event) => event.dataTransfer?.types.includes('Files');
+  let depth = 0;
+  const mark = (by) => {
+    depth = Math.max(0, depth + by);
+    document.body.classList.toggle('dragging', depth > 0);
+  };
+  document.addEventListener('dragenter', (event) => bringsFiles(event) && mark(1));
+  document.addEventListener('dragleave', (event) => bringsFiles(event) && mark(-1));
+  document.addEventListener('dragover', (event) => bringsFiles(event) && event.preventDefault());
+  document.addEventListener('drop', (event) => {
+    if (!bringsFiles(event)) return;
+    event.preventDefault();
+    mark(-depth);
+    location.hash = '#files';
+    take(dropped(event.dataTransfer));
+  });
+}
