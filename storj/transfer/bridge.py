@@ -1,0 +1,93 @@
+"""What the engine asks of a bridge client; :class:`storj.http.Client` is one.
+
+The engine is handed a client and never imports it, so that it can be driven by any object with
+these methods, and so that the client may import the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from storj.api import BridgeProfile
+from storj.model import Contact, ExchangeReport, File, FilePointer, Frame, Shard, Token
+
+__all__ = ('Bridge',)
+
+
+class Bridge(Protocol):
+    """The methods of a bridge client that a transfer calls; each is one request, or a few.
+
+    They are called from many threads at once. An error is a :class:`storj.exception.StorjError`
+    whose ``retryable`` says whether the engine may repeat the request.
+
+    Attributes:
+        email (str | None): of the account; names the reporter of exchanges.
+        mnemonic (str | None): the encryption key.
+        api_url (str): of the bridge; tells journals of different bridges apart.
+    """
+
+    email: str | None
+    mnemonic: str | None
+    api_url: str
+
+    def profile(self) -> BridgeProfile:
+        """Return what the bridge understands; asked once, then remembered."""
+
+    def bucket_get(self, bucket_id: str) -> Any:
+        """Return the bucket; NotFoundError if there is none."""
+
+    def token_create(self, bucket_id: str, operation: str) -> Token:
+        """Return a token of the bucket."""
+
+    def contact_list(self) -> Iterable[Contact]:
+        """Return the farmers that the bridge knows, the first page of them."""
+
+    def file_id(self, bucket_id: str, name: str) -> str | None:
+        """Return the id of the file with this stored name, None if there is none."""
+
+    def file_metadata(self, bucket_id: str, file_id: str) -> File:
+        """Return the description of a file."""
+
+    def file_pointers(
+        self,
+        bucket_id: str,
+        file_id: str,
+        skip: int | None = None,
+        limit: int | None = None,
+        exclude: Sequence[str] | None = None,
+    ) -> Sequence[FilePointer] | Iterator[FilePointer]:
+        """Return one page of pointers."""
+
+    def file_create(
+        self,
+        bucket_id: str,
+        frame_id: str,
+        filename: str,
+        *,
+        mimetype: str | None = None,
+        index: str | None = None,
+        hmac: Mapping[str, str] | None = None,
+        erasure: bool = False,
+    ) -> File:
+        """Turn a frame into a file."""
+
+    def file_remove(self, bucket_id: str, file_id: str) -> Any:
+        """Remove a file."""
+
+    def frame_create(self) -> Frame:
+        """Return a new frame."""
+
+    def frame_get(self, frame_id: str) -> Frame:
+        """Return a frame; NotFoundError if it is gone."""
+
+    def frame_delete(self, frame_id: str) -> Any:
+        """Destroy a frame."""
+
+    def frame_add_shard(
+        self, shard: Shard, frame_id: str, excludes: Sequence[str] | None = None
+    ) -> Mapping[str, Any]:
+        """Add a shard to a frame and return the pointer to the farmer that shall take it."""
+
+    def send_exchange_report(self, report: ExchangeReport) -> Any:
+        """Send a report."""

@@ -1,0 +1,325 @@
+"""The one place where the fate of a transfer is decided, and the executors that run its tasks.
+
+A transfer is one *driver*, which waits, and many *tasks*, which work. All of them meet in a
+:class:`Coordinator`::
+
+    driver ----- wait_until(...) ---.
+    task   ----- check(), fail() ---+--> Coordinator --> settle --> clean-ups --> waiters wake
+    caller ----- cancel() ----------'
+
+The first error wins; whatever comes after it is noise. Waiters wake only after every task has let
+go of files and buffers and after the clean-ups have run, so that a program that sees the error
+also sees the temporary files gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, Generic, TypeVar
+
+from storj.exception import TransferCancelled, TransferError
+from storj.transfer.clock import Clock, SystemClock
+
+__all__ = ('Coordinator', 'SerialExecutor', 'Stopped')
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar('T')
+T_ = TypeVar('T_')
+
+#: Failures that a transfer's error names; the first ones tell the story.
+_CAUSES_KEPT = 64
+
+
+class Stopped(Exception):
+    """The transfer has ended; the task that sees this has nothing left to do."""
+
+
+class SerialExecutor(Executor):
+    """Runs each task at once in the caller's thread: the engine without threads, for unit tests."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a task and return its finished future."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Coordinator(Generic[T]):
+    """Fate, tasks and clean-ups of one transfer; safe to use from all threads.
+
+    Args:
+        clock (Clock | None): time; the machine's own by default.
+        deadline (float | None): seconds that the whole transfer may take.
+
+    Attributes:
+        condition (threading.Condition): guards the state of the transfer; notified at each change.
+    """
+
+    def __init__(self, clock: Clock | None = None, deadline: float | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.condition = threading.Condition()
+        self._ends = None if deadline is None else self.clock.now() + deadline
+        self._allowed = deadline
+        self._error: BaseException | None = None
+        self._result: T | None = None
+        self._settled = False
+        self._running = 0
+        self._clean_ups: list[Callable[[], object]] = []
+        self._callbacks: list[Callable[[], object]] = []
+        self._causes: list[BaseException] = []
+
+    # -- fate --------------------------------------------------------------------------------------
+
+    @property
+    def causes(self) -> list[BaseException]:
+        """Failures so far that did not end the transfer, oldest first."""
+        with self.condition:
+            return list(self._causes)
+
+    def note(self, error: BaseException) -> None:
+        """Remember a failure that was overcome, or may be."""
+        with self.condition:
+            if len(self._causes) < _CAUSES_KEPT:
+                self._causes.append(error)
+
+    def fail(self, error: BaseException) -> bool:
+        """End the transfer with an error, unless it has ended already.
+
+        Returns:
+            bool: whether this was the error that ended it.
+        """
+        with self.condition:
+            if self._error is not None or self._settled:
+                return False
+            self._error = error
+            self.condition.notify_all()
+        return True
+
+    def cancel(self) -> bool:
+        """Ask the transfer to end; False if it has ended already."""
+        return self.fail(TransferCancelled('the transfer was cancelled', self.causes))
+
+    def stopped(self) -> bool:
+        """Return whether the transfer has ended or is to end; this is what channels poll."""
+        if self._error is None and self._ends is not None and self.clock.now() >= self._ends:
+            self.fail(
+                TransferError(
+                    f'the transfer took longer than the {self._allowed:g} s allowed', self.causes
+                )
+            )
+        return self._error is not None
+
+    def check(self) -> None:
+        """Raise Stopped if the transfer has ended or is to end."""
+        if self.stopped():
+            raise Stopped
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait, in the driver or a task, for a state of the transfer.
+
+        Args:
+            ready (Callable[[], bool]): called with the condition held.
+            seconds (float | None): at most; for ever by default.
+
+        Returns:
+            bool: what ready said last.
+
+        Raises:
+            Stopped: if the transfer ends meanwhile.
+        """
+        until = None if seconds is None else self.clock.now() + seconds
+        with self.condition:
+            while True:
+                self.check()
+                if ready():
+                    return True
+                now = self.clock.now()
+                if until is not None and now >= until:
+                    return False
+                ends = [moment for moment in (until, self._ends) if moment is not None]
+                self.clock.wait(self.condition, min(ends) - now if ends else None)
+
+    def pause(self, seconds: float) -> None:
+        """Wait that long; raise Stopped if the transfer ends meanwhile."""
+        self.wait_until(lambda: False, seconds)
+
+    def remaining(self) -> float | None:
+        """Return the seconds left until the transfer's deadline, None if it has none."""
+        return None if self._ends is None else max(0.0, self._ends - self.clock.now())
+
+    # -- tasks -------------------------------------------------------------------------------------
+
+    def spawn(self, executor: Executor, task: Callable[..., object], *args: object) -> None:
+        """Run a task of the transfer; an error that leaves it ends the transfer."""
+        try:
+            executor.submit(self._run, task, args)
+        except RuntimeError as error:
+            self.fail(TransferError('the engine was closed while it worked', (error,)))
+
+    def _run(self, task: Callable[..., object], args: tuple[object, ...]) -> None:
+        with self.condition:
+            # A task that waited in the queue of a busy pool while its transfer ended never begins.
+            if self._error is not None or self._settled:
+                return
+            self._running += 1
+        try:
+            self.check()
+            task(*args)
+        except Stopped:
+            pass
+        except BaseException as error:
+            self.fail(error)
+        finally:
+            with self.condition:
+                self._running -= 1
+                self.condition.notify_all()
+
+    def outside(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call something that cannot be interrupted, a request to the bridge, from within a task.
+
+        While it lasts the transfer does not count the task: it may end, and wake who waits for it,
+        although the request still hangs. Nothing local may be held meanwhile.
+
+        Raises:
+            Stopped: if the transfer ended meanwhile.
+        """
+        self.check()
+        with self.condition:
+            self._running -= 1
+            self.condition.notify_all()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            with self.condition:
+                self._running += 1
+            self.check()
+
+    def ask(self, executor: Executor, function: Callable[[], T_], /) -> T_:
+        """Have the driver's own request made by a task, so that the driver can be interrupted.
+
+        Returns:
+            The function's value; its error is raised here and does not end the transfer by itself.
+
+        Raises:
+            Stopped: if the transfer ends meanwhile.
+        """
+        return self.begin(executor, function)()
+
+    def begin(self, executor: Executor, function: Callable[[], T_], /) -> Callable[[], T_]:
+        """Begin a request as :meth:`ask` does, and return what waits for its value."""
+        outcome: list[tuple[T_ | None, Exception | None]] = []
+
+        def task() -> None:
+            try:
+                value, error = function(), None
+            except Stopped:
+                raise
+            except Exception as caught:
+                value, error = None, caught
+            with self.condition:
+                outcome.append((value, error))
+                self.condition.notify_all()
+
+        def join() -> T_:
+            self.wait_until(lambda: bool(outcome))
+            value, error = outcome[0]
+            if error is not None:
+                raise error
+            return value  # type: ignore[return-value]
+
+        self.spawn(executor, task)
+        return join
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def clean_up(self, action: Callable[[], object]) -> None:
+        """Register what is to be done at the end, success or not; the last one is done first."""
+        with self.condition:
+            self._clean_ups.append(action)
+
+    def drive(self, work: Callable[[], T]) -> None:
+        """Run the driver to the end: work, wait for the tasks, clean up, wake the waiters.
+
+        A result counts even if the transfer was cancelled while its last request was answered.
+        """
+        done = False
+        try:
+            self.check()
+            self._result = work()
+            done = True
+        except Stopped:
+            pass
+        except BaseException as error:
+            self.fail(error)
+        with self.condition:
+            if done:
+                # Tasks that lost a race, such as the slower of two pulls, stop as if it had failed.
+                self._error = self._error or Stopped()
+            while self._running:
+                self.clock.wait(self.condition, None)
+            actions, self._clean_ups = self._clean_ups, []
+        for action in reversed(actions):
+            try:
+                action()
+            except Exception:
+                _log.warning('could not clean up after a transfer', exc_info=True)
+        with self.condition:
+            if done:
+                self._error = None
+            self._settled = True
+            callbacks, self._callbacks = self._callbacks, []
+            self.condition.notify_all()
+        for callback in callbacks:
+            self._call(callback)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the transfer, as far as is known now."""
+        return self._error
+
+    @property
+    def settled(self) -> bool:
+        """Whether the transfer has ended and is cleaned up."""
+        return self._settled
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the end of the transfer and return its result.
+
+        Raises:
+            TimeoutError: if it has not ended after so many seconds; it goes on.
+            BaseException: what ended it.
+        """
+        until = None if timeout is None else self.clock.now() + timeout
+        with self.condition:
+            while not self._settled:
+                left = None if until is None else until - self.clock.now()
+                if left is not None and left <= 0:
+                    raise TimeoutError('the transfer is still under way')
+                self.clock.wait(self.condition, left)
+            if self._error is not None:
+                raise self._error
+            return self._result  # type: ignore[return-value]
+
+    def when_settled(self, callback: Callable[[], object]) -> None:
+        """Call something once the transfer has ended, at once if it has."""
+        with self.condition:
+            if not self._settled:
+                self._callbacks.append(callback)
+                return
+        self._call(callback)
+
+    @staticmethod
+    def _call(callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            _log.exception('a callback at the end of a transfer failed')

@@ -1,0 +1,267 @@
+"""Where the bytes of an upload come from, made readable at any offset by several threads at once.
+
+==================================  ====================================================
+given                               read by
+==================================  ====================================================
+path, file opened from one          ``preadv`` on a descriptor of its own: no shared position
+bytes                               slices of a view
+any other seekable binary file      seek and read under a lock
+iterator, pipe, socket              not again: :func:`open_source` returns None, and the
+                                    upload spools them (:mod:`storj.transfer.spool`)
+==================================  ====================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, Protocol, Union
+
+from storj.exception import IntegrityError
+from storj.model import File
+
+__all__ = ('PathSource', 'Source', 'SourceLike', 'name_of', 'once', 'open_source')
+
+#: What can be uploaded.
+SourceLike = Union[str, 'os.PathLike[str]', bytes, bytearray, memoryview, IO[bytes], Iterable[bytes], File]
+
+_CHANGED = 'the source changed while it was uploaded'
+
+# A fingerprint reads this much from the beginning, the middle and the end.
+_SAMPLE = 65536
+
+
+class Source(Protocol):
+    """Bytes of known number that can be read more than once.
+
+    Attributes:
+        size (int): how many.
+    """
+
+    size: int
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer with the bytes at an offset; from any thread.
+
+        Raises:
+            IntegrityError: if there are fewer bytes now than there were.
+            OSError: if they cannot be read.
+        """
+
+    def check_unchanged(self) -> None:
+        """Raise IntegrityError if the bytes are seen to be others than at the beginning."""
+
+    def close(self) -> None:
+        """Let go of whatever this source opened by itself."""
+
+
+class MemorySource:
+    """Bytes in memory, which the caller promises to leave alone."""
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._view = memoryview(data).cast('B')
+        self.size = len(self._view)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Copy bytes."""
+        buffer[:] = self._view[offset : offset + len(buffer)]
+
+    def check_unchanged(self) -> None:
+        """Nothing can be seen to change."""
+
+    def close(self) -> None:
+        """Let go of the bytes."""
+        self._view.release()
+
+
+class PathSource:
+    """A regular file, read through a descriptor of its own.
+
+    Args:
+        descriptor (int): owned from now on.
+        start (int): the byte of the file that counts as the first.
+
+    Attributes:
+        size (int): bytes from there on.
+    """
+
+    def __init__(self, descriptor: int, start: int = 0) -> None:
+        self._descriptor = descriptor
+        self._start = start
+        self._lock = threading.Lock()
+        self._stat = self._now()
+        self.size = max(0, os.fstat(descriptor).st_size - start)
+
+    def _now(self) -> tuple[int, int, int]:
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns, status.st_ino
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer at once or in pieces."""
+        while buffer:
+            count = self._read(self._start + offset, buffer)
+            if not count:
+                raise IntegrityError(f'{_CHANGED}: it is shorter than it was')
+            offset += count
+            buffer = buffer[count:]
+
+    if hasattr(os, 'preadv'):
+
+        def _read(self, offset: int, buffer: memoryview) -> int:
+            return os.preadv(self._descriptor, [buffer], offset)
+
+    else:  # Windows has no positional read.
+
+        def _read(self, offset: int, buffer: memoryview) -> int:
+            with self._lock:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                data = os.read(self._descriptor, len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+
+    def check_unchanged(self) -> None:
+        """Compare size, time of change and identity with those of the beginning."""
+        if self._now() != self._stat:
+            raise IntegrityError(f'{_CHANGED}: its size or time of change is another')
+
+    def fingerprint(self) -> dict[str, object]:
+        """Return what tells this file, as it is now, from another or a changed one."""
+        size, changed, inode = self._stat
+        sample = hashlib.sha256()
+        buffer = memoryview(bytearray(min(_SAMPLE, self.size)))
+        for offset in sorted({0, (self.size - len(buffer)) // 2, self.size - len(buffer)}):
+            self.read_into(offset, buffer)
+            sample.update(buffer)
+        return {'size': size, 'mtime_ns': changed, 'inode': inode, 'sample': sample.hexdigest()}
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._descriptor)
+
+
+class FileSource:
+    """A seekable binary file object of the caller, from its position on."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._start = file.tell()
+        self.size = max(0, file.seek(0, io.SEEK_END) - self._start)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Seek and read under a lock."""
+        with self._lock:
+            self._file.seek(self._start + offset)
+            while buffer:
+                data = self._file.read(len(buffer))
+                if not isinstance(data, (bytes, bytearray, memoryview)):
+                    raise TypeError('the source is a text file; open it in binary mode')
+                if not data:
+                    raise IntegrityError(f'{_CHANGED}: it is shorter than it was')
+                buffer[: len(data)] = data
+                buffer = buffer[len(data) :]
+
+    def check_unchanged(self) -> None:
+        """Compare the length, which is all that such a file tells."""
+        with self._lock:
+            if self._file.seek(0, io.SEEK_END) - self._start != self.size:
+                raise IntegrityError(f'{_CHANGED}: its length is another')
+
+    def close(self) -> None:
+        """Leave the file open: it is the caller's."""
+
+
+def _open_path(path: str | os.PathLike[str]) -> PathSource:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_BINARY', 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(f'{os.fspath(path)!r} is a folder; upload its files one by one')
+        if not stat.S_ISREG(mode):
+            raise ValueError(f'{os.fspath(path)!r} is no regular file; hand it over opened')
+        return PathSource(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _plain_descriptor(file: object) -> int | None:
+    """Return the descriptor whose bytes are the file object's own bytes.
+
+    A gzip or tar member has a ``fileno`` as well: that of the packed file.
+    """
+    raw = getattr(file, 'raw', file) if isinstance(file, io.BufferedReader) else file
+    if type(raw) is not io.FileIO or not raw.readable():
+        return None
+    descriptor = raw.fileno()
+    return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def open_source(source: Any) -> Source | None:
+    """Return a source that can be read at any offset, None if this one can be read only once.
+
+    Raises:
+        TypeError: if it is nothing that has bytes.
+        ValueError: if it is a path to something else than a regular file.
+        OSError: if it cannot be opened.
+    """
+    if isinstance(source, File):
+        source = source.filename
+        if not source:
+            raise ValueError('the File has no filename to read from')
+    if isinstance(source, (str, os.PathLike)):
+        return _open_path(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return MemorySource(source)
+    if isinstance(source, io.TextIOBase):
+        raise TypeError('the source is a text file; open it in binary mode')
+    if hasattr(source, 'read'):
+        descriptor = _plain_descriptor(source)
+        if descriptor is not None:
+            return PathSource(os.dup(descriptor), source.tell())
+        seekable = getattr(source, 'seekable', None)
+        return FileSource(source) if seekable is not None and seekable() else None
+    if isinstance(source, Iterable):
+        return None
+    raise TypeError(
+        'a source is a path, bytes, a binary file, an iterator of bytes or a File, '
+        f'not {type(source).__name__}'
+    )
+
+
+def once(source: Any, piece_size: int) -> Iterator[bytes | bytearray | memoryview]:
+    """Yield the bytes of a source that can be read only once, in pieces of any size.
+
+    Raises:
+        TypeError: if it yields anything but bytes.
+    """
+    pieces = iter(lambda: source.read(piece_size), b'') if hasattr(source, 'read') else source
+    for piece in pieces:
+        if piece is None:
+            raise TypeError('the source does not block; set it to blocking mode')
+        if not isinstance(piece, (bytes, bytearray, memoryview)):
+            raise TypeError(f'the source yields {type(piece).__name__} and not bytes')
+        yield piece
+
+
+def name_of(source: Any) -> str | None:
+    """Return the name that a source suggests: the last component of its path.
+
+    A path given with ``/`` in front is a place on this machine; only a name that the caller states
+    may contain a slash on the network.
+    """
+    if isinstance(source, File):
+        source = source.filename
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+    else:
+        path = getattr(source, 'name', None)
+    # The name of a file opened by its descriptor is a number, of a temporary one perhaps bytes.
+    if not isinstance(path, str) or not path or path.startswith('<'):
+        return None
+    return Path(path).name or None

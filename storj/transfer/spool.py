@@ -1,0 +1,101 @@
+"""Temporary files without a name: parity shards, sources that can be read only once, look-ahead.
+
+What lies in them is ciphertext, or data that is the user's own to read: the file is made with mode
+0600 and unlinked at once, so nobody else can open it and a killed process leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import threading
+
+from storj.exception import IntegrityError, TransferError
+
+__all__ = ('Spool', 'disk_error')
+
+
+def disk_error(error: OSError, place: str) -> BaseException:
+    """Return the error to raise for a local file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return TransferError(f'no space left in {place}: {error.strerror}', (error,))
+    return error
+
+
+class Spool:
+    """A sparse temporary file that several threads write and read at offsets.
+
+    Args:
+        folder (str | os.PathLike | None): where; the system's temporary folder by default.
+
+    Attributes:
+        size (int): bytes up to the end of what was written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        self._folder = os.fspath(folder) if folder is not None else tempfile.gettempdir()
+        try:
+            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)
+        except OSError as error:
+            raise disk_error(error, self._folder) from error
+        self._lock = threading.Lock()
+        self.size = 0
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write at an offset.
+
+        Raises:
+            TransferError: if the disk is full.
+        """
+        view = memoryview(data)
+        end = offset + len(view)
+        try:
+            while view:
+                count = self._write(offset, view)
+                offset += count
+                view = view[count:]
+        except OSError as error:
+            raise disk_error(error, self._folder) from error
+        with self._lock:
+            self.size = max(self.size, end)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer from an offset.
+
+        Raises:
+            IntegrityError: if nothing was written there.
+        """
+        while buffer:
+            count = self._read(offset, buffer)
+            if not count:
+                raise IntegrityError('a temporary file is shorter than what was written to it')
+            offset += count
+            buffer = buffer[count:]
+
+    if hasattr(os, 'preadv'):
+
+        def _write(self, offset: int, view: memoryview) -> int:
+            return os.pwrite(self._file.fileno(), view, offset)
+
+        def _read(self, offset: int, buffer: memoryview) -> int:
+            return os.preadv(self._file.fileno(), [buffer], offset)
+
+    else:  # Windows
+
+        def _write(self, offset: int, view: memoryview) -> int:
+            with self._lock:
+                self._file.seek(offset)
+                return self._file.write(view) or 0
+
+        def _read(self, offset: int, buffer: memoryview) -> int:
+            with self._lock:
+                self._file.seek(offset)
+                return self._file.readinto(buffer) or 0
+
+    def check_unchanged(self) -> None:
+        """Nobody else can reach the file."""
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._file.close()
