@@ -1,1 +1,36 @@
-"""Transfers of whole files: many shards, many farmers, each of which may fail."""
+"""The transfer engine: files of any size to and from farmers, in bounded memory.
+
+It is handed a client of the bridge and never imports one; :class:`storj.http.Client` in turn hands
+its uploads and downloads over to :class:`Transfers`. The ways of an upload and of a download are
+drawn in :mod:`storj.transfer.upload` and :mod:`storj.transfer.gather`.
+"""
+
+from __future__ import annotations
+
+from storj.transfer.bridge import Bridge
+from storj.transfer.channel import Channel, ChannelLimits
+from storj.transfer.config import TransferConfig
+from storj.transfer.futures import TransferFuture
+from storj.transfer.journal import JournalEntry, clean_journals, list_journals
+from storj.transfer.manager import Transfers, wait_for
+from storj.transfer.progress import Progress, ProgressCallback
+from storj.transfer.retry import RetryPolicy
+from storj.transfer.verify import FileHealth, ShardHealth
+
+__all__ = (
+    'Bridge',
+    'Channel',
+    'ChannelLimits',
+    'FileHealth',
+    'JournalEntry',
+    'Progress',
+    'ProgressCallback',
+    'RetryPolicy',
+    'ShardHealth',
+    'TransferConfig',
+    'TransferFuture',
+    'Transfers',
+    'clean_journals',
+    'list_journals',
+    'wait_for',
+)

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from storj.exception import TransferCancelled, TransferError
 from storj.transfer.clock import Clock, SystemClock
 
-__all__ = ('Coordinator', 'SerialExecutor', 'Stopped')
+__all__ = ('Coordinator', 'Gate', 'SerialExecutor', 'Stopped')
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,28 @@ class SerialExecutor(Executor):
         return future
 
 
+class Gate:
+    """How many tasks of one transfer may be at one thing at a time; passed by ``turn``.
+
+    Args:
+        width (int): how many.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._free = width
+
+    def enter(self) -> bool:
+        """Pass if there is room; the caller holds the transfer's condition."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    def leave(self) -> None:
+        """Make room; the caller holds the transfer's condition."""
+        self._free += 1
+
+
 class Coordinator(Generic[T]):
     """Fate, tasks and clean-ups of one transfer; safe to use from all threads.
 
@@ -70,6 +93,7 @@ class Coordinator(Generic[T]):
         self._error: BaseException | None = None
         self._result: T | None = None
         self._settled = False
+        self._begun = False
         self._running = 0
         self._clean_ups: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[], object]] = []
@@ -104,7 +128,18 @@ class Coordinator(Generic[T]):
 
     def cancel(self) -> bool:
         """Ask the transfer to end; False if it has ended already."""
-        return self.fail(TransferCancelled('the transfer was cancelled', self.causes))
+        won = self.fail(TransferCancelled('the transfer was cancelled', self.causes))
+        # One that waits for its turn has no driver yet that could end it.
+        if won and self._begin():
+            self.settle(done=False)
+        return won
+
+    def _begin(self) -> bool:
+        with self.condition:
+            if self._begun:
+                return False
+            self._begun = True
+            return True
 
     def stopped(self) -> bool:
         """Return whether the transfer has ended or is to end; this is what channels poll."""
@@ -155,6 +190,17 @@ class Coordinator(Generic[T]):
     def remaining(self) -> float | None:
         """Return the seconds left until the transfer's deadline, None if it has none."""
         return None if self._ends is None else max(0.0, self._ends - self.clock.now())
+
+    @contextmanager
+    def turn(self, gate: Gate) -> Iterator[None]:
+        """Wait for room at a gate, and make room again afterwards."""
+        self.wait_until(gate.enter)
+        try:
+            yield
+        finally:
+            with self.condition:
+                gate.leave()
+                self.condition.notify_all()
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -251,15 +297,47 @@ class Coordinator(Generic[T]):
 
         A result counts even if the transfer was cancelled while its last request was answered.
         """
+        with self.driving():
+            self._result = work()
+
+    @contextmanager
+    def driving(self) -> Iterator[None]:
+        """Drive the transfer in the caller's thread; errors end it and go no further.
+
+        ``GeneratorExit`` apart, which ends it as cancelled and goes on: the reader of a stream has
+        had enough.
+        """
         done = False
+        # A transfer that was cancelled before its turn is settled already.
+        begun = self._begin()
         try:
             self.check()
-            self._result = work()
+            yield
             done = True
         except Stopped:
             pass
+        except GeneratorExit:
+            self.cancel()
+            raise
         except BaseException as error:
             self.fail(error)
+        finally:
+            if begun:
+                self.settle(done=done)
+
+    def begin_drive(self, executor: Executor, work: Callable[[], T]) -> None:
+        """Have the driver run in a pool."""
+        try:
+            executor.submit(self.drive, work)
+        except RuntimeError:
+            self.cancel()
+
+    def settle(self, *, done: bool) -> None:
+        """End the transfer: wait for its tasks, clean up, wake the waiters.
+
+        Args:
+            done (bool): whether the work was done; otherwise an error must have been given.
+        """
         with self.condition:
             if done:
                 # Tasks that lost a race, such as the slower of two pulls, stop as if it had failed.
@@ -283,8 +361,8 @@ class Coordinator(Generic[T]):
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the transfer, as far as is known now."""
-        return self._error
+        """What ended the transfer, as far as is known now; None after success."""
+        return None if isinstance(self._error, Stopped) else self._error
 
     @property
     def settled(self) -> bool:
@@ -298,16 +376,22 @@ class Coordinator(Generic[T]):
             TimeoutError: if it has not ended after so many seconds; it goes on.
             BaseException: what ended it.
         """
+        if not self.wait(timeout):
+            raise TimeoutError('the transfer is still under way')
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the transfer; False if it has not come after so many seconds."""
         until = None if timeout is None else self.clock.now() + timeout
         with self.condition:
             while not self._settled:
                 left = None if until is None else until - self.clock.now()
                 if left is not None and left <= 0:
-                    raise TimeoutError('the transfer is still under way')
+                    return False
                 self.clock.wait(self.condition, left)
-            if self._error is not None:
-                raise self._error
-            return self._result  # type: ignore[return-value]
+        return True
 
     def when_settled(self, callback: Callable[[], object]) -> None:
         """Call something once the transfer has ended, at once if it has."""

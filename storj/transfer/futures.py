@@ -40,6 +40,17 @@ class TransferFuture(Generic[T]):
         """
         return self._coordinator.result(timeout)
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end and leave the result alone.
+
+        Args:
+            timeout (float | None): seconds to wait at most; for ever by default.
+
+        Returns:
+            bool: whether it has come.
+        """
+        return self._coordinator.wait(timeout)
+
     def done(self) -> bool:
         """Return whether the transfer has ended, in whatever way."""
         return self._coordinator.settled

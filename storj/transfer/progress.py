@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from storj.exception import TransferCancelled
 from storj.transfer.clock import Clock
 
 __all__ = ('Meter', 'Progress', 'ProgressCallback')
@@ -70,7 +71,8 @@ class Meter:
         with self._lock:
             return Progress(
                 self._phase,
-                self._bytes,
+                # Hedged pulls and repairs move more than is needed.
+                self._bytes if self._total is None else min(self._bytes, self._total),
                 self._total,
                 self._shards,
                 self._shards_total,
@@ -120,6 +122,11 @@ class Meter:
             self._farmers[farmer] -= 1
             if self._farmers[farmer] <= 0:
                 del self._farmers[farmer]
+
+    def conclude(self, error: BaseException | None) -> None:
+        """Enter the last phase."""
+        cancelled = isinstance(error, TransferCancelled)
+        self.phase('done' if error is None else 'cancelled' if cancelled else 'failed')
 
     def _tell(self) -> None:
         if self._callback is None:

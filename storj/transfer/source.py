@@ -24,6 +24,7 @@ from typing import IO, Any, Protocol, Union
 
 from storj.exception import IntegrityError
 from storj.model import File
+from storj.transfer.positional import Positional
 
 __all__ = ('PathSource', 'Source', 'SourceLike', 'name_of', 'once', 'open_source')
 
@@ -91,38 +92,19 @@ class PathSource:
     """
 
     def __init__(self, descriptor: int, start: int = 0) -> None:
-        self._descriptor = descriptor
+        self._file = Positional(descriptor)
         self._start = start
-        self._lock = threading.Lock()
         self._stat = self._now()
         self.size = max(0, os.fstat(descriptor).st_size - start)
 
     def _now(self) -> tuple[int, int, int]:
-        status = os.fstat(self._descriptor)
+        status = os.fstat(self._file.descriptor)
         return status.st_size, status.st_mtime_ns, status.st_ino
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill the buffer at once or in pieces."""
-        while buffer:
-            count = self._read(self._start + offset, buffer)
-            if not count:
-                raise IntegrityError(f'{_CHANGED}: it is shorter than it was')
-            offset += count
-            buffer = buffer[count:]
-
-    if hasattr(os, 'preadv'):
-
-        def _read(self, offset: int, buffer: memoryview) -> int:
-            return os.preadv(self._descriptor, [buffer], offset)
-
-    else:  # Windows has no positional read.
-
-        def _read(self, offset: int, buffer: memoryview) -> int:
-            with self._lock:
-                os.lseek(self._descriptor, offset, os.SEEK_SET)
-                data = os.read(self._descriptor, len(buffer))
-            buffer[: len(data)] = data
-            return len(data)
+        """Fill the buffer; from any thread."""
+        if self._file.read_into(self._start + offset, buffer) < len(buffer):
+            raise IntegrityError(f'{_CHANGED}: it is shorter than it was')
 
     def check_unchanged(self) -> None:
         """Compare size, time of change and identity with those of the beginning."""
@@ -141,7 +123,7 @@ class PathSource:
 
     def close(self) -> None:
         """Close the descriptor."""
-        os.close(self._descriptor)
+        os.close(self._file.descriptor)
 
 
 class FileSource:

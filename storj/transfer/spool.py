@@ -12,6 +12,7 @@ import tempfile
 import threading
 
 from storj.exception import IntegrityError, TransferError
+from storj.transfer.positional import Positional
 
 __all__ = ('Spool', 'disk_error')
 
@@ -39,6 +40,7 @@ class Spool:
             self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)
         except OSError as error:
             raise disk_error(error, self._folder) from error
+        self._positional = Positional(self._file.fileno())
         self._lock = threading.Lock()
         self.size = 0
 
@@ -48,17 +50,12 @@ class Spool:
         Raises:
             TransferError: if the disk is full.
         """
-        view = memoryview(data)
-        end = offset + len(view)
         try:
-            while view:
-                count = self._write(offset, view)
-                offset += count
-                view = view[count:]
+            self._positional.write(offset, data)
         except OSError as error:
             raise disk_error(error, self._folder) from error
         with self._lock:
-            self.size = max(self.size, end)
+            self.size = max(self.size, offset + len(data))
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the buffer from an offset.
@@ -66,32 +63,8 @@ class Spool:
         Raises:
             IntegrityError: if nothing was written there.
         """
-        while buffer:
-            count = self._read(offset, buffer)
-            if not count:
-                raise IntegrityError('a temporary file is shorter than what was written to it')
-            offset += count
-            buffer = buffer[count:]
-
-    if hasattr(os, 'preadv'):
-
-        def _write(self, offset: int, view: memoryview) -> int:
-            return os.pwrite(self._file.fileno(), view, offset)
-
-        def _read(self, offset: int, buffer: memoryview) -> int:
-            return os.preadv(self._file.fileno(), [buffer], offset)
-
-    else:  # Windows
-
-        def _write(self, offset: int, view: memoryview) -> int:
-            with self._lock:
-                self._file.seek(offset)
-                return self._file.write(view) or 0
-
-        def _read(self, offset: int, buffer: memoryview) -> int:
-            with self._lock:
-                self._file.seek(offset)
-                return self._file.readinto(buffer) or 0
+        if self._positional.read_into(offset, buffer) < len(buffer):
+            raise IntegrityError('a temporary file is shorter than what was written to it')
 
     def check_unchanged(self) -> None:
         """Nobody else can reach the file."""

@@ -1,0 +1,136 @@
+"""What all transfers of one engine share: the bridge, the pools, the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from storj.exception import FarmerError, IntegrityError, StorjError
+from storj.transfer.bridge import Bridge
+from storj.transfer.channel import Channel, channel_for
+from storj.transfer.clock import Clock, SystemClock
+from storj.transfer.config import TransferConfig
+from storj.transfer.coordinator import Coordinator, SerialExecutor
+from storj.transfer.errands import Errands
+from storj.transfer.limit import RateLimit
+from storj.transfer.progress import Meter
+from storj.transfer.retry import persist
+
+__all__ = ('Context', 'Job', 'Pools')
+
+T = TypeVar('T')
+
+ChannelFactory = Callable[[Any], Channel]
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The threads. A task waits only for what runs in a pool further down this list.
+
+    Attributes:
+        drivers (Executor): one task for each transfer under way.
+        shards (Executor): one task for each shard on its way, from contract to confirmation.
+        hashing (Executor): encryption, hashing, parity.
+        requests (Executor): requests that a driver waits for.
+        errands (Executor): requests that nobody waits for.
+    """
+
+    drivers: Executor
+    shards: Executor
+    hashing: Executor
+    requests: Executor
+    errands: Executor
+
+    @classmethod
+    def threads(cls, config: TransferConfig) -> Pools:
+        """Make pools of threads, which begin as they are needed."""
+
+        def pool(name: str, width: int) -> ThreadPoolExecutor:
+            return ThreadPoolExecutor(width, thread_name_prefix=f'storj-{name}')
+
+        return cls(
+            drivers=pool('transfer', config.transfers),
+            # Some more than may push: they hold a contract, or ask for one.
+            shards=pool('shard', config.concurrency + config.negotiations),
+            hashing=pool('hash', config.hash_workers),
+            requests=pool('request', 2 * config.transfers + 2),
+            errands=pool('errand', 2),
+        )
+
+    @classmethod
+    def serial(cls) -> Pools:
+        """Make pools that run everything in the caller's thread."""
+        return cls(*(SerialExecutor() for _ in range(5)))
+
+    def close(self) -> None:
+        """Wait for every thread to end; tasks that have not begun never do."""
+        for pool in (self.drivers, self.shards, self.hashing, self.requests, self.errands):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass
+class Context:
+    """What all transfers of one engine share.
+
+    Attributes:
+        bridge (Bridge): the client of the bridge.
+        config (TransferConfig): the limits.
+        pools (Pools): the threads.
+        channel_for (Callable): makes the channel to a pointer's farmer.
+        clock (Clock): time and chance.
+    """
+
+    bridge: Bridge
+    config: TransferConfig
+    pools: Pools
+    channel_for: ChannelFactory = channel_for
+    clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        self.errands = Errands(
+            self.bridge, self.pools.errands, self.clock, reports=self.config.reports
+        )
+        self.upload_limit = RateLimit(self.config.upload_rate, self.clock)
+        self.download_limit = RateLimit(self.config.download_rate, self.clock)
+
+
+class Job:
+    """What uploads and downloads have in common: requests that are repeated, failures that count.
+
+    Args:
+        context (Context): of the engine.
+        coordinator (Coordinator): of the transfer.
+        meter (Meter): of the transfer.
+    """
+
+    def __init__(self, context: Context, coordinator: Coordinator[Any], meter: Meter) -> None:
+        self.context = context
+        self.config = context.config
+        self.bridge = context.bridge
+        self.coordinator = coordinator
+        self.meter = meter
+
+    def request(self, function: Callable[[], T], what: str) -> T:
+        """Make a request to the bridge from within a task, repeated as the policy says."""
+        return persist(self.coordinator, self.config.bridge_retry, function, what=what)
+
+    def begin(self, function: Callable[[], T], what: str) -> Callable[[], T]:
+        """Begin a request from the driver, and return what waits for its value."""
+        return self.coordinator.begin(
+            self.context.pools.requests, lambda: self.request(function, what)
+        )
+
+    def ask(self, function: Callable[[], T], what: str) -> T:
+        """Make a request from the driver."""
+        return self.begin(function, what)()
+
+
+def describe(error: BaseException) -> str:
+    """Return a cause in a few words, for the message of a transfer's error."""
+    if isinstance(error, FarmerError):
+        return f'{type(error).__name__} {error.code}: {error.message}'
+    if isinstance(error, (IntegrityError, StorjError)):
+        return str(getattr(error, 'message', error))
+    return f'{type(error).__name__}: {error}'

@@ -1,0 +1,162 @@
+"""One shard, from whichever farmer brings it whole."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable
+
+from storj.digest import ShardDigest
+from storj.exception import (
+    FarmerError,
+    IntegrityError,
+    StorjError,
+    SuppliedTokenNotAcceptedError,
+    TransferCancelled,
+)
+from storj.model import ExchangeReport, FilePointer
+from storj.transfer.context import Context, Job
+from storj.transfer.negotiate import node_of
+from storj.transfer.pointers import PointerBook, StoredShard
+
+__all__ = ('Fetcher', 'Place', 'ShardLost')
+
+_log = logging.getLogger(__name__)
+
+#: Takes a piece of a shard: its position within the shard, and the bytes, valid during the call.
+Place = Callable[[int, memoryview], object]
+
+
+class ShardLost(Exception):
+    """No farmer brings the shard; the last failure is its cause."""
+
+
+class Fetcher(Job):
+    """Pulls shards of one file.
+
+    Args:
+        context (Context): of the engine.
+        book (PointerBook): loaded.
+    """
+
+    def __init__(self, context: Context, book: PointerBook) -> None:
+        super().__init__(context, book.coordinator, book.meter)
+        self._book = book
+
+    def fetch(
+        self,
+        shard: StoredShard,
+        place: Place,
+        *,
+        cancelled: Callable[[], bool],
+        troubled: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Pull a shard and check its hash; called by a task.
+
+        Args:
+            shard (StoredShard): which one.
+            place (Place): where its bytes go; again from the beginning after a failure.
+            cancelled (Callable[[], bool]): polled; a pull that nobody wants any more ends.
+            troubled (Callable): called after the first failure.
+
+        Raises:
+            ShardLost: if no farmer brings it.
+            Stopped: if the transfer ends meanwhile.
+        """
+        excluded: list[str] = []
+        distrusted: list[str] = []
+        refused: set[str] = set()
+        last: StorjError | None = None
+        clock, allowed = self.context.clock, self.config.shard_deadline
+        ends = None if allowed is None else clock.now() + allowed
+        pointer = self._book.pointer(shard.index)
+        for failures in range(1, self.config.shard_attempts + 1):
+            if pointer is None:
+                break
+            node = node_of(pointer)
+            try:
+                self.pull(shard, pointer, place, cancelled=cancelled)
+            except (FarmerError, IntegrityError, TransferCancelled) as error:
+                if cancelled():
+                    raise ShardLost(shard.index) from error
+                last = error
+            else:
+                return
+            _log.warning('shard %d: farmer %s failed: %s', shard.index, node, last)
+            self.coordinator.note(last)
+            self.meter.retry()
+            troubled()
+            if failures == self.config.shard_attempts or (ends and clock.now() >= ends):
+                break
+            # A token may have been used before its time; the farmer gets another chance with a
+            # new one, once.
+            if not isinstance(last, SuppliedTokenNotAcceptedError) or node in refused:
+                excluded.append(node)
+                if not last.retryable:
+                    distrusted.append(node)
+            refused.add(node)
+            pointer = self._book.replace(shard.index, excluded)
+            if pointer is None and last.retryable:
+                # The only farmer that has it may have been unreachable for a moment.
+                policy = self.config.bridge_retry
+                self.coordinator.pause(policy.wait(failures, clock.random()))
+                excluded = list(distrusted)
+                pointer = self._book.replace(shard.index, excluded)
+        raise ShardLost(shard.index) from last
+
+    def pull(
+        self,
+        shard: StoredShard,
+        pointer: FilePointer,
+        place: Place,
+        *,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Pull a shard from one farmer, check it, and report the exchange.
+
+        Raises:
+            FarmerError: if the farmer fails.
+            IntegrityError: if it brings other bytes, or another number of them.
+        """
+        node, began = node_of(pointer), self.context.clock.wall()
+        digest = ShardDigest()
+        counted = 0
+
+        def sink(view: memoryview) -> None:
+            nonlocal counted
+            self.context.download_limit.take(len(view), self.coordinator)
+            position = counted
+            counted += len(view)
+            self.meter.add(len(view))
+            if counted > shard.size:
+                raise IntegrityError(f'farmer {node} sends more than the shard has')
+            digest.update(view)
+            place(position, view)
+
+        self.meter.begin(node)
+        channel = None
+        message = ExchangeReport.DOWNLOAD_ERROR
+        try:
+            channel = self.context.channel_for(pointer)
+            channel.pull(
+                pointer,
+                shard.size,
+                sink,
+                limits=self.config.channel,
+                cancelled=cancelled,
+            )
+            if counted != shard.size or not hmac.compare_digest(digest.hexdigest(), shard.hash):
+                message = ExchangeReport.FAILED_INTEGRITY
+                raise IntegrityError(f'farmer {node} sends other bytes than shard {shard.index}')
+            message = ExchangeReport.SHARD_DOWNLOADED
+        except BaseException:
+            self.meter.add(-counted)
+            # A channel that was interrupted ends with an error of its own.
+            self.coordinator.check()
+            raise
+        finally:
+            if channel is not None:
+                channel.close()
+            self.meter.end(node)
+            if not cancelled() or message == ExchangeReport.SHARD_DOWNLOADED:
+                self.context.errands.report(shard.hash, node, began, message)

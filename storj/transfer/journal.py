@@ -1,0 +1,273 @@
+"""What a broken-off transfer leaves behind, so that the same call goes on where it stopped.
+
+One JSON file for each transfer, in a folder of mode 0700::
+
+    <32 hex digits of what is transferred>.json     state, replaced as a whole at each change
+    <the same>.lock                                 held while a process works on it
+
+Neither keys nor words lie in a journal; an upload's ``index`` does, which the bridge has anyway
+at the end, and a proof of the key that does not reveal it. Whatever cannot be read, be it damaged
+or of a later schema, counts as no journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storj.exception import TransferError
+from storj.transfer.config import TransferConfig
+
+__all__ = ('Journal', 'JournalEntry', 'clean_journals', 'list_journals', 'open_journal')
+
+_log = logging.getLogger(__name__)
+
+SCHEMA = 1
+
+# The state of a file of 255 shards takes 50 KiB.
+_LARGEST = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """A transfer that was broken off, as listed.
+
+    Attributes:
+        key (str): 32 hex digits; names the journal.
+        kind (str): ``upload`` or ``download``.
+        path (str): of the local file.
+        bucket_id (str): 24 hex digits.
+        file (str): name of the file to upload, id of the file to download.
+        frame_id (str | None): of an upload; it still lies on the bridge.
+        bytes (int): that need not be moved again.
+        total (int): in all.
+        changed (float): seconds since 1970.
+        active (bool): whether a process works on it now.
+        part (str | None): of a download, the unfinished file.
+    """
+
+    key: str
+    kind: str
+    path: str
+    bucket_id: str
+    file: str
+    frame_id: str | None
+    bytes: int
+    total: int
+    changed: float
+    active: bool
+    part: str | None
+
+
+class Journal:
+    """The journal of one transfer, locked against other processes while it is open.
+
+    Args:
+        folder (Path): where journals lie; made if it is not there.
+        identity (Mapping[str, str]): what is transferred: kind, bridge, account, bucket, file and
+            local path. Equal transfers have equal journals.
+
+    Raises:
+        TransferError: if another transfer has it open.
+        OSError: if the folder cannot be written.
+
+    Attributes:
+        state (dict): what the last transfer left, empty if there was none; changed by the owner
+            and written by :meth:`save`.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
+        text = json.dumps(dict(identity), sort_keys=True)
+        self.key = hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]
+        self._identity = dict(identity)
+        self._path = folder / f'{self.key}.json'
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock(folder / f'{self.key}.lock')
+        if self._lock is None:
+            raise TransferError(
+                f'another process is at work on the {identity.get("kind")} of '
+                f'{identity.get("path")}; wait for it, or go without a journal'
+            )
+        self.state: dict[str, Any] = _read(self._path).get('state', {})
+
+    def save(self) -> None:
+        """Write the state: whoever reads the file finds the old or the new one, whole."""
+        text = json.dumps(
+            {
+                'schema': SCHEMA,
+                'identity': self._identity,
+                'changed': time.time(),
+                'state': self.state,
+            }
+        )
+        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix='.', suffix='.new')
+        try:
+            with os.fdopen(descriptor, 'w', encoding='utf-8', errors='surrogatepass') as file:
+                file.write(text)
+            Path(name).replace(self._path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def remove(self) -> None:
+        """Forget the transfer: it is done, or cannot be resumed."""
+        self.state = {}
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the lock; the journal stays unless it was removed."""
+        if self._lock is None:
+            return
+        if not self._path.exists():
+            # Unlinked while it is locked: who waits for it finds out and takes a new one.
+            self._path.with_suffix('.lock').unlink(missing_ok=True)
+        os.close(self._lock)
+        self._lock = None
+
+
+def open_journal(config: TransferConfig, identity: Mapping[str, str]) -> Journal | None:
+    """Open a journal where the configuration says, None if no file can be written there.
+
+    Raises:
+        TransferError: if another transfer has it open.
+    """
+    try:
+        return Journal(config.journal_dir(), identity)
+    except OSError as error:
+        _log.warning('this transfer cannot be resumed, its journal cannot be written: %s', error)
+        return None
+
+
+def _lock(path: Path) -> int | None:
+    """Open and lock a file; None if another holder has it. The lock ends with the process."""
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            _lock_descriptor(descriptor)
+        except OSError:
+            os.close(descriptor)
+            return None
+        try:
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        # The former holder removed the file between our open and our lock.
+        os.close(descriptor)
+
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+    def _lock_descriptor(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+
+else:
+
+    def _lock_descriptor(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a journal's content, or nothing if it is missing, damaged or of another schema."""
+    try:
+        with path.open('rb') as file:
+            raw = file.read(_LARGEST + 1)
+        content = json.loads(raw) if len(raw) <= _LARGEST else None
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        _log.warning('the journal %s cannot be read: %s', path, error)
+        return {}
+    if (
+        not isinstance(content, dict)
+        or content.get('schema') != SCHEMA
+        or not isinstance(content.get('state'), dict)
+        or not isinstance(content.get('identity'), dict)
+    ):
+        _log.warning('the journal %s is damaged, or of another release', path)
+        return {}
+    return content
+
+
+def list_journals(folder: Path) -> Iterator[JournalEntry]:
+    """Yield the transfers that were broken off, or are under way.
+
+    Args:
+        folder (Path): ``TransferConfig.journal_dir()``.
+    """
+    for path in sorted(folder.glob('*.json')):
+        content = _read(path)
+        if not content:
+            continue
+        identity, state = content['identity'], content['state']
+        lock = _lock(path.with_suffix('.lock'))
+        if lock is not None:
+            os.close(lock)
+        yield JournalEntry(
+            key=path.stem,
+            kind=str(identity.get('kind', '')),
+            path=str(identity.get('path', '')),
+            bucket_id=str(identity.get('bucket', '')),
+            file=str(identity.get('file', '')),
+            frame_id=_text(state.get('frame')),
+            bytes=_number(state.get('bytes')),
+            total=_number(state.get('total')),
+            changed=float(_number(content.get('changed'))),
+            active=lock is None,
+            part=_text(state.get('part')),
+        )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> int:
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def clean_journals(folder: Path, *, older_than: float = 0.0) -> list[JournalEntry]:
+    """Remove journals of broken-off transfers, and the unfinished files of downloads.
+
+    The frames of uploads stay on the bridge: whoever has a client may delete them by
+    ``frame_id``. Transfers under way are left alone.
+
+    Args:
+        folder (Path): ``TransferConfig.journal_dir()``.
+        older_than (float): only those that did not change for so many seconds.
+
+    Returns:
+        list[JournalEntry]: what was removed.
+    """
+    removed = []
+    for entry in list_journals(folder):
+        if time.time() - entry.changed < older_than:
+            continue
+        lock = _lock(folder / f'{entry.key}.lock')
+        if lock is None:
+            continue
+        try:
+            part = entry.part
+            # Only a file that our downloads can have made; a journal is no licence to delete.
+            if entry.kind == 'download' and part is not None and part.endswith('.part'):
+                with contextlib.suppress(OSError):
+                    Path(part).unlink()
+            (folder / f'{entry.key}.json').unlink(missing_ok=True)
+            (folder / f'{entry.key}.lock').unlink(missing_ok=True)
+            removed.append(entry)
+        finally:
+            os.close(lock)
+    return removed

@@ -1,0 +1,307 @@
+"""The engine as its callers see it: transfers that share pools, each with its future."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+from storj.model import File, Frame
+from storj.transfer.bridge import Bridge
+from storj.transfer.clock import Clock, SystemClock
+from storj.transfer.config import TransferConfig
+from storj.transfer.context import ChannelFactory, Context, Pools
+from storj.transfer.coordinator import Coordinator
+from storj.transfer.channel import channel_for as default_channel_for
+from storj.transfer.download import Destination, DownloadRequest, FileDownload, StreamDownload
+from storj.transfer.futures import TransferFuture
+from storj.transfer.progress import Meter, ProgressCallback
+from storj.transfer.source import SourceLike
+from storj.transfer.upload import Upload, UploadRequest
+from storj.transfer.verify import FileHealth, Verification
+
+__all__ = ('Transfers',)
+
+T = TypeVar('T')
+
+
+class Transfers:
+    """Pools of threads, and the transfers that share them.
+
+    Threads begin as they are needed. Close it, or use it as a context manager, to end them; a
+    transfer that is still under way then is cancelled.
+
+    Args:
+        bridge (Bridge): client of the bridge, such as :class:`storj.http.Client`.
+        config (TransferConfig): every limit.
+        channel_for (Callable): makes the channel to a pointer's farmer.
+        clock (Clock | None): time and chance.
+        serial (bool): run everything in the caller's thread: no threads, no speed; for tests.
+    """
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        config: TransferConfig | None = None,
+        *,
+        channel_for: ChannelFactory = default_channel_for,
+        clock: Clock | None = None,
+        serial: bool = False,
+    ) -> None:
+        self.config = config or TransferConfig()
+        pools = Pools.serial() if serial else Pools.threads(self.config)
+        self._context = Context(bridge, self.config, pools, channel_for, clock or SystemClock())
+        self._lock = threading.Lock()
+        self._closed = False
+        self._active: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()
+
+    def upload(
+        self,
+        bucket_id: str,
+        source: SourceLike,
+        *,
+        name: str | None = None,
+        mimetype: str | None = None,
+        frame: Frame | str | None = None,
+        encrypt: bool = True,
+        encrypt_name: bool = True,
+        parity: bool | None = None,
+        progress: ProgressCallback | None = None,
+        resume: bool = True,
+        overwrite: bool = False,
+    ) -> TransferFuture[File]:
+        """Begin an upload.
+
+        Args:
+            bucket_id (str): 24 hex digits.
+            source (str | PathLike | bytes | BinaryIO | Iterable[bytes] | File): what to store. A
+                file object is read from its position on and is left open; one that can be read
+                only once is spooled, encrypted, first.
+            name (str | None): of the file, any text; by default the last component of the
+                source's path, and without one it must be given.
+            mimetype (str | None): by default left to the bridge, or guessed from a name that is
+                stored in the clear.
+            frame (Frame | str | None): an empty one to use; a new one by default.
+            encrypt (bool): whether the content is encrypted with the client's mnemonic.
+            encrypt_name (bool): whether the name is too.
+            parity (bool | None): whether parity shards are added; as configured by default.
+            progress (ProgressCallback | None): called with each new state.
+            resume (bool): whether a broken-off upload of the same file is continued, and this one
+                can be.
+            overwrite (bool): whether a file of the same name is replaced.
+
+        Returns:
+            TransferFuture[File]: of the file's entry.
+
+        Raises:
+            ValueError: if the transfers are closed or the bucket id is no text.
+
+        The future's result raises :class:`storj.exception.AlreadyExistsError` for a name that is
+        taken, ``MnemonicError`` without an encryption key, ``TransferError`` with all causes when
+        shards could not be stored, ``IntegrityError`` when the source changed meanwhile,
+        ``ResumeMismatchError`` when it changed before.
+        """
+        request = UploadRequest(
+            _identifier(bucket_id, 'bucket'),
+            source,
+            name=name,
+            mimetype=mimetype,
+            frame=frame,
+            encrypt=encrypt,
+            encrypt_name=encrypt_name,
+            parity=parity,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        return self._begin(
+            lambda coordinator, meter: Upload(self._context, coordinator, meter, request).run,
+            progress,
+        )
+
+    def download(
+        self,
+        bucket_id: str,
+        file_id: str,
+        destination: Destination = None,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        progress: ProgressCallback | None = None,
+        resume: bool = True,
+        overwrite: bool = True,
+        decrypt: bool = True,
+    ) -> TransferFuture[Any]:
+        """Begin a download.
+
+        Args:
+            bucket_id (str): 24 hex digits.
+            file_id (str): 24 hex digits.
+            destination (str | PathLike | BinaryIO | None): a path, which gets its file when it is
+                whole; a binary file object, which is written in order; None for memory.
+            start (int): first byte.
+            end (int | None): byte behind the last one; the end of the file by default.
+            progress (ProgressCallback | None): called with each new state.
+            resume (bool): whether a broken-off download to the same path is continued.
+            overwrite (bool): whether a file at the path may be replaced.
+            decrypt (bool): False for the bytes as they are stored.
+
+        Returns:
+            TransferFuture: of the path, the file object, or a BytesIO at position 0.
+
+        Raises:
+            ValueError: if the transfers are closed or an id is no text.
+            TypeError: if the destination is none of these.
+
+        The future's result raises :class:`storj.exception.NotEnoughShardsError` when too many
+        farmers are gone, ``DecryptionError`` for the wrong mnemonic, ``IntegrityError`` for a
+        bridge that contradicts itself, ``FileExistsError`` where nothing may be replaced.
+        """
+        request = DownloadRequest(
+            _identifier(bucket_id, 'bucket'),
+            _identifier(file_id, 'file'),
+            start=start,
+            end=end,
+            decrypt=decrypt,
+            resume=resume,
+            overwrite=overwrite,
+        )
+
+        def work(coordinator: Coordinator[Any], meter: Meter) -> Callable[[], Any]:
+            if destination is None:
+                return StreamDownload(self._context, coordinator, meter, request).collect
+            if hasattr(destination, 'write'):
+                stream = StreamDownload(self._context, coordinator, meter, request)
+                return lambda: stream.deliver(destination)
+            return FileDownload(self._context, coordinator, meter, request, destination).run
+
+        return self._begin(work, progress)
+
+    def stream(
+        self,
+        bucket_id: str,
+        file_id: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        decrypt: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> Iterator[bytes]:
+        """Return the bytes of a file in order, while shards ahead of them are fetched.
+
+        Arguments and errors as of :meth:`download`. Each shard is checked before its first byte is
+        yielded. Closing the iterator ends the transfer.
+
+        Returns:
+            Iterator[bytes]: pieces of ``TransferConfig.piece_size`` at most.
+        """
+        request = DownloadRequest(
+            _identifier(bucket_id, 'bucket'),
+            _identifier(file_id, 'file'),
+            start=start,
+            end=end,
+            decrypt=decrypt,
+        )
+        return self._pieces(request, progress)
+
+    def _pieces(
+        self, request: DownloadRequest, progress: ProgressCallback | None
+    ) -> Iterator[bytes]:
+        coordinator: Coordinator[None] = Coordinator(self._context.clock, self.config.deadline)
+        meter = self._register(coordinator, progress)
+        with coordinator.driving():
+            for piece in StreamDownload(self._context, coordinator, meter, request).pieces():
+                yield bytes(piece)
+        coordinator.result()
+
+    def verify(
+        self, bucket_id: str, file_id: str, *, progress: ProgressCallback | None = None
+    ) -> FileHealth:
+        """Pull and hash every shard of a file, and keep none.
+
+        Args:
+            bucket_id (str): 24 hex digits.
+            file_id (str): 24 hex digits.
+            progress (ProgressCallback | None): called with each new state.
+
+        Returns:
+            FileHealth: which shards are healthy, on which farmers.
+
+        Raises:
+            StorjError: if the bridge does not tell the shards.
+        """
+        _identifier(bucket_id, 'bucket')
+        _identifier(file_id, 'file')
+        future = self._begin(
+            lambda coordinator, meter: Verification(
+                self._context, coordinator, meter, bucket_id, file_id
+            ).run,
+            progress,
+        )
+        return wait_for(future)
+
+    def _begin(
+        self,
+        work: Callable[[Coordinator[T], Meter], Callable[[], T]],
+        progress: ProgressCallback | None,
+    ) -> TransferFuture[T]:
+        coordinator: Coordinator[T] = Coordinator(self._context.clock, self.config.deadline)
+        meter = self._register(coordinator, progress)
+        coordinator.begin_drive(self._context.pools.drivers, work(coordinator, meter))
+        return TransferFuture(coordinator, meter)
+
+    def _register(
+        self, coordinator: Coordinator[Any], progress: ProgressCallback | None
+    ) -> Meter:
+        meter = Meter(self._context.clock, progress)
+        with self._lock:
+            if self._closed:
+                raise ValueError('the transfers are closed')
+            self._active.add(coordinator)
+        # The first one registered runs last: the phase changes when everything else is done.
+        coordinator.clean_up(lambda: meter.conclude(coordinator.error))
+        return meter
+
+    def close(self) -> None:
+        """Cancel what is under way, send the reports that wait, and end all threads."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            active = list(self._active)
+        for coordinator in active:
+            coordinator.cancel()
+        self._context.errands.flush(self.config.flush_seconds)
+        self._context.pools.close()
+
+    def __enter__(self) -> Transfers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def wait_for(future: TransferFuture[T]) -> T:
+    """Return a transfer's result; an interrupt of this thread (Ctrl-C) cancels the transfer.
+
+    Raises:
+        KeyboardInterrupt: after the transfer has ended and cleaned up.
+    """
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        future.wait()
+        raise
+
+
+def _identifier(value: object, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f'the id of a {what} is a text of hex digits, not {value!r}')
+    return value

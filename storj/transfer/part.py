@@ -1,0 +1,179 @@
+"""The unfinished file beside the destination of a download, which gets its name at the end.
+
+``NAME.part`` is sparse: each shard is written at its offset, whenever it comes. Nobody but the
+user can read it while it grows; it has the mode of an ordinary new file, or of the file that it
+replaces, once it is whole. A ``NAME.part`` that is not ours is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from storj.exception import IntegrityError
+from storj.transfer.positional import Positional
+from storj.transfer.spool import disk_error
+
+__all__ = ('PartFile', 'discard_former')
+
+_FLAGS = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_BINARY', 0)
+
+
+class PartFile:
+    """A file that is being written, by several threads, at offsets.
+
+    Args:
+        target (Path): the name it gets.
+        former (str | None): path of the part file of a broken-off download.
+        inode (int | None): that file's number; another file of that name is not ours.
+
+    Raises:
+        TransferError: if the disk is full.
+        OSError: if the folder cannot be written.
+
+    Attributes:
+        path (Path): of the unfinished file.
+        resumed (bool): whether it is the one of the broken-off download.
+        mode (int | None): permissions that it gets at the end.
+    """
+
+    def __init__(
+        self, target: Path, *, former: str | None = None, inode: int | None = None
+    ) -> None:
+        self.target = target
+        self.mode: int | None = None
+        self.path = target
+        self._descriptor = -1
+        reopened = _reopen(target, former, inode)
+        self.resumed = reopened is not None
+        if reopened is not None:
+            self.path, self._descriptor = reopened
+        else:
+            self._create()
+        self._file = Positional(self._descriptor)
+
+    def _create(self) -> None:
+        names = [f'{self.target.name}.part']
+        names += [f'{self.target.name}.{secrets.token_hex(4)}.part' for _ in range(8)]
+        for name in names:
+            self.path = self.target.with_name(name)
+            try:
+                # Made with the mode of any new file, to learn it from the umask, and closed to
+                # others before the first byte is written.
+                self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise disk_error(error, str(self.target.parent)) from error
+            self.mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+            if hasattr(os, 'fchmod'):
+                os.fchmod(self._descriptor, 0o600)
+            return
+        raise FileExistsError(f'{self.target}.part exists and is not ours')
+
+    @property
+    def inode(self) -> int:
+        """The file's number, for the journal."""
+        return os.fstat(self._descriptor).st_ino
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write at an offset.
+
+        Raises:
+            TransferError: if the disk is full.
+        """
+        try:
+            self._file.write(offset, data)
+        except OSError as error:
+            raise disk_error(error, str(self.target.parent)) from error
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer from an offset.
+
+        Raises:
+            IntegrityError: if the file is shorter; somebody cut it.
+        """
+        if self._file.read_into(offset, buffer) < len(buffer):
+            raise IntegrityError(f'{self.path} was changed while it was written')
+
+    def finish(self, size: int, *, fsync: bool, overwrite: bool) -> None:
+        """Give the file its name.
+
+        Args:
+            size (int): bytes that it must have.
+            fsync (bool): whether to force it to the disk first.
+            overwrite (bool): whether it may replace a file of that name.
+
+        Raises:
+            IntegrityError: if it has another size.
+            FileExistsError: if there is a file of that name by now.
+        """
+        if size == 0:
+            os.ftruncate(self._descriptor, 0)
+        if os.fstat(self._descriptor).st_size != size:
+            raise IntegrityError(f'{self.path} was changed while it was written')
+        mode = self.mode
+        with contextlib.suppress(FileNotFoundError):
+            mode = stat.S_IMODE(self.target.stat().st_mode)
+        if mode is not None and hasattr(os, 'fchmod'):
+            os.fchmod(self._descriptor, mode)
+        if fsync:
+            os.fsync(self._descriptor)
+        if overwrite:
+            self.path.replace(self.target)
+        else:
+            # A link fails if the name is taken, at that very moment; a rename would not.
+            os.link(self.path, self.target)
+            self.path.unlink()
+        if fsync:
+            _sync_folder(self.target.parent)
+
+    def close(self) -> None:
+        """Let go of the file and leave it where it is."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def discard(self) -> None:
+        """Remove the unfinished file."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+def _reopen(target: Path, former: str | None, inode: int | None) -> tuple[Path, int] | None:
+    """Open the part file of a broken-off download, if it is still there and ours.
+
+    A journal is no licence to write into any file: it must lie beside the target, as we made it.
+    """
+    path = Path(former or target)
+    if former is None or path.parent != target.parent or path.suffix != '.part':
+        return None
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError:
+        return None
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_ino == inode and status.st_nlink == 1:
+        return path, descriptor
+    os.close(descriptor)
+    return None
+
+
+def discard_former(target: Path, former: str | None, inode: int | None) -> None:
+    """Remove the part file of a broken-off download that is of no use any more."""
+    reopened = _reopen(target, former, inode)
+    if reopened is not None:
+        path, descriptor = reopened
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,286 @@
+"""The list of a file's shards as the bridge tells it, believed only as far as it makes sense.
+
+All pages are read before the first shard is fetched: then the HMAC over the hashes proves both the
+list and the key at the price of a request or two, and nothing is fetched in vain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storj.exception import (
+    BridgeUnavailableError,
+    IntegrityError,
+    NotFoundError,
+)
+from storj.model import File, FilePointer
+from storj.sharding import MAX_SHARDS
+from storj.transfer.context import Context, Job
+from storj.transfer.coordinator import Coordinator
+from storj.transfer.negotiate import node_of
+from storj.transfer.progress import Meter
+
+__all__ = ('Layout', 'PointerBook', 'StoredShard', 'usable')
+
+_HASH = re.compile('[0-9a-f]{40}')
+
+#: Shards of one file at most: 64 TiB in shards of libstorj's. A bridge that lists more lies.
+_MOST_SHARDS = 1 << 14
+
+#: Bytes of one shard at most: older clients had no limit of 4 GiB, but a file has an end.
+_LARGEST_SHARD = 1 << 46
+
+
+@dataclass(frozen=True)
+class StoredShard:
+    """One shard of a stored file.
+
+    Attributes:
+        index (int): number within the file.
+        hash (str): 40 hex digits.
+        size (int): bytes.
+        offset (int): bytes before it in the file; for parity, behind the end of the data.
+        parity (bool): whether it is computed and no part of the file.
+    """
+
+    index: int
+    hash: str
+    size: int
+    offset: int
+    parity: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shards of a stored file.
+
+    Attributes:
+        entry (File): the file's description.
+        shards (tuple[StoredShard, ...]): data first, then parity.
+        size (int): bytes of the file.
+        data_shards (int): how many shards hold them.
+    """
+
+    entry: File
+    shards: tuple[StoredShard, ...]
+    size: int
+    data_shards: int
+
+    @property
+    def shard_size(self) -> int:
+        """Bytes of every data shard but the last, and of each parity shard."""
+        return self.shards[0].size if self.shards else 0
+
+    @property
+    def repairable(self) -> bool:
+        """Whether missing shards can be computed from others."""
+        return len(self.shards) > self.data_shards
+
+    @property
+    def hashes(self) -> list[str]:
+        """Hashes of all shards, in order."""
+        return [shard.hash for shard in self.shards]
+
+    def covering(self, start: int, end: int) -> list[StoredShard]:
+        """Return the data shards that hold the bytes from start up to end."""
+        return [
+            shard
+            for shard in self.shards[: self.data_shards]
+            if shard.offset < end and start < shard.offset + shard.size
+        ]
+
+
+def usable(pointer: FilePointer) -> bool:
+    """Return whether a farmer stands behind a pointer now (observed, finding 5)."""
+    return bool(pointer.token and node_of(pointer))
+
+
+class PointerBook(Job):
+    """Pointers of one file, kept fresh; safe to use from all threads once it is loaded.
+
+    Args:
+        context (Context): of the engine.
+        coordinator (Coordinator): of the transfer.
+        meter (Meter): of the transfer.
+        bucket_id (str): 24 hex digits.
+        file_id (str): 24 hex digits.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        coordinator: Coordinator[Any],
+        meter: Meter,
+        bucket_id: str,
+        file_id: str,
+    ) -> None:
+        super().__init__(context, coordinator, meter)
+        self.bucket_id = bucket_id
+        self.file_id = file_id
+        self._pointers: list[FilePointer] = []
+        self._fetched: list[float] = []
+        self._shards: list[StoredShard] = []
+
+    def load(self) -> Layout:
+        """Read description and pointers; called by the driver.
+
+        Raises:
+            NotFoundError: if there is no such file.
+            IntegrityError: if the list contradicts itself or the description.
+        """
+        info = self.begin(self._describe, 'the description of the file')
+        limit = self.config.pointer_page
+        first = self.begin(lambda: self._page(0, limit), 'the pointers')
+        entry = info()
+        try:
+            page = first()
+        except BridgeUnavailableError:
+            page, limit = self._smaller_page(0, limit)
+        while page:
+            for pointer in page:
+                self._add(pointer)
+            if self._complete(entry, short=len(page) < limit):
+                break
+            try:
+                skip = len(self._shards)
+                page = self.ask(lambda: self._page(skip, limit), 'more pointers')  # noqa: B023
+            except BridgeUnavailableError:
+                page, limit = self._smaller_page(skip, limit)
+        return self._layout(entry)
+
+    def _describe(self) -> File:
+        entry = self.bridge.file_metadata(self.bucket_id, self.file_id)
+        if entry is None:
+            raise NotFoundError('File not found', 404)
+        return entry
+
+    def _page(
+        self, skip: int, limit: int, exclude: Sequence[str] | None = None
+    ) -> list[FilePointer]:
+        page = self.bridge.file_pointers(
+            self.bucket_id, self.file_id, skip=skip, limit=limit, exclude=exclude
+        )
+        return list(page)
+
+    def _smaller_page(self, skip: int, limit: int) -> tuple[list[FilePointer], int]:
+        """Ask for fewer pointers at a time, down to one.
+
+        Bridges before 5.11 refuse a whole page if a farmer of any of its shards does not answer.
+        """
+        while True:
+            if limit == 1:
+                return self.ask(lambda: self._page(skip, 1), 'a pointer'), 1
+            limit = max(1, limit // 4)
+            try:
+                return self.ask(lambda: self._page(skip, limit), 'fewer pointers'), limit  # noqa: B023
+            except BridgeUnavailableError as error:
+                if limit == 1:
+                    raise
+                self.coordinator.note(error)
+
+    def _add(self, pointer: FilePointer) -> None:
+        index = len(self._shards)
+        if index >= _MOST_SHARDS:
+            raise IntegrityError(f'the bridge lists more than {_MOST_SHARDS} shards')
+        if pointer.index is not None and pointer.index != index:
+            raise IntegrityError(
+                f'the bridge lists shard {pointer.index} where shard {index} belongs'
+            )
+        size, shard_hash = pointer.size, pointer.hash
+        if not isinstance(size, int) or not 0 < size <= _LARGEST_SHARD:
+            raise IntegrityError(f'the bridge states a size of {size!r} for shard {index}')
+        if not isinstance(shard_hash, str) or not _HASH.fullmatch(shard_hash):
+            raise IntegrityError(f'the bridge states no hash for shard {index}')
+        last = self._shards[-1] if self._shards else None
+        parity = pointer.parity is True
+        if last is not None and last.parity and not parity:
+            raise IntegrityError('the bridge lists data shards behind parity shards')
+        offset = 0 if last is None else last.offset + last.size
+        self._shards.append(StoredShard(index, shard_hash, size, offset, parity))
+        self._pointers.append(pointer)
+        self._fetched.append(self.context.clock.now())
+
+    def _complete(self, entry: File, *, short: bool) -> bool:
+        """Return whether another page could not bring anything, so that it need not be asked for.
+
+        A short page is not proof enough: a bridge may have a limit of its own.
+        """
+        data = [shard.size for shard in self._shards if not shard.parity]
+        parity = len(self._shards) - len(data)
+        expected = -(-2 * len(data) // 3) if entry.erasure else 0
+        return short and sum(data) == entry.size and parity == expected
+
+    def _layout(self, entry: File) -> Layout:
+        shards = tuple(self._shards)
+        data = [shard for shard in shards if not shard.parity]
+        size = sum(shard.size for shard in data)
+        version = self.bridge.profile().version
+        # Older bridges add a shard's size again when its farmer is replaced.
+        exact = version is not None and version >= (5, 3, 0)
+        stated = entry.size
+        if stated is not None and (stated < size or (exact and stated != size)):
+            raise IntegrityError(
+                f'the bridge states a size of {stated} bytes, the shards have {size}'
+            )
+        if len(data) < len(shards):
+            kind = entry.erasure.get('type') if isinstance(entry.erasure, Mapping) else None
+            if kind not in (None, 'reedsolomon'):
+                raise IntegrityError(f'the file has parity shards of an unknown kind: {kind!r}')
+            longest = shards[0].size
+            regular = (
+                len(shards) <= MAX_SHARDS
+                and all(shard.size == longest for shard in data[:-1])
+                and data[-1].size <= longest
+                and all(shard.size == longest for shard in shards[len(data) :])
+            ) if data else False
+            if not regular:
+                raise IntegrityError('the sizes of the shards do not go together with parity')
+        return Layout(entry, shards, size, len(data))
+
+    # -- while shards are fetched ------------------------------------------------------------------
+
+    def pointer(self, index: int) -> FilePointer | None:
+        """Return a pointer whose token is fresh, None if no farmer has the shard now.
+
+        Called by a task.
+        """
+        if self.context.clock.now() - self._fetched[index] > self.config.pointer_life:
+            return self.replace(index, ())
+        pointer = self._pointers[index]
+        return pointer if usable(pointer) else None
+
+    def replace(self, index: int, exclude: Sequence[str]) -> FilePointer | None:
+        """Ask for another pointer to a shard; None if no farmer is left.
+
+        Args:
+            index (int): of the shard.
+            exclude (Sequence[str]): node ids of farmers that failed.
+
+        Raises:
+            IntegrityError: if the bridge brings a pointer to something else.
+        """
+        limit = self.bridge.profile().exclude_limit
+        try:
+            page = self.request(
+                lambda: self._page(index, 1, list(exclude)[-limit:] or None),
+                f'another pointer to shard {index}',
+            )
+        except BridgeUnavailableError as error:
+            # Bridges before 5.11 fail when no farmer is left.
+            self.coordinator.note(error)
+            return None
+        if not page:
+            return None
+        pointer, shard = page[0], self._shards[index]
+        if pointer.index not in (None, index) or (pointer.hash, pointer.size) != (
+            shard.hash,
+            shard.size,
+        ):
+            raise IntegrityError(f'the bridge brings another shard in the place of shard {index}')
+        with self.coordinator.condition:
+            self._pointers[index] = pointer
+            self._fetched[index] = self.context.clock.now()
+        return pointer if usable(pointer) and node_of(pointer) not in exclude else None

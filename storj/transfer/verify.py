@@ -1,0 +1,142 @@
+"""Whether a stored file could be had back now: every shard pulled and hashed, none kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from storj.exception import FarmerError, IntegrityError
+from storj.transfer.context import Context, describe
+from storj.transfer.coordinator import Coordinator
+from storj.transfer.fetch import Fetcher
+from storj.transfer.negotiate import node_of
+from storj.transfer.pointers import PointerBook, StoredShard
+from storj.transfer.progress import Meter
+
+__all__ = ('FileHealth', 'ShardHealth', 'Verification')
+
+
+@dataclass(frozen=True)
+class ShardHealth:
+    """The state of one shard.
+
+    Attributes:
+        index (int): number within the file.
+        hash (str): 40 hex digits.
+        size (int): bytes.
+        parity (bool): whether it is computed and no part of the file.
+        farmer (str | None): node id of the farmer that was asked; None if the bridge found none.
+        healthy (bool): whether the farmer brought the right bytes.
+        error (str | None): what went wrong otherwise.
+    """
+
+    index: int
+    hash: str
+    size: int
+    parity: bool
+    farmer: str | None
+    healthy: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class FileHealth:
+    """The state of a stored file.
+
+    Attributes:
+        bucket_id (str): 24 hex digits.
+        file_id (str): 24 hex digits.
+        size (int): bytes of the file.
+        need (int): healthy shards that are enough.
+        shards (tuple[ShardHealth, ...]): in order.
+    """
+
+    bucket_id: str
+    file_id: str
+    size: int
+    need: int
+    shards: tuple[ShardHealth, ...]
+
+    @property
+    def have(self) -> int:
+        """Number of healthy shards."""
+        return sum(shard.healthy for shard in self.shards)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every shard is healthy."""
+        return self.have == len(self.shards)
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether the file can be downloaded now."""
+        if self.have < self.need:
+            return False
+        repairable = len(self.shards) > self.need
+        return repairable or all(shard.healthy for shard in self.shards)
+
+
+class Verification:
+    """One verification.
+
+    Args:
+        context (Context): of the engine.
+        coordinator (Coordinator[FileHealth]): of the transfer.
+        meter (Meter): of the transfer.
+        bucket_id (str): 24 hex digits.
+        file_id (str): 24 hex digits.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        coordinator: Coordinator[Any],
+        meter: Meter,
+        bucket_id: str,
+        file_id: str,
+    ) -> None:
+        self._context = context
+        self._coordinator = coordinator
+        self._meter = meter
+        self._book = PointerBook(context, coordinator, meter, bucket_id, file_id)
+        self._found: dict[int, ShardHealth] = {}
+
+    def run(self) -> FileHealth:
+        """Do it all; called by the driver."""
+        self._meter.phase('preparing')
+        layout = self._book.load()
+        self._meter.expect(sum(shard.size for shard in layout.shards), len(layout.shards))
+        self._meter.phase('transferring')
+        fetcher = Fetcher(self._context, self._book)
+        for shard in layout.shards:
+            self._coordinator.spawn(self._context.pools.shards, self._check, fetcher, shard)
+        self._coordinator.wait_until(lambda: len(self._found) == len(layout.shards))
+        return FileHealth(
+            bucket_id=self._book.bucket_id,
+            file_id=self._book.file_id,
+            size=layout.size,
+            need=layout.data_shards,
+            shards=tuple(self._found[shard.index] for shard in layout.shards),
+        )
+
+    def _check(self, fetcher: Fetcher, shard: StoredShard) -> None:
+        """Pull one shard and drop its bytes; a task."""
+        pointer = self._book.pointer(shard.index)
+        farmer = None if pointer is None else node_of(pointer)
+        error: str | None = None
+        if pointer is None:
+            error = 'the bridge finds no farmer that has it'
+        else:
+            try:
+                fetcher.pull(
+                    shard, pointer, lambda _position, _view: None, cancelled=self._coordinator.stopped
+                )
+            except (FarmerError, IntegrityError) as failure:
+                error = describe(failure)
+        health = ShardHealth(
+            shard.index, shard.hash, shard.size, shard.parity, farmer, error is None, error
+        )
+        with self._coordinator.condition:
+            self._found[shard.index] = health
+            self._coordinator.condition.notify_all()
+        self._meter.confirm(int(health.healthy))
