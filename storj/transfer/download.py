@@ -212,9 +212,7 @@ class FileDownload(_Download):
         self.coordinator.clean_up(journal.close)
         # Other shards, another range or another key make another local file.
         form = hashlib.sha256(
-            repr(
-                (self.layout.hashes, self.start, self.end, self.key is not None)
-            ).encode()
+            repr((self.layout.hashes, self.start, self.end, self.key is not None)).encode()
         ).hexdigest()
         state = journal.state
         if not request.resume or state.get('form') != form:
@@ -246,9 +244,7 @@ class FileDownload(_Download):
         for shard in claimed:
             # A shard that the range shows in part cannot be checked; it is fetched again.
             if window.shows(shard):
-                self.coordinator.spawn(
-                    self.context.pools.hashing, self._check_again, window, shard
-                )
+                self.coordinator.spawn(self.context.pools.hashing, self._check_again, window, shard)
         checkable = sum(map(window.shows, claimed))
         self.coordinator.wait_until(lambda: self._checked == checkable)
 
@@ -397,9 +393,7 @@ class _Ring:
 
         lost: ShardLost | None = None
         try:
-            self._fetcher.fetch(
-                self._needed[number], put, cancelled=self._coordinator.stopped
-            )
+            self._fetcher.fetch(self._needed[number], put, cancelled=self._coordinator.stopped)
         except ShardLost as error:
             lost = error
         with self._coordinator.condition:

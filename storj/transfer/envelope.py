@@ -159,9 +159,7 @@ def key_of(
     except ValueError as error:
         raise IntegrityError(f'the entry of the file is damaged: {error}') from error
     name = entry.filename if isinstance(entry.filename, str) else None
-    opened = (
-        names.decrypt_file_name(of_bucket, bucket_id, name) if _looks_encrypted(name) else None
-    )
+    opened = names.decrypt_file_name(of_bucket, name) if name else None
     if kind != 'sha512':
         # Nothing proves the key; a name that does not open is all the warning there is.
         if opened is None and _looks_encrypted(name):

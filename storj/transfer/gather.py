@@ -131,9 +131,7 @@ class Gather:
         window (Window): takes what is wanted.
     """
 
-    def __init__(
-        self, context: Context, book: PointerBook, layout: Layout, window: Window
-    ) -> None:
+    def __init__(self, context: Context, book: PointerBook, layout: Layout, window: Window) -> None:
         self._context = context
         self._book = book
         self._coordinator = book.coordinator
@@ -215,8 +213,7 @@ class Gather:
             causes = [cause for cause in self._lost.values() if cause is not None]
             why = f' ({describe(causes[-1])})' if causes else ''
             raise NotEnoughShardsError(
-                f'{left} shards can be had and {needed} are needed; '
-                f'shard {lost[0]} is lost{why}',
+                f'{left} shards can be had and {needed} are needed; shard {lost[0]} is lost{why}',
                 left,
                 needed,
                 causes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,11 +11,11 @@ from typing import Any, TypeVar
 
 from storj.model import File, Frame
 from storj.transfer.bridge import Bridge
+from storj.transfer.channel import channel_for as default_channel_for
 from storj.transfer.clock import Clock, SystemClock
 from storj.transfer.config import TransferConfig
 from storj.transfer.context import ChannelFactory, Context, Pools
 from storj.transfer.coordinator import Coordinator
-from storj.transfer.channel import channel_for as default_channel_for
 from storj.transfer.download import Destination, DownloadRequest, FileDownload, StreamDownload
 from storj.transfer.futures import TransferFuture
 from storj.transfer.progress import Meter, ProgressCallback
@@ -168,13 +169,20 @@ class Transfers:
             overwrite=overwrite,
         )
 
+        if not (destination is None or isinstance(destination, (str, os.PathLike))) and not hasattr(
+            destination, 'write'
+        ):
+            raise TypeError(
+                f'a destination is a path, a binary file or None, not {type(destination).__name__}'
+            )
+
         def work(coordinator: Coordinator[Any], meter: Meter) -> Callable[[], Any]:
             if destination is None:
                 return StreamDownload(self._context, coordinator, meter, request).collect
-            if hasattr(destination, 'write'):
-                stream = StreamDownload(self._context, coordinator, meter, request)
-                return lambda: stream.deliver(destination)
-            return FileDownload(self._context, coordinator, meter, request, destination).run
+            if isinstance(destination, (str, os.PathLike)):
+                return FileDownload(self._context, coordinator, meter, request, destination).run
+            stream = StreamDownload(self._context, coordinator, meter, request)
+            return lambda: stream.deliver(destination)
 
         return self._begin(work, progress)
 
@@ -234,9 +242,9 @@ class Transfers:
         _identifier(bucket_id, 'bucket')
         _identifier(file_id, 'file')
         future = self._begin(
-            lambda coordinator, meter: Verification(
-                self._context, coordinator, meter, bucket_id, file_id
-            ).run,
+            lambda coordinator, meter: (
+                Verification(self._context, coordinator, meter, bucket_id, file_id).run
+            ),
             progress,
         )
         return wait_for(future)
@@ -251,9 +259,7 @@ class Transfers:
         coordinator.begin_drive(self._context.pools.drivers, work(coordinator, meter))
         return TransferFuture(coordinator, meter)
 
-    def _register(
-        self, coordinator: Coordinator[Any], progress: ProgressCallback | None
-    ) -> Meter:
+    def _register(self, coordinator: Coordinator[Any], progress: ProgressCallback | None) -> Meter:
         meter = Meter(self._context.clock, progress)
         with self._lock:
             if self._closed:

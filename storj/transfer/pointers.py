@@ -231,11 +231,15 @@ class PointerBook(Job):
                 raise IntegrityError(f'the file has parity shards of an unknown kind: {kind!r}')
             longest = shards[0].size
             regular = (
-                len(shards) <= MAX_SHARDS
-                and all(shard.size == longest for shard in data[:-1])
-                and data[-1].size <= longest
-                and all(shard.size == longest for shard in shards[len(data) :])
-            ) if data else False
+                (
+                    len(shards) <= MAX_SHARDS
+                    and all(shard.size == longest for shard in data[:-1])
+                    and data[-1].size <= longest
+                    and all(shard.size == longest for shard in shards[len(data) :])
+                )
+                if data
+                else False
+            )
             if not regular:
                 raise IntegrityError('the sizes of the shards do not go together with parity')
         return Layout(entry, shards, size, len(data))

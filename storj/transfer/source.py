@@ -29,7 +29,9 @@ from storj.transfer.positional import Positional
 __all__ = ('PathSource', 'Source', 'SourceLike', 'name_of', 'once', 'open_source')
 
 #: What can be uploaded.
-SourceLike = Union[str, 'os.PathLike[str]', bytes, bytearray, memoryview, IO[bytes], Iterable[bytes], File]
+SourceLike = Union[
+    str, 'os.PathLike[str]', bytes, bytearray, memoryview, IO[bytes], Iterable[bytes], File
+]
 
 _CHANGED = 'the source changed while it was uploaded'
 

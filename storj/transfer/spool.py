@@ -37,7 +37,8 @@ class Spool:
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self._folder = os.fspath(folder) if folder is not None else tempfile.gettempdir()
         try:
-            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)
+            # Closed by `close`, a clean-up of the transfer.
+            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115
         except OSError as error:
             raise disk_error(error, self._folder) from error
         self._positional = Positional(self._file.fileno())

@@ -550,9 +550,7 @@ class Upload(Job):
                 return pointer
         raise self._no_farmer(record, causes)
 
-    def _contract(
-        self, shard: Shard, excludes: list[str], *, choosy: bool
-    ) -> Mapping[str, Any]:
+    def _contract(self, shard: Shard, excludes: list[str], *, choosy: bool) -> Mapping[str, Any]:
         frame_id = self._frame_id or ''
 
         def ask() -> Mapping[str, Any]:
@@ -660,9 +658,7 @@ class Upload(Job):
 
     def ask_entry(self, mimetype: str | None) -> File:
         """Have the entry posted by a task."""
-        return self.coordinator.ask(
-            self.context.pools.requests, lambda: self._post_entry(mimetype)
-        )
+        return self.coordinator.ask(self.context.pools.requests, lambda: self._post_entry(mimetype))
 
     def _post_entry(self, mimetype: str | None) -> File:
         policy, failures = self.config.bridge_retry, 0

@@ -129,7 +129,10 @@ class Verification:
         else:
             try:
                 fetcher.pull(
-                    shard, pointer, lambda _position, _view: None, cancelled=self._coordinator.stopped
+                    shard,
+                    pointer,
+                    lambda _position, _view: None,
+                    cancelled=self._coordinator.stopped,
                 )
             except (FarmerError, IntegrityError) as failure:
                 error = describe(failure)
@@ -140,3 +143,7 @@ class Verification:
             self._found[shard.index] = health
             self._coordinator.condition.notify_all()
         self._meter.confirm(int(health.healthy))
+
+
+def _drop(_position: int, _view: memoryview) -> None:
+    """Take a piece of a shard and keep nothing."""
