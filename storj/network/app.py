@@ -9,7 +9,18 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from storj.network import auth, buckets, contacts, files, frames, keys, reports, status, users
+from storj.network import (
+    auth,
+    buckets,
+    contacts,
+    departure,
+    files,
+    frames,
+    keys,
+    reports,
+    status,
+    users,
+)
 from storj.network.bridge import BRIDGE, Bridge, BridgeSettings
 from storj.network.database import Database
 from storj.network.limits import RateLimits
@@ -85,7 +96,7 @@ async def get_health(request: web.Request) -> web.Response:
 def _routes(settings: BridgeSettings) -> Iterable[Route]:
     yield Route('GET', '/', get_description)
     yield Route('GET', '/health', get_health)
-    for room in (auth, buckets, contacts, files, frames, keys, reports, users):
+    for room in (auth, buckets, contacts, departure, files, frames, keys, reports, users):
         yield from room.ROUTES
     if settings.status:
         yield from status.ROUTES

@@ -71,6 +71,7 @@ class BridgeLink:
         identity (Identity): of the farmer.
         contact (Callable[[], NodeContact]): its address card at the time.
         space_available (Callable[[], bool]): whether it takes more shards.
+        space_offered (Callable[[], int | None]): bytes that it offers in all; not said if None.
         workers (Executor): threads for the proof of work.
         heartbeat (float): seconds between two signs of life.
         clock (Callable[[], float]): seconds since 1970.
@@ -91,6 +92,7 @@ class BridgeLink:
         space_available: Callable[[], bool],
         workers: Executor,
         *,
+        space_offered: Callable[[], int | None] = lambda: None,
         heartbeat: float = HEARTBEAT,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -102,6 +104,7 @@ class BridgeLink:
         self._identity = identity
         self._contact = contact
         self._space_available = space_available
+        self._space_offered = space_offered
         self._workers = workers
         self._heartbeat = heartbeat
         self._clock = clock
@@ -174,13 +177,15 @@ class BridgeLink:
         """
         contact = self._contact()
         # `userAgent` is ours: bridges from 6.0 on do not ask a farmer for it, and ignore it.
-        body = {
+        body: dict[str, Any] = {
             'address': contact.address,
             'port': contact.port,
             'spaceAvailable': self._space_available(),
             'protocol': contact.protocol,
             'userAgent': contact.user_agent,
         }
+        if (offered := self._space_offered()) is not None:
+            body['spaceOffered'] = offered
         try:
             await self._request('PATCH', f'/contacts/{contact.node_id}', body)
         except BridgeLinkError as error:
@@ -188,6 +193,26 @@ class BridgeLink:
                 raise
             await self._register(body)
         self.registered.set()
+
+    async def depart(self) -> int:
+        """Ask the bridge to let this farmer go, once its shards lie elsewhere too.
+
+        Returns:
+            int: shards that lie on no other farmer yet; 0 when the bridge has forgotten this one.
+
+        Raises:
+            BridgeLinkError: the bridge cannot be reached, or knows no departures.
+        """
+        try:
+            answer = await self._request('DELETE', f'/contacts/{self._contact().node_id}', {})
+        except BridgeLinkError as error:
+            if error.status == 404 and str(error) == 'Contact not found':
+                return 0
+            raise
+        remaining = answer.get('remaining')
+        if isinstance(remaining, bool) or not isinstance(remaining, int) or remaining < 0:
+            raise BridgeLinkError('The bridge does not say how many shards remain')
+        return remaining
 
     async def _keep(self) -> None:
         """Register, and send signs of life, until cancelled."""

@@ -183,7 +183,7 @@ def _known(session: Session, node_id: str) -> Contact:
     return contact
 
 
-async def _farmer(request: web.Request) -> str:
+async def signed_farmer(request: web.Request) -> str:
     """Return the node id of the farmer that signed a request.
 
     Raises:
@@ -233,7 +233,7 @@ def _target(session: Session, now: int) -> str:
 async def create_challenge(request: web.Request) -> web.Response:
     """Ask a farmer for a proof of work."""
     bridge = request.app[BRIDGE]
-    await _farmer(request)
+    await signed_farmer(request)
     with bridge.database.begin() as session:
         challenge = WorkChallenge(
             challenge=secrets.token_hex(32),
@@ -283,7 +283,7 @@ def _space(value: object) -> bool:
 async def register(request: web.Request) -> web.Response:
     """Take a farmer in, or back."""
     bridge = request.app[BRIDGE]
-    node_id = await _farmer(request)
+    node_id = await signed_farmer(request)
     body = await read_body(request)
     card = _card(node_id, body)
     now = bridge.now()
@@ -300,13 +300,14 @@ async def register(request: web.Request) -> web.Response:
         contact.last_seen = now
         contact.last_timeout = None
         contact.space_available = _space(body.get('spaceAvailable', True))
+        contact.space_offered = number(body.get('spaceOffered'))
     return answer({'nodeID': node_id, 'address': card.address, 'port': card.port})
 
 
 async def update(request: web.Request) -> web.Response:
     """Change the card of the farmer that signed the request."""
     bridge = request.app[BRIDGE]
-    node_id = await _farmer(request)
+    node_id = await signed_farmer(request)
     body = await read_body(request)
     with bridge.database.begin() as session:
         contact = _known(session, node_id)
@@ -319,6 +320,8 @@ async def update(request: web.Request) -> web.Response:
         contact.last_timeout = None
         if 'spaceAvailable' in body:
             contact.space_available = _space(body['spaceAvailable'])
+        if 'spaceOffered' in body:
+            contact.space_offered = number(body['spaceOffered'])
         return answer(
             {
                 'nodeID': node_id,

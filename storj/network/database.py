@@ -193,6 +193,8 @@ class Contact(_Base):
     created: Mapped[int] = mapped_column(index=True)
     last_seen: Mapped[int] = mapped_column(index=True)
     space_available: Mapped[bool]
+    # Bytes; known of farmers that say so, which is an addition of ours to the protocol.
+    space_offered: Mapped[int | None]
     response_time: Mapped[float | None]
     last_timeout: Mapped[int | None]
     timeout_rate: Mapped[float]

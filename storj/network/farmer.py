@@ -31,7 +31,7 @@ from aiohttp import web
 
 from storj.digest import Generation, ShardDigest, make_proof
 from storj.exception import ConfigurationError
-from storj.network.bridge_link import HEARTBEAT, BridgeLink
+from storj.network.bridge_link import HEARTBEAT, BridgeLink, BridgeLinkError
 from storj.network.channels import FRAME_LIMIT, PIECE, DataChannels
 from storj.network.contract import Contract, ContractError
 from storj.network.faults import FaultPlan
@@ -69,6 +69,8 @@ MIRRORS_AT_ONCE = 8
 MIRROR_STALL = 30.0
 #: Seconds between two rounds of forgetting what has expired.
 SWEEP_INTERVAL = 60.0
+#: Seconds between two questions of a leaving farmer to its bridge.
+LEAVE_INTERVAL = 1.0
 
 _CHALLENGE = re.compile(r'[0-9a-f]{64}\Z')
 _NOT_FOUND = 'Contract not found or not authorized'
@@ -162,6 +164,7 @@ class Farmer:
         self._audits = asyncio.Semaphore(AUDITS_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
         self._link: BridgeLink | None = None
+        self._leaving = False
         self.identity: Identity
         self._store: ShardStore
         self._index: FarmerIndex
@@ -227,6 +230,7 @@ class Farmer:
                 self.contact,
                 self._has_space,
                 self._workers,
+                space_offered=lambda: settings.size,
                 heartbeat=settings.heartbeat,
                 clock=self._clock,
             )
@@ -262,6 +266,36 @@ class Farmer:
         self._index.close()
         if self._shared_workers is None:
             self._workers.shutdown(wait=False)
+
+    async def leave(self, progress: Callable[[int], object] = lambda remaining: None) -> None:
+        """Take no more shards, and wait until the bridge has copies of all on other farmers.
+
+        After that the bridge knows this farmer no more; stop it, and start it again to come back.
+        A bridge that is away is waited for.
+
+        Args:
+            progress (Callable[[int], object]): called with the shards that lie here only.
+
+        Raises:
+            BridgeLinkError: the bridge knows no departures.
+            RuntimeError: the farmer has no bridge.
+        """
+        if self._link is None:
+            raise RuntimeError('a farmer without a bridge has nothing to leave')
+        self._leaving = True
+        while True:
+            try:
+                remaining = await self._link.depart()
+            except BridgeLinkError as error:
+                if error.status is not None:
+                    raise
+                logger.warning('cannot leave %s yet: %s', self._link.url, error)
+            else:
+                progress(remaining)
+                if not remaining:
+                    await self._link.close()
+                    return
+            await asyncio.sleep(LEAVE_INTERVAL)
 
     async def wait_registered(self) -> None:
         """Wait until the bridge knows this farmer."""
@@ -331,7 +365,9 @@ class Farmer:
             await asyncio.sleep(SWEEP_INTERVAL)
 
     def _has_space(self) -> bool:
-        return self._store.has_room(1, promised=self._index.promised(self._store))
+        return not self._leaving and self._store.has_room(
+            1, promised=self._index.promised(self._store)
+        )
 
     def _report(self, data_hash: str, begun: float, message: str) -> None:
         if self._link is not None:
@@ -514,6 +550,8 @@ class Farmer:
     def _check_terms(self, contract: Contract, sender: NodeContact) -> None:
         """Refuse a contract that this farmer cannot or will not keep."""
         renters = self.settings.renters
+        if self._leaving:
+            raise NodeError('Not accepting contracts')
         if renters is not None and not {sender.node_id, _owner(sender)} & set(renters):
             raise NodeError('Not accepting contracts')
         if not 0 < contract.data_size <= SHARD_LIMIT:

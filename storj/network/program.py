@@ -20,7 +20,7 @@ from storj.network.farmer import Farmer, FarmerSettings
 from storj.network.faults import Fault, FaultPlan
 from storj.network.supervisor import Network, Protocols
 
-__all__ = ('run_farmer', 'run_network')
+__all__ = ('run_farmer', 'run_network', 'stop_signals')
 
 
 def run_network(
@@ -81,7 +81,7 @@ def run_network(
         size=size,
         store=store,
     )
-    with _stop_signals() as stopped, network:
+    with stop_signals() as stopped, network:
         if ready is not None:
             ready(network)
         else:
@@ -167,14 +167,14 @@ def run_farmer(
             plan.release()
             await farmer.stop()
 
-    with _stop_signals() as stopped:
+    with stop_signals() as stopped:
         if until_eof:
             threading.Thread(target=_wait_for_eof, args=(stopped,), daemon=True).start()
         asyncio.run(live(stopped))
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
+def stop_signals() -> Iterator[threading.Event]:
     """Turn SIGTERM and Ctrl-C into an event, from before the start until after the stop."""
     stopped = threading.Event()
 

@@ -30,8 +30,8 @@ def network_status(bridge: Bridge) -> dict[str, Any]:
 
     Returns:
         dict[str, Any]: ``bridge`` (version, protocol, url), ``farmers`` (address card, ``online``,
-        ``space_available``, ``shards``, ``mirrors``, ``bytes``, ``audits_passed``,
-        ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards, mirrors, audits) and
+        ``space_available``, ``space_offered`` (None if it does not say), ``shards``, ``mirrors``,
+        ``bytes``, ``audits_passed``, ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards, mirrors, audits) and
         ``files``, the newest 100, each with its ``shards`` and for each the ``farmers`` that have
         it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are bytes.
     """
@@ -92,6 +92,7 @@ def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
             'last_seen': iso_date(contact.last_seen),
             'online': not lately_timed_out(contact, now),
             'space_available': contact.space_available,
+            'space_offered': contact.space_offered,
             'reputation': contact.reputation,
             'shards': held.get(contact.node_id, (0, 0, 0))[0],
             'mirrors': held.get(contact.node_id, (0, 0, 0))[1],

@@ -22,9 +22,8 @@ from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import Ledger
 from storj.network.metadisk.mover import Account, Mover
 from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
-from storj.network.metadisk.overview import Spaces, overview_route
 from storj.network.metadisk.routes import Routes
-from storj.network.metadisk.website import add_website
+from storj.network.metadisk.website import Website
 
 __all__ = ('mount',)
 
@@ -60,7 +59,6 @@ def mount(
     bridge_url: str,
     *,
     settings: Settings | None = None,
-    spaces: Spaces | None = None,
 ) -> None:
     """Add a node to a bridge's application that has not started yet.
 
@@ -70,7 +68,6 @@ def mount(
             key for deposits. Made, for its owner only, when it is missing.
         bridge_url (str): where this very application will be reached from this machine.
         settings (Settings | None): how it is run.
-        spaces (Spaces | None): tells what farmers of the same process use and offer.
     """
     settings = settings or Settings()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,8 +87,7 @@ def mount(
 
     app.cleanup_ctx.append(life)
     app.add_routes(Routes(settings, kept.api_key).table())
-    app.add_routes([overview_route(spaces)])
-    add_website(app)
+    Website().add_to(app)
 
 
 async def _open_account(bridge: Bridge, kept: _Secrets) -> None:

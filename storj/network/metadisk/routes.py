@@ -95,6 +95,7 @@ class Routes:
             (web.get, '/api/download/{filehash}', self.download),
             (web.get, '/api/find/{filehash}', self.find),
             (web.get, '/api/status', self.status),
+            (web.get, '/api/node', self.node),
         ]
         return [make(path, self._guarded(handler)) for make, path, handler in routes]
 
@@ -276,6 +277,10 @@ class Routes:
     async def status(self, request: web.Request) -> web.Response:
         """``GET /api/status``."""
         return json_answer(request, request.app[NODE].status())
+
+    async def node(self, request: web.Request) -> web.Response:
+        """``GET /api/node``, for the page: what the nodes of 2014 told nobody."""
+        return json_answer(request, {'charging': request.app[NODE].settings.charge})
 
 
 async def _json_body(request: web.Request) -> dict[str, Any]:

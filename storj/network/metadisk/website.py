@@ -1,22 +1,38 @@
-"""The page for browsers: at ``/``, for whoever prefers HTML; its parts below ``/page/``.
+"""The page for browsers, and what keeps it to itself.
 
-Programs keep getting the bridge's description at ``/``. Nothing is loaded from elsewhere and
-nothing is written into the page, so its policy allows no more than its own files.
+Nothing is loaded from elsewhere and nothing is written into the page, so its policy allows no more
+than its own files.
 """
 
 from __future__ import annotations
 
-import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 
 from aiohttp import hdrs, web
 
-__all__ = ('add_website',)
+__all__ = ('PAGE', 'Website')
+
+#: The parts of the MetaDisk page.
+PAGE = (
+    'index.html',
+    'account.js',
+    'api.js',
+    'convergent.js',
+    'dom.js',
+    'format.js',
+    'history.js',
+    'icon.svg',
+    'main.js',
+    'network.js',
+    'store.js',
+    'style.css',
+    'theme.js',
+    'uploads.js',
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_START = 'index.html'
 _HEADERS = {
     'Cache-Control': 'no-cache',
     'Content-Security-Policy': (
@@ -29,48 +45,64 @@ _HEADERS = {
     'X-Content-Type-Options': 'nosniff',
     'X-Frame-Options': 'DENY',
 }
-# The system's table of types may be anything.
-_TYPES = {'.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml'}
+# Not from the system's table of types, which may say anything.
+_TYPES = {
+    'css': 'text/css',
+    'html': 'text/html',
+    'js': 'text/javascript',
+    'svg': 'image/svg+xml',
+}
 
 
 class _PageResponse(web.Response):
     """A part of the page."""
 
 
-def add_website(app: web.Application) -> None:
-    """Add the page to an application that has not started yet."""
-    folder = resources.files('storj.network') / 'page'
-    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+class Website:
+    """A page at ``/`` for whoever prefers HTML, and its parts below ``/page/``.
 
-    def page(name: str) -> web.Response:
-        extension = '.' + name.rpartition('.')[2]
-        kind = _TYPES.get(extension) or mimetypes.guess_type(name)[0] or 'text/plain'
-        return _PageResponse(body=files[name], content_type=kind, charset='utf-8')
+    Args:
+        parts (Sequence[str]): names of its files.
+        start (str): the one at ``/``.
+    """
 
-    async def part(request: web.Request) -> web.Response:
+    def __init__(self, parts: Sequence[str] = PAGE, start: str = 'index.html') -> None:
+        folder = resources.files('storj.network') / 'page'
+        self._files = {name: (folder / name).read_bytes() for name in parts}
+        self._start = start
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the page to an application that has not started yet.
+
+        Whatever else answers at ``/`` goes on doing so for programs.
+        """
+        app.middlewares.append(self._for_browsers)
+        app.on_response_prepare.append(_set_headers)
+        app.router.add_get('/page/{name}', self._part)
+
+    def _page(self, name: str) -> web.Response:
+        kind = _TYPES[name.rpartition('.')[2]]
+        return _PageResponse(body=self._files[name], content_type=kind, charset='utf-8')
+
+    async def _part(self, request: web.Request) -> web.Response:
         name = request.match_info['name']
-        if name not in files or name == _START:
+        if name not in self._files or name == self._start:
             raise web.HTTPNotFound
-        return page(name)
+        return self._page(name)
 
     @web.middleware
-    async def page_for_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
-        wanted = request.path == '/' and request.method in (hdrs.METH_GET, hdrs.METH_HEAD)
-        if not wanted:
+    async def _for_browsers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path != '/' or request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return await handler(request)
         if 'text/html' in request.headers.get(hdrs.ACCEPT, ''):
-            response: web.StreamResponse = page(_START)
+            response: web.StreamResponse = self._page(self._start)
         else:
             response = await handler(request)
         response.headers[hdrs.VARY] = hdrs.ACCEPT
         return response
 
-    app.middlewares.append(page_for_browsers)
-    app.on_response_prepare.append(_set_headers)
-    app.router.add_get('/page/{name}', part)
-
 
 async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
-    # Last of all: the bridge's own policy, meant for JSON, would switch the page off.
+    # Last of all: a bridge's own policy, meant for JSON, would switch the page off.
     if isinstance(response, _PageResponse):
         response.headers.update(_HEADERS)

@@ -32,7 +32,7 @@ export async function showBalance() {
 }
 
 async function showPrices() {
-  const [rows, {charging}] = await Promise.all([api.prices(), api.network()]);
+  const [rows, {charging}] = await Promise.all([api.prices(), api.node()]);
   byId('charging').textContent = charging
     ? 'Uploads cost four times their size, downloads once.'
     : 'This node does not charge: uploads and downloads are free.';

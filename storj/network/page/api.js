@@ -74,7 +74,8 @@ export const prices = async () => (await call('accounts/token/prices')).prices;
 export const redeem = (t, promocode) =>
   call(`accounts/token/redeem/${token(t)}`, {method: 'POST', body: {promocode}});
 export const status = () => call('api/status');
-export const network = () => call('api/network');
+export const node = () => call('api/node');
+export const network = () => call('status');
 export const find = (hash) => call(`api/find/${hash}`);
 
 /** Send a file; `onProgress` gets the share sent. Returns the request, to abort it, and a promise. */

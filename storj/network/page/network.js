@@ -17,30 +17,33 @@ const short = (id) => id.slice(0, 8);
 // -- farmers ------------------------------------------------------------------------------------
 
 function card(farmer) {
-  const {audits, space} = farmer;
-  const title = make('h3', {}, make('code', {title: farmer.nodeID}, short(farmer.nodeID)));
+  const name = short(farmer.node_id);
+  const offered = farmer.space_offered;
   const rows = make('dl', {class: 'facts'});
   facts(rows, [
-    ['Shards', `${farmer.shards} (${bytes(farmer.bytes)})`],
-    ['Audits', `${audits.passed} passed, ${audits.failed} failed`],
+    ['Shards', plural(farmer.shards, 'shard')],
+    ['of them mirrors', String(farmer.mirrors)],
+    ['Audits', `${farmer.audits_passed} passed, ${farmer.audits_failed} failed`],
     ['Protocol', farmer.protocol],
     ['Address', `${farmer.address}:${farmer.port}`],
-    ['Last seen', ago(farmer.lastSeen)],
+    ['Last seen', ago(Date.parse(farmer.last_seen))],
   ]);
-  const gauge = make('div', {class: 'gauge'});
-  if (space) {
-    gauge.append(
-      make('meter', {
-        min: 0, max: space.offered, value: space.used,
-        'aria-label': `Space used of farmer ${short(farmer.nodeID)}`,
-      }),
-      make('span', {class: 'muted small'}, `${bytes(space.used)} of ${bytes(space.offered)} used`));
+  const space = make('div', {class: 'gauge'});
+  if (offered) {
+    space.append(make('meter', {
+      min: 0, max: offered, value: Math.min(farmer.bytes, offered),
+      'aria-label': `Space used of farmer ${name}`,
+    }));
   }
+  space.append(make('span', {class: 'muted small'}, offered
+    ? `${bytes(farmer.bytes)} of ${bytes(offered)} used`
+    : `${bytes(farmer.bytes)} used, as much as the disk holds offered`));
   return make('li', {class: 'farmer'},
-    make('div', {class: 'card-head'}, title,
+    make('div', {class: 'card-head'},
+      make('h3', {}, make('code', {title: farmer.node_id}, name)),
       make('span', {class: farmer.online ? 'badge good' : 'badge bad'},
         farmer.online ? 'online' : 'offline')),
-    gauge, rows);
+    space, rows);
 }
 
 function sum(rows, of) {
@@ -58,17 +61,17 @@ async function showFarmers() {
     return;
   }
   const rows = answer.farmers;
-  farmers = new Map(rows.map((farmer) => [farmer.nodeID, farmer]));
+  farmers = new Map(rows.map((farmer) => [farmer.node_id, farmer]));
   note.hidden = rows.length > 0;
   note.textContent = 'No farmer has joined yet. Start one with storj farm.';
   const online = rows.filter((farmer) => farmer.online).length;
   byId('farmers-count').textContent = `${online} of ${plural(rows.length, 'farmer')} online`;
   facts(byId('network-totals'), [
-    ['shards kept', String(sum(rows, (farmer) => farmer.shards))],
+    ['files', String(answer.totals.files)],
     ['in shards', bytes(sum(rows, (farmer) => farmer.bytes))],
-    ['offered', bytes(sum(rows, (farmer) => farmer.space?.offered ?? 0))],
-    ['audits passed', String(sum(rows, (farmer) => farmer.audits.passed))],
-    ['audits failed', String(sum(rows, (farmer) => farmer.audits.failed))],
+    ['shards kept', String(sum(rows, (farmer) => farmer.shards))],
+    ['audits passed', String(sum(rows, (farmer) => farmer.audits_passed))],
+    ['audits failed', String(sum(rows, (farmer) => farmer.audits_failed))],
   ]);
   byId('farmers').replaceChildren(...rows.map(card));
 }
