@@ -1,0 +1,201 @@
+"""Uploads and downloads: this package beside Debian's ``storj`` (libstorj) and the bound.
+
+Both clients use the same network in the same run, in turn; the network runs in a process of its
+own, whose CPU is not counted. Every figure is of a whole process, start-up included. libstorj
+knows HTTP farmers only, so the WebSocket rows stand beside our own HTTP rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.bound import bound
+from benchmarks.measure import MIB, Run, median, run, table
+
+LIBSTORJ = '/usr/bin/storj'
+
+SIZES = {'1 KiB': 1024, '1 MiB': MIB, '256 MiB': 256 * MIB}
+
+
+@contextlib.contextmanager
+def network(data: Path, *options: str) -> Iterator[dict[str, str]]:
+    """Run a local network in a process of its own; yield the environment of its clients."""
+    command = [sys.executable, '-m', 'storj.network', 'up', '--port', '0', '--json']
+    process = subprocess.Popen(
+        [*command, '--data', str(data), *options], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        ready = json.loads(process.stdout.readline())
+        clean = {key: value for key, value in os.environ.items() if not key.startswith('STORJ_')}
+        yield {**clean, **ready['environment'], 'STORJ_CONFIG_DIR': str(data / 'config')}
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@dataclass
+class Bench:
+    """One network and the files that pass through it.
+
+    Attributes:
+        environment (dict[str, str]): settings of the clients.
+        folder (Path): where sources and copies lie.
+        bucket_id (str): of the bucket that all use.
+    """
+
+    environment: dict[str, str]
+    folder: Path
+    bucket_id: str = ''
+    _count: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        program = 'import storj; print(storj.get_client().bucket_create("benchmark").id)'
+        self.bucket_id = self._output([sys.executable, '-c', program], self.environment)
+
+    def _output(self, command: Sequence[str], environment: dict[str, str]) -> str:
+        return subprocess.run(
+            command, env=environment, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    def _settings(self, parity: bool) -> dict[str, str]:
+        return self.environment if parity else {**self.environment, 'STORJ_REED_SOLOMON': 'false'}
+
+    def _named(self, source: Path) -> Path:
+        """Return another name of the source: libstorj stores a file under the name it has."""
+        self._count += 1
+        name = source.with_name(f'{source.name}-{self._count}')
+        name.hardlink_to(source)
+        return name
+
+    def store(self, source: Path, parity: bool) -> str:
+        """Upload a file that the downloads can use; return its id."""
+        command = [sys.executable, '-m', 'benchmarks.client', 'upload', self.bucket_id]
+        name = self._named(source)
+        return self._output([*command, str(name), name.name], self._settings(parity))
+
+    def upload(self, source: Path, parity: bool, ours: bool) -> Run:
+        """Measure one upload."""
+        name = self._named(source)
+        command = [LIBSTORJ, 'upload-file', self.bucket_id, str(name)]
+        if ours:
+            command = [sys.executable, '-m', 'benchmarks.client', 'upload', self.bucket_id]
+            command += [str(name), name.name]
+        return run(command, self._settings(parity))
+
+    def download(self, source: Path, file_id: str, ours: bool) -> Run:
+        """Measure one download, and see that it brought the right bytes."""
+        target = self.folder / 'copy'
+        target.unlink(missing_ok=True)
+        command = [LIBSTORJ, 'download-file', self.bucket_id, file_id, str(target)]
+        if ours:
+            command = [sys.executable, '-m', 'benchmarks.client', 'download', self.bucket_id]
+            command += [file_id, str(target)]
+        measured = run(command, self.environment)
+        if subprocess.run(['cmp', '-s', source, target], check=False).returncode:
+            raise RuntimeError(f'{command[0]} brought other bytes than were stored')
+        return measured
+
+
+def _pairs(measure: Callable[[bool], Run], runs: int, theirs: bool) -> tuple[Run, Run | None]:
+    """Measure both clients in turn; return the medians of each."""
+    own, other = [], []
+    for _ in range(runs):
+        own.append(measure(True))
+        if theirs:
+            other.append(measure(False))
+    return median(own), median(other) if other else None
+
+
+def _row(label: str, size: int, least: float, own: Run, other: Run | None) -> list[str]:
+    per_gb = 1e9 / size
+    return [
+        label,
+        f'{own.wall:.3f}',
+        f'{other.wall:.3f}' if other else '-',
+        f'{own.wall / other.wall:.2f}' if other else '-',
+        f'{own.cpu * per_gb:.1f}' if size >= MIB else '-',
+        f'{other.cpu * per_gb:.1f}' if other and size >= MIB else '-',
+        f'{own.peak / MIB:.0f}',
+        f'{least * size / MIB / own.wall:.2f}' if size >= MIB else '-',
+    ]
+
+
+HEADING = [
+    'transfer', 'ours s', 'libstorj s', 'ratio', 'CPU s/GB', 'libstorj', 'peak MiB', 'of bound',
+]  # fmt: skip
+
+
+def measure_network(
+    protocol: str, sizes: dict[str, int], runs: int, store: str | None = None
+) -> Iterator[list[str]]:
+    """Yield a row for every transfer over farmers of one protocol."""
+    theirs = protocol != '0.10' and is_libstorj(LIBSTORJ)
+    least_upload, least_download = bound()
+    wire = 'WebSocket' if protocol == '0.10' else 'HTTP'
+    options = ['--farmers', '12', '--protocol', protocol, *(['--store', store] if store else [])]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with network(folder / 'network', *options) as environment:
+            bench = Bench(environment, folder)
+            for name, size in sizes.items():
+                source = folder / f'source-{size}'
+                with source.open('wb') as file:
+                    for start in range(0, size, MIB):
+                        file.write(secrets.token_bytes(min(MIB, size - start)))
+                for parity in (False, True) if size >= 2 * MIB else (False,):
+                    label = f'{wire} {name}{" parity" if parity else ""}'
+
+                    def upload(ours: bool, source=source, parity=parity) -> Run:
+                        return bench.upload(source, parity, ours)
+
+                    own, other = _pairs(upload, runs, theirs)
+                    yield _row(f'upload {label}', size, least_upload, own, other)
+                    if store:
+                        continue
+                    file_id = bench.store(source, parity)
+
+                    def download(ours: bool, source=source, file_id=file_id) -> Run:
+                        return bench.download(source, file_id, ours)
+
+                    own, other = _pairs(download, runs, theirs)
+                    yield _row(f'download {label}', size, least_download, own, other)
+
+
+def is_libstorj(command: str) -> bool:
+    """Return whether a command is libstorj's, which has the same name as ours."""
+    if not Path(command).exists():
+        return False
+    said = subprocess.run([command, '--version'], capture_output=True, text=True, check=False)
+    return bool(re.search(r'libstorj', said.stdout + said.stderr))
+
+
+def main(runs: int = 3, sizes: dict[str, int] = SIZES) -> None:
+    """Print the tables."""
+    upload, download = bound()
+    print(f'bound: upload {1 / upload:.0f} MiB/s, download {1 / download:.0f} MiB/s')
+    if not is_libstorj(LIBSTORJ):
+        print(f"{LIBSTORJ} is not there: libstorj's columns stay empty")
+    rows = [HEADING]
+    for protocol in ('1.2', '0.10'):
+        rows += measure_network(protocol, sizes, runs)
+    print(table(rows))
+    print('\nagainst farmers that count bytes and keep none:')
+    large = {name: size for name, size in sizes.items() if size >= 16 * MIB}
+    rows = [HEADING]
+    for protocol in ('1.2', '0.10'):
+        rows += measure_network(protocol, large, runs, store='count')
+    print(table(rows))
+
+
+if __name__ == '__main__':
+    main()
