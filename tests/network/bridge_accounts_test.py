@@ -1,0 +1,289 @@
+"""Accounts of the bridge: registration, activation, deactivation, reset, and their secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from storj.network.passwords import Passwords
+from tests.network.bridges import Account, Clock, RunningBridge
+
+ALICE = Account('alice@example.org')
+OTHER = Account('alice@example.org', 'another password')
+
+
+@pytest.fixture
+def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
+    with RunningBridge(tmp_path, activation='mail') as running:
+        yield running
+
+
+def register(bridge: RunningBridge, account: Account = ALICE, **fields: object) -> None:
+    body = {'email': account.email, 'password': account.hashed, **fields}
+    answer = bridge.request('POST', '/users', body)
+    assert answer.status == 201, answer
+
+
+def activate(bridge: RunningBridge) -> None:
+    register(bridge)
+    assert bridge.request('GET', bridge.links()[-1]).status == 200
+
+
+def test_registration_in_auto_mode_gives_an_active_account(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path) as bridge:
+        alice = bridge.account()
+        assert bridge.request('GET', '/buckets', by=alice).json == []
+        # The message is written all the same.
+        assert len(bridge.links()) == 1
+
+
+def test_registration_answers_the_user_without_secrets(bridge: RunningBridge) -> None:
+    body = {'email': 'Alice@Example.org', 'password': ALICE.hashed}
+    answer = bridge.request('POST', '/users', body)
+    user = answer.json
+    assert answer.status == 201
+    assert user['id'] == user['email'] == 'alice@example.org'
+    assert user['activated'] is False
+    assert user['created'] == '2016-11-24T15:06:40.000Z'
+    assert sorted(user) == [
+        'activated',
+        'created',
+        'email',
+        'id',
+        'isFreeTier',
+        'preferences',
+        'referralPartner',
+        'uuid',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('body', 'text'),
+    [
+        ({}, 'Must supply an email'),
+        ({'email': 'x'}, 'Invalid email'),
+        ({'email': 'a b@example.org'}, 'Invalid email'),
+        ({'email': 'a@example.org\r\nBcc: b@example.org'}, 'Invalid email'),
+        ({'email': 7}, 'Invalid email'),
+        ({'email': 'a@example.org'}, 'Password must be hex encoded SHA-256 hash'),
+        (
+            {'email': 'a@example.org', 'password': 'abcd'},
+            'Password must be hex encoded SHA-256 hash',
+        ),
+        (
+            {'email': 'a@example.org', 'password': 'g' * 64},
+            'Password must be hex encoded SHA-256 hash',
+        ),
+        (
+            {'email': 'a@example.org', 'password': 'a' * 64, 'redirect': 'javascript:alert(1)'},
+            'Invalid redirect supplied',
+        ),
+        (
+            {'email': 'a@example.org', 'password': 'a' * 64, 'pubkey': '02:03'},
+            'Invalid public key supplied: Must not contain non-hexidecimal characters like ":"',
+        ),
+    ],
+)
+def test_bad_registration_answers_400(
+    bridge: RunningBridge, body: dict[str, object], text: str
+) -> None:
+    answer = bridge.request('POST', '/users', body)
+    assert (answer.status, answer.error) == (400, text)
+    # Nothing of it is kept.
+    register(bridge, Account('a@example.org'))
+
+
+def test_known_email_is_refused_in_any_case(bridge: RunningBridge) -> None:
+    register(bridge)
+    body = {'email': 'ALICE@example.org', 'password': ALICE.hashed}
+    answer = bridge.request('POST', '/users', body)
+    assert (answer.status, answer.error) == (400, 'Email is already registered')
+
+
+def test_registration_with_a_key_registers_it(bridge: RunningBridge) -> None:
+    key = '0258b04e8d7426239854d3cbef9960a45ff2bd9c279efa5ae5c9372cb535163636'
+    register(bridge, pubkey=key)
+    bridge.request('GET', bridge.links()[-1])
+    assert [item['key'] for item in bridge.request('GET', '/keys', by=ALICE).json] == [key]
+
+
+def test_inactive_account_is_refused_until_its_link_is_visited(bridge: RunningBridge) -> None:
+    register(bridge)
+    answer = bridge.request('GET', '/buckets', by=ALICE)
+    assert (answer.status, answer.error) == (403, 'User account has not been activated')
+    (link,) = bridge.links()
+    answer = bridge.request('GET', link)
+    assert (answer.status, answer.json['activated']) == (200, True)
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+    answer = bridge.request('GET', link)
+    assert (answer.status, answer.error) == (400, 'Invalid activation token')
+
+
+def test_activation_message_is_sent_again_on_request(bridge: RunningBridge) -> None:
+    register(bridge)
+    answer = bridge.request('POST', '/activations', {'email': ALICE.email})
+    assert (answer.status, answer.json['activated']) == (201, False)
+    bridge.clock.now += 1
+    first, second = bridge.links()
+    # Only the newest link works.
+    assert bridge.request('GET', first).status == 400
+    assert bridge.request('GET', second).status == 200
+    answer = bridge.request('POST', '/activations', {'email': ALICE.email})
+    assert (answer.status, answer.error) == (400, 'User is already activated')
+    answer = bridge.request('POST', '/activations', {'email': 'nobody@example.org'})
+    assert (answer.status, answer.error) == (404, 'User not found')
+
+
+def test_link_leads_on_to_its_redirect(bridge: RunningBridge) -> None:
+    target = 'https://app.example.org/welcome?a=1&b=2'
+    register(bridge, redirect=target)
+    (link,) = bridge.links()
+    assert parse_qs(urlsplit(link).query) == {'redirect': [target]}
+    answer = bridge.request('GET', link)
+    assert (answer.status, answer.headers['Location']) == (302, target)
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+
+
+def test_link_with_a_bad_redirect_changes_nothing(bridge: RunningBridge) -> None:
+    register(bridge)
+    (link,) = bridge.links()
+    assert bridge.request('GET', link + '?redirect=javascript:alert(1)').status == 400
+    assert bridge.request('GET', link).status == 200
+
+
+def test_deactivation_takes_a_message_and_keeps_the_data(bridge: RunningBridge) -> None:
+    activate(bridge)
+    bucket = bridge.bucket(ALICE)
+    bridge.clock.now += 1
+    assert bridge.request('DELETE', '/users/bob@example.org', by=ALICE).status == 404
+    answer = bridge.request('DELETE', '/users/Alice@example.org', by=ALICE)
+    assert (answer.status, answer.json['activated']) == (200, True)
+    link = bridge.links()[-1]
+    assert len(link) == len('/deactivations/') + 512
+    assert bridge.request('GET', link).json['activated'] is False
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 403
+    assert bridge.request('GET', link).status == 404
+    bridge.clock.now += 1
+    bridge.request('POST', '/activations', {'email': ALICE.email})
+    bridge.request('GET', bridge.links()[-1])
+    assert [item['id'] for item in bridge.request('GET', '/buckets', by=ALICE).json] == [bucket]
+
+
+def test_deactivation_of_another_account_answers_401(bridge: RunningBridge) -> None:
+    activate(bridge)
+    register(bridge, Account('bob@example.org'))
+    answer = bridge.request('DELETE', '/users/bob@example.org', by=ALICE)
+    assert (answer.status, answer.error) == (401, 'Not authorized')
+
+
+def test_reset_with_the_password_sent_first(bridge: RunningBridge) -> None:
+    activate(bridge)
+    bridge.clock.now += 1
+    answer = bridge.request('PATCH', f'/users/{ALICE.email}', {'password': OTHER.hashed})
+    assert answer.status == 200
+    # Pending: the old password is in force until the link is visited.
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+    assert bridge.request('GET', bridge.links()[-1]).status == 200
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 401
+    assert bridge.request('GET', '/buckets', by=OTHER).status == 200
+    assert bridge.request('GET', bridge.links()[-1]).status == 404
+
+
+def test_reset_with_the_password_sent_last(bridge: RunningBridge) -> None:
+    activate(bridge)
+    bridge.clock.now += 1
+    assert bridge.request('PATCH', f'/users/{ALICE.email}', {}).status == 200
+    link = bridge.links()[-1]
+    # Nothing is pending that a GET could put into force.
+    assert bridge.request('GET', link).status == 400
+    answer = bridge.request('POST', link, {'password': 'abcd'})
+    assert (answer.status, answer.error) == (400, 'Password must be hex encoded SHA-256 hash')
+    assert bridge.request('POST', link, {'password': OTHER.hashed}).status == 200
+    assert bridge.request('GET', '/buckets', by=OTHER).status == 200
+    assert bridge.request('POST', link, {'password': OTHER.hashed}).status == 404
+
+
+def test_reset_refuses_bad_requests(bridge: RunningBridge) -> None:
+    activate(bridge)
+    answer = bridge.request('PATCH', '/users/nobody@example.org', {'password': OTHER.hashed})
+    assert (answer.status, answer.error) == (404, 'User not found')
+    answer = bridge.request('PATCH', f'/users/{ALICE.email}', {'password': 'zz'})
+    assert (answer.status, answer.error) == (400, 'Password must be hex encoded SHA-256 hash')
+    answer = bridge.request('GET', '/resets/abcd')
+    assert (answer.status, answer.error) == (400, 'Resetter must be hex encoded 256 byte string')
+    assert bridge.request('GET', '/resets/' + 'ab' * 256).status == 404
+
+
+def test_reset_without_password_is_refused_by_an_older_release(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, version='2.2.4') as bridge:
+        bridge.account()
+        assert bridge.request('PATCH', f'/users/{ALICE.email}').status == 400
+
+
+def test_secrets_are_neither_on_disk_nor_readable_by_others(bridge: RunningBridge) -> None:
+    activate(bridge)
+    bucket = bridge.bucket(ALICE)
+    answer = bridge.request(
+        'POST', f'/buckets/{bucket}/tokens', {'operation': 'PULL'}, by=ALICE
+    )
+    bridge.clock.now += 1
+    bridge.request('PATCH', f'/users/{ALICE.email}', {})
+    with sqlite3.connect(bridge.path / 'bridge.db') as database:
+        dump = '\n'.join(database.iterdump())
+    database.close()
+    for secret in (ALICE.hashed, answer.json['token'], *(bridge.links()[-1].split('/')[-1:])):
+        assert secret not in dump
+    kept = [bridge.path / 'bridge.db', *(bridge.path / 'outbox').iterdir()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+    assert stat.S_IMODE((bridge.path / 'outbox').stat().st_mode) == 0o700
+
+
+def test_state_survives_a_restart(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path) as bridge:
+        alice = bridge.account()
+        bucket = bridge.bucket(alice)
+    with RunningBridge(tmp_path) as bridge:
+        assert bridge.request('GET', f'/buckets/{bucket}', by=alice).status == 200
+
+
+def test_verified_password_is_checked_again_only_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checks = 0
+    matches = Passwords._matches
+
+    def counted(password: str, stored: str) -> bool:
+        nonlocal checks
+        checks += 1
+        return matches(password, stored)
+
+    monkeypatch.setattr(Passwords, '_matches', staticmethod(counted))
+    clock = Clock()
+    passwords = Passwords(clock)
+
+    async def scenario() -> None:
+        stored = await passwords.hash('right')
+        crowd = [passwords.verify('right', stored) for _ in range(20)]
+        assert await asyncio.gather(*crowd) == [True] * 20
+        assert checks == 1
+        assert not await passwords.verify('wrong', stored)
+        assert not await passwords.verify('wrong', stored)
+        assert not await passwords.verify('right', None)
+        assert checks == 4
+        clock.now += 301
+        assert await passwords.verify('right', stored)
+        assert checks == 5
+        # Another hash of the same password is another credential.
+        assert await passwords.verify('right', await passwords.hash('right'))
+        assert checks == 6
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        passwords.close()

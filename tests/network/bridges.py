@@ -1,0 +1,401 @@
+"""What the tests of the bridge share: a bridge on a free port, and farmers that follow a script.
+
+The bridge is the real one, reached over a real socket. Its renter node is replaced by
+:class:`ScriptedFarmers`, which keeps the promises of :class:`storj.network.renter.RenterNode` and
+can be told to refuse, to be away, or to keep its caller waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import http.client
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from storj.digest import Generation, ShardDigest, make_proof, new_challenges, shard_hash
+from storj.network.app import HEAD_LIMIT, create_app
+from storj.network.bridge import BRIDGE, Bridge, BridgeSettings
+from storj.network.contacts import work
+from storj.network.contract import Contract
+from storj.network.identity import Identity
+from storj.network.renter import Allocation, NodeContact, NodeError, NodeUnreachableError
+from storj.network.reports import MIRRORING
+
+T = TypeVar('T')
+
+MAIL_LINK = re.compile(r'^http\S+$', re.MULTILINE)
+
+
+class Clock:
+    """Seconds since 1970, moved by the test."""
+
+    def __init__(self) -> None:
+        self.now = 1_480_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Answer:
+    """An answer of the bridge."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        assert list(self.json) == ['error']
+        return str(self.json['error'])
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody with a password."""
+
+    email: str
+    password: str = 'correct horse'
+
+    @property
+    def hashed(self) -> str:
+        return hashlib.sha256(self.password.encode()).hexdigest()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        pair = base64.b64encode(f'{self.email}:{self.hashed}'.encode()).decode()
+        return {'authorization': f'Basic {pair}'}
+
+
+@dataclass
+class ScriptedFarmer:
+    """A farmer without a socket."""
+
+    identity: Identity
+    contact: NodeContact
+    trees: dict[str, list[str]] = field(default_factory=dict)
+    shards: dict[str, bytes] = field(default_factory=dict)
+    away: bool = False
+    refuses: bool = False
+    hangs: asyncio.Event | None = None
+
+
+class ScriptedFarmers:
+    """Stands in for the renter node; every call is noted in ``calls``."""
+
+    def __init__(self) -> None:
+        self.farmers: dict[str, ScriptedFarmer] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.generation: Generation = 'C'
+
+    def add(self, port: int, protocol: str = '1.2.0') -> ScriptedFarmer:
+        identity = Identity.generate()
+        contact = NodeContact('127.0.0.1', port, identity.node_id, protocol, '8.7.2')
+        farmer = ScriptedFarmer(identity, contact)
+        self.farmers[identity.node_id] = farmer
+        return farmer
+
+    async def _reach(self, method: str, contact: NodeContact) -> ScriptedFarmer:
+        self.calls.append((method, contact.node_id))
+        farmer = self.farmers[contact.node_id]
+        if farmer.hangs is not None:
+            await farmer.hangs.wait()
+        if farmer.away:
+            raise NodeUnreachableError('connection refused')
+        return farmer
+
+    async def ping(self, contact: NodeContact) -> None:
+        await self._reach('ping', contact)
+
+    async def alloc(
+        self,
+        contact: NodeContact,
+        *,
+        data_hash: str,
+        data_size: int,
+        audit_tree: Sequence[str],
+        audit_count: int,
+        store_begin: int,
+        store_end: int,
+    ) -> Allocation:
+        farmer = await self._reach('alloc', contact)
+        if farmer.refuses:
+            raise NodeError('Not accepting contracts')
+        farmer.trees[data_hash] = list(audit_tree)
+        contract = Contract(
+            data_hash, data_size, store_begin, store_end, audit_count, farmer_id=contact.node_id
+        )
+        return Allocation(secrets.token_hex(20), contract, True)
+
+    async def retrieve(self, contact: NodeContact, data_hash: str) -> str:
+        farmer = await self._reach('retrieve', contact)
+        if data_hash not in farmer.shards:
+            raise NodeError('Shard data not found')
+        return secrets.token_hex(20)
+
+    async def audit(
+        self, contact: NodeContact, audits: Sequence[tuple[str, str]]
+    ) -> list[list[Any]]:
+        farmer = await self._reach('audit', contact)
+        proofs: list[Any] = []
+        for name, challenge in audits:
+            if name not in farmer.shards:
+                raise NodeError('Shard not found')
+            digest = ShardDigest([challenge], self.generation)
+            digest.update(farmer.shards[name])
+            try:
+                proof = make_proof(farmer.trees[name], digest.responses()[0], self.generation)
+            except ValueError:
+                raise NodeError('Failed to generate proof') from None
+            proofs.append(proof)
+        return proofs
+
+    async def mirror(
+        self, contact: NodeContact, data_hash: str, token: str, source: NodeContact
+    ) -> None:
+        farmer = await self._reach('mirror', contact)
+        assert data_hash in farmer.trees, 'a copy needs a contract'
+        farmer.shards[data_hash] = self.farmers[source.node_id].shards[data_hash]
+
+
+class RunningBridge:
+    """A bridge in a thread of its own, and a plain client of it."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.farmers = ScriptedFarmers()
+        self._settings = {
+            'database_url': f'sqlite:///{path / "bridge.db"}',
+            'data_dir': path,
+            'public_url': 'http://bridge.example:6382',
+            'audit_interval': 0.0,
+            'ping_interval': 0.0,
+            'mirrors': 0,
+            **settings,
+        }
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> RunningBridge:
+        self._thread.start()
+        self.app = create_app(
+            BridgeSettings(**self._settings),
+            self.farmers,  # type: ignore[arg-type]
+            clock=self.clock,
+        )
+        self.call(self._start)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.call(self._runner.cleanup)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> None:
+        self._runner = web.AppRunner(
+            self.app,
+            access_log=None,
+            handler_cancellation=True,
+            max_line_size=HEAD_LIMIT,
+            max_field_size=HEAD_LIMIT,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, '127.0.0.1', 0).start()
+        self.port = int(self._runner.addresses[0][1])
+
+    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a coroutine in the bridge's loop."""
+
+        async def awaited() -> T:
+            return await work()
+
+        return asyncio.run_coroutine_threadsafe(awaited(), self._loop).result(30)
+
+    @property
+    def state(self) -> Bridge:
+        return self.app[BRIDGE]
+
+    def copies_made(self) -> None:
+        """Wait until the bridge has nothing left to copy."""
+        self.call(self.app[MIRRORING].join)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        fields: Any = None,
+        *,
+        by: Account | None = None,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request, its path exactly as it is given."""
+        body = raw if raw is not None else None if fields is None else json.dumps(fields).encode()
+        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=30)
+        try:
+            sent = {**(by.headers if by else {}), **(headers or {})}
+            connection.request(method, path, body, sent)
+            answer = connection.getresponse()
+            return Answer(answer.status, dict(answer.headers), answer.read())
+        finally:
+            connection.close()
+
+    def account(self, email: str = 'alice@example.org') -> Account:
+        """Register somebody."""
+        account = Account(email)
+        answer = self.request('POST', '/users', {'email': email, 'password': account.hashed})
+        assert answer.status == 201, answer
+        return account
+
+    def bucket(self, by: Account, name: str = 'photos') -> str:
+        answer = self.request('POST', '/buckets', {'name': name}, by=by)
+        assert answer.status == 201, answer
+        return str(answer.json['id'])
+
+    def frame(self, by: Account) -> str:
+        return str(self.request('POST', '/frames', {}, by=by).json['id'])
+
+    def farmer(self, port: int = 4000, protocol: str = '1.2.0', **card: Any) -> ScriptedFarmer:
+        """Register a farmer, as farmers do."""
+        farmer = self.farmers.add(port, protocol)
+        node = farmer.identity
+        asked = self.farmer_request(node, 'POST', '/contacts/challenges', {}).json
+        nonce = next(n for n in range(10**6) if work(asked['challenge'], n) <= asked['target'])
+        answer = self.farmer_request(
+            node,
+            'POST',
+            '/contacts',
+            {
+                'address': '127.0.0.1',
+                'port': port,
+                'protocol': protocol,
+                'spaceAvailable': True,
+                **card,
+            },
+            {'x-challenge': asked['challenge'], 'x-challenge-nonce': str(nonce)},
+        )
+        assert answer.status == 200, answer
+        return farmer
+
+    def farmer_request(
+        self,
+        node: Identity,
+        method: str,
+        path: str,
+        fields: Any,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request that a farmer signs."""
+        raw = json.dumps(fields)
+        timestamp = str(int(self.clock() * 1000))
+        url = f'http://127.0.0.1:{self.port}{path}'
+        return self.request(
+            method,
+            path,
+            raw=raw.encode(),
+            headers={
+                'x-node-id': node.node_id,
+                'x-node-timestamp': timestamp,
+                'x-node-pubkey': node.public_key.hex(),
+                'x-node-signature': node.sign_der((method + url + timestamp + raw).encode()),
+                **(headers or {}),
+            },
+        )
+
+    def shard(self, data: bytes = b'testshard', index: int = 0, **fields: Any) -> dict[str, Any]:
+        """Return the body that adds a shard to a frame."""
+        challenges = new_challenges(3)
+        digest = ShardDigest(challenges, self.farmers.generation)
+        digest.update(data)
+        return {
+            'hash': shard_hash(data),
+            'size': len(data),
+            'index': index,
+            'challenges': challenges,
+            'tree': digest.leaves(),
+            'exclude': [],
+            **fields,
+        }
+
+    def add_shard(
+        self, by: Account, frame: str, data: bytes = b'testshard', index: int = 0, **fields: Any
+    ) -> dict[str, Any]:
+        """Add a shard to a frame and store it at its farmer; return the bridge's answer."""
+        answer = self.request('PUT', f'/frames/{frame}', self.shard(data, index, **fields), by=by)
+        assert answer.status == 200, answer
+        pointer: dict[str, Any] = answer.json
+        self.farmers.farmers[pointer['farmer']['nodeID']].shards[pointer['hash']] = data
+        return pointer
+
+    def file(
+        self, by: Account, bucket: str, shards: Sequence[bytes] = (b'testshard',), **fields: Any
+    ) -> str:
+        """Store a file; return its id."""
+        frame = self.frame(by)
+        for index, data in enumerate(shards):
+            self.add_shard(by, frame, data, index)
+        answer = self.request(
+            'POST',
+            f'/buckets/{bucket}/files',
+            {'frame': frame, 'filename': 'cat.jpg', 'mimetype': 'image/jpeg', **fields},
+            by=by,
+        )
+        assert answer.status == 200, answer
+        return str(answer.json['id'])
+
+    def report(self, pointer: Mapping[str, Any], message: str, **fields: Any) -> Answer:
+        """Send an exchange report about a pointer, as libstorj does."""
+        now = int(self.clock() * 1000)
+        return self.request(
+            'POST',
+            '/reports/exchanges',
+            {
+                'dataHash': pointer['hash'],
+                'token': pointer.get('token'),
+                'exchangeStart': now,
+                'exchangeEnd': now + 5,
+                'exchangeResultCode': 1000,
+                'exchangeResultMessage': message,
+                **fields,
+            },
+        )
+
+    def links(self) -> list[str]:
+        """Return the paths of the links in the outbox, oldest first."""
+        prefix = 'http://bridge.example:6382'
+        texts = [path.read_text() for path in sorted((self.path / 'outbox').glob('*.eml'))]
+        found = [match for text in texts for match in MAIL_LINK.findall(text)]
+        assert all(link.startswith(prefix) for link in found)
+        return [link[len(prefix) :] for link in found]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do; fail after ten seconds."""
+    deadline = time.monotonic() + 10
+    event = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, 'it never happened'
+        event.wait(0.01)
