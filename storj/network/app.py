@@ -43,6 +43,7 @@ _SECURITY_HEADERS = {
     'Cache-Control': 'no-store',
     'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'",
     'Referrer-Policy': 'no-referrer',
+    'Server': 'storj-bridge',
     'X-Content-Type-Options': 'nosniff',
     'X-Frame-Options': 'DENY',
 }

@@ -68,7 +68,7 @@ class Release:
         Raises:
             ValueError: not a version, or one whose clients are not served.
         """
-        if not re.fullmatch(r'\d{1,4}\.\d{1,4}\.\d{1,4}', version):
+        if not re.fullmatch(r'[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}', version):
             raise ValueError(f'{version!r} is not a version of the bridge, such as 7.7.1')
         number = tuple(map(int, version.split('.')))
         for first, protocol, core in _LINES:

@@ -51,7 +51,7 @@ _MAX_REPUTATION = 5000
 # How slowly the rate of timeouts forgets: one call in this many weighs a tenth.
 _RATE_WEIGHT = 0.1
 
-_INTEGER = re.compile(r'\d{1,16}')
+_INTEGER = re.compile(r'[0-9]{1,16}')
 #: Core library of farmers that do not say theirs, by the protocol they announce: clients need one.
 _USER_AGENTS = (('0.', '5.1.2'), ('1.0.', '6.0.0'), ('1.1.', '6.8.0'))
 _LATEST_USER_AGENT = '8.7.2'

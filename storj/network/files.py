@@ -245,7 +245,7 @@ async def get_file_id(request: web.Request) -> web.Response:
 
 def _count(request: web.Request, name: str, default: int, maximum: int) -> int:
     value = request.query.get(name, '')
-    return min(int(value), maximum) if re.fullmatch(r'\d{1,16}', value) else default
+    return min(int(value), maximum) if re.fullmatch(r'[0-9]{1,16}', value) else default
 
 
 def _excluded(request: web.Request) -> frozenset[str]:

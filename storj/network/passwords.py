@@ -47,7 +47,7 @@ class Passwords:
         # Two threads: a crowd of logins must not take all processors, nor 16 MiB each.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix='storj-passwords')
         # Compared with when there is no such user, so that the time taken does not tell.
-        self._nobody = self._encode(secrets.token_hex(32), secrets.token_bytes(16))
+        self._nobody = _text(secrets.token_bytes(16), secrets.token_bytes(32))
 
     async def hash(self, password: str) -> str:
         """Return the text to keep for ``password``, which is the hex SHA-256 a client sends."""
@@ -100,14 +100,17 @@ class Passwords:
 
     @staticmethod
     def _encode(password: str, salt: bytes) -> str:
-        key = _scrypt(password, salt, _COST, _BLOCK, _PARALLEL)
-        return f'scrypt${_COST}${_BLOCK}${_PARALLEL}${salt.hex()}${key.hex()}'
+        return _text(salt, _scrypt(password, salt, _COST, _BLOCK, _PARALLEL))
 
     @staticmethod
     def _matches(password: str, stored: str) -> bool:
         _, cost, block, parallel, salt, key = stored.split('$')
         computed = _scrypt(password, bytes.fromhex(salt), int(cost), int(block), int(parallel))
         return hmac.compare_digest(computed, bytes.fromhex(key))
+
+
+def _text(salt: bytes, key: bytes) -> str:
+    return f'scrypt${_COST}${_BLOCK}${_PARALLEL}${salt.hex()}${key.hex()}'
 
 
 def _scrypt(password: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:

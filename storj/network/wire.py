@@ -178,7 +178,7 @@ def parse_date(value: object) -> int | None:
     Returns:
         int | None: None for anything else, and for times that no calendar has.
     """
-    if isinstance(value, str) and re.fullmatch(r'-?\d{1,16}', value):
+    if isinstance(value, str) and re.fullmatch(r'-?[0-9]{1,16}', value):
         value = int(value)
     if isinstance(value, str):
         try:

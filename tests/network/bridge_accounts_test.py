@@ -229,9 +229,7 @@ def test_reset_without_password_is_refused_by_an_older_release(tmp_path: Path) -
 def test_secrets_are_neither_on_disk_nor_readable_by_others(bridge: RunningBridge) -> None:
     activate(bridge)
     bucket = bridge.bucket(ALICE)
-    answer = bridge.request(
-        'POST', f'/buckets/{bucket}/tokens', {'operation': 'PULL'}, by=ALICE
-    )
+    answer = bridge.request('POST', f'/buckets/{bucket}/tokens', {'operation': 'PULL'}, by=ALICE)
     bridge.clock.now += 1
     bridge.request('PATCH', f'/users/{ALICE.email}', {})
     with sqlite3.connect(bridge.path / 'bridge.db') as database:
