@@ -15,7 +15,7 @@ import ecdsa
 import pytest
 
 from storj import api, digest, erasure, sharding
-from storj.crypto import cipher, keys, mnemonic, names
+from storj.crypto import base58, cipher, credentials, keyring, keys, mnemonic, names
 from storj.exception import MnemonicError, NotEnoughShardsError
 
 HERE = Path(__file__).parent / 'vectors'
@@ -137,6 +137,9 @@ def test_public_key_equals_protocol():
 def test_node_id_equals_protocol():
     vector = PROTOCOL['node_identity']
     assert api.node_id(bytes.fromhex(vector['public_key_compressed'])) == vector['nodeID']
+    address = base58.encode_check(b'\0' + bytes.fromhex(vector['nodeID']))
+    assert address == vector['bitcoin_address']
+    assert base58.decode_check(address).hex() == '00' + vector['nodeID']
 
 
 def check_stream(content_key: keys.ContentKey, vector: dict[str, Any]) -> None:
@@ -213,6 +216,16 @@ def test_node_key_equals_protocol():
     vector = DERIVATION['keypair_cipher_core_before_1_0_0']
     made = keys.file_key_node(bytes.fromhex(vector['private_key_hex']), vector['nodeID'])
     assert (made.key.hex(), made.counter.hex()) == (vector['key'], vector['iv'])
+    assert keyring.KeyEntry(vector['private_key_hex'], kind='KeyPair').content_key() == made
+
+
+def test_keyring_file_equals_protocol():
+    vector = DERIVATION['keyring_file_password_cipher']
+    clear, sealed = vector['plain_json'], vector['file_content_hex']
+    assert keyring.seal_text(vector['passphrase'], clear) == sealed
+    assert keyring.open_text(vector['passphrase'], sealed) == clear
+    entry = keyring.KeyEntry.from_json(json.loads(clear))
+    assert json.dumps(entry.to_json(), separators=(',', ':')) == clear
 
 
 @protocol('shard_size')
@@ -441,3 +454,23 @@ def test_file_hmac_equals_libstorj(vector):
 @libstorj('file_ids_path')
 def test_path_of_name_equals_libstorj(vector):
     assert vector['path'].endswith('/file-ids/' + api.segment(vector['encrypted_name']))
+
+
+@libstorj('passphrase_key')
+def test_passphrase_key_equals_libstorj(vector):
+    found = credentials.passphrase_key(vector['passphrase'], vector['salt'])
+    assert found.hex() == vector['key']
+
+
+@libstorj('encrypt_data')
+def test_sealed_secret_equals_libstorj(vector):
+    key = credentials.passphrase_key(vector['passphrase'], vector['salt'])
+    assert credentials.seal_text(key, vector['text']) == vector['output']
+    assert credentials.open_text(key, vector['output']) == vector['text']
+
+
+@libstorj('auth_json')
+def test_credentials_file_equals_libstorj(vector):
+    held = credentials.Credentials(vector['user'], vector['password'], vector['mnemonic'])
+    assert credentials.decode(vector['json'], vector['passphrase']) == held
+    assert json.loads(credentials.encode(held, vector['passphrase'])) == json.loads(vector['json'])

@@ -13,7 +13,16 @@ from typing import overload
 from storj.crypto.keys import ContentKey
 from storj.digest import Buffer
 
-__all__ = ('CtrStream', 'counter_at', 'open_sealed', 'seal', 'synthetic_iv', 'xor')
+__all__ = (
+    'CtrStream',
+    'cbc_decrypt',
+    'cbc_encrypt',
+    'counter_at',
+    'open_sealed',
+    'seal',
+    'synthetic_iv',
+    'xor',
+)
 
 _BLOCK = 16
 _TAG_SIZE = 16
@@ -114,6 +123,28 @@ def open_sealed(key: bytes, sealed: bytes) -> bytes | None:
 def synthetic_iv(key: bytes, text: bytes) -> bytes:
     """Return the nonce that libstorj takes for a text, 32 bytes: equal texts are sealed alike."""
     return hmac.digest(key, text, hashlib.sha512)[:_IV_SIZE]
+
+
+def cbc_encrypt(content_key: ContentKey, text: bytes) -> bytes:
+    """Return a text in AES-256-CBC, padded as in PKCS#7, the counter taken as the first block."""
+    from Crypto.Cipher import AES
+    from Crypto.Util.Padding import pad
+
+    cipher = AES.new(content_key.key, AES.MODE_CBC, iv=content_key.counter)
+    return cipher.encrypt(pad(text, _BLOCK))
+
+
+def cbc_decrypt(content_key: ContentKey, ciphertext: bytes) -> bytes:
+    """Return the text that :func:`cbc_encrypt` encrypted.
+
+    Raises:
+        ValueError: if the padding shows that the key or the ciphertext is not the right one.
+    """
+    from Crypto.Cipher import AES
+    from Crypto.Util.Padding import unpad
+
+    cipher = AES.new(content_key.key, AES.MODE_CBC, iv=content_key.counter)
+    return unpad(cipher.decrypt(ciphertext), _BLOCK)
 
 
 def xor(left: Buffer, right: Buffer, output: bytearray | memoryview) -> None:

@@ -1,0 +1,63 @@
+"""Files that hold secrets: nobody else may read them, and they are never half written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from storj.exception import ConfigurationError
+
+__all__ = ('read', 'write')
+
+
+def read(path: Path, limit: int) -> str:
+    """Return the text of a file.
+
+    Args:
+        path (Path): of the file.
+        limit (int): bytes that it may have at most.
+
+    Raises:
+        ConfigurationError: if it cannot be read, is longer, or no text.
+    """
+    try:
+        with path.open('rb') as file:
+            raw = file.read(limit + 1)
+    except OSError as error:
+        raise ConfigurationError(f'cannot read {path}: {error.strerror or error}') from error
+    if len(raw) > limit:
+        raise ConfigurationError(f'{path} is longer than the {limit} bytes that make sense')
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        # Without the cause, which quotes the content.
+        raise ConfigurationError(f'{path} is not a text file') from None
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all.
+
+    Args:
+        path (Path): of the file; its folder is made with mode 0700 if it is missing, and an older
+            file of the name is replaced.
+        text (str): its content.
+
+    Raises:
+        ConfigurationError: if it cannot be written.
+    """
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, 'w', encoding='utf-8', newline='') as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConfigurationError(f'cannot write {path}: {error.strerror or error}') from error
