@@ -157,7 +157,6 @@ class DataChannels:
             web.get('/', self.web_socket, allow_head=False),
             web.post('/shards/{hash}', self.push),
             web.get('/shards/{hash}', self.pull, allow_head=False),
-            web.options('/{path:.*}', self.preflight),
         ]
 
     def abort_idle(self) -> None:
@@ -169,7 +168,8 @@ class DataChannels:
 
     # ------------------------------------------------------------------ HTTP
 
-    async def preflight(self, request: web.Request) -> web.Response:
+    @staticmethod
+    def preflight(request: web.Request) -> web.Response:
         """Answer ``OPTIONS``, which browsers ask before they send a shard (core >= 6.0.12)."""
         asked = request.headers
         return web.Response(

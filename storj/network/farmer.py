@@ -386,6 +386,8 @@ class Farmer:
             # A farmer may be the relay of others; this one is not (observed, finding 14).
             text = 'Unable to route to tunnel, client is not connected'
             return web.json_response({'error': text}, status=502)
+        if request.method == 'OPTIONS':
+            return self._channels.preflight(request)
         try:
             response: web.StreamResponse = await handler(request)
         except web.HTTPNotFound:
@@ -561,7 +563,7 @@ class Farmer:
         if contract.data_hash in self._store:
             return
         try:
-            promised = self._index.promised(self._store)
+            promised = self._index.promised(self._store, besides=contract.data_hash)
             if not self._store.has_room(contract.data_size, promised=promised):
                 raise NodeError('No space left')
         except StoreError as error:

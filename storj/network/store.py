@@ -386,12 +386,14 @@ class FarmerIndex:
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._clock = clock
         try:
+            # Tokens lie in it, so it is readable by its owner only.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             # A commit must survive the process, not a power failure: bridges ask again.
             self._db.execute('PRAGMA journal_mode=WAL')
             self._db.execute('PRAGMA synchronous=NORMAL')
             self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(f'{path}: cannot open the farmer index: {error}') from error
 
     def close(self) -> None:
@@ -483,14 +485,21 @@ class FarmerIndex:
         """Delete a token."""
         self._db.execute('DELETE FROM tokens WHERE token = ?', (token,))
 
-    def promised(self, store: ShardStore) -> int:
-        """Return the bytes of shards that live tokens allow to be brought still."""
+    def promised(self, store: ShardStore, *, besides: str | None = None) -> int:
+        """Return the bytes of shards that live tokens allow to be brought still.
+
+        Args:
+            store (ShardStore): what is there already is not promised any more.
+            besides (str | None): hash of a shard to leave out.
+        """
         rows = self._db.execute(
             'SELECT DISTINCT contracts.data_hash, data_size FROM contracts'
             ' JOIN tokens ON tokens.data_hash = contracts.data_hash WHERE expires > ?',
             (self._clock(),),
         )
-        return sum(size for data_hash, size in rows if data_hash not in store)
+        return sum(
+            size for data_hash, size in rows if data_hash != besides and data_hash not in store
+        )
 
     def sweep(self) -> list[str]:
         """Forget tokens and contracts that have expired.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +26,6 @@ from storj.network.renter import Allocation, RenterNode
 SHARD = b'testshard'
 SHARD_HASH = '4af6b8cd7fac9e832650c82e965a06aabe920c07'
 DAY = 86400.0
-HALF_OF_A_SHARD = 4
 
 
 class Clock:
@@ -97,6 +97,8 @@ class Site:
         """Send a shard over HTTP."""
         if name is None:
             name = shard_hash(data)
+        if isinstance(data, bytes):
+            data = io.BytesIO(data)
         query = {} if token is None else {'token': token}
         async with self.session.post(
             f'{self.url}/shards/{name}', params=query, data=data, **kwargs
@@ -152,9 +154,10 @@ async def site(
     renter = RenterNode(ExtendedKey.renter(os.urandom(32)), clock=clock)
     async with aiohttp.ClientSession() as session:
         await farmer.start()
+        here = Site(farmer, renter, session, clock, plan)
         try:
-            yield Site(farmer, renter, session, clock, plan)
+            yield here
         finally:
             plan.release()
-            await renter.close()
+            await here.renter.close()
             await farmer.stop()

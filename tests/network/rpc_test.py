@@ -1,0 +1,652 @@
+"""The node RPC: envelope, checks, replays, limits; and the methods of a farmer behind it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storj.digest import ShardDigest, merkle_rows, new_challenges, shard_hash, verify_proof
+from storj.network.contract import Contract
+from storj.network.farmer import FarmerSettings
+from storj.network.identity import ExtendedKey, Identity
+from storj.network.renter import RenterNode
+from storj.network.rpc import (
+    ContactError,
+    NodeContact,
+    NodeError,
+    NodeUnreachableError,
+    RpcClient,
+    RpcServer,
+    is_compatible,
+)
+from tests.network.contract_test import JSON
+from tests.network.nodes import DAY, SHARD, SHARD_HASH, Clock, Site, run, site
+
+CONTACT = NodeContact('127.0.0.1', 4000, 'a' * 40, '1.2.0', '8.7.2', 1)
+
+
+def envelope(site: Site, *, identity: Identity | None = None, **changes: Any) -> dict[str, Any]:
+    """Return a PING that is right but for the changes."""
+    identity = identity or Identity.generate()
+    identifier = os.urandom(20).hex()
+    nonce = changes.pop('nonce', int(site.clock() * 1000))
+    protocol = changes.pop('protocol', site.farmer.settings.protocol)
+    contact = NodeContact('127.0.0.1', 4000, identity.node_id, protocol)
+    params = {
+        'contact': contact.to_json(),
+        'nonce': nonce,
+        'signature': identity.sign_message(f'{identifier}{nonce}'),
+    }
+    return {'method': 'PING', 'id': identifier, 'params': {**params, **changes}}
+
+
+async def post(site: Site, body: Any) -> tuple[int, Any]:
+    data = body if isinstance(body, (bytes, str)) else json.dumps(body)
+    content = io.BytesIO(data.encode() if isinstance(data, str) else data)
+    async with site.session.post(f'{site.url}/', data=content) as answer:
+        return answer.status, await answer.json()
+
+
+async def refusal(site: Site, body: Any) -> str:
+    status, answer = await post(site, body)
+    assert status == 200
+    assert answer['error']['code'] == -32603
+    assert answer['result']['contact']['nodeID'] == site.farmer.identity.node_id
+    text: str = answer['error']['message']
+    return text
+
+
+def test_ping_is_answered_and_signed(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.renter.ping(here.farmer.contact())
+            message = envelope(here)
+            status, answer = await post(here, message)
+            assert status == 200
+            assert answer['id'] == message['id']
+            assert set(answer['result']) == {'contact', 'nonce', 'signature'}
+
+    run(test)
+
+
+def test_failed_checks_are_refused_with_the_words_of_the_protocol(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            now = int(here.clock() * 1000)
+            other = Identity.generate()
+            cases: list[tuple[dict[str, Any], str]] = [
+                (envelope(here, nonce=now - 15001), 'Message signature expired'),
+                (envelope(here, nonce=now + 15001), 'Message signature expired'),
+                (envelope(here, nonce=str(now)), 'Message signature expired'),
+                (envelope(here, signature='?'), 'Invalid signature supplied'),
+                (envelope(here, signature=None), 'Invalid signature supplied'),
+                (
+                    envelope(here, signature=other.sign_message('else')),
+                    'Signature verification failed',
+                ),
+                (envelope(here, contact=None), 'Invalid contact data supplied'),
+                (
+                    envelope(here, contact={**CONTACT.to_json(), 'port': 0}),
+                    'Invalid contact data supplied',
+                ),
+                (envelope(here, protocol='0.10.0'), 'Protocol version is incompatible'),
+                (envelope(here, protocol='1.2.0-testnet'), 'Protocol version is incompatible'),
+                ({**envelope(here), 'method': 'FLY'}, 'Method not found'),
+            ]
+            for body, text in cases:
+                assert await refusal(here, body) == text
+
+    run(test)
+
+
+def test_contact_with_another_extended_key_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            identity = Identity.generate()
+            message = envelope(here, identity=identity)
+            message['params']['contact']['hdKey'] = ExtendedKey.renter(b'stranger').public
+            message['params']['contact']['hdIndex'] = 0
+            assert await refusal(here, message) == 'Invalid derived public key'
+
+    run(test)
+
+
+def test_replayed_message_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            message = envelope(here)
+            assert 'error' not in (await post(here, message))[1]
+            assert await refusal(here, message) == 'Message was already received'
+            here.clock.now += 16
+            assert await refusal(here, message) == 'Message signature expired'
+            here.clock.now += 60
+            assert 'error' not in (await post(here, envelope(here)))[1]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    'body',
+    [b'', b'{', b'[]', b'"x"', b'\xff\xff', b'[' * 100000, b'{"method":"PING"}',
+     b'{"method":"PING","params":{},"id":"../../x"}', b'{"method":1,"params":{},"id":"%s"}'],
+)  # fmt: skip
+def test_what_is_no_message_is_a_bad_request(tmp_path: Path, body: bytes) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            assert (await post(here, body.replace(b'%s', b'a' * 40)))[0] == 400
+
+    run(test)
+
+
+def test_body_over_the_limit_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            assert (await post(here, b' ' * (1024 * 1024 + 1)))[0] == 413
+
+    run(test)
+
+
+@given(JSON)
+def test_contacts_of_any_form_make_no_other_error_than_ours(raw: object) -> None:
+    for value in (raw, {**CONTACT.to_json(), 'address': raw}, {**CONTACT.to_json(), 'port': raw}):
+        try:
+            contact = NodeContact.from_mapping(value)
+        except ContactError:
+            continue
+        assert NodeContact.from_mapping(contact.to_json()) == contact
+
+
+@pytest.mark.parametrize(
+    'address', ['host/../x', 'a b', '', 'x@y', 'http://x', 'fe80::1%eth0', '-x']
+)
+def test_address_that_would_become_another_url_is_refused(address: str) -> None:
+    with pytest.raises(ContactError):
+        NodeContact.from_mapping({**CONTACT.to_json(), 'address': address})
+
+
+@pytest.mark.parametrize(
+    ('local', 'remote', 'compatible'),
+    [
+        ('1.2.0', '1.0.0', True),
+        ('1.2.0', '2.0.0', False),
+        ('0.10.0', '0.10.5', True),
+        ('0.10.0', '0.9.0', False),
+        ('0.10.0', '1.2.0', False),
+        ('1.2.0', '1.2.0-test', False),
+        ('1.2.0-test', '1.1.0-test', True),
+        ('1.2.0', 'latest', False),
+    ],
+)
+def test_versions_comply_as_in_section_1_5(local: str, remote: str, compatible: bool) -> None:
+    assert is_compatible(local, remote) is compatible
+
+
+def test_ipv6_contact_has_a_url() -> None:
+    assert replace(CONTACT, address='::1').url == 'http://[::1]:4000'
+
+
+def serve(answer: Mapping[str, Any] | str, status: int = 200) -> Any:
+    """Return a context that runs a node which answers everything the same."""
+
+    class Node:
+        async def __aenter__(self) -> NodeContact:
+            async def handler(request: web.Request) -> web.Response:
+                message = await request.json()
+                if isinstance(answer, str):
+                    return web.Response(text=answer, status=status)
+                return web.json_response({'id': message['id'], **answer}, status=status)
+
+            app = web.Application()
+            app.router.add_post('/', handler)
+            self.runner = web.AppRunner(app)
+            await self.runner.setup()
+            await web.TCPSite(self.runner, '127.0.0.1', 0).start()
+            return replace(CONTACT, port=self.runner.addresses[0][1])
+
+        async def __aexit__(self, *error: object) -> None:
+            await self.runner.cleanup()
+
+    return Node()
+
+
+@pytest.mark.parametrize(
+    ('answer', 'status'),
+    [
+        ('no JSON', 200),
+        ('[]', 200),
+        ('<html>', 502),
+        ('x' * 2_000_000, 200),
+        ({'result': {}}, 200),
+        ({'result': []}, 200),
+        ({'result': {'contact': CONTACT.to_json(), 'nonce': 1, 'signature': 'x'}}, 200),
+        ({'id': 'f' * 40, 'result': {}}, 200),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_answer_that_is_not_signed_by_the_farmer_is_an_error(answer: Any, status: int) -> None:
+    async def test() -> None:
+        renter = RenterNode(Identity.generate())
+        try:
+            async with serve(answer, status) as contact:
+                with pytest.raises(NodeError):
+                    await renter.ping(contact)
+        finally:
+            await renter.close()
+
+    run(test)
+
+
+def test_answer_of_another_node_is_an_error(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            contact = replace(here.farmer.contact(), node_id='b' * 40)
+            with pytest.raises(NodeError, match='502'):
+                await here.renter.ping(contact)
+
+    run(test)
+
+
+def test_farmer_that_is_gone_is_unreachable(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.farmer.stop()
+            with pytest.raises(NodeUnreachableError):
+                await here.renter.ping(here.farmer.contact())
+
+    run(test)
+
+
+def test_repeated_failure_of_a_handler_is_not_a_crash() -> None:
+    async def test() -> None:
+        clock = Clock()
+        identity = Identity.generate()
+        contact = NodeContact('127.0.0.1', 1, identity.node_id, '1.2.0')
+
+        async def refuse(params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
+            raise NodeError('no')
+
+        server = RpcServer(identity, lambda: contact, {'PING': refuse}, clock=clock)
+        app = web.Application()
+        app.router.add_post('/', server.handle)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, '127.0.0.1', 0).start()
+        contact = replace(contact, port=runner.addresses[0][1])
+        caller = Identity.generate()
+        own = NodeContact('127.0.0.1', 1, caller.node_id, '1.2.0')
+        client = RpcClient(caller, lambda: own, clock=clock)
+        try:
+            for _ in range(2):
+                with pytest.raises(NodeError, match='no'):
+                    await client.call(contact, 'PING')
+        finally:
+            await client.close()
+            await runner.cleanup()
+
+    run(test)
+
+
+# --- the methods of a farmer (section 7.4)
+
+
+def test_alloc_returns_a_contract_that_both_have_signed(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            allocation = await here.alloc()
+            contract = allocation.contract
+            assert contract.is_complete()
+            assert contract.verify('renter', here.renter.node_id)
+            assert contract.verify('farmer', here.farmer.identity.node_id)
+            assert contract.payment_destination == here.farmer.identity.payment_address
+            assert contract.renter_hd_key == here.renter.extended_key
+            assert allocation.auditable
+            assert allocation.token not in repr(allocation)
+
+    run(test)
+
+
+def test_alloc_without_an_extended_key_is_taken_too(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.renter.close()
+            here.renter = RenterNode(Identity.generate(), clock=here.clock)
+            token = await here.store()
+            assert await here.get(token) == (200, SHARD)
+
+    run(test)
+
+
+async def call(site: Site, method: str, params: Mapping[str, Any]) -> str:
+    """Call a method that must be refused, and return the farmer's words."""
+    with pytest.raises(NodeError) as refused:
+        await site.renter._rpc.call(site.farmer.contact(), method, params)
+    return refused.value.message
+
+
+def test_alloc_of_a_bad_contract_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path, size=1000) as here:
+            now = int(here.clock() * 1000)
+            good = Contract(
+                SHARD_HASH, 9, now, now + 1000, renter_id=here.renter.node_id,
+                renter_hd_key=here.renter.extended_key or False, renter_hd_index=0,
+            )  # fmt: skip
+            identity = here.renter._identity
+
+            async def alloc(contract: Contract, **more: Any) -> str:
+                signed = contract.signed('renter', identity)
+                return await call(here, 'ALLOC', {'contract': signed.to_json(), **more})
+
+            assert await call(here, 'ALLOC', {}) == 'Invalid contract'
+            unsigned = {'contract': good.to_json()}
+            assert await call(here, 'ALLOC', unsigned) == 'Invalid contract signature'
+            stranger = replace(good, renter_id='c' * 40)
+            assert await alloc(stranger) == 'Invalid contract signature'
+            foreign = replace(good, renter_hd_key=ExtendedKey.renter(b'x').public)
+            assert await alloc(foreign) == 'Invalid contract signature'
+            assert await alloc(replace(good, data_size=0)) == 'Not accepting contracts'
+            assert await alloc(replace(good, data_size=2**40)) == 'Not accepting contracts'
+            assert await alloc(replace(good, data_size=1001)) == 'No space left'
+            past = replace(good, store_begin=1, store_end=now - 1)
+            assert await alloc(past) == 'Not accepting contracts'
+            for tree in ([], ['x'], ['a' * 40] * 3, 'a' * 40, ['a' * 40] * 8192):
+                assert await alloc(good, audit_tree=tree) == 'Invalid audit tree supplied'
+
+    run(test)
+
+
+def test_alloc_promises_no_more_than_the_size(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path, size=1000) as here:
+            await here.alloc(b'a' * 600)
+            with pytest.raises(NodeError, match='No space left'):
+                await here.alloc(b'b' * 600)
+            # The same shard again needs no more room.
+            await here.store(b'a' * 600)
+            await here.alloc(b'a' * 600)
+            await here.alloc(b'c' * 400)
+
+    run(test)
+
+
+def test_renter_that_is_not_on_the_list_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path, renters=('d' * 40,)) as here:
+            with pytest.raises(NodeError, match='Not accepting contracts'):
+                await here.alloc()
+
+    run(test)
+
+
+def test_retrieve_of_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            words = await call(here, 'RETRIEVE', {'data_hash': '../x'})
+            assert words == 'Invalid data hash provided: ../x'
+            words = await call(here, 'RETRIEVE', {'data_hash': SHARD_HASH})
+            assert words == 'Contract not found or not authorized'
+            await here.alloc()
+            words = await call(here, 'RETRIEVE', {'data_hash': SHARD_HASH})
+            assert words == 'Shard data not found'
+
+    run(test)
+
+
+def test_retrieve_by_another_bridge_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.store()
+            stranger = RenterNode(ExtendedKey.renter(b'stranger'), clock=here.clock)
+            try:
+                with pytest.raises(NodeError, match='Contract not found or not authorized'):
+                    await stranger.retrieve(here.farmer.contact(), SHARD_HASH)
+            finally:
+                await stranger.close()
+
+    run(test)
+
+
+def test_renter_nodes_of_one_bridge_share_their_contracts(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            key = ExtendedKey.renter(b'one bridge')
+            await here.renter.close()
+            here.renter = RenterNode(key, clock=here.clock)
+            await here.store()
+            sibling = RenterNode(key, index=5, clock=here.clock)
+            try:
+                token = await sibling.retrieve(here.farmer.contact(), SHARD_HASH)
+            finally:
+                await sibling.close()
+            assert await here.get(token) == (200, SHARD)
+
+    run(test)
+
+
+def test_consign_takes_the_audit_leaves_later(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            words = await call(here, 'CONSIGN', {'data_hash': SHARD_HASH, 'audit_tree': ['a' * 40]})
+            assert words == 'Contract not found or not authorized'
+            now = int(here.clock() * 1000)
+            end = now + int(90 * DAY * 1000)
+            terms = Contract(
+                SHARD_HASH, 9, now, end, renter_id=here.renter.node_id,
+                renter_hd_key=here.renter.extended_key or False, renter_hd_index=0,
+            ).signed('renter', here.renter._identity)  # fmt: skip
+            contact = here.farmer.contact()
+            result = await here.renter._rpc.call(contact, 'ALLOC', {'contract': terms.to_json()})
+            assert 'audit_tree' not in result
+            challenges = new_challenges(2)
+            digest = ShardDigest(challenges)
+            digest.update(SHARD)
+            params = {'data_hash': SHARD_HASH, 'audit_tree': digest.leaves()}
+            token = (await here.renter._rpc.call(contact, 'CONSIGN', params))['token']
+            assert (await here.post(SHARD, token))[0] == 200
+            proofs = await here.renter.audit(contact, [(SHARD_HASH, challenges[1])])
+            rows = merkle_rows(digest.leaves())
+            assert verify_proof(proofs[0], rows[0][0], len(rows))
+            here.clock.now += 91 * DAY
+            words = await call(here, 'CONSIGN', params)
+            assert words == 'Consignment violates contract store time'
+
+    run(test)
+
+
+@pytest.mark.parametrize('protocol', ['0.10.0', '1.2.0'])
+@pytest.mark.parametrize('generation', ['B', 'C'])
+def test_audits_are_proved_in_the_generation_of_the_leaves(
+    tmp_path: Path, protocol: str, generation: Any
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path, protocol=protocol) as here:
+            data = os.urandom(100_000)
+            name = shard_hash(data)
+            allocation = await here.alloc(data, generation=generation)
+            assert (await here.post(data, allocation.token))[0] == 200
+            challenges = here.challenges[name]
+            contact = here.farmer.contact()
+            proofs = await here.renter.audit(contact, [(name, text) for text in challenges])
+            digest = ShardDigest(challenges, generation)
+            digest.update(data)
+            rows = merkle_rows(digest.leaves(), generation)
+            assert len(proofs) == 3
+            for proof in proofs:
+                assert verify_proof(proof, rows[0][0], len(rows), generation)
+            assert here.farmer.status()['counters']['audits'] == 3
+
+    run(test)
+
+
+def test_audit_of_damaged_data_fails(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.store()
+            file = tmp_path / 'shards' / SHARD_HASH[:2] / SHARD_HASH
+            file.write_bytes(b'Testshard')
+            audits = [(SHARD_HASH, here.challenges[SHARD_HASH][0])]
+            with pytest.raises(NodeError, match='Failed to generate proof'):
+                await here.renter.audit(here.farmer.contact(), audits)
+            file.unlink()
+            with pytest.raises(NodeError, match='Cannot read'):
+                await here.renter.audit(here.farmer.contact(), audits)
+
+    run(test)
+
+
+def test_malformed_audits_are_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            good = {'data_hash': SHARD_HASH, 'challenge': 'a' * 64}
+            for audits in (None, {}, [], [good] * 65):
+                words = await call(here, 'AUDIT', {'audits': audits})
+                assert words == 'Invalid audit list supplied'
+            for audit in (None, {}, {**good, 'data_hash': '../x'}, {**good, 'challenge': 'a'}):
+                words = await call(here, 'AUDIT', {'audits': [audit]})
+                assert words == 'Invalid data hash or challenge provided'
+            assert await call(here, 'AUDIT', {'audits': [good]}) == 'Shard not found'
+
+    run(test)
+
+
+def test_renew_changes_the_times_and_nothing_else(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            contract = (await here.alloc()).contract
+            identity, contact = here.renter._identity, here.farmer.contact()
+            later = replace(contract, store_end=contract.store_end + 1000)
+            params = {'contract': later.signed('renter', identity).to_json()}
+            result = await here.renter._rpc.call(contact, 'RENEW', params)
+            renewed = Contract.from_mapping(result['contract'])
+            assert renewed.store_end == later.store_end
+            assert renewed.verify('farmer', contact.node_id)
+            larger = replace(contract, data_size=10).signed('renter', identity)
+            words = await call(here, 'RENEW', {'contract': larger.to_json()})
+            assert words == 'data_size cannot be changed'
+            words = await call(here, 'RENEW', {'contract': later.to_json()})
+            assert words == 'Invalid new renter signature on updated contract'
+
+    run(test)
+
+
+@pytest.mark.parametrize('protocol', ['0.10.0', '1.2.0'])
+def test_mirror_copies_over_the_channel_of_the_source(tmp_path: Path, protocol: str) -> None:
+    async def test() -> None:
+        data = os.urandom(2_500_000)
+        name = shard_hash(data)
+        async with (
+            site(tmp_path / 'source', protocol=protocol) as source,
+            site(tmp_path / 'copy') as copy,
+        ):
+            token = await source.store(data)
+            await copy.alloc(data)
+            contact = copy.farmer.contact()
+            await copy.renter.mirror(contact, name, token, source.farmer.contact())
+            await next(iter(copy.farmer._mirrors.values()))
+            assert copy.farmer.status()['counters'] == {'mirror_success': 1}
+            fetched = await copy.get(await copy.renter.retrieve(contact, name), name)
+            assert fetched == (200, data)
+            # It has the shard now: at once {}, and nothing is fetched.
+            await copy.renter.mirror(contact, name, 'e' * 40, source.farmer.contact())
+            assert not copy.farmer._mirrors
+
+    run(test)
+
+
+@pytest.mark.parametrize('protocol', ['0.10.0', '1.2.0'])
+@pytest.mark.parametrize('kind', ['token', 'corrupt', 'truncate', 'drop', 'refuse'])
+def test_mirror_of_wrong_data_is_thrown_away(tmp_path: Path, protocol: str, kind: str) -> None:
+    async def test() -> None:
+        async with (
+            site(tmp_path / 'source', protocol=protocol) as source,
+            site(tmp_path / 'copy') as copy,
+        ):
+            token = await source.store()
+            if kind == 'token':
+                token = 'e' * 40
+            else:
+                source.faults.add(f'{kind}:offset=3,times=0')
+            await copy.alloc()
+            contact = copy.farmer.contact()
+            await copy.renter.mirror(contact, SHARD_HASH, token, source.farmer.contact())
+            await next(iter(copy.farmer._mirrors.values()))
+            assert copy.farmer.status()['counters'] == {'mirror_failed': 1}
+            assert copy.farmer.status()['shards'] == 0
+            assert not list((tmp_path / 'copy' / 'incoming').iterdir())
+
+    run(test)
+
+
+def test_mirror_without_a_contract_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            params = {'data_hash': SHARD_HASH, 'token': 'e' * 40, 'farmer': CONTACT.to_json()}
+            words = await call(here, 'MIRROR', params)
+            assert words == 'Contract not found or not authorized'
+            await here.alloc()
+            words = await call(here, 'MIRROR', {**params, 'farmer': {}})
+            assert words == 'Invalid contact data supplied'
+            assert await call(here, 'MIRROR', {**params, 'token': '&x'}) == 'Invalid token supplied'
+
+    run(test)
+
+
+def test_probe_calls_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path / 'one') as one, site(tmp_path / 'two') as two:
+            target = two.farmer.contact()
+            assert await one.farmer._calls.call(target, 'PROBE')
+            found = await one.farmer._calls.call(target, 'FIND_NODE', {'key': 'a' * 40})
+            assert found['nodes'] == []
+            # The renter node of this test listens nowhere.
+            two.renter.port = 1
+            words = await call(two, 'PROBE', {})
+            assert words == 'Probe failed, you are not addressable'
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'protocol': '2.0.0'},
+        {'store': 'tape'},
+        {'size': 0},
+        {'port': 70000},
+        {'token_lifetime': 0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        FarmerSettings(Path('x'), **settings)
+
+
+PROOFS = st.recursive(
+    st.one_of(st.text(max_size=3), st.integers(), st.none()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=2),
+)
+
+
+@given(PROOFS)
+def test_malformed_proofs_are_our_error(raw: object) -> None:
+    from storj.network.renter import _plain_proof
+
+    with pytest.raises(NodeError):
+        _plain_proof(raw)
+
+
+def test_proofs_of_binary_hashes_are_read() -> None:
+    from storj.network.renter import _plain_proof
+
+    binary = {'type': 'Buffer', 'data': [171] * 20}
+    assert _plain_proof([[binary], 'cd' * 20]) == [['ab' * 20], 'cd' * 20]
