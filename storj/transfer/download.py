@@ -55,6 +55,7 @@ class DownloadRequest:
     decrypt: bool = True
     resume: bool = True
     overwrite: bool = True
+    key: ContentKey | None = None
 
 
 class _Download:
@@ -107,6 +108,7 @@ class _Download:
                     request.file_id,
                     self.layout.entry,
                     self.layout.hashes,
+                    key=request.key,
                 ),
                 'looking for the encryption key',
             )

@@ -125,7 +125,13 @@ def _looks_encrypted(name: str | None) -> bool:
 
 
 def key_of(
-    bridge: Bridge, bucket_id: str, file_id: str, entry: File, hashes: Sequence[str]
+    bridge: Bridge,
+    bucket_id: str,
+    file_id: str,
+    entry: File,
+    hashes: Sequence[str],
+    *,
+    key: ContentKey | None = None,
 ) -> ContentKey | None:
     """Return the key of a stored file, proved by its HMAC before anything is fetched.
 
@@ -135,6 +141,8 @@ def key_of(
         file_id (str): 24 hex digits.
         entry (File): the file's description.
         hashes (Sequence[str]): of all its shards, from its pointers.
+        key (ContentKey | None): of the file, where somebody passed it on; then no words are
+            needed.
 
     Returns:
         ContentKey | None: None if the file is stored in the clear.
@@ -147,6 +155,10 @@ def key_of(
     kind, value = _hmac_of(entry)
     if kind == 'sha256' and hmac.compare_digest(value, _open_hmac(hashes)):
         return None
+    if key is not None:
+        if kind == 'sha512' and not hmac.compare_digest(value, key.hmac(hashes)):
+            raise DecryptionError('the key that was given does not fit this file (HMAC)')
+        return key
     of_bucket = bucket_key(bridge, bucket_id, 'PULL')
     if of_bucket is None:
         raise MnemonicError(f'{_NO_WORDS}; decrypt=False fetches the bytes as they are stored')

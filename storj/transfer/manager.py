@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
+from storj.crypto.keys import ContentKey
 from storj.model import File, Frame
 from storj.transfer.bridge import Bridge
 from storj.transfer.channel import channel_for as default_channel_for
@@ -133,6 +134,7 @@ class Transfers:
         resume: bool = True,
         overwrite: bool = True,
         decrypt: bool = True,
+        key: ContentKey | None = None,
     ) -> TransferFuture[Any]:
         """Begin a download.
 
@@ -147,6 +149,8 @@ class Transfers:
             resume (bool): whether a broken-off download to the same path is continued.
             overwrite (bool): whether a file at the path may be replaced.
             decrypt (bool): False for the bytes as they are stored.
+            key (ContentKey | None): of the file, where somebody passed it on; by default it
+                follows from the client's mnemonic.
 
         Returns:
             TransferFuture: of the path, the file object, or a BytesIO at position 0.
@@ -167,6 +171,7 @@ class Transfers:
             decrypt=decrypt,
             resume=resume,
             overwrite=overwrite,
+            key=key,
         )
 
         if not (destination is None or isinstance(destination, (str, os.PathLike))) and not hasattr(
@@ -194,6 +199,7 @@ class Transfers:
         start: int = 0,
         end: int | None = None,
         decrypt: bool = True,
+        key: ContentKey | None = None,
         progress: ProgressCallback | None = None,
     ) -> Iterator[bytes]:
         """Return the bytes of a file in order, while shards ahead of them are fetched.
@@ -210,6 +216,7 @@ class Transfers:
             start=start,
             end=end,
             decrypt=decrypt,
+            key=key,
         )
         return self._pieces(request, progress)
 
