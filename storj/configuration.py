@@ -43,6 +43,7 @@ __all__ = (
     'config_path',
     'default_folder',
     'load',
+    'profiles',
     'read_config',
     'save',
     'write_private',
@@ -64,7 +65,7 @@ DEFAULT_BRIDGE = 'https://api.storj.io/'
 # A configuration is some hundred bytes; whatever is longer is another file.
 _FILE_LIMIT = 1024 * 1024
 
-_SWITCHES = frozenset({'reed_solomon', 'plain_names', 'json', 'no_progress'})
+_SWITCHES = frozenset({'reed_solomon', 'plain_names', 'keyring', 'json', 'no_progress'})
 _TRUE = frozenset({'1', 'true', 'yes', 'on'})
 _FALSE = frozenset({'0', 'false', 'no', 'off', ''})
 
@@ -85,7 +86,8 @@ class Configuration:
         proxy (str | None): URL (``STORJ_PROXY``); None leaves ``HTTPS_PROXY`` to requests.
         temp_dir (pathlib.Path | None): folder for temporary files (``STORJ_TEMP``).
         reed_solomon (bool): whether uploads get parity shards (``STORJ_REED_SOLOMON``).
-        plain_names (bool): whether names are stored in the clear.
+        plain_names (bool): whether names are stored in the clear (``STORJ_PLAIN_NAMES``).
+        keyring (bool): whether the command line keeps secrets in the system's key store.
         push_shard_limit (int | None): shards moved at once (``STORJ_PUSH_SHARD_LIMIT``).
         debug (str | None): what to log (``STORJ_DEBUG``), None for nothing.
         json (bool): whether the command line answers in JSON (``STORJ_JSON``).
@@ -104,6 +106,7 @@ class Configuration:
     temp_dir: Path | None = None
     reed_solomon: bool = True
     plain_names: bool = False
+    keyring: bool = False
     push_shard_limit: int | None = None
     debug: str | None = None
     json: bool = False
@@ -121,7 +124,8 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
     'proxy': ('STORJ_PROXY',),
     'temp_dir': ('STORJ_TEMP',),
     'reed_solomon': ('STORJ_REED_SOLOMON',),
-    'plain_names': (),
+    'plain_names': ('STORJ_PLAIN_NAMES',),
+    'keyring': (),
     'push_shard_limit': ('STORJ_PUSH_SHARD_LIMIT',),
     'debug': ('STORJ_DEBUG',),
     'json': ('STORJ_JSON',),
@@ -149,6 +153,18 @@ def default_folder(environ: Mapping[str, str] | None = None) -> Path:
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
     """Return the path of ``storj.ini``, whether it exists or not."""
     return default_folder(environ) / f'{APP_NAME}.ini'
+
+
+def profiles(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return the profiles of ``storj.ini``, in the order of the file.
+
+    Args:
+        environ (Mapping[str, str] | None): the environment, that of the process if None.
+
+    Raises:
+        ConfigurationError: if the file cannot be read or parsed.
+    """
+    return _parse(config_path(environ)).sections()
 
 
 def read_config() -> tuple[str, str]:
@@ -218,9 +234,7 @@ def load(
 
 def _converted(setting: str, value: Any, where: str) -> Any:
     """Return a setting in its type."""
-    if setting in ('reed_solomon', 'plain_names', 'json', 'no_progress') and not isinstance(
-        value, bool
-    ):
+    if setting in _SWITCHES and not isinstance(value, bool):
         text = str(value).strip().lower()
         if text not in _TRUE | _FALSE:
             raise ConfigurationError(f'{where} is true or false')
