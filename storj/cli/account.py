@@ -1,0 +1,308 @@
+"""``storj account``: register, log in, log out, and the rest of an account's life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from storj.cli import keyrings
+from storj.cli.command import group
+from storj.cli.errors import CommandError, NotLoggedIn, UsageProblem
+from storj.cli.options import yes_option
+from storj.cli.prompts import ask, ask_secret, confirm, interactive, read_secret_file
+from storj.cli.session import Session, pass_session
+from storj.exception import ConfigurationError, DecryptionError
+
+__all__ = ('account', 'activate', 'delete', 'login', 'logout', 'register', 'reset_password')
+
+
+@group(
+    'account',
+    short_help='Register, log in, log out.',
+    examples=(
+        'storj account register                     at the bridge of the settings',
+        'storj account login                        keeps e-mail, password and words',
+        'storj account login --libstorj             shares the login with libstorj',
+    ),
+)
+def account() -> None:
+    """Register, log in, log out.
+
+    A password comes from STORJ_BRIDGE_PASS, from --password-file, from the system's key store, or
+    is asked for; it is never an argument.
+    """
+
+
+def _credential_options(function: Any) -> Any:
+    function = click.option(
+        '--password-file', metavar='PATH', help='Read the password from a file, or - for stdin.'
+    )(function)
+    return click.option('--email', help='E-mail address of the account.')(function)
+
+
+def _email(session: Session, given: str | None) -> str:
+    return given or session.settings.email or ask('E-mail', option='--email')
+
+
+def _password(
+    session: Session, path: str | None, email: str, *, new: bool = False, kept: bool = True
+) -> str:
+    """Return the password, from the first place that has one."""
+    settings = session.settings
+    if path is not None:
+        return read_secret_file(path)
+    if kept and settings.password is not None and settings.email in (None, email):
+        return settings.password
+    found = None if new else keyrings.find_secret(settings.bridge, email, 'password')
+    return found or ask_secret('Password', option='--password-file', twice=new)
+
+
+@account.command('register', examples=('storj account register --email alice@example.org',))
+@_credential_options
+@pass_session
+def register(session: Session, email: str | None, password_file: str | None) -> None:
+    """Make an account at the bridge.
+
+    Most bridges send a mail with a token: 'storj account activate TOKEN'. Then log in.
+    """
+    email = _email(session, email)
+    password = _password(session, password_file, email, new=True)
+    with session.make_client(None, None) as client:
+        user = client.user_create(email, password)
+    active = bool(getattr(user, 'activated', False))
+    text = f'account {email} made'
+    session.output.done(text, {'email': email, 'activated': active})
+    session.output.note(
+        "next: 'storj account login'"
+        if active
+        else "next: open the mail and run 'storj account activate TOKEN', then log in"
+    )
+
+
+@account.command(
+    'login', examples=('storj account login', 'storj account login --libstorj --keyring')
+)
+@_credential_options
+@click.option('--words-file', metavar='PATH', help='Read the words from a file, or - for stdin.')
+@click.option('--keyring', is_flag=True, help="Keep secrets in the system's key store.")
+@click.option(
+    '--libstorj', is_flag=True, help='Read and write the login that libstorj keeps for the bridge.'
+)
+@pass_session
+def login(
+    session: Session,
+    email: str | None,
+    password_file: str | None,
+    words_file: str | None,
+    keyring: bool,
+    libstorj: bool,
+) -> None:
+    """Check e-mail and password at the bridge and keep them, with the words to encrypt with.
+
+    At the first login words are made and shown once: write them down. On another machine give the
+    same words, or nothing that is stored can be read there.
+    """
+    _make_profile(session)
+    shared = _SharedLogin.open(session) if libstorj else None
+    email = email or (shared and shared.email) or _email(session, None)
+    if shared is not None and shared.found and password_file is None and email == shared.email:
+        password = shared.password
+    else:
+        password = _password(session, password_file, email)
+    with session.make_client(email, password) as client:
+        client.key_list()
+    words, made = _words(session, words_file, shared)
+    if keyring:
+        keyrings.keep_secret(session.settings.bridge, email, 'password', password)
+        keyrings.keep_secret(session.settings.bridge, email, 'mnemonic', words)
+    path = session.save(
+        email=email,
+        bridge=session.settings.bridge,
+        password=None if keyring else password,
+        mnemonic=None if keyring else words,
+        keyring='true' if keyring else None,
+    )
+    if shared is not None:
+        shared.write(email, password, words)
+    record = {'email': email, 'bridge': session.settings.bridge, 'path': str(path)}
+    if made:
+        record['mnemonic'] = words
+    session.output.done(f'logged in as {email}, kept in {path}', record)
+    if made and not session.output.as_json:
+        session.output.warn(
+            '\nThese words encrypt your files. They are shown this once: write them down.\n'
+            f'Without them nobody can read the files again.\n\n    {words}\n'
+        )
+
+
+def _make_profile(session: Session) -> None:
+    """Begin a profile that does not exist yet, so that the settings can be read."""
+    try:
+        _ = session.settings
+    except ConfigurationError:
+        from storj import configuration
+
+        if session.profile is None or session.profile in configuration.profiles():
+            raise
+        session.save()
+
+
+def _words(session: Session, path: str | None, shared: _SharedLogin | None) -> tuple[str, bool]:
+    """Return the words to encrypt with, and whether they are new."""
+    from storj.crypto import mnemonic
+
+    words = session.settings.mnemonic
+    if path is not None:
+        words = ' '.join(read_secret_file(path).split())
+    elif shared is not None and shared.mnemonic is not None:
+        words = shared.mnemonic
+    elif words is None and interactive():
+        session.output.note('Words of another machine or of libstorj, or Enter for new ones.')
+        answer = click.prompt('Words', default='', hide_input=True, show_default=False, err=True)
+        words = ' '.join(answer.split()) or None
+    if words is None:
+        return mnemonic.generate(), True
+    mnemonic.check(words)
+    return words, False
+
+
+@account.command('logout', examples=('storj account logout',))
+@click.option('--forget-words', is_flag=True, help='Remove the words to encrypt with as well.')
+@yes_option
+@pass_session
+def logout(session: Session, forget_words: bool, yes: bool) -> None:
+    """Forget e-mail and password; the words stay unless they are to be forgotten as well."""
+    settings = session.settings
+    if forget_words and settings.mnemonic:
+        confirm('forget the words that decrypt your files', yes=yes)
+    session.cache.forget()
+    kinds = ['password'] + ['mnemonic'] * forget_words
+    if settings.keyring and settings.email:
+        for kind in kinds:
+            keyrings.forget_secret(settings.bridge, settings.email, kind)
+    session.save(email=None, **dict.fromkeys(kinds))
+    session.output.done('logged out', {'logged_in': False})
+
+
+@account.command('activate', examples=('storj account activate 5f3a...',))
+@click.argument('token', required=False)
+@click.option('--resend', is_flag=True, help='Have the mail with the token sent again.')
+@click.option('--email', help='E-mail address of the account, with --resend.')
+@pass_session
+def activate(session: Session, token: str | None, resend: bool, email: str | None) -> None:
+    """Activate an account with the token from its mail."""
+    if resend == (token is not None):
+        raise UsageProblem('a TOKEN or --resend', hint='the token stands in the mail of the bridge')
+    with session.make_client(None, None) as client:
+        if token is None:
+            address = _email(session, email)
+            client.user_activation_email(address)
+            session.output.done(f'mail sent to {address}', {'email': address, 'sent': True})
+            return
+        user = client.user_activate(token)
+    session.output.done('account activated', {'email': user.email, 'activated': True})
+
+
+@account.command(
+    'reset-password',
+    examples=('storj account reset-password', 'storj account reset-password --token 9c1d...'),
+)
+@_credential_options
+@click.option('--token', help='From the mail, to confirm the reset.')
+@pass_session
+def reset_password(
+    session: Session, email: str | None, password_file: str | None, token: str | None
+) -> None:
+    """Ask for a new password, and confirm it with the token from the mail.
+
+    Files stay readable: they are encrypted with the words, not with the password.
+    """
+    client = session.make_client(None, None)
+    address = _email(session, email) if token is None or email else ''
+    late = client.profile().resets_by_post
+    # Where the new password is told differs by release: with the request, or with the token.
+    password = None
+    if late == (token is not None):
+        password = _password(session, password_file, address, new=True, kept=False)
+    if token is None:
+        client.user_reset_password(address, password)
+        session.output.done(f'mail sent to {address}', {'email': address, 'sent': True})
+    else:
+        client.user_reset_password_confirmation(token, password)
+        session.output.done("password changed; run 'storj account login'", {'changed': True})
+
+
+@account.command(
+    'delete', examples=('storj account delete', 'storj account delete --token 77aa...')
+)
+@click.option('--token', help='From the mail, to confirm.')
+@yes_option
+@pass_session
+def delete(session: Session, token: str | None, yes: bool) -> None:
+    """Ask the bridge to close the account, and confirm it with the token from the mail."""
+    if token is not None:
+        with session.make_client(None, None) as client:
+            client.user_deactivate(token)
+        session.output.done('account closed', {'closed': True})
+        return
+    email = session.settings.email
+    if not email:
+        raise NotLoggedIn(f'not logged in at {session.settings.bridge}')
+    count = len(session.directory.buckets())
+    confirm(f'close the account {email} with {count} buckets', yes=yes)
+    session.client.user_delete(email)
+    session.output.done(f'mail sent to {email}', {'email': email, 'sent': True})
+
+
+@dataclass
+class _SharedLogin:
+    """The login that libstorj keeps for a bridge, in ``<host>.json`` beside ``storj.ini``.
+
+    Attributes:
+        path (Path): of the file.
+        passphrase (str): that unlocks it.
+        found (bool): whether there is one.
+        email, password (str), mnemonic (str | None): what it holds.
+    """
+
+    path: Path
+    passphrase: str
+    found: bool = False
+    email: str = ''
+    password: str = ''
+    mnemonic: str | None = None
+
+    @classmethod
+    def open(cls, session: Session) -> _SharedLogin:
+        """Unlock the file, if there is one.
+
+        Raises:
+            CommandError: the passphrase does not fit.
+        """
+        from storj.crypto import credentials
+
+        path = session.key_folder / credentials.file_name(session.settings.bridge)
+        exists = path.exists()
+        passphrase = session.settings.keypass or ask_secret(
+            'Passphrase of the libstorj login', option='STORJ_KEYPASS', twice=not exists
+        )
+        if not exists:
+            return cls(path, passphrase)
+        try:
+            found = credentials.decode(path.read_text(encoding='utf-8'), passphrase)
+        except DecryptionError as error:
+            raise CommandError(
+                f'the passphrase does not open {path}', hint='set STORJ_KEYPASS, or try again'
+            ) from error
+        return cls(path, passphrase, True, found.email, found.password, found.mnemonic)
+
+    def write(self, email: str, password: str, words: str) -> None:
+        """Write the file, readable by its owner only."""
+        from storj.configuration import write_private
+        from storj.crypto import credentials
+
+        shared = credentials.Credentials(email, password, words)
+        write_private(self.path, credentials.encode(shared, self.passphrase).encode())

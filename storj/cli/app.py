@@ -1,0 +1,57 @@
+"""The command ``storj``: a table of its commands, each imported when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from storj.cli.command import Entry, Group
+from storj.metadata import __version__
+
+__all__ = ('app',)
+
+FILES = 'Files'
+FAMILIES = 'Families'
+MORE = 'More'
+
+#: A new family is one line here.
+ENTRIES = (
+    Entry('cp', 'storj.cli.copy:cp', 'Copy files to, from and between buckets.', FILES),
+    Entry('ls', 'storj.cli.listing:ls', 'List buckets, or the files of a bucket.', FILES),
+    Entry('rm', 'storj.cli.files:rm', 'Remove files from a bucket.', FILES),
+    Entry('cat', 'storj.cli.copy:cat', 'Write files to standard output.', FILES),
+    Entry('sync', 'storj.cli.sync:sync', 'Make one folder or bucket like another.', FILES),
+    Entry('mb', 'storj.cli.buckets:mb', 'Make a bucket.', FILES),
+    Entry('rb', 'storj.cli.buckets:rb', 'Remove a bucket.', FILES),
+    Entry(
+        'share', 'storj.cli.share:share', 'Make a link to a file that works without login.', FILES
+    ),
+    Entry('account', 'storj.cli.account:account', 'Register, log in, log out.', FAMILIES),
+    Entry('bucket', 'storj.cli.buckets:bucket', 'Create, show and remove buckets.', FAMILIES),
+    Entry('file', 'storj.cli.files:file', 'Upload, download, inspect and remove files.', FAMILIES),
+    Entry('key', 'storj.cli.keys:key', 'Encryption words and signing keys.', FAMILIES),
+    Entry('config', 'storj.cli.config:config', 'Show and change the settings.', FAMILIES),
+    Entry('network', 'storj.cli.network:network', 'Run a Storj network on this machine.', FAMILIES),
+    Entry('transfer', 'storj.cli.transfers:transfer', 'Transfers that broke off.', FAMILIES),
+    Entry('completion', 'storj.cli.completion:completion', 'Completion for your shell.', FAMILIES),
+    Entry('info', 'storj.cli.info:info', 'Show versions, settings and the bridge.', MORE),
+    Entry('demo', 'storj.cli.demo:demo', 'Watch a local network store files.', MORE),
+)
+
+app = Group(
+    'storj',
+    entries=ENTRIES,
+    help='Store files on a Storj v2 network, encrypted, and get them back.',
+    examples=(
+        'storj network up                         a bridge and farmers on this machine',
+        'storj account register                   an account on a bridge',
+        'storj mb storj://photos                  a bucket',
+        'storj cp -r holidays storj://photos/     upload a folder',
+        'storj cp storj://photos/cat.jpg .        download a file',
+    ),
+    epilog="'storj COMMAND --help' explains a command; exit codes: 0 done, 1 failed, 2 usage, "
+    '3 partly done, 4 login, 5 not found, 6 unreachable, 7 integrity, 8 too few farmers or shards, '
+    '9 conflict, 130 interrupted.',
+)
+click.version_option(__version__, '--version', prog_name='storj', message='%(prog)s %(version)s')(
+    app
+)

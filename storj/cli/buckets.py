@@ -1,0 +1,134 @@
+"""``storj bucket``, ``storj mb`` and ``storj rb``; ``storj-bucket`` is the same family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from storj.cli.command import command, group
+from storj.cli.directory import BucketEntry
+from storj.cli.listing import BUCKET_COLUMNS
+from storj.cli.options import yes_option
+from storj.cli.output import Column
+from storj.cli.prompts import confirm
+from storj.cli.session import Session, pass_session
+from storj.cli.uri import SCHEME, parse_remote
+
+__all__ = ('bucket', 'create', 'delete', 'get', 'list_', 'mb', 'rb')
+
+_COLUMNS = (
+    Column('id'),
+    *BUCKET_COLUMNS,
+    Column('storage', 'STORAGE GB', kind='count'),
+    Column('transfer', 'TRANSFER GB', kind='count'),
+)
+
+
+def _make(
+    session: Session, name: str, plain_names: bool | None, **limits: int | None
+) -> BucketEntry:
+    """Create a bucket under its name, encrypted or not."""
+    directory = session.directory_for(plain_names=plain_names)
+    made = session.client.bucket_create(directory.stored_bucket_name(name), **limits)
+    found = directory.describe_bucket(made)
+    session.output.done(f'bucket {found.name} made, id {found.id}', found.to_dict())
+    return found
+
+
+def _remove(session: Session, text: str, yes: bool) -> None:
+    """Delete a bucket and the entries of its files, after a question that counts them."""
+    found = session.directory.bucket(text)
+    count = len(session.directory.files(found))
+    files = f'{count} file' + ('' if count == 1 else 's')
+    confirm(f'remove bucket {found.name} with {files}', yes=yes)
+    session.client.bucket_delete(found.id)
+    session.output.done(
+        f'bucket {found.name} removed', {**found.to_dict(), 'files': count, 'removed': True}
+    )
+
+
+def _bucket_name(text: str) -> str:
+    """Return the bucket of a URI or of a bare name; a bare name may hold anything."""
+    return parse_remote(text).bucket if text.startswith(SCHEME) else text
+
+
+def _plain_names(function: Any) -> Any:
+    return click.option(
+        '--plain-names/--encrypt-names',
+        'plain_names',
+        default=None,
+        help='Store the name in clear, or encrypted as is usual.',
+    )(function)
+
+
+@command('mb', short_help='Make a bucket.', examples=('storj mb storj://photos', 'storj mb photos'))
+@click.argument('bucket')
+@_plain_names
+@pass_session
+def mb(session: Session, bucket: str, plain_names: bool | None) -> None:
+    """Make a bucket."""
+    _make(session, _bucket_name(bucket), plain_names)
+
+
+@command('rb', short_help='Remove a bucket.', examples=('storj rb storj://photos',))
+@click.argument('bucket')
+@yes_option
+@pass_session
+def rb(session: Session, bucket: str, yes: bool) -> None:
+    """Remove a bucket.
+
+    The bridge forgets the files in it as well; their shards expire at the farmers.
+    """
+    _remove(session, _bucket_name(bucket), yes)
+
+
+@group(
+    'bucket',
+    short_help='Create, show and remove buckets.',
+    examples=('storj bucket create photos', 'storj bucket list', 'storj bucket get photos'),
+)
+def bucket() -> None:
+    """Create, show and remove buckets."""
+
+
+@bucket.command('create', examples=('storj bucket create photos',))
+@click.argument('name')
+@click.option('--storage', type=click.IntRange(0), help='Storage limit in GB.')
+@click.option('--transfer', type=click.IntRange(0), help='Transfer limit in GB.')
+@_plain_names
+@pass_session
+def create(
+    session: Session,
+    name: str,
+    storage: int | None,
+    transfer: int | None,
+    plain_names: bool | None,
+) -> None:
+    """Create a bucket."""
+    _make(session, name, plain_names, storage=storage, transfer=transfer)
+
+
+@bucket.command('get', examples=('storj bucket get photos',))
+@click.argument('bucket')
+@pass_session
+def get(session: Session, bucket: str) -> None:
+    """Show one bucket, found by name or id."""
+    session.output.record(session.directory.bucket(_bucket_name(bucket)).to_dict())
+
+
+@bucket.command('list', examples=('storj bucket list --json',))
+@pass_session
+def list_(session: Session) -> None:
+    """List the buckets with their ids and limits."""
+    rows = [entry.to_dict() for entry in session.directory.buckets()]
+    session.output.table(_COLUMNS, rows, empty="no buckets; make one with 'storj mb'")
+
+
+@bucket.command('delete', examples=('storj bucket delete photos',))
+@click.argument('bucket')
+@yes_option
+@pass_session
+def delete(session: Session, bucket: str, yes: bool) -> None:
+    """Remove a bucket, found by name or id."""
+    _remove(session, _bucket_name(bucket), yes)

@@ -1,0 +1,407 @@
+"""The kinds of command and group that all of ``storj`` is made of.
+
+They add what every command has (``--json`` and its fellows, examples in the help, ``-h``), import a
+command only when it is called, and turn every way of ending into one exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import click
+from click.shell_completion import shell_complete
+
+from storj.cli.errors import UsageProblem, explain, is_broken_pipe
+from storj.cli.filters import Rule
+from storj.cli.session import Session
+
+__all__ = ('Command', 'Entry', 'Group', 'command', 'group')
+
+#: Sections of a help page that stand apart from a command's own options.
+_COMMON_TITLE = 'Options of every command'
+
+CONTEXT_SETTINGS: dict[str, Any] = {
+    'help_option_names': ['-h', '--help'],
+    'max_content_width': 100,
+}
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Keep the value of a common option in the session.
+
+    The options stand before and after the name of a command. What was typed nearer to the end wins;
+    defaults and environment count once, at the front.
+    """
+    typed = ctx.get_parameter_source(str(param.name)) == click.core.ParameterSource.COMMANDLINE
+    if typed or ctx.parent is None:
+        session = ctx.ensure_object(Session)
+        setattr(session, str(param.name), value)
+
+
+def common_options() -> list[click.Option]:
+    """Return new options that every command takes."""
+    return [
+        click.Option(
+            ['--json', 'as_json'],
+            is_flag=True,
+            envvar='STORJ_JSON',
+            show_envvar=True,
+            help='Answers, events and errors as JSON.',
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ['-q', '--quiet'],
+            is_flag=True,
+            help='Answers and errors only.',
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ['-v', '--verbose'],
+            count=True,
+            help='Say more; -vv is for finding faults.',
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ['--color', 'colour'],
+            type=click.Choice(('auto', 'always', 'never')),
+            default='auto',
+            help='Colours; auto obeys NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and TERM.',
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ['--bytes', 'exact'],
+            is_flag=True,
+            help='Sizes in bytes.',
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ['--utc'],
+            is_flag=True,
+            help='Times in UTC.',
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ['--profile'],
+            metavar='NAME',
+            envvar='STORJ_PROFILE',
+            show_envvar=True,
+            help='Section of storj.ini to use.',
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ['--bridge'],
+            metavar='URL',
+            envvar='STORJ_BRIDGE',
+            show_envvar=True,
+            help='Bridge to talk to.',
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ['--log-file'],
+            metavar='PATH',
+            type=click.Path(dir_okay=False),
+            help='Write everything that happens to a file.',
+            expose_value=False,
+            callback=_keep,
+        ),
+    ]
+
+
+class _Base(click.Command):
+    """What commands and groups share.
+
+    Args:
+        examples (Sequence[str]): command lines that the help shows before the options.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        kwargs['context_settings'] = {**CONTEXT_SETTINGS, **(kwargs.get('context_settings') or {})}
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+        self._common = common_options()
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters, the common options and ``--help``."""
+        params = super().get_params(ctx)
+        own = {param.name for param in params}
+        return [*params, *(option for option in self._common if option.name not in own)]
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write usage, purpose, examples, and only then the options."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        if self.examples:
+            with formatter.section('Examples'):
+                for example in self.examples:
+                    formatter.write(f'{" " * formatter.current_indent}{example}\n')
+        self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then those of every command."""
+        common = {id(option) for option in self._common}
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                is_common = id(param) in common or param.name == 'help'
+                (shared if is_common else own).append(record)
+        if own:
+            with formatter.section('Options'):
+                formatter.write_dl(own)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+        if shared:
+            with formatter.section(_COMMON_TITLE):
+                formatter.write_dl(shared)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments and keep the filters in the order in which they were typed.
+
+        click collects the values of each option apart; its parser alone knows the order of both.
+        """
+        order: list[click.Parameter] = []
+        filtered = {param.name for param in self.params} & {'include', 'exclude'}
+        if filtered and not ctx.resilient_parsing:
+            order = self.make_parser(ctx).parse_args(list(args))[2]
+        rest = super().parse_args(ctx, args)
+        values = {name: iter(ctx.params.pop(name, ())) for name in filtered}
+        rules = [
+            Rule(next(values[param.name]), param.name == 'include')
+            for param in order
+            if param.name in values
+        ]
+        if filtered:
+            ctx.ensure_object(Session).rules = rules
+        return rest
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line and end with its exit code.
+
+        click's own ``main`` gives 1 to an interrupt and a traceback to our errors, so it is not
+        used. Local patterns are expanded by the copy commands on every system.
+        """
+        arguments = list(sys.argv[1:] if args is None else args)
+        program = prog_name or (self.name or 'storj')
+        variable = (
+            complete_var or f'_{program.replace("-", "_").replace(" ", "_").upper()}_COMPLETE'
+        )
+        instruction = os.environ.get(variable)
+        if instruction:
+            status: int = shell_complete(self, extra, program, variable, instruction)
+        else:
+            status = run(self, arguments, program, extra)
+        if standalone_mode:
+            sys.exit(status)
+        return status
+
+
+def run(root: click.Command, args: list[str], program: str, extra: dict[str, Any]) -> int:
+    """Run a command and say what went wrong, if anything did.
+
+    Args:
+        root (click.Command): to run.
+        args (list[str]): its arguments.
+        program (str): as messages name it.
+        extra (dict[str, Any]): further arguments of the context.
+
+    Returns:
+        int: exit code.
+    """
+    session = Session()
+    session.arguments = args
+    # Also known when the arguments cannot be read.
+    session.as_json = '--json' in args or bool(os.environ.get('STORJ_JSON'))
+    try:
+        with session, root.make_context(program, args, obj=session, **extra) as ctx:
+            root.invoke(ctx)
+            sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except (Exception, KeyboardInterrupt) as error:
+        return _end(error, session)
+    return 0
+
+
+def _end(error: BaseException, session: Session) -> int:
+    """Report an error in the form asked for and return the exit code."""
+    if isinstance(error, click.Abort) and isinstance(error.__cause__, KeyboardInterrupt):
+        error = error.__cause__
+    if is_broken_pipe(error):
+        _silence(sys.stdout)
+        return 1
+    report = explain(error)
+    output = session.output
+    try:
+        if session.debugging:
+            session.log_traceback(error)
+        if output.as_json:
+            output.warn(json.dumps(report.to_dict(), ensure_ascii=False))
+        else:
+            _print(report.lines(), error, output)
+    except OSError as gone:
+        if not is_broken_pipe(gone):
+            raise
+        _silence(sys.stderr)
+    return report.exit_code
+
+
+def _print(lines: Sequence[str], error: BaseException, output: Any) -> None:
+    first, *rest = lines
+    output.warn(click.style('storj:', fg='red', bold=True) + first.removeprefix('storj:'))
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and not rest:
+        rest = [f"hint: '{context.command_path} --help' shows how it is used"]
+    for line in rest:
+        output.warn(click.style('hint:', fg='cyan') + line.removeprefix('hint:'))
+
+
+def _silence(stream: Any) -> None:
+    """Send the rest of a stream nowhere, so that the interpreter's last flush finds no pipe."""
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+class Command(_Base):
+    """A command."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Start logging when the last of the common options is read, then run."""
+        ctx.ensure_object(Session).start()
+        return super().invoke(ctx)
+
+
+class Entry(NamedTuple):
+    """A command that is imported when it is called.
+
+    Attributes:
+        name (str): as typed.
+        target (str): ``module:attribute`` of the command.
+        help (str): one line for the list of commands; the command's own is the same.
+        section (str): heading in the list.
+    """
+
+    name: str
+    target: str
+    help: str
+    section: str = 'Commands'
+
+
+class Group(_Base, click.Group):
+    """A group of commands, some of which may be imported only when called.
+
+    Args:
+        entries (Sequence[Entry]): those commands.
+    """
+
+    command_class = Command
+
+    def __init__(self, *args: Any, entries: Sequence[Entry] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, no_args_is_help=False)
+        self.entries = {entry.name: entry for entry in entries}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; without any, show the help, which is not an error."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, those of the table first and in its order."""
+        return [*self.entries, *sorted(super().list_commands(ctx))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported if need be."""
+        entry = self.entries.get(cmd_name)
+        if entry is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = entry.target.partition(':')
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; an unknown one is answered with the nearest names."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            if name.startswith('-'):
+                raise click.NoSuchOption(name, ctx=ctx)
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=3, cutoff=0.5)
+            hint = f"'{ctx.command_path} --help' lists the commands"
+            if near:
+                hint = (
+                    'did you mean ' + ' or '.join(f"'{ctx.command_path} {it}'" for it in near) + '?'
+                )
+            raise UsageProblem(f'no such command: {name}', hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under the headings of the table, without importing them."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            if name in self.entries:
+                entry = self.entries[name]
+                sections.setdefault(entry.section, []).append((name, entry.help))
+            else:
+                found = self.get_command(ctx, name)
+                if found is not None and not found.hidden:
+                    text = found.get_short_help_str(limit=formatter.width)
+                    sections.setdefault('Commands', []).append((name, text))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+Function = TypeVar('Function', bound=Callable[..., Any])
+
+
+def command(
+    name: str, *, examples: Sequence[str] = (), **attributes: Any
+) -> Callable[[Callable[..., Any]], Command]:
+    """Make a :class:`Command` of a function."""
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        return click.command(name, cls=Command, examples=examples, **attributes)(function)
+
+    return decorate
+
+
+def group(
+    name: str, *, examples: Sequence[str] = (), **attributes: Any
+) -> Callable[[Callable[..., Any]], Group]:
+    """Make a :class:`Group` of a function."""
+
+    def decorate(function: Callable[..., Any]) -> Group:
+        return click.group(name, cls=Group, examples=examples, **attributes)(function)
+
+    return decorate

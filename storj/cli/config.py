@@ -1,0 +1,156 @@
+"""``storj config``: what the settings are, where they come from, and how they are changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from storj.cli.command import group
+from storj.cli.errors import CommandError, UsageProblem
+from storj.cli.output import Column
+from storj.cli.prompts import ask_secret, read_secret_file
+from storj.cli.session import Session, pass_session
+
+__all__ = ('config', 'get', 'path', 'profiles', 'set_', 'show', 'unset')
+
+#: Settings that are masked when shown and never taken from an argument.
+SECRETS = frozenset({'password', 'mnemonic', 'keypass'})
+_MASK = '********'
+
+
+@group(
+    'config',
+    short_help='Show and change the settings.',
+    examples=(
+        'storj config show',
+        'storj config set bridge http://127.0.0.1:6382',
+        'storj --profile work config set email alice@example.org',
+    ),
+)
+def config() -> None:
+    """Show and change the settings.
+
+    A flag goes before the environment, the environment before the file, the file before the
+    default. The file has a section for each profile; [storj] is the usual one.
+    """
+
+
+@config.command('show', examples=('storj config show --json',))
+@pass_session
+def show(session: Session) -> None:
+    """Show all settings as they are now; secrets are masked."""
+    session.output.record(_shown(session))
+
+
+@config.command('get', examples=('storj config get bridge',))
+@click.argument('name')
+@pass_session
+def get(session: Session, name: str) -> None:
+    """Print one setting; a secret is masked."""
+    name = name.replace('-', '_')
+    settings = _shown(session)
+    if name not in settings:
+        raise _unknown(name, settings)
+    if session.output.as_json:
+        session.output.document({name: settings[name]})
+    else:
+        session.output.line(session.output.cell(settings[name]))
+
+
+@config.command('set', examples=('storj config set bridge http://127.0.0.1:6382',))
+@click.argument('name')
+@click.argument('value', required=False)
+@click.option('--file', 'file', metavar='PATH', help='Read a secret from a file, or - for stdin.')
+@pass_session
+def set_(session: Session, name: str, value: str | None, file: str | None) -> None:
+    """Write a setting into the file; secrets are asked for."""
+    name = name.replace('-', '_')
+    if name in SECRETS:
+        if value is not None:
+            raise UsageProblem(
+                f'the {name} is a secret, and arguments are seen by everyone on the machine',
+                hint="leave the value out and it is asked for, or '--file -'",
+            )
+        value = (
+            ask_secret(name.capitalize(), option='--file')
+            if file is None
+            else read_secret_file(file)
+        )
+    elif value is None:
+        raise UsageProblem(f'no value for {name}')
+    path = _save(session, name, value)
+    session.output.done(f'{name} set in {path}', {'set': name, 'path': str(path)})
+
+
+@config.command('unset', examples=('storj config unset proxy',))
+@click.argument('name')
+@pass_session
+def unset(session: Session, name: str) -> None:
+    """Remove a setting from the file."""
+    path = _save(session, name.replace('-', '_'), None)
+    session.output.done(f'{name} removed from {path}', {'unset': name, 'path': str(path)})
+
+
+@config.command('path', examples=('storj config path',))
+@pass_session
+def path(session: Session) -> None:
+    """Print where the file lies, whether it exists or not."""
+    from storj.configuration import config_path
+
+    place = str(config_path())
+    if session.output.as_json:
+        session.output.document({'path': place})
+    else:
+        session.output.line(place)
+
+
+@config.command('profiles', examples=('storj config profiles',))
+@pass_session
+def profiles(session: Session) -> None:
+    """List the profiles in the file."""
+    from storj.configuration import profiles as read_profiles
+
+    rows = [{'profile': name} for name in read_profiles()]
+    session.output.table((Column('profile'),), rows, empty="none yet; 'storj account login'")
+
+
+def _shown(session: Session) -> dict[str, Any]:
+    """Return the settings as they may be shown."""
+    settings = session.settings
+    record: dict[str, Any] = {}
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if item.name in SECRETS:
+            value = _MASK if value else None
+        elif item.name == 'proxy' and value:
+            value = mask_url(value)
+        record[item.name] = value if isinstance(value, (bool, int, type(None))) else str(value)
+    return record
+
+
+def mask_url(url: str) -> str:
+    """Return a URL without the password that may stand in it."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f':{parts.password}@', f':{_MASK}@', 1)
+
+
+def _save(session: Session, name: str, value: str | None) -> Any:
+    """Write or remove one setting; what does not exist or makes no sense is refused."""
+    try:
+        return session.save(**{name: value})
+    except TypeError:
+        raise _unknown(name, _shown(session)) from None
+
+
+def _unknown(name: str, settings: dict[str, Any]) -> CommandError:
+    import difflib
+
+    near = difflib.get_close_matches(name, settings, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "'storj config show' lists the settings"
+    return UsageProblem(f'no such setting: {name}', hint=hint)

@@ -1,0 +1,233 @@
+"""How one process asks another's local network for its state, its farmers and its faults.
+
+``storj network up`` serves this on a loopback port beside the network; the address and a secret lie
+in ``control.json`` in the network's folder, readable by its owner only. The bridge itself knows no
+such routes: what a client sees of the network stays as it was.
+"""
+
+from __future__ import annotations
+
+import hmac
+import http.client
+import json
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storj.cli.errors import CommandError
+from storj.configuration import write_private
+from storj.exception import StorjError
+
+if TYPE_CHECKING:
+    from storj.network import Network
+
+__all__ = ('NetworkNotRunning', 'RunningNetwork', 'serve_control')
+
+_FILE = 'control.json'
+_BODY_LIMIT = 64 * 1024
+_ANSWER_LIMIT = 64 * 1024 * 1024
+_TIMEOUT = 30.0
+_ACTIONS = ('start', 'stop', 'restart', 'kill')
+
+
+class NetworkNotRunning(CommandError):
+    """No local network runs on this folder.
+
+    Start one with 'storj network up'.
+    """
+
+
+class RunningNetwork:
+    """A network that some process of this user has started.
+
+    Args:
+        folder (Path): of the network.
+
+    Raises:
+        NetworkNotRunning: none runs there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            state = json.loads((folder / _FILE).read_text(encoding='utf-8'))
+            self._port = int(state['port'])
+            self._secret = str(state['secret'])
+        except FileNotFoundError:
+            raise NetworkNotRunning(f'no network runs on {folder}') from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CommandError(f'{folder / _FILE} is damaged', hint='remove it') from error
+
+    def status(self) -> dict[str, Any]:
+        """Return bridge, farmers, faults, environment, pid and folder of the network."""
+        found: dict[str, Any] = self._ask('GET', '/')
+        return found
+
+    def add_fault(self, spec: str) -> list[str]:
+        """Add a fault and return all of them."""
+        return list(self._ask('POST', '/faults', {'fault': spec}))
+
+    def clear_faults(self) -> list[str]:
+        """Remove all faults and return what is left: nothing."""
+        return list(self._ask('DELETE', '/faults'))
+
+    def change_farmer(self, number: int, action: str) -> dict[str, Any]:
+        """``start``, ``stop``, ``restart`` or ``kill`` a farmer and return its state."""
+        found: dict[str, Any] = self._ask('POST', f'/farmers/{number}', {'action': action})
+        return found
+
+    def stop(self) -> int:
+        """Ask the network's process to stop and return its id.
+
+        Raises:
+            NetworkNotRunning: it has gone already.
+        """
+        pid = int(self.status()['pid'])
+        # The process has just proved that it is the network: it knows the secret.
+        os.kill(pid, signal.SIGTERM)
+        return pid
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        connection = http.client.HTTPConnection('127.0.0.1', self._port, timeout=_TIMEOUT)
+        try:
+            connection.request(
+                method,
+                path,
+                None if body is None else json.dumps(body),
+                {'Authorization': f'Bearer {self._secret}'},
+            )
+            response = connection.getresponse()
+            content = response.read(_ANSWER_LIMIT)
+            answer = json.loads(content)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise NetworkNotRunning(f'no network runs on {self.folder} any more') from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            message = answer.get('error') if isinstance(answer, dict) else None
+            raise CommandError(str(message or 'the network refused'), hint='')
+        return answer
+
+
+@contextmanager
+def serve_control(network: Network) -> Iterator[None]:
+    """Answer :class:`RunningNetwork` while the network runs.
+
+    Args:
+        network (Network): that is up.
+    """
+    secret = secrets.token_hex(32)
+    handler = _handler(network, secret)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        server.daemon_threads = True
+        path = network.data / _FILE
+        content = {'port': server.server_address[1], 'secret': secret}
+        write_private(path, json.dumps(content).encode())
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), name='storj-control')
+        thread.start()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            server.shutdown()
+            thread.join()
+
+
+class _Routes:
+    """What can be asked of a running network.
+
+    Args:
+        network (Network): that is up.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def answer(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        """Return status and content of the answer to one request."""
+        match method, path.strip('/').split('/'):
+            case 'GET', ['']:
+                return 200, self._state()
+            case 'GET', ['faults']:
+                return 200, self._faults()
+            case 'POST', ['faults']:
+                self._network.faults.add(str(body.get('fault', '')))
+                return 200, self._faults()
+            case 'DELETE', ['faults']:
+                self._network.faults.clear()
+                self._network.faults.release()
+                return 200, self._faults()
+            case 'POST', ['farmers', number] if number.isdecimal():
+                return self._change_farmer(int(number), body.get('action'))
+        return 404, {'error': 'no such route'}
+
+    def _state(self) -> dict[str, Any]:
+        network = self._network
+        return {
+            **network.status(),
+            'environment': network.environment(),
+            'faults': self._faults(),
+        }
+
+    def _faults(self) -> list[str]:
+        return [fault.spec() for fault in self._network.faults]
+
+    def _change_farmer(self, number: int, action: object) -> tuple[int, Any]:
+        if number >= len(self._network.farmers):
+            return 404, {'error': f'there is no farmer {number}'}
+        if action not in _ACTIONS:
+            return 400, {'error': f'an action is one of {", ".join(_ACTIONS)}'}
+        farmer = self._network.farmers[number]
+        getattr(farmer, str(action))()
+        return 200, farmer.status()
+
+
+def _handler(network: Network, secret: str) -> type[BaseHTTPRequestHandler]:
+    """Return the class that answers for one network."""
+    routes = _Routes(network)
+
+    class Handler(BaseHTTPRequestHandler):
+        """Answers one request."""
+
+        timeout = _TIMEOUT
+
+        def do_GET(self) -> None:
+            self._answer()
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing on the terminal."""
+
+        def _answer(self) -> None:
+            given = self.headers.get('Authorization', '')
+            if hmac.compare_digest(given.encode(), f'Bearer {secret}'.encode()):
+                status, content = self._result()
+            else:
+                status, content = 401, {'error': 'not authorized'}
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header('Content-Type', 'application/json')
+            self.send_header('Content-Length', str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _result(self) -> tuple[int, Any]:
+            try:
+                length = int(self.headers.get('Content-Length', 0))
+                if not 0 <= length <= _BODY_LIMIT:
+                    raise ValueError('the body is too long')
+                body = json.loads(self.rfile.read(length) or b'{}')
+                if not isinstance(body, dict):
+                    raise ValueError('the body is no object')
+                return routes.answer(self.command, self.path, body)
+            except (ValueError, StorjError) as error:
+                return 400, {'error': str(error)}
+
+    return Handler

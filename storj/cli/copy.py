@@ -1,0 +1,474 @@
+"""``storj cp`` and ``storj cat``: files to, from and between buckets."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from storj.cli.command import command
+from storj.cli.directory import BucketEntry, FileEntry
+from storj.cli.errors import ConflictError, UnsafeNameError, UsageProblem
+from storj.cli.jobs import Handle, Job, Runner, Skip, finish
+from storj.cli.options import BYTE_RANGE, ByteRange, filter_options, transfer_options
+from storj.cli.session import Session, TransferOptions, pass_session
+from storj.cli.tree import LocalFile, RemoteFile, find_local, find_remote, remote_names
+from storj.cli.uri import (
+    Link,
+    Local,
+    Location,
+    Remote,
+    Stream,
+    is_glob,
+    parse_location,
+    parse_remote,
+    safe_relative_path,
+)
+
+__all__ = ('Copier', 'CopyOptions', 'cat', 'cp', 'upload_options')
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """How files are copied.
+
+    Attributes:
+        overwrite (bool): replace what exists.
+        encrypt (bool): encrypt the content of uploads.
+        plain_names (bool | None): store names in clear; None follows the settings.
+        parity (bool | None): upload parity shards; None follows the settings and the bridge.
+        mimetype (str | None): of uploads; guessed from the name by default.
+        byte_range (ByteRange | None): part of a download.
+        resume (bool): go on with transfers that broke off.
+        several (bool): whether an existing file is skipped instead of refused.
+    """
+
+    overwrite: bool = False
+    encrypt: bool = True
+    plain_names: bool | None = None
+    parity: bool | None = None
+    mimetype: str | None = None
+    byte_range: ByteRange | None = None
+    resume: bool = True
+    several: bool = False
+
+
+class Copier:
+    """Makes jobs of files to copy.
+
+    Args:
+        session (Session): of the command.
+        options (CopyOptions): for all files.
+        transfer_options (TransferOptions): for the engine.
+    """
+
+    def __init__(
+        self, session: Session, options: CopyOptions, transfer_options: TransferOptions
+    ) -> None:
+        self._session = session
+        self._options = options
+        self.directory = session.directory_for(plain_names=options.plain_names)
+        self.transfers = session.transfers(transfer_options)
+
+    def upload(
+        self,
+        source: LocalFile | Stream,
+        bucket: BucketEntry,
+        name: str,
+        existing: FileEntry | None,
+    ) -> Job:
+        """Return the job that stores a local file, or standard input, under a name."""
+        options = self._options
+
+        def start() -> Handle:
+            if existing is not None:
+                self._may_replace(str(existing))
+            handle: Handle = self.transfers.upload(
+                bucket.id,
+                sys.stdin.buffer if isinstance(source, Stream) else source.path,
+                name=name,
+                mimetype=options.mimetype,
+                encrypt=options.encrypt,
+                encrypt_name=self.directory.encrypts_names,
+                parity=options.parity,
+                resume=options.resume,
+                overwrite=options.overwrite,
+            )
+            return handle
+
+        size = None if isinstance(source, Stream) else source.size
+        origin = '-' if isinstance(source, Stream) else str(source.path)
+        target = str(Remote(bucket.name, name))
+        return Job('upload', origin, target, size, start, self._cleaner(bucket, name, existing))
+
+    def download(self, entry: FileEntry, path: Path) -> Job:
+        """Return the job that fetches a file to a path."""
+        options = self._options
+        start_byte, end_byte = 0, None
+        size = entry.size
+        if options.byte_range is not None:
+            start_byte, end_byte = options.byte_range.bounds(entry.size or 0)
+            size = end_byte - start_byte
+
+        def start() -> Handle:
+            if path.exists() or path.is_symlink():
+                self._may_replace(str(path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle: Handle = self.transfers.download(
+                entry.bucket.id,
+                entry.id,
+                path,
+                start=start_byte,
+                end=end_byte,
+                resume=options.resume,
+                overwrite=options.overwrite,
+            )
+            return handle
+
+        return Job('download', str(entry), str(path), size, start)
+
+    def copy(
+        self, entry: FileEntry, bucket: BucketEntry, name: str, existing: FileEntry | None
+    ) -> Job:
+        """Return the job that moves a file through this machine into another bucket or name."""
+        options = self._options
+
+        def start() -> Handle:
+            if existing is not None:
+                self._may_replace(str(existing))
+            handle: Handle = self.transfers.upload(
+                bucket.id,
+                self.transfers.stream(entry.bucket.id, entry.id),
+                name=name,
+                mimetype=options.mimetype or entry.mimetype,
+                encrypt=options.encrypt,
+                encrypt_name=self.directory.encrypts_names,
+                parity=options.parity,
+                overwrite=options.overwrite,
+            )
+            return handle
+
+        target = str(Remote(bucket.name, name))
+        finish = self._cleaner(bucket, name, existing)
+        return Job('copy', str(entry), target, entry.size, start, finish)
+
+    def stream(self, entry: FileEntry) -> Iterator[bytes]:
+        """Yield the bytes of a file, or of the wanted part of it, in order."""
+        start, end = 0, None
+        if self._options.byte_range is not None:
+            start, end = self._options.byte_range.bounds(entry.size or 0)
+        chunks: Iterator[bytes] = self.transfers.stream(
+            entry.bucket.id, entry.id, start=start, end=end
+        )
+        return chunks
+
+    def upload_as(self, source: LocalFile | Stream, bucket: BucketEntry, name: str) -> Job:
+        """Return the job that stores a file under a name, after a look at what is there."""
+        existing = self.directory.find_file(bucket, name, ids=False)
+        return self.upload(source, bucket, name, existing)
+
+    def _cleaner(
+        self, bucket: BucketEntry, name: str, existing: FileEntry | None
+    ) -> Callable[[Any], None] | None:
+        """Return what removes a file of the same name that is stored in the other form.
+
+        The engine replaces an entry of the same stored name; a plain and an encrypted one differ.
+        """
+        if existing is None:
+            return None
+        old = existing
+        if old.stored_name == self.directory.stored_file_name(bucket, name):
+            return None
+
+        def clean(_: Any) -> None:
+            self._session.client.file_remove(bucket.id, old.id)
+
+        return clean
+
+    def _may_replace(self, place: str) -> None:
+        if self._options.overwrite:
+            return
+        if self._options.several:
+            raise Skip('exists already')
+        raise ConflictError(f'exists already: {place}')
+
+
+def upload_options(function: Any) -> Any:
+    """Add how uploads are stored: names, encryption, parity, type."""
+    options = (
+        click.option(
+            '--plain-names/--encrypt-names',
+            'plain_names',
+            default=None,
+            help='Store names in clear, or encrypted as is usual.',
+        ),
+        click.option(
+            '--encrypt/--no-encrypt', default=True, help='Encrypt the content; on by default.'
+        ),
+        click.option(
+            '--parity/--no-parity',
+            default=None,
+            help='Store parity shards, which replace lost ones (STORJ_REED_SOLOMON).',
+        ),
+        click.option('--mimetype', help='Type of the file; guessed from its name by default.'),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@command(
+    'cp',
+    short_help='Copy files to, from and between buckets.',
+    examples=(
+        'storj cp cat.jpg storj://photos/                upload',
+        'storj cp storj://photos/cat.jpg .               download',
+        'storj cp -r holidays storj://photos/2017/       upload what a folder holds',
+        "storj cp 'storj://photos/*.jpg' pictures/       download what matches",
+        'tar c notes | storj cp - storj://backup/n.tar   upload from a pipe',
+        'storj cp --range 0-99 storj://photos/cat.jpg -  the first 100 bytes',
+    ),
+)
+@click.argument('sources', nargs=-1, required=True, metavar='SOURCE...')
+@click.argument('destination')
+@click.option('-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.')
+@filter_options
+@click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
+@click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+@click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of one download, like 0-99.')
+@upload_options
+@transfer_options
+@pass_session
+def cp(
+    session: Session,
+    sources: tuple[str, ...],
+    destination: str,
+    recursive: bool,
+    dry_run: bool,
+    overwrite: bool,
+    byte_range: ByteRange | None,
+    plain_names: bool | None,
+    encrypt: bool,
+    parity: bool | None,
+    mimetype: str | None,
+    resume: bool,
+    progress: bool | None,
+    **engine: Any,
+) -> None:
+    """Copy files to, from and between buckets.
+
+    SOURCE and DESTINATION are local paths, storj://BUCKET/PATH, or - for the standard streams; a
+    link of 'storj share' is a source too. A folder is copied as what it holds. What exists at the
+    destination is kept unless --overwrite is said. A transfer that broke off goes on where it
+    stopped when the same command is run again.
+    """
+    places = [parse_location(source) for source in sources]
+    target = parse_location(destination)
+    _check_places(places, target, recursive, byte_range)
+    several = recursive or len(places) > 1 or any(_is_pattern(place) for place in places)
+    options = CopyOptions(
+        overwrite, encrypt, plain_names, parity, mimetype, byte_range, resume, several
+    )
+    transfer_options_ = TransferOptions(progress=progress, **engine)
+    if isinstance(places[0], Link):
+        from storj.cli.share import copy_link
+
+        copy_link(session, places[0], target, options, transfer_options_)
+        return
+    copier = Copier(session, options, transfer_options_)
+    found = [
+        file for place in places for file in _expand(session, copier, place, recursive=recursive)
+    ]
+    if isinstance(target, Stream):
+        write_stream(copier, found)
+        return
+    jobs = _jobs(copier, found, target, folder=several)
+    if dry_run:
+        announce(session, jobs)
+    else:
+        run_jobs(session, jobs, transfer_options_, several=several)
+
+
+@command(
+    'cat',
+    short_help='Write files to standard output.',
+    examples=(
+        'storj cat storj://notes/todo.txt',
+        'storj cat --range -1000 storj://logs/today | tail',
+    ),
+)
+@click.argument('uris', nargs=-1, required=True, metavar='URI...')
+@click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of each file, like 0-99.')
+@transfer_options
+@pass_session
+def cat(
+    session: Session,
+    uris: tuple[str, ...],
+    byte_range: ByteRange | None,
+    progress: bool | None,
+    **engine: Any,
+) -> None:
+    """Write files to standard output, one after the other."""
+    places = [parse_remote(uri, bare=True) for uri in uris]
+    options = CopyOptions(byte_range=byte_range)
+    engine.pop('resume')
+    copier = Copier(session, options, TransferOptions(progress=progress, **engine))
+    found = [file for place in places for file in _expand(session, copier, place, recursive=False)]
+    write_stream(copier, found)
+
+
+def run_jobs(
+    session: Session, jobs: Sequence[Job], options: TransferOptions, *, several: bool
+) -> None:
+    """Run jobs, report them, and raise what the command ends with if not all went well."""
+    runner = Runner(
+        session.output, parallel=options.transfers, progress=session.wants_progress(options)
+    )
+    finish(session.output, runner.run(jobs), several=several)
+
+
+def announce(session: Session, jobs: Sequence[Job]) -> None:
+    """Say what would be done."""
+    for job in jobs:
+        if session.output.as_json:
+            session.output.event(
+                {
+                    'type': 'file_planned',
+                    'action': job.action,
+                    'source': job.source,
+                    'destination': job.destination,
+                    'size': job.size,
+                }
+            )
+        else:
+            session.output.line(f'would {job.action} {job.source} -> {job.destination}')
+
+
+def write_stream(copier: Copier, files: Sequence[Any]) -> None:
+    """Write files to standard output and nothing else."""
+    stream = sys.stdout.buffer
+    for file in files:
+        for chunk in copier.stream(file.entry):
+            stream.write(chunk)
+    stream.flush()
+
+
+def _check_places(
+    places: Sequence[Location],
+    target: Location,
+    recursive: bool,
+    byte_range: ByteRange | None,
+) -> None:
+    """Refuse what makes no sense together before anything is asked or sent."""
+    if isinstance(target, Link):
+        raise UsageProblem('a link is a source only')
+    kinds = {type(place) for place in places}
+    if len(places) > 1 and kinds & {Stream, Link}:
+        raise UsageProblem('standard input or a link is copied alone')
+    if kinds & {Local, Stream} and not isinstance(target, Remote):
+        raise UsageProblem(
+            'neither source nor destination is a storj:// URI',
+            hint="'cp' copies local files; a remote file is written storj://bucket/path",
+        )
+    if kinds == {Stream} and isinstance(target, Remote) and target.is_folder:
+        raise UsageProblem(
+            'standard input has no name', hint='write the whole name: storj://bucket/name'
+        )
+    if byte_range is not None and (
+        recursive or len(places) > 1 or isinstance(target, Remote) or not kinds <= {Remote, Link}
+    ):
+        raise UsageProblem('--range is for one download')
+
+
+def _is_pattern(place: Location) -> bool:
+    if isinstance(place, Local):
+        return is_glob(str(place)) and not place.path.exists()
+    return isinstance(place, Remote) and is_glob(place.path)
+
+
+def _expand(
+    session: Session, copier: Copier, place: Location, *, recursive: bool
+) -> Sequence[LocalFile | RemoteFile | Stream]:
+    if isinstance(place, Local):
+        return find_local(place, recursive=recursive, filters=session.filters)
+    if isinstance(place, Remote):
+        return find_remote(copier.directory, place, recursive=recursive, filters=session.filters)
+    return [Stream()]
+
+
+def _jobs(
+    copier: Copier,
+    files: Sequence[LocalFile | RemoteFile | Stream],
+    target: Location,
+    *,
+    folder: bool,
+) -> list[Job]:
+    """Return the jobs that bring files to a destination.
+
+    Args:
+        copier (Copier): makes them.
+        files (Sequence[LocalFile | RemoteFile | Stream]): the sources.
+        target (Location): a place for one file, or a folder for all.
+        folder (bool): whether the destination is a folder even if it does not look like one.
+    """
+    if isinstance(target, Local):
+        jobs = [
+            _download(copier, file, target, folder)
+            for file in files
+            if isinstance(file, RemoteFile)
+        ]
+    elif isinstance(target, Remote):
+        jobs = _remote_jobs(copier, files, target, folder)
+    else:
+        raise UsageProblem('standard output takes downloads only')
+    [(place, count)] = Counter(job.destination for job in jobs).most_common(1) or [('', 0)]
+    if count > 1:
+        raise UsageProblem(f'several sources would be written to {place}')
+    return jobs
+
+
+def _remote_jobs(
+    copier: Copier, files: Sequence[LocalFile | RemoteFile | Stream], target: Remote, folder: bool
+) -> list[Job]:
+    bucket = copier.directory.bucket(target.bucket)
+    into_folder = folder or target.is_folder
+    base = target.path if target.is_folder else f'{target.path}/'
+    # One listing costs less than a question per file.
+    present = remote_names(copier.directory, bucket, base) if folder else {}
+    jobs = []
+    for file in files:
+        name = base + file.name if into_folder and not isinstance(file, Stream) else target.path
+        existing = (
+            present.get(name[len(base) :])
+            if folder
+            else copier.directory.find_file(bucket, name, ids=False)
+        )
+        if isinstance(file, RemoteFile):
+            jobs.append(copier.copy(file.entry, bucket, name, existing))
+        else:
+            jobs.append(copier.upload(file, bucket, name, existing))
+    return jobs
+
+
+def _download(copier: Copier, file: RemoteFile, target: Local, folder: bool) -> Job:
+    """Return the job of a download; a remote name is checked before it becomes a path."""
+    if not folder and not target.is_folder:
+        return copier.download(file.entry, target.path)
+    try:
+        return copier.download(file.entry, target.path / safe_relative_path(file.name))
+    except UnsafeNameError as error:
+        return refused(file.entry, error)
+
+
+def refused(entry: FileEntry, error: Exception) -> Job:
+    """Return a job that fails: one bad name must not keep the other files from their places."""
+
+    def start() -> Handle:
+        raise error
+
+    return Job('download', str(entry), entry.id, entry.size, start)

@@ -1,0 +1,268 @@
+"""Names and ids: what people type, what the bridge stores, and the one found by the other.
+
+A name is stored encrypted, as libstorj does it, when there are words to encrypt it with; both
+encrypted and plain names are found. An id is accepted wherever a name is. A name goes before an id
+of the same text.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from storj.cli.errors import BucketNotFound, FileNotFound
+from storj.cli.uri import SCHEME, is_id
+from storj.crypto import keys, names
+from storj.exception import NotFoundError
+
+if TYPE_CHECKING:
+    from storj.cli.cache import NameCache
+    from storj.http import Client
+
+__all__ = ('BucketEntry', 'Directory', 'FileEntry')
+
+
+@dataclass(frozen=True)
+class BucketEntry:
+    """A bucket as a person sees it.
+
+    Attributes:
+        id (str): 24 hex digits.
+        name (str): in clear where it could be decrypted, else as stored.
+        stored_name (str): as the bridge has it.
+        encrypted (bool): whether the stored name was decrypted.
+        created (datetime.datetime | None): in UTC.
+        storage (int | None): limit in GB.
+        transfer (int | None): limit in GB.
+        status (str | None): as the bridge says it.
+    """
+
+    id: str
+    name: str
+    stored_name: str
+    encrypted: bool = False
+    created: datetime.datetime | None = None
+    storage: int | None = None
+    transfer: int | None = None
+    status: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record that ``--json`` prints."""
+        return {
+            'id': self.id,
+            'name': self.name,
+            'encrypted_name': self.encrypted,
+            'created': self.created,
+            'storage': self.storage,
+            'transfer': self.transfer,
+            'status': self.status,
+        }
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file as a person sees it.
+
+    Attributes:
+        id (str): 24 hex digits.
+        bucket (BucketEntry): where it lies.
+        name (str): in clear where it could be decrypted, else as stored.
+        stored_name (str): as the bridge has it.
+        size (int | None): in bytes; of the file, which is that of its ciphertext.
+        encrypted (bool): whether the stored name was decrypted.
+        mimetype (str | None): as the bridge has it.
+        created (datetime.datetime | None): in UTC; older bridges do not say it.
+    """
+
+    id: str
+    bucket: BucketEntry
+    name: str
+    stored_name: str
+    size: int | None = None
+    encrypted: bool = False
+    mimetype: str | None = None
+    created: datetime.datetime | None = None
+
+    def __str__(self) -> str:
+        return f'{SCHEME}{self.bucket.name}/{self.name}'
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record that ``--json`` prints."""
+        return {
+            'id': self.id,
+            'bucket': self.bucket.id,
+            'name': self.name,
+            'encrypted_name': self.encrypted,
+            'size': self.size,
+            'mimetype': self.mimetype,
+            'created': self.created,
+        }
+
+
+class Directory:
+    """Finds buckets and files of one account.
+
+    Args:
+        client (Client): of the account.
+        words (str | None): decrypt and encrypt names; None leaves them as they are.
+        plain_names (bool): store new names in clear.
+        cache (NameCache | None): told every name that is seen, for the completion of the shell.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        words: str | None,
+        *,
+        plain_names: bool = False,
+        cache: NameCache | None = None,
+    ) -> None:
+        self._client = client
+        self._words = words
+        self._cache = cache
+        self.encrypts_names = words is not None and not plain_names
+
+    def buckets(self) -> list[BucketEntry]:
+        """Return all buckets, in the order of their names."""
+        found = sorted(
+            map(self.describe_bucket, self._client.bucket_list()), key=lambda it: it.name
+        )
+        if self._cache is not None:
+            self._cache.store_buckets(entry.name for entry in found)
+        return found
+
+    def bucket(self, text: str) -> BucketEntry:
+        """Return the bucket of a name or id.
+
+        Raises:
+            BucketNotFound: there is none.
+        """
+        found = self.find_bucket(text)
+        if found is None:
+            raise BucketNotFound(f'no such bucket: {text}')
+        return found
+
+    def find_bucket(self, text: str) -> BucketEntry | None:
+        """Return the bucket of a name or id, None if there is none.
+
+        An older bridge cannot be asked for a name, and none can be asked for one that is stored in
+        another way than expected; so the whole list is fetched, which is one request.
+        """
+        buckets = self.buckets()
+        named = [entry for entry in buckets if entry.name == text]
+        if named:
+            return max(named, key=lambda entry: entry.encrypted == self.encrypts_names)
+        return next((entry for entry in buckets if entry.id == text), None)
+
+    def stored_bucket_name(self, name: str) -> str:
+        """Return how the name of a new bucket is stored."""
+        if self._words is None or not self.encrypts_names:
+            return name
+        return names.encrypt_bucket_name(self._words, name)
+
+    def files(self, bucket: BucketEntry, prefix: str = '') -> list[FileEntry]:
+        """Return the files of a bucket whose names begin with a prefix, in order of their names.
+
+        Raises:
+            BucketNotFound: the bucket went away meanwhile.
+        """
+        try:
+            records = self._client.bucket_files(bucket.id)
+        except NotFoundError:
+            raise BucketNotFound(f'no such bucket: {bucket.name}') from None
+        key = self._bucket_key(bucket)
+        found = sorted(
+            (self._file_entry(bucket, record, key) for record in records), key=lambda it: it.name
+        )
+        if self._cache is not None:
+            self._cache.store_files(bucket.name, (entry.name for entry in found))
+        return [entry for entry in found if entry.name.startswith(prefix)]
+
+    def file(self, bucket: BucketEntry, text: str) -> FileEntry:
+        """Return the file of a name or id.
+
+        Raises:
+            FileNotFound: there is none.
+        """
+        found = self.find_file(bucket, text)
+        if found is None:
+            raise FileNotFound(f'no such file: {SCHEME}{bucket.name}/{text}')
+        return found
+
+    def find_file(self, bucket: BucketEntry, text: str, *, ids: bool = True) -> FileEntry | None:
+        """Return the file of a name or, if ``ids`` is true, of an id; None if there is none."""
+        if not text:
+            return None
+        file_id = self._client.file_id(bucket.id, text)
+        if file_id is not None:
+            return self._describe(bucket, file_id)
+        return self._describe(bucket, text) if ids and is_id(text) else None
+
+    def stored_file_name(self, bucket: BucketEntry, name: str) -> str:
+        """Return how the name of a new file is stored."""
+        key = self._bucket_key(bucket)
+        if key is None or not self.encrypts_names:
+            return name
+        return names.encrypt_file_name(key, bucket.id, name)
+
+    def _describe(self, bucket: BucketEntry, file_id: str) -> FileEntry | None:
+        try:
+            found = self._client.file_metadata(bucket.id, file_id)
+        except NotFoundError:
+            return None
+        record = {
+            'id': file_id,
+            'filename': found.filename,
+            'size': found.size,
+            'mimetype': found.mimetype,
+            'created': getattr(found, 'created', None),
+        }
+        return self._file_entry(bucket, record, self._bucket_key(bucket))
+
+    def _bucket_key(self, bucket: BucketEntry) -> bytes | None:
+        return None if self._words is None else keys.bucket_key(self._words, bucket.id)
+
+    def describe_bucket(self, record: Any) -> BucketEntry:
+        """Return a bucket of the client as a person sees it."""
+        clear = None
+        if self._words is not None:
+            clear = names.decrypt_bucket_name(self._words, record.name or '')
+        return BucketEntry(
+            id=record.id,
+            name=clear or record.name or '',
+            stored_name=record.name or '',
+            encrypted=clear is not None,
+            created=record.created,
+            storage=record.storage,
+            transfer=record.transfer,
+            status=record.status,
+        )
+
+    def _file_entry(self, bucket: BucketEntry, record: Any, key: bytes | None) -> FileEntry:
+        stored = record.get('filename') or record['id']
+        clear = None if key is None else names.decrypt_file_name(key, stored)
+        size = record.get('size')
+        return FileEntry(
+            id=record['id'],
+            bucket=bucket,
+            name=clear or stored,
+            stored_name=stored,
+            size=int(size) if size is not None else None,
+            encrypted=clear is not None,
+            mimetype=record.get('mimetype'),
+            created=_moment(record.get('created')),
+        )
+
+
+def _moment(value: Any) -> datetime.datetime | None:
+    """Return a time of the bridge; text that is none is no reason to hide a file."""
+    if value is None or isinstance(value, datetime.datetime):
+        return value
+    from dateutil import parser
+
+    try:
+        moment = parser.isoparse(str(value))
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)

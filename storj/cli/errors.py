@@ -1,0 +1,314 @@
+"""What a failure says and how the process ends: one table from errors to exit codes and hints.
+
+The codes are a promise to scripts (``docs/command-line.rst`` lists them). The most specific class
+of an error's ancestry decides. A hint is the advice in the docstring of the class, unless the table
+or the error itself knows better.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import click
+
+from storj import exception
+
+__all__ = (
+    'BucketNotFound',
+    'CommandError',
+    'ConflictError',
+    'FileNotFound',
+    'LocalPathNotFound',
+    'NotLoggedIn',
+    'PartialFailure',
+    'Report',
+    'Terminated',
+    'UnsafeNameError',
+    'UsageProblem',
+    'explain',
+)
+
+OK = 0
+FAILED = 1
+USAGE = 2
+PARTLY = 3
+LOGIN = 4
+NOT_FOUND = 5
+UNAVAILABLE = 6
+INTEGRITY = 7
+NOT_ENOUGH = 8
+CONFLICT = 9
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class CommandError(exception.StorjError):
+    """A command could not do what it was asked.
+
+    Args:
+        message (str): what happened.
+        hint (str | None): what to do next; the class's own advice by default.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageProblem(CommandError):
+    """The arguments make no sense together, or a question was not answered with yes.
+
+    'storj COMMAND --help' shows how it is used.
+    """
+
+
+class NotLoggedIn(CommandError):
+    """No account is known for this bridge.
+
+    Run 'storj account login', or set STORJ_BRIDGE_USER and STORJ_BRIDGE_PASS.
+    """
+
+
+class BucketNotFound(CommandError):
+    """No bucket has this name or id.
+
+    List the buckets with 'storj ls', or make one with 'storj mb'.
+    """
+
+
+class FileNotFound(CommandError):
+    """No file in the bucket has this name or id.
+
+    List the files with 'storj ls storj://BUCKET'.
+    """
+
+
+class LocalPathNotFound(CommandError):
+    """Nothing lies at a local path.
+
+    Check the path; patterns are expanded by the shell for local files.
+    """
+
+
+class ConflictError(CommandError):
+    """What is to be written exists already.
+
+    Say '--overwrite' to replace it.
+    """
+
+
+class UnsafeNameError(CommandError):
+    """A remote name would leave the folder it is copied to, or cannot be a local file.
+
+    Copy the file alone, to a name of your own: 'storj cp storj://BUCKET/NAME other-name'.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'the remote name {name!r} is not a safe local path')
+
+
+class PartialFailure(CommandError):
+    """Some files failed or were skipped; the others are done.
+
+    Run the same command again: what is done is not done twice.
+
+    Args:
+        message (str): how many.
+        exit_code (int): of the process; another one when no file succeeded.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = PARTLY) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; everything is wound up as after Ctrl-C."""
+
+
+class Verdict(NamedTuple):
+    """What one class of errors means for the process.
+
+    Attributes:
+        exit_code (int): of the process.
+        libstorj_code (int | None): the number that libstorj gives to the same failure.
+        hint (str | None): overrides the advice of the class; ``''`` for none.
+    """
+
+    exit_code: int
+    libstorj_code: int | None = None
+    hint: str | None = None
+
+
+VERDICTS: dict[type[BaseException], Verdict] = {
+    exception.StorjError: Verdict(FAILED),
+    exception.ConfigurationError: Verdict(LOGIN),
+    exception.MnemonicError: Verdict(LOGIN, 3002),
+    exception.BridgeUnreachableError: Verdict(UNAVAILABLE, 1000),
+    exception.StorjBridgeApiError: Verdict(FAILED, 1000, ''),
+    exception.AuthenticationError: Verdict(LOGIN, 1001),
+    exception.NotFoundError: Verdict(NOT_FOUND, 1007),
+    exception.AlreadyExistsError: Verdict(CONFLICT, 1013),
+    exception.RateLimitedError: Verdict(CONFLICT, 1005, 'wait a while, then try again'),
+    exception.BridgeUnavailableError: Verdict(UNAVAILABLE, 1004),
+    exception.FarmerError: Verdict(UNAVAILABLE, 2000),
+    exception.SuppliedTokenNotAcceptedError: Verdict(UNAVAILABLE, 2002),
+    exception.HashMismatchError: Verdict(INTEGRITY, 2004),
+    exception.FarmerUnreachableError: Verdict(UNAVAILABLE, 2001),
+    exception.IntegrityError: Verdict(INTEGRITY, 3000),
+    exception.DecryptionError: Verdict(INTEGRITY, 3004),
+    exception.TransferError: Verdict(FAILED),
+    exception.NotEnoughFarmersError: Verdict(NOT_ENOUGH, 1014),
+    exception.NotEnoughShardsError: Verdict(NOT_ENOUGH, 3007),
+    exception.TransferCancelled: Verdict(INTERRUPTED, 1),
+    exception.ResumeMismatchError: Verdict(CONFLICT),
+    UsageProblem: Verdict(USAGE),
+    PartialFailure: Verdict(PARTLY),
+    NotLoggedIn: Verdict(LOGIN, 1001),
+    BucketNotFound: Verdict(NOT_FOUND, 1006),
+    FileNotFound: Verdict(NOT_FOUND, 1007),
+    LocalPathNotFound: Verdict(NOT_FOUND, 3006),
+    ConflictError: Verdict(CONFLICT, 1013),
+    OSError: Verdict(FAILED, None, ''),
+    FileNotFoundError: Verdict(NOT_FOUND, 3006, ''),
+    FileExistsError: Verdict(CONFLICT, 3001, "say '--overwrite' to replace it"),
+    ValueError: Verdict(USAGE, None, ''),
+    click.ClickException: Verdict(FAILED, None, ''),
+    click.UsageError: Verdict(USAGE, None, ''),
+    click.Abort: Verdict(USAGE, None, 'nothing was done'),
+    KeyboardInterrupt: Verdict(INTERRUPTED, 1, 'run the same command to resume'),
+    Terminated: Verdict(TERMINATED, 1, 'run the same command to resume'),
+    Exception: Verdict(FAILED, None, "'-vv' shows where it happened; please report it"),
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """An error as people and scripts are told of it.
+
+    Attributes:
+        name (str): of the class.
+        message (str): what happened, on one line.
+        hint (str): what to do next, on one line; empty when there is nothing to say.
+        exit_code (int): of the process.
+        code (int | None): HTTP status, or the farmer's code.
+        libstorj_code (int | None): libstorj's number for it.
+        retryable (bool): whether the same command may succeed later.
+    """
+
+    name: str
+    message: str
+    hint: str
+    exit_code: int
+    code: int | None = None
+    libstorj_code: int | None = None
+    retryable: bool = False
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        code = '' if self.code is None else f' ({self.code})'
+        lines = [f'storj: {self.message}{code}']
+        if self.hint:
+            lines.append(f'hint: {self.hint}')
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object that ``--json`` prints on the last line of standard error."""
+        record: dict[str, Any] = {
+            'type': 'error',
+            'error': self.name,
+            'message': self.message,
+            'exit_code': self.exit_code,
+            'retryable': self.retryable,
+        }
+        if self.hint:
+            record['hint'] = self.hint
+        if self.code is not None:
+            record['code'] = self.code
+        if self.libstorj_code is not None:
+            record['libstorj_code'] = self.libstorj_code
+        return record
+
+
+def explain(error: BaseException) -> Report:
+    """Return what is to be said about an error and how the process ends.
+
+    A transfer that ended without a class of its own is explained by the last of its causes.
+    """
+    verdict = _verdict(error)
+    code = getattr(error, 'code', None)
+    if type(error) is exception.TransferError and error.causes:
+        cause = explain(error.causes[-1])
+        verdict = Verdict(cause.exit_code, cause.libstorj_code, cause.hint)
+        code = cause.code
+    hint = getattr(error, 'hint', None)
+    if hint is None:
+        hint = _advice(type(error)) if verdict.hint is None else verdict.hint
+    return Report(
+        name=type(error).__name__,
+        message=_message(error),
+        hint=hint,
+        exit_code=getattr(error, 'exit_code', verdict.exit_code),
+        code=code if isinstance(code, int) else None,
+        libstorj_code=verdict.libstorj_code,
+        retryable=bool(getattr(error, 'retryable', False)),
+    )
+
+
+def worst(codes: Sequence[int]) -> int:
+    """Return how a command over several files ends when none of them succeeded.
+
+    Args:
+        codes (Sequence[int]): exit code of every failed file.
+
+    Returns:
+        int: the code that all share, else 3.
+    """
+    return codes[0] if codes and len(set(codes)) == 1 else PARTLY
+
+
+def is_broken_pipe(error: BaseException) -> bool:
+    """Return whether the reader of our standard output has gone away."""
+    return isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ESHUTDOWN)
+
+
+def _verdict(error: BaseException) -> Verdict:
+    for ancestor in type(error).__mro__:
+        if ancestor in VERDICTS:
+            return VERDICTS[ancestor]
+    return Verdict(FAILED)
+
+
+def _paragraphs(kind: type[BaseException]) -> list[str]:
+    """Return the paragraphs of a docstring's prose, each on one line, without markup."""
+    text = inspect.cleandoc(kind.__doc__ or '').replace('``', '')
+    return [' '.join(paragraph.split()) for paragraph in text.split('\n\n')]
+
+
+def _advice(kind: type[BaseException]) -> str:
+    paragraphs = _paragraphs(kind)
+    advice = paragraphs[1] if len(paragraphs) > 1 else ''
+    return '' if advice.endswith(':') or advice.startswith(('Args:', 'Attributes:')) else advice
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, Terminated):
+        return 'terminated'
+    if isinstance(error, KeyboardInterrupt):
+        return 'interrupted'
+    if isinstance(error, click.Abort):
+        return 'no answer'
+    if isinstance(error, exception.StorjBridgeApiError):
+        text = error.message
+    elif isinstance(error, click.ClickException):
+        text = error.format_message()
+    elif isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f'{error.strerror}: {error.filename!s}'
+    else:
+        text = str(error)
+    text = ' '.join(text.split())
+    return text or _paragraphs(type(error))[0].rstrip('.') or type(error).__name__

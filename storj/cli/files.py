@@ -1,0 +1,318 @@
+"""``storj file`` and ``storj rm``; ``storj-file`` is the same family."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from storj.cli.command import command, group
+from storj.cli.copy import Copier, CopyOptions, run_jobs, upload_options, write_stream
+from storj.cli.directory import BucketEntry, FileEntry
+from storj.cli.errors import PartialFailure, explain
+from storj.cli.listing import FILE_COLUMNS
+from storj.cli.options import filter_options, transfer_options, yes_option
+from storj.cli.output import Column, printable
+from storj.cli.prompts import confirm
+from storj.cli.session import Session, TransferOptions, pass_session
+from storj.cli.tree import RemoteFile, find_local, find_remote
+from storj.cli.uri import SCHEME, Local, Stream, parse_location, parse_remote, safe_relative_path
+from storj.exception import NotEnoughShardsError
+
+__all__ = ('download', 'file', 'info', 'list_', 'mirrors', 'remove', 'rm', 'upload', 'verify')
+
+#: Requests at the same time when many entries are removed.
+_REMOVALS = 8
+
+_SHARD_COLUMNS = (
+    Column('index', kind='count'),
+    Column('size', kind='size'),
+    Column('parity'),
+    Column('healthy'),
+    Column('farmer'),
+    Column('error'),
+)
+
+
+@command(
+    'rm',
+    short_help='Remove files from a bucket.',
+    examples=(
+        'storj rm storj://photos/cat.jpg',
+        "storj rm -r storj://photos/2017/ --exclude '*.jpg'",
+    ),
+)
+@click.argument('uris', nargs=-1, required=True, metavar='URI...')
+@click.option('-r', '--recursive', is_flag=True, help='Prefixes with all files below.')
+@filter_options
+@click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
+@yes_option
+@pass_session
+def rm(session: Session, uris: tuple[str, ...], recursive: bool, dry_run: bool, yes: bool) -> None:
+    """Remove files from a bucket.
+
+    Their shards expire at the farmers. More than one file is asked about first.
+    """
+    directory = session.directory
+    places = [parse_remote(uri, bare=True) for uri in uris]
+    entries = {
+        found.entry.id: found.entry
+        for place in places
+        for found in find_remote(directory, place, recursive=recursive, filters=session.filters)
+    }
+    _remove(session, list(entries.values()), dry_run=dry_run, yes=yes or len(entries) == 1)
+
+
+def _remove(
+    session: Session, entries: Sequence[FileEntry], *, dry_run: bool = False, yes: bool = False
+) -> None:
+    """Remove files, side by side, and report each."""
+    if dry_run:
+        for entry in entries:
+            _report(session, entry, 'would remove', 'file_planned')
+        return
+    if not entries:
+        session.output.note('nothing to remove')
+        return
+    confirm(f'remove {len(entries)} files', yes=yes)
+    remove_entries(session, entries)
+
+
+def remove_entries(session: Session, entries: Sequence[FileEntry]) -> None:
+    """Remove files without a question.
+
+    Raises:
+        PartialFailure: some could not be removed; of a single file, its own error.
+    """
+    client = session.client
+    failures: list[BaseException] = []
+    with concurrent.futures.ThreadPoolExecutor(_REMOVALS, 'storj-remove') as pool:
+        removals = [
+            (entry, pool.submit(client.file_remove, entry.bucket.id, entry.id)) for entry in entries
+        ]
+        for entry, removal in removals:
+            error = removal.exception()
+            if error is None:
+                _report(session, entry, 'removed', 'file_removed')
+            else:
+                failures.append(error)
+                session.output.note(f'failed: {printable(str(entry))}: {explain(error).message}')
+    if failures and len(entries) == 1:
+        raise failures[0]
+    if failures:
+        raise PartialFailure(f'{len(failures)} of {len(entries)} files could not be removed')
+
+
+def _report(session: Session, entry: FileEntry, verb: str, event: str) -> None:
+    if session.output.as_json:
+        session.output.event({'type': event, 'action': 'remove', **entry.to_dict()})
+    elif not session.output.quiet:
+        session.output.line(f'{verb} {printable(str(entry))}')
+
+
+@group(
+    'file',
+    short_help='Upload, download, inspect and remove files.',
+    examples=(
+        'storj file upload photos cat.jpg',
+        'storj file list photos',
+        'storj file info photos cat.jpg',
+        'storj file verify photos cat.jpg',
+    ),
+)
+def file() -> None:
+    """Upload, download, inspect and remove files; bucket and file by name or id."""
+
+
+def _bucket(session: Session, text: str) -> BucketEntry:
+    place = parse_remote(text).bucket if text.startswith(SCHEME) else text
+    return session.directory.bucket(place)
+
+
+def _find(session: Session, bucket: str, name: str) -> FileEntry:
+    return session.directory.file(_bucket(session, bucket), name)
+
+
+@file.command('upload', examples=('storj file upload photos cat.jpg',))
+@click.argument('bucket')
+@click.argument('paths', nargs=-1, required=True, metavar='PATH...')
+@click.option('--name', help='Name in the bucket, for a single file.')
+@click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+@upload_options
+@transfer_options
+@pass_session
+def upload(
+    session: Session,
+    bucket: str,
+    paths: tuple[str, ...],
+    name: str | None,
+    overwrite: bool,
+    plain_names: bool | None,
+    encrypt: bool,
+    parity: bool | None,
+    mimetype: str | None,
+    resume: bool,
+    **engine: Any,
+) -> None:
+    """Upload files to a bucket, each under the last part of its path."""
+    several = len(paths) > 1
+    if name is not None and several:
+        raise click.UsageError('--name is for a single file')
+    if name is None and '-' in paths:
+        raise click.UsageError('standard input needs a --name')
+    target = _bucket(session, bucket)
+    options = TransferOptions(**engine)
+    how = CopyOptions(
+        overwrite, encrypt, plain_names, parity, mimetype, resume=resume, several=several
+    )
+    copier = Copier(session, how, options)
+    jobs = []
+    for path in paths:
+        place = parse_location(path)
+        if isinstance(place, Stream):
+            jobs.append(copier.upload_as(place, target, name or ''))
+        elif isinstance(place, Local):
+            jobs.extend(
+                copier.upload_as(found, target, name or found.name)
+                for found in find_local(place, recursive=False)
+            )
+        else:
+            raise click.UsageError(f'{place} is not a local file')
+    run_jobs(session, jobs, options, several=several)
+
+
+@file.command('download', examples=('storj file download photos cat.jpg here.jpg',))
+@click.argument('bucket')
+@click.argument('file')
+@click.argument('path', required=False)
+@click.option('--overwrite', is_flag=True, help='Replace a file that exists.')
+@transfer_options
+@pass_session
+def download(
+    session: Session,
+    bucket: str,
+    file: str,
+    path: str | None,
+    overwrite: bool,
+    resume: bool,
+    **engine: Any,
+) -> None:
+    """Download a file, into the current folder under its own name if no path is given."""
+    entry = _find(session, bucket, file)
+    options = TransferOptions(**engine)
+    copier = Copier(session, CopyOptions(overwrite, resume=resume), options)
+    if path == '-':
+        write_stream(copier, [RemoteFile(entry.name, entry)])
+        return
+    target = Path(path or '')
+    if path is None or target.is_dir():
+        target /= safe_relative_path(entry.name.rpartition('/')[2])
+    run_jobs(session, [copier.download(entry, target)], options, several=False)
+
+
+@file.command('list', examples=('storj file list photos',))
+@click.argument('bucket')
+@pass_session
+def list_(session: Session, bucket: str) -> None:
+    """List the files of a bucket with their ids."""
+    found = session.directory.files(_bucket(session, bucket))
+    columns = (Column('id'), *FILE_COLUMNS, Column('mimetype', 'TYPE'))
+    session.output.table(columns, [entry.to_dict() for entry in found], empty='no files')
+
+
+@file.command('remove', examples=('storj file remove photos cat.jpg',))
+@click.argument('bucket')
+@click.argument('files', nargs=-1, required=True, metavar='FILE...')
+@yes_option
+@pass_session
+def remove(session: Session, bucket: str, files: tuple[str, ...], yes: bool) -> None:
+    """Remove files of a bucket."""
+    target = _bucket(session, bucket)
+    entries = [session.directory.file(target, name) for name in files]
+    _remove(session, entries, yes=yes or len(entries) == 1)
+
+
+@file.command('info', examples=('storj file info photos cat.jpg --json',))
+@click.argument('bucket')
+@click.argument('file')
+@pass_session
+def info(session: Session, bucket: str, file: str) -> None:
+    """Show what the bridge knows of a file."""
+    entry = _find(session, bucket, file)
+    found = session.client.file_metadata(entry.bucket.id, entry.id)
+    record = {
+        **entry.to_dict(),
+        'frame': getattr(found.frame, 'id', found.frame),
+        'index': getattr(found, 'index', None),
+        'erasure': _type_of(getattr(found, 'erasure', None)),
+        'hmac': _type_of(getattr(found, 'hmac', None)),
+    }
+    session.output.record(record, {'size': 'size'})
+
+
+def _type_of(value: Any) -> Any:
+    """Return the ``type`` of a record such as ``hmac`` or ``erasure``, None for none."""
+    return value.get('type') if isinstance(value, dict) else value
+
+
+@file.command('mirrors', examples=('storj file mirrors photos cat.jpg',))
+@click.argument('bucket')
+@click.argument('file')
+@pass_session
+def mirrors(session: Session, bucket: str, file: str) -> None:
+    """Show the farmers that hold a copy of each shard."""
+    entry = _find(session, bucket, file)
+    rows = []
+    for shard, found in enumerate(session.client.file_mirrors(entry.bucket.id, entry.id)):
+        for state in ('established', 'available'):
+            for mirror in getattr(found, state) or ():
+                contact = mirror.get('contact') or {}
+                contract = mirror.get('contract') or {}
+                rows.append(
+                    {
+                        'shard': shard,
+                        'hash': mirror.get('shardHash'),
+                        'state': state,
+                        'node_id': contact.get('nodeID') or contract.get('farmer_id'),
+                        'address': contact.get('address'),
+                        'port': contact.get('port'),
+                    }
+                )
+    columns = (
+        Column('shard', kind='count'),
+        Column('state'),
+        Column('hash'),
+        Column('node_id', 'FARMER'),
+    )
+    session.output.table(columns, rows, empty='no mirrors')
+
+
+@file.command('verify', examples=('storj file verify photos cat.jpg',))
+@click.argument('bucket')
+@click.argument('file')
+@transfer_options
+@pass_session
+def verify(session: Session, bucket: str, file: str, resume: bool, **engine: Any) -> None:
+    """Fetch and check every shard of a file, and say how many more may be lost."""
+    entry = _find(session, bucket, file)
+    health = session.transfers(TransferOptions(**engine)).verify(entry.bucket.id, entry.id)
+    rows = [dataclasses.asdict(shard) for shard in health.shards]
+    have, count = health.have, len(rows)
+    if session.output.as_json:
+        record = {'have': have, 'need': health.need, 'recoverable': health.recoverable}
+        session.output.document({**entry.to_dict(), **record, 'shards': rows})
+    else:
+        session.output.table(_SHARD_COLUMNS, rows, empty='an empty file has no shards')
+    if not health.recoverable:
+        raise NotEnoughShardsError(
+            f'{entry} cannot be recovered now: {have} shards are there, {health.need} are needed',
+            have,
+            health.need,
+        )
+    if not health.healthy:
+        raise PartialFailure(f'{count - have} of {count} shards are lost; the file is recoverable')
+    session.output.note(f'all {count} shards are healthy')

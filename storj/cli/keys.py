@@ -1,0 +1,201 @@
+"""``storj key`` (also ``storj-key``): the encryption words, and ECDSA keys that sign requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from storj.cli.command import group
+from storj.cli.errors import CommandError, UsageProblem
+from storj.cli.options import yes_option
+from storj.cli.output import Column
+from storj.cli.prompts import ask_secret, confirm, interactive, read_secret_file
+from storj.cli.session import Session, pass_session
+
+__all__ = ('delete', 'export', 'generate', 'key', 'list_', 'load', 'register')
+
+#: No PEM file of a key is longer.
+_PEM_LIMIT = 64 * 1024
+
+
+@group(
+    'key',
+    short_help='Encryption words and signing keys.',
+    examples=(
+        'storj key generate --mnemonic           new words to encrypt with',
+        'storj key generate                      a key pair to sign requests with',
+        'storj key register                      let the bridge accept it',
+    ),
+)
+def key() -> None:
+    """Encryption words and signing keys.
+
+    The words (a BIP39 mnemonic) encrypt files and names; whoever has them reads everything. A key
+    pair signs requests in the place of the password, once its public key is registered.
+    """
+
+
+@key.command('generate', examples=('storj key generate', 'storj key generate --mnemonic'))
+@click.option('--mnemonic', is_flag=True, help='Words to encrypt with, instead of a key pair.')
+@click.option(
+    '--bits',
+    type=click.Choice(('128', '160', '192', '224', '256')),
+    default='256',
+    show_default=True,
+    help='Strength of the words.',
+)
+@click.option('--folder', type=click.Path(file_okay=False), help='Where the key pair goes.')
+@click.option('--overwrite', is_flag=True, help='Replace a key pair.')
+@pass_session
+def generate(
+    session: Session, mnemonic: bool, bits: str, folder: str | None, overwrite: bool
+) -> None:
+    """Make a key pair to sign with, or with --mnemonic words to encrypt with.
+
+    The words are printed and kept nowhere: 'storj key load --mnemonic' keeps them.
+    """
+    if mnemonic:
+        from storj.crypto import mnemonic as words
+
+        made = words.generate(int(bits))
+        session.output.note('write these words down; without them nothing can be decrypted')
+        if session.output.as_json:
+            session.output.document({'mnemonic': made})
+        else:
+            session.output.line(made)
+        return
+    client = session.make_client(None, None)
+    place = session.key_folder if folder is None else Path(folder)
+    client.key_generate(place, overwrite=overwrite)
+    _report(session, client, place)
+
+
+@key.command('export', examples=('storj key export backup/', 'storj key export --mnemonic'))
+@click.argument('folder', required=False, type=click.Path(file_okay=False))
+@click.option('--mnemonic', is_flag=True, help='Print the words instead.')
+@click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+@yes_option
+@pass_session
+def export(
+    session: Session, folder: str | None, mnemonic: bool, overwrite: bool, yes: bool
+) -> None:
+    """Write the key pair to a folder, or print the words."""
+    if mnemonic:
+        if session.words is None:
+            raise CommandError(
+                'no words are set', hint="'storj key generate --mnemonic' makes some"
+            )
+        if interactive():
+            confirm('show the words that decrypt all files', yes=yes)
+        if session.output.as_json:
+            session.output.document({'mnemonic': session.words})
+        else:
+            session.output.line(session.words)
+        return
+    client = session.make_client(None, None)
+    client.key_import(*_pair(session.key_folder))
+    place = Path(folder or '.')
+    client.key_export(place, overwrite=overwrite)
+    _report(session, client, place)
+
+
+@key.command('load', examples=('storj key load private.pem', 'storj key load --mnemonic'))
+@click.argument('private', required=False, type=click.Path(dir_okay=False))
+@click.argument('public', required=False, type=click.Path(dir_okay=False))
+@click.option('--mnemonic', is_flag=True, help='Take words to encrypt with instead.')
+@click.option('--words-file', metavar='PATH', help='Read the words from a file, or - for stdin.')
+@click.option('--overwrite', is_flag=True, help='Replace the key pair or the words.')
+@pass_session
+def load(
+    session: Session,
+    private: str | None,
+    public: str | None,
+    mnemonic: bool,
+    words_file: str | None,
+    overwrite: bool,
+) -> None:
+    """Keep a key pair from PEM files, or words, in the settings."""
+    if mnemonic or words_file is not None:
+        _load_words(session, words_file, overwrite=overwrite)
+        return
+    if private is None:
+        raise UsageProblem('which key?', hint='storj key load PRIVATE.PEM [PUBLIC.PEM]')
+    client = session.make_client(None, None)
+    client.key_import(private, public)
+    client.key_export(session.key_folder, overwrite=overwrite)
+    _report(session, client, session.key_folder)
+
+
+def _load_words(session: Session, path: str | None, *, overwrite: bool) -> None:
+    from storj.crypto import mnemonic as words
+
+    if path is None:
+        found = ask_secret('Encryption words', option='--words-file', twice=False)
+    else:
+        found = read_secret_file(path)
+    found = ' '.join(found.split())
+    words.check(found)
+    if session.words not in (None, found) and not overwrite:
+        raise CommandError(
+            'other words are set; files stored with them need them',
+            hint="keep them ('storj key export --mnemonic'), then say '--overwrite'",
+        )
+    session.save(mnemonic=found)
+    session.output.done('words kept', {'mnemonic_set': True})
+
+
+@key.command('list', examples=('storj key list',))
+@pass_session
+def list_(session: Session) -> None:
+    """List the public keys that the bridge accepts for this account."""
+    rows = [{'key': text} for text in session.client.key_list()]
+    session.output.table((Column('key'),), rows, empty='no keys are registered')
+
+
+@key.command('register', examples=('storj key register', 'storj key register public.pem'))
+@click.argument('public', required=False)
+@pass_session
+def register(session: Session, public: str | None) -> None:
+    """Register a public key: that of the kept pair, a PEM file, or hex digits."""
+    text = _public_key(session, public)
+    session.client.key_register(text)
+    session.output.done('key registered', {'registered': True, 'key': session.client.key_list()})
+
+
+@key.command('delete', examples=('storj key delete 03a1...',))
+@click.argument('public')
+@yes_option
+@pass_session
+def delete(session: Session, public: str, yes: bool) -> None:
+    """Remove a public key from the account; give it as 'storj key list' shows it."""
+    confirm(f'remove the key {public}', yes=yes)
+    session.client.key_delete(public)
+    session.output.done('key removed', {'removed': True, 'key': public})
+
+
+def _public_key(session: Session, given: str | None) -> str:
+    """Return a public key as PEM or hex."""
+    if given is None:
+        client = session.make_client(None, None)
+        client.key_import(*_pair(session.key_folder))
+        return client.public_key_hex or ''
+    path = Path(given)
+    if path.is_file():
+        with path.open(encoding='ascii', errors='replace') as file:
+            return file.read(_PEM_LIMIT)
+    return given
+
+
+def _pair(folder: Path) -> tuple[Path, Path]:
+    from storj.http.keys import PRIVATE_NAME, PUBLIC_NAME
+
+    pair = folder / PRIVATE_NAME, folder / PUBLIC_NAME
+    if not pair[0].exists():
+        raise CommandError(f'no key pair in {folder}', hint="'storj key generate' makes one")
+    return pair
+
+
+def _report(session: Session, client: Any, folder: Path) -> None:
+    session.output.record({'public_key': client.public_key_hex, 'folder': str(folder)})

@@ -1,0 +1,436 @@
+"""``storj network``: a bridge and farmers on this machine, from one command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from storj.cli.command import group
+from storj.cli.control import RunningNetwork, serve_control
+from storj.cli.errors import CommandError
+from storj.cli.options import DURATION, SIZE
+from storj.cli.output import Column, Output
+from storj.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from storj.network import Network
+
+__all__ = ('down', 'env', 'farmers', 'faults', 'network', 'status', 'up')
+
+#: Seconds for a network in the background to come up, and to go down.
+_PATIENCE = 90.0
+_POLL = 0.05
+
+_FARMER_COLUMNS = (
+    Column('number', '', kind='count'),
+    Column('state'),
+    Column('channel'),
+    Column('address'),
+    Column('shards', kind='count'),
+    Column('used', kind='size'),
+    Column('space_available', 'SPACE'),
+    Column('audits'),
+    Column('node_id', 'NODE'),
+)
+
+
+def folder_option(function: Any) -> Any:
+    """Add ``--data``, the folder by which a network is known."""
+    return click.option(
+        '--data',
+        type=click.Path(file_okay=False, path_type=Path),
+        help='Folder that keeps everything; by default one among the data of the user.',
+    )(function)
+
+
+def _folder(data: Path | None) -> Path:
+    if data is not None:
+        return data.expanduser().absolute()
+    import appdirs
+
+    return Path(appdirs.user_data_dir('storj')) / 'network'
+
+
+@group(
+    'network',
+    short_help='Run a Storj network on this machine.',
+    examples=(
+        'storj network up                        until Ctrl-C',
+        'storj network up --detach               in the background',
+        'eval "$(storj network env)"             use it from this shell',
+        'storj network status --watch',
+        "storj network faults add 'drop:farmer=2,offset=1000'",
+        'storj network down',
+    ),
+)
+def network() -> None:
+    """Run a Storj network on this machine: a bridge and farmers, no account needed."""
+
+
+@network.command('up', examples=('storj network up', 'storj network up --farmers 12 --detach'))
+@click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
+@click.option(
+    '--port',
+    type=click.IntRange(0, 65535),
+    default=6382,
+    show_default=True,
+    help='Port of the bridge; 0 for any free one.',
+)
+@click.option(
+    '--farmers', type=click.IntRange(0, 256), default=6, show_default=True, help='How many.'
+)
+@folder_option
+@click.option('--database', metavar='URL', help='SQLAlchemy URL; a SQLite file by default.')
+@click.option(
+    '--protocol',
+    type=click.Choice(('mixed', '0.10', '1.2')),
+    default='mixed',
+    show_default=True,
+    help='What farmers speak: 0.10 WebSocket, 1.2 HTTP, mixed half and half.',
+)
+@click.option(
+    '--activation',
+    type=click.Choice(('auto', 'mail')),
+    default='auto',
+    show_default=True,
+    help='How new accounts become active; mail goes to DATA/outbox.',
+)
+@click.option('--fault', 'faults', multiple=True, metavar='SPEC', help='What goes wrong.')
+@click.option('--size', type=SIZE, help='Space that each farmer offers.')
+@click.option('--processes', is_flag=True, help='Run each farmer in a process of its own.')
+@click.option('--charge', is_flag=True, help="Charge for MetaDisk's transfers.")
+@click.option('--detach', is_flag=True, help='Run in the background and return when it is up.')
+@pass_session
+def up(session: Session, data: Path | None, detach: bool, **options: Any) -> None:
+    """Run a bridge and farmers until Ctrl-C or SIGTERM.
+
+    One line says when all is ready; with --json it holds bridge, farmers, account and pid. The
+    same --data goes on with the same account and files.
+    """
+    folder = _folder(data)
+    if detach:
+        _detach(session, folder)
+        return
+    require_extra()
+    from storj.network.program import run_network
+
+    with contextlib.ExitStack() as control:
+
+        def ready(network: Network) -> None:
+            control.enter_context(serve_control(network))
+            _say_ready(session.output, network)
+
+        run_network(data=str(folder), ready=ready, **options)
+
+
+def require_extra() -> None:
+    """Refuse with the way to install what the servers need, if that is missing."""
+    import importlib.util
+
+    for package in ('aiohttp', 'sqlalchemy', 'coincurve'):
+        if importlib.util.find_spec(package) is None:
+            raise CommandError(
+                f'the local network needs a package that is not installed: {package}',
+                hint='pip install "storj[network]"',
+            )
+
+
+def _say_ready(output: Output, network: Network) -> None:
+    environment = network.environment()
+    if output.as_json:
+        output.event(
+            {
+                'type': 'ready',
+                'bridge': network.bridge_url,
+                'farmers': [farmer.status() for farmer in network.farmers],
+                'pid': network.pid,
+                'data': str(network.data),
+                'user': network.email,
+                'password': network.password,
+                'mnemonic': network.mnemonic,
+                'environment': environment,
+            }
+        )
+        sys.stdout.flush()
+        return
+    output.line(
+        f'ready: bridge {network.bridge_url}, {len(network.farmers)} farmers, pid {network.pid}'
+    )
+    output.note(f'data in {network.data}; another shell uses it after')
+    output.note(f'    eval "$(storj network env --data {shlex.quote(str(network.data))})"')
+
+
+def _detach(session: Session, folder: Path) -> None:
+    """Run the same command in a process of its own and wait until it is up."""
+    require_extra()
+    arguments = [argument for argument in session.arguments if argument != '--detach']
+    if '--json' not in arguments:
+        arguments.append('--json')
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = folder / 'network.log'
+    with log.open('ab') as errors:
+        process = subprocess.Popen(  # noqa: S603  our own program with our own arguments
+            [sys.executable, '-m', 'storj', *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+        line = process.stdout.readline() if process.stdout is not None else b''
+    if not line:
+        code = process.wait()
+        raise CommandError(
+            f'the network did not start (exit code {code}): {_last_message(log)}',
+            hint=f'more stands in {log}',
+        )
+    ready = json.loads(line)
+    if session.output.as_json:
+        session.output.event(ready)
+        return
+    count = len(ready['farmers'])
+    session.output.line(f'ready: bridge {ready["bridge"]}, {count} farmers, pid {ready["pid"]}')
+    session.output.note(
+        f'use it with eval "$(storj network env)"; \'storj network down\' stops it; log: {log}'
+    )
+
+
+def _last_message(log: Path) -> str:
+    """Return the message of the last error in a log of JSON lines."""
+    lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
+    try:
+        return str(json.loads(lines[-1])['message'])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return 'no message'
+
+
+@network.command('down', examples=('storj network down',))
+@folder_option
+@pass_session
+def down(session: Session, data: Path | None) -> None:
+    """Stop a network; its data stays."""
+    folder = _folder(data)
+    running = RunningNetwork(folder)
+    pid = running.stop()
+    deadline = time.monotonic() + _PATIENCE
+    # control.json goes away when the process has begun to stop, the lock when it has ended.
+    while _holds(folder):
+        if time.monotonic() > deadline:
+            raise CommandError(f'process {pid} does not end')
+        time.sleep(_POLL)
+    session.output.done('network stopped', {'stopped': True, 'pid': pid})
+
+
+def _holds(folder: Path) -> bool:
+    """Return whether a network still has its folder locked."""
+    try:
+        import fcntl
+    except ImportError:
+        return (folder / 'control.json').exists()
+    with (folder / 'network.lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@network.command('env', examples=('eval "$(storj network env)"',))
+@folder_option
+@pass_session
+def env(session: Session, data: Path | None) -> None:
+    """Print the environment by which a shell uses the network."""
+    environment = RunningNetwork(_folder(data)).status()['environment']
+    if session.output.as_json:
+        session.output.document(environment)
+        return
+    for name, value in environment.items():
+        session.output.line(f'export {name}={shlex.quote(value)}')
+
+
+@network.command('status', examples=('storj network status', 'storj network status --watch'))
+@folder_option
+@click.option('--watch', is_flag=True, help='Show it again and again, until Ctrl-C.')
+@click.option('--every', type=DURATION, default='2s', show_default=True, help='With --watch.')
+@pass_session
+def status(session: Session, data: Path | None, watch: bool, every: float) -> None:
+    """Show bridge, farmers, space, shards and audits."""
+    folder = _folder(data)
+    if not watch:
+        _show(session.output, _state(folder))
+        return
+    _watch(session.output, folder, every)
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """Return the state of a network: what its processes know, and what the bridge has recorded."""
+    state = RunningNetwork(folder).status()
+    state.pop('environment')
+    recorded = _bridge_status(state['bridge'])
+    by_node = {farmer['node_id']: farmer for farmer in recorded.get('farmers', ())}
+    for farmer in state['farmers']:
+        known = by_node.get(farmer['node_id'], {})
+        for key in ('shards', 'mirrors', 'audits_passed', 'audits_failed', 'space_available'):
+            farmer.setdefault(key, known.get(key))
+        farmer['used'] = farmer.get('used', known.get('bytes'))
+    state['totals'] = recorded.get('totals', {})
+    state['release'] = recorded.get('bridge', {}).get('version')
+    return state
+
+
+def _bridge_status(url: str) -> dict[str, Any]:
+    import requests
+
+    try:
+        answer = requests.get(
+            f'{url}/status', headers={'Accept': 'application/json'}, timeout=(5, 30)
+        )
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+    except (requests.RequestException, ValueError) as error:
+        raise CommandError(f'the bridge at {url} does not tell its status') from error
+    return found
+
+
+def farmer_rows(farmers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a table of farmers."""
+    return [
+        {
+            **farmer,
+            'state': 'up' if farmer.get('running') else 'stopped',
+            'channel': channel_of(str(farmer['protocol'])),
+            'address': f'{farmer["address"]}:{farmer["port"]}',
+            'node_id': str(farmer['node_id'])[:12],
+            'audits': f'{_passed(farmer)}/{_audits(farmer)}',
+        }
+        for farmer in farmers
+    ]
+
+
+def _passed(record: Mapping[str, Any]) -> int:
+    return record.get('audits_passed') or 0
+
+
+def _audits(record: Mapping[str, Any]) -> int:
+    return _passed(record) + (record.get('audits_failed') or 0)
+
+
+def channel_of(protocol: str) -> str:
+    """Return the wire that a farmer of this protocol version speaks to clients."""
+    return 'WebSocket' if protocol.startswith('0.') else 'HTTP'
+
+
+def _lines(output: Output, state: Mapping[str, Any]) -> list[str]:
+    totals = state['totals']
+    up_count = sum(bool(farmer.get('running')) for farmer in state['farmers'])
+    lines = [
+        f'bridge   {state["bridge"]}  release {state["release"]}  pid {state["pid"]}',
+        f'files    {totals.get("files", 0)}, {output.cell(totals.get("bytes", 0), "size")}',
+        f'shards   {totals.get("shards", 0)}, {totals.get("mirrors", 0)} of them mirrors',
+        f'audits   {_passed(totals)} passed, {_audits(totals) - _passed(totals)} failed',
+        f'farmers  {up_count} of {len(state["farmers"])} up',
+    ]
+    lines += [f'fault    {fault}' for fault in state['faults']]
+    return [*lines, '', *output.table_lines(_FARMER_COLUMNS, farmer_rows(state['farmers']))]
+
+
+def _show(output: Output, state: Mapping[str, Any]) -> None:
+    if output.as_json:
+        output.document(state)
+        return
+    for line in _lines(output, state):
+        output.line(line)
+
+
+def _watch(output: Output, folder: Path, every: float) -> None:
+    """Show the state until Ctrl-C: in place on a terminal, as JSON lines for a program."""
+    draw: Callable[[Mapping[str, Any]], None]
+    if output.as_json or not sys.stdout.isatty() or os.environ.get('TERM') == 'dumb':
+        draw = (
+            (lambda state: output.event({'type': 'status', **state}))
+            if output.as_json
+            else (lambda state: _show(output, state))
+        )
+        while True:
+            draw(_state(folder))
+            sys.stdout.flush()
+            time.sleep(every)
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(), screen=True, auto_refresh=False) as live:
+        while True:
+            text = '\n'.join(_lines(output, _state(folder)))
+            live.update(Text.from_ansi(text), refresh=True)
+            time.sleep(every)
+
+
+@network.command('farmers', examples=('storj network farmers', 'storj network farmers stop 2'))
+@click.argument(
+    'action', required=False, type=click.Choice(('list', 'start', 'stop', 'restart', 'kill'))
+)
+@click.argument('numbers', nargs=-1, type=click.IntRange(0))
+@folder_option
+@pass_session
+def farmers(
+    session: Session, action: str | None, numbers: tuple[int, ...], data: Path | None
+) -> None:
+    """List the farmers, or start, stop, restart or kill some of them."""
+    folder = _folder(data)
+    if action in (None, 'list'):
+        found = _state(folder)['farmers']
+        rows = found if session.output.as_json else farmer_rows(found)
+        session.output.table(_FARMER_COLUMNS, rows, empty='no farmers')
+        return
+    if not numbers:
+        raise click.UsageError(f'which farmers? storj network farmers {action} NUMBER...')
+    running = RunningNetwork(folder)
+    changed = [running.change_farmer(number, str(action)) for number in numbers]
+    if session.output.as_json:
+        session.output.document(changed)
+        return
+    for farmer in changed:
+        state = 'up' if farmer['running'] else 'stopped'
+        session.output.line(f'farmer {farmer["number"]} is {state}')
+
+
+@network.command(
+    'faults',
+    examples=(
+        'storj network faults',
+        "storj network faults add 'drop:farmer=2,offset=1000'",
+        "storj network faults add 'status:route=PUT /frames,status=503,times=2'",
+        'storj network faults clear',
+    ),
+)
+@click.argument('action', required=False, type=click.Choice(('list', 'add', 'clear')))
+@click.argument('specs', nargs=-1, metavar='SPEC...')
+@folder_option
+@pass_session
+def faults(session: Session, action: str | None, specs: tuple[str, ...], data: Path | None) -> None:
+    """Show what goes wrong in the network, add to it, or clear it.
+
+    A SPEC is KIND:NAME=VALUE,...; kinds are refuse, delay, truncate, corrupt, drop, expire, stall,
+    status and html; names are farmer, route, operation, nth, times, offset, seconds, status.
+    """
+    running = RunningNetwork(_folder(data))
+    if action == 'add':
+        if not specs:
+            raise click.UsageError('which fault? storj network faults add SPEC')
+        found = [running.add_fault(spec) for spec in specs][-1]
+    elif action == 'clear':
+        found = running.clear_faults()
+    else:
+        found = running.status()['faults']
+    rows = [{'fault': spec} for spec in found]
+    session.output.table((Column('fault'),), rows, empty='no faults')

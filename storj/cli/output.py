@@ -1,0 +1,291 @@
+"""What commands print: tables, records, JSON, notes; the only place that writes to the terminal.
+
+Standard output carries the answer alone; notes, warnings and questions go to standard error. Text
+from the network is made harmless before it reaches a terminal.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any, Literal
+
+import click
+
+__all__ = (
+    'Column',
+    'Output',
+    'human_duration',
+    'human_size',
+    'plain',
+    'printable',
+    'wants_colour',
+)
+
+ColourChoice = Literal['auto', 'always', 'never']
+
+
+def wants_colour(choice: str, stream: IO[Any], environment: Mapping[str, str]) -> bool:
+    """Return whether a stream gets colours.
+
+    ``--color`` decides first; then NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE, ``TERM=dumb``, and
+    last whether a terminal listens.
+    """
+    if choice != 'auto':
+        return choice == 'always'
+    if environment.get('NO_COLOR'):
+        return False
+    if any(
+        environment.get(name, '') not in ('', '0') for name in ('FORCE_COLOR', 'CLICOLOR_FORCE')
+    ):
+        return True
+    if environment.get('TERM') == 'dumb' or environment.get('CLICOLOR') == '0':
+        return False
+    return is_terminal(stream)
+
+
+def is_terminal(stream: IO[Any]) -> bool:
+    """Return whether a stream is a terminal; a closed one is none."""
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters are escaped: a name must not drive the terminal."""
+    if text.isprintable():
+        return text
+    return ''.join(
+        character if character.isprintable() else character.encode('unicode_escape').decode()
+        for character in text
+    )
+
+
+def human_size(size: float) -> str:
+    """Return a size in the largest fitting binary unit: ``0 B``, ``1.5 KiB``, ``64 MiB``."""
+    if size < 1024:
+        return f'{size:.0f} B'
+    for unit in ('KiB', 'MiB', 'GiB', 'TiB', 'PiB'):
+        size /= 1024
+        if size < 1023.95 or unit == 'PiB':
+            break
+    return f'{size:.1f}'.removesuffix('.0') + f' {unit}'
+
+
+def human_duration(seconds: float) -> str:
+    """Return a time span in two units at most: ``0.4 s``, ``12 s``, ``3 m 20 s``, ``2 h 5 m``."""
+    if seconds < 10:
+        return f'{seconds:.1f} s'
+    whole = round(seconds)
+    for unit, length, smaller, part in (
+        ('d', 86400, 'h', 3600),
+        ('h', 3600, 'm', 60),
+        ('m', 60, 's', 1),
+    ):
+        if whole >= length:
+            rest = whole % length // part
+            return f'{whole // length} {unit}' + (f' {rest} {smaller}' if rest else '')
+    return f'{whole} s'
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: times in RFC 3339 UTC, records as objects, bytes as hex."""
+    if isinstance(value, datetime.datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=datetime.timezone.utc)
+        text = moment.astimezone(datetime.timezone.utc).isoformat(timespec='milliseconds')
+        return text.replace('+00:00', 'Z')
+    if hasattr(value, 'to_dict'):
+        return plain(value.to_dict())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (bytes, bytearray)):
+        return value.hex()
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+class Column:
+    """One column of a table.
+
+    Args:
+        key (str): of the records.
+        title (str): over it; the key in capitals by default.
+        kind (str): ``text``, ``size`` (bytes), ``count`` or ``time``; all but texts and times are
+            set flush right.
+        style (Mapping[str, Any] | None): of :func:`click.style`.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        title: str | None = None,
+        kind: Literal['text', 'size', 'count', 'time'] = 'text',
+        style: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.key = key
+        self.title = key.replace('_', ' ').upper() if title is None else title
+        self.kind = kind
+        self.style = dict(style or {})
+
+    @property
+    def flush_right(self) -> bool:
+        """Whether the values end in one column."""
+        return self.kind in ('size', 'count')
+
+
+class Output:
+    """Writes answers and notes in the form that the user asked for.
+
+    Args:
+        as_json (bool): JSON on standard output, errors as JSON on standard error.
+        quiet (bool): no notes.
+        exact (bool): sizes in bytes.
+        utc (bool): times in UTC instead of local ones.
+        colour (str): ``auto``, ``always`` or ``never``.
+    """
+
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        exact: bool = False,
+        utc: bool = False,
+        colour: str = 'auto',
+    ) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.exact = exact
+        self.utc = utc
+        self.colour = colour
+        self._lock = threading.Lock()
+
+    def line(self, text: str) -> None:
+        """Print one line of an answer."""
+        with self._lock:
+            click.echo(text, color=wants_colour(self.colour, sys.stdout, os.environ))
+
+    def note(self, text: str) -> None:
+        """Tell the person at the terminal something that is no part of the answer."""
+        if not self.quiet and not self.as_json:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Print a line on standard error, whatever was asked for."""
+        with self._lock:
+            click.echo(text, err=True, color=wants_colour(self.colour, sys.stderr, os.environ))
+
+    def document(self, value: Any) -> None:
+        """Print one JSON document."""
+        self.line(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+    def event(self, value: Mapping[str, Any]) -> None:
+        """Print one JSON line."""
+        self.line(json.dumps(plain(value), ensure_ascii=False))
+
+    def done(self, text: str, record: Mapping[str, Any]) -> None:
+        """Report what a command did: a line, or a JSON document."""
+        if self.as_json:
+            self.document(record)
+        elif not self.quiet:
+            self.line(text)
+
+    def record(self, record: Mapping[str, Any], kinds: Mapping[str, str] | None = None) -> None:
+        """Print one record: ``key  value`` lines, or a JSON object.
+
+        Args:
+            record (Mapping[str, Any]): what to print; None is left out of the lines.
+            kinds (Mapping[str, str] | None): kind of the values that are not texts, by key.
+        """
+        if self.as_json:
+            self.document(record)
+            return
+        shown = {key: value for key, value in record.items() if value is not None}
+        width = max((len(key) for key in shown), default=0)
+        for key, value in shown.items():
+            text = self.cell(value, (kinds or {}).get(key, 'text'))
+            label = click.style(key.replace('_', ' ').ljust(width), dim=True)
+            self.line(f'{label}  {text}')
+
+    def table(
+        self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], *, empty: str
+    ) -> None:
+        """Print a table without borders, or a JSON list of the whole records.
+
+        Args:
+            columns (Sequence[Column]): what the table shows of each record.
+            rows (Sequence[Mapping[str, Any]]): the records.
+            empty (str): note for a list without any.
+        """
+        if self.as_json:
+            self.document(rows)
+        elif rows:
+            for line in self.table_lines(columns, rows):
+                self.line(line)
+        else:
+            self.note(empty)
+
+    def table_lines(
+        self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]
+    ) -> Iterable[str]:
+        """Yield the lines of a table, its titles first."""
+        cells = [
+            [self.cell(row.get(column.key), column.kind) for column in columns] for row in rows
+        ]
+        widths = [
+            max(len(column.title), *(_width(line[place]) for line in cells))
+            for place, column in enumerate(columns)
+        ]
+        titles = [column.title for column in columns]
+        for number, line in enumerate([titles, *cells]):
+            parts = []
+            for column, text, width in zip(columns, line, widths, strict=True):
+                padding = ' ' * (width - _width(text))
+                style: Mapping[str, Any] = column.style if number else {'dim': True}
+                styled = click.style(text, **style) if style else text
+                parts.append(padding + styled if column.flush_right else styled + padding)
+            yield '  '.join(parts).rstrip()
+
+    def cell(self, value: Any, kind: str = 'text') -> str:
+        """Return one value as a person reads it."""
+        if value is None or value == '':
+            return '-'
+        if kind == 'size' and isinstance(value, (int, float)):
+            return f'{value:.0f}' if self.exact else human_size(value)
+        if isinstance(value, datetime.datetime):
+            return self.moment(value)
+        if isinstance(value, bool):
+            return 'yes' if value else 'no'
+        if isinstance(value, (list, tuple)):
+            return ', '.join(printable(str(item)) for item in value) or '-'
+        return printable(str(value))
+
+    def moment(self, moment: datetime.datetime) -> str:
+        """Return a time to the second, local or in UTC."""
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.timezone.utc)
+        if self.utc:
+            return moment.astimezone(datetime.timezone.utc).strftime('%Y-%m-%d %H:%M:%SZ')
+        return moment.astimezone().strftime('%Y-%m-%d %H:%M:%S')
+
+
+def _width(text: str) -> int:
+    """Return how many cells of the terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # only names beyond ASCII need it
+
+    return sum(
+        0
+        if unicodedata.combining(character)
+        else 1 + (unicodedata.east_asian_width(character) in 'WF')
+        for character in text
+    )

@@ -1,0 +1,94 @@
+"""Questions to the person at the terminal, and secrets from where they are safe.
+
+Nothing is asked unless both standard input and standard error are terminals; what is not asked is
+refused. Secrets are never read from arguments: those are seen by everyone on the machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from storj.cli.errors import UsageProblem
+from storj.cli.output import is_terminal
+
+__all__ = ('ask', 'ask_secret', 'confirm', 'interactive', 'read_secret_file')
+
+#: No password or list of words is longer.
+SECRET_LIMIT = 4096
+
+
+def interactive() -> bool:
+    """Return whether somebody is there to answer."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is destroyed.
+
+    Args:
+        question (str): without the question mark, with counts.
+        yes (bool): ``-y`` was typed.
+
+    Raises:
+        UsageProblem: the answer is no, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not interactive():
+        raise UsageProblem(f'refused: {question} needs an answer', hint="say '--yes' to do it")
+    if not click.confirm(f'{question}?', err=True):
+        raise UsageProblem('refused: nothing was done', hint='')
+
+
+def ask(question: str, *, option: str, default: str | None = None) -> str:
+    """Ask for a text.
+
+    Args:
+        question (str): what is wanted.
+        option (str): how it is given where nobody can be asked.
+        default (str | None): taken for an empty answer.
+
+    Raises:
+        UsageProblem: there is nobody to ask.
+    """
+    if not interactive():
+        raise UsageProblem(f'{question.lower()} missing', hint=f'give it with {option}')
+    answer: str = click.prompt(question, default=default, err=True)
+    return answer.strip()
+
+
+def ask_secret(question: str, *, option: str, twice: bool = False) -> str:
+    """Ask for a secret without showing it.
+
+    Args:
+        question (str): what is wanted.
+        option (str): how it is given where nobody can be asked.
+        twice (bool): ask again, for a secret that is new.
+
+    Raises:
+        UsageProblem: there is nobody to ask.
+    """
+    if not interactive():
+        raise UsageProblem(f'{question.lower()} missing', hint=f'give it with {option}')
+    answer: str = click.prompt(question, hide_input=True, confirmation_prompt=twice, err=True)
+    return answer
+
+
+def read_secret_file(path: str) -> str:
+    """Return the secret in the first line of a file, or of standard input for ``-``.
+
+    Raises:
+        UsageProblem: there is none, or it is far too long.
+    """
+    if path == '-':
+        line = sys.stdin.readline(SECRET_LIMIT + 1)
+    else:
+        with Path(path).open(encoding='utf-8') as file:
+            line = file.readline(SECRET_LIMIT + 1)
+    secret = line.rstrip('\r\n')
+    if not secret or len(secret) > SECRET_LIMIT:
+        raise UsageProblem(f'no secret in the first line of {path}')
+    return secret

@@ -1,0 +1,344 @@
+"""What one run of a command works with: options, settings, client, engine, output."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from storj.cli.errors import NotLoggedIn
+from storj.cli.filters import Filters, Rule
+from storj.cli.output import Output
+from storj.exception import ConfigurationError
+
+if TYPE_CHECKING:
+    from storj.cli.cache import NameCache
+    from storj.cli.directory import Directory
+    from storj.configuration import Configuration
+    from storj.http import Client
+    from storj.transfer import Transfers
+
+__all__ = ('Session', 'TransferOptions', 'pass_session')
+
+_LOG_FORMAT = '%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s'
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """Options of the commands that move files.
+
+    Attributes:
+        transfers (int): files at the same time.
+        concurrency (int | None): shards at the same time; None for the engine's default.
+        retries (int | None): how often a shard is tried again; None for the engine's default.
+        limit_upload (int | None): bytes per second.
+        limit_download (int | None): bytes per second.
+        progress (bool | None): show bars, or not; None where a terminal is.
+    """
+
+    transfers: int = 4
+    concurrency: int | None = None
+    retries: int | None = None
+    limit_upload: int | None = None
+    limit_download: int | None = None
+    progress: bool | None = None
+
+
+class _Handler(logging.Handler):
+    """Prints log records through the output, so that bars and lines do not mix."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record on standard error."""
+        try:
+            self._say(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+class Session:
+    """One run of a command; a context manager that closes what it opened.
+
+    Attributes:
+        as_json, quiet, exact, utc (bool), verbose (int), colour (str): common options.
+        profile, bridge, log_file (str | None): common options.
+        arguments (Sequence[str]): of the command line.
+        rules (Sequence[Rule]): ``--include`` and ``--exclude`` in the order typed.
+        timeout (float | None): seconds to wait for the bridge; the client's own by default.
+        progress (bool): whether the settings allow bars.
+        debug (str | None): what the settings want logged.
+    """
+
+    def __init__(self) -> None:
+        self.as_json = False
+        self.quiet = False
+        self.verbose = 0
+        self.colour = 'auto'
+        self.exact = False
+        self.utc = False
+        self.profile: str | None = None
+        self.bridge: str | None = None
+        self.log_file: str | None = None
+        self.arguments: Sequence[str] = ()
+        self.rules: Sequence[Rule] = ()
+        self.timeout: float | None = None
+        self.progress = True
+        self.debug = os.environ.get('STORJ_DEBUG')
+        self._open = contextlib.ExitStack()
+        self._output: Output | None = None
+        self._settings: Configuration | None = None
+        self._client: Client | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    @property
+    def filters(self) -> Filters:
+        """The filters of the command."""
+        return Filters(self.rules)
+
+    @property
+    def output(self) -> Output:
+        """Where the command prints."""
+        if self._output is None:
+            return self._make_output()
+        return self._output
+
+    @property
+    def debugging(self) -> bool:
+        """Whether errors come with a traceback."""
+        return self.verbose >= 2 or (self.debug or '0') != '0'
+
+    def start(self) -> None:
+        """Take the options as they are now: choose the output and begin to log."""
+        self._apply_settings()
+        self._output = self._make_output()
+        level = logging.DEBUG if self.debugging else logging.INFO
+        if self.debugging or self.verbose:
+            self._log_to(_Handler(self._output.warn), level, _LOG_FORMAT)
+        else:
+            # A retry is worth a line: it explains why nothing seems to happen.
+            self._log_to(_Handler(self._output.note), logging.WARNING, '%(message)s')
+        if self.log_file is not None:
+            handler = logging.FileHandler(self.log_file, encoding='utf-8')
+            self._log_to(handler, logging.DEBUG, _LOG_FORMAT)
+
+    def log_traceback(self, error: BaseException) -> None:
+        """Show where an error came from."""
+        logging.getLogger('storj.cli').debug('%s', error, exc_info=error)
+
+    @property
+    def settings(self) -> Configuration:
+        """Account, bridge and the rest, from flags, environment and file in this order.
+
+        After 'storj account login --keyring' the secrets come from the system's key store.
+        """
+        if self._settings is None:
+            from storj import configuration
+
+            found = configuration.load(self.profile, bridge=self.bridge)
+            self._settings = _with_key_store(found) if found.keyring else found
+        return self._settings
+
+    def save(self, **settings: Any) -> Path:
+        """Write settings into the profile and read them afresh when they are needed again."""
+        from storj import configuration
+
+        path = configuration.save(self.profile, **settings)
+        self._settings = self._client = None
+        return path
+
+    @property
+    def client(self) -> Client:
+        """Client of the account; signs with the key of the settings if there is one.
+
+        Raises:
+            NotLoggedIn: no account is known.
+        """
+        if self._client is None:
+            settings = self.settings
+            has_password = bool(settings.email) and settings.password is not None
+            if not has_password and settings.private_key is None:
+                raise NotLoggedIn(f'not logged in at {settings.bridge}')
+            client = self.make_client(settings.email, settings.password)
+            if settings.private_key is not None:
+                client.key_import(settings.private_key)
+                client.authenticate(client.private_key)
+            self._client = client
+        return self._client
+
+    @property
+    def key_folder(self) -> Path:
+        """Where key pairs are kept."""
+        from storj import configuration
+
+        return configuration.default_folder()
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where transfers that broke off are written down."""
+        from storj.transfer import TransferConfig
+
+        return TransferConfig().journal_dir()
+
+    def make_client(
+        self, email: str | None, password: str | None, *, bridge: str | None = None
+    ) -> Client:
+        """Return a client that the session closes.
+
+        Args:
+            email (str | None): of the account, None for the routes that need none.
+            password (str | None): in clear.
+            bridge (str | None): URL; that of the settings by default.
+        """
+        from storj import http
+
+        settings = self.settings
+        client = http.Client(
+            email,
+            password,
+            bridge or settings.bridge,
+            timeout=self.timeout,
+            mnemonic=settings.mnemonic,
+            proxy=settings.proxy,
+        )
+        self._open.callback(client.close)
+        return client
+
+    @property
+    def words(self) -> str | None:
+        """The mnemonic, if one is set."""
+        return self.settings.mnemonic
+
+    @property
+    def directory(self) -> Directory:
+        """Names and ids of the account."""
+        return self.directory_for()
+
+    def directory_for(self, *, plain_names: bool | None = None) -> Directory:
+        """Return the directory that stores new names as asked; None follows the settings."""
+        from storj.cli.directory import Directory
+
+        plain = self.settings.plain_names if plain_names is None else plain_names
+        return Directory(self.client, self.words, plain_names=plain, cache=self.cache)
+
+    @property
+    def cache(self) -> NameCache:
+        """Names seen lately, for completion."""
+        import appdirs
+
+        from storj.cli.cache import NameCache
+
+        account = f'{self.settings.bridge} {self.settings.email}'
+        return NameCache(Path(appdirs.user_cache_dir('storj')), account)
+
+    def wants_progress(self, options: TransferOptions) -> bool | None:
+        """Return whether bars were asked for, refused (False), or depend on the terminal (None)."""
+        if options.progress is None and not self.progress:
+            return False
+        return options.progress
+
+    def transfers(
+        self, options: TransferOptions, bridge: Any = None, *, reports: bool = True
+    ) -> Transfers:
+        """Return the engine, which the session closes.
+
+        Args:
+            options (TransferOptions): of the command.
+            bridge (Any): what the engine asks; the client of the account by default.
+            reports (bool): whether the bridge is told how transfers went.
+        """
+        from storj.transfer import TransferConfig, Transfers
+
+        chosen: dict[str, Any] = {
+            'transfers': options.transfers,
+            'concurrency': options.concurrency or self.settings.push_shard_limit,
+            'shard_attempts': None if options.retries is None else options.retries + 1,
+            'upload_rate': options.limit_upload,
+            'download_rate': options.limit_download,
+            'temp_dir': self.settings.temp_dir,
+            'parity': self.settings.reed_solomon,
+        }
+        given = {key: value for key, value in chosen.items() if value is not None}
+        config = TransferConfig(reports=reports, **given)
+        return self._open.enter_context(Transfers(bridge or self.client, config))
+
+    def _apply_settings(self) -> None:
+        """Take what the file says of the command line itself; flags and environment go before.
+
+        A file that cannot be read is no reason to refuse a command that does not need it.
+        """
+        with contextlib.suppress(ConfigurationError):
+            settings = self.settings
+            self.as_json = self.as_json or settings.json
+            self.progress = settings.progress
+            self.debug = self.debug or settings.debug
+
+    def _make_output(self) -> Output:
+        return Output(
+            as_json=self.as_json,
+            quiet=self.quiet,
+            exact=self.exact,
+            utc=self.utc,
+            colour=self.colour,
+        )
+
+    def _log_to(self, handler: logging.Handler, level: int, form: str) -> None:
+        """Send the records of this package to a handler until the session ends."""
+        handler.setFormatter(logging.Formatter(form))
+        handler.setLevel(level)
+        names = ['storj']
+        if self.debug == 'http':
+            names += ['urllib3', 'ws4py']
+        for name in names:
+            logger = logging.getLogger(name)
+            before = logger.level
+            logger.addHandler(handler)
+            logger.setLevel(min(level, before or level))
+            self._open.callback(logger.setLevel, before)
+            self._open.callback(logger.removeHandler, handler)
+        self._open.callback(handler.close)
+
+
+def _with_key_store(settings: Configuration) -> Configuration:
+    """Return settings with the secrets that the system's key store has for the account."""
+    if not settings.email:
+        return settings
+    from storj.cli.keyrings import find_secret
+
+    found: dict[str, Any] = {
+        kind: find_secret(settings.bridge, settings.email, kind)
+        for kind in ('password', 'mnemonic')
+        if getattr(settings, kind) is None
+    }
+    return dataclasses.replace(settings, **{k: v for k, v in found.items() if v is not None})
+
+
+def pass_session(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Hand the session of the run to a command, as its first argument."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return function(click.get_current_context().ensure_object(Session), *args, **kwargs)
+
+    return run

@@ -1,0 +1,292 @@
+"""``storj sync``: make a bucket or prefix like a folder, or a folder like a bucket or prefix."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from storj.cli.command import command
+from storj.cli.copy import Copier, CopyOptions, announce, refused, run_jobs, upload_options
+from storj.cli.directory import FileEntry
+from storj.cli.errors import LocalPathNotFound, UnsafeNameError, UsageProblem
+from storj.cli.files import remove_entries
+from storj.cli.jobs import Job
+from storj.cli.options import filter_options, transfer_options, yes_option
+from storj.cli.output import printable
+from storj.cli.prompts import confirm
+from storj.cli.session import Session, TransferOptions, pass_session
+from storj.cli.tree import LocalFile, remote_names, walk
+from storj.cli.uri import Local, Remote, parse_location, safe_relative_path
+from storj.crypto.cipher import CtrStream
+from storj.digest import ShardDigest
+from storj.transfer.envelope import key_of
+
+__all__ = ('sync',)
+
+#: Bytes read at a time to compare a file with what is stored.
+_PIECE = 256 * 1024
+#: Pointers asked for at a time.
+_POINTERS = 32
+
+
+@dataclass
+class _Plan:
+    """What is to be done.
+
+    Attributes:
+        jobs (list[Job]): files to move.
+        surplus (list[Any]): files of the destination that the source does not have.
+        alike (int): files that are the same on both sides.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    surplus: list[Any] = field(default_factory=list)
+    alike: int = 0
+
+
+@command(
+    'sync',
+    short_help='Make one folder or bucket like another.',
+    examples=(
+        'storj sync notes storj://backup/notes           upload what is new or changed',
+        'storj sync --delete storj://backup/notes notes  and remove what is gone',
+        'storj sync --checksum --dry-run notes storj://backup/notes',
+    ),
+)
+@click.argument('source')
+@click.argument('destination')
+@click.option('--delete', is_flag=True, help='Remove from the destination what the source lacks.')
+@click.option('--checksum', is_flag=True, help='Compare contents, not only size and time.')
+@filter_options
+@click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
+@yes_option
+@upload_options
+@transfer_options
+@pass_session
+def sync(
+    session: Session,
+    source: str,
+    destination: str,
+    delete: bool,
+    checksum: bool,
+    dry_run: bool,
+    yes: bool,
+    plain_names: bool | None,
+    encrypt: bool,
+    parity: bool | None,
+    mimetype: str | None,
+    resume: bool,
+    **engine: Any,
+) -> None:
+    """Make DESTINATION like SOURCE: one a folder, the other storj://BUCKET/PREFIX.
+
+    A file is moved when the destination lacks it, has another size, or is older; with --checksum
+    when the contents differ. Only --delete removes anything.
+    """
+    origin, target = parse_location(source), parse_location(destination)
+    how = CopyOptions(True, encrypt, plain_names, parity, mimetype, resume=resume, several=True)
+    options = TransferOptions(**engine)
+    maker: _Up | _Down
+    if isinstance(origin, Local) and isinstance(target, Remote):
+        maker = _Up(session, Copier(session, how, options), origin, target, checksum=checksum)
+    elif isinstance(origin, Remote) and isinstance(target, Local):
+        maker = _Down(session, Copier(session, how, options), target, origin, checksum=checksum)
+    else:
+        raise UsageProblem(
+            'sync needs a folder and a storj:// URI', hint='storj sync FOLDER storj://BUCKET/PREFIX'
+        )
+    plan = maker.plan()
+    surplus = plan.surplus if delete else []
+    if dry_run:
+        announce(session, plan.jobs)
+        for item in surplus:
+            _tell(session, 'would remove', item, 'file_planned')
+        return
+    if surplus:
+        confirm(f'remove {len(surplus)} files from {destination}', yes=yes)
+    if not plan.jobs and not surplus:
+        session.output.note(f'nothing to do: {plan.alike} files are alike')
+    if plan.jobs or session.output.as_json:
+        run_jobs(session, plan.jobs, options, several=True)
+    # Only after everything arrived: a failed run must not lose the last copy.
+    if surplus:
+        maker.remove(surplus)
+
+
+class _Side:
+    """Compares a folder with a prefix.
+
+    Args:
+        session (Session): of the command.
+        copier (Copier): makes the jobs.
+        folder (Local): on this machine.
+        prefix (Remote): in a bucket.
+        checksum (bool): compare contents too.
+    """
+
+    def __init__(
+        self, session: Session, copier: Copier, folder: Local, prefix: Remote, *, checksum: bool
+    ) -> None:
+        if folder.path.exists() and not folder.path.is_dir():
+            raise UsageProblem(f'{folder} is no folder', hint="'storj cp' copies single files")
+        self.session = session
+        self.copier = copier
+        self.folder = folder.path
+        self.bucket = copier.directory.bucket(prefix.bucket)
+        self.base = prefix.path if prefix.is_folder else f'{prefix.path}/'
+        self.checksum = checksum
+        accept = session.filters.accept
+        self.remote = {
+            name: entry
+            for name, entry in remote_names(copier.directory, self.bucket, self.base).items()
+            if accept(name)
+        }
+        self.local = {
+            file.name: file
+            for file in (walk(self.folder) if self.folder.is_dir() else ())
+            if accept(file.name)
+        }
+
+    def same_content(self, file: LocalFile, entry: FileEntry) -> bool:
+        """Return whether a local file is what is stored, shard by shard."""
+        return file.size == entry.size and same_content(self.session, file.path, entry)
+
+
+class _Up(_Side):
+    """Folder to bucket."""
+
+    def plan(self) -> _Plan:
+        """Return what is to be uploaded, and what the bucket has too many."""
+        if not self.folder.is_dir():
+            raise LocalPathNotFound(f'no such folder: {self.folder}')
+        plan = _Plan(
+            surplus=[entry for name, entry in self.remote.items() if name not in self.local]
+        )
+        for name, file in self.local.items():
+            entry = self.remote.get(name)
+            if entry is not None and not self._changed(file, entry):
+                plan.alike += 1
+                continue
+            plan.jobs.append(self.copier.upload(file, self.bucket, self.base + name, entry))
+        return plan
+
+    def _changed(self, file: LocalFile, entry: FileEntry) -> bool:
+        if file.size != entry.size:
+            return True
+        if self.checksum:
+            return not self.same_content(file, entry)
+        # A bridge that does not say when a file was stored leaves only the size.
+        return entry.created is not None and file.modified > entry.created.timestamp()
+
+    def remove(self, surplus: Sequence[FileEntry]) -> None:
+        """Remove files from the bucket."""
+        remove_entries(self.session, surplus)
+
+
+class _Down(_Side):
+    """Bucket to folder."""
+
+    def plan(self) -> _Plan:
+        """Return what is to be downloaded, and what the folder has too many."""
+        plan = _Plan(surplus=[file for name, file in self.local.items() if name not in self.remote])
+        for name, entry in self.remote.items():
+            file = self.local.get(name)
+            if file is not None and not self._changed(file, entry):
+                plan.alike += 1
+                continue
+            try:
+                path = self.folder / safe_relative_path(name)
+            except UnsafeNameError as error:
+                plan.jobs.append(refused(entry, error))
+                continue
+            job = self.copier.download(entry, path)
+            job.finish = _dated(path, entry)
+            plan.jobs.append(job)
+        return plan
+
+    def _changed(self, file: LocalFile, entry: FileEntry) -> bool:
+        if file.size != entry.size:
+            return True
+        if self.checksum:
+            return not self.same_content(file, entry)
+        return entry.created is not None and entry.created.timestamp() > file.modified
+
+    def remove(self, surplus: Sequence[LocalFile]) -> None:
+        """Remove files from the folder, and folders that become empty."""
+        for file in surplus:
+            file.path.unlink()
+            _tell(self.session, 'removed', file, 'file_removed')
+            for parent in file.path.parents:
+                if parent == self.folder or any(parent.iterdir()):
+                    break
+                parent.rmdir()
+
+
+def _dated(path: Path, entry: FileEntry) -> Callable[[Any], None]:
+    """Return what gives a download the time of its entry, so that the next run finds it alike."""
+
+    def finish(_: Any) -> None:
+        if entry.created is not None:
+            moment = entry.created.timestamp()
+            os.utime(path, (moment, moment))
+
+    return finish
+
+
+def _tell(session: Session, verb: str, item: LocalFile | FileEntry, event: str) -> None:
+    place = str(item) if isinstance(item, FileEntry) else str(item.path)
+    if session.output.as_json:
+        session.output.event({'type': event, 'action': 'remove', 'destination': place})
+    elif not session.output.quiet:
+        session.output.line(f'{verb} {printable(place)}')
+
+
+def same_content(session: Session, path: Path, entry: FileEntry) -> bool:
+    """Return whether a local file has the content of a stored one, without fetching that.
+
+    The file is encrypted as the stored one is and cut where its shards end; then the hashes must
+    agree with those in the pointers. Costs one pass over the file and a few small requests.
+
+    Args:
+        session (Session): of the command.
+        path (Path): of the local file.
+        entry (FileEntry): of the stored file, of the same size.
+    """
+    client = session.client
+    shards = _shards(client, entry)
+    described = client.file_metadata(entry.bucket.id, entry.id)
+    hashes = [shard_hash for shard_hash, _, _ in shards]
+    key = key_of(client, entry.bucket.id, entry.id, described, hashes)
+    cipher = None if key is None else CtrStream(key)
+    with path.open('rb') as file:
+        for shard_hash, size, parity in shards:
+            if parity:
+                continue
+            digest = ShardDigest()
+            while size:
+                piece = file.read(min(size, _PIECE))
+                if not piece:
+                    return False
+                digest.update(piece if cipher is None else cipher.process(piece))
+                size -= len(piece)
+            if not hmac.compare_digest(digest.hexdigest(), shard_hash):
+                return False
+        return not file.read(1)
+
+
+def _shards(client: Any, entry: FileEntry) -> list[tuple[str, int, bool]]:
+    """Return hash, size and whether it is parity of every shard of a file, in order."""
+    shards: list[tuple[str, int, bool]] = []
+    while page := list(
+        client.file_pointers(entry.bucket.id, entry.id, skip=len(shards), limit=_POINTERS)
+    ):
+        shards += [
+            (pointer['hash'], int(pointer['size']), bool(pointer.get('parity'))) for pointer in page
+        ]
+    return shards

@@ -1,0 +1,112 @@
+"""``storj transfer``: what was broken off, and how to be rid of it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import click
+
+from storj.cli.command import group
+from storj.cli.errors import explain
+from storj.cli.options import DURATION, yes_option
+from storj.cli.output import Column, printable
+from storj.cli.prompts import confirm
+from storj.cli.session import Session, pass_session
+from storj.exception import NotFoundError, StorjError
+
+__all__ = ('clean', 'list_', 'transfer')
+
+_COLUMNS = (
+    Column('changed', kind='time'),
+    Column('kind'),
+    Column('bytes', 'DONE', kind='size'),
+    Column('total', kind='size'),
+    Column('path'),
+    Column('active', 'RUNNING'),
+)
+
+
+@group(
+    'transfer',
+    short_help='Transfers that broke off.',
+    examples=('storj transfer list', 'storj transfer clean --older-than 7d'),
+)
+def transfer() -> None:
+    """Transfers that broke off.
+
+    The command that was interrupted goes on where it stopped when it is run again; nothing needs to
+    be done here for that.
+    """
+
+
+@transfer.command('list', examples=('storj transfer list --json',))
+@pass_session
+def list_(session: Session) -> None:
+    """List the transfers that can be resumed, and those under way."""
+    from storj.transfer import list_journals
+
+    rows = [_record(entry) for entry in list_journals(session.journal_folder)]
+    session.output.table(_COLUMNS, rows, empty='no transfers to resume')
+
+
+@transfer.command(
+    'clean', examples=('storj transfer clean', 'storj transfer clean --older-than 7d')
+)
+@click.option(
+    '--older-than', type=DURATION, default=0.0, help='Only those untouched for so long, like 7d.'
+)
+@yes_option
+@pass_session
+def clean(session: Session, older_than: float, yes: bool) -> None:
+    """Forget transfers that broke off, with their unfinished files and their frames.
+
+    Transfers under way are left alone.
+    """
+    from storj.transfer import clean_journals, list_journals
+
+    folder = session.journal_folder
+    now = datetime.datetime.now(datetime.timezone.utc).timestamp()
+    count = sum(
+        not entry.active and now - entry.changed >= older_than for entry in list_journals(folder)
+    )
+    if not count:
+        session.output.note('nothing to clean')
+        if session.output.as_json:
+            session.output.document([])
+        return
+    confirm(f'forget {count} transfers', yes=yes)
+    removed = clean_journals(folder, older_than=older_than)
+    for entry in removed:
+        if entry.frame_id is not None:
+            _delete_frame(session, entry.frame_id)
+    rows = [_record(entry) for entry in removed]
+    if session.output.as_json:
+        session.output.document(rows)
+    else:
+        for row in rows:
+            session.output.line(f'forgot {row["kind"]} of {printable(row["path"])}')
+
+
+def _record(entry: Any) -> dict[str, Any]:
+    return {
+        'key': entry.key,
+        'kind': entry.kind,
+        'path': entry.path,
+        'bucket': entry.bucket_id,
+        'file': entry.file,
+        'bytes': entry.bytes,
+        'total': entry.total,
+        'changed': datetime.datetime.fromtimestamp(entry.changed, datetime.timezone.utc),
+        'active': entry.active,
+    }
+
+
+def _delete_frame(session: Session, frame_id: str) -> None:
+    """Delete the frame of an upload; the bridge forgets it by itself if it cannot be reached."""
+    try:
+        session.client.frame_delete(frame_id)
+    except NotFoundError:
+        return
+    except StorjError as error:
+        session.output.note(f'frame {frame_id} stays on the bridge: {explain(error).message}')

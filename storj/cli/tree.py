@@ -1,0 +1,151 @@
+"""What a folder, a prefix or a pattern holds: files of a recursive command, by relative name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from storj.cli.directory import BucketEntry, Directory, FileEntry
+from storj.cli.errors import LocalPathNotFound, UsageProblem
+from storj.cli.filters import NO_FILTERS, Filters, match_glob
+from storj.cli.uri import Local, Remote, is_glob
+
+__all__ = ('LocalFile', 'RemoteFile', 'find_local', 'find_remote')
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on this machine.
+
+    Attributes:
+        name (str): relative to the source, parts set apart by ``/``.
+        path (Path): where it lies.
+        size (int | None): in bytes; None for what is no regular file, such as a pipe.
+        modified (float): seconds since 1970.
+    """
+
+    name: str
+    path: Path
+    size: int | None
+    modified: float
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in a bucket.
+
+    Attributes:
+        name (str): relative to the source.
+        entry (FileEntry): the file.
+    """
+
+    name: str
+    entry: FileEntry
+
+
+def find_local(place: Local, *, recursive: bool, filters: Filters = NO_FILTERS) -> list[LocalFile]:
+    """Return the files that a local source means.
+
+    Args:
+        place (Local): a file, a folder, or a pattern that the shell left alone.
+        recursive (bool): whether a folder is meant with all that it holds.
+        filters (Filters): for the files of a folder.
+
+    Raises:
+        LocalPathNotFound: nothing is there.
+        UsageProblem: a folder without ``recursive``.
+    """
+    if place.path.is_dir():
+        if not recursive:
+            raise UsageProblem(f'{place} is a folder', hint="say '--recursive' to copy it")
+        return [file for file in walk(place.path) if filters.accept(file.name)]
+    if place.path.exists():
+        return [_local_file(place.path.name, place.path)]
+    if is_glob(str(place)):
+        found = sorted(path for path in _expand(place.path) if path.is_file())
+        if found:
+            return [_local_file(path.name, path) for path in found]
+    raise LocalPathNotFound(f'no such file or folder: {place}')
+
+
+def walk(folder: Path) -> Iterator[LocalFile]:
+    """Yield the regular files below a folder, sorted; links to folders are not followed."""
+    for base, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(base, name)
+            if path.is_file():
+                yield _local_file(path.relative_to(folder).as_posix(), path)
+
+
+def find_remote(
+    directory: Directory, place: Remote, *, recursive: bool, filters: Filters = NO_FILTERS
+) -> list[RemoteFile]:
+    """Return the files that a remote source means.
+
+    A path that is a file's name or id is that file, even if it looks like a pattern. Otherwise a
+    pattern means the files that match it, and a prefix, with ``recursive``, all below it.
+
+    Args:
+        directory (Directory): of the account.
+        place (Remote): a file, a pattern, a prefix or a bucket.
+        recursive (bool): whether a prefix is meant with all that it holds.
+        filters (Filters): for several files.
+
+    Raises:
+        BucketNotFound, FileNotFound: nothing is there.
+        UsageProblem: a prefix without ``recursive``.
+    """
+    bucket = directory.bucket(place.bucket)
+    if place.is_folder and not recursive:
+        raise UsageProblem(f'{place} is no single file', hint="say '--recursive' to take them all")
+    entry = None if place.is_folder else directory.find_file(bucket, place.path)
+    if entry is not None:
+        return [RemoteFile(entry.name.rpartition('/')[2], entry)]
+    if is_glob(place.path):
+        base = _fixed_prefix(place.path)
+        matches = [
+            entry for entry in directory.files(bucket, base) if match_glob(entry.name, place.path)
+        ]
+    elif recursive:
+        base = place.path if place.is_folder else f'{place.path}/'
+        matches = directory.files(bucket, base)
+    else:
+        matches = []
+    found = [RemoteFile(entry.name[len(base) :], entry) for entry in matches] if matches else []
+    if not found and not place.is_folder:
+        directory.file(bucket, place.path)
+    return [file for file in found if filters.accept(file.name)]
+
+
+def remote_names(directory: Directory, bucket: BucketEntry, prefix: str) -> dict[str, FileEntry]:
+    """Return the files below a prefix by their names relative to it."""
+    return {
+        entry.name[len(prefix) :]: entry
+        for entry in directory.files(bucket, prefix)
+        if len(entry.name) > len(prefix)
+    }
+
+
+def _fixed_prefix(pattern: str) -> str:
+    """Return the part of a pattern that ends before its first wildcard, up to the last ``/``."""
+    parts: list[str] = []
+    for part in pattern.split('/')[:-1]:
+        if is_glob(part):
+            break
+        parts.append(part)
+    return ''.join(f'{part}/' for part in parts)
+
+
+def _local_file(name: str, path: Path) -> LocalFile:
+    status = path.stat()
+    return LocalFile(name, path, status.st_size if path.is_file() else None, status.st_mtime)
+
+
+def _expand(pattern: Path) -> Sequence[Path]:
+    """Return what a local pattern matches; the shell of Windows leaves patterns alone."""
+    if pattern.is_absolute():
+        return list(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    return list(Path().glob(str(pattern)))

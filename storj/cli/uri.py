@@ -1,0 +1,202 @@
+"""Where a command reads from or writes to: ``storj://bucket/path``, a local path, ``-``, or a link.
+
+A URI is taken as it stands: nothing in it is percent-decoded, so every name that a bridge can
+hold can be typed. The first ``/`` after the bucket ends it; a bucket whose name holds a ``/`` is
+named by its id. This module opens nothing and asks nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from storj.cli.errors import UnsafeNameError, UsageProblem
+
+__all__ = (
+    'LINK_SCHEME',
+    'SCHEME',
+    'Link',
+    'Local',
+    'Location',
+    'Remote',
+    'Stream',
+    'is_glob',
+    'is_id',
+    'parse_location',
+    'parse_remote',
+    'safe_relative_path',
+)
+
+SCHEME = 'storj://'
+LINK_SCHEME = 'storj-share:'
+
+_ID = re.compile(r'[0-9a-f]{24}')
+_GLOB = re.compile(r'[*?\[]')
+_OTHER_SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+://')
+
+#: Names that Windows gives to devices in every folder, whatever the suffix.
+_WINDOWS_DEVICES = re.compile(r'(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A bucket, or a file, prefix or pattern in it.
+
+    Attributes:
+        bucket (str): name or id.
+        path (str): name or id of a file, a prefix, or a pattern; empty for the bucket itself.
+    """
+
+    bucket: str
+    path: str = ''
+
+    def __str__(self) -> str:
+        return f'{SCHEME}{self.bucket}/{self.path}'
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it can only mean a prefix: the bucket itself, or a path that ends in ``/``."""
+        return not self.path or self.path.endswith('/')
+
+    def child(self, name: str) -> Remote:
+        """Return the place of a relative name below this prefix."""
+        prefix = self.path if self.is_folder else f'{self.path}/'
+        return Remote(self.bucket, prefix + name)
+
+
+@dataclass(frozen=True)
+class Local:
+    """A path on this machine.
+
+    Attributes:
+        path (Path): as given.
+        is_folder (bool): whether it is an existing folder or was written with a ``/`` at its end.
+    """
+
+    path: Path
+    is_folder: bool
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Standard input as a source, standard output as a destination."""
+
+    def __str__(self) -> str:
+        return '-'
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link made by ``storj share``.
+
+    Attributes:
+        text (str): the whole link.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return f'{LINK_SCHEME}...'
+
+
+Location = Remote | Local | Stream | Link
+
+
+def parse_location(text: str) -> Location:
+    """Return what a source or destination of a copy means.
+
+    Args:
+        text (str): as typed.
+
+    Raises:
+        UsageProblem: it is empty, names no bucket, or has a scheme that is not ours.
+    """
+    if text == '-':
+        return Stream()
+    if text.startswith(LINK_SCHEME):
+        return Link(text)
+    if text.startswith(SCHEME):
+        return parse_remote(text)
+    if _OTHER_SCHEME.match(text):
+        raise UsageProblem(
+            f'{text!r} is neither a local path nor a storj:// URI',
+            hint='a remote file is written storj://bucket/path',
+        )
+    if not text:
+        raise UsageProblem('an empty path', hint="the current folder is '.'")
+    path = Path(text)
+    separators = tuple(filter(None, (os.sep, os.altsep)))
+    return Local(path, text.endswith(separators) or path.is_dir())
+
+
+def parse_remote(text: str, *, bare: bool = False) -> Remote:
+    """Return the bucket and the path of a ``storj://`` URI.
+
+    Args:
+        text (str): as typed.
+        bare (bool): whether ``bucket/path`` without the scheme will do, where nothing local can
+            be meant.
+
+    Raises:
+        UsageProblem: it has another scheme, or names no bucket.
+    """
+    if text.startswith(SCHEME):
+        text = text[len(SCHEME) :]
+    elif not bare or _OTHER_SCHEME.match(text):
+        raise UsageProblem(
+            f'{text!r} is not a storj:// URI', hint='a remote file is written storj://bucket/path'
+        )
+    bucket, _, path = text.partition('/')
+    if not bucket:
+        raise UsageProblem(
+            'the URI names no bucket',
+            hint="'storj ls' lists the buckets; write storj://bucket/path",
+        )
+    return Remote(bucket, path)
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text has the form of a bucket's, file's or frame's id (24 hex digits)."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_glob(text: str) -> bool:
+    """Return whether a path is a pattern (``*``, ``?``, ``[...]``)."""
+    return _GLOB.search(text) is not None
+
+
+def safe_relative_path(name: str) -> Path:
+    """Turn a remote name into a path that stays below the folder it is joined to.
+
+    The name comes from the network, so it may try to escape: ``..``, an absolute path, a drive, a
+    NUL, and on Windows a backslash, a device or a stream of a file.
+
+    Args:
+        name (str): of a remote file, relative to what is copied.
+
+    Returns:
+        Path: relative, of at least one part.
+
+    Raises:
+        UnsafeNameError: the name cannot be a path below a folder.
+    """
+    parts = name.split('/')
+    if '\0' in name or any(part in ('', '.', '..') for part in parts):
+        raise UnsafeNameError(name)
+    if os.name == 'nt' and any(map(_is_unsafe_on_windows, parts)):
+        raise UnsafeNameError(name)
+    return Path(PurePosixPath(*parts))
+
+
+def _is_unsafe_on_windows(part: str) -> bool:
+    """Return whether Windows reads more than a file's name into one part of a path."""
+    return (
+        any(character in '\\:*?"<>|' or ord(character) < 32 for character in part)
+        or part[-1] in '. '
+        or _WINDOWS_DEVICES.fullmatch(part) is not None
+    )

@@ -1,0 +1,128 @@
+"""Tables, JSON, sizes, colours."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+
+import pytest
+
+from storj.cli.output import (
+    Column,
+    Output,
+    human_duration,
+    human_size,
+    plain,
+    printable,
+    wants_colour,
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ('size', 'text'),
+    [
+        (0, '0 B'),
+        (1023, '1023 B'),
+        (1024, '1 KiB'),
+        (1536, '1.5 KiB'),
+        (1024**2 - 1, '1 MiB'),
+        (64 * 1024**2, '64 MiB'),
+        (5 * 1024**6, '5120 PiB'),
+    ],
+)
+def test_size_is_read_in_its_largest_unit(size, text):
+    assert human_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'text'),
+    [
+        (0.44, '0.4 s'),
+        (12, '12 s'),
+        (60, '1 m'),
+        (200, '3 m 20 s'),
+        (7500, '2 h 5 m'),
+        (90000, '1 d 1 h'),
+    ],
+)
+def test_duration_is_read_in_two_units(seconds, text):
+    assert human_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ('choice', 'environment', 'terminal', 'wanted'),
+    [
+        ('auto', {}, True, True),
+        ('auto', {}, False, False),
+        ('auto', {'NO_COLOR': '1'}, True, False),
+        ('auto', {'NO_COLOR': ''}, True, True),
+        ('auto', {'FORCE_COLOR': '1'}, False, True),
+        ('auto', {'FORCE_COLOR': '0'}, False, False),
+        ('auto', {'CLICOLOR_FORCE': '1'}, False, True),
+        ('auto', {'NO_COLOR': '1', 'FORCE_COLOR': '1'}, True, False),
+        ('auto', {'TERM': 'dumb'}, True, False),
+        ('auto', {'CLICOLOR': '0'}, True, False),
+        ('always', {'NO_COLOR': '1'}, False, True),
+        ('never', {'FORCE_COLOR': '1'}, True, False),
+    ],
+)
+def test_colours_obey_flag_environment_terminal_in_this_order(
+    choice, environment, terminal, wanted
+):
+    stream = Terminal() if terminal else io.StringIO()
+    assert wants_colour(choice, stream, environment) is wanted
+
+
+def test_name_cannot_drive_the_terminal():
+    assert printable('a\x1b[2Jb\n\r') == 'a\\x1b[2Jb\\n\\r'
+    assert printable('Bücher 本') == 'Bücher 本'
+
+
+def test_table_is_aligned_without_borders():
+    rows = [{'name': 'a', 'size': 1024}, {'name': '本', 'size': 5}]
+    lines = list(
+        Output().table_lines((Column('name'), Column('size', kind='size'), Column('x')), rows)
+    )
+    assert [line.replace('\x1b[2m', '').replace('\x1b[0m', '') for line in lines] == [
+        'NAME   SIZE  X',
+        'a     1 KiB  -',
+        '本      5 B  -',
+    ]
+
+
+def test_empty_list_prints_nothing_but_a_note(capsys):
+    Output().table((Column('a'),), [], empty='nothing here')
+    captured = capsys.readouterr()
+    assert captured.out == ''
+    assert captured.err == 'nothing here\n'
+
+
+def test_json_list_may_be_empty(capsys):
+    Output(as_json=True).table((Column('a'),), [], empty='nothing here')
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == []
+    assert captured.err == ''
+
+
+def test_json_has_rfc_3339_times_in_utc():
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    moment = datetime.datetime(2030, 1, 31, 14, 0, 0, 5000, tzinfo=zone)
+    assert plain({'at': moment, 'raw': b'\x01'}) == {'at': '2030-01-31T12:00:00.005Z', 'raw': '01'}
+
+
+def test_exact_sizes_and_utc_times():
+    output = Output(exact=True, utc=True)
+    moment = datetime.datetime(2030, 1, 31, 12, tzinfo=datetime.timezone.utc)
+    assert output.cell(1536, 'size') == '1536'
+    assert output.cell(moment, 'time') == '2030-01-31 12:00:00Z'
+
+
+def test_quiet_says_no_notes(capsys):
+    Output(quiet=True).note('a note')
+    assert capsys.readouterr().err == ''
