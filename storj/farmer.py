@@ -109,6 +109,16 @@ def _host(value: object) -> str | None:
         return value if _HOST.fullmatch(value) else None
 
 
+def _of_channel(channel: object) -> dict[str, object] | None:
+    """Return the farmer of a pointer from before bridge 0.7: ``ws://host:port`` and no more."""
+    found = (
+        re.fullmatch(r'ws://(.{1,253}):([0-9]{1,5})/?', channel)
+        if isinstance(channel, str)
+        else None
+    )
+    return found and {'address': found[1], 'port': found[2], 'protocol': '0.0.0'}
+
+
 @dataclass(frozen=True)
 class Ticket:
     """A pointer that was checked: the right to move one shard to or from one farmer.
@@ -145,7 +155,7 @@ class Ticket:
         Raises:
             FarmerError: if it names no farmer, or holds something that cannot be right.
         """
-        farmer = _field(pointer, 'farmer')
+        farmer = _field(pointer, 'farmer') or _of_channel(_field(pointer, 'channel'))
         if not farmer:
             raise FarmerError(message='the pointer names no farmer')
         host, port = _host(_field(farmer, 'address')), _port(_field(farmer, 'port'))
