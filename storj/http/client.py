@@ -126,7 +126,9 @@ class Client:
         transfer_config: Any = None,
     ) -> None:
         self.api_url, user, secret = transport.bridge_address(storj_bridge)
-        self.email = user if email is None else _text('email', email)
+        if email is not None and not isinstance(email, str):
+            raise TypeError(f'an e-mail address is text, not {type(email).__name__}')
+        self.email = user if email is None else email
         self.do_hashing = do_hashing
         self.timeout = _timeout(timeout)
         self.mnemonic = mnemonic

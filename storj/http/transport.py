@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import requests
 from ecdsa import SigningKey
@@ -200,7 +200,8 @@ def bridge_address(url: str) -> tuple[str, str | None, str | None]:
     if port is not None:
         place += f':{port}'
     clean = urlunsplit(SplitResult(parts.scheme, place, parts.path, '', ''))
-    return clean, parts.username, parts.password
+    user, secret = (None if part is None else unquote(part) for part in (parts.username, parts.password))
+    return clean, user, secret
 
 
 def shown_path(path: str) -> str:
