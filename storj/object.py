@@ -25,7 +25,10 @@ else:
     try:
         from steenzout.object import Object as _Base
     except ImportError:
-        _Base = object
+
+        class _Base:
+            """Nothing but a place for fields."""
+
 
 __all__ = ('Integer', 'Object', 'Time', 'parse_time', 'set_client_factory')
 
@@ -64,7 +67,11 @@ def parse_time(value: object) -> datetime | None:
     """
     try:
         if isinstance(value, str):
-            value = int(value) if value.isdecimal() and len(value) > 8 else isoparse(value)
+            value = (
+                int(value)
+                if value.isascii() and value.isdigit() and len(value) > 8
+                else isoparse(value)
+            )
         if isinstance(value, datetime):
             if value.tzinfo is None:
                 return value.replace(tzinfo=timezone.utc)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import logging
 import threading
@@ -49,7 +48,7 @@ from storj.model import (
 from storj.object import Object
 
 if TYPE_CHECKING:
-    from io import BytesIO
+    from storj.transfer import FileHealth, TransferConfig, TransferFuture, Transfers
 
 __all__ = ('DEFAULT_BRIDGE', 'Client')
 
@@ -67,6 +66,7 @@ POINTERS_PAGE = 6
 OPERATIONS = ('PUSH', 'PULL')
 
 R = TypeVar('R', bound=Object)
+T = TypeVar('T')
 
 _HASH_DIGITS = 64
 
@@ -123,7 +123,7 @@ class Client:
         trust_env: bool = True,
         verify: bool | str = True,
         retries: transport.Retries = transport.Retries(),  # noqa: B008
-        transfer_config: Any = None,
+        transfer_config: TransferConfig | None = None,
     ) -> None:
         self.api_url, user, secret = transport.bridge_address(storj_bridge)
         if email is not None and not isinstance(email, str):
@@ -141,7 +141,7 @@ class Client:
         self._verify = verify
         self._retries = retries
         self._transfer_config = transfer_config
-        self._transfers: Any = None
+        self._transfers: Transfers | None = None
         self._profile: api.BridgeProfile | None = None
         self._lock = threading.Lock()
         self._profile_lock = threading.Lock()
@@ -717,7 +717,7 @@ class Client:
         file_id: str,
         destination: str | PathLike[str] | Any = None,
         **options: Any,
-    ) -> BytesIO | Any:
+    ) -> Any:
         """Fetch a file from its farmers, check it and decrypt it.
 
         Args:
@@ -737,7 +737,7 @@ class Client:
             DecryptionError: if the mnemonic is not the file's.
         """
         _route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
-        return _finish(self.transfers.download(bucket_id, file_id, destination, **options))
+        return self._finish(self.transfers.download(bucket_id, file_id, destination, **options))
 
     def file_id(self, bucket_id: str, name: str) -> str | None:
         """Look a file up by its name.
@@ -931,17 +931,12 @@ class Client:
         if file is None:
             raise TypeError('there is no file to upload')
         if isinstance(file, File):
-            manager = file.shard_manager
-            path = file.filename if manager is None else manager.filepath
-            if not path:
-                raise ValueError('a File to upload has its path as filename')
-            name = Path(file.filename or path).name
-            options = {'name': name, 'mimetype': file.mimetype, **options}
-            file = path
-        stored: File = _finish(self.transfers.upload(bucket_id, file, frame=frame, **options))
-        return stored
+            options.setdefault('mimetype', file.mimetype)
+            if file.filename is None and file.shard_manager is not None:
+                file = file.shard_manager.filepath
+        return self._finish(self.transfers.upload(bucket_id, file, frame=frame, **options))
 
-    def file_verify(self, bucket_id: str, file_id: str) -> Any:
+    def file_verify(self, bucket_id: str, file_id: str) -> FileHealth:
         """Fetch and hash every shard of a file, keeping none.
 
         Args:
@@ -955,15 +950,21 @@ class Client:
         return self.transfers.verify(bucket_id, file_id)
 
     @property
-    def transfers(self) -> Any:
+    def transfers(self) -> Transfers:
         """(storj.transfer.Transfers) – uploads and downloads that return a future each."""
+        # Imported on first use: a program that only lists needs no engine.
+        from storj.transfer import Transfers
+
         with self._lock:
             if self._transfers is None:
-                # Imported on first use: threads and sockets that a listing does not need.
-                transfer = importlib.import_module('storj.transfer')
-                config = self._transfer_config or transfer.TransferConfig()
-                self._transfers = transfer.Transfers(self, config)
+                self._transfers = Transfers(self, self._transfer_config)
             return self._transfers
+
+    def _finish(self, future: TransferFuture[T]) -> T:
+        """Wait for a transfer; whoever is interrupted while waiting leaves none behind."""
+        from storj.transfer import wait_for
+
+        return wait_for(future)
 
     # -- frames ---------------------------------------------------------------------------------
 
@@ -983,6 +984,8 @@ class Client:
             dict: ``hash``, ``token``, ``operation`` and ``farmer``: where to push the shard.
         """
         path = _route('/frames/{frame_id}', frame_id=frame_id)
+        if not isinstance(shard, Shard):
+            raise TypeError(f'a shard is a Shard, not {type(shard).__name__}')
         body: dict[str, Any] = {
             'hash': _text('hash', shard.hash),
             'size': _count('size', shard.size),
@@ -1355,15 +1358,6 @@ class Client:
 
 #: More than a file of 8 TB has in the shard size of the oldest clients.
 _MAX_POINTERS = 2**20
-
-
-def _finish(future: Any) -> Any:
-    """Wait for a transfer; who is interrupted while waiting leaves none behind."""
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
 
 
 def _key_text(key: VerifyingKey | str | bytes) -> str:

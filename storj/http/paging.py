@@ -57,9 +57,7 @@ class Pages(Sequence[T]):
     def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
-            bounds = (index.start, index.stop)
-            forward = index.stop is not None and all(b is None or b >= 0 for b in bounds)
-            return self._reach(index.stop if forward else None)[index]
+            return self._reach(_reach_of(index))[index]
         return self._reach(index + 1 if index >= 0 else None)[index]
 
     def __len__(self) -> int:
@@ -84,6 +82,15 @@ class Pages(Sequence[T]):
     def __repr__(self) -> str:
         more = '' if self._next_page is None else ', ...'
         return f'[{", ".join(map(repr, self._entries))}{more}]'
+
+
+def _reach_of(part: slice) -> int | None:
+    """Return how many entries a slice needs, None if it needs their number."""
+    backward = part.step is not None and part.step < 0
+    last = part.start if backward else part.stop
+    if last is None or any(bound is not None and bound < 0 for bound in (part.start, part.stop)):
+        return None
+    return int(last) + backward
 
 
 def by_start_date(

@@ -200,7 +200,9 @@ def bridge_address(url: str) -> tuple[str, str | None, str | None]:
     if port is not None:
         place += f':{port}'
     clean = urlunsplit(SplitResult(parts.scheme, place, parts.path, '', ''))
-    user, secret = (None if part is None else unquote(part) for part in (parts.username, parts.password))
+    user, secret = (
+        None if part is None else unquote(part) for part in (parts.username, parts.password)
+    )
     return clean, user, secret
 
 

@@ -189,6 +189,13 @@ def answer_of(response: dict[str, Any]) -> Answer:
     )
 
 
+def outcome(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    try:
+        return call(), None
+    except Exception as error:
+        return None, error
+
+
 def is_kind(value: Any, kind: Any) -> bool:
     if isinstance(kind, list):
         return isinstance(value, list) and all(isinstance(each, kind[0]) for each in value)
@@ -208,22 +215,21 @@ def test_recorded_exchange_is_made_and_understood(name: str, exchange: dict[str,
     client._profile = http.client.api.BridgeProfile.from_info(BY_VERSION[name])
     status = response['status']
 
-    try:
-        value = call(client, match, body, query)
-    except (ValueError, TypeError, KeyError):
+    value, error = outcome(lambda: call(client, match, body, query))
+    if isinstance(error, ValueError | TypeError | KeyError):
         # What we refuse to send, the bridge refused or, without a name, made up.
         assert status >= 400 or 'no name' in exchange['title'] or 'not JSON' in exchange['title']
         assert not replay.requests
         return
-    except exception.StorjBridgeApiError as error:
-        if status >= 400:
-            assert error.code == status
-            assert error.message == response['json']['error']
-            assert str(error) == replay_text(response)
-        else:
-            # The listing that breaks off after its bracket.
-            assert response['text'] == '['
-            assert isinstance(error, exception.BridgeUnavailableError)
+    if error is not None and status < 400:
+        # The listing that breaks off after its bracket.
+        assert response['text'] == '['
+        assert isinstance(error, exception.BridgeUnavailableError)
+    elif error is not None:
+        assert isinstance(error, exception.StorjBridgeApiError)
+        assert error.code == status
+        assert error.message == response['json']['error']
+        assert str(error) == answer_of(response).body.decode()
     else:
         # Looking for a name that is not there is no error.
         assert status < 400 or value is None
@@ -240,10 +246,6 @@ def test_recorded_exchange_is_made_and_understood(name: str, exchange: dict[str,
             if not key.startswith('__') and value != [] and (path, key) != ('/buckets', 'pubkeys')
         }
         assert {key: ours.get(key) for key in wanted} == wanted
-
-
-def replay_text(response: dict[str, Any]) -> str:
-    return answer_of(response).body.decode()
 
 
 def test_most_of_the_recordings_are_played() -> None:

@@ -99,7 +99,9 @@ def test_signature_covers_the_body_that_is_sent(method: str) -> None:
 def test_signature_covers_the_query_that_is_sent(method: str) -> None:
     client, replay = client_of([{}])
     client.authenticate(KEY)
-    client._request(method=method, path='/buckets/x%20y/files', params={'exclude': 'a,b', 'q': 'ä '})
+    client._request(
+        method=method, path='/buckets/x%20y/files', params={'exclude': 'a,b', 'q': 'ä '}
+    )
     request = replay.requests[0]
     query = request.path_url.partition('?')[2]
     verify(request, query)
@@ -197,7 +199,14 @@ def test_answer_that_means_success_is_decoded(answer: Answer, value: Any) -> Non
 
 @pytest.mark.parametrize(
     'body',
-    [b'<html>maintenance</html>', b'{"a"', b'[', b'\xff\xfe\x00', b'[' * 100_000, b'1' * 5000 + b'x'],
+    [
+        b'<html>maintenance</html>',
+        b'{"a"',
+        b'[',
+        b'\xff\xfe\x00',
+        b'[' * 100_000,
+        b'1' * 5000 + b'x',
+    ],
     ids=['html', 'cut', 'bracket', 'binary', 'deep', 'number'],
 )
 def test_answer_that_is_no_json_is_one_typed_error(body: bytes) -> None:
@@ -404,7 +413,11 @@ def test_retry_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_request_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     client, _ = client_of(
-        [{}], 'alice@example.org', 'hunter2', mnemonic='abandon ability', storj_bridge='http://b.test'
+        [{}],
+        'alice@example.org',
+        'hunter2',
+        mnemonic='abandon ability',
+        storj_bridge='http://b.test',
     )
     with caplog.at_level(logging.DEBUG, 'storj'):
         client.user_create('alice@example.org', 'hunter2')
@@ -442,10 +455,19 @@ def test_credentials_in_the_url_are_used_and_hidden(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     'url',
     [
-        '', 'bridge.test', 'ftp://bridge.test', 'http://', 'https://:80/', 'http://[::1', 'http://a:b',
-        'http://u:hunter2@host:x', 'http://h/?q=1', 'http://h/#f', 'http://a b/',
+        '',
+        'bridge.test',
+        'ftp://bridge.test',
+        'http://',
+        'https://:80/',
+        'http://[::1',
+        'http://a:b',
+        'http://u:hunter2@host:x',
+        'http://h/?q=1',
+        'http://h/#f',
+        'http://a b/',
     ],
-)  # fmt: skip
+)
 def test_malformed_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match='URL') as caught:
         http.Client(None, None, url)
@@ -556,6 +578,11 @@ def test_body_that_cannot_be_json_is_refused_before_sending(body: Any) -> None:
 
 def test_path_cannot_lead_to_another_host() -> None:
     client, replay = client_of([{}], storj_bridge='https://bridge.test')
-    for path in ('//elsewhere.test/x', '@elsewhere.test', 'https://elsewhere.test/', '.elsewhere.test'):
+    for path in (
+        '//elsewhere.test/x',
+        '@elsewhere.test',
+        'https://elsewhere.test/',
+        '.elsewhere.test',
+    ):
         client._request(method='GET', path=path)
     assert all(request.url.startswith('https://bridge.test/') for request in replay.requests)

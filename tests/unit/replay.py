@@ -47,9 +47,7 @@ class Replay(BaseAdapter):
     An exception among the answers is raised in the place of the request.
     """
 
-    def __init__(
-        self, answers: Iterable[Any] | Callable[[requests.PreparedRequest], Any]
-    ) -> None:
+    def __init__(self, answers: Iterable[Any] | Callable[[requests.PreparedRequest], Any]) -> None:
         super().__init__()
         self._choose = answers if callable(answers) else None
         self._answers = [] if callable(answers) else list(answers)
@@ -107,7 +105,10 @@ class Clock:
 
 
 def client_of(
-    answers: Any, email: str | None = 'alice@example.org', password: str | None = 'pw', **options: Any
+    answers: Any,
+    email: str | None = 'alice@example.org',
+    password: str | None = 'pw',
+    **options: Any,
 ) -> tuple[http.Client, Replay]:
     """Return a client whose requests are answered, and the adapter that does it."""
     clock = options.pop('clock', Clock())
