@@ -1,4 +1,4 @@
-"""The calls of the client, with its seam replaced: what is asked of the bridge, and what is made of it.
+"""The calls of the client, with its seam replaced: what is asked, and what is made of the answer.
 
 The bodies of real bridges are in http_recordings_test.
 """
