@@ -536,18 +536,18 @@ class Upload(Job):
         # Each repetition excludes one farmer more, so it ends; the bound is for bridges that
         # overlook exclusions.
         for trial in range(self._plan.shards + 1):
-            excludes, choosy = self._spread.exclusions()
+            last = trial >= self._plan.shards
             try:
                 with self.coordinator.turn(self._negotiating):
+                    excludes, choosy = self._spread.exclusions()
                     pointer = self._contract(shard, excludes, choosy=choosy)
+                    if self._spread.take(node_of(pointer), force=last):
+                        return pointer
             except _NoneFree as error:
                 self.coordinator.note(error)
                 self._spread.give_up()
-                continue
             except BridgeUnavailableError as error:
                 raise self._no_farmer(record, [*causes, error]) from error
-            if self._spread.take(node_of(pointer), force=trial >= self._plan.shards):
-                return pointer
         raise self._no_farmer(record, causes)
 
     def _contract(self, shard: Shard, excludes: list[str], *, choosy: bool) -> Mapping[str, Any]:
