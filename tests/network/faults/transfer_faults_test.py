@@ -303,7 +303,7 @@ def test_source_that_shrinks_is_noticed(engine: Engine, bucket: str, tmp_path: P
     path.write_bytes(os.urandom(LARGE))
     transfers = engine(concurrency=1)
     shrink = Once(1, lambda: os.truncate(path, 100 * KIB))
-    with pytest.raises(IntegrityError, match='shorter|changed'):
+    with pytest.raises(IntegrityError, match=r'shorter|changed'):
         transfers.upload(bucket, path, parity=False, progress=shrink).result(30)
 
 
