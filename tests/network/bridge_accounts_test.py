@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from storj.network.passwords import Passwords
-from tests.network.bridges import Account, Clock, RunningBridge
+from tests.network.bridges import PASSWORD_COST, Account, Clock, RunningBridge
 
 ALICE = Account('alice@example.org')
 OTHER = Account('alice@example.org', 'another password')
@@ -127,9 +127,9 @@ def test_inactive_account_is_refused_until_its_link_is_visited(bridge: RunningBr
 
 def test_activation_message_is_sent_again_on_request(bridge: RunningBridge) -> None:
     register(bridge)
+    bridge.clock.now += 1
     answer = bridge.request('POST', '/activations', {'email': ALICE.email})
     assert (answer.status, answer.json['activated']) == (201, False)
-    bridge.clock.now += 1
     first, second = bridge.links()
     # Only the newest link works.
     assert bridge.request('GET', first).status == 400
@@ -248,6 +248,21 @@ def test_state_survives_a_restart(tmp_path: Path) -> None:
         bucket = bridge.bucket(alice)
     with RunningBridge(tmp_path) as bridge:
         assert bridge.request('GET', f'/buckets/{bucket}', by=alice).status == 200
+
+
+def test_password_is_hashed_slowly_and_with_salt() -> None:
+    assert PASSWORD_COST >= 2**14
+    passwords = Passwords()
+
+    async def scenario() -> None:
+        first, second = await passwords.hash('same'), await passwords.hash('same')
+        assert first != second
+        assert first.startswith('scrypt$')
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        passwords.close()
 
 
 def test_verified_password_is_checked_again_only_after_a_while(

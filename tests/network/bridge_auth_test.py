@@ -24,24 +24,30 @@ EXAMPLES = [
         'GET',
         '/buckets?__nonce=6f4ab1f1-93bb-4c2f-8f0e-2a3f5d7c9b10',
         b'',
-        '304402201e7faf4f998c6aeb4defdf53f9febb7b90abc146df02a1b4610b0ff1fbc69bc602202ba61a44e59d05'
-        '7fa4090596cdbda212c9619d602723b288ffc67319443ff7e9',
+        (
+            '304402201e7faf4f998c6aeb4defdf53f9febb7b90abc146df02a1b4610b0ff1fbc69bc602202ba61a44e59d05'
+            '7fa4090596cdbda212c9619d602723b288ffc67319443ff7e9'
+        ),
         200,
     ),
     (
         'POST',
         '/buckets',
         b'{"name":"photos","__nonce":"0b8e7a54-51d3-4f5f-9a39-6c1f0f2ad7e1"}',
-        '30460221008a6fe8dd1fba6533bab59f6592a1dead7ed650833511f994281700e8e477c241022100dd8750b4f9'
-        'e2004f8bf686b95384db2bba70fc7e210f262bd0430c75eeeaa96d',
+        (
+            '30460221008a6fe8dd1fba6533bab59f6592a1dead7ed650833511f994281700e8e477c241022100dd8750b4f9'
+            'e2004f8bf686b95384db2bba70fc7e210f262bd0430c75eeeaa96d'
+        ),
         201,
     ),
     (
         'DELETE',
         '/buckets/d0c9ac287f89dac76deadfad?__nonce=1479945600124',
         b'',
-        '3045022006f732e366d2106b48c96111efa06ccb3d9cd8f4ef9d9746b6035daa98fdee9d022100856bb1ef032d'
-        '4f4527cdfb551f41e8d102d68fdf1df5e9695a120526d0641f27',
+        (
+            '3045022006f732e366d2106b48c96111efa06ccb3d9cd8f4ef9d9746b6035daa98fdee9d022100856bb1ef032d'
+            '4f4527cdfb551f41e8d102d68fdf1df5e9695a120526d0641f27'
+        ),
         404,
     ),
 ]

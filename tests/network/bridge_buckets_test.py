@@ -351,11 +351,41 @@ ROUTES = [
     ('PATCH', '/contacts/' + 'ab' * 20),
     ('POST', '/reports/exchanges'),
 ]
-FIELDS = (
-    'email password pubkey pubkeys redirect name key label file frame filename mimetype hmac erasure'
-    ' index hash size challenges tree exclude parity operation publicPermissions encryptionKey'
-    ' redundancy dataHash token exchangeStart address port protocol spaceAvailable referralPartner'
-).split()
+FIELDS = [
+    'email',
+    'password',
+    'pubkey',
+    'pubkeys',
+    'redirect',
+    'name',
+    'key',
+    'label',
+    'file',
+    'frame',
+    'filename',
+    'mimetype',
+    'hmac',
+    'erasure',
+    'index',
+    'hash',
+    'size',
+    'challenges',
+    'tree',
+    'exclude',
+    'parity',
+    'operation',
+    'publicPermissions',
+    'encryptionKey',
+    'redundancy',
+    'dataHash',
+    'token',
+    'exchangeStart',
+    'address',
+    'port',
+    'protocol',
+    'spaceAvailable',
+    'referralPartner',
+]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

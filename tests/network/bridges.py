@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from storj.digest import Generation, ShardDigest, make_proof, new_challenges, shard_hash
+from storj.network import passwords
 from storj.network.app import HEAD_LIMIT, create_app
 from storj.network.bridge import BRIDGE, Bridge, BridgeSettings
 from storj.network.contacts import work
@@ -34,6 +35,10 @@ from storj.network.renter import Allocation, NodeContact, NodeError, NodeUnreach
 from storj.network.reports import MIRRORING
 
 T = TypeVar('T')
+
+#: Hashing is slow on purpose; the tests of the bridge are about everything else.
+PASSWORD_COST = passwords._COST
+passwords._COST = 2**6
 
 MAIL_LINK = re.compile(r'^http\S+$', re.MULTILINE)
 
