@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     farm.add_argument('--protocol', choices=('0.10.0', '1.2.0'), default='1.2.0')
     farm.add_argument('--renter', dest='renters', action='append', metavar='KEY')
     farm.add_argument('--number', type=int, default=0, help='by which faults select it')
+    farm.add_argument(
+        '--no-sync', dest='durable', action='store_false', help='leave flushing to the system'
+    )
     farm.add_argument('--until-eof', action='store_true', help='stop when the input ends')
     farm.set_defaults(run=run_farmer)
     return parser

@@ -166,6 +166,7 @@ class FaultPlan:
     def __init__(self, faults: Iterable[Fault | str] = ()) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._paused = False
         self._stalled: set[asyncio.Future[None]] = set()
         for fault in faults:
             self.add(fault)
@@ -197,6 +198,14 @@ class FaultPlan:
         with self._lock:
             self._faults.clear()
 
+    def pause(self) -> None:
+        """Let nothing go wrong, and count no calls, until :meth:`resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after :meth:`pause`."""
+        self._paused = False
+
     def at_farmer(self, number: int, node_id: str, operation: str) -> Disturbance:
         """Return what goes wrong with a call to a farmer, and count the call.
 
@@ -205,27 +214,16 @@ class FaultPlan:
             node_id (str): its node id.
             operation (str): ``push``, ``pull`` or a method of the node RPC in lower case.
         """
-        with self._lock:
-            return Disturbance(
-                self,
-                [
-                    fault
-                    for fault in self._faults
-                    if fault._meets_farmer(number, node_id, operation) and fault._strikes()
-                ],
-            )
+        return self._struck(lambda fault: fault._meets_farmer(number, node_id, operation))
 
     def at_route(self, method: str, path: str) -> Disturbance:
         """Return what goes wrong with a request to the bridge, and count the request."""
+        return self._struck(lambda fault: fault._meets_route(method, path))
+
+    def _struck(self, meets: Callable[[Fault], bool]) -> Disturbance:
         with self._lock:
-            return Disturbance(
-                self,
-                [
-                    fault
-                    for fault in self._faults
-                    if fault._meets_route(method, path) and fault._strikes()
-                ],
-            )
+            faults = [] if self._paused else [f for f in self._faults if meets(f) and f._strikes()]
+        return Disturbance(self, faults)
 
     async def stall(self) -> None:
         """Wait until the network stops, or until the caller is cancelled."""

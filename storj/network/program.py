@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
@@ -101,6 +102,7 @@ def run_farmer(
     store: Literal['disk', 'null'] = 'disk',
     renters: Sequence[str] | None = None,
     faults: Iterable[Fault | str] = (),
+    durable: bool = True,
     number: int = 0,
     until_eof: bool = False,
     as_json: bool = False,
@@ -122,6 +124,7 @@ def run_farmer(
         store (str): ``disk`` or ``null``.
         renters (Sequence[str] | None): renter nodes that it stores for; None for any.
         faults (Iterable[Fault | str]): what goes wrong.
+        durable (bool): flush each shard to the disk before it counts as stored.
         number (int): by which faults select it.
         until_eof (bool): stop when standard input ends, too; a supervisor that dies takes its
             farmers along.
@@ -142,7 +145,7 @@ def run_farmer(
         address=address,
         protocol=protocol,
         store=store,
-        durable=True,
+        durable=durable,
         renters=renters,
     )
     plan = FaultPlan(faults)
@@ -190,7 +193,8 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 def _wait_for_eof(stopped: threading.Event) -> None:
-    while sys.stdin.buffer.read(4096):
+    # Not through sys.stdin: the interpreter could not take its lock from this thread at the end.
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     stopped.set()
 

@@ -124,8 +124,9 @@ class FarmerHandle:
 
         Raises:
             ConfigurationError: the port was taken meanwhile.
+            NetworkError: it does not come up.
         """
-        self._network._call(self._start())
+        self._network._call(self._started())
 
     def stop(self) -> None:
         """Stop it; transfers end half way, its shards stay."""
@@ -151,6 +152,12 @@ class FarmerHandle:
             'path': str(self.path),
             'running': self.running,
         }
+
+    async def _started(self) -> None:
+        try:
+            await asyncio.wait_for(self._start(), START_LIMIT)
+        except asyncio.TimeoutError as error:
+            raise NetworkError(f'farmer {self.number} did not come up in time') from error
 
     async def _start(self) -> None:
         raise NotImplementedError
@@ -215,7 +222,7 @@ class _FarmerProcess(FarmerHandle):
         if self.running:
             return
         settings = self._settings
-        arguments = ['farm', '--json', '--until-eof', '--path', str(settings.path)]
+        arguments = ['farm', '--json', '--until-eof', '--no-sync', '--path', str(settings.path)]
         for name in ('host', 'protocol', 'store'):
             arguments += [f'--{name}', str(getattr(settings, name))]
         arguments += ['--port', str(self.port), '--bridge', str(settings.bridge_url)]
@@ -283,7 +290,7 @@ class Network:
             account is active always.
         processes (bool): run each farmer in a process of its own. Faults of farmers are given to
             them when they start then, and changes reach them by a restart.
-        faults (Iterable[Fault | str]): what goes wrong from the start.
+        faults (Iterable[Fault | str]): what goes wrong once the network is up.
         charge (bool): charge for MetaDisk's uploads and downloads.
         size (int | None): bytes that each farmer offers; None for as much as the disk holds.
         store (str): ``disk``, or ``null`` for farmers that keep nothing (benchmarks).
@@ -460,6 +467,8 @@ class Network:
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     async def _start(self) -> None:
+        # Faults are for those who use the network; it comes up by itself.
+        self.faults.pause()
         listening = _listen(self._host, self._port)
         try:
             port = listening.getsockname()[1]
@@ -484,9 +493,7 @@ class Network:
             )
             # Outermost, so that a fault hides even the bridge's own errors.
             app.middlewares.insert(0, self.faults.middleware)
-            self._runner = web.AppRunner(
-                app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
-            )
+            self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await self._runner.setup()
             await web.SockSite(self._runner, listening, backlog=512).start()
         except BaseException:
@@ -511,7 +518,8 @@ class Network:
             )
             for number in range(self._count)
         ]
-        await asyncio.gather(*(farmer._start() for farmer in self.farmers))
+        await asyncio.gather(*(farmer._started() for farmer in self.farmers))
+        self.faults.resume()
         logger.info('network is up: %s, %d farmers', self.bridge_url, self._count)
 
     async def _stop(self) -> None:

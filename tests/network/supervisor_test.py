@@ -1,0 +1,437 @@
+"""The whole network: start and stop, failures to start, state over a restart, farmers that die."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from storj.crypto import mnemonic
+from storj.digest import ShardDigest, new_challenges
+from storj.exception import ConfigurationError
+from storj.network import Fault, FaultPlan, Network
+from storj.network.supervisor import NetworkError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def net() -> Iterator[Network]:
+    """A network of four farmers, two of each protocol; the tests leave all of them running."""
+    with Network(farmers=4, bridge={'mirrors': 0, 'audit_interval': 0}) as network:
+        yield network
+
+
+def ask(net: Network, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    """Send a request of the account to the bridge; return status and decoded answer."""
+    password = hashlib.sha256(net.password.encode()).hexdigest()
+    credentials = base64.b64encode(f'{net.email}:{password}'.encode()).decode()
+    request = urllib.request.Request(
+        net.bridge_url + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={
+            'Authorization': f'Basic {credentials}',
+            'Content-Type': 'application/json',
+            **headers,
+        },
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+async def exchange(pointer: dict[str, Any], data: bytes | None = None) -> bytes:
+    """Bring a shard to the farmer of a pointer, or fetch it, over the channel it announces."""
+    farmer, token, name = pointer['farmer'], pointer['token'], pointer['hash']
+    url = f'http://{farmer["address"]}:{farmer["port"]}'
+    async with aiohttp.ClientSession() as session:
+        if farmer['protocol'].startswith('0.'):
+            async with session.ws_connect(f'{url}/') as channel:
+                operation = 'PULL' if data is None else 'PUSH'
+                await channel.send_json({'token': token, 'hash': name, 'operation': operation})
+                if data is not None:
+                    await channel.send_bytes(data)
+                received = b''
+                while True:
+                    message = await channel.receive()
+                    if message.type is not aiohttp.WSMsgType.BINARY:
+                        break
+                    received += message.data
+                assert channel.close_code == 1000
+                return received
+        method = 'GET' if data is None else 'POST'
+        async with session.request(
+            method, f'{url}/shards/{name}', params={'token': token}, data=data
+        ) as answer:
+            assert answer.status in (200, 304)
+            return await answer.read()
+
+
+def upload(net: Network, shards: list[bytes], name: str) -> tuple[str, str, list[str]]:
+    """Store a file; return ids of bucket and file, and the protocols of the farmers used."""
+    status, bucket = ask(net, 'POST', '/buckets', {'name': f'bucket of {name}'})
+    assert status == 201
+    _, frame = ask(net, 'POST', '/frames', {})
+    protocols = []
+    for index, data in enumerate(shards):
+        challenges = new_challenges()
+        digest = ShardDigest(challenges)
+        digest.update(data)
+        body = {
+            'hash': digest.hexdigest(),
+            'size': len(data),
+            'index': index,
+            'challenges': challenges,
+            'tree': digest.leaves(),
+        }
+        status, pointer = ask(net, 'PUT', f'/frames/{frame["id"]}', body)
+        assert status == 200, pointer
+        asyncio.run(exchange(pointer, data))
+        protocols.append(pointer['farmer']['protocol'])
+    body = {'frame': frame['id'], 'mimetype': 'text/plain', 'filename': name}
+    status, entry = ask(net, 'POST', f'/buckets/{bucket["id"]}/files', body)
+    assert status in (200, 201)
+    return bucket['id'], entry['id'], protocols
+
+
+def download(net: Network, bucket_id: str, file_id: str) -> list[bytes]:
+    status, pointers = ask(net, 'GET', f'/buckets/{bucket_id}/files/{file_id}?skip=0&limit=20')
+    assert status == 200
+    return [asyncio.run(exchange(pointer)) for pointer in pointers]
+
+
+def test_shards_go_to_farmers_of_both_protocols_and_come_back(net: Network) -> None:
+    shards = [os.urandom(20_000) for _ in range(12)]
+    bucket_id, file_id, protocols = upload(net, shards, 'both')
+    assert set(protocols) == {'0.10.0', '1.2.0'}
+    assert download(net, bucket_id, file_id) == shards
+    stored = sum(farmer['shards'] for farmer in net.status()['farmers'])
+    assert stored == 12
+
+
+def test_network_says_what_programs_need(net: Network) -> None:
+    assert net.running
+    assert net.bridge_url.startswith('http://127.0.0.1:')
+    assert net.pid == os.getpid()
+    mnemonic.check(net.mnemonic)
+    assert net.environment() == {
+        'STORJ_BRIDGE': net.bridge_url,
+        'STORJ_BRIDGE_USER': net.email,
+        'STORJ_BRIDGE_PASS': net.password,
+        'STORJ_ENCRYPTION_KEY': net.mnemonic,
+    }
+    assert [farmer.protocol for farmer in net.farmers] == ['0.10.0', '1.2.0'] * 2
+    for text in (repr(net), repr(net.farmers), json.dumps(net.status())):
+        assert net.password not in text
+        assert net.mnemonic not in text
+    state = net.data / 'network.json'
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    assert stat.S_IMODE(net.data.stat().st_mode) == 0o700
+
+
+def test_all_farmers_are_registered_at_the_start(net: Network) -> None:
+    _, contacts = ask(net, 'GET', '/contacts')
+    assert {contact['nodeID'] for contact in contacts} == {f.node_id for f in net.farmers}
+
+
+def test_running_network_does_not_start_again(net: Network) -> None:
+    with pytest.raises(RuntimeError):
+        net.start()
+
+
+def test_farmer_comes_back_on_its_port_with_its_shards(net: Network) -> None:
+    shards = [os.urandom(1000)]
+    bucket_id, file_id, _ = upload(net, shards, 'restart')
+    for farmer in net.farmers:
+        before = (farmer.node_id, farmer.port)
+        farmer.restart()
+        assert (farmer.node_id, farmer.port) == before
+        farmer.start()
+    assert download(net, bucket_id, file_id) == shards
+
+
+def test_killed_farmer_answers_nobody(net: Network) -> None:
+    farmer = net.farmers[0]
+    farmer.kill()
+    try:
+        assert not farmer.running
+        assert not farmer.status()['running']
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((farmer.address, farmer.port), timeout=5)
+    finally:
+        farmer.start()
+    assert farmer.running
+
+
+def test_fault_at_a_route_of_the_bridge_can_come_and_go(net: Network) -> None:
+    fault = net.faults.add(Fault('status', route='GET /buckets', times=0))
+    assert ask(net, 'GET', '/buckets') == (503, '{"error": "Service Unavailable"}')
+    net.faults.remove(fault)
+    assert ask(net, 'GET', '/buckets')[0] == 200
+
+
+def test_stalled_request_does_not_hold_up_the_stop() -> None:
+    with Network(farmers=1, faults=['stall:route=*,times=0,offset=5']) as net:
+        address = net.bridge_url.removeprefix('http://').split(':')
+        with socket.create_connection((address[0], int(address[1])), timeout=10) as waiting:
+            waiting.sendall(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+            assert waiting.recv(12) == b'HTTP/1.1 200'
+            net.stop()
+
+
+def test_taken_port_is_an_error_at_once() -> None:
+    threads = threading.active_count()
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=str(port)):
+            Network(farmers=1, port=port).start()
+    assert threading.active_count() == threads
+
+
+def test_folder_in_use_is_an_error_at_once(tmp_path: Path) -> None:
+    with (
+        Network(farmers=0, data=tmp_path),
+        pytest.raises(ConfigurationError, match='another network'),
+    ):
+        Network(farmers=0, data=tmp_path).start()
+    with Network(farmers=0, data=tmp_path) as net:
+        assert net.running
+
+
+@pytest.mark.parametrize(
+    'content', ['{', '[]', '{"email": 1}', '{"email": "", "password": "", "mnemonic": "x"}']
+)
+def test_damaged_state_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / 'network.json').write_text(content)
+    with pytest.raises(ConfigurationError, match=r'network\.json'):
+        Network(farmers=0, data=tmp_path).start()
+
+
+def test_farmer_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    (tmp_path / 'farmers').mkdir()
+    (tmp_path / 'farmers' / '1').write_text('not a folder')
+    with pytest.raises(ConfigurationError, match='farmers/1'):
+        Network(farmers=3, data=tmp_path).start()
+    assert threading.active_count() == threads
+    (tmp_path / 'farmers' / '1').unlink()
+    with Network(farmers=3, data=tmp_path) as net:
+        assert len(net.farmers) == 3
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {'farmers': -1},
+        {'farmers': 1000},
+        {'protocol': '3.0'},
+        {'port': 65536},
+        {'faults': ['explode']},
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        Network(**arguments)
+
+
+@pytest.mark.parametrize(('protocol', 'announced'), [('0.10', '0.10.0'), ('1.2', '1.2.0')])
+def test_all_farmers_can_announce_one_protocol(protocol: Any, announced: str) -> None:
+    with Network(farmers=2, protocol=protocol) as net:
+        assert {farmer.protocol for farmer in net.farmers} == {announced}
+
+
+def test_account_is_active_where_others_need_a_message() -> None:
+    with Network(farmers=0, activation='mail') as net:
+        assert ask(net, 'GET', '/buckets') == (200, [])
+
+
+def test_state_survives_a_restart_and_a_stop_is_clean(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    shards = [os.urandom(500)]
+    network = Network(farmers=2, data=tmp_path, bridge={'mirrors': 0})
+    network.stop()
+    with network as net:
+        account = net.environment()
+        nodes = [farmer.node_id for farmer in net.farmers]
+        bucket_id, file_id, _ = upload(net, shards, 'kept')
+        port = net.farmers[0].port
+    network.stop()
+    assert not network.running
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(('127.0.0.1', port), timeout=5)
+    with pytest.raises(RuntimeError):
+        net.farmers[0].start()
+    assert threading.active_count() == threads
+    with Network(farmers=2, data=tmp_path, bridge={'mirrors': 0}) as again:
+        assert [farmer.node_id for farmer in again.farmers] == nodes
+        for name in ('STORJ_BRIDGE_USER', 'STORJ_BRIDGE_PASS', 'STORJ_ENCRYPTION_KEY'):
+            assert again.environment()[name] == account[name]
+        assert download(again, bucket_id, file_id) == shards
+
+
+def test_temporary_data_is_gone_after_the_stop() -> None:
+    with Network(farmers=1) as net:
+        data = net.data
+        assert (data / 'farmers' / '0' / 'identity.key').exists()
+    assert not data.exists()
+
+
+def test_farmers_run_in_processes_of_their_own() -> None:
+    with Network(
+        farmers=2,
+        processes=True,
+        bridge={'mirrors': 0},
+        faults=['status:farmer=0,status=500,operation=ping', 'delay:route=*,seconds=0'],
+    ) as net:
+        shards = [os.urandom(20_000) for _ in range(4)]
+        bucket_id, file_id, protocols = upload(net, shards, 'processes')
+        assert download(net, bucket_id, file_id) == shards
+        assert set(protocols) <= {'0.10.0', '1.2.0'}
+        farmer = net.farmers[1]
+        port = farmer.port
+        farmer.kill()
+        assert not farmer.running
+        farmer.start()
+        assert farmer.port == port
+        ports = [item.port for item in net.farmers]
+    for port in ports:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(('127.0.0.1', port), timeout=5)
+
+
+def test_process_that_cannot_start_is_an_error(tmp_path: Path, capfd: Any) -> None:
+    (tmp_path / 'farmers').mkdir()
+    (tmp_path / 'farmers' / '0').write_text('not a folder')
+    with pytest.raises(NetworkError, match='farmer 0 ended with exit code 1'):
+        Network(farmers=1, processes=True, data=tmp_path).start()
+    assert 'cannot store shards here' in capfd.readouterr().err
+
+
+def run_program(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, '-m', 'storj.network', *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_program_says_ready_in_json_and_stops_at_a_signal(tmp_path: Path, number: int) -> None:
+    with run_program(
+        'up', '--port', '0', '--farmers', '2', '--json', '--data', str(tmp_path)
+    ) as program:
+        assert program.stdout is not None
+        ready = json.loads(program.stdout.readline())
+        assert ready['type'] == 'ready'
+        assert ready['pid'] == program.pid
+        assert ready['data'] == str(tmp_path)
+        assert len(ready['farmers']) == 2
+        assert ready['environment']['STORJ_BRIDGE'] == ready['bridge']
+        with urllib.request.urlopen(ready['bridge'], timeout=10) as answer:
+            assert answer.status == 200
+        program.send_signal(number)
+        rest, errors = program.communicate(timeout=20)
+        assert (program.returncode, rest, errors) == (0, '', '')
+
+
+def test_program_says_ready_in_words(tmp_path: Path) -> None:
+    with run_program('up', '--port', '0', '--farmers', '0', '--data', str(tmp_path)) as program:
+        assert program.stdout is not None
+        line = program.stdout.readline()
+        assert line.startswith('ready: bridge http://127.0.0.1:')
+        assert "STORJ_BRIDGE_USER='user@example.org'" in line
+        program.terminate()
+        program.communicate(timeout=20)
+
+
+def test_program_with_a_taken_port_fails_at_once() -> None:
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with run_program('up', '--port', port) as program:
+            output, errors = program.communicate(timeout=30)
+    assert program.returncode == 1
+    assert output == ''
+    assert f'cannot listen on 127.0.0.1:{port}' in errors
+    assert 'Traceback' not in errors
+
+
+def test_program_with_a_malformed_fault_is_wrong_usage() -> None:
+    with run_program('up', '--port', '0', '--fault', 'explode') as program:
+        _, errors = program.communicate(timeout=30)
+    assert program.returncode == 2
+    assert 'explode' in errors
+
+
+def test_farmer_program_waits_for_its_bridge_and_ends_with_its_input(tmp_path: Path) -> None:
+    arguments = ['farm', '--path', str(tmp_path), '--size', '100000', '--protocol', '0.10.0']
+    with (
+        Network(farmers=0) as net,
+        run_program(*arguments, '--bridge', net.bridge_url, '--until-eof') as program,
+    ):
+        assert program.stdout is not None
+        assert program.stdin is not None
+        line = program.stdout.readline()
+        assert line.startswith('ready: farmer ')
+        _, contacts = ask(net, 'GET', '/contacts')
+        assert [contact['protocol'] for contact in contacts] == ['0.10.0']
+        assert contacts[0]['nodeID'] in line
+        program.stdin.close()
+        assert program.wait(20) == 0
+    unreachable = net.bridge_url
+    with run_program('farm', '--path', str(tmp_path), '--bridge', unreachable) as program:
+        assert program.stderr is not None
+        program.terminate()
+        output, _ = program.communicate(timeout=20)
+        assert output == ''
+
+
+def test_plugin_offers_a_network(tmp_path: Path) -> None:
+    (tmp_path / 'conftest.py').write_text("pytest_plugins = ('storj.network.pytest_plugin',)\n")
+    (tmp_path / 'some_test.py').write_text(
+        'def test_network(storj_network, storj_session_network):\n'
+        '    assert len(storj_network.farmers) == 6\n'
+        '    assert storj_network.bridge_url != storj_session_network.bridge_url\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'some_test.py'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+    assert '1 passed' in result.stdout
+
+
+def test_package_offers_its_names_and_no_others() -> None:
+    import storj.network
+
+    assert storj.network.FaultPlan is FaultPlan
+    with pytest.raises(AttributeError, match='Nothing'):
+        storj.network.__getattr__('Nothing')
