@@ -410,6 +410,7 @@ def test_farmer_is_asked_for_three_proofs_at_once_at_most(
 ) -> None:
     bridge.farmer()
     pointers = stored_files(bridge, alice, 5)
+    bridge.clock.now += 1
     first = {result.shard_hash for result in audit(bridge)}
     bridge.clock.now += 1
     second = {result.shard_hash for result in audit(bridge)}
