@@ -602,11 +602,14 @@ class Client(WebSocketClient):  # type: ignore[misc]
         self.operation = _operation(pointer)
         if self.operation == 'PUSH' and file_contents is None:
             raise TypeError('a PUSH needs the contents of the shard')
-        host = f'[{ticket.host}]' if ':' in ticket.host else ticket.host
-        super().__init__(f'ws://{host}:{ticket.port}/')
-        # The base class opens a socket that it has no limits for; the channel brings its own.
+        # The base class looks the host up and opens a socket that has no limits: it gets a number
+        # to look up, and the channel opens a socket of its own when it is time.
+        super().__init__('ws://127.0.0.1/')
         self.connection.close()
         self.sock: Wire | None = None
+        host = f'[{ticket.host}]' if ':' in ticket.host else ticket.host
+        self.url = f'ws://{host}:{ticket.port}/'
+        self.host, self.port = ticket.host, ticket.port
         self._ticket = ticket
         self._stopped = threading.Event()
         self._channel = DataChannel(ticket, limits, lambda: self._stopped.is_set() or cancelled())

@@ -35,6 +35,29 @@ def libstorj(group: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize('vector', LIBSTORJ[group]['vectors'])
 
 
+#: Groups that are checked with the network, tell what is no number, or (error_text) are sentences
+#: of libstorj's command.
+ELSEWHERE = {
+    'about',
+    'checked_against',
+    'contact_pow_v6',
+    'contract_signing_string',
+    'error_text',
+    'example_ids_in_protocol_md',
+    'farmer_request_auth_v6',
+    'http_c6_8_observed',
+    'websocket_c5_1_2_observed',
+}
+
+
+def test_no_group_of_vectors_is_forgotten():
+    source = Path(__file__).read_text('utf-8')
+    forgotten = {
+        group for group in {*PROTOCOL, *LIBSTORJ} - ELSEWHERE if f"'{group}'" not in source
+    }
+    assert not forgotten
+
+
 # --- protocol.json ------------------------------------------------------------------------------
 
 

@@ -64,6 +64,17 @@ def test_client_is_documented_class():
     assert client.file_contents is target
 
 
+def test_client_tells_where_it_goes_and_looks_nothing_up():
+    with ScriptedFarmer() as farmer:
+        pointer = farmer.pointer(SHARD)
+    pointer['farmer'] |= {'address': 'no-such-farmer.invalid', 'port': 4000}
+    client = web_socket.Client(pointer)
+    assert client.url == 'ws://no-such-farmer.invalid:4000/'
+    assert client.bind_addr == ('no-such-farmer.invalid', 4000)
+    with pytest.raises(exception.FarmerUnreachableError, match='no address'):
+        client.connect()
+
+
 def test_pull_collects_the_shard():
     with ScriptedFarmer(serve) as farmer:
         assert run(farmer) == SHARD
