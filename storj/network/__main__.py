@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('--host', default='127.0.0.1', help='address to listen on')
+    common.add_argument('--address', help='address to announce, if it is another than the host')
     common.add_argument('--size', type=int, help='bytes that a farmer offers')
     common.add_argument('--store', choices=('disk', 'null'), default='disk')
     common.add_argument('--fault', dest='faults', action='append', default=[], metavar='SPEC')
@@ -51,7 +52,6 @@ def _parser() -> argparse.ArgumentParser:
     farm.add_argument('--path', required=True, help='folder of the farmer')
     farm.add_argument('--bridge', dest='bridge_url', required=True, metavar='URL')
     farm.add_argument('--port', type=int, default=0, help='0 for any free one')
-    farm.add_argument('--address', help='address to announce, if it is another than the host')
     farm.add_argument('--protocol', choices=('0.10.0', '1.2.0'), default='1.2.0')
     farm.add_argument('--renter', dest='renters', action='append', metavar='KEY')
     farm.add_argument('--number', type=int, default=0, help='by which faults select it')

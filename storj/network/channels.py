@@ -144,6 +144,8 @@ class DataChannels:
         self._faults = faults
         self._clock = clock
         self._transfers: set[_Transfer] = set()
+        # Sockets that have not said yet what they want.
+        self._opening = 0
         self._workers = workers
 
     @property
@@ -284,11 +286,16 @@ class DataChannels:
             return web.json_response(
                 {'code': 'MethodNotAllowed', 'message': 'GET is not allowed'}, status=405
             )
+        if self.active + self._opening >= MAX_TRANSFERS:
+            return _answer(503, 'Too many transfers')
         await socket.prepare(request)
+        self._opening += 1
         try:
             first = await socket.receive(timeout=IDLE_LIMIT)
         except asyncio.TimeoutError:
             return socket
+        finally:
+            self._opening -= 1
         if first.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
             return socket
         code, reason = await self._serve(request, socket, first.data)
@@ -324,8 +331,6 @@ class DataChannels:
             )
         except _RefusedError as error:
             return UNAUTHORIZED_TOKEN, str(error)
-        if self.active >= MAX_TRANSFERS:
-            return WSCloseCode.INTERNAL_ERROR, 'Too many transfers'
         if operation not in ('PUSH', 'PULL'):
             self._index.reject(token)
             return INVALID_OPERATION, 'Failed to handle the defined operation'

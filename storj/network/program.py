@@ -27,6 +27,7 @@ __all__ = ('run_farmer', 'run_network', 'stop_signals')
 def run_network(
     *,
     host: str = '127.0.0.1',
+    address: str | None = None,
     port: int = 6382,
     farmers: int = 6,
     data: str | None = None,
@@ -49,6 +50,7 @@ def run_network(
 
     Args:
         host (str): address to listen on.
+        address (str | None): address that others reach it at, if it is another.
         port (int): of the bridge; 0 for any free one.
         farmers (int): how many.
         data (str | None): folder that keeps everything; None for a temporary one.
@@ -71,6 +73,7 @@ def run_network(
     network = Network(
         farmers,
         host=host,
+        address=address,
         port=port,
         data=data,
         database=database,

@@ -167,9 +167,16 @@ class ShardStore:
             raise StoreError(f'Cannot read: {error.strerror}') from error
 
     def delete(self, data_hash: str) -> None:
-        """Remove a shard; nothing happens if it is not there."""
+        """Remove a shard; nothing happens if it is not there.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
         _check_hash(data_hash)
-        self._remove(data_hash)
+        try:
+            self._remove(data_hash)
+        except OSError as error:
+            raise StoreError(f'Cannot remove: {error.strerror}') from error
         self.used -= self._sizes.pop(data_hash, 0)
 
     # What differs between a store of files and one that keeps nothing.
@@ -509,9 +516,11 @@ class FarmerIndex:
         """
         now = self._clock()
         self._db.execute('DELETE FROM tokens WHERE expires < ?', (now,))
+        end = (int(now * 1000),)
         gone = self._db.execute(
-            'DELETE FROM contracts WHERE store_end < ? RETURNING data_hash', (int(now * 1000),)
+            'SELECT DISTINCT data_hash FROM contracts WHERE store_end < ?', end
         ).fetchall()
+        self._db.execute('DELETE FROM contracts WHERE store_end < ?', end)
         return [
             data_hash
             for (data_hash,) in gone

@@ -39,7 +39,7 @@ from aiohttp import web
 from storj.crypto import mnemonic
 from storj.exception import ConfigurationError, StorjError
 from storj.network import metadisk
-from storj.network.app import create_app
+from storj.network.app import HEAD_LIMIT, create_app
 from storj.network.bridge import BRIDGE, BridgeSettings
 from storj.network.database import User
 from storj.network.farmer import Farmer, FarmerSettings
@@ -223,7 +223,7 @@ class _FarmerProcess(FarmerHandle):
             return
         settings = self._settings
         arguments = ['farm', '--json', '--until-eof', '--no-sync', '--path', str(settings.path)]
-        for name in ('host', 'protocol', 'store'):
+        for name in ('host', 'address', 'protocol', 'store'):
             arguments += [f'--{name}', str(getattr(settings, name))]
         arguments += ['--port', str(self.port), '--bridge', str(settings.bridge_url)]
         arguments += ['--number', str(self.number)]
@@ -281,6 +281,7 @@ class Network:
     Args:
         farmers (int): how many, from 0 on.
         host (str): address that bridge and farmers listen on.
+        address (str | None): address that others reach them at, if it is another.
         port (int): of the bridge; 0 for any free one. Farmers take free ones always.
         data (str | os.PathLike[str] | None): folder that keeps everything, so that a network
             with the same folder goes on where this one stops; None for a temporary one.
@@ -316,6 +317,7 @@ class Network:
         farmers: int = 6,
         *,
         host: str = '127.0.0.1',
+        address: str | None = None,
         port: int = 0,
         data: str | os.PathLike[str] | None = None,
         database: str | None = None,
@@ -342,7 +344,10 @@ class Network:
         self.password = ''
         self.mnemonic = ''
         self._count = farmers
+        if address is None and host in ('', '0.0.0.0', '::'):  # noqa: S104
+            raise ValueError(f'a network that listens on {host!r} needs an address to announce')
         self._host = host
+        self._address = address or host
         self._port = port
         self._database = database
         self._protocols = _ANNOUNCED[protocol]
@@ -472,9 +477,11 @@ class Network:
         listening = _listen(self._host, self._port)
         try:
             port = listening.getsockname()[1]
-            host = f'[{self._host}]' if ':' in self._host else self._host
+            host = f'[{self._address}]' if ':' in self._address else self._address
             self.bridge_url = f'http://{host}:{port}'
-            self._renter = RenterNode(ExtendedKey.renter(self._seed), address=self._host, port=port)
+            self._renter = RenterNode(
+                ExtendedKey.renter(self._seed), address=self._address, port=port
+            )
             settings = BridgeSettings(
                 **{
                     'database_url': self._database or f'sqlite:///{self.data / "bridge.db"}',
@@ -493,7 +500,13 @@ class Network:
             )
             # Outermost, so that a fault hides even the bridge's own errors.
             app.middlewares.insert(0, self.faults.middleware)
-            self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+            self._runner = web.AppRunner(
+                app,
+                access_log=None,
+                shutdown_timeout=1.0,
+                max_line_size=HEAD_LIMIT,
+                max_field_size=HEAD_LIMIT,
+            )
             await self._runner.setup()
             await web.SockSite(self._runner, listening, backlog=512).start()
         except BaseException:
@@ -511,6 +524,7 @@ class Network:
                     self.bridge_url,
                     size=self._size,
                     host=self._host,
+                    address=self._address,
                     protocol=self._protocols[number % len(self._protocols)],
                     store=self._store,
                     renters=None if extended is None else (extended,),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -287,6 +288,39 @@ def test_malformed_request_is_refused_and_stores_nothing(tmp_path: Path, body: b
             assert answer.split(b' ', 2)[1:2] in ([b'400'], [])
             assert here.farmer.status()['shards'] == 0
             assert await here.post(SHARD, token) == STORED
+
+    run(test)
+
+
+def test_transfers_beyond_the_limit_are_503(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            token = await here.push_token()
+            async with here.session.ws_connect(f'{here.url}/') as channel:
+                monkeypatch.setattr('storj.network.channels.MAX_TRANSFERS', 1)
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                    await here.talk(push(token))
+                assert refused.value.status == 503
+                await channel.send_json(push(token))
+                while not here.farmer._channels.active:
+                    await asyncio.sleep(0)
+                assert await here.post(SHARD, token) == (503, {'result': 'Too many transfers'})
+
+    run(test)
+
+
+def test_expired_contract_takes_its_shard_along(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.store()
+            here.clock.now += 91 * DAY
+            await here.farmer.stop()
+            await here.farmer.start()
+            while here.farmer.status()['shards']:
+                await asyncio.sleep(0)
+            assert not (tmp_path / 'shards' / SHARD_HASH[:2] / SHARD_HASH).exists()
 
     run(test)
 

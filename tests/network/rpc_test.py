@@ -552,13 +552,13 @@ def test_mirror_copies_over_the_channel_of_the_source(tmp_path: Path, protocol: 
             await copy.alloc(data)
             contact = copy.farmer.contact()
             await copy.renter.mirror(contact, name, token, source.farmer.contact())
-            await next(iter(copy.farmer._mirrors.values()))
+            await next(iter(copy.farmer._copies.running.values()))
             assert copy.farmer.status()['counters'] == {'mirror_success': 1}
             fetched = await copy.get(await copy.renter.retrieve(contact, name), name)
             assert fetched == (200, data)
             # It has the shard now: at once {}, and nothing is fetched.
             await copy.renter.mirror(contact, name, 'e' * 40, source.farmer.contact())
-            assert not copy.farmer._mirrors
+            assert not copy.farmer._copies.running
 
     run(test)
 
@@ -579,7 +579,7 @@ def test_mirror_of_wrong_data_is_thrown_away(tmp_path: Path, protocol: str, kind
             await copy.alloc()
             contact = copy.farmer.contact()
             await copy.renter.mirror(contact, SHARD_HASH, token, source.farmer.contact())
-            await next(iter(copy.farmer._mirrors.values()))
+            await next(iter(copy.farmer._copies.running.values()))
             assert copy.farmer.status()['counters'] == {'mirror_failed': 1}
             assert copy.farmer.status()['shards'] == 0
             assert not list((tmp_path / 'copy' / 'incoming').iterdir())
@@ -623,6 +623,7 @@ def test_probe_calls_back(tmp_path: Path) -> None:
         {'store': 'tape'},
         {'size': 0},
         {'port': 70000},
+        {'host': '::'},
         {'token_lifetime': 0},
     ],
 )

@@ -247,6 +247,7 @@ def test_farmer_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
         {'farmers': 1000},
         {'protocol': '3.0'},
         {'port': 65536},
+        {'host': '0.0.0.0'},
         {'faults': ['explode']},
     ],
 )
