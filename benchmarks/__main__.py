@@ -1,0 +1,24 @@
+"""Run the benchmarks: ``python -m benchmarks [--runs N] [--quick]``."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import erasure, transfers
+from benchmarks.measure import MIB
+
+
+def main() -> None:
+    """Read the command line and print every table."""
+    parser = argparse.ArgumentParser(prog='python -m benchmarks', description=__doc__)
+    parser.add_argument('--runs', type=int, default=3, help='runs of each transfer; default 3')
+    parser.add_argument('--quick', action='store_true', help='small files only')
+    options = parser.parse_args()
+    erasure.main()
+    print()
+    sizes = {'1 KiB': 1024, '16 MiB': 16 * MIB} if options.quick else transfers.SIZES
+    transfers.main(options.runs, sizes)
+
+
+if __name__ == '__main__':
+    main()
