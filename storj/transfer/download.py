@@ -210,7 +210,6 @@ class FileDownload(_Download):
         )
         if journal is None:
             return
-        self._journal = journal
         self.coordinator.clean_up(journal.close)
         # Other shards, another range or another key make another local file.
         form = hashlib.sha256(
@@ -219,7 +218,10 @@ class FileDownload(_Download):
         state = journal.state
         if not request.resume or state.get('form') != form:
             discard_former(self._target, state.get('part'), state.get('inode'))
+            journal.remove()
             journal.state = {'form': form, 'total': self.end - self.start}
+        if request.resume:
+            self._journal = journal
 
     def _open_part(self) -> PartFile:
         state = {} if self._journal is None else self._journal.state

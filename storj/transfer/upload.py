@@ -67,8 +67,8 @@ _log = logging.getLogger(__name__)
 # Bytes of all the stripes that are in memory while parity is made.
 _STRIPES = 8 * 1024 * 1024
 
-# Farmers listed at a page; a longer list is not needed to spread a file.
-_CONTACTS = 100
+# Seconds that shards wait for the list of farmers; it only makes their spread better.
+_LIST_PATIENCE = 3.0
 
 _NAME_TAKEN = 'there is a file of this name in the bucket already'
 
@@ -128,6 +128,7 @@ class Upload(Job):
         self._frame_id: str | None = None
         self._frame_is_ours = False
         self._entry_sent = False
+        self._listed = False
         self._ended = False
         self._done = False
         self._journal: Journal | None = None
@@ -226,20 +227,24 @@ class Upload(Job):
         Returns:
             Callable: waits for the answers and returns the id of a file of the same name.
         """
-        request, bucket_id = self._request, self._request.bucket_id
-        waits: list[Callable[[], object]] = []
+        request, requests = self._request, self.context.pools.requests
         if self._frame_id is None:
-            waits.append(self.begin(self._make_frame, 'making a frame'))
+            self.coordinator.spawn(requests, self.request, self._make_frame, 'making a frame')
+        taken = self.begin(
+            lambda: self.bridge.file_id(request.bucket_id, self._envelope.name),
+            'looking the name up',
+        )
         if self._plan.shards > 1:
             # A lone shard is soon pushed, and the entry's answer tells a wrong bucket as well.
-            waits.append(self.begin(self._check_bucket, 'looking for the bucket'))
-            waits.append(self.begin(self._list_farmers, 'listing farmers'))
-        taken = self.begin(lambda: self.bridge.file_id(bucket_id, self._envelope.name), 'the name')
+            self.coordinator.spawn(
+                requests, self.request, self._check_bucket, 'looking for the bucket'
+            )
+            self.coordinator.spawn(requests, self._list_farmers)
+        else:
+            self._listed = True
 
         def join() -> str | None:
             existing = taken()
-            for wait in waits:
-                wait()
             if existing is not None and not request.overwrite:
                 raise AlreadyExistsError(_NAME_TAKEN, 409)
             return existing
@@ -265,15 +270,15 @@ class Upload(Job):
 
     def _list_farmers(self) -> None:
         try:
-            contacts = [
-                contact
-                for _, contact in zip(range(_CONTACTS), self.bridge.contact_list(), strict=False)
-            ]
+            contacts = self.coordinator.outside(self.bridge.contact_list)
         except StorjError as error:
             # Without the list the bridge's own choice stands.
             _log.debug('no list of farmers: %s', error)
-            return
+            contacts = ()
         self._spread.know(contact.nodeID for contact in contacts if contact.nodeID)
+        with self.coordinator.condition:
+            self._listed = True
+            self.coordinator.condition.notify_all()
 
     # -- resume ------------------------------------------------------------------------------------
 
@@ -491,6 +496,7 @@ class Upload(Job):
     def _deliver(self, record: _Record) -> None:
         """Bring one shard to a farmer, the second or third one if need be."""
         self.coordinator.wait_until(lambda: self._frame_id is not None)
+        self.coordinator.wait_until(lambda: self._listed, _LIST_PATIENCE)
         with self._lock:
             alone = self._same_hash[record.hash]
         # Equal shards share their contracts at the bridge (a file of 2 MiB and its parity do).

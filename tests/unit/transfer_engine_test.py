@@ -1,0 +1,463 @@
+"""Whole transfers, in the caller's thread, against a bridge and farmers in memory."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from storj import erasure, sharding
+from storj.crypto import keys, names
+from storj.digest import shard_hash
+from storj.exception import (
+    AlreadyExistsError,
+    AuthenticationError,
+    BridgeUnavailableError,
+    BridgeUnreachableError,
+    IntegrityError,
+    NotEnoughFarmersError,
+    NotEnoughShardsError,
+    StorjBridgeApiError,
+    StorjError,
+    TransferError,
+)
+from storj.model import File, FilePointer
+from storj.transfer import RetryPolicy, TransferConfig, Transfers
+from tests.unit.fake_network import BUCKET, WORDS, FakeBridge, FakeChannel, FakeClock
+
+SHARD = 15360
+
+
+class Setting:
+    """A bridge, its farmers, a clock, and an engine without threads."""
+
+    def __init__(self, folder: Path, *, bridge: FakeBridge | None = None, **limits: Any) -> None:
+        self.bridge = bridge or FakeBridge()
+        self.channel = FakeChannel(self.bridge)
+        self.clock = FakeClock()
+        config: dict[str, Any] = {
+            'shard_size': SHARD,
+            'piece_size': 4096,
+            'state_dir': folder / 'state',
+            'temp_dir': folder,
+            'bridge_retry': RetryPolicy(attempts=3, delay=1.0),
+            **limits,
+        }
+        self.transfers = Transfers(
+            self.bridge,
+            TransferConfig(**config),
+            channel_for=self.channel,
+            clock=self.clock,
+            serial=True,
+        )
+
+    def upload(self, data: Any, **options: Any) -> File:
+        return self.transfers.upload(BUCKET, data, **{'name': 'n', **options}).result()
+
+    def download(self, file: File, destination: Any = None, **options: Any) -> Any:
+        return self.transfers.download(BUCKET, file.id, destination, **options).result()
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    return Setting(tmp_path)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Setting]:
+    return lambda **options: Setting(tmp_path, **options)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    size=st.integers(0, 5 * SHARD),
+    bounds=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    encrypt=st.booleans(),
+)
+def test_every_range_of_every_file_is_the_slice_of_it(
+    tmp_path: Path, size: int, bounds: tuple[float, float], encrypt: bool
+) -> None:
+    setting = Setting(tmp_path)
+    data = os.urandom(size)
+    file = setting.upload(data, encrypt=encrypt, name='n')
+    start, end = sorted(int(bound * size) for bound in bounds)
+    assert setting.download(file, start=start, end=end).read() == data[start:end]
+    target = tmp_path / 'out'
+    setting.download(file, target, start=start, end=end)
+    assert target.read_bytes() == data[start:end]
+    assert setting.transfers.verify(BUCKET, file.id).healthy
+
+
+def test_stored_form_is_the_one_of_libstorj(setting: Setting) -> None:
+    data = os.urandom(3 * SHARD + 7)
+    file = setting.upload(data, name='a name')
+    key = keys.bucket_key(WORDS, BUCKET)
+    assert file.filename == names.encrypt_file_name(key, BUCKET, 'a name')
+    assert file.id == sharding.file_id(BUCKET, file.filename)
+    content = keys.file_key(key, file.index)
+    shards = setting.bridge.frames[file.frame.id]
+    hashes = [shards[index][0].hash for index in range(4)]
+    assert file.hmac == {'type': 'sha512', 'value': content.hmac(hashes)}
+    from storj.crypto.cipher import CtrStream
+
+    sealed = CtrStream(content).process(data)
+    pieces = [sealed[position : position + SHARD] for position in range(0, len(data), SHARD)]
+    assert hashes == [shard_hash(piece) for piece in pieces]
+    assert all(len(shard.challenges) == len(shard.tree) == 4 for shard, _ in shards.values())
+
+
+def test_old_bridge_gets_key_from_file_id_and_old_audits(make: Callable[..., Setting]) -> None:
+    setting = make(bridge=FakeBridge(version=(2, 2, 4)))
+    data = os.urandom(2 * SHARD)
+    file = setting.upload(data, name='n')
+    assert file.index is None
+    assert setting.download(file).read() == data
+    from storj.crypto.cipher import CtrStream
+
+    content = keys.file_key_v0(keys.bucket_key(WORDS, BUCKET), file.id)
+    sealed = CtrStream(content).process(data)
+    kept = {
+        hash: data for shards in setting.bridge.farmers.values() for hash, data in shards.items()
+    }
+    assert kept[shard_hash(sealed[:SHARD])] == sealed[:SHARD]
+
+
+# -- placement --------------------------------------------------------------------------------------
+
+
+def test_no_farmer_gets_a_second_shard_while_another_has_none(setting: Setting) -> None:
+    # This bridge offers the same farmer again and again unless it is excluded.
+    file = setting.upload(os.urandom(9 * SHARD))
+    shards = setting.bridge.frames[file.frame.id].values()
+    assert sorted(Counter(node for _, node in shards).values()) == [1, 1, 1, 2, 2, 2]
+
+
+def test_failed_farmer_is_excluded_for_the_whole_file(setting: Setting) -> None:
+    bad = next(iter(setting.bridge.farmers))
+    setting.bridge.down.add(bad)
+    file = setting.upload(os.urandom(4 * SHARD))
+    assert bad not in {node for _, node in setting.bridge.frames[file.frame.id].values()}
+    assert [bad in excluded for excluded in setting.bridge.excluded] == [False] + [True] * 4
+    messages = [report.exchangeResultMessage for report in setting.bridge.reports]
+    assert Counter(messages) == {'TRANSFER_FAILED': 1, 'SHARD_UPLOADED': 4}
+
+
+def test_more_shards_than_farmers_fit(make: Callable[..., Setting]) -> None:
+    setting = make(bridge=FakeBridge(farmers=1))
+    data = os.urandom(5 * SHARD)
+    assert setting.download(setting.upload(data)).read() == data
+
+
+def test_without_farmers_the_error_says_how_many(make: Callable[..., Setting]) -> None:
+    setting = make(bridge=FakeBridge(farmers=2))
+    setting.bridge.down.update(setting.bridge.farmers)
+    with pytest.raises(NotEnoughFarmersError) as caught:
+        setting.upload(os.urandom(3 * SHARD))
+    assert (caught.value.have, caught.value.need) == (0, 3)
+    assert any('down' in str(cause) for cause in caught.value.causes)
+    assert setting.bridge.frames == {}
+
+
+# -- the entry --------------------------------------------------------------------------------------
+
+
+def test_lost_answer_to_the_entry_is_looked_up_and_not_posted_again(setting: Setting) -> None:
+    create = setting.bridge.file_create
+
+    def lost(*args: Any, **fields: Any) -> File:
+        create(*args, **fields)
+        raise BridgeUnreachableError('connection reset')
+
+    setting.bridge.file_create = lost  # type: ignore[method-assign]
+    file = setting.upload(b'data')
+    assert setting.bridge.calls.count('file_create') == 1
+    assert file.frame.id in setting.bridge.frames
+
+
+def test_entry_that_never_arrived_is_posted_again(setting: Setting) -> None:
+    failures = iter([BridgeUnreachableError('reset'), BridgeUnavailableError('busy', 503)])
+
+    def fail(name: str) -> None:
+        if name == 'file_create':
+            for error in failures:
+                raise error
+
+    setting.bridge.before = fail
+    assert setting.upload(b'data').id in setting.bridge.files
+    assert setting.bridge.calls.count('file_create') == 3
+
+
+def test_refused_entry_destroys_the_frame_and_unsure_one_does_not(setting: Setting) -> None:
+    for error, left in (
+        (StorjBridgeApiError('no', 400), 0),
+        (BridgeUnreachableError('gone'), 1),
+    ):
+
+        def fail(name: str, error: StorjError = error) -> None:
+            if name == 'file_create':
+                raise error
+
+        setting.bridge.before = fail
+        with pytest.raises(type(error)):
+            setting.upload(b'data')
+        assert len(setting.bridge.frames) == left
+
+
+def test_mimetype_unknown_to_the_bridge_is_left_out(setting: Setting) -> None:
+    create = setting.bridge.file_create
+
+    def strict(*args: Any, mimetype: str | None = None, **fields: Any) -> File:
+        if mimetype is not None:
+            raise StorjBridgeApiError('x', 400, 'Invalid mimetype supplied')
+        return create(*args, **fields)
+
+    setting.bridge.file_create = strict  # type: ignore[method-assign]
+    assert setting.upload(b'x', name='a.png', encrypt_name=False).mimetype is None
+
+
+def test_name_taken_meanwhile_is_replaced_only_on_demand(setting: Setting) -> None:
+    first = setting.upload(b'first')
+    with pytest.raises(AlreadyExistsError):
+        setting.upload(b'second')
+    assert setting.download(first).read() == b'first'
+    second = setting.upload(b'second', overwrite=True)
+    assert setting.download(second).read() == b'second'
+
+
+def test_refused_login_ends_at_once(setting: Setting) -> None:
+    def refuse(name: str) -> None:
+        if name == 'frame_create':
+            raise AuthenticationError('Invalid email or password', 401)
+
+    setting.bridge.before = refuse
+    with pytest.raises(AuthenticationError):
+        setting.upload(b'data')
+    assert setting.bridge.calls.count('frame_create') == 1
+
+
+def test_retry_after_is_obeyed(setting: Setting) -> None:
+    errors = iter([BridgeUnavailableError('busy', 503, retry_after=77.0)])
+
+    def busy(name: str) -> None:
+        if name == 'frame_create':
+            for error in errors:
+                raise error
+
+    setting.bridge.before = busy
+    setting.upload(b'data')
+    assert 77.0 in setting.clock.waits
+
+
+def test_deadline_ends_a_transfer_that_cannot_go_on(make: Callable[..., Setting]) -> None:
+    setting = make(deadline=5.0, bridge_retry=RetryPolicy(attempts=100, delay=1.0))
+
+    def never(name: str) -> None:
+        if name == 'frame_create':
+            raise BridgeUnavailableError('busy', 503)
+
+    setting.bridge.before = never
+    with pytest.raises((TransferError, BridgeUnavailableError)):
+        setting.upload(b'data')
+    assert setting.clock.time <= 1005.0
+
+
+# -- source -----------------------------------------------------------------------------------------
+
+
+def test_source_that_changes_between_hash_and_push_is_noticed(setting: Setting) -> None:
+    class Fickle(io.BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            data = super().read(size)
+            return data if self.reads == 1 else bytes(len(data))
+
+    with pytest.raises(IntegrityError, match='changed'):
+        setting.upload(Fickle(os.urandom(100)))
+    assert setting.bridge.frames == {}
+
+
+def test_text_is_no_source(setting: Setting) -> None:
+    for source in (io.StringIO('text'), ['text'], 7, None):
+        with pytest.raises(TypeError):
+            setting.upload(source)
+
+
+# -- hostile bridges and farmers --------------------------------------------------------------------
+
+
+def changed(pointers: list[FilePointer], **fields: Any) -> list[FilePointer]:
+    for name, value in fields.items():
+        setattr(pointers[1], name, value)
+    return pointers
+
+
+HOSTILE: dict[str, Callable[[list[FilePointer]], list[FilePointer]]] = {
+    'out of order': lambda pointers: pointers[::-1],
+    'duplicated': lambda pointers: [pointers[0], *pointers],
+    'one left out': lambda pointers: pointers[1:],
+    'last left out': lambda pointers: pointers[:-1],
+    'negative size': lambda pointers: changed(pointers, size=-1),
+    'huge size': lambda pointers: changed(pointers, size=1 << 62),
+    'no size': lambda pointers: changed(pointers, size=None),
+    'no hash': lambda pointers: changed(pointers, hash=None),
+    'hash that is a path': lambda pointers: changed(pointers, hash='../' * 13 + 'x'),
+    'hash of other bytes': lambda pointers: changed(pointers, hash='0' * 40),
+    'data called parity': lambda pointers: changed(pointers, parity=True),
+    'without end': lambda pointers: pointers * 10,
+}
+
+
+@pytest.mark.parametrize('lie', HOSTILE)
+def test_bridge_that_lies_about_shards_is_refused(
+    setting: Setting, tmp_path: Path, lie: str
+) -> None:
+    file = setting.upload(os.urandom(3 * SHARD))
+    honest = setting.bridge.file_pointers
+
+    def lying(*args: Any, skip: int = 0, **options: Any) -> list[FilePointer]:
+        pointers = honest(*args, skip=0, **{**options, 'limit': 100})
+        return [] if skip and lie != 'without end' else HOSTILE[lie](pointers)
+
+    setting.bridge.file_pointers = lying  # type: ignore[method-assign]
+    for destination in (None, tmp_path / 'out'):
+        with pytest.raises(IntegrityError):
+            setting.download(file, destination)
+    assert not list(tmp_path.glob('out*'))
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('size', 1 << 60),
+        ('size', 1),
+        ('hmac', {'type': 'sha512', 'value': 'é'}),
+        ('hmac', {'type': 'sha512', 'value': '0' * 128}),
+        ('index', 'no index'),
+    ],
+)
+def test_bridge_that_lies_about_the_entry_is_refused(
+    setting: Setting, field: str, value: Any
+) -> None:
+    file = setting.upload(os.urandom(3 * SHARD))
+    setattr(setting.bridge.files[file.id][0], field, value)
+    with pytest.raises(StorjError):
+        setting.download(file)
+
+
+LIES: dict[str, Callable[[bytes], bytes]] = {
+    'other bytes': lambda data: bytes(len(data)),
+    'too short': lambda data: data[:-1],
+    'nothing': lambda data: b'',
+    'too long': lambda data: data + b'x',
+    'without end': lambda data: data * 100,
+}
+
+
+@pytest.mark.parametrize('lie', LIES)
+def test_farmer_that_lies_is_passed_over_if_another_has_the_shard(
+    setting: Setting, tmp_path: Path, lie: str
+) -> None:
+    data = os.urandom(2 * SHARD)
+    file = setting.upload(data)
+    liars = {node for _, node in setting.bridge.frames[file.frame.id].values()}
+    honest = next(node for node in setting.bridge.farmers if node not in liars)
+    for node in liars:
+        setting.bridge.farmers[honest].update(setting.bridge.farmers[node])
+    setting.channel.pulling = lambda node, kept: LIES[lie](kept) if node in liars else kept
+    assert setting.download(file).read() == data
+    setting.bridge.farmers[honest].clear()
+    with pytest.raises(NotEnoughShardsError) as caught:
+        setting.download(file, tmp_path / 'out')
+    assert caught.value.causes
+    assert not list(tmp_path.glob('out*'))
+
+
+# -- parity -----------------------------------------------------------------------------------------
+
+LARGE = 2 * 1024 * 1024 + 16
+WIDE = 512 * 1024  # five data shards, four of parity
+
+
+@pytest.fixture(scope='module')
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, File, FakeBridge]:
+    bridge = FakeBridge(farmers=9)
+    setting = Setting(tmp_path_factory.mktemp('parity'), bridge=bridge, shard_size=WIDE)
+    data = os.urandom(LARGE)
+    return data, setting.upload(data), bridge
+
+
+def test_parity_is_the_code_of_the_ciphertext(stored: tuple[bytes, File, FakeBridge]) -> None:
+    _, file, bridge = stored
+    shards = bridge.frames[file.frame.id]
+    kept = [bridge.farmers[shards[index][1]][shards[index][0].hash] for index in range(9)]
+    assert [shards[index][0].parity for index in range(9)] == [False] * 5 + [True] * 4
+    assert len({node for _, node in shards.values()}) == 9
+    made = [bytearray(WIDE) for _ in range(4)]
+    erasure.ReedSolomon(5, 4).encode([shard.ljust(WIDE, b'\0') for shard in kept[:5]], made)
+    assert made == kept[5:]
+    assert file.erasure == {'type': 'reedsolomon'}
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lost=st.sets(st.integers(0, 8), max_size=4),
+    bounds=st.tuples(st.integers(0, LARGE), st.integers(0, LARGE)),
+)
+def test_any_lost_shards_up_to_the_parity_are_computed(
+    tmp_path: Path,
+    stored: tuple[bytes, File, FakeBridge],
+    lost: set[int],
+    bounds: tuple[int, int],
+) -> None:
+    data, file, bridge = stored
+    setting = Setting(tmp_path, bridge=bridge, shard_size=WIDE)
+    shards = bridge.frames[file.frame.id]
+    bridge.down = {shards[index][1] for index in lost}
+    start, end = sorted(bounds)
+    target = tmp_path / 'out'
+    setting.download(file, target)
+    assert target.read_bytes() == data
+    setting.download(file, target, start=start, end=end)
+    assert target.read_bytes() == data[start:end]
+    assert setting.download(file, start=start, end=end).read() == data[start:end]
+
+
+def test_one_lost_shard_too_many_is_told_with_numbers(
+    tmp_path: Path, stored: tuple[bytes, File, FakeBridge]
+) -> None:
+    _, file, bridge = stored
+    shards = bridge.frames[file.frame.id]
+    bridge.down = {shards[index][1] for index in (0, 2, 4, 6, 8)}
+    setting = Setting(tmp_path, bridge=bridge, shard_size=WIDE)
+    for destination in (None, tmp_path / 'out'):
+        with pytest.raises(NotEnoughShardsError) as caught:
+            setting.download(file, destination, resume=False)
+        assert (caught.value.have, caught.value.need) == (4, 5)
+    assert not list(tmp_path.glob('out*'))
+    bridge.down = set()
+
+
+def test_parity_is_left_alone_when_data_is_there(
+    tmp_path: Path, stored: tuple[bytes, File, FakeBridge]
+) -> None:
+    data, file, bridge = stored
+    bridge.down = set()
+    setting = Setting(tmp_path, bridge=bridge, shard_size=WIDE)
+    bridge.reports.clear()
+    assert setting.download(file).read() == data
+    shards = bridge.frames[file.frame.id]
+    fetched = [report.dataHash for report in bridge.reports]
+    assert sorted(fetched) == sorted(shards[index][0].hash for index in range(5))
