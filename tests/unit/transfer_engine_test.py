@@ -131,7 +131,7 @@ def test_old_bridge_gets_key_from_file_id_and_old_audits(make: Callable[..., Set
     assert kept[shard_hash(sealed[:SHARD])] == sealed[:SHARD]
 
 
-# -- placement --------------------------------------------------------------------------------------
+# -- placement -------------------------------------------------------------------------------------
 
 
 def test_no_farmer_gets_a_second_shard_while_another_has_none(setting: Setting) -> None:
@@ -167,7 +167,7 @@ def test_without_farmers_the_error_says_how_many(make: Callable[..., Setting]) -
     assert setting.bridge.frames == {}
 
 
-# -- the entry --------------------------------------------------------------------------------------
+# -- the entry -------------------------------------------------------------------------------------
 
 
 def test_lost_answer_to_the_entry_is_looked_up_and_not_posted_again(setting: Setting) -> None:
@@ -270,7 +270,7 @@ def test_deadline_ends_a_transfer_that_cannot_go_on(make: Callable[..., Setting]
     assert setting.clock.time <= 1005.0
 
 
-# -- source -----------------------------------------------------------------------------------------
+# -- source ----------------------------------------------------------------------------------------
 
 
 def test_source_that_changes_between_hash_and_push_is_noticed(setting: Setting) -> None:
@@ -293,7 +293,7 @@ def test_text_is_no_source(setting: Setting) -> None:
             setting.upload(source)
 
 
-# -- hostile bridges and farmers --------------------------------------------------------------------
+# -- hostile bridges and farmers -------------------------------------------------------------------
 
 
 def changed(pointers: list[FilePointer], **fields: Any) -> list[FilePointer]:
@@ -383,7 +383,7 @@ def test_farmer_that_lies_is_passed_over_if_another_has_the_shard(
     assert not list(tmp_path.glob('out*'))
 
 
-# -- parity -----------------------------------------------------------------------------------------
+# -- parity ----------------------------------------------------------------------------------------
 
 LARGE = 2 * 1024 * 1024 + 16
 WIDE = 512 * 1024  # five data shards, four of parity

@@ -1,0 +1,358 @@
+"""The engine's smaller parts: sources, spools, part files, journals, the spread of farmers."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storj.api import BridgeProfile
+from storj.exception import IntegrityError, StorjBridgeApiError, TransferError
+from storj.model import File
+from storj.transfer import TransferConfig, clean_journals, list_journals
+from storj.transfer.journal import Journal
+from storj.transfer.negotiate import Spread, check_pointer
+from storj.transfer.part import PartFile, discard_former
+from storj.transfer.source import FileSource, MemorySource, PathSource, name_of, once, open_source
+from storj.transfer.spool import Spool, disk_error
+
+DATA = bytes(range(256)) * 40
+
+
+def read(source: Any, offset: int, length: int) -> bytes:
+    buffer = bytearray(length)
+    source.read_into(offset, memoryview(buffer))
+    return bytes(buffer)
+
+
+# -- sources ---------------------------------------------------------------------------------------
+
+
+def test_each_source_is_read_in_the_cheapest_right_way(tmp_path: Path) -> None:
+    path = tmp_path / 'file'
+    path.write_bytes(DATA)
+    packed = tmp_path / 'file.gz'
+    packed.write_bytes(gzip.compress(DATA))
+    with (
+        path.open('rb') as plain,
+        gzip.open(packed) as unpacked,
+        tempfile.SpooledTemporaryFile() as spooled,
+    ):
+        spooled.write(DATA)
+        spooled.seek(0)
+        plain.read(10)
+        cases = [
+            (str(path), PathSource, 0),
+            (path, PathSource, 0),
+            (File(filename=path), PathSource, 0),
+            (plain, PathSource, 10),
+            # Its descriptor is that of the packed bytes.
+            (unpacked, FileSource, 0),
+            (spooled, FileSource, 0),
+            (io.BytesIO(DATA), FileSource, 0),
+            (DATA, MemorySource, 0),
+            (memoryview(DATA), MemorySource, 0),
+        ]
+        for given_source, kind, start in cases:
+            source = open_source(given_source)
+            assert type(source) is kind
+            assert source.size == len(DATA) - start
+            assert read(source, 5, 300) == DATA[start + 5 : start + 305]
+            source.check_unchanged()
+            source.close()
+        assert plain.tell() == 10
+
+
+def test_what_can_be_read_once_only_is_no_random_source() -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    with os.fdopen(reader, 'rb') as pipe:
+        assert open_source(pipe) is None
+    assert open_source(iter([b'x'])) is None
+    assert b''.join(once([b'a', bytearray(b'b'), memoryview(b'c')], 10)) == b'abc'
+    with pytest.raises(TypeError, match='str'):
+        list(once(['text'], 10))
+
+
+def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        open_source(tmp_path)
+    with pytest.raises(ValueError, match='no regular file'):
+        open_source('/dev/null')
+    with pytest.raises(FileNotFoundError):
+        open_source(tmp_path / 'missing')
+    with pytest.raises(ValueError, match='filename'):
+        open_source(File())
+    with pytest.raises(TypeError):
+        open_source(7)
+
+
+def test_changes_of_a_file_are_seen(tmp_path: Path) -> None:
+    path = tmp_path / 'file'
+    path.write_bytes(DATA)
+    source = PathSource(os.open(path, os.O_RDONLY))
+    before = source.fingerprint()
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(IntegrityError, match='changed'):
+        source.check_unchanged()
+    os.truncate(path, 100)
+    with pytest.raises(IntegrityError, match='shorter'):
+        read(source, 0, 200)
+    source.close()
+    path.write_bytes(DATA[:-1] + b'x')
+    other = PathSource(os.open(path, os.O_RDONLY))
+    assert other.fingerprint()['sample'] != before['sample']
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ('source', 'name'),
+    [
+        ('/a/b/c.txt', 'c.txt'),
+        (Path('x/ü'), 'ü'),
+        (File(filename='/p/q'), 'q'),
+        (b'data', None),
+        (io.BytesIO(), None),
+        (iter([]), None),
+    ],
+)
+def test_name_is_the_last_component(source: Any, name: str | None) -> None:
+    assert name_of(source) == name
+
+
+# -- spools and part files -------------------------------------------------------------------------
+
+
+def test_spool_has_no_name_and_goes_with_its_user(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.write(1000, b'later')
+    spool.write(0, b'first')
+    assert list(tmp_path.iterdir()) == []
+    assert (read(spool, 1000, 5), read(spool, 0, 7), spool.size) == (b'later', b'first\0\0', 1005)
+    with pytest.raises(IntegrityError):
+        read(spool, 1004, 2)
+    spool.close()
+
+
+def test_full_disk_is_told_and_other_errors_stay_what_they_are() -> None:
+    full = disk_error(OSError(errno.ENOSPC, 'No space left on device'), '/somewhere')
+    assert isinstance(full, TransferError)
+    assert 'no space left in /somewhere' in str(full)
+    denied = OSError(errno.EACCES, 'denied')
+    assert disk_error(denied, '/somewhere') is denied
+    with pytest.raises(FileNotFoundError):
+        Spool('/nonexistent')
+
+
+def test_part_file_is_private_until_it_gets_its_name(tmp_path: Path) -> None:
+    target = tmp_path / 'name'
+    part = PartFile(target)
+    assert part.path == tmp_path / 'name.part'
+    assert stat.S_IMODE(part.path.stat().st_mode) == 0o600
+    part.write(2, memoryview(b'cd'))
+    part.write(0, memoryview(b'ab'))
+    with pytest.raises(IntegrityError):
+        part.finish(5, fsync=False, overwrite=True)
+    part.finish(4, fsync=True, overwrite=True)
+    part.close()
+    assert target.read_bytes() == b'abcd'
+    assert [path.name for path in tmp_path.iterdir()] == ['name']
+
+
+def test_part_file_of_others_is_not_touched(tmp_path: Path) -> None:
+    target, foreign, secret = tmp_path / 'name', tmp_path / 'name.part', tmp_path / 'secret'
+    secret.write_bytes(b'secret')
+    foreign.symlink_to(secret)
+    inode = secret.stat().st_ino
+    # A damaged journal may name anything.
+    for former in (str(foreign), str(secret), '/etc/passwd', '../name.part'):
+        part = PartFile(target, former=former, inode=inode)
+        assert not part.resumed
+        assert part.path not in (foreign, secret)
+        part.close()
+        part.discard()
+        discard_former(target, former, inode)
+    assert secret.read_bytes() == b'secret'
+    assert foreign.is_symlink()
+
+
+def test_name_that_is_taken_meanwhile_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / 'name'
+    part = PartFile(target)
+    part.write(0, memoryview(b'new'))
+    target.write_bytes(b'old')
+    with pytest.raises(FileExistsError):
+        part.finish(3, fsync=False, overwrite=False)
+    part.close()
+    part.discard()
+    assert target.read_bytes() == b'old'
+
+
+# -- journals --------------------------------------------------------------------------------------
+
+
+IDENTITY = {'kind': 'upload', 'path': '/a', 'bucket': 'b', 'file': 'f'}
+
+
+def test_journal_is_found_again_and_forgotten(tmp_path: Path) -> None:
+    folder = tmp_path / 'state' / 'transfers'
+    journal = Journal(folder, IDENTITY)
+    assert journal.state == {}
+    journal.state['done'] = [1, 2]
+    journal.save()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    with pytest.raises(TransferError, match='another process'):
+        Journal(folder, IDENTITY)
+    [entry] = list_journals(folder)
+    assert (entry.kind, entry.path, entry.active) == ('upload', '/a', True)
+    assert clean_journals(folder) == []
+    journal.close()
+    again = Journal(folder, IDENTITY)
+    assert again.state == {'done': [1, 2]}
+    again.remove()
+    again.close()
+    assert list(folder.iterdir()) == []
+
+
+@given(
+    st.binary(max_size=200)
+    | st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(['schema', 'state', 'identity', 'changed']), inner)
+        ),
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_damaged_journal_counts_as_none(raw: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        journal = Journal(folder, IDENTITY)
+        journal.save()
+        journal.close()
+        [path] = folder.glob('*.json')
+        path.write_bytes(raw)
+        list(list_journals(folder))
+        again = Journal(folder, IDENTITY)
+        assert isinstance(again.state, dict)
+        again.close()
+        clean_journals(folder)
+
+
+def test_no_folder_means_no_journals(tmp_path: Path) -> None:
+    assert list(list_journals(tmp_path / 'none')) == []
+
+
+# -- spread of farmers -----------------------------------------------------------------------------
+
+
+def spread(version: tuple[int, int, int] = (7, 7, 1), known: str = 'abcd') -> Spread:
+    made = Spread(BridgeProfile(version=version))
+    made.know(known)
+    return made
+
+
+def test_loaded_farmers_are_excluded_until_all_are_even() -> None:
+    farmers = spread()
+    assert farmers.exclusions() == ([], False)
+    assert farmers.take('a', force=False)
+    assert farmers.exclusions() == (['a'], True)
+    # The answer of a request that was under way meanwhile.
+    assert not farmers.take('a', force=False)
+    assert farmers.take('a', force=True)
+    for node in 'bcd':
+        assert farmers.take(node, force=False)
+    assert farmers.exclusions() == (['a'], True)
+    for node in 'bcd':
+        assert farmers.take(node, force=False)
+    assert farmers.exclusions() == ([], False)
+
+
+def test_failed_farmers_stay_excluded_and_come_first() -> None:
+    farmers = spread()
+    farmers.take('a', force=False)
+    farmers.drop('a', failed=True)
+    farmers.take('b', force=False)
+    assert farmers.exclusions() == (['a', 'b'], True)
+    farmers.give_up()
+    assert farmers.exclusions() == (['a'], False)
+    assert not farmers.take('a', force=False)
+
+
+def test_bridges_that_hang_keep_half_of_their_farmers_to_choose_from() -> None:
+    farmers = spread((5, 24, 1))
+    for node in 'ab':
+        farmers.take(node, force=False)
+    assert farmers.exclusions() == (['a', 'b'], True)
+    farmers.take('c', force=False)
+    assert farmers.exclusions() == ([], False)
+
+
+def test_exclusions_keep_the_limit_of_bridges() -> None:
+    known = [f'{number:040x}' for number in range(700)]
+    farmers = Spread(BridgeProfile(version=(7, 7, 1)))
+    farmers.know(known)
+    for node in known[:250]:
+        farmers.take(node, force=True)
+        farmers.drop(node, failed=True)
+    for node in known[250:500]:
+        farmers.take(node, force=True)
+    excluded, _ = farmers.exclusions()
+    assert len(excluded) == 300
+    assert set(known[:250]) <= set(excluded)
+
+
+def test_token_refused_once_is_forgiven() -> None:
+    farmers = spread()
+    assert not farmers.refuses('a')
+    assert farmers.refuses('a')
+
+
+@pytest.mark.parametrize(
+    'answer',
+    [
+        None,
+        [],
+        'x',
+        {},
+        {'farmer': None},
+        {'farmer': {'nodeID': 'n'}},
+        {'token': 't', 'farmer': {}},
+    ],
+)
+def test_contract_without_farmer_is_an_error_of_ours(answer: Any) -> None:
+    with pytest.raises(StorjBridgeApiError):
+        check_pointer(answer)
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'limits',
+    [
+        {'concurrency': 0},
+        {'hash_workers': -1},
+        {'challenges': 1.5},
+        {'piece_size': 100},
+        {'piece_size': 4097},
+        {'piece_size': 1 << 30},
+        {'upload_rate': 0},
+        {'deadline': -1.0},
+        {'hedge_after': float('nan')},
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        TransferConfig(**limits)
