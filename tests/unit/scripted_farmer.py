@@ -156,7 +156,7 @@ class ScriptedFarmer:
             try:
                 script(connection)
                 self.played += 1
-            except (ConnectionError, EOFError):
+            except (OSError, EOFError):
                 # The client may hang up where it has heard enough; tests look at the client.
                 pass
             except BaseException as error:

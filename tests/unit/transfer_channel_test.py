@@ -8,6 +8,8 @@ import socket
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from storj import exception
 from storj.transfer import channel
@@ -205,6 +207,49 @@ def test_http_wrong_length_is_told_before_the_body():
 
     with ScriptedFarmer(script) as farmer, pytest.raises(exception.IntegrityError, match='5 bytes'):
         pull(farmer.pointer(SHARD))
+
+
+lines = st.sampled_from(
+    [
+        b'HTTP/1.1 200 OK\r\n',
+        b'HTTP/1.1 401 No\r\n',
+        b'HTTP/1.1 100 Continue\r\n\r\n',
+        b'HTTP/9.9 200 OK\r\n',
+        b'HTTP/1.1 2000 OK\r\n',
+        b'Content-Length: 5\r\n',
+        b'Content-Length: -5\r\n',
+        b'Content-Length: 5, 6\r\n',
+        b'Transfer-Encoding: chunked\r\n',
+        b'Connection: close\r\n',
+        b'X: \xff\xfe\r\n',
+        b': no name\r\n',
+        b'\r\n',
+        b'5\r\nhello\r\n',
+        b'-5\r\n',
+        b'ffffffffffffffffff\r\n',
+        b'zz\r\n',
+        b'0\r\n\r\n',
+        b'{"result": 5}',
+        b'LONG',
+    ]
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(lines | st.binary(max_size=20), max_size=8).map(b''.join))
+def test_any_http_answer_is_a_shard_or_an_error_of_ours(answer):
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.send(answer.replace(b'LONG', b'x' * 70_000))
+        peer.socket.shutdown(socket.SHUT_WR)
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer:
+        pointer = farmer.pointer(b'hello')
+        try:
+            assert len(pull(pointer, 5)) == 5
+        except (exception.FarmerError, exception.IntegrityError):
+            pass
 
 
 def test_http_flood_of_interim_answers_ends():
