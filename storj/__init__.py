@@ -15,6 +15,7 @@ package.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Iterable, Iterator
 from os import PathLike
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from storj import http as http
     from storj import metadata as metadata
     from storj import model as model
+    from storj.configuration import Configuration
     from storj.http import Client as Client
+    from storj.transfer import TransferConfig
 
 __all__ = (
     'BucketKeyManager',
@@ -105,19 +108,33 @@ def get_client() -> Client:
     """
     from storj import configuration, http
 
-    email, password = configuration.read_config()
     settings = configuration.load()
+    # Whoever signs needs no password.
+    account = (settings.email, settings.password)
+    email, password = configuration.read_config() if settings.private_key is None else account
     client = http.Client(
         email,
         password,
         settings.bridge,
         mnemonic=settings.mnemonic,
         proxy=settings.proxy,
+        transfer_config=_transfer_config(settings),
     )
     if settings.private_key is not None:
         client.key_import(settings.private_key)
         client.authenticate(client.private_key)
     return client
+
+
+def _transfer_config(settings: Configuration) -> TransferConfig | None:
+    """Return the limits that the settings name, None (and no engine loaded) if they name none."""
+    if settings.reed_solomon and settings.temp_dir is None and settings.push_shard_limit is None:
+        return None
+    from storj.transfer import TransferConfig
+
+    given = TransferConfig(parity=settings.reed_solomon, temp_dir=settings.temp_dir)
+    limit = settings.push_shard_limit
+    return given if limit is None else dataclasses.replace(given, concurrency=limit)
 
 
 set_client_factory(get_client)
@@ -156,6 +173,8 @@ def upload(source: Any, destination: str, **options: Any) -> model.File:
         if not isinstance(source, str | PathLike):
             raise ValueError(f'{destination!r} names no file, and the source has no name')
         name += Path(source).name
+    if _settings().plain_names:
+        options.setdefault('encrypt_name', False)
     with get_client() as client:
         return client.file_upload(_bucket_id(client, bucket), source, name=name, **options)
 
@@ -184,6 +203,12 @@ def download(source: str, destination: str | PathLike[str] | Any = None, **optio
         if file_id is None:
             raise _not_found(f'no file {name!r} in bucket {bucket!r}')
         return client.file_download(bucket_id, file_id, destination, **options)
+
+
+def _settings() -> Configuration:
+    from storj import configuration
+
+    return configuration.load()
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -13,6 +13,9 @@ only the first two lines are needed::
     [work]
     email = ...
 
+Where these name no account, the file that libstorj's command keeps (``~/.storj/<host>.json``) is
+opened with the passphrase in ``STORJ_KEYPASS``.
+
 The library reads the environment nowhere else. Passwords and words are kept from other users: files
 are written with mode 0600 in a folder of mode 0700, and one that others can read gets a warning.
 """
@@ -20,12 +23,10 @@ are written with mode 0600 in a folder of mode 0700, and one that others can rea
 from __future__ import annotations
 
 import configparser
-import contextlib
 import io
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,8 @@ from typing import Any
 
 import appdirs
 
-from storj.exception import ConfigurationError
+from storj.crypto import credentials, secret_file
+from storj.exception import ConfigurationError, DecryptionError
 
 __all__ = (
     'APP_NAME',
@@ -46,7 +48,6 @@ __all__ = (
     'profiles',
     'read_config',
     'save',
-    'write_private',
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -81,7 +82,9 @@ class Configuration:
         password (str | None): in the clear (``STORJ_BRIDGE_PASS``, ``STORJ_PASSWORD``).
         bridge (str): URL (``STORJ_BRIDGE``).
         mnemonic (str | None): words that files are encrypted with (``STORJ_ENCRYPTION_KEY``).
-        keypass (str | None): passphrase of libstorj's file of credentials (``STORJ_KEYPASS``).
+        keypass (str | None): passphrase of the key file (``STORJ_KEYPASS``).
+        key_file (pathlib.Path | None): libstorj's file of credentials; by default that of the
+            bridge's host beside ``storj.ini``.
         private_key (pathlib.Path | None): PEM file of a registered key, to sign requests with.
         proxy (str | None): URL (``STORJ_PROXY``); None leaves ``HTTPS_PROXY`` to requests.
         temp_dir (pathlib.Path | None): folder for temporary files (``STORJ_TEMP``).
@@ -101,6 +104,7 @@ class Configuration:
     bridge: str = DEFAULT_BRIDGE
     mnemonic: str | None = field(default=None, repr=False)
     keypass: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
     private_key: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     temp_dir: Path | None = None
@@ -120,6 +124,7 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
     'bridge': ('STORJ_BRIDGE',),
     'mnemonic': ('STORJ_ENCRYPTION_KEY',),
     'keypass': ('STORJ_KEYPASS',),
+    'key_file': (),
     'private_key': (),
     'proxy': ('STORJ_PROXY',),
     'temp_dir': ('STORJ_TEMP',),
@@ -183,10 +188,12 @@ def read_config() -> tuple[str, str]:
     settings = load()
     if settings.email is None or settings.password is None:
         missing = CFG_EMAIL if settings.email is None else CFG_PASSWORD
+        has_key_file = settings.key_file is not None and settings.key_file.exists()
+        opener = f', or STORJ_KEYPASS to open {settings.key_file}' if has_key_file else ''
         raise ConfigurationError(
             f'no {missing} in {settings.path}: write a section [{settings.profile}] with the lines '
             f'"{CFG_EMAIL} = ..." and "{CFG_PASSWORD} = ...", or set STORJ_BRIDGE_USER and '
-            'STORJ_BRIDGE_PASS'
+            f'STORJ_BRIDGE_PASS{opener}'
         )
     return settings.email, settings.password
 
@@ -229,7 +236,34 @@ def load(
         where = source or f'{setting} in section [{name}] of {path}'
         values[setting] = _converted(setting, value, where)
     values['progress'] = not values.pop('no_progress', False)
+    key_file = values.setdefault('key_file', _key_file(path.parent, values))
+    if key_file is not None and values.get('keypass'):
+        _open_key_file(key_file, values)
     return Configuration(profile=name, path=path, **values)
+
+
+def _key_file(folder: Path, values: Mapping[str, Any]) -> Path | None:
+    """Return where libstorj keeps the account of the bridge, None for a URL without host."""
+    try:
+        return folder / credentials.file_name(values.get('bridge', DEFAULT_BRIDGE))
+    except ValueError:
+        return None
+
+
+def _open_key_file(path: Path, values: dict[str, Any]) -> None:
+    """Add what libstorj's file says and nothing else said, if it is about the same account."""
+    missing = [name for name in ('email', 'password', 'mnemonic') if name not in values]
+    if not missing or not path.exists():
+        return
+    try:
+        account = credentials.decode(secret_file.read(path, _FILE_LIMIT), values['keypass'])
+    except DecryptionError:
+        raise ConfigurationError(f'the passphrase in STORJ_KEYPASS does not open {path}') from None
+    except ConfigurationError as cause:
+        raise ConfigurationError(f'{path} is not understood: {cause}') from None
+    if values.get('email') in (None, account.email):
+        found = {name: getattr(account, name) for name in missing}
+        values.update({name: value for name, value in found.items() if value is not None})
 
 
 def _converted(setting: str, value: Any, where: str) -> Any:
@@ -239,7 +273,7 @@ def _converted(setting: str, value: Any, where: str) -> Any:
         if text not in _TRUE | _FALSE:
             raise ConfigurationError(f'{where} is true or false')
         return text in _TRUE
-    if setting in ('temp_dir', 'private_key'):
+    if setting in ('temp_dir', 'key_file', 'private_key'):
         return Path(value).expanduser()
     if setting == 'push_shard_limit':
         text = str(value).strip()
@@ -330,36 +364,5 @@ def save(
         parser.set(name, setting, value)
     text = io.StringIO()
     parser.write(text)
-    try:
-        write_private(path, text.getvalue().encode('utf-8'))
-    except OSError as cause:
-        raise ConfigurationError(f'cannot write {path}: {cause.strerror}') from cause
+    secret_file.write(path, text.getvalue())
     return path
-
-
-def write_private(path: Path, content: bytes, *, overwrite: bool = True) -> None:
-    """Write a file that nobody else may read, whole or not at all.
-
-    Args:
-        path (pathlib.Path): its folder is made with mode 0700 if need be.
-        content (bytes): of the file, which gets mode 0600.
-        overwrite (bool): whether a file of that name may be replaced.
-
-    Raises:
-        FileExistsError: if there is one and it must not.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not overwrite:
-        # Takes the name, so that nobody else can between here and the end.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise

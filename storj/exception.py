@@ -38,6 +38,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = (
     'AlreadyExistsError',
@@ -79,6 +80,17 @@ class StorjError(Exception):
 
     retryable: bool = False
     retry_after: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By the fields: the classes' arguments are not those that pickle would call them with.
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(kind: type[StorjError], args: tuple[Any, ...], fields: dict[str, Any]) -> StorjError:
+    """Return an error that comes from another process."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
 
 
 class ClientError(StorjError):

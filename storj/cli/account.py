@@ -301,8 +301,7 @@ class _SharedLogin:
 
     def write(self, email: str, password: str, words: str) -> None:
         """Write the file, readable by its owner only."""
-        from storj.configuration import write_private
-        from storj.crypto import credentials
+        from storj.crypto import credentials, secret_file
 
         shared = credentials.Credentials(email, password, words)
-        write_private(self.path, credentials.encode(shared, self.passphrase).encode())
+        secret_file.write(self.path, credentials.encode(shared, self.passphrase))

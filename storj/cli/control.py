@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storj.cli.errors import CommandError
-from storj.configuration import write_private
+from storj.crypto import secret_file
 from storj.exception import StorjError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def serve_control(network: Network) -> Iterator[None]:
         server.daemon_threads = True
         path = network.data / _FILE
         content = {'port': server.server_address[1], 'secret': secret}
-        write_private(path, json.dumps(content).encode())
+        secret_file.write(path, json.dumps(content))
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), name='storj-control')
         thread.start()
         try:

@@ -11,7 +11,7 @@ from ecdsa.der import UnexpectedDER
 from ecdsa.errors import MalformedPointError
 
 from storj.api import ecdsa_to_hex
-from storj.configuration import write_private
+from storj.crypto import secret_file
 from storj.exception import ClientError
 
 PRIVATE_NAME = 'private.pem'
@@ -73,13 +73,14 @@ def write_key_pair(
 
     Raises:
         FileExistsError: if there is such a file and it shall not be overwritten.
+        ConfigurationError: if a file cannot be written.
     """
     private_path, public_path = folder / private_name, folder / public_name
     taken = [path for path in (private_path, public_path) if path.exists()]
     if taken and not overwrite:
         raise FileExistsError(f'{taken[0]} exists; choose another folder or say overwrite=True')
-    write_private(private_path, private_key.to_pem(), overwrite=overwrite)
-    write_private(public_path, private_key.get_verifying_key().to_pem(), overwrite=overwrite)
+    secret_file.write(private_path, private_key.to_pem().decode())
+    secret_file.write(public_path, private_key.get_verifying_key().to_pem().decode())
     return private_path, public_path
 
 

@@ -9,6 +9,7 @@ that it does not document, because bridges gained fields with every release; see
 from __future__ import annotations
 
 from storj.model.audit import MerkleTree, Shard, ShardManager
+from storj.model.keyring import Keyring
 from storj.model.records import (
     Bucket,
     Contact,
@@ -32,6 +33,7 @@ __all__ = (
     'FilePointer',
     'Frame',
     'Key',
+    'Keyring',
     'MerkleTree',
     'Mirror',
     'Shard',

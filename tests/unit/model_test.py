@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj import model
+from storj.crypto.keyring import KeyEntry, seal_text
 from storj.digest import ShardDigest, merkle_rows, rmd160sha256, shard_hash
-from storj.exception import IntegrityError
+from storj.exception import ConfigurationError, DecryptionError, IntegrityError
 
 from .replay import VECTORS
 
@@ -388,3 +389,85 @@ def test_manager_hashes_text_and_bytes() -> None:
     for vector in ('testshard', b'testshard'):
         assert model.ShardManager.hash(vector) == '4af6b8cd7fac9e832650c82e965a06aabe920c07'
     assert model.ShardManager.hash('ä') == model.ShardManager.hash('ä'.encode())
+
+
+# -- the keyring -----------------------------------------------------------------------------------
+
+
+def test_generated_keys_are_random_and_of_the_documented_size() -> None:
+    first, second = model.Keyring(), model.Keyring()
+    first.generate()
+    second.generate()
+    assert first != second
+    assert len(bytes.fromhex(first.password or '')) == 512
+    assert len(bytes.fromhex(first.salt or '')) == 32
+    assert (first.password or '') not in repr(first)
+
+
+def test_keyring_makes_the_key_of_the_reference() -> None:
+    ring = model.Keyring(bytes(range(256)).hex() * 2, bytes(range(32)).hex())
+    key = ring.content_key()
+    assert key.key.hex() == '51a15f3b7f31bd2df865e9de9409d226c0aa01e3742afa256bb9d34ef7999482'
+    assert key.counter.hex() == 'e6babb9619d7a81272711fc546a16b21'
+
+
+def test_exported_key_is_imported_with_its_passphrase(tmp_path: Path) -> None:
+    ring = model.Keyring()
+    ring.generate()
+    path = ring.export_keyring(ring.password or '', ring.salt or '', 'päss', tmp_path / 'k' / 'key')
+    assert path == tmp_path / 'k' / 'key'
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (ring.password or '') not in path.read_text(encoding='ascii')
+    other = model.Keyring()
+    other.import_keyring(path, 'päss')
+    assert other == ring
+    with pytest.raises(DecryptionError):
+        other.import_keyring(path, 'wrong')
+    assert other == ring
+
+
+def test_key_goes_to_the_current_folder_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = model.Keyring().export_keyring('aa', 'bb', '')
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_key_of_the_core_client_is_imported(tmp_path: Path) -> None:
+    path = tmp_path / '0123456789ab0123456789ab'
+    path.write_text(seal_text('password', '{"pass":"00000000","salt":"11111111"}'))
+    assert path.read_text() == (
+        'd027c7e76230cec418a8cf510143c94d09119b54ebb13d31ebf062f22b5694df8d58fe509f'
+    )
+    ring = model.Keyring()
+    ring.import_keyring(path, 'password')
+    assert (ring.password, ring.salt) == ('00000000', '11111111')
+    assert ring.content_key() == KeyEntry('00000000', '11111111').content_key()
+
+
+@pytest.mark.parametrize(('password', 'salt'), [('', 'aa'), ('aa', ''), ('xx', 'aa'), ('a', 'aa')])
+def test_key_that_is_no_hex_is_refused(tmp_path: Path, password: str, salt: str) -> None:
+    with pytest.raises(ValueError, match='hex digits') as caught:
+        model.Keyring().export_keyring(password, salt, 'p', tmp_path / 'key')
+    assert caught.value.__cause__ is None
+    with pytest.raises(ValueError, match='hex digits'):
+        model.Keyring(password, salt).content_key()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_keyring_has_no_key() -> None:
+    with pytest.raises(ValueError, match='hex digits'):
+        model.Keyring().content_key()
+
+
+def test_missing_keyring_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match='nothing'):
+        model.Keyring().import_keyring(tmp_path / 'nothing')
+
+
+def test_keyring_evaluates_nothing(tmp_path: Path) -> None:
+    path = tmp_path / 'key'
+    path.write_text(seal_text('p', "__import__('os').abort()"))
+    with pytest.raises(DecryptionError):
+        model.Keyring().import_keyring(path, 'p')

@@ -1,0 +1,149 @@
+"""The tree of errors, and how an answer of the bridge becomes one."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storj import exception
+from storj.exception import bridge_error
+
+CLASSES = [
+    kind
+    for name in exception.__all__
+    if inspect.isclass(kind := getattr(exception, name)) and kind.__name__ == name
+]
+
+
+@pytest.mark.parametrize('kind', CLASSES, ids=lambda kind: kind.__name__)
+def test_every_error_says_what_happened_and_what_to_do(kind: type[Exception]) -> None:
+    happened, _, advice = (inspect.getdoc(kind) or '').partition('\n\n')
+    assert happened.endswith('.')
+    assert advice
+    assert issubclass(kind, exception.StorjError)
+
+
+def test_retryable_classes_are_those_of_the_tree() -> None:
+    drawn = set(re.findall(r'[├└]─ (\w+) \*', exception.__doc__ or ''))
+    assert {kind.__name__ for kind in CLASSES if kind.retryable} == drawn
+
+
+def test_old_names_are_the_same_classes() -> None:
+    assert exception.BridgeError is exception.StorjBridgeApiError
+    assert exception.StorjFarmerError is exception.FarmerError
+
+
+def test_programs_can_parse_the_text_of_an_error() -> None:
+    error = bridge_error(400, '{"error": "Email is already registered"}')
+    assert json.loads(str(error))['error'] == 'Email is already registered'
+    assert isinstance(error, exception.AlreadyExistsError)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'code'),
+    [(exception.SuppliedTokenNotAcceptedError, 10002), (exception.HashMismatchError, 10003)],
+)
+def test_farmers_errors_have_the_codes_of_old(kind: type[exception.FarmerError], code: int) -> None:
+    assert kind().code == code
+    assert kind(3101, 'own words').code == 3101
+    assert str(kind(3101, 'own words')) == 'own words'
+    assert str(kind())
+    assert exception.StorjFarmerError(code).code == code
+    assert str(exception.StorjFarmerError(5)) == 'farmer error 5'
+
+
+@pytest.mark.parametrize(
+    ('status', 'body', 'kind'),
+    [
+        (400, '{"error":"ESOCKETTIMEDOUT"}', exception.BridgeUnavailableError),
+        (400, '{"error":"Could not locate farmers"}', exception.BridgeUnavailableError),
+        (500, '{"error":"Name already used by another bucket"}', exception.AlreadyExistsError),
+        (500, '{"error":"E11000 duplicate key error"}', exception.AlreadyExistsError),
+        (400, '{"error":"E11000 duplicate key error: nonce"}', exception.AuthenticationError),
+        (401, '{"error":"Invalid nonce supplied"}', exception.AuthenticationError),
+        (400, '{"error":"Public key is already registered"}', exception.AlreadyExistsError),
+        (500, '{"error":"Invalid or expired token"}', exception.AuthenticationError),
+        (418, '', exception.StorjBridgeApiError),
+        (501, '', exception.BridgeUnavailableError),
+        (200, '<html>', exception.BridgeUnavailableError),
+    ],
+)
+def test_answer_becomes_the_most_specific_error(
+    status: int, body: str, kind: type[exception.StorjBridgeApiError]
+) -> None:
+    error = bridge_error(status, body)
+    assert type(error) is kind
+    assert (error.code, str(error)) == (status, body)
+
+
+@pytest.mark.parametrize(
+    ('body', 'message'),
+    [
+        ('{"error": "plain"}', 'plain'),
+        ('{"error": {"message": "nested"}}', 'nested'),
+        ('{"error": 5}', '{"error": 5}'),
+        ('["error"]', '["error"]'),
+        ('<html><title>T</title><pre>Unauthorized<br>&nbsp; at x</pre>', 'T'),
+        ('<pre>Not\n   Found</pre>', 'Not Found'),
+        ('plain words', 'plain words'),
+        ('', 'the bridge answered with status 500 and no text'),
+        ('x' * 9999, 'x' * 500),
+    ],
+)
+def test_message_is_what_a_person_needs(body: str, message: str) -> None:
+    assert bridge_error(500, body).message == message
+
+
+@pytest.mark.parametrize(
+    ('value', 'seconds'),
+    [
+        ('3', 3.0),
+        ('0.25', 0.25),
+        ('-1', None),
+        ('inf', None),
+        ('nan', None),
+        ('soon', None),
+        ('', None),
+    ],
+)
+def test_pause_is_the_seconds_that_the_bridge_names(value: str, seconds: float | None) -> None:
+    assert bridge_error(429, '', {'Retry-After': value}).retry_after == seconds
+
+
+@given(st.integers(100, 599), st.text())
+def test_any_answer_becomes_an_error_of_ours(status: int, body: str) -> None:
+    error = bridge_error(status, body)
+    assert isinstance(error, exception.StorjBridgeApiError)
+    assert str(error) == body
+    assert 0 < len(error.message) <= 500
+
+
+def test_causes_and_counts_of_a_transfer_are_kept() -> None:
+    causes = [ValueError('a'), exception.FarmerError(5)]
+    error = exception.NotEnoughShardsError('gone', have=3, need=5, causes=causes)
+    assert (error.have, error.need, error.causes) == (3, 5, tuple(causes))
+    assert isinstance(error, exception.TransferError)
+    assert exception.TransferError().causes == ()
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        bridge_error(404, '{"error": "no"}', {'Retry-After': '5'}),
+        exception.HashMismatchError(3102, 'words'),
+        exception.NotEnoughFarmersError('few', 1, 2),
+        exception.TransferError('ended', [ValueError('a')]),
+        exception.BridgeUnreachableError('gone'),
+    ],
+)
+def test_error_travels_between_processes(error: exception.StorjError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert {k: str(v) for k, v in vars(copy).items()} == {k: str(v) for k, v in vars(error).items()}
