@@ -31,7 +31,8 @@ def network_status(bridge: Bridge) -> dict[str, Any]:
     Returns:
         dict[str, Any]: ``bridge`` (version, protocol, url), ``farmers`` (address card, ``online``,
         ``space_available``, ``space_offered`` (None if it does not say), ``shards``, ``mirrors``,
-        ``bytes``, ``audits_passed``, ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards, mirrors, audits) and
+        ``bytes``, ``audits_passed``, ``audits_failed``, ``audits_open``), ``totals`` (files,
+        bytes, shards, mirrors, audits) and
         ``files``, the newest 100, each with its ``shards`` and for each the ``farmers`` that have
         it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are bytes.
     """

@@ -38,6 +38,7 @@ _TOKEN_LIMIT = 64
 _PARTS_LIMIT = 16
 _CACHE_SECONDS = 43200
 _AMOUNT = re.compile(r'\s*[+-]?\d{1,19}\s*')
+_FILENAME = re.compile(r';\s*filename="((?:\\"|[^"])*)"', re.IGNORECASE)
 _RANGE = re.compile(r'bytes=(\d{0,19})-(\d{0,19})')
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -206,7 +207,7 @@ class Routes:
                 if not isinstance(part, BodyPartReader):
                     raise _Refusal(400, 'bad-request')
                 if part.name == 'file' and name is None:
-                    name = part.filename
+                    name = _filename(part)
                     await self._take_file(part, spool, request.app[NODE].settings.max_file_size)
                 elif part.name == 'token' and token is None:
                     token = await _take_token(part)
@@ -314,6 +315,13 @@ def _amount(value: object) -> int:
     except (ValueError, OverflowError) as error:
         raise _Refusal(400, 'bad-request', field='status') from error
     return amount
+
+
+def _filename(part: BodyPartReader) -> str | None:
+    """Return the name that a client gave its file, with the backslashes of a Windows path."""
+    match = _FILENAME.search(part.headers.get(hdrs.CONTENT_DISPOSITION, ''))
+    # The framework reads every backslash as an escape; browsers escape the quotation mark at most.
+    return match.group(1).replace('\\"', '"') if match else part.filename
 
 
 async def _take_token(part: BodyPartReader) -> str:
