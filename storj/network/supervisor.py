@@ -38,13 +38,14 @@ from aiohttp import web
 
 from storj.crypto import mnemonic
 from storj.exception import ConfigurationError, StorjError
-from storj.network import metadisk
 from storj.network.app import HEAD_LIMIT, create_app
 from storj.network.bridge import BRIDGE, BridgeSettings
 from storj.network.database import User
 from storj.network.farmer import Farmer, FarmerSettings
 from storj.network.faults import Fault, FaultPlan
 from storj.network.identity import ExtendedKey, write_secret
+from storj.network.metadisk import Settings as MetaDiskSettings
+from storj.network.metadisk import mount
 from storj.network.renter import RenterNode
 
 try:
@@ -297,6 +298,8 @@ class Network:
         store (str): ``disk``, or ``null`` for farmers that keep nothing (benchmarks).
         bridge (Mapping[str, Any] | None): further settings, by the names of
             :class:`storj.network.bridge.BridgeSettings`.
+        metadisk (Mapping[str, Any] | None): the same of
+            :class:`storj.network.metadisk.Settings`.
 
     Attributes:
         bridge_url (str): where clients reach the bridge.
@@ -329,6 +332,7 @@ class Network:
         size: int | None = None,
         store: Literal['disk', 'null'] = 'disk',
         bridge: Mapping[str, Any] | None = None,
+        metadisk: Mapping[str, Any] | None = None,
     ) -> None:
         if not 0 <= farmers <= FARMERS_LIMIT:
             raise ValueError(f'a network has from 0 to {FARMERS_LIMIT} farmers')
@@ -357,6 +361,7 @@ class Network:
         self._size = size
         self._store = store
         self._settings = dict(bridge or {})
+        self._metadisk = dict(metadisk or {})
         self._wanted_data = None if data is None else Path(data).expanduser().absolute()
         self._data: Path | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -492,11 +497,11 @@ class Network:
                 }
             )
             app = create_app(settings, self._renter)
-            metadisk.mount(
+            mount(
                 app,
                 self.data / 'metadisk',
                 self.bridge_url,
-                settings=metadisk.Settings(charge=self._charge),
+                settings=MetaDiskSettings(charge=self._charge, **self._metadisk),
             )
             # Outermost, so that a fault hides even the bridge's own errors.
             app.middlewares.insert(0, self.faults.middleware)
