@@ -146,7 +146,9 @@ async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse
                 response.headers['Access-Control-Allow-Headers'] = asked
     else:
         response = await handler(request)
-    response.headers.update(_SECURITY_HEADERS)
+    for name, value in _SECURITY_HEADERS.items():
+        # Pages that are served beside the bridge have rules of their own.
+        response.headers.setdefault(name, value)
     if origin:
         response.headers['Access-Control-Allow-Origin'] = origin
         response.headers['Access-Control-Expose-Headers'] = _READABLE

@@ -22,7 +22,9 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    URL,
     BigInteger,
+    Engine,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -31,11 +33,15 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    inspect,
     make_url,
     select,
 )
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import StaticPool
+
+from storj.exception import ConfigurationError
 
 __all__ = (
     'Bucket',
@@ -286,6 +292,26 @@ class WorkChallenge(_Base):
     expires: Mapped[int] = mapped_column(index=True)
 
 
+class _Schema(_Base):
+    """Tells by which tables a database was made."""
+
+    __tablename__ = 'bridge_schema'
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+#: Changes with every table and column.
+_FINGERPRINT = fingerprint(
+    ' '.join(
+        sorted(
+            f'{table.name}.{column.name}'
+            for table in _Base.metadata.tables.values()
+            for column in table.columns
+        )
+    )
+)
+
+
 class Database:
     """The tables behind one URL.
 
@@ -293,22 +319,39 @@ class Database:
         url (str): any SQLAlchemy URL. A file of SQLite is made readable by its owner only and
             runs in WAL mode with ``synchronous=NORMAL``: a crash of the machine may lose the last
             moments, never the consistency.
+
+    Raises:
+        ConfigurationError: it cannot be opened, or another version of this program made it.
     """
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        options: dict[str, Any] = {}
-        if parsed.get_backend_name() == 'sqlite':
-            if parsed.database in (None, '', ':memory:'):
-                options['poolclass'] = StaticPool
-            elif not parsed.database.startswith('file:'):
-                # The database holds what users trust the bridge with.
-                os.close(os.open(parsed.database, os.O_RDWR | os.O_CREAT, 0o600))
-        self._engine = create_engine(parsed, **options)
-        if parsed.get_backend_name() == 'sqlite':
-            event.listen(self._engine, 'connect', _tune_sqlite)
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        _Base.metadata.create_all(self._engine)
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            # Its text would show the whole URL, the password included.
+            raise ConfigurationError('the database is not given by an SQLAlchemy URL') from None
+        shown = parsed.render_as_string(hide_password=True)
+        try:
+            self._engine = _open(parsed)
+            self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+            self._adopt_tables(shown)
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            raise ConfigurationError(f'{shown}: cannot be used: {error}') from error
+
+    def _adopt_tables(self, shown: str) -> None:
+        """Make the tables, or recognise those that are there as ours."""
+        with self._engine.connect() as connection:
+            fresh = not inspect(connection).has_table(_Schema.__tablename__)
+        if fresh:
+            _Base.metadata.create_all(self._engine)
+        with self.begin() as session:
+            if fresh:
+                session.add(_Schema(fingerprint=_FINGERPRINT))
+            elif session.get(_Schema, _FINGERPRINT) is None:
+                self.close()
+                raise ConfigurationError(
+                    f'{shown}: made by another version of this program; start with a new one'
+                )
 
     def begin(self) -> AbstractContextManager[Session]:
         """Return a transaction: committed at the end of the block, rolled back by an error.
@@ -325,6 +368,21 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _open(url: URL) -> Engine:
+    """Return the engine for a URL."""
+    if url.get_backend_name() != 'sqlite':
+        return create_engine(url, pool_pre_ping=True)
+    options: dict[str, Any] = {}
+    if url.database in (None, '', ':memory:'):
+        options['poolclass'] = StaticPool
+    elif not url.database.startswith('file:'):
+        # The database holds what users trust the bridge with.
+        os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
+    engine = create_engine(url, **options)
+    event.listen(engine, 'connect', _tune_sqlite)
+    return engine
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:

@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from storj.exception import ConfigurationError
+from storj.network.database import Database
 from storj.network.passwords import Passwords
 from tests.network.bridges import PASSWORD_COST, Account, Clock, RunningBridge
 
@@ -248,6 +250,33 @@ def test_state_survives_a_restart(tmp_path: Path) -> None:
         bucket = bridge.bucket(alice)
     with RunningBridge(tmp_path) as bridge:
         assert bridge.request('GET', f'/buckets/{bucket}', by=alice).status == 200
+
+
+@pytest.mark.parametrize(
+    'url',
+    ['no url', 'nosuch://x', 'sqlite:////nosuch/folder/bridge.db', 'mysql+nosuch://u:secret@h/d'],
+)
+def test_database_that_cannot_be_used_is_a_clear_error(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Database(url)
+    assert 'secret' not in str(caught.value)
+
+
+def test_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    url = f'sqlite:///{tmp_path / "bridge.db"}'
+    Database(url).close()
+    Database(url).close()
+    with sqlite3.connect(tmp_path / 'bridge.db') as database:
+        database.execute("UPDATE bridge_schema SET fingerprint = 'other'")
+    database.close()
+    with pytest.raises(ConfigurationError, match='another version'):
+        Database(url)
+
+
+def test_database_may_live_in_memory(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, database_url='sqlite://') as bridge:
+        alice = bridge.account()
+        assert bridge.request('GET', '/buckets', by=alice).json == []
 
 
 def test_password_is_hashed_slowly_and_with_salt() -> None:
