@@ -198,10 +198,21 @@ class DataChannels:
         try:
             if transfer.data_hash in self._store:
                 self._end(transfer, 'SHARD_EXISTS')
-                return web.Response(status=304, headers=_CORS)
+                return await self._wave_through(transfer)
             return await self._take_body(transfer)
         finally:
             self._transfers.discard(transfer)
+
+    async def _wave_through(self, transfer: _Transfer) -> web.StreamResponse:
+        """Answer 304 at once, then let the body pass: clients take a cut connection for failure."""
+        response = web.Response(status=304, headers=_CORS)
+        await response.prepare(transfer.request)
+        await response.write_eof()
+        received = 0
+        while received <= transfer.size and (chunk := await transfer.request.content.readany()):
+            received += len(chunk)
+            transfer.progressed = time.monotonic()
+        return response
 
     async def _take_body(self, transfer: _Transfer) -> web.StreamResponse:
         request = transfer.request

@@ -149,6 +149,26 @@ def test_stored_shard_is_304_even_while_its_body_is_being_sent(tmp_path: Path) -
     run(test)
 
 
+def test_answer_304_comes_before_the_body_and_the_body_may_still_follow(tmp_path: Path) -> None:
+    async def test() -> None:
+        data = os.urandom(3 * 1024 * 1024)
+        async with site(tmp_path) as here:
+            await here.store(data)
+            token = await here.push_token(data)
+            path = f'/shards/{shard_hash(data)}?token={token}'
+            head = f'POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n'
+            reader, writer = await asyncio.open_connection('127.0.0.1', here.farmer.port)
+            for _ in range(2):
+                writer.write(head.encode())
+                assert b' 304 ' in await reader.readuntil(b'\r\n\r\n')
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+    run(test)
+
+
 @pytest.mark.parametrize('size', [1, 65536, 1024 * 1024, 3 * 1024 * 1024 + 17])
 def test_chunked_upload_with_the_canonical_headers_is_stored(tmp_path: Path, size: int) -> None:
     async def test() -> None:

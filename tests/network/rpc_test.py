@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storj.digest import ShardDigest, merkle_rows, new_challenges, shard_hash, verify_proof
@@ -616,8 +617,28 @@ def test_probe_calls_back(tmp_path: Path) -> None:
     run(test)
 
 
+@given(st.lists(JSON, min_size=8, max_size=16))
+@settings(max_examples=4, deadline=None)
+def test_no_message_makes_a_farmer_fail(values: list[object]) -> None:
+    async def test(path: Path) -> None:
+        async with site(path) as here:
+            params = (await post(here, envelope(here)))[1]['result']
+            for value in values:
+                status, _ = await post(here, json.dumps(value))
+                assert status == 400
+                for name in ('contact', 'nonce', 'signature'):
+                    message = {'method': 'AUDIT', 'id': 'a' * 40, 'params': {**params, name: value}}
+                    assert 'error' in (await post(here, message))[1]
+                for frame in (value, {'token': value}, {'token': 'a' * 40, 'hash': value}):
+                    code, _, _ = await here.talk(json.dumps(frame))
+                    assert code in (3100, 3101)
+
+    with tempfile.TemporaryDirectory() as folder:
+        run(lambda: test(Path(folder)))
+
+
 @pytest.mark.parametrize(
-    'settings',
+    'values',
     [
         {'protocol': '2.0.0'},
         {'store': 'tape'},
@@ -627,9 +648,9 @@ def test_probe_calls_back(tmp_path: Path) -> None:
         {'token_lifetime': 0},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
+def test_settings_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        FarmerSettings(Path('x'), **settings)
+        FarmerSettings(Path('x'), **values)
 
 
 PROOFS = st.recursive(
