@@ -271,7 +271,7 @@ class DataChannel:
         """
         host, port = self._ticket.host, self._ticket.port
         self._wire = Wire.dial(host, port, self._watch)
-        with self._ending():
+        with self.ending():
             key = base64.b64encode(secrets.token_bytes(16))
             name = f'[{host}]' if ':' in host else host
             self._watch.expect(self._limits.connect, 'the farmer does not answer the handshake')
@@ -308,7 +308,7 @@ class DataChannel:
             raise FarmerError(message='the farmer chose an extension that was not offered')
 
     @contextmanager
-    def _ending(self) -> Iterator[None]:
+    def ending(self) -> Iterator[None]:
         """Close the connection whatever goes wrong, and say it in errors of ours."""
         try:
             yield
@@ -455,7 +455,7 @@ class DataChannel:
         Args:
             operation (str): PUSH or PULL.
         """
-        with self._ending():
+        with self.ending():
             self._watch.expect(self._limits.connect, 'the farmer does not read')
             self.send_text(
                 json.dumps(
@@ -479,7 +479,10 @@ class DataChannel:
             IntegrityError: if the chunks bring another number of bytes.
             TransferCancelled: if it was cancelled.
         """
-        with self._ending():
+        if self._wire is None and self.closing.code == _NORMAL:
+            # The farmer has the shard already, and said so while a subclass was sending.
+            return
+        with self.ending():
             self._watch.flow()
             sent, source = 0, iter(chunks)
             while True:
@@ -519,7 +522,7 @@ class DataChannel:
         """
         most = _MAX_SHARD if size is None else size
         received = 0
-        with self._ending():
+        with self.ending():
             self._watch.expect(
                 self._limits.first_byte, 'Did not receive data within max Time-To-First-Byte'
             )
@@ -679,15 +682,21 @@ class Client(WebSocketClient):  # type: ignore[misc]
         Args:
             payload (str | bytes | ws4py.messaging.Message): text, or bytes.
             binary (bool): whether bytes go as binary frames, which carry the shard.
+
+        Raises:
+            FarmerError: if the farmer refuses meanwhile, or goes away.
         """
         if isinstance(payload, Message):
             binary, payload = isinstance(payload, BinaryMessage), payload.data
-        if binary:
+        with self._channel.ending():
+            if not binary:
+                text = payload if isinstance(payload, str) else bytes(payload).decode()
+                self._channel.send_text(text)
+                return
             view = memoryview(payload).cast('B')
             for start in range(0, len(view), FRAME_SIZE):
-                self._channel.send_data(view[start : start + FRAME_SIZE])
-        else:
-            self._channel.send_text(payload if isinstance(payload, str) else payload.decode())
+                if not self._channel.send_data(view[start : start + FRAME_SIZE]):
+                    return
 
     def close(self, code: int = _NORMAL, reason: str = '') -> None:
         """Stop the transfer; its result is TransferCancelled unless it is over already.

@@ -146,6 +146,46 @@ def test_subclass_may_make_the_exchange_itself():
     assert farmer.played == 1
 
 
+def test_farmer_that_goes_away_while_a_subclass_sends_is_unreachable():
+    class Mine(web_socket.Client):
+        def opened(self):
+            super().opened()
+            while True:
+                self.send(SHARD, binary=True)
+
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.reset()
+
+    with ScriptedFarmer(script) as farmer:
+        client = Mine(farmer.pointer(SHARD, 'PUSH', protocol=PROTOCOL), SHARD)
+        client.connect()
+        with pytest.raises(exception.FarmerUnreachableError):
+            client.result(20)
+
+
+def test_subclass_whose_farmer_has_the_shard_already_succeeds():
+    class Mine(web_socket.Client):
+        def opened(self):
+            super().opened()
+            told.wait(5)
+            self.send(SHARD, binary=True)
+
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.close(1000, 'Consignment completed')
+        told.set()
+        peer.wait_for_end()
+
+    told = threading.Event()
+    with ScriptedFarmer(script) as farmer:
+        client = Mine(farmer.pointer(SHARD, 'PUSH', protocol=PROTOCOL), SHARD)
+        client.connect()
+        assert client.result(20) is None
+
+
 def test_close_stops_the_transfer():
     ready = threading.Event()
 
