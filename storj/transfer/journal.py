@@ -202,12 +202,13 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def list_journals(folder: Path) -> Iterator[JournalEntry]:
+def list_journals(folder: Path | None = None) -> Iterator[JournalEntry]:
     """Yield the transfers that were broken off, or are under way.
 
     Args:
-        folder (Path): ``TransferConfig.journal_dir()``.
+        folder (Path | None): ``TransferConfig.journal_dir()``, where the default one has it.
     """
+    folder = TransferConfig().journal_dir() if folder is None else folder
     for path in sorted(folder.glob('*.json')):
         content = _read(path)
         if not content:
@@ -239,19 +240,20 @@ def _number(value: object) -> int:
     return int(value) if isinstance(value, (int, float)) else 0
 
 
-def clean_journals(folder: Path, *, older_than: float = 0.0) -> list[JournalEntry]:
+def clean_journals(folder: Path | None = None, *, older_than: float = 0.0) -> list[JournalEntry]:
     """Remove journals of broken-off transfers, and the unfinished files of downloads.
 
     The frames of uploads stay on the bridge: whoever has a client may delete them by
     ``frame_id``. Transfers under way are left alone.
 
     Args:
-        folder (Path): ``TransferConfig.journal_dir()``.
+        folder (Path | None): as of :func:`list_journals`.
         older_than (float): only those that did not change for so many seconds.
 
     Returns:
         list[JournalEntry]: what was removed.
     """
+    folder = TransferConfig().journal_dir() if folder is None else folder
     removed = []
     for entry in list_journals(folder):
         if time.time() - entry.changed < older_than:

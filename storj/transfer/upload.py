@@ -132,7 +132,7 @@ class Upload(Job):
         self._ended = False
         self._done = False
         self._journal: Journal | None = None
-        self._same_hash: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._same_hash: defaultdict[str, Gate] = defaultdict(lambda: Gate(1))
         self._lock = threading.Lock()
         self._negotiating = Gate(self.config.negotiations)
         self._pushing = Gate(self.config.concurrency)
@@ -155,7 +155,11 @@ class Upload(Job):
         self._envelope = self._seal(name)
         self._source: Source
         self._sealed_source = source is None
-        self._source = self._spooled() if source is None else source
+        self._source = (
+            self.coordinator.ask(self.context.pools.requests, self._spooled)
+            if source is None
+            else source
+        )
         self._plan = self._cut(self._source.size)
         self._resume()
         self._spread = Spread(self._profile)
@@ -168,7 +172,10 @@ class Upload(Job):
             self._start_shards()
             self.meter.phase('transferring')
             existing = checks()
-            self.coordinator.wait_until(lambda: len(self._confirmed) == self._plan.shards)
+            # An empty file has no shard, and a frame all the same.
+            self.coordinator.wait_until(
+                lambda: self._frame_id is not None and len(self._confirmed) == self._plan.shards
+            )
             self.meter.phase('finishing')
             self._source.check_unchanged()
             entry = self._post(existing)
@@ -201,23 +208,31 @@ class Upload(Job):
         )
 
     def _cut(self, size: int) -> Plan:
-        wanted = self.config.parity if self._request.parity is None else self._request.parity
-        if self._request.parity and not self._profile.has_erasure:
+        wanted, known = self._request.parity, self._profile.has_erasure
+        if wanted and not known:
             raise ClientError('this bridge knows no parity shards; upload without them')
-        return sharding.plan(
-            size,
-            parity=wanted and self._profile.has_erasure,
-            shard_size=self.config.shard_size,
-        )
+        parity = known and (self.config.parity if wanted is None else wanted)
+        try:
+            return sharding.plan(size, parity=parity, shard_size=self.config.shard_size)
+        except ValueError as error:
+            if not parity or wanted:
+                raise
+            # Nobody asked for parity, and so many shards cannot be coded.
+            _log.warning('uploading without parity: %s', error)
+            return sharding.plan(size, parity=False, shard_size=self.config.shard_size)
 
     def _spooled(self) -> Spool:
-        """Encrypt a source that can be read only once into a temporary file."""
+        """Encrypt a source that can be read only once into a temporary file; a task.
+
+        The source may keep a reader waiting for ever, so it is read as requests are made: the
+        transfer can end meanwhile.
+        """
         spool = Spool(self.config.temp_dir)
         self.coordinator.clean_up(spool.close)
         key = self._envelope.key
         cipher = None if key is None else CtrStream(key)
-        for piece in once(self._request.source, self.config.piece_size):
-            self.coordinator.check()
+        pieces = once(self._request.source, self.config.piece_size)
+        while (piece := self.coordinator.outside(next, pieces, None)) is not None:
             spool.write(spool.size, piece if cipher is None else cipher.process(piece))
         return spool
 
@@ -500,7 +515,7 @@ class Upload(Job):
         with self._lock:
             alone = self._same_hash[record.hash]
         # Equal shards share their contracts at the bridge (a file of 2 MiB and its parity do).
-        with alone:
+        with self.coordinator.turn(alone):
             self._deliver_alone(record)
         with self.coordinator.condition:
             self._confirmed.add(record.span.index)

@@ -141,6 +141,11 @@ def test_entry_that_was_made_although_its_answer_was_lost_is_found(
     assert [file['id'] for file in client.bucket_files(bucket)] == [stored.id]
 
 
+def test_empty_file_waits_for_its_frame(engine: Engine, network: Network, bucket: str) -> None:
+    network.faults.add(Fault('delay', route='POST /frames', seconds=0.3))
+    assert engine().upload(bucket, b'', name='empty').result(30).size == 0
+
+
 def test_refused_entry_leaves_no_file_and_no_frame(
     engine: Engine, client: Client, network: Network, bucket: str
 ) -> None:
