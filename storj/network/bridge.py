@@ -93,8 +93,8 @@ class BridgeSettings:
         version (str): release of the original bridge whose manners are shown.
         audit_interval (float): seconds between two audits of the same shard; 0 for none.
         ping_interval (float): seconds between two rounds of pings to the farmers; 0 for none.
-        mirrors (int): copies of each shard, beside the first, that the bridge has made by itself;
-            the original has 5.
+        mirrors (int): copies of each shard, beside the first, that the bridge has made by itself.
+            The original has 5 made; on one machine that would write everything six times.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
         status (bool): whether ``GET /status`` is served. It shows ids, sizes and places, no names.
         farmer_timeout (float): seconds that one farmer may take to answer.
@@ -108,7 +108,7 @@ class BridgeSettings:
     version: str = '7.7.1'
     audit_interval: float = 60.0
     ping_interval: float = 60.0
-    mirrors: int = 5
+    mirrors: int = 2
     rate_limits: bool = False
     status: bool = True
     farmer_timeout: float = 10.0

@@ -150,6 +150,8 @@ class Mirroring:
         self._bridge = bridge
         self._queue: asyncio.Queue[str] = asyncio.Queue(_QUEUE)
         self._waiting: set[str] = set()
+        self._working: set[str] = set()
+        self._again: set[str] = set()
         self._workers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -164,9 +166,14 @@ class Mirroring:
 
     def ask(self, shard_hash: str) -> None:
         """Ask for one more copy of a shard, unless it has enough or waits already."""
-        if shard_hash in self._waiting or self._queue.full():
-            return
-        if self._count(shard_hash) < self._bridge.settings.mirrors:
+        if shard_hash in self._working:
+            # The copy that is being made may be reported before its maker is done here.
+            self._again.add(shard_hash)
+        elif (
+            shard_hash not in self._waiting
+            and not self._queue.full()
+            and self._count(shard_hash) < self._bridge.settings.mirrors
+        ):
             self._waiting.add(shard_hash)
             self._queue.put_nowait(shard_hash)
 
@@ -177,13 +184,18 @@ class Mirroring:
     async def _work(self) -> None:
         while True:
             shard_hash = await self._queue.get()
+            self._waiting.discard(shard_hash)
+            self._working.add(shard_hash)
             try:
                 await self._one_more(shard_hash)
             except Exception:
                 # One shard's trouble must not end the copying of all others.
                 logger.exception('no copy of shard %s', shard_hash)
             finally:
-                self._waiting.discard(shard_hash)
+                self._working.discard(shard_hash)
+                if shard_hash in self._again:
+                    self._again.discard(shard_hash)
+                    self.ask(shard_hash)
                 self._queue.task_done()
 
     async def _one_more(self, shard_hash: str) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 from aiohttp import web
+from dateutil.parser import isoparse
 
 __all__ = (
     'BODY_LIMIT',
@@ -169,7 +170,7 @@ def object_id(value: object, kind: str) -> str:
 def iso_date(milliseconds: int) -> str:
     """Return a time as the bridge writes it: ``2016-11-23T10:15:30.123Z``."""
     moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    return moment.strftime('%Y-%m-%dT%H:%M:%S.') + f'{moment.microsecond // 1000:03d}Z'
+    return moment.replace(tzinfo=None).isoformat(timespec='milliseconds') + 'Z'
 
 
 def parse_date(value: object) -> int | None:
@@ -182,12 +183,12 @@ def parse_date(value: object) -> int | None:
         value = int(value)
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(re.sub(r'[Zz]$', '+00:00', value))
-        except ValueError:
+            moment = isoparse(value)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=timezone.utc)
+            value = (moment - _EPOCH) // timedelta(milliseconds=1)
+        except (ValueError, OverflowError):
             return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        return (moment - _EPOCH) // timedelta(milliseconds=1)
     whole = number(value)
     # The years 1 to 9999, which is what iso_date can write.
     return whole if whole is not None and -62135596800000 <= whole < 253402300800000 else None

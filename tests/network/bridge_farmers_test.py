@@ -16,6 +16,7 @@ from storj.digest import Generation, ShardDigest, make_proof, new_challenges
 from storj.network.audits import AuditResult, audit_round, proves
 from storj.network.contacts import work
 from storj.network.identity import Identity
+from storj.network.reports import MIRRORING
 from storj.network.upkeep import ping_round, sweep
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer, eventually
 
@@ -236,6 +237,20 @@ def test_each_report_brings_one_more_copy_up_to_the_limit(mirrored: RunningBridg
         assert mirrored.report(pointer, message, reporterId=reporter).status == 201
         mirrored.copies_made()
         assert len(holders(mirrored, pointer['hash'])) == 1 + copies
+
+
+def test_copy_reported_at_once_asks_for_the_next(mirrored: RunningBridge) -> None:
+    pointer = mirrored.add_shard(ALICE, mirrored.frame(ALICE))
+    mirroring = mirrored.app[MIRRORING]
+
+    async def report() -> None:
+        # Before the bridge has noticed that the copying farmer has accepted.
+        mirroring.ask(pointer['hash'])
+
+    mirrored.farmers.on_mirror = report
+    mirrored.report(pointer, 'SHARD_UPLOADED')
+    mirrored.copies_made()
+    assert len(holders(mirrored, pointer['hash'])) == 1 + 3
 
 
 def test_no_copies_are_made_without_mirrors(bridge: RunningBridge, alice: Account) -> None:

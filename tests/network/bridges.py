@@ -108,6 +108,7 @@ class ScriptedFarmers:
         self.farmers: dict[str, ScriptedFarmer] = {}
         self.calls: list[tuple[str, str]] = []
         self.generation: Generation = 'C'
+        self.on_mirror: Callable[[], Awaitable[None]] | None = None
 
     def add(self, port: int, protocol: str = '1.2.0') -> ScriptedFarmer:
         identity = Identity.generate()
@@ -177,6 +178,8 @@ class ScriptedFarmers:
         farmer = await self._reach('mirror', contact)
         assert data_hash in farmer.trees, 'a copy needs a contract'
         farmer.shards[data_hash] = self.farmers[source.node_id].shards[data_hash]
+        if self.on_mirror is not None:
+            await self.on_mirror()
 
 
 class RunningBridge:
