@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     farm.add_argument(
         '--no-sync', dest='durable', action='store_false', help='leave flushing to the system'
     )
-    farm.add_argument('--until-eof', action='store_true', help='stop when the input ends')
+    farm.add_argument('--supervised', action='store_true', help='obey the input, stop at its end')
     farm.set_defaults(run=run_farmer)
     return parser
 

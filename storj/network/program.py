@@ -107,7 +107,7 @@ def run_farmer(
     faults: Iterable[Fault | str] = (),
     durable: bool = True,
     number: int = 0,
-    until_eof: bool = False,
+    supervised: bool = False,
     as_json: bool = False,
     output: TextIO | None = None,
     ready: Callable[[Farmer], object] | None = None,
@@ -129,8 +129,8 @@ def run_farmer(
         faults (Iterable[Fault | str]): what goes wrong.
         durable (bool): flush each shard to the disk before it counts as stored.
         number (int): by which faults select it.
-        until_eof (bool): stop when standard input ends, too; a supervisor that dies takes its
-            farmers along.
+        supervised (bool): answer each line ``status`` on standard input with one of JSON, and
+            stop when the input ends, so that a supervisor that dies takes its farmers along.
         as_json (bool): print JSON.
         output (TextIO | None): where the line goes; standard output by default.
         ready (Callable[[Farmer], object] | None): called in place of printing the line.
@@ -158,6 +158,11 @@ def run_farmer(
         stopping = asyncio.get_running_loop().run_in_executor(None, stopped.wait)
         try:
             await farmer.start()
+            if supervised:
+                loop = asyncio.get_running_loop()
+                threading.Thread(
+                    target=_obey, args=(loop, farmer, stopped, output), daemon=True
+                ).start()
             registered = asyncio.ensure_future(farmer.wait_registered())
             await asyncio.wait((registered, stopping), return_when=asyncio.FIRST_COMPLETED)
             if registered.done():
@@ -174,8 +179,6 @@ def run_farmer(
             await farmer.stop()
 
     with stop_signals() as stopped:
-        if until_eof:
-            threading.Thread(target=_wait_for_eof, args=(stopped,), daemon=True).start()
         asyncio.run(live(stopped))
 
 
@@ -195,10 +198,24 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _wait_for_eof(stopped: threading.Event) -> None:
+def _obey(
+    loop: asyncio.AbstractEventLoop,
+    farmer: Farmer,
+    stopped: threading.Event,
+    output: TextIO | None,
+) -> None:
+    """Answer a supervisor's lines until its end of the pipe is closed."""
+
+    def answer() -> None:
+        if farmer.running:
+            _say(json.dumps({'type': 'status', **farmer.status()}), output)
+
     # Not through sys.stdin: the interpreter could not take its lock from this thread at the end.
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+    while lines := os.read(sys.stdin.fileno(), 4096):
+        for _ in range(lines.count(b'status\n')):
+            # The loop closes only after `stopped` is set.
+            if not stopped.is_set():
+                loop.call_soon_threadsafe(answer)
     stopped.set()
 
 

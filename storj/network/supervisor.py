@@ -143,8 +143,14 @@ class FarmerHandle:
         self.start()
 
     def status(self) -> dict[str, Any]:
-        """Return what is known of it; sizes in bytes."""
+        """Return what is known of it, as :meth:`storj.network.farmer.Farmer.status` does.
+
+        Raises:
+            NetworkError: it runs in a process of its own that does not answer.
+        """
+        details = self._network._call(self._details()) if self.running else {}
         return {
+            **details,
             'number': self.number,
             'node_id': self.node_id,
             'address': self.address,
@@ -159,6 +165,9 @@ class FarmerHandle:
             await asyncio.wait_for(self._start(), START_LIMIT)
         except asyncio.TimeoutError as error:
             raise NetworkError(f'farmer {self.number} did not come up in time') from error
+
+    async def _details(self) -> dict[str, Any]:
+        raise NotImplementedError
 
     async def _start(self) -> None:
         raise NotImplementedError
@@ -179,13 +188,8 @@ class _FarmerInLoop(FarmerHandle):
     def running(self) -> bool:
         return self._farmer is not None and self._farmer.running
 
-    def status(self) -> dict[str, Any]:
-        if not self.running:
-            return super().status()
-        return {**super().status(), **self._network._call(self._details())}
-
     async def _details(self) -> dict[str, Any]:
-        return {} if self._farmer is None else self._farmer.status()
+        return {} if self._farmer is None or not self.running else self._farmer.status()
 
     async def _start(self) -> None:
         if self.running:
@@ -214,16 +218,32 @@ class _FarmerProcess(FarmerHandle):
     """A farmer in a process of its own."""
 
     _process: asyncio.subprocess.Process | None = None
+    _asking: asyncio.Lock
 
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    async def _details(self) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            return {}
+        async with self._asking:
+            try:
+                process.stdin.write(b'status\n')
+                await process.stdin.drain()
+                line = await asyncio.wait_for(process.stdout.readline(), STOP_LIMIT)
+            except (ConnectionError, asyncio.TimeoutError) as error:
+                raise NetworkError(f'farmer {self.number} does not answer') from error
+        # Without an answer it is just ending.
+        answer: dict[str, Any] = json.loads(line) if line else {}
+        return {name: value for name, value in answer.items() if name != 'type'}
+
     async def _start(self) -> None:
         if self.running:
             return
         settings = self._settings
-        arguments = ['farm', '--json', '--until-eof', '--no-sync', '--path', str(settings.path)]
+        arguments = ['farm', '--json', '--supervised', '--no-sync', '--path', str(settings.path)]
         for name in ('host', 'address', 'protocol', 'store'):
             arguments += [f'--{name}', str(getattr(settings, name))]
         arguments += ['--port', str(self.port), '--bridge', str(settings.bridge_url)]
@@ -246,6 +266,7 @@ class _FarmerProcess(FarmerHandle):
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
         )
+        self._asking = asyncio.Lock()
         output = self._process.stdout
         line = b'' if output is None else await asyncio.wait_for(output.readline(), START_LIMIT)
         if not line:

@@ -26,6 +26,7 @@ from storj.crypto import mnemonic
 from storj.digest import ShardDigest, new_challenges
 from storj.exception import ConfigurationError
 from storj.network import Fault, FaultPlan, Network
+from storj.network.__main__ import main
 from storj.network.supervisor import NetworkError
 
 ROOT = Path(__file__).parents[2]
@@ -309,12 +310,15 @@ def test_farmers_run_in_processes_of_their_own() -> None:
         bucket_id, file_id, protocols = upload(net, shards, 'processes')
         assert download(net, bucket_id, file_id) == shards
         assert set(protocols) <= {'0.10.0', '1.2.0'}
+        assert sum(farmer['shards'] for farmer in net.status()['farmers']) == 4
         farmer = net.farmers[1]
         port = farmer.port
         farmer.kill()
         assert not farmer.running
+        assert 'shards' not in farmer.status()
         farmer.start()
         assert farmer.port == port
+        assert farmer.status()['registered']
         ports = [item.port for item in net.farmers]
     for port in ports:
         with pytest.raises(ConnectionRefusedError):
@@ -369,29 +373,27 @@ def test_program_says_ready_in_words(tmp_path: Path) -> None:
         program.communicate(timeout=20)
 
 
-def test_program_with_a_taken_port_fails_at_once() -> None:
+def test_program_with_a_taken_port_fails_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = str(taken.getsockname()[1])
-        with run_program('up', '--port', port) as program:
-            output, errors = program.communicate(timeout=30)
-    assert program.returncode == 1
+        assert main(['up', '--port', port]) == 1
+    output, errors = capsys.readouterr()
     assert output == ''
-    assert f'cannot listen on 127.0.0.1:{port}' in errors
-    assert 'Traceback' not in errors
+    assert errors.startswith(f'storj.network: cannot listen on 127.0.0.1:{port}')
 
 
-def test_program_with_a_malformed_fault_is_wrong_usage() -> None:
-    with run_program('up', '--port', '0', '--fault', 'explode') as program:
-        _, errors = program.communicate(timeout=30)
-    assert program.returncode == 2
-    assert 'explode' in errors
+def test_program_with_a_malformed_fault_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert main(['up', '--port', '0', '--fault', 'explode']) == 2
+    assert 'explode' in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
 def test_farmer_program_waits_for_its_bridge_and_ends_with_its_input(tmp_path: Path) -> None:
     arguments = ['farm', '--path', str(tmp_path), '--size', '100000', '--protocol', '0.10.0']
     with (
         Network(farmers=0) as net,
-        run_program(*arguments, '--bridge', net.bridge_url, '--until-eof') as program,
+        run_program(*arguments, '--bridge', net.bridge_url, '--supervised') as program,
     ):
         assert program.stdout is not None
         assert program.stdin is not None
