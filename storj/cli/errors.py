@@ -153,6 +153,7 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     exception.AuthenticationError: Verdict(LOGIN, 1001),
     exception.NotFoundError: Verdict(NOT_FOUND, 1007),
     exception.AlreadyExistsError: Verdict(CONFLICT, 1013),
+    exception.PaymentRequiredError: Verdict(CONFLICT),
     exception.RateLimitedError: Verdict(CONFLICT, 1005, 'wait a while, then try again'),
     exception.BridgeUnavailableError: Verdict(UNAVAILABLE, 1004),
     exception.FarmerError: Verdict(UNAVAILABLE, 2000),

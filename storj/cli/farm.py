@@ -1,0 +1,139 @@
+"""``storj farm``: rent out space (DriveShare), as a farmer in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from storj.cli.command import command
+from storj.cli.network import require_extra
+from storj.cli.options import SIZE
+from storj.cli.output import Output, human_size
+from storj.cli.session import Session, pass_session
+from storj.exception import ConfigurationError
+
+__all__ = ('farm',)
+
+
+@command(
+    'farm',
+    short_help='Offer space of this machine to a network.',
+    examples=(
+        'storj farm --path ~/farm --size 10GB --bridge http://127.0.0.1:6382',
+        'storj farm --path ~/farm --size 10GB --leave     give all back and go',
+    ),
+)
+@click.option(
+    '--path',
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help='Folder for shards and identity; made when missing.',
+)
+@click.option('--size', type=SIZE, help='Space to offer; as much as the disk holds by default.')
+@click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
+@click.option(
+    '--port',
+    type=click.IntRange(0, 65535),
+    default=0,
+    help='To listen on; any free one by default.',
+)
+@click.option('--address', help='Address to announce, if others reach this machine by another.')
+@click.option(
+    '--protocol',
+    type=click.Choice(('0.10.0', '1.2.0')),
+    default='1.2.0',
+    show_default=True,
+    help='0.10.0 moves shards by WebSocket, 1.2.0 by HTTP.',
+)
+@click.option(
+    '--status-port',
+    type=click.IntRange(0, 65535),
+    default=0,
+    help='Port of the status page, for this machine only; any free one by default.',
+)
+@click.option('--no-page', is_flag=True, help='Serve no status page.')
+@click.option(
+    '--leave',
+    is_flag=True,
+    help='Leave for good: end as soon as all shards lie on other farmers too.',
+)
+@pass_session
+def farm(
+    session: Session, path: Path, status_port: int, no_page: bool, leave: bool, **options: Any
+) -> None:
+    """Store shards for others until Ctrl-C.
+
+    The farmer joins the bridge of --bridge, keeps to --size and goes on where it was after a
+    restart of either. Ctrl-C stops it for now; its shards stay, and are missed if it stays away.
+    """
+    require_extra()
+    from storj.network.farm import farm as run
+    from storj.network.farmer import FarmerSettings
+
+    try:
+        settings = FarmerSettings(
+            path.expanduser().absolute(), session.settings.bridge, durable=True, **options
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        run(
+            settings,
+            Lines(session.output),
+            status_port=None if no_page else status_port,
+            leave=leave,
+        )
+    except OSError as error:
+        raise ConfigurationError(f'cannot serve the status page: {error}') from error
+
+
+class Lines:
+    """Says what happens to a farmer, one line each; JSON lines for programs.
+
+    Args:
+        output (Output): prints them.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Print an event of :func:`storj.network.farm.farm`."""
+        if self._output.as_json:
+            self._output.event(event)
+            return
+        text = self._text(event)
+        if text and not self._output.quiet:
+            self._output.line(text)
+
+    def _text(self, event: Mapping[str, Any]) -> str:
+        match event['type']:
+            case 'started':
+                page = f', status at {event["status_url"]}' if event['status_url'] else ''
+                return f'farmer {event["node_id"]} on {event["address"]}:{event["port"]}{page}'
+            case 'joined':
+                return 'joined: the bridge knows this farmer'
+            case 'away':
+                return 'the bridge does not answer; trying again'
+            case 'status':
+                return self._status(event)
+            case 'leaving':
+                return f'leaving: {event["remaining"]} shards lie here only'
+            case 'left':
+                return 'left: all shards lie on other farmers'
+            case _:
+                return ''
+
+    def _status(self, event: Mapping[str, Any]) -> str:
+        counters = event['counters']
+        space = human_size(event['used'])
+        if event['size'] is not None:
+            space += f' of {human_size(event["size"])}'
+        return (
+            f'{event["shards"]} shards, {space}; {counters.get("audits", 0)} audits; '
+            f'{human_size(counters.get("bytes_received", 0))} in, '
+            f'{human_size(counters.get("bytes_sent", 0))} out'
+        )

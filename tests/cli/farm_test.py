@@ -1,0 +1,134 @@
+"""``storj farm``: a farmer in a process of its own, that comes, stays, and leaves cleanly."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+pytest.importorskip('aiohttp')
+pytest.importorskip('click')
+
+from storj.metadisk import MetaDisk
+from storj.network import Network
+
+ROOT = Path(__file__).parents[2]
+SIZE = 6_000_000
+CONTENT = bytes(range(251)) * 40_000
+
+
+class Farm:
+    """The running program and what it says."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def wait_for(self, kind: str) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event = json.loads(line)
+            if event['type'] == kind:
+                return event
+        raise AssertionError(f'the program ended without {kind!r}')
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        self.wait_for('stopped')
+        return self.process.wait(20)
+
+
+@contextmanager
+def farm(folder: Path, bridge: str, *arguments: str) -> Iterator[Farm]:
+    command = [sys.executable, '-m', 'storj', 'farm', '--json', '--path', str(folder)]
+    with subprocess.Popen(
+        [*command, '--size', str(SIZE), '--bridge', bridge, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={'PATH': os.environ['PATH'], 'HOME': str(folder), 'PYTHONPATH': str(ROOT)},
+    ) as process:
+        try:
+            yield Farm(process)
+        finally:
+            process.kill()
+
+
+def known(bridge: str) -> list[dict[str, Any]]:
+    return requests.get(f'{bridge}/status', timeout=10).json()['farmers']
+
+
+def test_farmer_joins_stores_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    # Without mirrors every shard lies on one farmer only, so leaving is what saves it.
+    with Network(farmers=1, bridge={'mirrors': 0}) as network, MetaDisk(network.bridge_url) as node:
+        with farm(tmp_path, network.bridge_url) as program:
+            page = program.wait_for('started')['status_url']
+            program.wait_for('joined')
+            network.farmers[0].stop()
+            # Two shards of this file fit the offered space, the third does not.
+            references = []
+            for number in range(2):
+                content = CONTENT[:2_500_000] + bytes([number])
+                references.append((node.upload(content), content))
+            status = requests.get(f'{page}status', timeout=10).json()
+            assert status['shards'] == 2
+            assert status['used'] <= status['size'] == SIZE
+            html = requests.get(page, headers={'Accept': 'text/html'}, timeout=10)
+            assert 'DriveShare' in html.text
+            assert "script-src 'self'" in html.headers['Content-Security-Policy']
+            strange = requests.get(f'{page}status', headers={'Host': 'evil.example'}, timeout=10)
+            assert strange.status_code == 403
+            with pytest.raises(Exception, match='upload-error'):
+                node.upload(CONTENT[:2_500_000] + b'too much')
+            assert program.stop() == 0
+        network.farmers[0].start()
+        with farm(tmp_path, network.bridge_url, '--leave') as program:
+            assert program.wait_for('leaving')['remaining'] == 2
+            program.wait_for('left')
+            program.wait_for('stopped')
+            assert program.process.wait(20) == 0
+        (remaining,) = known(network.bridge_url)
+        assert remaining['node_id'] == network.farmers[0].node_id
+        for reference, content in references:
+            output = io.BytesIO()
+            node.download(reference, output)
+            assert output.getvalue() == content
+
+
+def test_farmer_survives_the_bridges_restart(tmp_path: Path) -> None:
+    data = tmp_path / 'network'
+    with Network(farmers=0, data=data) as network:
+        bridge = network.bridge_url
+        port = int(bridge.rpartition(':')[2])
+        with farm(tmp_path / 'farm', bridge) as program:
+            first = program.wait_for('started')
+            program.wait_for('joined')
+            network.stop()
+            with Network(farmers=0, data=data, port=port) as again:
+                assert again.bridge_url == bridge
+                with MetaDisk(bridge) as node:
+                    reference = node.upload(b'after the restart')
+                (farmer,) = known(bridge)
+                assert farmer['node_id'] == first['node_id']
+                assert farmer['space_offered'] == SIZE
+                assert program.stop() == 0
+                # The farmer's restart: the same node, and its shards are served again.
+                with farm(tmp_path / 'farm', bridge) as second, MetaDisk(bridge) as node:
+                    assert second.wait_for('started')['node_id'] == first['node_id']
+                    second.wait_for('joined')
+                    output = io.BytesIO()
+                    node.download(reference, output)
+                    assert output.getvalue() == b'after the restart'
+
+
+def test_wrong_use_is_told(tmp_path: Path) -> None:
+    with farm(tmp_path, 'nonsense') as program:
+        assert program.process.wait(20) == 2
