@@ -36,6 +36,7 @@ from storj.network.identity import (
     is_node_id,
     signer_of_message,
 )
+from storj.network.wire import parse_date
 
 __all__ = (
     'ContactError',
@@ -129,7 +130,10 @@ class NodeContact:
             raise ContactError('Invalid contact data supplied')
         address, port = raw.get('address'), raw.get('port')
         node_id, protocol = raw.get('nodeID'), raw.get('protocol')
-        user_agent, last_seen = raw.get('userAgent'), raw.get('lastSeen')
+        user_agent = raw.get('userAgent')
+        # Milliseconds between nodes; a bridge passes its record on, which has the date as text.
+        said = raw.get('lastSeen')
+        last_seen = parse_date(said)
         hd_key, hd_index = raw.get('hdKey'), raw.get('hdIndex')
         if (
             not isinstance(address, str)
@@ -139,7 +143,7 @@ class NodeContact:
             or not isinstance(protocol, str)
             or not _VERSION.match(protocol)
             or not (user_agent is None or (isinstance(user_agent, str) and len(user_agent) <= 64))
-            or not (last_seen is None or _is_integer(last_seen, 0, 2**53))
+            or not (said is None or _is_integer(last_seen, 0, 2**53))
             or not (hd_key is None or (isinstance(hd_key, str) and len(hd_key) <= 111))
             or not (hd_index is None or _is_integer(hd_index, 0, 2**31 - 1))
         ):

@@ -159,12 +159,26 @@ def test_body_over_the_limit_is_refused(tmp_path: Path) -> None:
 
 @given(JSON)
 def test_contacts_of_any_form_make_no_other_error_than_ours(raw: object) -> None:
-    for value in (raw, {**CONTACT.to_json(), 'address': raw}, {**CONTACT.to_json(), 'port': raw}):
+    for value in (
+        raw,
+        *({**CONTACT.to_json(), name: raw} for name in ('address', 'port', 'lastSeen')),
+    ):
         try:
             contact = NodeContact.from_mapping(value)
         except ContactError:
             continue
         assert NodeContact.from_mapping(contact.to_json()) == contact
+
+
+def test_contact_of_a_bridge_says_its_last_day_as_text() -> None:
+    raw = CONTACT.to_json()
+    raw.pop('lastSeen', None)
+    assert NodeContact.from_mapping(raw).last_seen is None
+    for said in ('2016-11-24T15:06:40.000Z', 1480000000000, 1480000000000.0, '1480000000000'):
+        assert NodeContact.from_mapping({**raw, 'lastSeen': said}).last_seen == 1480000000000
+    for said in ('soon', '', True, [], -1, float('nan'), float('inf'), '1' * 5000):
+        with pytest.raises(ContactError):
+            NodeContact.from_mapping({**raw, 'lastSeen': said})
 
 
 @pytest.mark.parametrize(
