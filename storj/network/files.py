@@ -280,6 +280,9 @@ async def list_pointers(request: web.Request) -> web.Response:
     bucket_id = await _bucket_for_pointers(request)
     skip = _count(request, 'skip', 0, 2**31 - 1)
     limit = _count(request, 'limit', _DEFAULT_POINTERS, _MAX_POINTERS)
+    if not skip + limit:
+        # The core's slice streams ask for skip=0&limit=0 and mean the default.
+        limit = _DEFAULT_POINTERS
     exclude = _excluded(request)
     with bridge.database.begin() as session:
         entry = _entry_of(session, bucket_id, request.match_info['file'])

@@ -449,6 +449,8 @@ def test_file_without_a_name_shows_its_frame(bridge: RunningBridge, alice: Accou
     [
         ('', [0, 1, 2, 3, 4, 5]),
         ('?skip=0&limit=3', [0, 1, 2]),
+        ('?skip=0&limit=0', [0, 1, 2, 3, 4, 5]),
+        ('?skip=3&limit=0', []),
         ('?skip=6&limit=6', [6, 7]),
         ('?limit=7', [0, 1, 2, 3, 4, 5, 6]),
         ('?skip=7', [7]),
