@@ -35,6 +35,7 @@ This module knows no other; the mapping of an HTTP answer to a class is :func:`b
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -361,6 +362,12 @@ _TELLING_TEXTS: tuple[tuple[re.Pattern[str], type[StorjBridgeApiError]], ...] = 
     (re.compile(r'E11000 .*nonce', re.IGNORECASE | re.DOTALL), AuthenticationError),
     (re.compile(r'E11000 '), AlreadyExistsError),
     (re.compile(r'^Invalid nonce supplied$'), AuthenticationError),
+    # The pages of bridges 1.0 to 2.2.0 have the status 500 whatever they say.
+    (re.compile(r'^(Not authorized|User is not activated|Forbidden)\b'), AuthenticationError),
+    (
+        re.compile(r'^(Bucket|Contact|File|Frame|Public key|User) (was )?not found$'),
+        NotFoundError,
+    ),
     # Codes above 500 arrive as 400, so these are a 503 in truth: no farmer answered in time.
     (
         re.compile(r'ESOCKETTIMEDOUT|^Could not locate farmers|^Unable to get offer|[Tt]imed out'),
@@ -410,10 +417,7 @@ def _message(status: int, body: str) -> str:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
-        # Bridges 1.0 to 4.2 answer with the web framework's page (protocol.md 2.5).
-        page = re.search(r'<(pre|title|h1)>(.*?)</\1>', body, re.IGNORECASE | re.DOTALL)
-        text = page.group(2) if page else body
-        text = re.sub(r'<[^>]*>', ' ', text)
+        text = _page_text(body)
     else:
         error = answer.get('error') if isinstance(answer, dict) else None
         if isinstance(error, dict):
@@ -421,6 +425,22 @@ def _message(status: int, body: str) -> str:
         text = error if isinstance(error, str) else body
     text = ' '.join(text[: 4 * _MESSAGE_LIMIT].split())[:_MESSAGE_LIMIT]
     return text or f'the bridge answered with status {status} and no text'
+
+
+def _page_text(body: str) -> str:
+    """Return what an HTML error page says in words, without the name of a class and its stack.
+
+    Bridges 1.0 to 4.2 answer with the web framework's page (protocol reference, section 2.5)::
+
+        <title>Error</title> <pre>Error: Bucket not found<br> &nbsp; at next (/app/...)</pre>
+    """
+    for tag in ('pre', 'h1', 'title'):
+        page = re.search(rf'<{tag}>(.*?)</{tag}>', body, re.IGNORECASE | re.DOTALL)
+        if page is not None:
+            said = re.split(r'<br\b|\n\s*at\s', page.group(1), maxsplit=1, flags=re.IGNORECASE)[0]
+            said = html.unescape(re.sub(r'<[^>]*>', ' ', said))
+            return re.sub(r'\A\s*\w*Error: ', '', said)
+    return re.sub(r'<[^>]*>', ' ', body)
 
 
 def _retry_after(headers: Mapping[str, str] | None) -> float | None:
