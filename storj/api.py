@@ -244,6 +244,16 @@ class BridgeProfile:
         return self._since(5, 3, unknown=True)
 
     @property
+    def counts_frames_safely(self) -> bool:
+        """Whether the size of a file is right whatever is added to its frame side by side (5.15).
+
+        Assumed not: an older bridge reads a frame, adds the shard's size and saves it, so that
+        contracts made at the same time lose each other's sizes or fail, and it counts a shard
+        again when it gets another farmer.
+        """
+        return self._since(5, 15, unknown=False)
+
+    @property
     def has_file_ids(self) -> bool:
         """Whether names can be looked up by ``/bucket-ids`` and ``/file-ids`` (5.14).
 

@@ -32,7 +32,7 @@ class TransferConfig:
     Attributes:
         concurrency (int): shards on their way at once, over all transfers.
         negotiations (int): contracts or pointers asked for at once for one file; contracts run
-            ahead of the pushes by as many shards.
+            ahead of the pushes by as many shards. Bridges before 5.15 get one contract at a time.
         transfers (int): files at once.
         hash_workers (int): threads that encrypt and hash.
         piece_size (int): bytes that are read, encrypted and sent at a time; a multiple of 16.

@@ -206,22 +206,28 @@ class PointerBook(Job):
     def _complete(self, entry: File, *, short: bool) -> bool:
         """Return whether another page could not bring anything, so that it need not be asked for.
 
-        A short page is not proof enough: a bridge may have a limit of its own.
+        A short page is not proof enough: a bridge may have a limit of its own. Neither is a size
+        that may be wrong.
         """
+        if not (short and self._sizes_are_exact()):
+            return False
         data = [shard.size for shard in self._shards if not shard.parity]
         parity = len(self._shards) - len(data)
         expected = -(-2 * len(data) // 3) if entry.erasure else 0
-        return short and sum(data) == entry.size and parity == expected
+        return sum(data) == entry.size and parity == expected
+
+    def _sizes_are_exact(self) -> bool:
+        return self.bridge.profile().counts_frames_safely
 
     def _layout(self, entry: File) -> Layout:
         shards = tuple(self._shards)
         data = [shard for shard in shards if not shard.parity]
         size = sum(shard.size for shard in data)
-        version = self.bridge.profile().version
-        # Older bridges add a shard's size again when its farmer is replaced.
-        exact = version is not None and version >= (5, 3, 0)
         stated = entry.size
-        if stated is not None and (stated < size or (exact and stated != size)):
+        # What an older bridge states can be anything but nothing. There the list is read to its
+        # end, and the HMAC over the hashes, which most files have, shows that it is whole.
+        wrong = stated != size if self._sizes_are_exact() else bool(stated) != bool(size)
+        if stated is not None and wrong:
             raise IntegrityError(
                 f'the bridge states a size of {stated} bytes, the shards have {size}'
             )

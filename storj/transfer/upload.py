@@ -134,7 +134,6 @@ class Upload(Job):
         self._journal: Journal | None = None
         self._same_hash: defaultdict[str, Gate] = defaultdict(lambda: Gate(1))
         self._lock = threading.Lock()
-        self._negotiating = Gate(self.config.negotiations)
         self._pushing = Gate(self.config.concurrency)
 
     # -- the driver --------------------------------------------------------------------------------
@@ -148,6 +147,8 @@ class Upload(Job):
         self.meter.phase('preparing')
         name = self._name()
         self._profile = self.ask(self.bridge.profile, 'asking the bridge what it is')
+        at_once = self.config.negotiations if self._profile.counts_frames_safely else 1
+        self._negotiating = Gate(at_once)
         source = open_source(self._request.source)
         if source is not None:
             self.coordinator.clean_up(source.close)

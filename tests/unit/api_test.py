@@ -48,6 +48,7 @@ FEATURES = {
     'has_index': (False, False, True, True),
     'has_erasure': (False, False, True, True),
     'has_hmac': (True, False, True, True),
+    'counts_frames_safely': (False, False, True, True),
     'has_file_ids': (False, False, True, True),
     'has_deterministic_ids': (True, True, True, True),
     'has_start_date': (True, False, True, True),

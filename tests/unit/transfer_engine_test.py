@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +131,81 @@ def test_old_bridge_gets_key_from_file_id_and_old_audits(make: Callable[..., Set
         hash: data for shards in setting.bridge.farmers.values() for hash, data in shards.items()
     }
     assert kept[shard_hash(sealed[:SHARD])] == sealed[:SHARD]
+
+
+@pytest.mark.parametrize('stated', [1, SHARD, 99 * SHARD])
+def test_size_that_old_bridge_miscounted_is_not_believed(
+    make: Callable[..., Setting], tmp_path: Path, stated: int
+) -> None:
+    setting = make(bridge=FakeBridge(version=(5, 14, 0)), pointer_page=2)
+    data = os.urandom(2 * SHARD + 5)
+    file = setting.upload(data)
+    file.size = stated
+    assert setting.download(file).read() == data
+    assert setting.download(file, start=SHARD + 1).read() == data[SHARD + 1 :]
+    setting.download(file, tmp_path / 'out')
+    assert (tmp_path / 'out').read_bytes() == data
+
+
+def test_list_that_fits_a_miscounted_size_is_read_to_its_end(make: Callable[..., Setting]) -> None:
+    setting = make(bridge=FakeBridge(version=(5, 14, 0)))
+    data = os.urandom(8 * SHARD)
+    file = setting.upload(data)
+    file.size = 6 * SHARD
+    whole = setting.bridge.file_pointers
+
+    def six_at_a_time(*args: Any, limit: int | None = None, **query: Any) -> list[FilePointer]:
+        return whole(*args, limit=min(limit or 6, 6), **query)
+
+    setting.bridge.file_pointers = six_at_a_time  # type: ignore[method-assign]
+    assert setting.download(file).read() == data
+
+
+@pytest.mark.parametrize('version', [(2, 2, 4), (7, 7, 1)])
+def test_file_whose_list_is_empty_is_not_an_empty_file(
+    make: Callable[..., Setting], version: tuple[int, int, int]
+) -> None:
+    setting = make(bridge=FakeBridge(version=version))
+    file = setting.upload(os.urandom(SHARD))
+    file.hmac = None
+    setting.bridge.frames[file.frame.id].clear()
+    with pytest.raises(IntegrityError, match='states a size of 15360 bytes, the shards have 0'):
+        setting.download(file)
+
+
+def test_new_bridge_that_states_another_size_is_not_believed(setting: Setting) -> None:
+    file = setting.upload(os.urandom(2 * SHARD))
+    file.size = 3 * SHARD
+    with pytest.raises(IntegrityError, match='states a size'):
+        setting.download(file)
+
+
+@pytest.mark.parametrize(('version', 'most'), [((5, 14, 0), 1), ((5, 15, 0), 4)])
+def test_contracts_of_one_frame_wait_for_each_other_where_the_bridge_miscounts(
+    tmp_path: Path, version: tuple[int, int, int], most: int
+) -> None:
+    bridge = FakeBridge(version=version)
+    lock, together = threading.Lock(), threading.Barrier(4)
+    inside: list[int] = [0]
+    crowds: list[int] = []
+
+    def enter(name: str) -> None:
+        if name != 'frame_add_shard':
+            return
+        with lock:
+            inside[0] += 1
+            crowds.append(inside[0])
+        with contextlib.suppress(threading.BrokenBarrierError):
+            # Broken by the first who finds that nobody joins.
+            together.wait(10 if most > 1 else 0.05)
+        with lock:
+            inside[0] -= 1
+
+    bridge.before = enter
+    limits = TransferConfig(shard_size=SHARD, piece_size=4096, state_dir=tmp_path)
+    with Transfers(bridge, limits, channel_for=FakeChannel(bridge)) as transfers:
+        transfers.upload(BUCKET, os.urandom(4 * SHARD), name='n', parity=False).result(30)
+    assert max(crowds) == most
 
 
 # -- placement -------------------------------------------------------------------------------------
