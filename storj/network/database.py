@@ -69,7 +69,7 @@ def fingerprint(secret: str) -> str:
 
 
 class _Base(DeclarativeBase):
-    type_annotation_map = {int: BigInteger(), dict[str, Any]: JSON(), list[str]: JSON()}
+    type_annotation_map = {int: BigInteger()}
 
 
 class User(_Base):
@@ -123,8 +123,8 @@ class Bucket(_Base):
     user: Mapped[str] = mapped_column(ForeignKey('users.email'))
     name: Mapped[str] = mapped_column(String(260))
     created: Mapped[int]
-    public_keys: Mapped[list[str]]
-    public_permissions: Mapped[list[str]]
+    public_keys: Mapped[list[str]] = mapped_column(JSON)
+    public_permissions: Mapped[list[str]] = mapped_column(JSON)
     encryption_key: Mapped[str] = mapped_column(Text)
 
 
@@ -222,8 +222,8 @@ class Contract(_Base):
     data_size: Mapped[int]
     store_begin: Mapped[int]
     store_end: Mapped[int]
-    tree: Mapped[list[str]]
-    document: Mapped[dict[str, Any]]
+    tree: Mapped[list[str]] = mapped_column(JSON)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
     auditable: Mapped[bool]
     stored: Mapped[bool]
     mirror: Mapped[bool]
