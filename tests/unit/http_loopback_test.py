@@ -1,0 +1,255 @@
+"""The client against servers that misbehave, over real sockets on the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from storj import exception, http
+
+QUICK = http.Retries(count=0)
+
+
+class Server:
+    """Accepts connections and lets a function answer each of them."""
+
+    def __init__(self, answer: Callable[[socket.socket, threading.Event], object]) -> None:
+        self._answer = answer
+        self._listener = socket.create_server(('127.0.0.1', 0))
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.heads: list[bytes] = []
+        self.url = f'http://127.0.0.1:{self._listener.getsockname()[1]}/'
+
+    def __enter__(self) -> Server:
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        # Closing alone does not wake a thread that accepts.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def _start(self, work: Callable[[], object]) -> None:
+        thread = threading.Thread(target=work)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._stop.is_set():
+            try:
+                connection = self._listener.accept()[0]
+            except OSError:
+                return
+            self._start(lambda connection=connection: self._serve(connection))  # type: ignore[misc]
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(10)
+            head = b''
+            # A handshake of TLS is answered as plain servers do.
+            while b'\r\n\r\n' not in head and not head.startswith(b'\x16'):
+                piece = connection.recv(65536)
+                if not piece:
+                    return
+                head += piece
+            self.heads.append(head)
+            self._answer(connection, self._stop)
+
+
+def sends(data: bytes) -> Callable[[socket.socket, threading.Event], object]:
+    return lambda connection, stop: connection.sendall(data)
+
+
+@contextlib.contextmanager
+def answering(
+    answer: bytes | Callable[[socket.socket, threading.Event], object],
+) -> Iterator[http.Client]:
+    with (
+        Server(sends(answer) if isinstance(answer, bytes) else answer) as server,
+        http.Client('e@x', 'pw', server.url, timeout=(5, 5), retries=QUICK) as client,
+    ):
+        yield client
+
+
+def with_length(body: bytes, extra: bytes = b'', length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return b'HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b' % (extra, size, body)
+
+
+@pytest.mark.parametrize(
+    'answer',
+    [
+        with_length(b'["k"]'),
+        with_length(gzip.compress(b'["k"]'), b'Content-Encoding: gzip\r\n'),
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n["\r\n3\r\nk"]\r\n0\r\n\r\n',
+        b'HTTP/1.0 200 OK\r\n\r\n["k"]',
+    ],
+    ids=['length', 'gzip', 'chunked', 'close'],
+)
+def test_answer_of_every_framing_is_read(answer: bytes) -> None:
+    with answering(answer) as client:
+        assert client._request(method='GET', path='/x') == ['k']
+
+
+@pytest.mark.parametrize(
+    'answer',
+    [
+        b'',
+        b'nonsense\r\n\r\n',
+        with_length(b'["k"', length=500),
+        with_length(
+            gzip.compress(b'["k"]' * 999)[:-20], b'Content-Encoding: gzip\r\n', length=9999
+        ),
+        with_length(b'not gzip', b'Content-Encoding: gzip\r\n'),
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n["k"',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
+        b'HTTP/1.1 200 OK\r\n' + b'x: ' + b'y' * 100_000 + b'\r\n\r\n',
+        b'HTTP/1.1 200 OK\r\n' + b'x: y\r\n' * 500 + b'\r\n',
+    ],
+    ids=[
+        'nothing',
+        'nonsense',
+        'cut',
+        'cut gzip',
+        'no gzip',
+        'cut chunk',
+        'bad chunk',
+        'long',
+        'many',
+    ],
+)
+def test_damaged_answer_is_an_unreachable_bridge(answer: bytes) -> None:
+    with answering(answer) as client, pytest.raises(exception.BridgeUnreachableError) as caught:
+        client._request(method='GET', path='/x')
+    assert caught.value.retryable
+
+
+def test_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.transport, 'ANSWER_LIMIT', 1_000_000)
+
+    def pour(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(b'HTTP/1.1 200 OK\r\n\r\n')
+        while not stop.is_set():
+            connection.sendall(b' ' * 65536)
+
+    with answering(pour) as client, pytest.raises(exception.BridgeUnavailableError, match='beyond'):
+        client._request(method='GET', path='/x')
+
+
+def test_gzip_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.transport, 'ANSWER_LIMIT', 1_000_000)
+    bomb = gzip.compress(b' ' * 50_000_000)
+    answer = with_length(bomb, b'Content-Encoding: gzip\r\n')
+    with (
+        answering(answer) as client,
+        pytest.raises(exception.BridgeUnavailableError, match='beyond'),
+    ):
+        client._request(method='GET', path='/x')
+
+
+def test_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.transport, 'ANSWER_TIME', 0.3)
+
+    def trickle(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n')
+        while not stop.wait(0.02):
+            connection.sendall(b' ')
+
+    began = time.monotonic()
+    with answering(trickle) as client, pytest.raises(exception.BridgeUnavailableError):
+        client._request(method='GET', path='/x')
+    assert time.monotonic() - began < 5
+
+
+def test_silent_bridge_is_given_up() -> None:
+    with (
+        Server(lambda connection, stop: stop.wait(10)) as server,
+        http.Client(None, None, server.url, timeout=0.2, retries=QUICK) as client,
+        pytest.raises(exception.BridgeUnreachableError, match='did not answer in time'),
+    ):
+        client.info()
+
+
+def test_post_is_tried_again_when_nobody_listens() -> None:
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        port = listener.getsockname()[1]
+    waits: list[float] = []
+    client = http.Client(
+        None, None, f'http://127.0.0.1:{port}', retries=http.Retries(sleep=waits.append)
+    )
+    with pytest.raises(exception.BridgeUnreachableError, match='refused'):
+        client.frame_create()
+    assert len(waits) == 3
+
+
+def test_post_is_sent_once_when_the_connection_breaks() -> None:
+    with Server(sends(b'')) as server, http.Client(None, None, server.url) as client:
+        with pytest.raises(exception.BridgeUnreachableError):
+            client.frame_create()
+        assert len(server.heads) == 1
+
+
+def test_tls_towards_a_plain_server_is_a_clear_error() -> None:
+    with Server(sends(b'HTTP/1.1 400 Bad Request\r\n\r\n')) as server:
+        url = server.url.replace('http:', 'https:')
+        with (
+            http.Client(None, None, url, timeout=5) as client,
+            pytest.raises(exception.BridgeUnreachableError, match='certificate is not valid') as e,
+        ):
+            client.info()
+        assert not e.value.retryable
+
+
+def test_redirect_takes_no_credentials_elsewhere() -> None:
+    with Server(sends(with_length(b'[]'))) as other:
+        place = other.url.encode()
+        moved = b'HTTP/1.1 307 Moved\r\nLocation: %bkeys\r\nContent-Length: 0\r\n\r\n' % place
+        with answering(moved) as client, pytest.raises(exception.BridgeUnavailableError):
+            client.key_list()
+        assert other.heads == []
+
+
+def test_proxy_of_the_client_is_used() -> None:
+    with Server(sends(with_length(b'["k"]'))) as proxy:
+        client = http.Client(
+            None, None, 'http://bridge.invalid/', proxy=proxy.url, trust_env=False, retries=QUICK
+        )
+        with client:
+            assert client._request(method='GET', path='/x') == ['k']
+        assert proxy.heads[0].startswith(b'GET http://bridge.invalid/x HTTP/1.1')
+
+
+def test_netrc_is_not_asked_for_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / 'netrc'
+    netrc.write_text('machine 127.0.0.1 login l password p\n', encoding='ascii')
+    monkeypatch.setenv('NETRC', str(netrc))
+    with (
+        Server(sends(with_length(b'[]'))) as server,
+        http.Client(None, None, server.url, retries=QUICK) as client,
+    ):
+        client.contact_list()
+        assert b'authorization' not in server.heads[0].lower()
+
+
+def test_client_is_shared_by_threads() -> None:
+    def echo(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(with_length(b'["k"]', b'Connection: close\r\n'))
+
+    with answering(echo) as client, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client._request(method='GET', path='/x'), range(64)))
+    assert answers == [['k']] * 64
