@@ -151,10 +151,7 @@ def _say_ready(output: Output, network: Network) -> None:
         output.event(
             {
                 'type': 'ready',
-                'bridge': network.bridge_url,
-                'farmers': [farmer.status() for farmer in network.farmers],
-                'pid': network.pid,
-                'data': str(network.data),
+                **network.status(),
                 'user': network.email,
                 'password': network.password,
                 'mnemonic': network.mnemonic,

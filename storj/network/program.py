@@ -233,10 +233,7 @@ def _network_line(network: Network, as_json: bool) -> str:
         )
     fields: dict[str, Any] = {
         'type': 'ready',
-        'bridge': network.bridge_url,
-        'farmers': [farmer.status() for farmer in network.farmers],
-        'pid': network.pid,
-        'data': str(network.data),
+        **network.status(),
         'user': network.email,
         'password': network.password,
         'mnemonic': network.mnemonic,

@@ -29,10 +29,10 @@ def network_status(bridge: Bridge) -> dict[str, Any]:
     """Return the state of the network.
 
     Returns:
-        dict[str, Any]: ``bridge`` (version, protocol, url), ``farmers`` (address card, ``online``,
-        ``space_available``, ``space_offered`` (None if it does not say), ``shards``, ``mirrors``,
-        ``bytes``, ``audits_passed``, ``audits_failed``, ``audits_open``), ``totals`` (files,
-        bytes, shards, mirrors, audits) and
+        dict[str, Any]: ``bridge`` (version, protocol, url, and the ``extended_key`` of its renter
+        nodes), ``farmers`` (address card, ``online``, ``space_available``, ``space_offered`` (None
+        if it does not say), ``shards``, ``mirrors``, ``bytes``, ``audits_passed``,
+        ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards, mirrors, audits) and
         ``files``, the newest 100, each with its ``shards`` and for each the ``farmers`` that have
         it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are bytes.
     """
@@ -43,6 +43,7 @@ def network_status(bridge: Bridge) -> dict[str, Any]:
                 'url': bridge.settings.public_url,
                 'version': bridge.release.version,
                 'protocol': bridge.release.protocol,
+                'extended_key': bridge.renter.extended_key,
             },
             'farmers': farmers,
             'totals': {

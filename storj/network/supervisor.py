@@ -462,10 +462,19 @@ class Network:
             self._workers.shutdown()
             self._close_data()
 
+    @property
+    def extended_key(self) -> str | None:
+        """Extended public key of the bridge's renter nodes (BIP 32); None before the start.
+
+        Farmers of the original, core 7 and later, take contracts only from keys that they know.
+        """
+        return None if self._renter is None else self._renter.extended_key
+
     def status(self) -> dict[str, Any]:
         """Return the state of bridge and farmers, as ``--json`` prints it; without secrets."""
         return {
             'bridge': self.bridge_url,
+            'extended_key': self.extended_key,
             'pid': self.pid,
             'data': str(self.data),
             'farmers': [farmer.status() for farmer in self.farmers],

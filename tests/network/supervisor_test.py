@@ -355,6 +355,7 @@ def test_program_says_ready_in_json_and_stops_at_a_signal(tmp_path: Path, number
         assert ready['pid'] == program.pid
         assert ready['data'] == str(tmp_path)
         assert len(ready['farmers']) == 2
+        assert ready['extended_key'].startswith('xpub')
         assert ready['environment']['STORJ_BRIDGE'] == ready['bridge']
         with urllib.request.urlopen(ready['bridge'], timeout=10) as answer:
             assert answer.status == 200
