@@ -103,6 +103,12 @@ def _routes(settings: BridgeSettings) -> Iterable[Route]:
         yield from status.ROUTES
 
 
+def _pattern(request: web.Request) -> str:
+    """Return the pattern of the route that a request goes to; empty if there is none."""
+    resource = request.match_info.route.resource
+    return '' if resource is None else resource.canonical
+
+
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever goes wrong into ``{"error": text}`` with its status."""
@@ -124,7 +130,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         # The client went away while its request was read.
         raise
     except Exception:
-        logger.exception('%s %s failed', request.method, request.path)
+        # The pattern, not the path: that may hold the secret of a mailed link.
+        logger.exception('%s %s failed', request.method, _pattern(request))
         response = answer({'error': 'Internal error'}, 500)
     return response
 
@@ -159,9 +166,7 @@ async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse
 def _limited(limits: RateLimits) -> Callable[..., object]:
     @web.middleware
     async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        pattern = resource.canonical if resource is not None else ''
-        headers = limits.count(request.remote or '', pattern, request.method)
+        headers = limits.count(request.remote or '', _pattern(request), request.method)
         try:
             response = await handler(request)
         except Refusal as refusal:

@@ -372,9 +372,10 @@ class Database:
 
 def _open(url: URL) -> Engine:
     """Return the engine for a URL."""
+    # Errors are logged; what was to be written must not be.
     if url.get_backend_name() != 'sqlite':
-        return create_engine(url, pool_pre_ping=True)
-    options: dict[str, Any] = {}
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    options: dict[str, Any] = {'hide_parameters': True}
     if url.database in (None, '', ':memory:'):
         options['poolclass'] = StaticPool
     elif not url.database.startswith('file:'):

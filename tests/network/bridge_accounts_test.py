@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from sqlalchemy import text
 
 from storj.exception import ConfigurationError
 from storj.network.database import Database
@@ -242,6 +243,22 @@ def test_secrets_are_neither_on_disk_nor_readable_by_others(bridge: RunningBridg
     kept = [bridge.path / 'bridge.db', *(bridge.path / 'outbox').iterdir()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
     assert stat.S_IMODE((bridge.path / 'outbox').stat().st_mode) == 0o700
+
+
+def test_internal_error_shows_and_logs_no_secret(
+    bridge: RunningBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(bridge)
+    (link,) = bridge.links()
+    with bridge.state.database.begin() as session:
+        session.execute(text('ALTER TABLE users RENAME TO lost'))
+    answer = bridge.request('GET', link)
+    assert (answer.status, answer.error) == (500, 'Internal error')
+    answer = bridge.request('GET', '/buckets', by=ALICE)
+    assert (answer.status, answer.error) == (500, 'Internal error')
+    assert 'GET /activations/{token} failed' in caplog.text
+    for secret in (link.split('/')[-1], ALICE.email, ALICE.hashed):
+        assert secret not in caplog.text
 
 
 def test_state_survives_a_restart(tmp_path: Path) -> None:
