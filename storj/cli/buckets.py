@@ -94,8 +94,8 @@ def bucket() -> None:
 
 @bucket.command('create', examples=('storj bucket create photos',))
 @click.argument('name')
-@click.option('--storage', type=click.IntRange(0), help='Storage limit in GB.')
-@click.option('--transfer', type=click.IntRange(0), help='Transfer limit in GB.')
+@click.option('--storage', type=click.IntRange(0), metavar='N', help='Storage limit in GB.')
+@click.option('--transfer', type=click.IntRange(0), metavar='N', help='Transfer limit in GB.')
 @_plain_names
 @pass_session
 def create(

@@ -60,7 +60,12 @@ _CHANNELS = (
     '--keep', is_flag=True, help='Leave the network up until Ctrl-C, and say how to use it.'
 )
 @click.option(
-    '--farmers', type=click.IntRange(2, 64), default=6, show_default=True, help='How many.'
+    '--farmers',
+    type=click.IntRange(2, 64),
+    metavar='N',
+    default=6,
+    show_default=True,
+    help='How many.',
 )
 @click.option('--progress/--no-progress', default=None, help='Show bars; by default on a terminal.')
 @pass_session

@@ -13,7 +13,7 @@ import click
 from storj.cli.command import command, group
 from storj.cli.copy import Copier, CopyOptions, run_jobs, upload_options, write_stream
 from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import PartialFailure, explain
+from storj.cli.errors import PartialFailure, UsageProblem, explain
 from storj.cli.listing import FILE_COLUMNS
 from storj.cli.options import filter_options, transfer_options, yes_option
 from storj.cli.output import Column, printable
@@ -125,7 +125,10 @@ def _report(session: Session, entry: FileEntry, verb: str, event: str) -> None:
     ),
 )
 def file() -> None:
-    """Upload, download, inspect and remove files; bucket and file by name or id."""
+    """Upload, download, inspect and remove files.
+
+    Bucket and file are given by name or id; info, mirrors and verify take one URI as well.
+    """
 
 
 def _bucket(session: Session, text: str) -> BucketEntry:
@@ -133,7 +136,13 @@ def _bucket(session: Session, text: str) -> BucketEntry:
     return session.directory.bucket(place)
 
 
-def _find(session: Session, bucket: str, name: str) -> FileEntry:
+def _find(session: Session, bucket: str, name: str | None) -> FileEntry:
+    """Return the file of a bucket and a name, or of one URI."""
+    if name is None:
+        place = parse_remote(bucket)
+        if place.is_folder:
+            raise UsageProblem(f'{place} names no file')
+        bucket, name = place.bucket, place.path
     return session.directory.file(_bucket(session, bucket), name)
 
 
@@ -236,11 +245,11 @@ def remove(session: Session, bucket: str, files: tuple[str, ...], yes: bool) -> 
     _remove(session, entries, yes=yes or len(entries) == 1)
 
 
-@file.command('info', examples=('storj file info photos cat.jpg --json',))
+@file.command('info', examples=('storj file info photos cat.jpg --json', 'storj file info storj://photos/cat.jpg'))
 @click.argument('bucket')
-@click.argument('file')
+@click.argument('file', required=False)
 @pass_session
-def info(session: Session, bucket: str, file: str) -> None:
+def info(session: Session, bucket: str, file: str | None) -> None:
     """Show what the bridge knows of a file."""
     entry = _find(session, bucket, file)
     found = session.client.file_metadata(entry.bucket.id, entry.id)
@@ -261,9 +270,9 @@ def _type_of(value: Any) -> Any:
 
 @file.command('mirrors', examples=('storj file mirrors photos cat.jpg',))
 @click.argument('bucket')
-@click.argument('file')
+@click.argument('file', required=False)
 @pass_session
-def mirrors(session: Session, bucket: str, file: str) -> None:
+def mirrors(session: Session, bucket: str, file: str | None) -> None:
     """Show the farmers that hold a copy of each shard."""
     entry = _find(session, bucket, file)
     rows = []
@@ -293,10 +302,10 @@ def mirrors(session: Session, bucket: str, file: str) -> None:
 
 @file.command('verify', examples=('storj file verify photos cat.jpg',))
 @click.argument('bucket')
-@click.argument('file')
+@click.argument('file', required=False)
 @transfer_options
 @pass_session
-def verify(session: Session, bucket: str, file: str, resume: bool, **engine: Any) -> None:
+def verify(session: Session, bucket: str, file: str | None, resume: bool, **engine: Any) -> None:
     """Fetch and check every shard of a file, and say how many more may be lost."""
     entry = _find(session, bucket, file)
     health = session.transfers(TransferOptions(**engine)).verify(entry.bucket.id, entry.id)

@@ -82,12 +82,18 @@ def network() -> None:
 @click.option(
     '--port',
     type=click.IntRange(0, 65535),
+    metavar='N',
     default=6382,
     show_default=True,
     help='Port of the bridge; 0 for any free one.',
 )
 @click.option(
-    '--farmers', type=click.IntRange(0, 256), default=6, show_default=True, help='How many.'
+    '--farmers',
+    type=click.IntRange(0, 256),
+    metavar='N',
+    default=6,
+    show_default=True,
+    help='How many.',
 )
 @folder_option
 @click.option('--database', metavar='URL', help='SQLAlchemy URL; a SQLite file by default.')
@@ -376,7 +382,7 @@ def _watch(output: Output, folder: Path, every: float) -> None:
 @click.argument(
     'action', required=False, type=click.Choice(('list', 'start', 'stop', 'restart', 'kill'))
 )
-@click.argument('numbers', nargs=-1, type=click.IntRange(0))
+@click.argument('numbers', nargs=-1, metavar='[NUMBER]...', type=click.IntRange(0))
 @folder_option
 @pass_session
 def farmers(
@@ -411,7 +417,7 @@ def farmers(
     ),
 )
 @click.argument('action', required=False, type=click.Choice(('list', 'add', 'clear')))
-@click.argument('specs', nargs=-1, metavar='SPEC...')
+@click.argument('specs', nargs=-1, metavar='[SPEC]...')
 @folder_option
 @pass_session
 def faults(session: Session, action: str | None, specs: tuple[str, ...], data: Path | None) -> None:

@@ -173,6 +173,7 @@ def transfer_options(function: Decorated) -> Decorated:
         click.option(
             '--transfers',
             type=click.IntRange(1, 64),
+            metavar='N',
             default=4,
             show_default=True,
             help='Files moved at the same time.',
@@ -180,12 +181,16 @@ def transfer_options(function: Decorated) -> Decorated:
         click.option(
             '--concurrency',
             type=click.IntRange(1, 256),
+            metavar='N',
             envvar='STORJ_PUSH_SHARD_LIMIT',
             show_envvar=True,
             help='Shards moved at the same time, all files together.',
         ),
         click.option(
-            '--retries', type=click.IntRange(0, 100), help='How often a shard is tried again.'
+            '--retries',
+            type=click.IntRange(0, 100),
+            metavar='N',
+            help='How often a shard is tried again.',
         ),
         click.option(
             '--resume/--no-resume',

@@ -248,6 +248,7 @@ def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
 @click.option(
     '--uses',
     type=click.IntRange(1, 100),
+    metavar='N',
     default=1,
     show_default=True,
     help='Downloads that the link is good for, at least.',

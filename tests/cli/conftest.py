@@ -1,0 +1,133 @@
+"""One network for all tests of the command line, and commands that run against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from storj.cli.app import app
+from storj.network import Network
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+    raw: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def error(self) -> dict[str, Any]:
+        return json.loads(self.err.splitlines()[-1])
+
+
+class Storj:
+    """Runs ``storj`` in this process, with an environment of its own."""
+
+    def __init__(self, environment: dict[str, str], command: Any = app, name: str = 'storj') -> None:
+        self.environment = environment
+        self._command = command
+        self._name = name
+
+    def __call__(
+        self, *arguments: object, code: int | None = 0, input: str | bytes | None = None, **env: str
+    ) -> Done:
+        runner = CliRunner(env={**self.environment, **env})
+        result = runner.invoke(
+            self._command, [str(argument) for argument in arguments], input, prog_name=self._name
+        )
+        done = Done(result.exit_code, '', result.stderr, result.stdout_bytes)
+        try:
+            done = Done(result.exit_code, result.stdout, result.stderr, result.stdout_bytes)
+        except UnicodeDecodeError:
+            pass
+        if code is not None and done.code != code:
+            print(done.out, done.err)
+            if result.exception is not None and not isinstance(result.exception, SystemExit):
+                raise result.exception
+            pytest.fail(f'exit code {done.code} instead of {code}: {done.err or done.out}')
+        return done
+
+    def using(self, command: Any, name: str) -> Storj:
+        return Storj(self.environment, command, name)
+
+
+@pytest.fixture(scope='session')
+def network() -> Iterator[Network]:
+    with Network(farmers=6, bridge={'audit_interval': 0, 'mirrors': 0}) as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody who has never used the program."""
+    folder = tmp_path / 'home'
+    folder.mkdir()
+    clean = {name: None for name in os.environ if name.startswith(('STORJ_', 'XDG_', 'LC_'))}
+    return {
+        **clean,
+        'HOME': str(folder),
+        'STORJ_CONFIG_DIR': str(folder / '.storj'),
+        'XDG_STATE_HOME': str(folder / 'state'),
+        'XDG_CACHE_HOME': str(folder / 'cache'),
+        'XDG_DATA_HOME': str(folder / 'data'),
+        'NO_COLOR': '',
+        'FORCE_COLOR': '',
+        'CLICOLOR_FORCE': '',
+        'COLUMNS': '100',
+        'LANG': 'C.UTF-8',
+    }
+
+
+@pytest.fixture
+def stranger(home: dict[str, str]) -> Storj:
+    """The program without an account."""
+    return Storj(home)
+
+
+@pytest.fixture
+def storj(home: dict[str, str], network: Network) -> Storj:
+    """The program with the account of the network."""
+    return Storj({**home, **network.environment()})
+
+
+@pytest.fixture
+def bucket(storj: Storj, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A bucket of this test's own."""
+    name = request.node.name[:60].replace('/', '-')
+    storj('mb', name)
+    yield name
+    storj('rb', name, '--yes', code=None)
+
+
+@pytest.fixture
+def program(storj: Storj) -> Any:
+    """Arguments and environment to run the program as a process."""
+
+    def command(*arguments: object) -> tuple[list[str], dict[str, str]]:
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(('STORJ_', 'XDG_'))},
+            **{k: v for k, v in storj.environment.items() if v is not None},
+            'PYTHONPATH': str(ROOT),
+            'TERM': 'xterm-256color',
+        }
+        return [sys.executable, '-m', 'storj', *map(str, arguments)], environment
+
+    return command

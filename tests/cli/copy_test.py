@@ -1,0 +1,292 @@
+"""cp, cat, ls, rm: files to, from and between buckets, on the real network."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from storj.cli.tree import walk
+
+
+@pytest.fixture
+def folder(tmp_path):
+    base = tmp_path / 'notes'
+    for name, content in {
+        'todo.txt': b'todo',
+        'done.txt': b'done!',
+        'pics/cat.jpg': b'\xff\xd8cat',
+        'pics/deep/dog.jpg': b'\xff\xd8dog',
+        'empty': b'',
+    }.items():
+        path = base / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return base
+
+
+def names(storj, bucket):
+    return [row['name'] for row in storj('ls', '-r', f'storj://{bucket}', '--json').json()]
+
+
+def content(path):
+    return {file.name: file.path.read_bytes() for file in walk(path)}
+
+
+def test_file_comes_back_equal(storj, bucket, tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / 'a.bin').write_bytes(data)
+    done = storj('cp', tmp_path / 'a.bin', f'storj://{bucket}/')
+    assert done.out.startswith(f'{tmp_path}/a.bin -> storj://{bucket}/a.bin')
+    storj('cp', f'storj://{bucket}/a.bin', tmp_path / 'b.bin')
+    assert (tmp_path / 'b.bin').read_bytes() == data
+    assert not list(tmp_path.glob('*.part'))
+
+
+def test_names_are_encrypted_unless_plain_ones_are_asked_for(storj, bucket, tmp_path):
+    (tmp_path / 'a').write_bytes(b'a')
+    storj('cp', tmp_path / 'a', f'storj://{bucket}/secret')
+    storj('cp', '--plain-names', tmp_path / 'a', f'storj://{bucket}/open')
+    rows = {row['name']: row for row in storj('ls', f'storj://{bucket}', '--json').json()}
+    assert rows['secret']['encrypted_name'] is True
+    assert rows['open']['encrypted_name'] is False
+    for name in rows:
+        assert storj('cat', f'storj://{bucket}/{name}').raw == b'a'
+    no_words = {'STORJ_ENCRYPTION_KEY': ''}
+    bucket_id = storj('bucket', 'get', bucket, '--json').json()['id']
+    seen = [row['name'] for row in storj('file', 'list', bucket_id, '--json', **no_words).json()]
+    assert 'open' in seen
+    assert 'secret' not in seen
+
+
+def test_ids_are_accepted_where_names_are(storj, bucket, tmp_path):
+    (tmp_path / 'a').write_bytes(b'a')
+    storj('cp', tmp_path / 'a', f'storj://{bucket}/a')
+    bucket_id = storj('bucket', 'get', bucket, '--json').json()['id']
+    [row] = storj('ls', f'storj://{bucket_id}', '--json').json()
+    assert storj('cat', f'storj://{bucket_id}/{row["id"]}').raw == b'a'
+
+
+def test_folder_is_copied_as_what_it_holds_and_back(storj, bucket, folder, tmp_path):
+    done = storj('cp', '-r', folder, f'storj://{bucket}/2017')
+    assert len(done.out.splitlines()) == 5
+    assert done.err.startswith('5 files, ')
+    assert names(storj, bucket) == [f'2017/{name}' for name in sorted(content(folder))]
+    storj('cp', '-r', f'storj://{bucket}/2017/', tmp_path / 'back')
+    assert content(tmp_path / 'back') == content(folder)
+
+
+def test_filters_and_patterns_choose(storj, bucket, folder, tmp_path):
+    storj('cp', '-r', '--include', '*.jpg', '--exclude', '*dog*', folder, f'storj://{bucket}/')
+    assert names(storj, bucket) == ['pics/cat.jpg']
+    storj('cp', '-r', folder, f'storj://{bucket}/', code=3)
+    storj('cp', f'storj://{bucket}/*.txt', tmp_path / 'texts')
+    assert sorted(content(tmp_path / 'texts')) == ['done.txt', 'todo.txt']
+
+
+def test_dry_run_does_nothing(storj, bucket, folder):
+    done = storj('cp', '-r', '--dry-run', folder, f'storj://{bucket}/')
+    assert f'would upload {folder}/todo.txt -> storj://{bucket}/todo.txt' in done.out
+    assert names(storj, bucket) == []
+    events = storj('cp', '-r', '--dry-run', '--json', folder, f'storj://{bucket}/').events()
+    assert {event['type'] for event in events} == {'file_planned'}
+
+
+def test_what_exists_is_kept_unless_overwritten(storj, bucket, tmp_path):
+    here = tmp_path / 'a'
+    here.write_bytes(b'one')
+    storj('cp', here, f'storj://{bucket}/a')
+    here.write_bytes(b'two')
+    refused = storj('cp', here, f'storj://{bucket}/a', code=9)
+    assert "hint: Say '--overwrite' to replace it." in refused.err
+    assert storj('cat', f'storj://{bucket}/a').raw == b'one'
+    storj('cp', '--overwrite', here, f'storj://{bucket}/a')
+    assert storj('cat', f'storj://{bucket}/a').raw == b'two'
+    here.write_bytes(b'three')
+    storj('cp', f'storj://{bucket}/a', here, code=9)
+    assert here.read_bytes() == b'three'
+    storj('cp', '--overwrite', f'storj://{bucket}/a', here)
+    assert here.read_bytes() == b'two'
+
+
+def test_overwriting_replaces_a_name_stored_in_the_other_form(storj, bucket, tmp_path):
+    (tmp_path / 'a').write_bytes(b'plain')
+    storj('cp', '--plain-names', tmp_path / 'a', f'storj://{bucket}/a')
+    (tmp_path / 'a').write_bytes(b'encrypted')
+    storj('cp', '--overwrite', tmp_path / 'a', f'storj://{bucket}/a')
+    assert names(storj, bucket) == ['a']
+    assert storj('cat', f'storj://{bucket}/a').raw == b'encrypted'
+
+
+def test_skipped_files_make_a_partial_success(storj, bucket, folder):
+    storj('cp', folder / 'todo.txt', f'storj://{bucket}/')
+    done = storj('cp', '-r', folder, f'storj://{bucket}/', code=3)
+    assert '4 files' in done.err
+    assert '1 skipped' in done.err
+
+
+def test_standard_streams_carry_the_bytes_alone(storj, bucket):
+    data = os.urandom(200_000)
+    storj('cp', '-', f'storj://{bucket}/stream', input=data)
+    done = storj('cp', f'storj://{bucket}/stream', '-')
+    assert done.raw == data
+    assert done.err == ''
+    assert storj('cat', f'storj://{bucket}/stream').raw == data
+
+
+@pytest.mark.parametrize(
+    ('text', 'part'), [('0-99', slice(0, 100)), ('150000-', slice(150000, None)), ('-7', slice(-7, None))]
+)
+def test_range_of_a_download(storj, bucket, tmp_path, text, part):
+    data = os.urandom(200_000)
+    storj('cp', '-', f'storj://{bucket}/a', input=data)
+    assert storj('cp', '--range', text, f'storj://{bucket}/a', '-').raw == data[part]
+    storj('cp', '--range', text, f'storj://{bucket}/a', tmp_path / 'a')
+    assert (tmp_path / 'a').read_bytes() == data[part]
+
+
+def test_range_outside_the_file_is_wrong_usage(storj, bucket):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
+    storj('cat', '--range', '3-', f'storj://{bucket}/a', code=2)
+
+
+def test_file_goes_from_bucket_to_bucket(storj, bucket, tmp_path):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'content')
+    done = storj('cp', f'storj://{bucket}/a', f'storj://{bucket}/copies/')
+    assert f'storj://{bucket}/a -> storj://{bucket}/copies/a' in done.out
+    assert storj('cat', f'storj://{bucket}/copies/a').raw == b'content'
+
+
+def test_name_that_escapes_fails_alone(storj, bucket, tmp_path):
+    for name in ('good', '../bad', '/worse'):
+        storj('cp', '-', f'storj://{bucket}/{name}', input=name)
+    done = storj('cp', '-r', f'storj://{bucket}/', tmp_path / 'in' / 'here', code=3)
+    assert 'not a safe local path' in done.err
+    assert content(tmp_path / 'in') == {'here/good': b'good'}
+
+
+def test_json_lines_of_a_transfer(storj, bucket, folder):
+    events = storj('cp', '-r', '--json', folder, f'storj://{bucket}/').events()
+    kinds = [event['type'] for event in events]
+    assert kinds.count('file_done') == 5
+    assert kinds[-1] == 'summary'
+    assert events[-1]['files_done'] == 5
+    assert events[-1]['bytes_done'] == sum(map(len, content(folder).values()))
+    finished = next(event for event in events if event['source'].endswith('todo.txt'))
+    assert finished['destination'] == f'storj://{bucket}/todo.txt'
+    assert finished['size'] == 4
+
+
+def test_several_failures_are_listed_last(storj, bucket, tmp_path):
+    for name in ('a', 'b'):
+        storj('cp', '-', f'storj://{bucket}/{name}', input=name)
+    blocked = tmp_path / 'blocked'
+    blocked.write_bytes(b'a file, no folder')
+    done = storj('cp', '-r', f'storj://{bucket}/', f'{blocked}/', code=None)
+    assert done.code != 0
+    lines = done.err.splitlines()
+    assert lines[0] == '0 files, 0 B, 0 B/s, 2 failed'
+    assert [line.split(':')[0] for line in lines[1:3]] == ['failed', 'failed']
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['cp', 'a', 'b'],
+        ['cp', '-', 'storj://bucket'],
+        ['cp', '-', 'storj://bucket/dir/'],
+        ['cp', 'storj://b/a', '-', 'x'],
+        ['cp', '-r', '--range', '0-1', 'storj://b/a', 'x'],
+        ['cp', 'a', '-'],
+        ['cp', 'storj://b', 'x'],
+        ['cp', '.', 'storj://b/'],
+        ['cp', 's3://b/a', '.'],
+        ['cp', 'a'],
+        ['sync', 'a', 'b'],
+        ['ls', 'storj:///a'],
+        ['nonsense'],
+        ['cp', '--nonsense'],
+        ['cp', '--transfers', '0', 'a', 'storj://b/'],
+        ['cp', '--limit-upload', 'fast', 'a', 'storj://b/'],
+    ],
+)
+def test_wrong_usage_is_two(storj, arguments):
+    storj('mb', 'b', code=None)
+    done = storj(*arguments, code=2)
+    assert done.err.startswith('storj: ')
+    assert done.out == ''
+
+
+def test_missing_things_are_five(storj, bucket, tmp_path):
+    storj('cp', tmp_path / 'none', f'storj://{bucket}/', code=5)
+    storj('cp', 'storj://no-such-bucket/a', tmp_path, code=5)
+    storj('cp', f'storj://{bucket}/none', tmp_path, code=5)
+    storj('cat', f'storj://{bucket}/none', code=5)
+    storj('ls', f'storj://{bucket}/none', code=5)
+    done = storj('ls', 'storj://no-such-bucket', '--json', code=5)
+    assert done.error()['error'] == 'BucketNotFound'
+    assert done.error()['libstorj_code'] == 1006
+    assert done.out == ''
+
+
+def test_listing_folds_at_slashes(storj, bucket, folder):
+    storj('cp', '-r', folder, f'storj://{bucket}/')
+    rows = storj('ls', f'storj://{bucket}', '--json').json()
+    assert [(row['type'], row['name']) for row in rows] == [
+        ('file', 'done.txt'),
+        ('file', 'empty'),
+        ('prefix', 'pics/'),
+        ('file', 'todo.txt'),
+    ]
+    table = storj('ls', f'storj://{bucket}/pics/').out.splitlines()
+    assert table[0].split() == ['CREATED', 'SIZE', 'NAME']
+    assert [line.split()[-1] for line in table[1:]] == ['pics/cat.jpg', 'pics/deep/']
+    exact = storj('ls', '--bytes', '--utc', f'storj://{bucket}/todo.txt').out.splitlines()[1]
+    assert exact.split()[1].endswith('Z')
+    assert exact.split()[2:] == ['4', 'todo.txt']
+
+
+def test_empty_bucket_prints_a_note_only(storj, bucket):
+    done = storj('ls', f'storj://{bucket}')
+    assert done.out == ''
+    assert done.err == f'no files in storj://{bucket}/\n'
+    assert storj('ls', f'storj://{bucket}', '--json').json() == []
+    assert storj('ls', '-q', f'storj://{bucket}').err == ''
+
+
+def test_control_characters_of_a_name_are_shown_escaped(storj, bucket):
+    storj('cp', '-', f'storj://{bucket}/evil\x1b[2J', input=b'x')
+    assert '\x1b' not in storj('ls', f'storj://{bucket}').out
+
+
+def test_removal_of_many_asks_and_counts(storj, bucket, folder):
+    storj('cp', '-r', folder, f'storj://{bucket}/')
+    refused = storj('rm', '-r', f'storj://{bucket}/', code=2)
+    assert 'remove 5 files' in refused.err
+    assert "'--yes'" in refused.err
+    dry = storj('rm', '-r', '--dry-run', '--exclude', '*.txt', f'storj://{bucket}/')
+    assert len(dry.out.splitlines()) == 3
+    storj('rm', '-ry', '--exclude', '*.txt', f'storj://{bucket}/')
+    assert names(storj, bucket) == ['done.txt', 'todo.txt']
+    storj('rm', f'storj://{bucket}/todo.txt')
+    assert names(storj, bucket) == ['done.txt']
+
+
+def test_download_is_limited_in_its_rate(storj, bucket, tmp_path):
+    data = os.urandom(600_000)
+    storj('cp', '-', f'storj://{bucket}/a', input=data)
+    events = storj(
+        'cp', '--json', '--limit-download', '300KB', f'storj://{bucket}/a', tmp_path / 'a'
+    ).events()
+    assert (tmp_path / 'a').read_bytes() == data
+    assert events[-1]['seconds'] > 0.9
+    assert 'status' in {event['type'] for event in events}
+
+
+def test_mode_of_a_download_follows_the_umask(storj, bucket, tmp_path):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'x')
+    storj('cp', f'storj://{bucket}/a', tmp_path / 'a')
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / 'a').stat().st_mode) == 0o666 & ~umask
