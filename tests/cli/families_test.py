@@ -1,0 +1,433 @@
+"""bucket, file, key, config, transfer, info, completion, sync and share."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import stat
+
+import pytest
+
+from storj.cli.buckets import bucket as bucket_group
+from storj.cli.files import file as file_group
+from storj.cli.keys import key as key_group
+from storj.cli.share import Share
+from storj.cli.tree import walk
+from storj.crypto import mnemonic
+
+
+def content(path):
+    return {file.name: file.path.read_bytes() for file in walk(path)}
+
+
+# ---- buckets and files, under their new and their old names
+
+
+def test_bucket_is_created_shown_listed_and_deleted(storj):
+    made = storj('bucket', 'create', 'Äpfel & Birnen', '--json').json()
+    assert made['encrypted_name'] is True
+    assert storj('bucket', 'get', 'Äpfel & Birnen', '--json').json()['id'] == made['id']
+    assert storj('bucket', 'get', made['id'], '--json').json()['name'] == 'Äpfel & Birnen'
+    assert made['id'] in storj('bucket', 'list').out
+    assert 'Äpfel & Birnen' in storj('ls').out
+    refused = storj('bucket', 'delete', made['id'], code=2)
+    assert 'with 0 files' in refused.err
+    storj('bucket', 'delete', made['id'], '--yes')
+    storj('bucket', 'get', made['id'], code=5)
+
+
+def test_bucket_of_the_same_name_is_a_conflict(storj, bucket):
+    assert storj('mb', bucket, '--json', code=9).error()['error'] == 'AlreadyExistsError'
+
+
+def test_plain_bucket_is_found_by_its_name(storj):
+    storj('mb', '--plain-names', 'in-the-open')
+    found = storj('bucket', 'get', 'in-the-open', '--json').json()
+    assert found['encrypted_name'] is False
+    storj('rb', 'storj://in-the-open', '-y')
+
+
+def test_scripts_of_earlier_releases_work(storj, tmp_path):
+    old_bucket = storj.using(bucket_group, 'storj-bucket')
+    old_file = storj.using(file_group, 'storj-file')
+    bucket_id = old_bucket('create', 'old', '--json').json()['id']
+    assert 'old' in old_bucket('list').out
+    assert old_bucket('get', bucket_id, '--json').json()['name'] == 'old'
+    (tmp_path / 'a.txt').write_bytes(b'a')
+    old_file('upload', bucket_id, tmp_path / 'a.txt')
+    [row] = old_file('list', bucket_id, '--json').json()
+    old_file('download', bucket_id, row['id'], tmp_path / 'b.txt')
+    assert (tmp_path / 'b.txt').read_bytes() == b'a'
+    assert old_file('info', bucket_id, row['id'], '--json').json()['size'] == 1
+    assert [row['state'] for row in old_file('mirrors', bucket_id, row['id'], '--json').json()]
+    old_file('remove', bucket_id, row['id'])
+    old_bucket('delete', bucket_id, '--yes')
+
+
+def test_functions_of_the_package_are_importable():
+    from storj.cli import create, export, file, generate, get, load, upload
+    from storj.cli import list as list_buckets
+
+    assert create is bucket_group.commands['create']
+    assert get is bucket_group.commands['get']
+    assert list_buckets is bucket_group.commands['list']
+    assert file is file_group
+    assert upload is file_group.commands['upload']
+    assert {generate, export, load} <= set(key_group.commands.values())
+
+
+def test_several_files_are_uploaded_and_one_renamed(storj, bucket, tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name).write_text(name)
+    storj('file', 'upload', bucket, tmp_path / 'a', tmp_path / 'b')
+    storj('file', 'upload', bucket, tmp_path / 'a', '--name', 'dir/c')
+    storj('file', 'upload', bucket, '-', '--name', 'd', input='from a pipe')
+    assert [row['name'] for row in storj('file', 'list', bucket, '--json').json()] == [
+        'a',
+        'b',
+        'd',
+        'dir/c',
+    ]
+    assert storj('file', 'download', bucket, 'd', '-').out == 'from a pipe'
+    storj('file', 'upload', bucket, tmp_path / 'a', tmp_path / 'b', '--name', 'x', code=2)
+    storj('file', 'upload', bucket, '-', code=2)
+
+
+def test_file_is_described_by_name_id_or_uri(storj, bucket):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
+    record = storj('file', 'info', bucket, 'a', '--json').json()
+    assert record['size'] == 3
+    assert record['hmac'] == 'sha512'
+    assert storj('file', 'info', f'storj://{bucket}/a', '--json').json() == record
+    assert 'size' in storj('file', 'info', bucket, record['id']).out
+    storj('file', 'info', f'storj://{bucket}/', code=2)
+
+
+def test_health_of_a_file_decides_the_exit_code(storj, network, bucket):
+    storj('cp', '-', f'storj://{bucket}/a', input=os.urandom(5_000_000))
+    whole = storj('file', 'verify', bucket, 'a', '--json').json()
+    assert whole['have'] == len(whole['shards'])
+    lost = network.faults.add('status:farmer=*,operation=pull,times=1,status=404')
+    try:
+        degraded = storj('file', 'verify', bucket, 'a', code=3)
+    finally:
+        network.faults.remove(lost)
+    assert 'recoverable' in degraded.err
+    gone = network.faults.add('status:farmer=*,operation=pull,times=0,status=404')
+    try:
+        storj('file', 'verify', bucket, 'a', code=8)
+        refused = storj('cat', f'storj://{bucket}/a', '--json', code=8)
+    finally:
+        network.faults.remove(gone)
+    assert refused.error()['error'] == 'NotEnoughShardsError'
+    assert refused.out == ''
+
+
+# ---- keys
+
+
+def test_new_words_are_printed_alone(stranger):
+    done = stranger('key', 'generate', '--mnemonic', '--bits', '128')
+    mnemonic.check(done.out.strip())
+    assert len(done.out.split()) == 12
+    assert 'write these words down' in done.err
+
+
+def test_key_pair_is_made_registered_used_and_deleted(storj, home, tmp_path):
+    made = storj('key', 'generate', '--json').json()
+    private = tmp_path / 'home' / '.storj' / 'private.pem'
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    storj('key', 'generate', code=9)
+    storj('key', 'register')
+    assert made['public_key'] in storj('key', 'list').out
+    signing = {'STORJ_BRIDGE_USER': '', 'STORJ_BRIDGE_PASS': ''}
+    storj('config', 'set', 'private_key', private)
+    storj('ls', **signing)
+    storj('config', 'unset', 'private-key')
+    storj('key', 'export', tmp_path / 'backup')
+    assert (tmp_path / 'backup' / 'private.pem').read_bytes() == private.read_bytes()
+    storj('key', 'load', '--overwrite', tmp_path / 'backup' / 'private.pem')
+    storj('key', 'delete', made['public_key'], '--yes')
+    assert storj('key', 'list', '--json').json() == []
+
+
+def test_words_are_loaded_from_a_file_and_checked(stranger, tmp_path):
+    words = mnemonic.generate()
+    stranger('key', 'load', '--words-file', '-', input=f'{words}\n')
+    assert stranger('key', 'export', '--mnemonic').out.strip() == words
+    stranger('key', 'load', '--words-file', '-', input=mnemonic.generate(), code=1)
+    done = stranger('key', 'load', '--words-file', '-', '--overwrite', input='abandon ' * 12, code=4)
+    assert 'checksum' in done.err
+    assert 'abandon' not in done.err
+
+
+def test_key_without_a_pair_says_how_to_make_one(storj):
+    assert "'storj key generate'" in storj('key', 'register', code=1).err
+    storj('key', 'load', code=2)
+
+
+# ---- settings
+
+
+def test_settings_are_written_shown_and_removed(stranger, home):
+    stranger('config', 'set', 'bridge', 'http://127.0.0.1:1')
+    assert stranger('config', 'get', 'bridge').out == 'http://127.0.0.1:1\n'
+    stranger('config', 'set', 'password', '--file', '-', input='correct horse\n')
+    shown = stranger('config', 'show')
+    assert 'correct horse' not in shown.out
+    assert '********' in shown.out
+    assert stranger('config', 'show', '--json').json()['bridge'] == 'http://127.0.0.1:1'
+    path = stranger('config', 'path').out.strip()
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+    stranger('config', 'unset', 'bridge')
+    assert stranger('config', 'get', 'bridge').out == 'https://api.storj.io/\n'
+
+
+def test_profile_is_a_section_and_flag_goes_before_environment(stranger):
+    stranger('config', 'set', '--profile', 'work', 'email', 'work@example.org')
+    stranger('config', 'set', 'email', 'home@example.org')
+    assert stranger('config', 'profiles', '--json').json() == [
+        {'profile': 'work'},
+        {'profile': 'storj'},
+    ]
+    get = ('config', 'get', 'email')
+    assert stranger(*get).out == 'home@example.org\n'
+    assert stranger(*get, STORJ_PROFILE='work').out == 'work@example.org\n'
+    assert stranger('--profile', 'storj', *get, STORJ_PROFILE='work').out == 'home@example.org\n'
+    assert stranger(*get, STORJ_BRIDGE_USER='env@example.org').out == 'env@example.org\n'
+
+
+def test_secret_as_an_argument_is_refused(stranger):
+    assert 'seen by everyone' in stranger('config', 'set', 'password', 'secret', code=2).err
+
+
+def test_unknown_setting_suggests_the_right_one(stranger):
+    assert "did you mean 'bridge'?" in stranger('config', 'set', 'brigde', 'x', code=2).err
+    stranger('config', 'get', 'nonsense', code=2)
+
+
+def test_broken_file_is_named_without_its_content(stranger, home):
+    os.makedirs(home['STORJ_CONFIG_DIR'])
+    with open(os.path.join(home['STORJ_CONFIG_DIR'], 'storj.ini'), 'w') as file:
+        file.write('password = secret\n')
+    done = stranger('ls', code=4)
+    assert 'storj.ini' in done.err
+    assert 'secret' not in done.err
+
+
+def test_info_shows_no_secrets(storj, network):
+    done = storj('info')
+    assert 'reachable' in done.out
+    assert network.bridge_url in done.out
+    for secret in (network.password, network.mnemonic):
+        assert secret not in done.out + done.err
+    assert storj('info', '--json').json()['words_set'] is True
+
+
+def test_info_without_a_bridge_still_helps(stranger):
+    done = stranger('info', '--json', STORJ_BRIDGE='http://127.0.0.1:1')
+    assert done.json()['bridge_state'] != 'reachable'
+
+
+# ---- sync
+
+
+def test_sync_moves_what_is_new_or_changed_only(storj, bucket, tmp_path):
+    here = tmp_path / 'here'
+    here.mkdir()
+    (here / 'a').write_text('a')
+    (here / 'b').write_text('b')
+    place = f'storj://{bucket}/sync'
+    assert len(storj('sync', here, place).out.splitlines()) == 2
+    again = storj('sync', here, place)
+    assert again.out == ''
+    assert 'nothing to do: 2 files are alike' in again.err
+    (here / 'a').write_text('longer')
+    assert f'{here}/a ->' in storj('sync', '--dry-run', here, place).out
+    assert len(storj('sync', here, place).out.splitlines()) == 1
+    storj('sync', place, tmp_path / 'there')
+    assert content(tmp_path / 'there') == content(here)
+    assert storj('sync', place, tmp_path / 'there').out == ''
+
+
+def test_sync_by_time_and_by_checksum(storj, bucket, tmp_path):
+    file = tmp_path / 'here' / 'a'
+    file.parent.mkdir()
+    file.write_text('one')
+    place = f'storj://{bucket}/'
+    storj('sync', file.parent, place)
+    file.write_text('two')
+    old = datetime.datetime(2017, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
+    os.utime(file, (old, old))
+    assert storj('sync', file.parent, place).out == ''
+    assert len(storj('sync', '--checksum', file.parent, place).out.splitlines()) == 1
+    assert storj('cat', f'{place}a').out == 'two'
+    assert storj('sync', '--checksum', file.parent, place).out == ''
+    file.touch()
+    assert len(storj('sync', file.parent, place).out.splitlines()) == 1
+
+
+def test_sync_deletes_only_when_told_and_asks(storj, bucket, tmp_path):
+    here = tmp_path / 'here'
+    (here / 'deep').mkdir(parents=True)
+    (here / 'a').write_text('a')
+    (here / 'deep' / 'b').write_text('b')
+    place = f'storj://{bucket}/'
+    storj('sync', here, place)
+    (here / 'a').unlink()
+    storj('sync', here, place)
+    assert storj('cat', f'{place}a').out == 'a'
+    assert 'remove 1 files' in storj('sync', '--delete', here, place, code=2).err
+    assert 'would remove' in storj('sync', '--delete', '--dry-run', here, place).out
+    storj('sync', '--delete', '--yes', here, place)
+    storj('cat', f'{place}a', code=5)
+    storj('rm', f'{place}deep/b')
+    storj('cp', '-', f'{place}c', input='c')
+    storj('sync', '--delete', '--yes', place, here)
+    assert content(here) == {'c': b'c'}
+    assert not (here / 'deep').exists()
+
+
+# ---- links
+
+
+def test_link_with_key_needs_no_account(storj, stranger, bucket, tmp_path):
+    data = os.urandom(5_000_000)
+    storj('cp', '-', f'storj://{bucket}/dir/secret.bin', input=data)
+    shared = storj('share', '--with-key', f'storj://{bucket}/dir/secret.bin', '--json').json()
+    expires = datetime.datetime.fromisoformat(shared['expires'].replace('Z', '+00:00'))
+    assert expires > datetime.datetime.now(datetime.timezone.utc)
+    stranger('cp', shared['link'], f'{tmp_path}/')
+    assert (tmp_path / 'secret.bin').read_bytes() == data
+    part = stranger('cp', '--range', '5-9', shared['link'], '-')
+    assert part.raw == data[5:10]
+
+
+def test_link_never_holds_the_words_and_the_key_only_when_asked(storj, network, bucket, tmp_path):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
+    link = storj('share', f'storj://{bucket}/a').out.strip()
+    said = Share.read(link)
+    assert said.key is None
+    keyed = Share.read(storj('share', '--with-key', f'storj://{bucket}/a').out.strip())
+    assert keyed.key is not None
+    for share in (said, keyed):
+        text = share.link() + repr(share) + json.dumps(dict(share.entry))
+        assert network.mnemonic not in text
+        assert network.password not in text
+
+
+def test_link_without_key_needs_the_words(storj, stranger, network, bucket):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
+    link = storj('share', f'storj://{bucket}/a').out.strip()
+    stranger('cp', link, '-', code=4)
+    assert stranger('cp', link, '-', STORJ_ENCRYPTION_KEY=network.mnemonic).raw == b'abc'
+    stranger('cp', link, '-', STORJ_ENCRYPTION_KEY=mnemonic.generate(), code=7)
+
+
+def test_link_is_used_up_in_the_end(storj, stranger, bucket):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
+    link = storj('share', '--with-key', f'storj://{bucket}/a').out.strip()
+    for _ in range(20):
+        done = stranger('cp', link, '-', code=None)
+        if done.code:
+            break
+    assert done.code == 4
+    assert 'used up' in done.err
+
+
+@pytest.mark.parametrize('link', ['storj-share:', 'storj-share:AAAA', 'storj-share:ä', 'storj-share:e30'])
+def test_damaged_link_is_wrong_usage(stranger, link, tmp_path):
+    assert 'damaged' in stranger('cp', link, tmp_path, code=2).err
+
+
+def test_expired_link_is_refused_before_anything_is_sent(stranger, tmp_path):
+    past = datetime.datetime(2017, 1, 1, tzinfo=datetime.timezone.utc)
+    link = Share('http://127.0.0.1:1', 'a' * 24, 'b' * 24, 'a', 1, past, ('t',)).link()
+    assert 'expired' in stranger('cp', link, tmp_path, code=4).err
+
+
+def test_link_of_a_hostile_name_stays_in_the_folder(storj, stranger, bucket, tmp_path):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
+    said = Share.read(storj('share', '--with-key', f'storj://{bucket}/a').out.strip())
+    for name in ('..', '../..', '/', ''):
+        evil = Share(**{**vars(said), 'name': name}).link()
+        assert 'not a safe local path' in stranger('cp', evil, f'{tmp_path}/', code=1).err
+
+
+# ---- transfers that broke off
+
+
+def test_nothing_to_resume_is_an_empty_list(stranger):
+    assert stranger('transfer', 'list', '--json').json() == []
+    assert 'no transfers' in stranger('transfer', 'list').err
+    assert stranger('transfer', 'clean', '--json').json() == []
+
+
+# ---- errors of the account and the bridge, each with its code
+
+
+def test_without_login_nothing_is_asked(stranger):
+    done = stranger('ls', code=4)
+    assert done.err.splitlines() == [
+        'storj: not logged in at https://api.storj.io/',
+        "hint: Run 'storj account login', or set STORJ_BRIDGE_USER and STORJ_BRIDGE_PASS.",
+    ]
+
+
+def test_wrong_password_is_four(storj):
+    done = storj('ls', '--json', STORJ_BRIDGE_PASS='wrong', code=4)
+    assert done.error()['error'] == 'AuthenticationError'
+    assert done.error()['code'] == 401
+
+
+def test_unreachable_bridge_is_six(storj):
+    done = storj('ls', STORJ_BRIDGE='http://127.0.0.1:1', code=6)
+    assert '127.0.0.1:1' in done.err
+    assert "'storj network up'" in done.err
+
+
+def test_wrong_words_are_seven(storj, bucket):
+    storj('cp', '--plain-names', '-', f'storj://{bucket}/a', input=b'abc')
+    bucket_id = storj('bucket', 'get', bucket, '--json').json()['id']
+    other = mnemonic.generate()
+    storj('cat', f'storj://{bucket_id}/a', STORJ_ENCRYPTION_KEY=other, code=7)
+
+
+def test_upload_without_words_says_how_to_make_some(storj, bucket, tmp_path):
+    bucket_id = storj('bucket', 'get', bucket, '--json').json()['id']
+    no_words = {'STORJ_ENCRYPTION_KEY': ''}
+    done = storj('cp', '-', f'storj://{bucket_id}/a', input=b'abc', code=4, **no_words)
+    assert "'storj key generate --mnemonic'" in done.err
+    storj('cp', '--no-encrypt', '-', f'storj://{bucket_id}/a', input=b'abc', **no_words)
+    assert storj('cat', f'storj://{bucket_id}/a', **no_words).raw == b'abc'
+
+
+def test_no_farmers_are_eight(storj, network, bucket):
+    refusing = network.faults.add('status:farmer=*,operation=push,times=0,status=500')
+    try:
+        storj('cp', '--retries', '1', '-', f'storj://{bucket}/a', input=b'abc', code=8)
+    finally:
+        network.faults.remove(refusing)
+
+
+def test_traceback_comes_with_two_v_only(storj):
+    quiet = storj('ls', STORJ_BRIDGE_PASS='wrong', code=4)
+    assert 'Traceback' not in quiet.err
+    loud = storj('ls', '-vv', STORJ_BRIDGE_PASS='wrong', code=4)
+    assert 'Traceback' in loud.err
+    assert 'Traceback' in storj('ls', STORJ_BRIDGE_PASS='wrong', STORJ_DEBUG='1', code=4).err
+
+
+def test_log_file_has_everything_and_no_secret(storj, network, tmp_path):
+    log = tmp_path / 'log'
+    storj('--log-file', log, 'ls')
+    text = log.read_text()
+    assert 'GET /buckets' in text
+    assert network.password not in text
+    assert network.mnemonic not in text
+
+
+def test_json_is_also_a_setting_of_the_environment(storj):
+    assert isinstance(storj('ls', STORJ_JSON='1').json(), list)
