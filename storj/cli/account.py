@@ -10,7 +10,7 @@ import click
 
 from storj.cli import keyrings
 from storj.cli.command import group
-from storj.cli.errors import CommandError, NotLoggedIn, UsageProblem
+from storj.cli.errors import NotLoggedIn, UsageProblem
 from storj.cli.options import yes_option
 from storj.cli.prompts import ask, ask_secret, confirm, interactive, read_secret_file
 from storj.cli.session import Session, pass_session
@@ -280,7 +280,7 @@ class _SharedLogin:
         """Unlock the file, if there is one.
 
         Raises:
-            CommandError: the passphrase does not fit.
+            NotLoggedIn: the passphrase does not fit.
         """
         from storj.crypto import credentials
 
@@ -294,7 +294,7 @@ class _SharedLogin:
         try:
             found = credentials.decode(path.read_text(encoding='utf-8'), passphrase)
         except DecryptionError as error:
-            raise CommandError(
+            raise NotLoggedIn(
                 f'the passphrase does not open {path}', hint='set STORJ_KEYPASS, or try again'
             ) from error
         return cls(path, passphrase, True, found.email, found.password, found.mnemonic)

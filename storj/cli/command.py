@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -248,8 +249,9 @@ def run(root: click.Command, args: list[str], program: str, extra: dict[str, Any
 
 def _end(error: BaseException, session: Session) -> int:
     """Report an error in the form asked for and return the exit code."""
-    if isinstance(error, click.Abort) and isinstance(error.__cause__, KeyboardInterrupt):
-        error = error.__cause__
+    if isinstance(error, click.Abort) and isinstance(error.__context__, KeyboardInterrupt):
+        # That is what click makes of Ctrl-C at a question.
+        error = error.__context__
     if is_broken_pipe(error):
         _silence(sys.stdout)
         return 1
@@ -257,7 +259,7 @@ def _end(error: BaseException, session: Session) -> int:
     output = session.output
     try:
         if session.debugging:
-            session.log_traceback(error)
+            output.warn(''.join(traceback.format_exception(error)).rstrip())
         if output.as_json:
             output.warn(json.dumps(report.to_dict(), ensure_ascii=False))
         else:

@@ -245,7 +245,10 @@ def remove(session: Session, bucket: str, files: tuple[str, ...], yes: bool) -> 
     _remove(session, entries, yes=yes or len(entries) == 1)
 
 
-@file.command('info', examples=('storj file info photos cat.jpg --json', 'storj file info storj://photos/cat.jpg'))
+@file.command(
+    'info',
+    examples=('storj file info photos cat.jpg --json', 'storj file info storj://photos/cat.jpg'),
+)
 @click.argument('bucket')
 @click.argument('file', required=False)
 @pass_session

@@ -143,10 +143,6 @@ class Session:
             handler = logging.FileHandler(self.log_file, encoding='utf-8')
             self._log_to(handler, logging.DEBUG, _LOG_FORMAT)
 
-    def log_traceback(self, error: BaseException) -> None:
-        """Show where an error came from."""
-        logging.getLogger('storj.cli').debug('%s', error, exc_info=error)
-
     @property
     def settings(self) -> Configuration:
         """Account, bridge and the rest, from flags, environment and file in this order.

@@ -41,7 +41,9 @@ class Done:
 class Storj:
     """Runs ``storj`` in this process, with an environment of its own."""
 
-    def __init__(self, environment: dict[str, str], command: Any = app, name: str = 'storj') -> None:
+    def __init__(
+        self, environment: dict[str, str | None], command: Any = app, name: str = 'storj'
+    ) -> None:
         self.environment = environment
         self._command = command
         self._name = name
@@ -76,7 +78,7 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
+def home(tmp_path: Path) -> dict[str, str | None]:
     """The environment of somebody who has never used the program."""
     folder = tmp_path / 'home'
     folder.mkdir()
@@ -88,22 +90,22 @@ def home(tmp_path: Path) -> dict[str, str]:
         'XDG_STATE_HOME': str(folder / 'state'),
         'XDG_CACHE_HOME': str(folder / 'cache'),
         'XDG_DATA_HOME': str(folder / 'data'),
-        'NO_COLOR': '',
-        'FORCE_COLOR': '',
-        'CLICOLOR_FORCE': '',
+        'NO_COLOR': None,
+        'FORCE_COLOR': None,
+        'CLICOLOR_FORCE': None,
         'COLUMNS': '100',
         'LANG': 'C.UTF-8',
     }
 
 
 @pytest.fixture
-def stranger(home: dict[str, str]) -> Storj:
+def stranger(home: dict[str, str | None]) -> Storj:
     """The program without an account."""
     return Storj(home)
 
 
 @pytest.fixture
-def storj(home: dict[str, str], network: Network) -> Storj:
+def storj(home: dict[str, str | None], network: Network) -> Storj:
     """The program with the account of the network."""
     return Storj({**home, **network.environment()})
 
@@ -123,7 +125,7 @@ def program(storj: Storj) -> Any:
 
     def command(*arguments: object) -> tuple[list[str], dict[str, str]]:
         environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(('STORJ_', 'XDG_'))},
+            **{k: v for k, v in os.environ.items() if k not in storj.environment},
             **{k: v for k, v in storj.environment.items() if v is not None},
             'PYTHONPATH': str(ROOT),
             'TERM': 'xterm-256color',

@@ -136,7 +136,8 @@ def test_standard_streams_carry_the_bytes_alone(storj, bucket):
 
 
 @pytest.mark.parametrize(
-    ('text', 'part'), [('0-99', slice(0, 100)), ('150000-', slice(150000, None)), ('-7', slice(-7, None))]
+    ('text', 'part'),
+    [('0-99', slice(0, 100)), ('150000-', slice(150000, None)), ('-7', slice(-7, None))],
 )
 def test_range_of_a_download(storj, bucket, tmp_path, text, part):
     data = os.urandom(200_000)

@@ -1,0 +1,228 @@
+"""The program on a real terminal: bars, questions, Ctrl-C, signals, pipes."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pty = pytest.importorskip('pty', reason='no pseudo-terminals on this system')
+
+from tests.cli.terminal import PATIENCE, Terminal  # noqa: E402
+
+INTERRUPT = '\x03'
+
+
+@pytest.fixture
+def terminal(program, tmp_path):
+    def start(*arguments, **extra):
+        words, environment = program(*arguments)
+        return Terminal(words, {**environment, 'COLUMNS': '120', **extra}, cwd=tmp_path)
+
+    return start
+
+
+@pytest.fixture
+def big(tmp_path):
+    path = tmp_path / 'big.bin'
+    path.write_bytes(os.urandom(12_000_000))
+    return path
+
+
+def test_bars_are_drawn_on_a_terminal_and_wiped(terminal, storj, bucket, big):
+    with terminal('cp', '--limit-upload', '16MB', big, f'storj://{bucket}/') as screen:
+        assert screen.end() == 0
+    assert 'shards' in screen.text
+    assert 'MiB' in screen.text or 'MB' in screen.text
+    assert '━' in screen.text
+    assert f'storj://{bucket}/big.bin' in screen.text
+    # The cursor that the bars hid is back.
+    assert screen.raw.rfind('\x1b[?25h') > screen.raw.rfind('\x1b[?25l')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'environment'),
+    [
+        (['--no-progress'], {}),
+        (['--quiet'], {}),
+        (['--json'], {}),
+        ([], {'TERM': 'dumb'}),
+        ([], {'STORJ_NO_PROGRESS': '1'}),
+    ],
+)
+def test_no_bars_where_none_are_wanted(terminal, bucket, tmp_path, arguments, environment):
+    (tmp_path / 'a').write_bytes(b'a' * 100_000)
+    with terminal('cp', *arguments, 'a', f'storj://{bucket}/a', **environment) as screen:
+        assert screen.end() == 0
+    assert '━' not in screen.text
+    assert '\x1b[?25l' not in screen.raw
+
+
+def test_colours_come_on_a_terminal_only(terminal, program, bucket):
+    with terminal('ls') as screen:
+        screen.end()
+    assert '\x1b[' in screen.raw
+    with terminal('ls', NO_COLOR='1') as screen:
+        screen.end()
+    assert '\x1b[' not in screen.raw
+    words, environment = program('ls')
+    piped = subprocess.run(words, env=environment, capture_output=True, check=True)
+    assert b'\x1b[' not in piped.stdout
+
+
+def test_ctrl_c_leaves_a_transfer_that_resumes(terminal, program, storj, bucket, big):
+    command = ('cp', '--limit-upload', '3MB', big, f'storj://{bucket}/big')
+    with terminal(*command) as screen:
+        screen.expect(r'[1-9]\d*/\d+ shards')
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
+    assert 'storj: interrupted' in screen.text
+    assert 'hint: run the same command to resume' in screen.text
+    assert 'Traceback' not in screen.text
+    [left] = storj('transfer', 'list', '--json').json()
+    assert left['kind'] == 'upload'
+    assert 0 < left['bytes'] < left['total']
+    words, environment = program('cp', big, f'storj://{bucket}/big', '--json')
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])['files_done'] == 1
+    assert storj('transfer', 'list', '--json').json() == []
+    assert storj('cat', f'storj://{bucket}/big').raw == big.read_bytes()
+
+
+def test_broken_off_transfers_are_cleaned_with_their_frames(terminal, storj, bucket, big):
+    with terminal('cp', '--limit-upload', '3MB', big, f'storj://{bucket}/big') as screen:
+        screen.expect(r'[1-9]\d*/\d+ shards')
+        screen.signal(signal.SIGTERM)
+        assert screen.end() == 143
+    assert 'storj: terminated' in screen.text
+    assert 'forget 1 transfers' in storj('transfer', 'clean', code=2).err
+    assert storj('transfer', 'clean', '--older-than', '1h', '--json').json() == []
+    [gone] = storj('transfer', 'clean', '--yes', '--json').json()
+    assert gone['path'] == str(big)
+    assert storj('transfer', 'list', '--json').json() == []
+
+
+def test_second_ctrl_c_ends_at_once(terminal, network, bucket, big):
+    stalled = network.faults.add('stall:farmer=*,operation=push,times=0,offset=1000')
+    try:
+        with terminal('cp', big, f'storj://{bucket}/big') as screen:
+            screen.expect(r'0/\d+ shards')
+            screen.type(INTERRUPT)
+            screen.type(INTERRUPT)
+            assert screen.end() == 130
+    finally:
+        network.faults.remove(stalled)
+        network.faults.release()
+    assert 'Traceback' not in screen.text
+
+
+def test_interrupted_download_keeps_its_part_and_no_final_file(
+    terminal, storj, bucket, big, tmp_path
+):
+    storj('cp', big, f'storj://{bucket}/big')
+    target = tmp_path / 'back.bin'
+    with terminal('cp', '--limit-download', '3MB', f'storj://{bucket}/big', target) as screen:
+        screen.expect(r'[1-9]\d*/\d+ shards')
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
+    assert not target.exists()
+    storj('cp', f'storj://{bucket}/big', target)
+    assert target.read_bytes() == big.read_bytes()
+    assert [path.name for path in tmp_path.glob('*.part')] == []
+
+
+def test_question_is_asked_and_no_means_no(terminal, storj, bucket):
+    for name in ('a', 'b'):
+        storj('cp', '-', f'storj://{bucket}/{name}', input=name)
+    with terminal('rm', '-r', f'storj://{bucket}/') as screen:
+        screen.expect(r'remove 2 files\? \[y/N\]: ')
+        screen.type('n\n')
+        assert screen.end() == 2
+    assert len(storj('ls', f'storj://{bucket}', '--json').json()) == 2
+    with terminal('rm', '-r', f'storj://{bucket}/') as screen:
+        screen.expect(r'remove 2 files\? \[y/N\]: ')
+        screen.type('y\n')
+        assert screen.end() == 0
+    assert storj('ls', f'storj://{bucket}', '--json').json() == []
+
+
+def test_ctrl_c_at_a_question_is_130_and_ctrl_d_is_2(terminal, bucket):
+    for typed, code in ((INTERRUPT, 130), ('\x04', 2)):
+        with terminal('rb', bucket) as screen:
+            screen.expect(r'remove bucket .* with 0 files\? \[y/N\]: ')
+            screen.type(typed)
+            assert screen.end() == code
+
+
+def test_login_asks_without_echo_and_shows_new_words_once(terminal, home, network):
+    account = {'STORJ_BRIDGE_USER': '', 'STORJ_BRIDGE_PASS': '', 'STORJ_ENCRYPTION_KEY': ''}
+    with terminal('account', 'login', **account) as screen:
+        screen.expect('E-mail: ')
+        screen.type(f'{network.email}\n')
+        screen.expect('Password: ')
+        screen.type(f'{network.password}\n')
+        screen.expect('Words: ')
+        screen.type('\n')
+        assert screen.end() == 0
+    assert network.password not in screen.text
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(Path(home['STORJ_CONFIG_DIR']) / 'storj.ini')
+    assert parser['storj']['password'] == network.password
+    assert parser['storj']['mnemonic'] in screen.text
+    assert 'write them down' in screen.text
+
+
+def test_new_password_is_asked_twice(terminal, network):
+    with terminal('account', 'register', '--email', 'twice@example.org') as screen:
+        screen.expect('Password: ')
+        screen.type('one\n')
+        screen.expect('Repeat for confirmation: ')
+        screen.type('another\n')
+        screen.expect(r'(?s)do not match.*Password: ')
+        screen.type('one\n')
+        screen.expect(r'(?s)do not match.*confirmation: ')
+        screen.type('one\n')
+        assert screen.end() == 0
+    assert 'account twice@example.org made' in screen.text
+
+
+def test_broken_pipe_is_quiet(program, storj, bucket):
+    storj('cp', '-', f'storj://{bucket}/big', input=b'x' * 3_000_000)
+    words, environment = program('cat', f'storj://{bucket}/big')
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.read(10) == b'x' * 10
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(PATIENCE) == 1
+    assert said == b''
+
+
+def test_help_comes_quickly_and_imports_little(program):
+    words, environment = program('--help')
+    code = 'import sys; from storj.cli import main; main(["--help"]); print(*sys.modules)'
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True
+    )
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert 'click' in modules
+    slow = {'requests', 'rich', 'aiohttp', 'sqlalchemy', 'ecdsa', 'Crypto', 'mnemonic', 'asyncio'}
+    assert not modules & slow
+
+
+def test_program_without_click_says_how_to_install(program):
+    _, environment = program()
+    code = 'import sys; sys.modules["click"] = None; from storj.cli import main; sys.exit(main([]))'
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert 'pip install "storj[cli]"' in done.stderr
+    assert 'Traceback' not in done.stderr
