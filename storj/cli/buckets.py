@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from storj.cli.command import command, group
+from storj.cli.completion import complete_bucket, complete_uri
 from storj.cli.directory import BucketEntry
 from storj.cli.listing import BUCKET_COLUMNS
 from storj.cli.options import yes_option
@@ -72,7 +73,7 @@ def mb(session: Session, bucket: str, plain_names: bool | None) -> None:
 
 
 @command('rb', short_help='Remove a bucket.', examples=('storj rb storj://photos',))
-@click.argument('bucket')
+@click.argument('bucket', shell_complete=complete_uri)
 @yes_option
 @pass_session
 def rb(session: Session, bucket: str, yes: bool) -> None:
@@ -110,7 +111,7 @@ def create(
 
 
 @bucket.command('get', examples=('storj bucket get photos',))
-@click.argument('bucket')
+@click.argument('bucket', shell_complete=complete_bucket)
 @pass_session
 def get(session: Session, bucket: str) -> None:
     """Show one bucket, found by name or id."""
@@ -126,7 +127,7 @@ def list_(session: Session) -> None:
 
 
 @bucket.command('delete', examples=('storj bucket delete photos',))
-@click.argument('bucket')
+@click.argument('bucket', shell_complete=complete_bucket)
 @yes_option
 @pass_session
 def delete(session: Session, bucket: str, yes: bool) -> None:

@@ -70,19 +70,21 @@ class NameCache:
     def _read(self, key: str, stale: bool) -> list[str] | None:
         match self._load().get(key):
             case {'time': int() | float() as moment, 'names': [*found]}:
-                if stale or 0 <= self._clock() - moment < FRESH:
+                if stale or self._is_fresh(moment):
                     return [name for name in found if isinstance(name, str)]
         return None
 
+    def _is_fresh(self, moment: float) -> bool:
+        return 0 <= self._clock() - moment < FRESH
+
     def _write(self, key: str, found: Iterable[str]) -> None:
         """Replace one list, and drop those that are too old to be offered."""
-        now = self._clock()
-        content = {
-            other: entry
-            for other, entry in self._load().items()
-            if isinstance(entry, dict) and 0 <= now - entry.get('time', 0) < FRESH
-        }
-        content[key] = {'time': now, 'names': list(found)[:LIMIT]}
+        content: dict[str, Any] = {}
+        for other, entry in self._load().items():
+            match entry:
+                case {'time': int() | float() as moment} if self._is_fresh(moment):
+                    content[other] = entry
+        content[key] = {'time': self._clock(), 'names': list(found)[:LIMIT]}
         with contextlib.suppress(OSError, ValueError):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # mkstemp makes the file readable by its owner alone.

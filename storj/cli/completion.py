@@ -154,6 +154,8 @@ def _lookup(
         if fresh is not None:
             return fresh
         session.timeout = PATIENCE
+        # What must be imported for it is imported before the patience begins.
+        _ = session.directory
         # A daemon: a bridge that answers late does not hold up the prompt.
         thread = threading.Thread(target=ask, name='storj-completion', daemon=True)
         thread.start()

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storj.cli.errors import CommandError
+from storj.cli.errors import UNAVAILABLE, CommandError
 from storj.crypto import secret_file
 from storj.exception import StorjError
 
@@ -41,6 +41,8 @@ class NetworkNotRunning(CommandError):
 
     Start one with 'storj network up'.
     """
+
+    exit_code = UNAVAILABLE
 
 
 class RunningNetwork:

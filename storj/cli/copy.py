@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from storj.cli.command import command
+from storj.cli.completion import complete_place, complete_uri
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import ConflictError, UnsafeNameError, UsageProblem
 from storj.cli.jobs import Handle, Job, Runner, Skip, finish
@@ -234,8 +235,10 @@ def upload_options(function: Any) -> Any:
         'storj cp --range 0-99 storj://photos/cat.jpg -  the first 100 bytes',
     ),
 )
-@click.argument('sources', nargs=-1, required=True, metavar='SOURCE...')
-@click.argument('destination')
+@click.argument(
+    'sources', nargs=-1, required=True, metavar='SOURCE...', shell_complete=complete_place
+)
+@click.argument('destination', shell_complete=complete_place)
 @click.option('-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.')
 @filter_options
 @click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
@@ -302,7 +305,7 @@ def cp(
         'storj cat --range -1000 storj://logs/today | tail',
     ),
 )
-@click.argument('uris', nargs=-1, required=True, metavar='URI...')
+@click.argument('uris', nargs=-1, required=True, metavar='URI...', shell_complete=complete_uri)
 @click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of each file, like 0-99.')
 @transfer_options
 @pass_session

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from storj.cli.command import command, group
+from storj.cli.completion import complete_bucket, complete_file, complete_uri
 from storj.cli.copy import Copier, CopyOptions, run_jobs, upload_options, write_stream
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import PartialFailure, UsageProblem, explain
@@ -46,7 +47,7 @@ _SHARD_COLUMNS = (
         "storj rm -r storj://photos/2017/ --exclude '*.jpg'",
     ),
 )
-@click.argument('uris', nargs=-1, required=True, metavar='URI...')
+@click.argument('uris', nargs=-1, required=True, metavar='URI...', shell_complete=complete_uri)
 @click.option('-r', '--recursive', is_flag=True, help='Prefixes with all files below.')
 @filter_options
 @click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
@@ -147,7 +148,7 @@ def _find(session: Session, bucket: str, name: str | None) -> FileEntry:
 
 
 @file.command('upload', examples=('storj file upload photos cat.jpg',))
-@click.argument('bucket')
+@click.argument('bucket', shell_complete=complete_bucket)
 @click.argument('paths', nargs=-1, required=True, metavar='PATH...')
 @click.option('--name', help='Name in the bucket, for a single file.')
 @click.option('--overwrite', is_flag=True, help='Replace files that exist.')
@@ -195,8 +196,8 @@ def upload(
 
 
 @file.command('download', examples=('storj file download photos cat.jpg here.jpg',))
-@click.argument('bucket')
-@click.argument('file')
+@click.argument('bucket', shell_complete=complete_bucket)
+@click.argument('file', shell_complete=complete_file)
 @click.argument('path', required=False)
 @click.option('--overwrite', is_flag=True, help='Replace a file that exists.')
 @transfer_options
@@ -224,7 +225,7 @@ def download(
 
 
 @file.command('list', examples=('storj file list photos',))
-@click.argument('bucket')
+@click.argument('bucket', shell_complete=complete_bucket)
 @pass_session
 def list_(session: Session, bucket: str) -> None:
     """List the files of a bucket with their ids."""
@@ -234,8 +235,8 @@ def list_(session: Session, bucket: str) -> None:
 
 
 @file.command('remove', examples=('storj file remove photos cat.jpg',))
-@click.argument('bucket')
-@click.argument('files', nargs=-1, required=True, metavar='FILE...')
+@click.argument('bucket', shell_complete=complete_bucket)
+@click.argument('files', nargs=-1, required=True, metavar='FILE...', shell_complete=complete_file)
 @yes_option
 @pass_session
 def remove(session: Session, bucket: str, files: tuple[str, ...], yes: bool) -> None:
@@ -249,8 +250,8 @@ def remove(session: Session, bucket: str, files: tuple[str, ...], yes: bool) -> 
     'info',
     examples=('storj file info photos cat.jpg --json', 'storj file info storj://photos/cat.jpg'),
 )
-@click.argument('bucket')
-@click.argument('file', required=False)
+@click.argument('bucket', shell_complete=complete_bucket)
+@click.argument('file', required=False, shell_complete=complete_file)
 @pass_session
 def info(session: Session, bucket: str, file: str | None) -> None:
     """Show what the bridge knows of a file."""
@@ -272,8 +273,8 @@ def _type_of(value: Any) -> Any:
 
 
 @file.command('mirrors', examples=('storj file mirrors photos cat.jpg',))
-@click.argument('bucket')
-@click.argument('file', required=False)
+@click.argument('bucket', shell_complete=complete_bucket)
+@click.argument('file', required=False, shell_complete=complete_file)
 @pass_session
 def mirrors(session: Session, bucket: str, file: str | None) -> None:
     """Show the farmers that hold a copy of each shard."""
@@ -304,8 +305,8 @@ def mirrors(session: Session, bucket: str, file: str | None) -> None:
 
 
 @file.command('verify', examples=('storj file verify photos cat.jpg',))
-@click.argument('bucket')
-@click.argument('file', required=False)
+@click.argument('bucket', shell_complete=complete_bucket)
+@click.argument('file', required=False, shell_complete=complete_file)
 @transfer_options
 @pass_session
 def verify(session: Session, bucket: str, file: str | None, resume: bool, **engine: Any) -> None:

@@ -157,7 +157,10 @@ class Runner:
         summary = Summary()
         pool = concurrent.futures.ThreadPoolExecutor(self._parallel, 'storj-file')
         try:
-            with display_for(self._output, self._progress) as display:
+            # A command that prints one document at its end has no room for lines.
+            hidden = self._silent and self._output.as_json
+            wanted = False if hidden else self._progress
+            with display_for(self._output, wanted) as display:
                 waiting = {
                     pool.submit(self._one, number, job): job for number, job in enumerate(jobs)
                 }

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from storj.cli.command import command
+from storj.cli.completion import complete_uri
 from storj.cli.directory import FileEntry
 from storj.cli.errors import FileNotFound
 from storj.cli.filters import match_glob
@@ -39,7 +40,7 @@ FILE_COLUMNS = (
         "storj ls 'storj://photos/*.jpg'        files that match",
     ),
 )
-@click.argument('uri', required=False)
+@click.argument('uri', required=False, shell_complete=complete_uri)
 @click.option('-r', '--recursive', is_flag=True, help='All files below, in full.')
 @click.option('--ids', is_flag=True, help='Show ids too.')
 @pass_session

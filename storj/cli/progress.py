@@ -214,7 +214,9 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
 
     # Whether bars are drawn is decided already, by more than rich looks at.
     console = Console(
-        stderr=True, force_terminal=True, no_color=not wants_colour(output.colour, sys.stderr, environment)
+        stderr=True,
+        force_terminal=True,
+        no_color=not wants_colour(output.colour, sys.stderr, environment),
     )
     return Progress(
         TextColumn('{task.description}', markup=False),

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storj.cli.command import command
+from storj.cli.completion import complete_uri
 from storj.cli.directory import FileEntry
 from storj.cli.errors import CommandError, ConflictError, UsageProblem
 from storj.cli.jobs import Handle, Job
@@ -243,7 +244,7 @@ def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
         "storj cp 'storj-share:eyJ2Ijox...' .            at the other end",
     ),
 )
-@click.argument('uri')
+@click.argument('uri', shell_complete=complete_uri)
 @click.option('--with-key', is_flag=True, help="Put the key of this file's content in the link.")
 @click.option(
     '--uses',

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from storj.cli.command import command
+from storj.cli.completion import complete_place
 from storj.cli.copy import Copier, CopyOptions, announce, refused, run_jobs, upload_options
 from storj.cli.directory import FileEntry
 from storj.cli.errors import LocalPathNotFound, UnsafeNameError, UsageProblem
@@ -59,8 +60,8 @@ class _Plan:
         'storj sync --checksum --dry-run notes storj://backup/notes',
     ),
 )
-@click.argument('source')
-@click.argument('destination')
+@click.argument('source', shell_complete=complete_place)
+@click.argument('destination', shell_complete=complete_place)
 @click.option('--delete', is_flag=True, help='Remove from the destination what the source lacks.')
 @click.option('--checksum', is_flag=True, help='Compare contents, not only size and time.')
 @filter_options

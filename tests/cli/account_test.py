@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import re
 import stat
 from pathlib import Path
@@ -187,4 +186,3 @@ def test_activation_wants_a_token_or_resend(stranger, network):
     done = stranger('account', 'activate', '0' * 64, '--json', code=None, **at)
     assert done.code != 0
     assert json.loads(done.err.splitlines()[-1])['type'] == 'error'
-    assert os.path.exists(network.data)

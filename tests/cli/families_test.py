@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -180,9 +181,9 @@ def test_settings_are_written_shown_and_removed(stranger, home):
     assert 'correct horse' not in shown.out
     assert '********' in shown.out
     assert stranger('config', 'show', '--json').json()['bridge'] == 'http://127.0.0.1:1'
-    path = stranger('config', 'path').out.strip()
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+    path = Path(stranger('config', 'path').out.strip())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     stranger('config', 'unset', 'bridge')
     assert stranger('config', 'get', 'bridge').out == 'https://api.storj.io/\n'
 
@@ -211,9 +212,9 @@ def test_unknown_setting_suggests_the_right_one(stranger):
 
 
 def test_broken_file_is_named_without_its_content(stranger, home):
-    os.makedirs(home['STORJ_CONFIG_DIR'])
-    with open(os.path.join(home['STORJ_CONFIG_DIR'], 'storj.ini'), 'w') as file:
-        file.write('password = secret\n')
+    folder = Path(home['STORJ_CONFIG_DIR'])
+    folder.mkdir()
+    (folder / 'storj.ini').write_text('password = secret\n')
     done = stranger('ls', code=4)
     assert 'storj.ini' in done.err
     assert 'secret' not in done.err

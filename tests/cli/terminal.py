@@ -63,7 +63,7 @@ class Terminal:
         return found
 
     def type(self, text: str) -> None:
-        """Type something; the terminal's own line discipline makes signals of control characters."""
+        """Type something; the terminal itself makes signals of control characters."""
         os.write(self._main, text.encode())
 
     def end(self) -> int:

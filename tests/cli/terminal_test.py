@@ -206,7 +206,7 @@ def test_broken_pipe_is_quiet(program, storj, bucket):
 
 
 def test_help_comes_quickly_and_imports_little(program):
-    words, environment = program('--help')
+    _, environment = program()
     code = 'import sys; from storj.cli import main; main(["--help"]); print(*sys.modules)'
     done = subprocess.run(
         [sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True

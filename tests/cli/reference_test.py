@@ -1,0 +1,99 @@
+"""No command, option or environment variable without documentation; no help without examples."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from storj import configuration
+from storj.cli.app import ENTRIES, app
+from storj.cli.command import Command, Group
+from storj.cli.reference import environment_variables, reference, walk
+
+DOCS = Path(__file__).parents[2] / 'docs'
+PAGE = (DOCS / 'command-reference.rst').read_text(encoding='utf-8')
+COMMANDS = dict(walk(app))
+
+
+@pytest.mark.parametrize('path', [path for path in COMMANDS if path != 'storj'])
+def test_command_and_its_options_are_in_the_reference(path):
+    command = COMMANDS[path]
+    section = re.search(rf'^{re.escape(path)}\n[-~^]+\n(.*?)(?=^storj |\Z)', PAGE, re.M | re.S)
+    assert section, f"{path} is not documented; run 'python -m storj.cli.reference'"
+    for param in command.params:
+        if isinstance(param, click.Option):
+            for name in (*param.opts, *param.secondary_opts):
+                assert name in section[1], f'{path} {name} is not documented'
+            assert param.help, f'{path} {param.opts[0]} has no help'
+
+
+def test_reference_names_no_command_that_is_gone():
+    titles = re.findall(r'^(storj [a-z -]+)\n[-~^]+$', PAGE, re.M)
+    assert titles == [path for path in COMMANDS if path != 'storj']
+    assert titles == re.findall(r'^(storj [a-z -]+)\n[-~^]+$', reference(), re.M)
+
+
+def test_environment_variables_are_documented():
+    text = (DOCS / 'configuration.rst').read_text(encoding='utf-8')
+    variables = environment_variables(app) | {
+        name for names in configuration._VARIABLES.values() for name in names
+    }
+    assert 'STORJ_PLAIN_NAMES' in variables
+    assert [name for name in sorted(variables) if f'``{name}``' not in text] == []
+
+
+def test_exit_codes_are_documented():
+    from storj.cli.errors import VERDICTS
+
+    text = (DOCS / 'command-line.rst').read_text(encoding='utf-8')
+    table = {int(code) for code in re.findall(r'^(\d+)  +\S', text, re.M)}
+    assert {verdict.exit_code for verdict in VERDICTS.values()} | {0} == table
+
+
+@pytest.mark.parametrize('path', COMMANDS)
+def test_command_has_help_and_examples(path):
+    command = COMMANDS[path]
+    assert isinstance(command, (Command, Group))
+    assert command.help
+    assert command.examples, f'{path} shows no example'
+    for example in command.examples:
+        assert 'storj' in example
+
+
+def test_short_help_of_the_table_is_that_of_the_command():
+    for entry in ENTRIES:
+        assert COMMANDS[f'storj {entry.name}'].get_short_help_str(100) == entry.help
+
+
+def test_help_has_short_flag_and_examples_first(stranger):
+    done = stranger('cp', '-h')
+    assert done.out == stranger('cp', '--help').out
+    assert done.out.index('Examples:') < done.out.index('Options:')
+    assert 'STORJ_JSON' in done.out
+
+
+def test_bare_command_shows_its_help(stranger):
+    assert 'Usage: storj' in stranger().out
+    assert 'Usage: storj network' in stranger('network').out
+
+
+@pytest.mark.parametrize(
+    ('typed', 'meant'),
+    [
+        (['cpp'], 'storj cp'),
+        (['netwrok'], 'storj network'),
+        (['network', 'stats'], 'storj network status'),
+        (['bucket', 'creat'], 'storj bucket create'),
+    ],
+)
+def test_misspelt_command_is_answered_with_the_nearest(stranger, typed, meant):
+    assert f"did you mean '{meant}'" in stranger(*typed, code=2).err
+
+
+def test_version(stranger):
+    from storj.metadata import __version__
+
+    assert stranger('--version').out == f'storj {__version__}\n'
