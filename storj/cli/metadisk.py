@@ -212,7 +212,11 @@ def status(session: Session) -> None:
     session.output.record(record, dict.fromkeys(sizes, 'size'))
 
 
-@group('token', short_help='Access tokens and their balance.')
+@group(
+    'token',
+    short_help='Access tokens and their balance.',
+    examples=('storj metadisk token new', 'storj metadisk token balance'),
+)
 def token() -> None:
     """Take an access token, show its balance, redeem a code."""
 

@@ -44,7 +44,7 @@ def walk(
     command: click.Command, context: click.Context | None = None, path: str = 'storj'
 ) -> Iterator[tuple[str, click.Command]]:
     """Yield every command below one, with the words that call it; the groups as well."""
-    context = click.Context(command, info_name=path, parent=context)
+    context = _context(command, path, context)
     yield path, command
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -53,12 +53,19 @@ def walk(
                 yield from walk(found, context, f'{path} {name}')
 
 
+def _context(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> click.Context:
+    """Return a context of a command that is not run."""
+    return click.Context(command, parent, name, **command.context_settings)
+
+
 def environment_variables(command: click.Command) -> set[str]:
     """Return the variables that the options of a command and of all below it read."""
     return {
         variable
-        for _, found in walk(command)
-        for param in found.get_params(click.Context(found))
+        for path, found in walk(command)
+        for param in found.get_params(_context(found, path))
         for variable in ([param.envvar] if isinstance(param.envvar, str) else param.envvar or ())
     }
 
@@ -76,12 +83,12 @@ def reference() -> str:
 def _common() -> Iterator[str]:
     yield from _heading('Options of every command', 1)
     yield 'They may stand before or after the name of the command.\n\n'
-    yield from _options(common_options(), click.Context(app))
+    yield from _options(common_options(), _context(app, 'storj'))
 
 
 def _section(path: str, command: click.Command) -> Iterator[str]:
     yield from _heading(path, path.count(' '))
-    context = click.Context(command, info_name=path)
+    context = _context(command, path)
     usage = ' '.join(command.collect_usage_pieces(context))
     yield f'::\n\n   {path} {usage}\n\n'
     yield _prose(command.help or '')
