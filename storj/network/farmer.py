@@ -36,7 +36,7 @@ from storj.network.identity import Identity
 from storj.network.rpc import NodeContact, RpcClient, RpcServer
 from storj.network.store import FarmerIndex, NullStore, ShardStore, StoreError
 
-__all__ = ('PROTOCOLS', 'Farmer', 'FarmerSettings')
+__all__ = ('PROTOCOLS', 'Farmer', 'FarmerSettings', 'Workers')
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,29 @@ TOKEN_LIFETIME = 86400.0
 SWEEP_INTERVAL = 60.0
 #: Seconds between two questions of a leaving farmer to its bridge.
 LEAVE_INTERVAL = 1.0
+
+
+class Workers:
+    """Threads for what would hold up an event loop; farmers of one process share them.
+
+    Args:
+        transfers (int): threads for shards that are moving.
+        background (int): threads for audits and proofs of work, which take long and must never
+            stand in the way of a transfer.
+
+    Attributes:
+        transfers (Executor): as said.
+        background (Executor): as said.
+    """
+
+    def __init__(self, transfers: int = 2, background: int = 1) -> None:
+        self.transfers: Executor = ThreadPoolExecutor(transfers, 'storj-transfer')
+        self.background: Executor = ThreadPoolExecutor(background, 'storj-background')
+
+    def close(self) -> None:
+        """End the threads; what has not begun is dropped."""
+        for executor in (self.transfers, self.background):
+            executor.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -109,7 +132,7 @@ class Farmer:
         settings (FarmerSettings): what it is started with.
         number (int): by which faults select it.
         faults (FaultPlan | None): what shall go wrong.
-        workers (Executor | None): threads for hashes and files; own ones by default.
+        workers (Workers | None): threads; own ones by default.
         clock (Callable[[], float]): seconds since 1970.
 
     Attributes:
@@ -124,7 +147,7 @@ class Farmer:
         *,
         number: int = 0,
         faults: FaultPlan | None = None,
-        workers: Executor | None = None,
+        workers: Workers | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -132,7 +155,7 @@ class Farmer:
         self.port = settings.port
         self._faults = faults if faults is not None else FaultPlan()
         self._shared_workers = workers
-        self._workers: Executor
+        self._workers: Workers
         self._clock = clock
         self._runner: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -166,7 +189,7 @@ class Farmer:
         except BaseException:
             listening.close()
             raise
-        self._workers = self._shared_workers or ThreadPoolExecutor(2, 'farmer')
+        self._workers = self._shared_workers or Workers()
         self._channels = DataChannels(
             self.number,
             self.identity.node_id,
@@ -175,7 +198,7 @@ class Farmer:
             self._report,
             self._faults,
             self._clock,
-            self._workers,
+            self._workers.transfers,
         )
         self._calls = RpcClient(self.identity, self.contact, clock=self._clock)
         self._copies = Copies(self._store, self._channels.run, self._copied, self._clock)
@@ -191,7 +214,7 @@ class Farmer:
             self._index,
             self._copies,
             self._calls,
-            self._workers,
+            self._workers.background,
             self._clock,
         )
         self._rpc = RpcServer(self.identity, self.contact, methods.handlers(), clock=self._clock)
@@ -214,7 +237,7 @@ class Farmer:
                 self.identity,
                 self.contact,
                 self._has_space,
-                self._workers,
+                self._workers.background,
                 space_offered=lambda: settings.size,
                 heartbeat=settings.heartbeat,
                 clock=self._clock,
@@ -246,7 +269,7 @@ class Farmer:
         await self._calls.close()
         self._index.close()
         if self._shared_workers is None:
-            self._workers.shutdown(wait=False)
+            await asyncio.to_thread(self._workers.close)
 
     async def leave(self, progress: Callable[[int], object] = lambda remaining: None) -> None:
         """Take no more shards, and wait until the bridge has copies of all on other farmers.

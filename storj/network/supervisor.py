@@ -27,7 +27,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Coroutine, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +40,7 @@ from storj.exception import ConfigurationError, StorjError
 from storj.network.app import HEAD_LIMIT, create_app
 from storj.network.bridge import BRIDGE, BridgeSettings
 from storj.network.database import User
-from storj.network.farmer import Farmer, FarmerSettings
+from storj.network.farmer import Farmer, FarmerSettings, Workers
 from storj.network.faults import Fault, FaultPlan
 from storj.network.identity import ExtendedKey, write_secret
 from storj.network.metadisk import Settings as MetaDiskSettings
@@ -389,7 +388,7 @@ class Network:
         self._lock: IO[str] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._workers: ThreadPoolExecutor
+        self._workers: Workers
         self._renter: RenterNode | None = None
         self._runner: web.AppRunner | None = None
         self._seed = b''
@@ -434,7 +433,7 @@ class Network:
         if self._loop is not None:
             raise RuntimeError('the network runs already')
         self._open_data()
-        self._workers = ThreadPoolExecutor(4, 'storj-network')
+        self._workers = Workers(4, 2)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._run_loop, args=(self._loop,), name='storj-network', daemon=True
@@ -459,7 +458,7 @@ class Network:
             self._loop = self._thread = None
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
-            self._workers.shutdown()
+            self._workers.close()
             self._close_data()
 
     @property
