@@ -9,6 +9,7 @@ from collections.abc import Callable
 from storj.digest import ShardDigest
 from storj.exception import (
     FarmerError,
+    FarmerUnreachableError,
     IntegrityError,
     StorjError,
     SuppliedTokenNotAcceptedError,
@@ -63,30 +64,41 @@ class Fetcher(Job):
             ShardLost: if no farmer brings it.
             Stopped: if the transfer ends meanwhile.
         """
+        clock, allowed = self.context.clock, self.config.shard_deadline
+        ends = None if allowed is None else clock.now() + allowed
+        policy = self.config.bridge_retry
         excluded: list[str] = []
         distrusted: list[str] = []
         refused: set[str] = set()
-        last: StorjError | None = None
-        clock, allowed = self.context.clock, self.config.shard_deadline
-        ends = None if allowed is None else clock.now() + allowed
+        last: StorjError = FarmerUnreachableError(message='the bridge names no farmer')
+        failures = absences = 0
         pointer = self._book.pointer(shard.index)
-        for failures in range(1, self.config.shard_attempts + 1):
+        while ends is None or clock.now() < ends:
             if pointer is None:
-                break
+                troubled()
+                absences += 1
+                # Only a farmer that could not be reached may come back with the right bytes.
+                if absences >= policy.attempts or not last.retryable:
+                    break
+                self._pause(policy.wait(absences, clock.random()), cancelled)
+                excluded = list(distrusted)
+                pointer = self._book.replace(shard.index, excluded)
+                continue
             node = node_of(pointer)
             try:
                 self.pull(shard, pointer, place, cancelled=cancelled)
             except (FarmerError, IntegrityError, TransferCancelled) as error:
-                if cancelled():
-                    raise ShardLost(shard.index) from error
                 last = error
             else:
                 return
+            if cancelled():
+                break
             _log.warning('shard %d: farmer %s failed: %s', shard.index, node, last)
             self.coordinator.note(last)
             self.meter.retry()
             troubled()
-            if failures == self.config.shard_attempts or (ends and clock.now() >= ends):
+            failures += 1
+            if failures >= self.config.shard_attempts:
                 break
             # A token may have been used before its time; the farmer gets another chance with a
             # new one, once.
@@ -96,13 +108,11 @@ class Fetcher(Job):
                     distrusted.append(node)
             refused.add(node)
             pointer = self._book.replace(shard.index, excluded)
-            if pointer is None and last.retryable:
-                # The only farmer that has it may have been unreachable for a moment.
-                policy = self.config.bridge_retry
-                self.coordinator.pause(policy.wait(failures, clock.random()))
-                excluded = list(distrusted)
-                pointer = self._book.replace(shard.index, excluded)
         raise ShardLost(shard.index) from last
+
+    def _pause(self, seconds: float, cancelled: Callable[[], bool]) -> None:
+        if self.coordinator.wait_until(cancelled, seconds):
+            raise ShardLost
 
     def pull(
         self,

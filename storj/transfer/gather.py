@@ -302,6 +302,7 @@ class Gather:
         with self._coordinator.condition:
             for pull in self._pulls.values():
                 pull.unwanted = True
+            self._coordinator.condition.notify_all()
         self._coordinator.wait_until(lambda: not self._pulls)
 
     def _spool_place(self, shard: StoredShard) -> Place:

@@ -39,21 +39,23 @@ def test_transfers_outlive_a_restart_of_everything(engine: Engine, tmp_path: Pat
     port = free_port()
     patient = RetryPolicy(attempts=60, delay=0.1, longest=0.5)
     limits = {'concurrency': 1, 'negotiations': 1, 'bridge_retry': patient, 'shard_attempts': 40}
-    with Network(farmers=3, port=port, data=tmp_path / 'network', bridge=QUIET) as network:
-        with client_of(network) as client:
-            bucket = str(client.bucket_create('b').id)
-            data = os.urandom(SIZE)
-            transfers = engine(client, **limits)
-            restart = Restart(network)
-            stored = transfers.upload(bucket, data, name='n', progress=restart).result(90)
-            restart.join()
-            assert [file['id'] for file in client.bucket_files(bucket)] == [stored.id]
-            restart = Restart(network)
-            target = tmp_path / 'out'
-            transfers.download(bucket, stored.id, target, progress=restart).result(90)
-            restart.join()
-            assert target.read_bytes() == data
-            transfers.close()
+    with (
+        Network(farmers=3, port=port, data=tmp_path / 'network', bridge=QUIET) as network,
+        client_of(network) as client,
+    ):
+        bucket = str(client.bucket_create('b').id)
+        data = os.urandom(SIZE)
+        transfers = engine(client, **limits)
+        restart = Restart(network)
+        stored = transfers.upload(bucket, data, name='n', progress=restart).result(90)
+        restart.join()
+        assert [file['id'] for file in client.bucket_files(bucket)] == [stored.id]
+        restart = Restart(network)
+        target = tmp_path / 'out'
+        transfers.download(bucket, stored.id, target, progress=restart).result(90)
+        restart.join()
+        assert target.read_bytes() == data
+        transfers.close()
 
 
 def free_port() -> int:
