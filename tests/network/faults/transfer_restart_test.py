@@ -1,23 +1,62 @@
-"""The bridge goes away in mid-transfer and comes back."""
+"""The whole network dies in mid-transfer and comes back."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from storj.network import Network
-from storj.transfer import Progress, RetryPolicy
-from tests.network.engine import KIB, QUIET, Engine, client_of
+import pytest
+
+from storj.http import Client, Retries
+from storj.transfer import Progress, RetryPolicy, TransferConfig, Transfers
+from tests.network.engine import KIB, QUICK
 
 SIZE = 6 * 256 * KIB
 
 
-class Restart:
-    """A progress callback that restarts a network, in a thread, when a shard has come."""
+class NetworkProcess:
+    """A network in a process of its own, to be killed."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, data: Path) -> None:
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            self._port = server.getsockname()[1]
+        self._data = data
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, '-m', 'storj.network', 'up', '--json', '--farmers', '3']
+        self.process = subprocess.Popen(
+            [*command, '--port', str(self._port), '--data', str(self._data)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.environment: dict[str, Any] = json.loads(self.process.stdout.readline())['environment']
+
+    def kill(self) -> None:
+        with self.process:
+            self.process.kill()
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[NetworkProcess]:
+    network = NetworkProcess(tmp_path / 'network')
+    yield network
+    network.kill()
+
+
+class Restart:
+    """A progress callback that kills and restarts a network, once a shard has come."""
+
+    def __init__(self, network: NetworkProcess) -> None:
         self._network = network
         self.thread: threading.Thread | None = None
 
@@ -27,7 +66,7 @@ class Restart:
             self.thread.start()
 
     def _restart(self) -> None:
-        self._network.stop()
+        self._network.kill()
         self._network.start()
 
     def join(self) -> None:
@@ -35,29 +74,42 @@ class Restart:
         self.thread.join(60)
 
 
-def test_transfers_outlive_a_restart_of_everything(engine: Engine, tmp_path: Path) -> None:
-    port = free_port()
-    patient = RetryPolicy(attempts=60, delay=0.1, longest=0.5)
-    limits = {'concurrency': 1, 'negotiations': 1, 'bridge_retry': patient, 'shard_attempts': 40}
+def test_transfers_outlive_the_death_of_bridge_and_farmers(
+    outside: NetworkProcess, tmp_path: Path
+) -> None:
+    account = outside.environment
+    config = TransferConfig(
+        **{
+            **QUICK,
+            'concurrency': 1,
+            'negotiations': 1,
+            'bridge_retry': RetryPolicy(attempts=80, delay=0.1, longest=0.5),
+            'shard_attempts': 40,
+            'state_dir': tmp_path / 'state',
+        }
+    )
     with (
-        Network(farmers=3, port=port, data=tmp_path / 'network', bridge=QUIET) as network,
-        client_of(network) as client,
+        Client(
+            account['STORJ_BRIDGE_USER'],
+            account['STORJ_BRIDGE_PASS'],
+            account['STORJ_BRIDGE'],
+            mnemonic=account['STORJ_ENCRYPTION_KEY'],
+            retries=Retries(count=0),
+        ) as client,
+        Transfers(client, config) as transfers,
     ):
         bucket = str(client.bucket_create('b').id)
         data = os.urandom(SIZE)
-        transfers = engine(client, **limits)
-        restart = Restart(network)
-        stored = transfers.upload(bucket, data, name='n', progress=restart).result(90)
-        restart.join()
+        restart = Restart(outside)
+        try:
+            stored = transfers.upload(bucket, data, name='n', progress=restart).result(60)
+        finally:
+            restart.join()
         assert [file['id'] for file in client.bucket_files(bucket)] == [stored.id]
-        restart = Restart(network)
+        restart = Restart(outside)
         target = tmp_path / 'out'
-        transfers.download(bucket, stored.id, target, progress=restart).result(90)
-        restart.join()
+        try:
+            transfers.download(bucket, stored.id, target, progress=restart).result(60)
+        finally:
+            restart.join()
         assert target.read_bytes() == data
-        transfers.close()
-
-
-def free_port() -> int:
-    with socket.create_server(('127.0.0.1', 0)) as server:
-        return int(server.getsockname()[1])
