@@ -281,8 +281,14 @@ class File(Object):
 
     @property
     def name(self) -> str | None:
-        """The filename under its shorter name."""
-        return self.filename
+        """The name in the clear, where the client that made this record can read it.
+
+        Otherwise, and for names that are stored in the clear, it is the filename as it stands.
+        """
+        if self._client is None or not self.bucket or not self.filename:
+            return self.filename
+        clear: str = self._client.file_name(self.bucket, self.filename)
+        return clear
 
     @name.setter
     def name(self, value: str | None) -> None:

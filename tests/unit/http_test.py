@@ -503,6 +503,18 @@ def test_id_of_another_shape_is_an_error(
         client.bucket_id('name')
 
 
+def test_files_name_is_clear_and_its_filename_as_stored(client: Client) -> None:
+    client.mnemonic = WORDS
+    key = content_keys.bucket_key(WORDS, BUCKET)
+    stored = names.encrypt_file_name(key, BUCKET, 'größe.txt')
+    answer = {'bucket': BUCKET, 'id': 24 * 'f', 'filename': stored}
+    with mock.patch.object(Client, '_request', return_value=answer):
+        file = client.file_metadata(BUCKET, 24 * 'f')
+    assert (file.name, file.filename) == ('größe.txt', stored)
+    client.mnemonic = None
+    assert file.name == stored
+
+
 def test_names_of_other_words_stay_as_they_are(client: Client) -> None:
     stored = names.encrypt_bucket_name('other words', 'name')
     assert client.bucket_name(stored) == stored
