@@ -38,6 +38,26 @@ Version: TypeAlias = tuple[int, int, int]
 
 _VERSION = re.compile(r'v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?:[-+.].*)?', re.ASCII | re.DOTALL)
 
+#: Routes that not every release has, each with the property of :class:`BridgeProfile` that tells,
+#: and what to say. Bridges 1.0 to 4.2 never answer a request for an unknown route.
+_RARE_ROUTES = (
+    (
+        re.compile(r'GET /buckets/[^/]+/files/[^/]+/mirrors'),
+        'has_mirrors_list',
+        'does not list mirrors; bridges do from 3.1 on',
+    ),
+    (
+        re.compile(r'POST /buckets/[^/]+/mirrors'),
+        'sets_mirrors',
+        'makes mirrors by itself; only bridges from 0.10 to 3.2 take wishes',
+    ),
+    (
+        re.compile(r'POST /reports/exchanges'),
+        'has_reports',
+        'takes no exchange reports; bridges do from 2.2.1 on',
+    ),
+)
+
 
 def ecdsa_to_hex(ecdsa_key: bytes) -> str:
     """Return hexadecimal string representation of the ECDSA key.
@@ -201,6 +221,28 @@ class BridgeProfile:
     def _since(self, major: int, minor: int = 0, patch: int = 0, *, unknown: bool) -> bool:
         """Return whether the bridge is of a release or later; what to assume if it does not say."""
         return unknown if self.version is None else self.version >= (major, minor, patch)
+
+    @staticmethod
+    def is_rare(method: str, path: str) -> bool:
+        """Return whether a route is one that not every release has."""
+        return any(route.fullmatch(f'{method} {path}') for route, _, _ in _RARE_ROUTES)
+
+    def refusal(self, method: str, path: str) -> str | None:
+        """Return why a request need not be sent, None if it may be answered.
+
+        Args:
+            method (str): HTTP method.
+            path (str): path of the URL, without a query.
+
+        Returns:
+            str | None: never a refusal from a bridge of unknown release.
+        """
+        if self.version is None:
+            return None
+        for route, feature, words in _RARE_ROUTES:
+            if route.fullmatch(f'{method} {path}') and not getattr(self, feature):
+                return f'this bridge ({".".join(map(str, self.version))}) {words}'
+        return None
 
     @property
     def audit_generation(self) -> Generation:

@@ -269,7 +269,8 @@ class Client:
             Any: the JSON value; ``{}`` for an empty answer.
 
         Raises:
-            StorjBridgeApiError: if the bridge refuses or answers with something else than JSON.
+            StorjBridgeApiError: if the bridge refuses or answers with something else than JSON, or
+                if its release is known and has no such route; then nothing is sent.
             BridgeUnreachableError: if it does not answer.
             TypeError: if a keyword is unknown, or the body cannot be JSON.
         """
@@ -283,6 +284,10 @@ class Client:
         if kwargs:
             raise TypeError(f'_request does not know {", ".join(sorted(kwargs))}')
         shown = transport.shown_path(path)
+        if api.BridgeProfile.is_rare(method, path):
+            refusal = self.profile().refusal(method, path)
+            if refusal is not None:
+                raise StorjBridgeApiError(refusal)
 
         def attempt(number: int) -> Any:
             started = policy.clock()

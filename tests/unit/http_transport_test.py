@@ -586,3 +586,31 @@ def test_path_cannot_lead_to_another_host() -> None:
     ):
         client._request(method='GET', path=path)
     assert all(request.url.startswith('https://bridge.test/') for request in replay.requests)
+
+
+# -- routes that not every release has -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('version', 'method', 'path', 'words'),
+    [
+        ('2.2.4', 'get', '/buckets/b/files/f/mirrors', r'\(2\.2\.4\) does not list mirrors'),
+        ('5.24.1', 'POST', '/buckets/b/mirrors', r'\(5\.24\.1\) makes mirrors by itself'),
+        ('2.2.0', 'POST', '/reports/exchanges', r'\(2\.2\.0\) takes no exchange reports'),
+    ],
+)
+def test_route_that_the_release_never_answers_is_not_asked(
+    version: str, method: str, path: str, words: str
+) -> None:
+    client, replay = client_of([{'info': {'version': version}}])
+    with pytest.raises(exception.StorjBridgeApiError, match=words) as caught:
+        client._request(method, path)
+    assert not caught.value.retryable
+    assert [request.path_url for request in replay.requests] == ['/']
+
+
+@pytest.mark.parametrize('version', ['3.1.0', None])
+def test_route_that_the_release_may_know_is_asked(version: str | None) -> None:
+    client, replay = client_of([{'info': {'version': version}}, []])
+    assert client.file_mirrors('b', 'f') == []
+    assert [request.path_url for request in replay.requests] == ['/', '/buckets/b/files/f/mirrors']
