@@ -19,8 +19,9 @@ from __future__ import annotations
 import hmac
 import logging
 import statistics
+import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from storj.crypto.cipher import CtrStream
@@ -117,6 +118,23 @@ class _Pull:
     began: float | None = None
     troubled: bool = False
     unwanted: bool = False
+    writing: threading.Lock = field(default_factory=threading.Lock)
+
+    def guard(self, place: Place) -> Place:
+        """Return a place that takes nothing any more once the pull is unwanted."""
+
+        def put(position: int, view: memoryview) -> None:
+            with self.writing:
+                if self.unwanted:
+                    raise ShardLost(self.shard.index)
+                place(position, view)
+
+        return put
+
+    def drop(self) -> None:
+        """Make the pull unwanted: from now on it writes nothing, and soon it ends."""
+        with self.writing:
+            self.unwanted = True
 
 
 class Gather:
@@ -164,8 +182,8 @@ class Gather:
                 self._start(shard, spare=False)
         while not self._step(targets):
             pass
-        missing = [shard for shard in targets if shard.index not in self.done]
         self._interrupt()
+        missing = [shard for shard in targets if shard.index not in self.done]
         if missing:
             self._repair(missing)
 
@@ -275,7 +293,7 @@ class Gather:
             if not pull.unwanted:
                 self._fetcher.fetch(
                     shard,
-                    place,
+                    pull.guard(place),
                     cancelled=lambda: pull.unwanted or self._coordinator.stopped(),
                     troubled=troubled,
                 )
@@ -283,7 +301,8 @@ class Gather:
             lost = error
         finally:
             with condition:
-                del self._pulls[shard.index]
+                if self._pulls.get(shard.index) is pull:
+                    del self._pulls[shard.index]
                 if lost is not None and not pull.unwanted:
                     self._lost[shard.index] = lost.__cause__
                 elif lost is None and not pull.unwanted and not self._coordinator.stopped():
@@ -298,12 +317,15 @@ class Gather:
         self._book.meter.confirm()
 
     def _interrupt(self) -> None:
-        """End the pulls that nobody waits for any more, and wait until they have let go."""
+        """Drop the pulls that nobody waits for any more."""
         with self._coordinator.condition:
-            for pull in self._pulls.values():
-                pull.unwanted = True
+            dropped = list(self._pulls.values())
+            self._pulls.clear()
+        # Outside of the condition: a pull that is writing at this moment may want it.
+        for pull in dropped:
+            pull.drop()
+        with self._coordinator.condition:
             self._coordinator.condition.notify_all()
-        self._coordinator.wait_until(lambda: not self._pulls)
 
     def _spool_place(self, shard: StoredShard) -> Place:
         with self._coordinator.condition:
