@@ -28,19 +28,21 @@ SIZES = {'1 KiB': 1024, '1 MiB': MIB, '256 MiB': 256 * MIB}
 
 
 @contextlib.contextmanager
-def network(data: Path, *options: str) -> Iterator[dict[str, str]]:
+def network(data: Path, protocol: str, store: str) -> Iterator[dict[str, str]]:
     """Run a local network in a process of its own; yield the environment of its clients."""
-    command = [sys.executable, '-m', 'storj.network', 'up', '--port', '0', '--json']
     process = subprocess.Popen(
-        [*command, '--data', str(data), *options], stdout=subprocess.PIPE, text=True
+        [sys.executable, '-m', 'benchmarks.network', str(data), protocol, store],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
-        ready = json.loads(process.stdout.readline())
+        settings = json.loads(process.stdout.readline())
         clean = {key: value for key, value in os.environ.items() if not key.startswith('STORJ_')}
-        yield {**clean, **ready['environment'], 'STORJ_CONFIG_DIR': str(data / 'config')}
+        yield {**clean, **settings, 'STORJ_CONFIG_DIR': str(data / 'config')}
     finally:
         process.terminate()
         process.wait(30)
+        process.stdout.close()
 
 
 @dataclass
@@ -136,16 +138,15 @@ HEADING = [
 
 
 def measure_network(
-    protocol: str, sizes: dict[str, int], runs: int, store: str | None = None
+    protocol: str, sizes: dict[str, int], runs: int, store: str = 'disk'
 ) -> Iterator[list[str]]:
     """Yield a row for every transfer over farmers of one protocol."""
     theirs = protocol != '0.10' and is_libstorj(LIBSTORJ)
     least_upload, least_download = bound()
     wire = 'WebSocket' if protocol == '0.10' else 'HTTP'
-    options = ['--farmers', '12', '--protocol', protocol, *(['--store', store] if store else [])]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with network(folder / 'network', *options) as environment:
+        with network(folder / 'network', protocol, store) as environment:
             bench = Bench(environment, folder)
             for name, size in sizes.items():
                 source = folder / f'source-{size}'
@@ -160,7 +161,7 @@ def measure_network(
 
                     own, other = _pairs(upload, runs, theirs)
                     yield _row(f'upload {label}', size, least_upload, own, other)
-                    if store:
+                    if store == 'null':
                         continue
                     file_id = bench.store(source, parity)
 
