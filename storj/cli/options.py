@@ -198,6 +198,13 @@ def transfer_options(function: Decorated) -> Decorated:
             show_default=True,
             help='Go on with a transfer that broke off.',
         ),
+        click.option(
+            '--key-scheme',
+            type=click.Choice(('v0', 'text')),
+            default='v0',
+            show_default=True,
+            help='Keys of old files; text for those of the core library 5.1.0 to 6.0.3.',
+        ),
         click.option('--limit-upload', type=RATE, help='Most bytes sent per second, like 2MiB.'),
         click.option(
             '--limit-download', type=RATE, help='Most bytes received per second, like 2MiB.'

@@ -43,6 +43,7 @@ class TransferOptions:
         limit_upload (int | None): bytes per second.
         limit_download (int | None): bytes per second.
         progress (bool | None): show bars, or not; None where a terminal is.
+        key_scheme (str): how the keys of old files are made.
     """
 
     transfers: int = 4
@@ -51,6 +52,7 @@ class TransferOptions:
     limit_upload: int | None = None
     limit_download: int | None = None
     progress: bool | None = None
+    key_scheme: str = 'v0'
 
 
 class _Handler(logging.Handler):
@@ -274,6 +276,7 @@ class Session:
             'download_rate': options.limit_download,
             'temp_dir': self.settings.temp_dir,
             'parity': self.settings.reed_solomon,
+            'key_scheme': options.key_scheme,
         }
         given = {key: value for key, value in chosen.items() if value is not None}
         config = TransferConfig(reports=reports, **given)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storj.transfer.channel import ChannelLimits
+from storj.transfer.envelope import KeyScheme
 from storj.transfer.retry import RetryPolicy
 
 __all__ = ('TransferConfig',)
@@ -57,6 +58,8 @@ class TransferConfig:
             package by default.
         fsync (bool): whether a download is forced to the disk before it gets its name.
         reports (bool): whether exchange reports are sent.
+        key_scheme (str): how downloads make the key of a file without an index, of which nothing
+            but an HMAC tells: ``v0``, or ``text`` for files of the core library 5.1.0 to 6.0.3.
         flush_seconds (float): how long closing waits for reports that are still to be sent.
     """
 
@@ -83,6 +86,7 @@ class TransferConfig:
     state_dir: str | os.PathLike[str] | None = None
     fsync: bool = False
     reports: bool = True
+    key_scheme: KeyScheme = 'v0'
     flush_seconds: float = 5.0
 
     def __post_init__(self) -> None:
@@ -99,6 +103,8 @@ class TransferConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f'{name} is a whole number of at least 1, not {value!r}')
+        if self.key_scheme not in ('v0', 'text'):
+            raise ValueError(f"key_scheme is 'v0' or 'text', not {self.key_scheme!r}")
         if self.piece_size < 4096 or self.piece_size % 16 or self.piece_size > 16 * _MIB:
             raise ValueError('piece_size is a multiple of 16, from 4096 bytes to 16 MiB')
         for name in ('shard_deadline', 'deadline', 'upload_rate', 'download_rate'):

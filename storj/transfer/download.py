@@ -109,6 +109,7 @@ class _Download:
                     self.layout.entry,
                     self.layout.hashes,
                     key=request.key,
+                    scheme=self.book.config.key_scheme,
                 ),
                 'looking for the encryption key',
             )

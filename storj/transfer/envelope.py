@@ -19,6 +19,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from storj import sharding
 from storj.api import BridgeProfile
@@ -28,7 +29,11 @@ from storj.exception import DecryptionError, IntegrityError, MnemonicError
 from storj.model import File
 from storj.transfer.bridge import Bridge
 
-__all__ = ('Envelope', 'bucket_key', 'key_of', 'seal', 'stored_name')
+__all__ = ('Envelope', 'KeyScheme', 'bucket_key', 'key_of', 'seal', 'stored_name')
+
+#: How the key of a file without an index follows from the words: ``v0``, or ``text`` as in the core
+#: library 5.1.0 to 6.0.3 (:mod:`storj.crypto.keys`).
+KeyScheme = Literal['v0', 'text']
 
 _NO_WORDS = (
     'there is no encryption key: set STORJ_ENCRYPTION_KEY to a mnemonic '
@@ -132,6 +137,7 @@ def key_of(
     hashes: Sequence[str],
     *,
     key: ContentKey | None = None,
+    scheme: KeyScheme = 'v0',
 ) -> ContentKey | None:
     """Return the key of a stored file, proved by its HMAC before anything is fetched.
 
@@ -143,6 +149,7 @@ def key_of(
         hashes (Sequence[str]): of all its shards, from its pointers.
         key (ContentKey | None): of the file, where somebody passed it on; then no words are
             needed.
+        scheme (KeyScheme): of a file without an index; where there is an HMAC, it decides.
 
     Returns:
         ContentKey | None: None if the file is stored in the clear.
@@ -163,11 +170,7 @@ def key_of(
     if of_bucket is None:
         raise MnemonicError(f'{_NO_WORDS}; decrypt=False fetches the bytes as they are stored')
     try:
-        key = (
-            keys.file_key(of_bucket, entry.index)
-            if entry.index
-            else keys.file_key_v0(of_bucket, file_id)
-        )
+        candidates = _candidates(bridge, bucket_id, file_id, entry, of_bucket, scheme)
     except ValueError as error:
         raise IntegrityError(f'the entry of the file is damaged: {error}') from error
     name = entry.filename if isinstance(entry.filename, str) else None
@@ -176,11 +179,31 @@ def key_of(
         # Nothing proves the key; a name that does not open is all the warning there is.
         if opened is None and _looks_encrypted(name):
             raise DecryptionError('the encryption key does not fit the name of this file')
-    elif not hmac.compare_digest(value, key.hmac(hashes)):
-        if opened is not None:
-            raise IntegrityError('the list of shards is not the one that was stored (HMAC)')
-        raise DecryptionError('the encryption key does not fit this file (HMAC)')
-    return key
+        return candidates[0]
+    for candidate in candidates:
+        if hmac.compare_digest(value, candidate.hmac(hashes)):
+            return candidate
+    if opened is not None:
+        raise IntegrityError('the list of shards is not the one that was stored (HMAC)')
+    raise DecryptionError('the encryption key does not fit this file (HMAC)')
+
+
+def _candidates(
+    bridge: Bridge,
+    bucket_id: str,
+    file_id: str,
+    entry: File,
+    of_bucket: bytes,
+    scheme: KeyScheme,
+) -> list[ContentKey]:
+    """Return the keys that a file may have, the one to take unproved first."""
+    if entry.index:
+        return [keys.file_key(of_bucket, entry.index)]
+    words = bridge.mnemonic
+    # A public bucket of that time published its text as the other schemes publish their bytes.
+    text = keys.bucket_key_text(words, bucket_id) if words else of_bucket.hex()
+    found = [keys.file_key_v0(of_bucket, file_id), keys.file_key_text(text, file_id)]
+    return found if scheme == 'v0' else found[::-1]
 
 
 def _hmac_of(entry: File) -> tuple[str | None, str]:

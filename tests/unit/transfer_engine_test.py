@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from storj import erasure, sharding
 from storj.crypto import keys, names
+from storj.crypto.cipher import CtrStream
 from storj.digest import shard_hash
 from storj.exception import (
     AlreadyExistsError,
@@ -109,8 +110,6 @@ def test_stored_form_is_the_one_of_libstorj(setting: Setting) -> None:
     shards = setting.bridge.frames[file.frame.id]
     hashes = [shards[index][0].hash for index in range(4)]
     assert file.hmac == {'type': 'sha512', 'value': content.hmac(hashes)}
-    from storj.crypto.cipher import CtrStream
-
     sealed = CtrStream(content).process(data)
     pieces = [sealed[position : position + SHARD] for position in range(0, len(data), SHARD)]
     assert hashes == [shard_hash(piece) for piece in pieces]
@@ -123,8 +122,6 @@ def test_old_bridge_gets_key_from_file_id_and_old_audits(make: Callable[..., Set
     file = setting.upload(data, name='n')
     assert file.index is None
     assert setting.download(file).read() == data
-    from storj.crypto.cipher import CtrStream
-
     content = keys.file_key_v0(keys.bucket_key(WORDS, BUCKET), file.id)
     sealed = CtrStream(content).process(data)
     kept = {
@@ -206,6 +203,50 @@ def test_contracts_of_one_frame_wait_for_each_other_where_the_bridge_miscounts(
     with Transfers(bridge, limits, channel_for=FakeChannel(bridge)) as transfers:
         transfers.upload(BUCKET, os.urandom(4 * SHARD), name='n', parity=False).result(30)
     assert max(crowds) == most
+
+
+def store_as_old_core(setting: Setting, data: bytes) -> File:
+    """Store a file with the key that the core library 5.1.0 to 6.0.3 made of the words."""
+    name = 'old.txt'
+    text = keys.bucket_key_text(WORDS, BUCKET)
+    content = keys.file_key_text(text, sharding.file_id(BUCKET, name))
+    sealed = CtrStream(content).process(data)
+    file = setting.upload(sealed, name=name, encrypt=False)
+    file.hmac = None
+    return file
+
+
+def test_file_of_old_core_is_read_with_the_scheme_of_texts(make: Callable[..., Setting]) -> None:
+    bridge = FakeBridge(version=(2, 2, 4))
+    data = os.urandom(2 * SHARD)
+    file = store_as_old_core(make(bridge=bridge), data)
+    old = make(bridge=bridge, key_scheme='text')
+    assert old.download(file).read() == data
+    assert old.download(file, start=SHARD + 3).read() == data[SHARD + 3 :]
+
+
+@pytest.mark.parametrize('scheme', ['v0', 'text'])
+@pytest.mark.parametrize('written', ['v0', 'text'])
+def test_hmac_tells_the_scheme_whatever_is_set(
+    make: Callable[..., Setting], scheme: str, written: str
+) -> None:
+    setting = make(bridge=FakeBridge(version=(5, 12, 0)), key_scheme=scheme)
+    data = os.urandom(2 * SHARD)
+    if written == 'v0':
+        file = setting.upload(data, encrypt_name=False)
+    else:
+        file = store_as_old_core(setting, data)
+        content = keys.file_key_text(keys.bucket_key_text(WORDS, BUCKET), file.id)
+        shards = setting.bridge.frames[file.frame.id]
+        hashes = [shards[index][0].hash for index in sorted(shards)]
+        file.hmac = {'type': 'sha512', 'value': content.hmac(hashes)}
+    assert file.index is None
+    assert setting.download(file).read() == data
+
+
+def test_scheme_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match='key_scheme'):
+        TransferConfig(key_scheme='v1')  # type: ignore[arg-type]
 
 
 # -- placement -------------------------------------------------------------------------------------
