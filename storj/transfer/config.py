@@ -21,19 +21,20 @@ class TransferConfig:
 
     The memory that transfers take does not depend on the size of the files. It is, at most::
 
-        concurrency  x 3 x piece_size          a piece read, encrypted, and in the channel's hands
-        hash_workers x piece_size              a piece that is being hashed
-        transfers    x 8 MiB                   stripes of one file's shards while parity is made
+        shard threads  x 3 x piece_size        a piece read, encrypted, and in the channel's hands
+        hash_workers   x piece_size            a piece that is being hashed
+        transfers      x 8 MiB                 stripes of one file while parity is made or used
         about 1 KiB for each shard of the files under way
 
-    that is 57 MiB with the defaults. What does not fit there lies in the temporary folder: the
-    parity shards of an upload, a source that can be read only once, and the shards that a stream
-    has fetched ahead of its reader.
+    with ``concurrency + negotiations`` shard threads: 48 MiB with the defaults. What does not fit
+    there lies in the temporary folder: the parity shards of an upload, a source that can be read
+    only once, and the shards that a stream has fetched ahead of its reader.
 
     Attributes:
-        concurrency (int): shards on their way at once, over all transfers.
-        negotiations (int): contracts or pointers asked for at once for one file; contracts run
-            ahead of the pushes by as many shards. Bridges before 5.15 get one contract at a time.
+        concurrency (int): shards of one file that are pushed at once. All files together have
+            ``concurrency + negotiations`` shards on their way.
+        negotiations (int): contracts asked for at once for one file; contracts run ahead of the
+            pushes by as many shards. Bridges before 5.15 get one contract at a time.
         transfers (int): files at once.
         hash_workers (int): threads that encrypt and hash.
         piece_size (int): bytes that are read, encrypted and sent at a time; a multiple of 16.

@@ -665,20 +665,20 @@ class Upload(Job):
         """Make the entry of the file, exactly once."""
         guessed = self._guess_mimetype()
         try:
-            return self.ask_entry(guessed)
+            return self._ask_entry(guessed)
         except AlreadyExistsError:
             if existing is None or not self._request.overwrite:
                 raise
             bucket_id = self._request.bucket_id
             self.ask(lambda: self.bridge.file_remove(bucket_id, existing), 'the old file')
-            return self.ask_entry(guessed)
+            return self._ask_entry(guessed)
         except StorjBridgeApiError as error:
             # Bridges know the types of one list, of which Python's is no part.
             if guessed is None or 'mimetype' not in error.message:
                 raise
-            return self.ask_entry(None)
+            return self._ask_entry(None)
 
-    def ask_entry(self, mimetype: str | None) -> File:
+    def _ask_entry(self, mimetype: str | None) -> File:
         """Have the entry posted by a task."""
         return self.coordinator.ask(self.context.pools.requests, lambda: self._post_entry(mimetype))
 
