@@ -115,6 +115,7 @@ class Mover:
         credentials = base64.b64encode(f'{account.email}:{digest}'.encode()).decode()
         self._headers = {'Authorization': f'Basic {credentials}'}
         self._bucket: str | None = None
+        self._opening = asyncio.Lock()
         self._generation: Generation | None = None
 
     async def store(self, descriptor: int, size: int, name: str) -> str:
@@ -355,15 +356,15 @@ class Mover:
 
     async def _open_bucket(self) -> str:
         """Return the id of the node's bucket; make it when it is missing."""
-        if self._bucket is None:
-            for bucket in await self._call('GET', '/buckets'):
-                if bucket['name'] == _BUCKET:
-                    self._bucket = str(bucket['id'])
-                    break
-            else:
-                made = await self._call('POST', '/buckets', {'name': _BUCKET})
-                self._bucket = str(made['id'])
-        return self._bucket
+        # The first uploads come together, and only one of them can make it.
+        async with self._opening:
+            if self._bucket is None:
+                known = await self._call('GET', '/buckets')
+                bucket = next((row for row in known if row['name'] == _BUCKET), None)
+                if bucket is None:
+                    bucket = await self._call('POST', '/buckets', {'name': _BUCKET})
+                self._bucket = str(bucket['id'])
+            return self._bucket
 
     async def _audit_generation(self) -> Generation:
         if self._generation is None:

@@ -1,0 +1,544 @@
+"""The page in a real Chromium: what people see, do and are told, in both themes.
+
+With ``STORJ_SCREENSHOTS=folder`` the states are also drawn into a folder, for the documentation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+pytest.importorskip('aiohttp')
+pytest.importorskip('selenium')
+pytest.importorskip('axe_core_python')
+
+import axe_core_python
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from storj.metadisk import MetaDisk
+from storj.network import Fault, Network
+
+CHROMIUM, DRIVER = shutil.which('chromium'), shutil.which('chromedriver')
+if CHROMIUM is None or DRIVER is None:
+    pytest.skip('chromium or chromedriver is not installed', allow_module_level=True)
+
+AXE = (Path(axe_core_python.__file__).parent / 'axe.min.js').read_text(encoding='utf-8')
+PATIENCE = 30
+LIMIT = 3_000_000
+
+DROP = """
+const [target, files] = arguments;
+const transfer = new DataTransfer();
+for (const [name, size, fill] of files) {
+  transfer.items.add(new File([new Uint8Array(size).fill(fill)], name));
+}
+for (const kind of ['dragenter', 'dragover', 'drop']) {
+  const options = {dataTransfer: transfer, bubbles: true, cancelable: true};
+  target.dispatchEvent(new DragEvent(kind, options));
+}
+"""
+
+Predicate = Callable[[], Any]
+
+
+class Page:
+    """The page in its browser."""
+
+    def __init__(self, driver: Any, network: Network, downloads: Path) -> None:
+        self.driver = driver
+        self.network = network
+        self.downloads = downloads
+
+    def open(self, fragment: str = '') -> None:
+        self.driver.get('about:blank')
+        self.driver.get(f'{self.network.bridge_url}/{fragment}')
+        self.until(lambda: self.text('#node-state') == 'running')
+
+    def until(self, predicate: Predicate) -> Any:
+        return WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda _: predicate())
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        # Rows are replaced while one looks at them; the browser reads them in one go.
+        return self.driver.execute_script(
+            'return document.querySelector(arguments[0])?.textContent ?? ""', selector
+        )
+
+    def type(self, selector: str, text: str) -> None:
+        field = self.one(selector)
+        field.clear()
+        field.send_keys(text + Keys.ENTER)
+
+    def press(self, label: str, within: str = 'body') -> None:
+        for button in self.all(f'{within} button'):
+            if button.is_displayed() and button.text.strip() == label:
+                self.driver.execute_script('arguments[0].click()', button)
+                return
+        raise AssertionError(f'no button {label!r}')
+
+    def drop(self, *files: tuple[str, int, int]) -> None:
+        self.driver.execute_script(DROP, self.one('#drop'), files)
+
+    def upload(self, name: str, size: int = 100, fill: int = 65) -> None:
+        self.drop((name, size, fill))
+        self.until(lambda: f'{name}' in self.text('#history'))
+
+    def downloaded(self, name: str) -> bytes:
+        path = self.downloads / name
+        self.until(path.exists)
+        content = path.read_bytes()
+        path.unlink()
+        return content
+
+    def theme(self, name: str) -> None:
+        while self.text('#theme-name') != name:
+            self.driver.execute_script('document.getElementById("theme").click()')
+
+    def shoot(self, name: str) -> None:
+        """Draw the state for the documentation, if asked for."""
+        folder = os.environ.get('STORJ_SCREENSHOTS')
+        if folder:
+            self.driver.save_screenshot(str(Path(folder) / f'{name}.png'))
+
+    def check(self) -> None:
+        """Fail on what the console complains of, or axe-core, in both themes."""
+        for theme in ('Light', 'Dark'):
+            self.theme(theme)
+            self.driver.execute_script(AXE)
+            found = self.driver.execute_async_script(
+                'const done = arguments[0]; axe.run(document).then(done)'
+            )
+            violations = [
+                f'{theme}: {row["id"]}: {[node["target"] for node in row["nodes"]]}'
+                for row in found['violations']
+            ]
+            assert violations == []
+        assert self.console() == []
+        self.theme('System')
+
+    def console(self) -> list[str]:
+        return [line['message'] for line in self.driver.get_log('browser')]
+
+
+@pytest.fixture(scope='module')
+def network() -> Iterator[Network]:
+    with Network(farmers=3, size=50_000_000, metadisk={'max_file_size': LIMIT}) as network:
+        yield network
+
+
+@pytest.fixture(scope='module')
+def browser(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    downloads = tmp_path_factory.mktemp('downloads')
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        '--headless=new',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-quic',
+        '--disable-dev-shm-usage',
+        '--no-first-run',
+        '--disable-background-networking',
+        '--disable-component-update',
+        '--disable-sync',
+        # Else axe-core would see colours half way from one theme to the other.
+        '--force-prefers-reduced-motion',
+        '--window-size=1180,900',
+        '--lang=en',
+        f'--user-data-dir={tmp_path_factory.mktemp("profile")}',
+    ):
+        options.add_argument(argument)
+    preferences = {
+        'download.default_directory': str(downloads),
+        'download.prompt_for_download': False,
+        'profile.default_content_setting_values.automatic_downloads': 1,
+    }
+    options.add_experimental_option('prefs', preferences)
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    service = webdriver.ChromeService(DRIVER)
+    driver = webdriver.Chrome(options=options, service=service)
+    try:
+        driver.set_script_timeout(PATIENCE)
+        yield Page(driver, network, downloads)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def page(browser: Page) -> Iterator[Page]:
+    browser.network.faults.clear()
+    browser.driver.set_window_size(1180, 900)
+    browser.open()
+    browser.driver.execute_script('localStorage.clear()')
+    browser.console()
+    browser.open()
+    yield browser
+    browser.network.faults.clear()
+
+
+def reference_of(page: Page, name: str) -> str:
+    rows = json.loads(page.driver.execute_script('return localStorage.getItem("metadisk-history")'))
+    (row,) = [row for row in rows if row['name'] == name]
+    return f'{row["hash"]}?key={row["key"]}'
+
+
+def test_programs_get_the_bridge_and_browsers_the_page(network: Network) -> None:
+    answer = requests.get(network.bridge_url, timeout=10)
+    assert answer.json()['info']['title'] == 'Storj Bridge'
+    html = requests.get(network.bridge_url, headers={'Accept': 'text/html,*/*'}, timeout=10)
+    assert html.headers['Content-Type'] == 'text/html; charset=utf-8'
+    policy = html.headers['Content-Security-Policy']
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert 'unsafe' not in policy
+    for part in ('index.html', 'nothing.js', '..%2fapp.py', '%2e%2e/app.py'):
+        assert requests.get(f'{network.bridge_url}/page/{part}', timeout=10).status_code == 404
+    script = requests.get(f'{network.bridge_url}/page/main.js', timeout=10)
+    assert script.headers['Content-Type'] == 'text/javascript; charset=utf-8'
+    folder = Path(__file__).parents[2] / 'storj' / 'network' / 'page'
+    for file in folder.iterdir():
+        # Nothing from elsewhere; the name space of SVG is no address.
+        text = file.read_text(encoding='utf-8').replace('http://www.w3.org/2000/svg', '')
+        assert 'http://' not in text
+        assert 'style=' not in text
+
+
+def test_first_visit_is_quiet_and_has_a_token(page: Page) -> None:
+    page.until(lambda: page.text('#balance') == '0 B')
+    assert len(page.driver.execute_script('return localStorage.getItem("metadisk-token")')) == 16
+    assert '2.9 MiB' in page.text('#upload-limit')
+    assert 'does not charge' in page.text('#charging')
+    assert page.one('#history-empty').is_displayed()
+    page.shoot('files-empty')
+    page.check()
+
+
+def test_dropped_files_are_stored_and_come_back_equal(page: Page) -> None:
+    page.drop(('holiday photo.jpg', 2_000_000, 7), ('notes.txt', 12, 65), ('empty', 0, 0))
+    page.until(lambda: len(page.all('#uploads [data-state="done"]')) == 3)
+    page.shoot('files-uploaded')
+    names = [element.text for element in page.all('#history .name')]
+    assert sorted(names) == ['empty', 'holiday photo.jpg', 'notes.txt']
+    page.check()
+    for name, content in (
+        ('holiday photo.jpg', b'\x07' * 2_000_000),
+        ('notes.txt', b'A' * 12),
+        ('empty', b''),
+    ):
+        with MetaDisk(page.network.bridge_url) as node:
+            output = io.BytesIO()
+            node.download(reference_of(page, name), output)
+        assert output.getvalue() == content
+        button = page.one(f'#history button[aria-label="Download {name}"]')
+        page.driver.execute_script('arguments[0].click()', button)
+        assert page.downloaded(name) == content
+    page.until(lambda: page.text('#history').count('Decrypted and checked') == 3)
+    assert page.console() == []
+
+
+def test_failures_are_told_for_each_file(page: Page) -> None:
+    page.drop(('too large.iso', LIMIT + 1, 1), ('fits.txt', 10, 2))
+    page.until(lambda: page.all('#uploads [data-state="done"]'))
+    assert 'Larger than' in page.text('#uploads [data-state="failed"]')
+    page.network.faults.add(Fault('status', route='PUT /frames', times=0))
+    page.drop(('unlucky.txt', 10, 3))
+    page.until(lambda: 'could not store' in page.text('#uploads li:last-child'))
+    page.shoot('files-failed')
+    page.console()
+    page.check()
+    page.network.faults.clear()
+    page.press('Retry', '#uploads')
+    page.until(lambda: 'unlucky.txt' in page.text('#history'))
+    # More than once, for a browser asks again when a connection it kept open is reset.
+    page.network.faults.add(Fault('refuse', route='POST /api/upload', times=0))
+    page.drop(('cut.txt', 10, 4))
+    page.until(lambda: 'broke off' in page.text('#uploads li:last-child'))
+    while page.all('#uploads .row'):
+        page.press('Dismiss', '#uploads')
+    assert not page.one('#uploads').is_displayed()
+    page.console()
+
+
+def test_upload_can_be_cancelled(page: Page) -> None:
+    page.network.faults.add(Fault('delay', route='POST /api/upload', seconds=20, times=0))
+    page.drop(*((f'{number}.txt', 10, number) for number in range(4)))
+    page.until(lambda: len(page.all('#uploads [data-state="running"]')) == 3)
+    assert len(page.all('#uploads [data-state="waiting"]')) == 1
+    page.shoot('files-uploading')
+    for _ in range(4):
+        page.press('Cancel', '#uploads')
+    page.until(lambda: page.text('#uploads').count('Cancelled.') == 4)
+    page.console()
+
+
+def test_share_link_is_decrypted_here_and_its_key_never_sent(page: Page) -> None:
+    plain = b'shared with a friend\n'
+    with MetaDisk(page.network.bridge_url) as node:
+        reference = node.upload(plain, name='for you.txt')
+    page.driver.execute_cdp_cmd('Network.enable', {})
+    page.open(f'#{reference}')
+    page.until(lambda: 'for_you.txt' in page.text('#shared'))
+    page.shoot('files-shared')
+    page.check()
+    key = reference.partition('=')[2]
+    assert key not in page.driver.current_url
+    page.press('Download', '#shared')
+    assert page.downloaded('for_you.txt') == plain
+    asked = page.driver.execute_script(
+        'return performance.getEntriesByType("resource").map((entry) => entry.name)'
+    )
+    assert any('/api/download/' in address for address in asked)
+    assert not any(key in address for address in asked)
+    page.press('Add to your files', '#shared')
+    assert 'for_you.txt' in page.text('#history')
+    assert page.driver.execute_script('return localStorage.getItem("metadisk-token")') not in (
+        page.driver.execute_script(
+            'return import("./page/api.js").then((api) => api.shareLink({hash: "h", key: "k"}))'
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ('change', 'told'),
+    [
+        (lambda hash_, key: (hash_, 'ab' * 32), 'The key is not that of this file.'),
+        (lambda hash_, key: ('0' * 64, key), 'The node does not have this file.'),
+    ],
+)
+def test_wrong_links_are_told(page: Page, change: Callable[..., Any], told: str) -> None:
+    with MetaDisk(page.network.bridge_url) as node:
+        hash_, _, key = node.upload(b'some file').partition('?key=')
+    hash_, key = change(hash_, key)
+    page.open(f'#{hash_}?key={key}')
+    if 'key' in told:
+        page.until(lambda: 'file' in page.text('#shared .name'))
+        page.press('Download', '#shared')
+    page.until(lambda: told in page.text('#shared'))
+    page.console()
+
+
+def test_files_of_the_other_counter_and_changed_bytes_are_recognised(page: Page) -> None:
+    vectors = json.loads(
+        (Path(__file__).parent.parent / 'vectors' / 'metadisk.json').read_text(encoding='utf-8')
+    )
+    (vector,) = [row for row in vectors['vectors'] if row['name'] == 'tutorial']
+    opened = """
+        const [hash, key, sealed, done] = arguments;
+        import('./page/convergent.js')
+          .then(({open}) => open(Uint8Array.from(sealed).buffer, {hash, key}))
+          .then((plain) => done(Array.from(new Uint8Array(plain))), (error) => done(error.message));
+    """
+    for counter in ('counter0', 'counter1'):
+        sealed = list(bytes.fromhex(vector[counter]['ciphertext_hex']))
+        arguments = (vector[counter]['filehash'], vector['key'])
+        assert bytes(page.driver.execute_async_script(opened, *arguments, sealed)) == b'test data\n'
+        sealed[0] ^= 1
+        told = page.driver.execute_async_script(opened, *arguments, sealed)
+        assert told == 'The bytes that came are not those of this file.'
+
+
+def test_references_are_added_and_removed_by_hand(page: Page) -> None:
+    with MetaDisk(page.network.bridge_url) as node:
+        reference = node.upload(b'added by hand', name='by hand.txt')
+    page.type('#add-reference', 'something else')
+    page.until(lambda: 'no link of a file' in page.text('#add-error'))
+    assert page.one('#add-reference').get_attribute('aria-invalid') == 'true'
+    page.type('#add-reference', '0' * 64 + '?key=' + '0' * 64)
+    page.until(lambda: 'does not have this file' in page.text('#add-error'))
+    page.console()
+    for text in (reference, f'http://elsewhere/api/download/{reference}&token=x'):
+        page.type('#add-reference', text)
+        page.until(lambda: page.text('#history .name') == 'by_hand.txt')
+    assert len(page.all('#history .row')) == 1
+    assert page.text('#add-error') == ''
+    page.press('Remove', '#history')
+    assert page.one('#history-empty').is_displayed()
+    page.open()
+    assert page.all('#history .row') == []
+
+
+def test_many_files_come_in_pages(page: Page) -> None:
+    page.driver.execute_script(
+        """
+        const file = (_, number) => ({
+          name: `file ${number}`, size: 1,
+          hash: String(number).padStart(64, '0'), key: 'a'.repeat(64),
+        });
+        localStorage.setItem('metadisk-history', JSON.stringify(Array.from({length: 23}, file)));
+        """
+    )
+    page.open()
+    assert len(page.all('#history .row')) == 10
+    page.press('3', '#pages')
+    assert [element.text for element in page.all('#history .name')] == [
+        'file 20',
+        'file 21',
+        'file 22',
+    ]
+    page.check()
+    # What is broken in the browser's memory breaks nothing else.
+    page.driver.execute_script("localStorage.setItem('metadisk-history', '[{\"hash\": 1}, null')")
+    page.open()
+    assert page.one('#history-empty').is_displayed()
+
+
+def test_account_redeems_and_changes_its_token(page: Page) -> None:
+    page.driver.execute_script('document.querySelectorAll("details").forEach((d) => d.open = true)')
+    page.until(lambda: '$5.00' in page.text('#prices'))
+    page.type('#promocode', 'NONE')
+    page.until(lambda: 'No such code' in page.text('#redeem-error'))
+    page.console()
+    page.type('#promocode', 'PLEASE')
+    page.until(lambda: page.text('#balance') == '1 GiB')
+    page.shoot('account')
+    page.check()
+    first = page.one('#token').get_attribute('value')
+    page.press('Get new', '#token-form')
+    page.until(lambda: page.text('#balance') == '0 B')
+    assert page.one('#token').get_attribute('value') != first
+    page.type('#token', first)
+    page.until(lambda: page.text('#balance') == '1 GiB')
+
+
+def test_network_shows_farmers_buckets_and_places(page: Page) -> None:
+    network = page.network
+    login = (network.email, hashlib.sha256(network.password.encode()).hexdigest())
+    store_file(network, login)
+    page.open('#network')
+    page.until(lambda: len(page.all('#farmers .farmer')) == 3)
+    assert '3 of 3 farmers online' in page.text('#farmers-count')
+    assert '47.7 MiB used' in page.text('#farmers')
+    page.shoot('network')
+    page.check()
+    page.type('#email', network.email)
+    page.type('#password', 'wrong')
+    page.until(lambda: 'does not know' in page.text('#login-error'))
+    page.console()
+    page.type('#password', network.password)
+    page.until(lambda: page.all('#bucket-list button'))
+    assert page.text('#login-error') == ''
+    assert page.driver.execute_script('return JSON.stringify(localStorage)').find('password') < 0
+    page.press('holidays', '#bucket-list')
+    page.until(lambda: page.all('#file-list button'))
+    page.driver.execute_script('arguments[0].click()', page.one('#file-list button'))
+    page.until(lambda: page.text('#map-health') == '2 of 2 shards healthy')
+    page.shoot('map')
+    page.check()
+    page.theme('Dark')
+    page.shoot('map-dark')
+    page.theme('System')
+    page.press('Log out')
+    assert page.all('#bucket-list button') == []
+    assert not page.one('#map').is_displayed()
+
+
+def store_file(network: Network, login: tuple[str, str]) -> None:
+    """Store a file of two shards in a bucket, by the bridge's own API."""
+    from storj.digest import ShardDigest, new_challenges
+
+    url = network.bridge_url
+    bucket = requests.post(f'{url}/buckets', json={'name': 'holidays'}, auth=login, timeout=10)
+    frame = requests.post(f'{url}/frames', json={}, auth=login, timeout=10).json()['id']
+    for index, shard in enumerate((b'a' * 20_000, b'b' * 20_000)):
+        digest = ShardDigest(challenges := new_challenges())
+        digest.update(shard)
+        pointer = None
+        while pointer is None or pointer['farmer']['protocol'].startswith('0.'):
+            exclude = [] if pointer is None else [pointer['farmer']['nodeID']]
+            pointer = requests.put(
+                f'{url}/frames/{frame}',
+                auth=login,
+                timeout=60,
+                json={
+                    'hash': digest.hexdigest(),
+                    'size': len(shard),
+                    'index': index,
+                    'challenges': challenges,
+                    'tree': digest.leaves(),
+                    'exclude': exclude,
+                },
+            ).json()
+        farmer = pointer['farmer']
+        requests.post(
+            f'http://{farmer["address"]}:{farmer["port"]}/shards/{pointer["hash"]}',
+            params={'token': pointer['token']},
+            data=shard,
+            timeout=60,
+        ).raise_for_status()
+    entry = {'frame': frame, 'filename': 'beach.jpg', 'mimetype': 'image/jpeg'}
+    path = f'{url}/buckets/{bucket.json()["id"]}/files'
+    requests.post(path, json=entry, auth=login, timeout=10).raise_for_status()
+
+
+def test_phone_sees_everything_without_scrolling_sideways(page: Page) -> None:
+    page.upload('a very long name ' + 'x' * 120 + '.jpeg')
+    page.driver.set_window_size(390, 844)
+    for view in ('#files', '#network'):
+        page.open(view)
+        page.until(lambda: page.all('[data-view]:not([hidden]) .card'))
+        width, inner = page.driver.execute_script(
+            'return [document.documentElement.scrollWidth, document.documentElement.clientWidth]'
+        )
+        assert width <= inner
+        page.check()
+    page.open('#files')
+    page.shoot('phone')
+
+
+def test_keyboard_alone_is_enough(page: Page) -> None:
+    seen = []
+    for number in range(12):
+        ActionChains(page.driver).send_keys(Keys.TAB).perform()
+        if number == 0:
+            assert page.driver.switch_to.active_element.text == 'Skip to content'
+        seen.append(page.driver.switch_to.active_element.get_attribute('id'))
+    assert {'theme', 'picker', 'add-reference'} <= set(seen)
+
+
+def test_theme_is_chosen_and_kept(page: Page) -> None:
+    def background() -> str:
+        return page.driver.execute_script('return getComputedStyle(document.body).backgroundColor')
+
+    page.theme('Dark')
+    dark = background()
+    page.shoot('files-dark')
+    page.open()
+    assert background() == dark
+    page.theme('Light')
+    assert background() != dark
+    for scheme in ('dark', 'light'):
+        page.theme('System')
+        page.driver.execute_cdp_cmd(
+            'Emulation.setEmulatedMedia',
+            {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]},
+        )
+        assert (background() == dark) is (scheme == 'dark')
+    page.driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': []})
+
+
+def test_unreachable_node_is_told(page: Page) -> None:
+    page.network.faults.add(Fault('refuse', route='GET /api/status', times=0))
+    begun = time.monotonic()
+    page.until(lambda: page.text('#node-state') == 'unreachable')
+    assert time.monotonic() - begun < 15
+    page.network.faults.clear()
+    page.until(lambda: page.text('#node-state') == 'running')
+    page.console()
