@@ -20,6 +20,7 @@ PAGES = [
     'docs/transfers.rst',
     'docs/encryption.rst',
     'docs/network.rst',
+    'docs/metadisk.rst',
     'docs/migration.rst',
 ]
 BLOCK = re.compile(r'^\.\. code-block:: python\n\n((?:   .*\n|\n)+)', re.MULTILINE)
