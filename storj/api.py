@@ -349,6 +349,15 @@ class BridgeProfile:
         return self._since(0, 10, unknown=False) and not self._since(4, unknown=True)
 
     @property
+    def misses_offers(self) -> bool:
+        """Whether a contract may wait in vain for an offer, and get one when asked for again.
+
+        Before 3.0: such a bridge reads the clock twice, and now and then announces a contract
+        under a topic to which no farmer listens (observed, finding 16). Assumed not.
+        """
+        return not self._since(3, unknown=True)
+
+    @property
     def needs_pull_token(self) -> bool:
         """Whether each page of pointers needs a token (before 5.16). Assumed: all accept one."""
         return not self._since(5, 16, unknown=False)

@@ -88,7 +88,7 @@ class Client:
         do_hashing (bool): False if passwords are given as the hex of their SHA-256.
         timeout (float | tuple[float, float] | None): seconds to connect and to wait for the next
             piece of an answer; one number stands for both. None is the default of 10 and 30 (100
-            when the bridge looks for a farmer); waiting for ever is not on offer.
+            when a bridge as of 3.0 looks for a farmer); waiting for ever is not on offer.
         mnemonic (str | None): words that files and names are encrypted with.
         proxy (str | None): URL of a proxy; by default that of the environment.
         trust_env (bool): whether requests reads proxies and certificates from the environment.
@@ -350,7 +350,10 @@ class Client:
         if self.timeout is not None:
             return self.timeout
         connect, read = DEFAULT_TIMEOUT
-        return connect, FRAME_TIMEOUT if method == 'PUT' else read
+        # Only what is known already: asking for it here would never end.
+        profile = self._profile or api.BridgeProfile()
+        patient = method == 'PUT' and not profile.misses_offers
+        return connect, FRAME_TIMEOUT if patient else read
 
     def _record(self, kind: type[R], answer: object) -> R:
         """Return a record made of an object that the bridge sent."""

@@ -37,6 +37,7 @@ from storj.erasure import ReedSolomon
 from storj.exception import (
     AlreadyExistsError,
     BridgeUnavailableError,
+    BridgeUnreachableError,
     ClientError,
     FarmerError,
     HashMismatchError,
@@ -574,12 +575,18 @@ class Upload(Job):
 
     def _contract(self, shard: Shard, excludes: list[str], *, choosy: bool) -> Mapping[str, Any]:
         frame_id = self._frame_id or ''
+        silences = 0
 
         def ask() -> Mapping[str, Any]:
+            nonlocal silences
             try:
                 return self.bridge.frame_add_shard(shard, frame_id, excludes=excludes)
-            except BridgeUnavailableError as error:
-                if choosy:
+            except (BridgeUnavailableError, BridgeUnreachableError) as error:
+                silences += isinstance(error, BridgeUnreachableError)
+                # An old bridge that finds nobody is silent for longer than it is waited for; one
+                # silence may also mean that it missed an offer, or was started again.
+                alone = isinstance(error, BridgeUnreachableError) and silences == 1
+                if choosy and not alone:
                     raise _NoneFree(str(error)) from error
                 raise
 

@@ -57,6 +57,7 @@ FEATURES = {
     'has_health': (False, False, True, True),
     'has_mirrors_list': (False, False, True, True),
     'sets_mirrors': (False, True, False, False),
+    'misses_offers': (False, True, False, False),
     'needs_pull_token': (True, True, False, False),
     'overwrites_files': (True, True, False, False),
     'resets_by_post': (False, False, False, True),

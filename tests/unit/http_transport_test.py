@@ -614,3 +614,13 @@ def test_route_that_the_release_may_know_is_asked(version: str | None) -> None:
     client, replay = client_of([{'info': {'version': version}}, []])
     assert client.file_mirrors('b', 'f') == []
     assert [request.path_url for request in replay.requests] == ['/', '/buckets/b/files/f/mirrors']
+
+
+@pytest.mark.parametrize(('version', 'seconds'), [('2.2.4', 30.0), ('3.0.0', 100.0), ('', 100.0)])
+def test_contract_that_old_bridge_may_miss_is_not_waited_for_long(
+    version: str, seconds: float
+) -> None:
+    client, replay = client_of([{'info': {'version': version}}, {}])
+    client.profile()
+    client._request('PUT', '/frames/f', json={})
+    assert replay.timeouts[-1] == (10.0, seconds)

@@ -252,6 +252,39 @@ def test_scheme_that_is_none_is_refused() -> None:
 # -- placement -------------------------------------------------------------------------------------
 
 
+def test_bridge_that_is_silent_when_nobody_is_left_is_asked_without_exclusions(
+    make: Callable[..., Setting],
+) -> None:
+    bridge = FakeBridge(version=(2, 2, 4), farmers=4)
+    setting = make(bridge=bridge)
+    answered, excluded = bridge.frame_add_shard, []
+
+    def silent(shard: Any, frame_id: str, excludes: Any = None) -> Any:
+        excluded.append(len(excludes or ()))
+        if excludes:
+            raise BridgeUnreachableError('it did not answer in time')
+        return answered(shard, frame_id, excludes)
+
+    bridge.frame_add_shard = silent  # type: ignore[method-assign]
+    data = os.urandom(3 * SHARD)
+    assert setting.download(setting.upload(data)).read() == data
+    # One silence may have another reason; after the second nobody is excluded any more.
+    assert excluded == [0, 1, 1, 0, 0]
+
+
+def test_exclusions_outlive_a_bridge_that_was_away_for_a_moment(setting: Setting) -> None:
+    failures = iter([None, BridgeUnreachableError('away')])
+
+    def away(name: str) -> None:
+        if name == 'frame_add_shard' and (failure := next(failures, None)) is not None:
+            raise failure
+
+    setting.bridge.before = away
+    file = setting.upload(os.urandom(4 * SHARD))
+    nodes = [node for _, node in setting.bridge.frames[file.frame.id].values()]
+    assert len(set(nodes)) == len(nodes)
+
+
 def test_no_farmer_gets_a_second_shard_while_another_has_none(setting: Setting) -> None:
     # This bridge offers the same farmer again and again unless it is excluded.
     file = setting.upload(os.urandom(9 * SHARD))
