@@ -86,7 +86,8 @@ def demo(
         work = Path(scratch)
         chosen = _chosen(files, work)
         with _Step(session.output, f'starting a bridge and {farmers} farmers') as step:
-            network = Network(farmers=farmers, data=work / 'network')
+            # Mirrors would be copied in the background while the demonstration is timed.
+            network = Network(farmers=farmers, data=work / 'network', bridge={'mirrors': 0})
             network.start()
         try:
             shown = _Demo(session, network, chosen, work, progress)
