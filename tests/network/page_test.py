@@ -10,6 +10,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -429,6 +431,8 @@ def test_network_shows_farmers_buckets_and_places(page: Page) -> None:
     page.shoot('network')
     page.check()
     page.type('#email', network.email)
+    page.until(lambda: 'Fill in both' in page.text('#login-error'))
+    assert page.console() == []
     page.type('#password', 'wrong')
     page.until(lambda: 'does not know' in page.text('#login-error'))
     page.console()
@@ -440,6 +444,7 @@ def test_network_shows_farmers_buckets_and_places(page: Page) -> None:
     page.until(lambda: page.all('#file-list button'))
     page.driver.execute_script('arguments[0].click()', page.one('#file-list button'))
     page.until(lambda: page.text('#map-health') == '2 of 2 shards healthy')
+    page.driver.execute_script('document.getElementById("map").scrollIntoView()')
     page.shoot('map')
     page.check()
     page.theme('Dark')
@@ -486,6 +491,39 @@ def store_file(network: Network, login: tuple[str, str]) -> None:
     entry = {'frame': frame, 'filename': 'beach.jpg', 'mimetype': 'image/jpeg'}
     path = f'{url}/buckets/{bucket.json()["id"]}/files'
     requests.post(path, json=entry, auth=login, timeout=10).raise_for_status()
+
+
+def test_owner_of_a_farmer_sees_its_status(page: Page, tmp_path: Path) -> None:
+    command = [sys.executable, '-m', 'storj', 'farm', '--json', '--path', str(tmp_path)]
+    environment = {
+        'PATH': os.environ['PATH'],
+        'HOME': str(tmp_path),
+        'PYTHONPATH': str(Path(__file__).parents[2]),
+        'STORJ_BRIDGE': page.network.bridge_url,
+    }
+    with subprocess.Popen(
+        [*command, '--size', '10MB'], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            started = json.loads(process.stdout.readline())
+            page.driver.get(started['status_url'])
+            page.until(lambda: page.text('#state') == 'known to the bridge')
+            assert page.text('#space-text') == '0 B of 9.5 MiB used'
+            assert started['node_id'] in page.text('#facts')
+            page.shoot('farm')
+            page.driver.execute_script(AXE)
+            found = page.driver.execute_async_script(
+                'const done = arguments[0]; axe.run(document).then(done)'
+            )
+            assert [row['id'] for row in found['violations']] == []
+            assert page.console() == []
+            process.terminate()
+            page.until(lambda: page.text('#state') == 'stopped')
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    page.console()
 
 
 def test_phone_sees_everything_without_scrolling_sideways(page: Page) -> None:

@@ -21,7 +21,7 @@ function card(farmer) {
   const offered = farmer.space_offered;
   const rows = make('dl', {class: 'facts'});
   facts(rows, [
-    ['Shards', plural(farmer.shards, 'shard')],
+    ['Shards', String(farmer.shards)],
     ['of them mirrors', String(farmer.mirrors)],
     ['Audits', `${farmer.audits_passed} passed, ${farmer.audits_failed} failed`],
     ['Protocol', farmer.protocol],
@@ -117,6 +117,10 @@ async function login(event) {
   byId('login-error').textContent = '';
   const email = byId('email').value.trim().toLowerCase();
   const password = byId('password');
+  if (!email || !password.value) {
+    fail(new Error('Fill in both e-mail and password.'));
+    return;
+  }
   if (!canDecrypt()) {
     fail(new Error('Browsers hash passwords on https and on this machine only.'));
     return;
