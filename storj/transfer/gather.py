@@ -289,6 +289,7 @@ class Gather:
                 condition.notify_all()
 
         lost: ShardLost | None = None
+        whole = counted = False
         try:
             if not pull.unwanted:
                 self._fetcher.fetch(
@@ -297,19 +298,23 @@ class Gather:
                     cancelled=lambda: pull.unwanted or self._coordinator.stopped(),
                     troubled=troubled,
                 )
+                whole = True
         except ShardLost as error:
             lost = error
         finally:
+            # Any other error ends the transfer; the driver must not take the shard for one that
+            # came in the moment before it does.
             with condition:
                 if self._pulls.get(shard.index) is pull:
                     del self._pulls[shard.index]
                 if lost is not None and not pull.unwanted:
                     self._lost[shard.index] = lost.__cause__
-                elif lost is None and not pull.unwanted and not self._coordinator.stopped():
+                elif whole and not pull.unwanted:
+                    counted = True
                     (self._spare if pull.spare else self.done).add(shard.index)
                     self._durations.append(self._context.clock.now() - pull.began)
                 condition.notify_all()
-        if lost is None and not pull.unwanted and not pull.spare:
+        if counted and not pull.spare:
             self.arrived(shard)
 
     def arrived(self, shard: StoredShard) -> None:

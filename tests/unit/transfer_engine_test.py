@@ -534,6 +534,23 @@ def test_farmer_that_lies_is_passed_over_if_another_has_the_shard(
     assert not list(tmp_path.glob('out*'))
 
 
+def test_shard_that_never_came_is_not_counted(setting: Setting, tmp_path: Path) -> None:
+    file = setting.upload(os.urandom(SHARD))
+    setting.bridge.calls.clear()
+
+    def log_out(name: str) -> None:
+        # Once the first pointer was given, another one in its place is not.
+        if setting.bridge.calls.count('file_pointers') > 1:
+            raise AuthenticationError('Not authorized', 401)
+
+    setting.bridge.before = log_out
+    setting.channel.pulling = lambda node, kept: kept[:-1]
+    with pytest.raises(AuthenticationError):
+        setting.download(file, tmp_path / 'out')
+    # A shard that counts as there keeps the part file, and lets a quick driver give it its name.
+    assert not list(tmp_path.glob('out*'))
+
+
 # -- parity ----------------------------------------------------------------------------------------
 
 LARGE = 2 * 1024 * 1024 + 16
