@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -30,6 +33,11 @@ from storj.cli.uri import (
     parse_remote,
     safe_relative_path,
 )
+from storj.exception import TransferCancelled
+
+#: Seconds between two looks whether the reading of standard input is to end.
+_LOOK = 0.2
+_PIECE = 256 * 1024
 
 __all__ = ('Copier', 'CopyOptions', 'cat', 'cp', 'upload_options')
 
@@ -91,7 +99,9 @@ class Copier:
                 self._may_replace(str(existing))
             handle: Handle = self.transfers.upload(
                 bucket.id,
-                sys.stdin.buffer if isinstance(source, Stream) else source.path,
+                standard_input(self._session.stopping)
+                if isinstance(source, Stream)
+                else source.path,
                 name=name,
                 mimetype=options.mimetype,
                 encrypt=options.encrypt,
@@ -325,12 +335,39 @@ def cat(
     write_stream(copier, found)
 
 
+def standard_input(stopping: threading.Event) -> Iterable[bytes] | IO[bytes]:
+    """Return standard input, read so that Ctrl-C need not wait for whoever writes to it.
+
+    Args:
+        stopping (threading.Event): ends the reading.
+    """
+    try:
+        number = sys.stdin.fileno()
+    except (OSError, ValueError):
+        return sys.stdin.buffer
+    return sys.stdin.buffer if os.name == 'nt' else _pieces(number, stopping)
+
+
+def _pieces(number: int, stopping: threading.Event) -> Iterator[bytes]:
+    while not stopping.is_set():
+        # Not a selector: epoll takes no regular file.
+        if select.select([number], [], [], _LOOK)[0]:
+            piece = os.read(number, _PIECE)
+            if not piece:
+                return
+            yield piece
+    raise TransferCancelled('the upload was interrupted')
+
+
 def run_jobs(
     session: Session, jobs: Sequence[Job], options: TransferOptions, *, several: bool
 ) -> None:
     """Run jobs, report them, and raise what the command ends with if not all went well."""
     runner = Runner(
-        session.output, parallel=options.transfers, progress=session.wants_progress(options)
+        session.output,
+        parallel=options.transfers,
+        stopping=session.stopping,
+        progress=session.wants_progress(options),
     )
     finish(session.output, runner.run(jobs), several=several)
 

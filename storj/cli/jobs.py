@@ -119,6 +119,7 @@ class Runner:
         output (Output): where to report.
         parallel (int): jobs at the same time.
         progress (bool | None): ``--progress`` or ``--no-progress`` if one was typed.
+        stopping (threading.Event | None): set when the jobs are stopped.
         silent (bool): report failures only, because standard output carries a file.
         clock (Callable[[], float]): monotonic seconds.
     """
@@ -129,6 +130,7 @@ class Runner:
         *,
         parallel: int = 4,
         progress: bool | None = None,
+        stopping: threading.Event | None = None,
         silent: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -137,7 +139,7 @@ class Runner:
         self._progress = progress
         self._silent = silent
         self._clock = clock
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()
         self._active: dict[int, tuple[Job, Handle | None]] = {}
 

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ class Session:
         arguments (Sequence[str]): of the command line.
         rules (Sequence[Rule]): ``--include`` and ``--exclude`` in the order typed.
         timeout (float | None): seconds to wait for the bridge; the client's own by default.
+        stopping (threading.Event): set when transfers are stopped.
         progress (bool): whether the settings allow bars.
         debug (str | None): what the settings want logged.
     """
@@ -96,6 +98,7 @@ class Session:
         self.arguments: Sequence[str] = ()
         self.rules: Sequence[Rule] = ()
         self.timeout: float | None = None
+        self.stopping = threading.Event()
         self.progress = True
         self.debug = os.environ.get('STORJ_DEBUG')
         self._open = contextlib.ExitStack()

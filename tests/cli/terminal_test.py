@@ -137,6 +137,13 @@ def test_interrupted_download_keeps_its_part_and_no_final_file(
     assert [path.name for path in tmp_path.glob('*.part')] == []
 
 
+def test_ctrl_c_does_not_wait_for_who_writes_to_the_pipe(terminal, bucket):
+    with terminal('cp', '-', f'storj://{bucket}/typed') as screen:
+        screen.expect(r'typed')
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
+
+
 def test_question_is_asked_and_no_means_no(terminal, storj, bucket):
     for name in ('a', 'b'):
         storj('cp', '-', f'storj://{bucket}/{name}', input=name)
