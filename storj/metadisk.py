@@ -55,6 +55,7 @@ Progress = Callable[[int, 'int | None'], object]
 
 _PIECE = 256 * 1024
 _ANSWER_LIMIT = 1024 * 1024
+# Connections in a row that bring nothing new.
 _ATTEMPTS = 3
 _CONTENT_RANGE = re.compile(r'bytes (\d+)-\d+/(?:\d+|\*)')
 
@@ -506,9 +507,11 @@ class _Fetch:
         return counter
 
     def _pieces(self) -> Iterator[tuple[bytes, int | None]]:
-        """Yield the body; take it up again where a connection broke, some times."""
+        """Yield the body; take it up again where a connection broke, as long as it gets on."""
         received = 0
-        for attempt in range(_ATTEMPTS):
+        failures = 0
+        while True:
+            before = received
             headers = {'Range': f'bytes={received}-'} if received else {}
             response = self._node._send('GET', self._path, params=self._query, headers=headers)
             with response:
@@ -518,6 +521,7 @@ class _Fetch:
                 length = response.headers.get('Content-Length', '')
                 total = start + int(length) if length.isdecimal() else None
                 skip = received - start
+                broken: Exception | None = None
                 try:
                     for piece in response.iter_content(_PIECE):
                         fresh = piece[skip:]
@@ -526,14 +530,12 @@ class _Fetch:
                             received += len(fresh)
                             yield fresh, total
                 except requests.RequestException as error:
-                    if attempt == _ATTEMPTS - 1:
-                        raise _unreachable(self._node.url, error) from error
-                    continue
-            if total is not None and received < total:
-                if attempt == _ATTEMPTS - 1:
-                    raise IntegrityError(f'{received} of {total} bytes came')
-                continue
-            return
+                    broken = error
+            if broken is None and (total is None or received >= total):
+                return
+            failures = 1 if received > before else failures + 1
+            if failures == _ATTEMPTS:
+                raise _unreachable(self._node.url, broken or EOFError()) from broken
 
     def _decrypt(self, file: BinaryIO, counter: int) -> None:
         stream = content_stream(self._reference.key_bytes(), counter)

@@ -28,7 +28,10 @@ from storj.exception import (
 from storj.metadisk import Coin, MetaDisk, Price
 
 CONTENT = b'something that is to be kept\n' * 40_000
-HTML = (500, b'<!DOCTYPE html><title>500 Internal Server Error</title><h1>Oops</h1>')
+HTML = (
+    500,
+    b'<!DOCTYPE html><title>500 Internal Server Error</title><h1>Internal Server Error</h1>',
+)
 
 
 class Node(ThreadingHTTPServer):
@@ -235,7 +238,7 @@ def test_another_part_than_asked_for_is_refused(
         (403, b'{"status": "error"}', AuthenticationError, 'error'),
         (400, b'{"status": "bad-request"}', StorjBridgeApiError, 'bad-request'),
         (429, b'{"error": "too-many-requests"}', RateLimitedError, 'too-many-requests'),
-        (*HTML, BridgeUnavailableError, '500 Internal Server Error'),
+        (*HTML, BridgeUnavailableError, 'Internal Server Error'),
         (413, b'<h1>413 too large</h1>', StorjBridgeApiError, '413 too large'),
         (200, b'<h1>Welcome</h1>', BridgeUnavailableError, 'Welcome'),
         (200, b'[1]', BridgeUnavailableError, 'the answer is no object'),
