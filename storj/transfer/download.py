@@ -178,6 +178,9 @@ class FileDownload(_Download):
             raise IsADirectoryError(f'{target} is a folder; name the file in it')
         if not request.overwrite and target.exists():
             raise FileExistsError(f'{target} exists already')
+        if target.exists() and not target.is_file():
+            # A rename would put a file in the place of /dev/null.
+            raise ValueError(f'{target} is no regular file; hand it over opened')
         needed = self.load()
         self._open_journal()
         part = self._open_part()

@@ -8,6 +8,7 @@ replaces, once it is whole. A ``NAME.part`` that is not ours is left alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -58,6 +59,8 @@ class PartFile:
     def _create(self) -> None:
         names = [f'{self.target.name}.part']
         names += [f'{self.target.name}.{secrets.token_hex(4)}.part' for _ in range(8)]
+        # A name may be as long as the file system bears, and then no longer one lies beside it.
+        names += [f'{secrets.token_hex(16)}.part']
         for name in names:
             self.path = self.target.with_name(name)
             try:
@@ -67,6 +70,8 @@ class PartFile:
             except FileExistsError:
                 continue
             except OSError as error:
+                if error.errno == errno.ENAMETOOLONG and name is not names[-1]:
+                    continue
                 raise disk_error(error, str(self.target.parent)) from error
             self.mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
             if hasattr(os, 'fchmod'):
@@ -122,13 +127,14 @@ class PartFile:
             os.fchmod(self._descriptor, mode)
         if fsync:
             os.fsync(self._descriptor)
-        if overwrite:
-            self.path.replace(self.target)
-        else:
-            # A link fails if the name is taken, at that very moment; a rename would not.
-            os.link(self.path, self.target)
-            self.path.unlink()
-        if fsync:
+        # Windows renames no file that is open.
+        self.close()
+        if not overwrite:
+            # Fails if the name is taken, at that very moment; a rename would not. A link would do
+            # as well, but not every file system has links.
+            os.close(os.open(self.target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        self.path.replace(self.target)
+        if fsync and os.name == 'posix':
             _sync_folder(self.target.parent)
 
     def close(self) -> None:

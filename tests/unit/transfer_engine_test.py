@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -549,6 +550,18 @@ def test_shard_that_never_came_is_not_counted(setting: Setting, tmp_path: Path) 
         setting.download(file, tmp_path / 'out')
     # A shard that counts as there keeps the part file, and lets a quick driver give it its name.
     assert not list(tmp_path.glob('out*'))
+
+
+@pytest.mark.parametrize('kind', [stat.S_IFIFO, stat.S_IFSOCK])
+def test_what_is_no_regular_file_is_never_replaced(
+    setting: Setting, tmp_path: Path, kind: int
+) -> None:
+    file, target = setting.upload(b'data'), tmp_path / 'special'
+    os.mknod(target, kind | 0o600)
+    with pytest.raises(ValueError, match='no regular file'):
+        setting.download(file, target)
+    assert stat.S_IFMT(target.lstat().st_mode) == kind
+    assert [path.name for path in tmp_path.glob('special*')] == ['special']
 
 
 # -- parity ----------------------------------------------------------------------------------------

@@ -198,6 +198,46 @@ def test_name_that_is_taken_meanwhile_is_kept(tmp_path: Path) -> None:
     assert target.read_bytes() == b'old'
 
 
+@pytest.mark.parametrize(
+    'name', ['n' * 251, 'n' * 255, '\N{LATIN SMALL LETTER U WITH DIAERESIS}' * 127]
+)
+def test_name_as_long_as_the_file_system_bears_is_given(tmp_path: Path, name: str) -> None:
+    part = PartFile(tmp_path / name)
+    part.write(0, memoryview(b'new'))
+    part.finish(3, fsync=False, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_file_system_without_links_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, 'no links here')
+
+    monkeypatch.setattr(os, 'link', refuse)
+    part = PartFile(tmp_path / 'name')
+    part.write(0, memoryview(b'new'))
+    part.finish(3, fsync=False, overwrite=False)
+    assert (tmp_path / 'name').read_bytes() == b'new'
+    assert [path.name for path in tmp_path.iterdir()] == ['name']
+
+
+def test_part_file_is_closed_before_it_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = PartFile(tmp_path / 'name')
+    descriptor, rename = part._descriptor, Path.replace
+
+    def as_on_windows(path: Path, target: Path) -> Path:
+        with pytest.raises(OSError, match='Bad file descriptor'):
+            os.fstat(descriptor)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, 'replace', as_on_windows)
+    part.finish(0, fsync=False, overwrite=True)
+    assert (tmp_path / 'name').read_bytes() == b''
+
+
 # -- journals --------------------------------------------------------------------------------------
 
 
