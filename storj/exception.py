@@ -385,8 +385,10 @@ _BY_STATUS: Mapping[int, type[StorjBridgeApiError]] = {
     429: RateLimitedError,
 }
 
-# Longer bodies are error pages; what a person needs stands at the beginning.
+# Longer bodies are error pages; what a person needs stands at the beginning. The patterns that
+# look for it take time that grows with the square of the length.
 _MESSAGE_LIMIT = 500
+_PAGE_LIMIT = 4096
 
 
 def bridge_error(
@@ -417,7 +419,7 @@ def _message(status: int, body: str) -> str:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
-        text = _page_text(body)
+        text = _page_text(body[:_PAGE_LIMIT])
     else:
         error = answer.get('error') if isinstance(answer, dict) else None
         if isinstance(error, dict):
@@ -435,7 +437,7 @@ def _page_text(body: str) -> str:
         <title>Error</title> <pre>Error: Bucket not found<br> &nbsp; at next (/app/...)</pre>
     """
     for tag in ('pre', 'h1', 'title'):
-        page = re.search(rf'<{tag}>(.*?)</{tag}>', body, re.IGNORECASE | re.DOTALL)
+        page = re.search(rf'<{tag}>(.*?)(?:</{tag}>|\Z)', body, re.IGNORECASE | re.DOTALL)
         if page is not None:
             said = re.split(r'<br\b|\n\s*at\s', page.group(1), maxsplit=1, flags=re.IGNORECASE)[0]
             said = html.unescape(re.sub(r'<[^>]*>', ' ', said))

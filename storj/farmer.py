@@ -37,7 +37,10 @@ _HASH = re.compile('[0-9a-f]{40}')
 _NODE_ID = re.compile('[0-9a-fA-F]{40}')
 # Farmers gave out 40 digits; more than 128 would be a request made of rubbish.
 _TOKEN = re.compile('[0-9a-fA-F]{1,128}')
-_HOST = re.compile(r'(?=.{1,253}\.?$)([0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?\.?)+')
+# Labels and the dots between them: one way only to read a text, so that none takes long.
+_LABEL = '[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?'
+_HOST = re.compile(rf'{_LABEL}(?:\.{_LABEL})*\.?')
+_MAX_HOST = 254
 _MAX_MESSAGE = 500
 _MAX_SHARD = 4 * 1024**3
 
@@ -106,7 +109,7 @@ def _host(value: object) -> str | None:
         # A zone (fe80::1%eth0) names an interface of this machine, which no farmer can know.
         return None if '%' in value else str(ipaddress.ip_address(value.strip('[]')))
     except ValueError:
-        return value if _HOST.fullmatch(value) else None
+        return value if len(value) <= _MAX_HOST and _HOST.fullmatch(value) else None
 
 
 def _of_channel(channel: object) -> dict[str, object] | None:

@@ -24,6 +24,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import struct
 import threading
@@ -295,7 +296,8 @@ class DataChannel:
         status, *lines = head.split(b'\r\n')
         words = status.split(None, 2)
         if len(words) < 2 or not words[0].startswith(b'HTTP/') or words[1] != b'101':
-            code = int(words[1]) if len(words) > 1 and words[1][:4].isdigit() else None
+            known = len(words) > 1 and re.fullmatch(b'[0-9]{3}', words[1])
+            code = int(words[1]) if known else None
             raise FarmerError(code, 'the farmer does not speak WebSocket')
         fields = {}
         for line in lines:

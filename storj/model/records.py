@@ -14,6 +14,31 @@ from storj.model.audit import ShardManager
 from storj.object import Integer, Object, Time
 
 
+def _entries(value: object) -> list[Any]:
+    """Return a field that is a list; what a bridge sends in the place of one is empty."""
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        return []
+    return list(value)
+
+
+class _ById:
+    """Descriptor: takes an identifier as text, gives it as the documented record."""
+
+    def __init__(self, kind: type[Object]) -> None:
+        self._kind: Any = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Object | None, owner: type) -> Any:
+        return self if instance is None else vars(instance).get(self._name)
+
+    def __set__(self, instance: Object, value: object) -> None:
+        if isinstance(value, str):
+            value = self._kind(id=value)
+        vars(instance)[self._name] = value if isinstance(value, self._kind) else None
+
+
 class User(Object):
     """Account at a bridge (protocol reference, section 3.2).
 
@@ -211,7 +236,7 @@ class Frame(Object):
         super().__init__(extra)
         self.id = id
         self.created = created
-        self.shards: list[Any] = list(shards or ())
+        self.shards: list[Any] = _entries(shards)
         self.user = user
         self.locked = locked
         self.size = size
@@ -334,19 +359,21 @@ class Token(Object):
     Attributes:
         token (str | None): 64 hex digits, the value of ``x-token``.
         id (str | None): the same value.
-        bucket (str | None): bucket unique identifier.
+        bucket (storj.model.Bucket | None): the bucket, of which the bridge tells the id;
+            ``token['bucket']`` is the id.
         operation (str | None): ``PUSH`` or ``PULL``.
         expires (datetime.datetime | None): in UTC.
         encryptionKey (str | None): the published key of a public bucket.
     """
 
+    bucket = _ById(Bucket)
     expires = Time()
 
     def __init__(
         self,
         /,
         token: str | None = None,
-        bucket: str | None = None,
+        bucket: Bucket | str | None = None,
         operation: str | None = None,
         expires: object = None,
         encryptionKey: str | None = None,
@@ -372,17 +399,9 @@ class Token(Object):
     def to_dict(self) -> dict[str, Any]:
         """Return the token as the bridge sent it, its value twice."""
         fields = super().to_dict()
+        if self.bucket is not None:
+            fields['bucket'] = self.bucket.id
         return fields if self.token is None else {**fields, 'id': self.token}
-
-
-class _PointerToken:
-    """Descriptor: takes a farmer's token as text, gives it as the documented record."""
-
-    def __get__(self, instance: FilePointer | None, owner: type) -> Any:
-        return self if instance is None else vars(instance).get('token')
-
-    def __set__(self, instance: FilePointer, value: Token | str | None) -> None:
-        vars(instance)['token'] = Token(token=value) if isinstance(value, str) else value
 
 
 class FilePointer(Object):
@@ -401,7 +420,7 @@ class FilePointer(Object):
         parity (bool | None): whether the shard is computed and no part of the file.
     """
 
-    token = _PointerToken()
+    token = _ById(Token)
     size = Integer()
     index = Integer()
 
@@ -518,8 +537,8 @@ class FileMirrors(Object):
         **extra: Any,
     ) -> None:
         super().__init__(extra)
-        self.established = list(established or ())
-        self.available = list(available or ())
+        self.established = _entries(established)
+        self.available = _entries(available)
 
 
 class ExchangeReport(Object):

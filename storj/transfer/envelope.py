@@ -71,12 +71,16 @@ def bucket_key(bridge: Bridge, bucket_id: str, operation: str) -> bytes | None:
 
     Raises:
         MnemonicError: if there are words and they are no mnemonic.
+        IntegrityError: if the bridge publishes something else than a key.
     """
     if bridge.mnemonic:
         mnemonic.check(bridge.mnemonic)
         return keys.bucket_key(bridge.mnemonic, bucket_id)
     published = bridge.token_create(bucket_id, operation).encryptionKey
-    return keys.public_bucket_key(published) if published else None
+    try:
+        return keys.public_bucket_key(published) if published else None
+    except ValueError as error:
+        raise IntegrityError(f'what the bridge publishes is no key: {error}') from error
 
 
 def stored_name(key: bytes | None, bucket_id: str, name: str) -> str:

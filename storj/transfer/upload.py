@@ -275,7 +275,7 @@ class Upload(Job):
     def _make_frame(self) -> None:
         """Make the frame; within the request, so that none is left behind by a cancelled one."""
         frame = self.bridge.frame_create()
-        if not frame.id:
+        if not frame.id or not isinstance(frame.id, str):
             raise StorjBridgeApiError('the bridge made a frame without an id')
         with self.coordinator.condition:
             self._frame_id = frame.id
@@ -292,7 +292,8 @@ class Upload(Job):
             # Without the list the bridge's own choice stands.
             _log.debug('no list of farmers: %s', error)
             contacts = ()
-        self._spread.know(contact.nodeID for contact in contacts if contact.nodeID)
+        listed = (contact.nodeID for contact in contacts)
+        self._spread.know(node for node in listed if node and isinstance(node, str))
         with self.coordinator.condition:
             self._listed = True
             self.coordinator.condition.notify_all()

@@ -6,6 +6,7 @@ import inspect
 import json
 import pickle
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -137,6 +138,14 @@ def test_message_is_what_a_person_needs(body: str, message: str) -> None:
 )
 def test_pause_is_the_seconds_that_the_bridge_names(value: str, seconds: float | None) -> None:
     assert bridge_error(429, '', {'Retry-After': value}).retry_after == seconds
+
+
+@pytest.mark.parametrize('text', ['<', '<pre>', '<h1><', '<!doctype><title>'])
+def test_page_made_to_be_slow_is_read_quickly(text: str) -> None:
+    began = time.process_time()
+    assert bridge_error(502, text * (65536 // len(text))).code == 502
+    # Whoever reads all of it needs ten times as long.
+    assert time.process_time() - began < 1
 
 
 @given(st.integers(100, 599), st.text())

@@ -67,6 +67,13 @@ def test_address_may_be_name_or_number(address, host):
     assert (farmer.Ticket.of(pointer).host, farmer.Ticket.of(pointer).port) == (host, 80)
 
 
+@pytest.mark.parametrize('address', ['a' * 253 + '!', 'a' * 64, 'a.' * 128, 'a..b', '-a', '.', ''])
+def test_address_that_is_none_is_refused_at_once(address):
+    pointer = GOOD | {'farmer': GOOD['farmer'] | {'address': address}}
+    with pytest.raises(exception.FarmerError, match='address'):
+        farmer.Ticket.of(pointer)
+
+
 def test_node_id_that_is_none_is_left_out():
     for node_id in ('x\r\nHost: evil', None, 5):
         pointer = GOOD | {'farmer': GOOD['farmer'] | {'nodeID': node_id}}

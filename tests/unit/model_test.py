@@ -85,6 +85,34 @@ def test_token_has_its_value_under_both_names() -> None:
     assert token.token == 'u'
 
 
+def test_bucket_of_a_token_is_the_documented_record() -> None:
+    token = model.Token(token='t', bucket='b')
+    assert token.bucket == model.Bucket(id='b')
+    assert token['bucket'] == 'b'
+    assert model.Token(bucket=token.bucket) == model.Token(bucket='b')
+
+
+@pytest.mark.parametrize('nonsense', [5, 0.5, True, {'a': 1}, [1], 'text', None])
+def test_record_made_of_nonsense_can_be_read(nonsense: Any) -> None:
+    for kind in (
+        model.Bucket,
+        model.Contact,
+        model.File,
+        model.Frame,
+        model.FilePointer,
+        model.FileMirrors,
+        model.Token,
+        model.User,
+        model.Key,
+        model.ExchangeReport,
+    ):
+        fields = inspect.signature(kind).parameters.keys() - {'extra'}
+        record = kind(**dict.fromkeys(fields, nonsense))
+        assert record.get('farmer') in (nonsense, None)
+        assert repr(record)
+        assert json.dumps(record.to_dict())
+
+
 def test_pointer_is_a_record_and_an_object() -> None:
     pointer = model.FilePointer(
         hash='h', token='t', operation='PULL', farmer={'address': 'a', 'nodeID': 'n'}, size='9'

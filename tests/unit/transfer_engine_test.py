@@ -32,7 +32,7 @@ from storj.exception import (
     StorjError,
     TransferError,
 )
-from storj.model import File, FilePointer
+from storj.model import Contact, File, FilePointer, Frame, Token
 from storj.transfer import RetryPolicy, TransferConfig, Transfers
 from tests.unit.fake_network import BUCKET, WORDS, FakeBridge, FakeChannel, FakeClock
 
@@ -562,6 +562,33 @@ def test_what_is_no_regular_file_is_never_replaced(
         setting.download(file, target)
     assert stat.S_IFMT(target.lstat().st_mode) == kind
     assert [path.name for path in tmp_path.glob('special*')] == ['special']
+
+
+@pytest.mark.parametrize('node', [[], {}, 5, ['x']])
+def test_list_of_farmers_that_makes_no_sense_is_passed_over(setting: Setting, node: Any) -> None:
+    setting.bridge.contact_list = lambda: [Contact(nodeID=node)]  # type: ignore[method-assign]
+    data = os.urandom(2 * SHARD)
+    assert setting.download(setting.upload(data)).read() == data
+
+
+@pytest.mark.parametrize('published', ['x', 'ab' * 31, 5, ['x']])
+def test_published_key_that_is_none_is_an_error_of_ours(setting: Setting, published: Any) -> None:
+    file = setting.upload(b'data')
+    setting.bridge.mnemonic = None
+    setting.bridge.token_create = lambda *_: Token(  # type: ignore[method-assign]
+        token='t', encryptionKey=published
+    )
+    with pytest.raises(IntegrityError, match='no key'):
+        setting.upload(b'other', name='o')
+    with pytest.raises(IntegrityError, match='no key'):
+        setting.download(file)
+
+
+@pytest.mark.parametrize('identifier', [5, ['x'], {}, ''])
+def test_frame_without_a_name_is_an_error_of_ours(setting: Setting, identifier: Any) -> None:
+    setting.bridge.frame_create = lambda: Frame(id=identifier)  # type: ignore[method-assign]
+    with pytest.raises(StorjBridgeApiError, match='frame without an id'):
+        setting.upload(b'data')
 
 
 # -- parity ----------------------------------------------------------------------------------------

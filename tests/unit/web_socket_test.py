@@ -380,6 +380,7 @@ def test_data_that_comes_with_the_handshake_is_not_lost():
         (b'HTTP/1.1 404 Not Found\r\n\r\n', 'WebSocket'),
         (b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n', 'WebSocket'),
         (b'\r\n\r\n', 'WebSocket'),
+        (b'HTTP/1.1 4040x No\r\n\r\n', 'WebSocket'),
         (b'HTTP/1.1 101 Yes\r\n\r\n', 'another handshake'),
         (b'HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: x\r\n\r\n', 'another handshake'),
         (b'\xff' * 100_000, 'too long'),
