@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import logging
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
@@ -138,6 +139,9 @@ def _transfer_config(settings: Configuration) -> TransferConfig | None:
 
 
 set_client_factory(get_client)
+
+# A program that configures no logging shall not find our warnings on its standard error.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def generate_new_key_pair() -> tuple[SigningKey, VerifyingKey]:

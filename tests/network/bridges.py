@@ -104,6 +104,8 @@ class ScriptedFarmer:
 class ScriptedFarmers:
     """Stands in for the renter node; every call is noted in ``calls``."""
 
+    extended_key = 'xpub'
+
     def __init__(self) -> None:
         self.farmers: dict[str, ScriptedFarmer] = {}
         self.calls: list[tuple[str, str]] = []

@@ -321,3 +321,18 @@ def test_record_made_by_hand_acts_through_get_client(folder: Path) -> None:
 
 def test_errors_of_all_kinds_have_one_base() -> None:
     assert issubclass(ClientError, exception.StorjError)
+
+
+def test_warnings_stay_silent_until_a_program_wants_them() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import logging, storj; logging.getLogger("storj.http").warning("x")',
+        ],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ''
