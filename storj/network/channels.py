@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -105,6 +105,7 @@ class _Transfer:
     disturbance: Disturbance
     request: web.Request
     progressed: float
+    task: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
 
     @property
     def data_hash(self) -> str:
@@ -167,6 +168,13 @@ class DataChannels:
         for transfer in list(self._transfers):
             if transfer.progressed < limit and transfer.request.transport is not None:
                 transfer.request.transport.abort()
+
+    async def close(self) -> None:
+        """Give up what the server has left under way: it cancels, and does not wait."""
+        tasks = {transfer.task for transfer in self._transfers if transfer.task is not None}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # ------------------------------------------------------------------ HTTP
 

@@ -67,6 +67,7 @@ class Copies:
             read_bufsize=PIECE,
         )
         self.running: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
 
     def begin(self, contract: Contract, source: NodeContact, token: str) -> None:
         """Begin to copy a shard, unless it is here or on its way already.
@@ -77,8 +78,10 @@ class Copies:
             token (str): for one download there.
 
         Raises:
-            NodeError: there is no room, or too much to do.
+            NodeError: there is no room, too much to do, or the farmer stops.
         """
+        if self._closed:
+            raise NodeError('Not accepting copies')
         name = contract.data_hash
         if name in self._store or name in self.running:
             return
@@ -95,7 +98,8 @@ class Copies:
         task.add_done_callback(lambda _: writer.close())
 
     async def close(self) -> None:
-        """Give up what is under way, and close the connections."""
+        """Give up what is under way, take nothing more, and close the connections."""
+        self._closed = True
         tasks = list(self.running.values())
         for task in tasks:
             task.cancel()

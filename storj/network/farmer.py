@@ -33,6 +33,7 @@ from storj.network.copies import Copies
 from storj.network.farmer_rpc import FarmerMethods, FarmerTerms
 from storj.network.faults import FaultPlan
 from storj.network.identity import Identity
+from storj.network.lock import FolderLock
 from storj.network.rpc import NodeContact, RpcClient, RpcServer
 from storj.network.store import FarmerIndex, NullStore, ShardStore, StoreError
 
@@ -162,6 +163,7 @@ class Farmer:
         self._link: BridgeLink | None = None
         self._leaving = False
         self.identity: Identity
+        self._lock: FolderLock
         self._store: ShardStore
         self._index: FarmerIndex
         self._channels: DataChannels
@@ -182,12 +184,18 @@ class Farmer:
         settings = self.settings
         listening = self._listen()
         try:
+            self._lock = FolderLock(settings.path, 'farmer')
+        except BaseException:
+            listening.close()
+            raise
+        try:
             store = ShardStore if settings.store == 'disk' else NullStore
             self._store = store(settings.path, settings.size, durable=settings.durable)
             self.identity = Identity.load(settings.path / 'identity.key')
             self._index = FarmerIndex(settings.path / 'farmer.db', self._clock)
         except BaseException:
             listening.close()
+            self._lock.close()
             raise
         self._workers = self._shared_workers or Workers()
         self._channels = DataChannels(
@@ -262,12 +270,15 @@ class Farmer:
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
+        # First of all: when a whole network stops, the farmers copied from go at the same time.
         await self._copies.close()
         await runner.cleanup()
+        await self._channels.close()
         if self._link is not None:
             await self._link.close()
         await self._calls.close()
         self._index.close()
+        self._lock.close()
         if self._shared_workers is None:
             await asyncio.to_thread(self._workers.close)
 
