@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import TypeGuard
 
 import coincurve
 
+from storj.crypto import base58, secret_file
 from storj.digest import rmd160sha256
 from storj.exception import ConfigurationError, StorjError
 
@@ -34,15 +34,15 @@ __all__ = (
     'payment_address',
     'signer_of_message',
     'verify_der',
-    'write_secret',
 )
 
 _NODE_ID = re.compile(r'[0-9a-f]{40}\Z')
 _PRIVATE_KEY = re.compile(r'[0-9a-f]{64}\Z')
-_BASE58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
 _MESSAGE_MAGIC = b'\x18Bitcoin Signed Message:\n'
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _HARDENED = 0x80000000
+# Digits of an extended public key, the longest Base58 text of the protocol.
+_EXTENDED_LENGTH = 111
 _EXTENDED_PUBLIC = bytes.fromhex('0488b21e')
 
 
@@ -65,7 +65,7 @@ def node_id_of(public_key: bytes) -> str:
 
 def payment_address(node_id: str) -> str:
     """Return the Bitcoin address of a node id: Base58Check of a zero byte and the id."""
-    return _base58check(b'\x00' + bytes.fromhex(node_id))
+    return base58.encode_check(b'\x00' + bytes.fromhex(node_id))
 
 
 class Identity:
@@ -111,7 +111,7 @@ class Identity:
             text = path.read_text('ascii').strip()
         except FileNotFoundError:
             identity = cls.generate()
-            write_secret(path, identity.private_key_hex + '\n')
+            secret_file.write(path, identity.private_key_hex + '\n')
             return identity
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f'{path}: cannot read the private key: {error}') from error
@@ -242,7 +242,7 @@ class ExtendedKey:
     @property
     def public(self) -> str:
         """The extended public key, Base58Check (``xpub...``)."""
-        return _base58check(
+        return base58.encode_check(
             _EXTENDED_PUBLIC
             + bytes([self.depth])
             + self.parent
@@ -262,7 +262,10 @@ def derived_public_key(extended: str, index: int) -> bytes:
     Raises:
         SignatureError: no extended public key, or no such index.
     """
-    raw = _base58check_decode(extended)
+    try:
+        raw = base58.decode_check(extended[: _EXTENDED_LENGTH + 1])
+    except ValueError as error:
+        raise SignatureError('not Base58Check') from error
     if len(raw) != 78 or raw[:4] != _EXTENDED_PUBLIC or not 0 <= index < _HARDENED:
         raise SignatureError('not an extended public key with an index')
     chain, parent = raw[13:45], raw[45:]
@@ -272,27 +275,6 @@ def derived_public_key(extended: str, index: int) -> bytes:
     except ValueError as error:
         raise SignatureError('the extended public key holds no key') from error
     return child
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a new file that only its owner can read, whole or not at all.
-
-    Args:
-        path (Path): its folder is made, with mode 0700, when it is missing.
-        text (str): what to keep; an older file of the name is replaced.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, 'w', encoding='utf-8') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _message_digest(text: str) -> bytes:
@@ -309,35 +291,3 @@ def _compact_size(count: int) -> bytes:
     if count <= 0xFFFF:
         return b'\xfd' + count.to_bytes(2, 'little')
     return b'\xfe' + count.to_bytes(4, 'little')
-
-
-def _checksum(payload: bytes) -> bytes:
-    return hashlib.sha256(hashlib.sha256(payload).digest()).digest()[:4]
-
-
-def _base58check(payload: bytes) -> str:
-    data = payload + _checksum(payload)
-    number = int.from_bytes(data, 'big')
-    digits = ''
-    while number:
-        number, digit = divmod(number, 58)
-        digits = _BASE58[digit] + digits
-    zeros = len(data) - len(data.lstrip(b'\x00'))
-    return '1' * zeros + digits
-
-
-def _base58check_decode(text: str) -> bytes:
-    # The longest value of the protocol, an extended public key, has 111 characters.
-    if len(text) > 111:
-        raise SignatureError('too long for Base58Check')
-    number = 0
-    for character in text:
-        digit = _BASE58.find(character)
-        if digit < 0:
-            raise SignatureError('not Base58Check')
-        number = number * 58 + digit
-    zeros = len(text) - len(text.lstrip('1'))
-    data = b'\x00' * zeros + number.to_bytes((number.bit_length() + 7) // 8, 'big')
-    if len(data) < 4 or _checksum(data[:-4]) != data[-4:]:
-        raise SignatureError('the checksum of Base58Check is wrong')
-    return data[:-4]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from storj.network.identity import write_secret
+from storj.crypto import secret_file
 
 __all__ = ('Kind', 'Outbox')
 
@@ -81,5 +81,5 @@ class Outbox:
         # 8 bit: the link stays in one line, for whoever greps for it.
         message.set_content(f'Hello,\n\n{text.body}\n\n{link}\n', cte='8bit')
         path = self._folder / f'{now:013d}-{kind}-{secrets.token_hex(4)}.eml'
-        write_secret(path, message.as_string())
+        secret_file.write(path, message.as_string())
         return path

@@ -30,27 +30,23 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 from aiohttp import web
 
-from storj.crypto import mnemonic
-from storj.exception import ConfigurationError, StorjError
+from storj.crypto import mnemonic, secret_file
+from storj.exception import ConfigurationError, MnemonicError, StorjError
 from storj.network.app import HEAD_LIMIT, create_app
 from storj.network.bridge import BRIDGE, BridgeSettings
 from storj.network.database import User
 from storj.network.farmer import Farmer, FarmerSettings, Workers
 from storj.network.faults import Fault, FaultPlan
-from storj.network.identity import ExtendedKey, write_secret
+from storj.network.identity import ExtendedKey
+from storj.network.lock import FolderLock
 from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
 from storj.network.renter import RenterNode
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system; two networks on one folder are not noticed there
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
 
@@ -72,6 +68,9 @@ FARMERS_LIMIT = 256
 START_LIMIT = 60.0
 #: Seconds that a farmer's process has to end by itself.
 STOP_LIMIT = 10.0
+
+#: A bridge whose farmers keep nothing has nothing copied and nothing proved.
+_NOTHING_KEPT: Mapping[str, Any] = {'mirrors': 0, 'audit_interval': 0.0}
 
 _EMAIL = 'user@example.org'
 _SEED = re.compile(r'[0-9a-f]{64}\Z')
@@ -385,7 +384,7 @@ class Network:
         self._wanted_data = None if data is None else Path(data).expanduser().absolute()
         self._data: Path | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._lock: IO[str] | None = None
+        self._lock: FolderLock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._workers: Workers
@@ -522,6 +521,7 @@ class Network:
                     'data_dir': self.data,
                     'public_url': self.bridge_url,
                     'activation': self._activation,
+                    **(_NOTHING_KEPT if self._store == 'null' else {}),
                     **self._settings,
                 }
             )
@@ -616,18 +616,9 @@ class Network:
         else:
             self._data = self._wanted_data
         try:
-            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = (self._data / 'network.lock').open('w')
-            if fcntl is not None:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = FolderLock(self._data, 'network')
             self._read_state(self._data / 'network.json')
-        except BlockingIOError as error:
-            self._close_data()
-            raise ConfigurationError(f'{self._data}: another network runs here') from error
-        except OSError as error:
-            self._close_data()
-            raise ConfigurationError(f'{self._data}: cannot be used: {error}') from error
-        except ConfigurationError:
+        except BaseException:
             self._close_data()
             raise
 
@@ -650,15 +641,20 @@ class Network:
                 'mnemonic': mnemonic.generate(),
                 'renter_seed': secrets.token_hex(32),
             }
-            write_secret(path, json.dumps(state, indent=2) + '\n')
-        except ValueError as error:
+            secret_file.write(path, json.dumps(state, indent=2) + '\n')
+        except OSError as error:
+            raise ConfigurationError(f'{path}: cannot be read: {error}') from error
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f'{path}: not the state of a network: {error}') from error
         names = ('email', 'password', 'mnemonic', 'renter_seed')
         if not isinstance(state, dict) or not all(isinstance(state.get(n), str) for n in names):
             raise ConfigurationError(f'{path}: not the state of a network')
         if not _SEED.match(state['renter_seed']):
             raise ConfigurationError(f'{path}: renter_seed is not 64 hex characters')
-        mnemonic.check(state['mnemonic'])
+        try:
+            mnemonic.check(state['mnemonic'])
+        except MnemonicError as error:
+            raise ConfigurationError(f'{path}: {error}') from error
         self.email, self.password = state['email'], state['password']
         self.mnemonic = state['mnemonic']
         self._seed = bytes.fromhex(state['renter_seed'])

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ from storj.digest import ShardDigest, new_challenges
 from storj.exception import ConfigurationError
 from storj.network import Fault, FaultPlan, Network
 from storj.network.__main__ import main
+from storj.network.bridge import BRIDGE
 from storj.network.supervisor import NetworkError
 
 ROOT = Path(__file__).parents[2]
@@ -221,7 +223,14 @@ def test_folder_in_use_is_an_error_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    'content', ['{', '[]', '{"email": 1}', '{"email": "", "password": "", "mnemonic": "x"}']
+    'content',
+    [
+        '{',
+        '[]',
+        '{"email": 1}',
+        '{"email": "", "password": "", "mnemonic": "x"}',
+        '{"email": "", "password": "", "mnemonic": "x", "renter_seed": "%s"}' % ('0' * 64),
+    ],
 )
 def test_damaged_state_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / 'network.json').write_text(content)
@@ -292,6 +301,18 @@ def test_state_survives_a_restart_and_a_stop_is_clean(tmp_path: Path) -> None:
         assert download(again, bucket_id, file_id) == shards
 
 
+def test_farmers_that_keep_nothing_are_neither_copied_from_nor_audited(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Network(farmers=3, store='null') as net:
+        upload(net, [os.urandom(500)], 'thrown away')
+        settings = net._runner.app[BRIDGE].settings  # type: ignore[union-attr]
+        assert (settings.mirrors, settings.audit_interval) == (0, 0)
+        counters = [farmer.status()['counters'] for farmer in net.farmers]
+    assert not any('mirror_failed' in each or 'read_failed' in each for each in counters)
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
 def test_temporary_data_is_gone_after_the_stop() -> None:
     with Network(farmers=1) as net:
         data = net.data
@@ -330,7 +351,7 @@ def test_process_that_cannot_start_is_an_error(tmp_path: Path, capfd: Any) -> No
     (tmp_path / 'farmers' / '0').write_text('not a folder')
     with pytest.raises(NetworkError, match='farmer 0 ended with exit code 1'):
         Network(farmers=1, processes=True, data=tmp_path).start()
-    assert 'cannot store shards here' in capfd.readouterr().err
+    assert 'farmers/0: cannot be used' in capfd.readouterr().err
 
 
 def run_program(*arguments: str) -> subprocess.Popen[str]:

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from storj.api import hash_password
+from storj.crypto import secret_file
 from storj.network.bridge import BRIDGE, Bridge
 from storj.network.database import User
-from storj.network.identity import write_secret
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import Ledger
 from storj.network.metadisk.mover import Account, Mover
@@ -49,7 +49,7 @@ class _Secrets:
                 password=secrets.token_urlsafe(24),
                 api_key=secrets.token_urlsafe(24),
             )
-        write_secret(path, json.dumps(asdict(made), indent=2) + '\n')
+        secret_file.write(path, json.dumps(asdict(made), indent=2) + '\n')
         return made
 
 
