@@ -45,14 +45,25 @@ def test_code_of_the_page_runs(page: str, environment: dict[str, str], tmp_path:
     assert program, f'{page} shows no Python'
     script = tmp_path / 'page.py'
     script.write_text(program, encoding='utf-8')
+    assert 'False' not in output_of(script, environment, tmp_path)
+
+
+def test_example_stores_a_file_and_fetches_it(environment: dict[str, str], tmp_path: Path) -> None:
+    script = ROOT / 'examples' / 'store_and_fetch.py'
+    said = output_of(script, environment, tmp_path)
+    assert said == f'store_and_fetch.py: {script.stat().st_size} bytes came back\n'
+
+
+def output_of(script: Path, environment: dict[str, str], folder: Path) -> str:
+    """Return what a program printed; it must end well."""
     done = subprocess.run(
         [sys.executable, str(script)],
-        cwd=tmp_path,
-        env={**environment, 'HOME': str(tmp_path)},
+        cwd=folder,
+        env={**environment, 'HOME': str(folder)},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
-    assert done.returncode == 0, f'{program}\n{done.stdout}\n{done.stderr}'
-    assert 'False' not in done.stdout, done.stdout
+    assert done.returncode == 0, f'{done.stdout}\n{done.stderr}'
+    return done.stdout
