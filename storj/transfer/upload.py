@@ -132,6 +132,8 @@ class Upload(Job):
         self._listed = False
         self._ended = False
         self._done = False
+        self._contracts = 0
+        self._owed = False
         self._journal: Journal | None = None
         self._same_hash: defaultdict[str, Gate] = defaultdict(lambda: Gate(1))
         self._lock = threading.Lock()
@@ -423,8 +425,19 @@ class Upload(Job):
         if self._journal is not None and not keep:
             self._journal.remove()
         # A frame that an entry may use must live: without it the file breaks (finding 9).
-        if not (self._done or keep or self._entry_sent) and self._frame_is_ours and frame_id:
-            self._destroy(frame_id)
+        if self._done or keep or self._entry_sent or not self._frame_is_ours or not frame_id:
+            return
+        # Bridges that read a frame, add a shard and save it break down when it is gone meanwhile
+        # (observed with 2.2.4): they may still be at a contract that was given up.
+        if not self._owed or self._profile.counts_frames_safely:
+            self.context.errands.run('dropping a frame', lambda: self._destroy_idle(frame_id))
+
+    def _destroy_idle(self, frame_id: str) -> None:
+        """Destroy the frame once no request for a contract is under way."""
+        with self.coordinator.condition:
+            while self._contracts:
+                self.context.clock.wait(self.coordinator.condition, None)
+        self.bridge.frame_delete(frame_id)
 
     def _destroy(self, frame_id: str) -> None:
         self.context.errands.run('dropping a frame', lambda: self.bridge.frame_delete(frame_id))
@@ -580,16 +593,24 @@ class Upload(Job):
 
         def ask() -> Mapping[str, Any]:
             nonlocal silences
+            with self.coordinator.condition:
+                self._contracts += 1
             try:
                 return self.bridge.frame_add_shard(shard, frame_id, excludes=excludes)
             except (BridgeUnavailableError, BridgeUnreachableError) as error:
-                silences += isinstance(error, BridgeUnreachableError)
+                if isinstance(error, BridgeUnreachableError):
+                    silences += 1
+                    self._owed = True
                 # An old bridge that finds nobody is silent for longer than it is waited for; one
                 # silence may also mean that it missed an offer, or was started again.
                 alone = isinstance(error, BridgeUnreachableError) and silences == 1
                 if choosy and not alone:
                     raise _NoneFree(str(error)) from error
                 raise
+            finally:
+                with self.coordinator.condition:
+                    self._contracts -= 1
+                    self.coordinator.condition.notify_all()
 
         return check_pointer(self.request(ask, f'the contract for shard {shard.index}'))
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storj import erasure, sharding
+from storj.api import BridgeProfile
 from storj.crypto import keys, names
 from storj.crypto.cipher import CtrStream
 from storj.digest import shard_hash
@@ -248,6 +249,49 @@ def test_hmac_tells_the_scheme_whatever_is_set(
 def test_scheme_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match='key_scheme'):
         TransferConfig(key_scheme='v1')  # type: ignore[arg-type]
+
+
+def test_frame_is_dropped_only_when_no_contract_is_made_any_more(tmp_path: Path) -> None:
+    # Bridge 2.2.4 ends when a frame is gone whose contract it has just made.
+    bridge = FakeBridge(version=(2, 2, 4))
+    limits = TransferConfig(shard_size=SHARD, piece_size=4096, state_dir=tmp_path)
+    with Transfers(bridge, limits, channel_for=FakeChannel(bridge)) as transfers:
+        transfers.upload(BUCKET, b'first', name='n').result(30)
+        entered, released = threading.Event(), threading.Event()
+        contract = bridge.frame_add_shard
+
+        def slow(*args: Any, **options: Any) -> Any:
+            entered.set()
+            assert released.wait(30)
+            answer = contract(*args, **options)
+            bridge.calls.append('contract made')
+            return answer
+
+        bridge.frame_add_shard = slow  # type: ignore[method-assign]
+        bridge.before = lambda name: name != 'file_id' or entered.wait(30)
+        with pytest.raises(AlreadyExistsError):
+            transfers.upload(BUCKET, b'second', name='n').result(30)
+        assert 'frame_delete' not in bridge.calls
+        released.set()
+    assert bridge.calls.index('contract made') < bridge.calls.index('frame_delete')
+    assert len(bridge.frames) == 1
+
+
+def test_frame_is_left_to_an_old_bridge_that_owes_an_answer(make: Callable[..., Setting]) -> None:
+    setting = make(bridge=FakeBridge(version=(2, 2, 4)))
+
+    def silent(name: str) -> None:
+        if name == 'frame_add_shard':
+            raise BridgeUnreachableError('it did not answer in time')
+
+    setting.bridge.before = silent
+    with pytest.raises(BridgeUnreachableError):
+        setting.upload(os.urandom(SHARD))
+    assert len(setting.bridge.frames) == 1
+    setting.bridge._profile = BridgeProfile(version=(5, 15, 0))
+    with pytest.raises(BridgeUnreachableError):
+        setting.upload(os.urandom(SHARD))
+    assert len(setting.bridge.frames) == 1
 
 
 # -- placement -------------------------------------------------------------------------------------
