@@ -48,7 +48,15 @@ from storj.model import (
 from storj.object import Object
 
 if TYPE_CHECKING:
-    from storj.transfer import FileHealth, TransferConfig, TransferFuture, Transfers
+    from storj.transfer import (
+        FileHealth,
+        ProgressCallback,
+        TransferConfig,
+        TransferFuture,
+        Transfers,
+    )
+    from storj.transfer.download import Destination
+    from storj.transfer.source import SourceLike
 
 __all__ = ('DEFAULT_BRIDGE', 'Client')
 
@@ -723,8 +731,14 @@ class Client:
         self,
         bucket_id: str,
         file_id: str,
-        destination: str | PathLike[str] | Any = None,
-        **options: Any,
+        destination: Destination = None,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        progress: ProgressCallback | None = None,
+        resume: bool = True,
+        overwrite: bool = True,
+        decrypt: bool = True,
     ) -> Any:
         """Fetch a file from its farmers, check it and decrypt it.
 
@@ -733,11 +747,16 @@ class Client:
             file_id (str): file unique identifier.
             destination (str | PathLike | BinaryIO | None): a path, which gets its name when the
                 file is whole and right; a binary file object; None for memory.
-            **options: ``start``, ``end``, ``progress``, ``resume`` and ``overwrite`` of
-                :meth:`storj.transfer.Transfers.download`.
+            start (int): first byte.
+            end (int | None): byte behind the last one; the end of the file by default.
+            progress (Callable[[storj.transfer.Progress], object] | None): called with each state.
+            resume (bool): whether a broken-off download to the same path is continued.
+            overwrite (bool): whether a file at the path may be replaced.
+            decrypt (bool): False for the bytes as they are stored.
 
         Returns:
-            io.BytesIO: the content, at position 0, when there is no destination.
+            io.BytesIO: the content, at position 0, when there is no destination; otherwise the
+            destination.
 
         Raises:
             TransferError: if the file cannot be had; its ``causes`` say why.
@@ -745,7 +764,19 @@ class Client:
             DecryptionError: if the mnemonic is not the file's.
         """
         _route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
-        return self._finish(self.transfers.download(bucket_id, file_id, destination, **options))
+        return self._finish(
+            self.transfers.download(
+                bucket_id,
+                file_id,
+                destination,
+                start=start,
+                end=end,
+                progress=progress,
+                resume=resume,
+                overwrite=overwrite,
+                decrypt=decrypt,
+            )
+        )
 
     def file_id(self, bucket_id: str, name: str) -> str | None:
         """Look a file up by its name.
@@ -914,7 +945,19 @@ class Client:
         self._request(method='DELETE', path=path)
 
     def file_upload(
-        self, bucket_id: str, file: Any, frame: Frame | str | None = None, **options: Any
+        self,
+        bucket_id: str,
+        file: SourceLike,
+        frame: Frame | str | None = None,
+        *,
+        name: str | None = None,
+        mimetype: str | None = None,
+        encrypt: bool = True,
+        encrypt_name: bool = True,
+        parity: bool | None = None,
+        progress: ProgressCallback | None = None,
+        resume: bool = True,
+        overwrite: bool = False,
     ) -> File:
         """Upload file: encrypt it, cut it into shards, store them with farmers.
 
@@ -925,13 +968,21 @@ class Client:
             file (storj.model.File | str | PathLike | BinaryIO | bytes | Iterator[bytes]): file to
                 be uploaded; of a :class:`~storj.model.File`, ``filename`` is the path.
             frame (storj.model.Frame | str | None): frame used to stage file, made if None.
-            **options: ``name``, ``mimetype``, ``encrypt``, ``encrypt_name``, ``parity``,
-                ``progress`` and ``resume`` of :meth:`storj.transfer.Transfers.upload`.
+            name (str | None): under which it is stored; by default the last part of its path.
+            mimetype (str | None): of a :class:`~storj.model.File`, its own by default.
+            encrypt (bool): whether the content is encrypted with the client's mnemonic.
+            encrypt_name (bool): whether the name is too.
+            parity (bool | None): whether parity shards are added; as configured by default.
+            progress (Callable[[storj.transfer.Progress], object] | None): called with each state.
+            resume (bool): whether a broken-off upload of the same file is continued, and this one
+                can be.
+            overwrite (bool): whether a file of the same name is replaced.
 
         Returns:
-            storj.model.File: the stored file.
+            storj.model.File: the stored file; its ``name`` is the clear one.
 
         Raises:
+            AlreadyExistsError: if the bucket has a file of this name.
             MnemonicError: if there is no mnemonic and ``encrypt`` is not False.
             TransferError: if the file could not be stored; its ``causes`` say why.
         """
@@ -939,10 +990,24 @@ class Client:
         if file is None:
             raise TypeError('there is no file to upload')
         if isinstance(file, File):
-            options.setdefault('mimetype', file.mimetype)
+            mimetype = mimetype or file.mimetype
             if file.filename is None and file.shard_manager is not None:
                 file = file.shard_manager.filepath
-        return self._finish(self.transfers.upload(bucket_id, file, frame=frame, **options))
+        return self._finish(
+            self.transfers.upload(
+                bucket_id,
+                file,
+                frame=frame,
+                name=name,
+                mimetype=mimetype,
+                encrypt=encrypt,
+                encrypt_name=encrypt_name,
+                parity=parity,
+                progress=progress,
+                resume=resume,
+                overwrite=overwrite,
+            )
+        )
 
     def file_verify(self, bucket_id: str, file_id: str) -> FileHealth:
         """Fetch and hash every shard of a file, keeping none.

@@ -984,10 +984,27 @@ def test_transfers_are_handed_over_and_end_with_the_client(
         assert (engine.bridge, engine.config) == (client, config)
     assert engine.closed
     assert engine.calls == [
-        ('upload', ('b', 'path'), {'frame': 'frame', 'encrypt': False}),
-        ('download', ('b', 'f', 'to'), {'start': 1}),
+        (
+            'upload',
+            ('b', 'path'),
+            defaults(client.file_upload) | {'frame': 'frame', 'encrypt': False},
+        ),
+        ('download', ('b', 'f', 'to'), defaults(client.file_download) | {'start': 1}),
     ]
     assert client.transfers is not engine
+
+
+def defaults(method: Any) -> dict[str, Any]:
+    """Return what the keywords of a method are when nobody gives them."""
+    parameters = inspect.signature(method).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize('name', ['upload', 'download'])
+def test_transfers_have_the_same_defaults_in_client_and_engine(name: str) -> None:
+    own = defaults(getattr(Client, f'file_{name}'))
+    theirs = defaults(getattr(transfer.Transfers, name))
+    assert own == {key: theirs[key] for key in own}
 
 
 def test_file_to_upload_brings_its_type_and_path(
@@ -1002,10 +1019,10 @@ def test_file_to_upload_brings_its_type_and_path(
     client.file_upload('b', file, mimetype='text/html')
     client.file_upload('b', model.File(shard_manager=model.ShardManager(path, 1)))
     engine: Any = client.transfers
-    assert engine.calls == [
-        ('upload', ('b', file), {'frame': None, 'mimetype': 'text/plain'}),
-        ('upload', ('b', file), {'frame': None, 'mimetype': 'text/html'}),
-        ('upload', ('b', str(path)), {'frame': None, 'mimetype': None}),
+    assert [(source, options['mimetype']) for _, (_, source), options in engine.calls] == [
+        (file, 'text/plain'),
+        (file, 'text/html'),
+        (str(path), None),
     ]
 
 
