@@ -257,7 +257,8 @@ class BucketManager:
             storage_limit (int | None): in GB.
             transfer_limit (int | None): in GB.
         """
-        return get_client().bucket_create(name, storage=storage_limit, transfer=transfer_limit)
+        with get_client() as client:
+            return client.bucket_create(name, storage=storage_limit, transfer=transfer_limit)
 
     @staticmethod
     def delete(bucket_id: str) -> None:
@@ -266,7 +267,8 @@ class BucketManager:
         Args:
             bucket_id (str): bucket unique identifier.
         """
-        get_client().bucket_delete(bucket_id)
+        with get_client() as client:
+            client.bucket_delete(bucket_id)
 
     @staticmethod
     def get(bucket_id: str) -> model.Bucket | None:
@@ -275,7 +277,8 @@ class BucketManager:
         Args:
             bucket_id (str): bucket unique identifier.
         """
-        return get_client().bucket_get(bucket_id)
+        with get_client() as client:
+            return client.bucket_get(bucket_id)
 
 
 class BucketKeyManager:
@@ -295,7 +298,8 @@ class BucketKeyManager:
 
     def _set(self, keys: list[Any]) -> None:
         # The list here changes only once the bridge agreed.
-        bucket = get_client().bucket_set_keys(self.bucket.id or '', self.bucket.name or '', keys)
+        with get_client() as client:
+            bucket = client.bucket_set_keys(self.bucket.id or '', self.bucket.name or '', keys)
         self._keys = list(keys if bucket.pubkeys is None else bucket.pubkeys)
         self.bucket = bucket
 
@@ -353,7 +357,8 @@ class FileManager:
             bucket_id (str): bucket unique identifier.
             file_id (str): file unique identifier.
         """
-        get_client().file_remove(bucket_id, file_id)
+        with get_client() as client:
+            client.file_remove(bucket_id, file_id)
 
     def download(self, file_id: str, destination: Any = None, **options: Any) -> Any:
         """Fetch a file; see :meth:`storj.http.Client.file_download`.
@@ -363,7 +368,8 @@ class FileManager:
             destination (str | PathLike | BinaryIO | None): where to, memory if None.
             **options: of ``Client.file_download``.
         """
-        return get_client().file_download(self.bucket_id, file_id, destination, **options)
+        with get_client() as client:
+            return client.file_download(self.bucket_id, file_id, destination, **options)
 
     def upload(self, file: Any, frame: Any = None, **options: Any) -> model.File:
         """Store a file; see :meth:`storj.http.Client.file_upload`.
@@ -373,7 +379,8 @@ class FileManager:
             frame (storj.model.Frame | None): frame used to stage file, made if None.
             **options: of ``Client.file_upload``.
         """
-        return get_client().file_upload(self.bucket_id, file, frame, **options)
+        with get_client() as client:
+            return client.file_upload(self.bucket_id, file, frame, **options)
 
 
 class TokenManager:
@@ -395,7 +402,8 @@ class TokenManager:
         Args:
             operation (str): operation (PUSH or PULL).
         """
-        return get_client().token_create(self.bucket_id, operation)
+        with get_client() as client:
+            return client.token_create(self.bucket_id, operation)
 
 
 class UserKeyManager:
@@ -404,21 +412,24 @@ class UserKeyManager:
     @staticmethod
     def add(key: VerifyingKey | str | bytes) -> list[model.Key]:
         """Register a public key; see :meth:`storj.http.Client.key_register` for its forms."""
-        return get_client().key_register(key)
+        with get_client() as client:
+            return client.key_register(key)
 
     @staticmethod
     def all() -> list[str]:
         """Return the registered keys."""
-        return get_client().key_list()
+        with get_client() as client:
+            return client.key_list()
 
     @staticmethod
     def clear() -> None:
         """Remove all registered keys."""
-        client = get_client()
-        for key in client.key_list():
-            client.key_delete(key)
+        with get_client() as client:
+            for key in client.key_list():
+                client.key_delete(key)
 
     @staticmethod
     def remove(key: VerifyingKey | str) -> None:
         """Remove a registered key."""
-        get_client().key_delete(key)
+        with get_client() as client:
+            client.key_delete(key)

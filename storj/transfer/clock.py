@@ -43,7 +43,8 @@ class SystemClock:
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """Wait on the condition."""
-        condition.wait(seconds)
+        # Whoever asks for more than locks can count to may as well wait for ever.
+        condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
     def random(self) -> float:
         """Return a number in [0, 1) from the system's source."""

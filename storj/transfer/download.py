@@ -10,6 +10,7 @@ hash; so whatever is delivered is right, even if the download fails later on.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import io
@@ -347,8 +348,12 @@ class StreamDownload(_Download):
             try:
                 while view:
                     count = destination.write(view)
-                    # Raw files may take a part; others say nothing or everything.
-                    view = view[len(view) if count is None else count :]
+                    # Raw files may take a part, or refuse by None; others say nothing or all.
+                    if count is None and not isinstance(destination, io.RawIOBase):
+                        count = len(view)
+                    if not count:
+                        raise BlockingIOError(errno.EAGAIN, 'the destination takes nothing')
+                    view = view[count:]
             except OSError as error:
                 raise disk_error(error, 'the destination') from error
         return destination

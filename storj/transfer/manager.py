@@ -301,14 +301,15 @@ class Transfers:
 
 
 def wait_for(future: TransferFuture[T]) -> T:
-    """Return a transfer's result; an interrupt of this thread (Ctrl-C) cancels the transfer.
+    """Return a transfer's result; an interrupt of this thread cancels the transfer.
 
     Raises:
-        KeyboardInterrupt: after the transfer has ended and cleaned up.
+        BaseException: what ended the transfer; or KeyboardInterrupt (Ctrl-C), or what a handler of
+            another signal raised, after the transfer has ended and cleaned up.
     """
     try:
         return future.result()
-    except KeyboardInterrupt:
+    except BaseException:
         future.cancel()
         future.wait()
         raise

@@ -16,13 +16,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import select
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, Union
 
 from storj.exception import IntegrityError
+from storj.farmer import TICK
 from storj.model import File
 from storj.transfer.positional import Positional
 
@@ -180,10 +182,7 @@ def _plain_descriptor(file: object) -> int | None:
     A gzip or tar member has a ``fileno`` as well: that of the packed file.
     """
     raw = getattr(file, 'raw', file) if isinstance(file, io.BufferedReader) else file
-    if type(raw) is not io.FileIO or not raw.readable():
-        return None
-    descriptor = raw.fileno()
-    return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    return raw.fileno() if type(raw) is io.FileIO and raw.readable() else None
 
 
 def open_source(source: Any) -> Source | None:
@@ -206,7 +205,7 @@ def open_source(source: Any) -> Source | None:
         raise TypeError('the source is a text file; open it in binary mode')
     if hasattr(source, 'read'):
         descriptor = _plain_descriptor(source)
-        if descriptor is not None:
+        if descriptor is not None and stat.S_ISREG(os.fstat(descriptor).st_mode):
             return PathSource(os.dup(descriptor), source.tell())
         seekable = getattr(source, 'seekable', None)
         return FileSource(source) if seekable is not None and seekable() else None
@@ -218,14 +217,41 @@ def open_source(source: Any) -> Source | None:
     )
 
 
-def once(source: Any, piece_size: int) -> Iterator[bytes | bytearray | memoryview]:
+def _waited_for(descriptor: int, check: Callable[[], object]) -> None:
+    """Wait until a pipe or a terminal has something to read, or is at its end."""
+    readable = select.poll()
+    readable.register(descriptor, select.POLLIN)
+    while not readable.poll(1000 * TICK):
+        check()
+
+
+def once(
+    source: Any, piece_size: int, check: Callable[[], object]
+) -> Iterator[bytes | bytearray | memoryview]:
     """Yield the bytes of a source that can be read only once, in pieces of any size.
+
+    Whoever writes into a pipe may keep its reader waiting for ever, and a thread that reads cannot
+    be interrupted. So nothing is read from one before there is something to read.
+
+    Args:
+        source (IO[bytes] | Iterable[bytes]): what is read. An iterator, or a file in front of
+            which others stand, may still take as long as it likes.
+        piece_size (int): bytes to read at a time.
+        check (Callable): called several times a second while a pipe is silent; raises to stop.
 
     Raises:
         TypeError: if it yields anything but bytes.
     """
-    pieces = iter(lambda: source.read(piece_size), b'') if hasattr(source, 'read') else source
-    for piece in pieces:
+    descriptor = _plain_descriptor(source) if hasattr(select, 'poll') else None
+
+    def read() -> Any:
+        if descriptor is None:
+            return source.read(piece_size)
+        _waited_for(descriptor, check)
+        # All that is there now; `read` of a buffered file waits until the piece is full.
+        return getattr(source, 'read1', source.read)(piece_size)
+
+    for piece in iter(read, b'') if hasattr(source, 'read') else source:
         if piece is None:
             raise TypeError('the source does not block; set it to blocking mode')
         if not isinstance(piece, (bytes, bytearray, memoryview)):

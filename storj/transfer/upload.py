@@ -235,7 +235,7 @@ class Upload(Job):
         self.coordinator.clean_up(spool.close)
         key = self._envelope.key
         cipher = None if key is None else CtrStream(key)
-        pieces = once(self._request.source, self.config.piece_size)
+        pieces = once(self._request.source, self.config.piece_size, self.coordinator.check)
         while (piece := self.coordinator.outside(next, pieces, None)) is not None:
             spool.write(spool.size, piece if cipher is None else cipher.process(piece))
         return spool

@@ -131,7 +131,7 @@ class Verification:
                 fetcher.pull(
                     shard,
                     pointer,
-                    lambda _position, _view: None,
+                    _drop,
                     cancelled=self._coordinator.stopped,
                 )
             except (FarmerError, IntegrityError) as failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -46,6 +47,33 @@ def test_buckets_are_managed(request_: mock.MagicMock) -> None:
 
     storj.BucketManager.delete('b')
     request_.assert_called_with(method='DELETE', path='/buckets/b')
+
+
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda: storj.BucketManager.create('n'),
+        lambda: storj.BucketManager.get('b'),
+        lambda: storj.BucketManager.delete('b'),
+        lambda: storj.FileManager('b').delete('b', 'f'),
+        lambda: storj.TokenManager('b').create('PUSH'),
+        lambda: storj.BucketKeyManager(model.Bucket(id='b', name='n'), []).add(KEYS[0]),
+    ],
+)
+def test_client_of_a_manager_is_closed(request_: mock.MagicMock, call: Any) -> None:
+    request_.return_value = {'id': 'b', 'name': 'n'}
+    with mock.patch.object(http.Client, 'close') as close:
+        call()
+    close.assert_called_once_with()
+
+
+def test_files_are_moved_without_leaving_threads(request_: mock.MagicMock) -> None:
+    request_.side_effect = exception.AuthenticationError('Not authorized', 401)
+    manager = storj.FileManager('b')
+    for call in (lambda: manager.upload(b'data', name='n'), lambda: manager.download('f')):
+        with pytest.raises(exception.AuthenticationError):
+            call()
+        assert not [t.name for t in threading.enumerate() if t.name.startswith('storj-')]
 
 
 def sent_keys(request_: mock.MagicMock) -> Any:

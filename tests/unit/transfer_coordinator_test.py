@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 
@@ -15,9 +16,11 @@ from storj.exception import (
     TransferCancelled,
     TransferError,
 )
+from storj.transfer.clock import SystemClock
 from storj.transfer.coordinator import Coordinator, Gate, SerialExecutor, Stopped
 from storj.transfer.futures import TransferFuture
 from storj.transfer.limit import RateLimit
+from storj.transfer.manager import wait_for
 from storj.transfer.progress import Meter, Progress
 from storj.transfer.retry import RetryPolicy, persist
 from tests.unit.fake_network import FakeClock
@@ -167,6 +170,33 @@ def test_timeout_of_result_leaves_the_transfer_alone() -> None:
         coordinator.result(5)
     coordinator.drive(lambda: 3)
     assert coordinator.result(0) == 3
+
+
+@pytest.mark.parametrize('interrupt', [KeyboardInterrupt, SystemExit, MemoryError])
+def test_transfer_does_not_outlive_who_waits_for_it(
+    pool: ThreadPoolExecutor, interrupt: type[BaseException]
+) -> None:
+    coordinator: Coordinator[None] = Coordinator()
+    future = TransferFuture(coordinator, Meter(SystemClock()))
+    coordinator.begin_drive(pool, lambda: coordinator.pause(60))
+    with (
+        mock.patch.object(coordinator, 'result', side_effect=interrupt),
+        pytest.raises(interrupt),
+    ):
+        wait_for(future)
+    assert future.done()
+    with pytest.raises(TransferCancelled):
+        future.result()
+
+
+def test_endless_wait_is_as_long_as_it_takes(pool: ThreadPoolExecutor) -> None:
+    coordinator: Coordinator[int] = Coordinator(deadline=float('inf'))
+    begun = threading.Event()
+    coordinator.begin_drive(pool, lambda: (coordinator.wait_until(begun.is_set) and 7) or 0)
+    with coordinator.condition:
+        begun.set()
+        coordinator.condition.notify_all()
+    assert coordinator.result(float('inf')) == 7
 
 
 def test_callbacks_run_once_at_the_end_or_at_once_after_it() -> None:

@@ -635,6 +635,16 @@ def test_frame_without_a_name_is_an_error_of_ours(setting: Setting, identifier: 
         setting.upload(b'data')
 
 
+@pytest.mark.parametrize('taken', [None, 0])
+def test_destination_that_takes_nothing_is_told(setting: Setting, taken: int | None) -> None:
+    class Full(io.RawIOBase):
+        def write(self, data: Any) -> int | None:
+            return taken
+
+    with pytest.raises(BlockingIOError):
+        setting.download(setting.upload(b'data'), Full())
+
+
 # -- parity ----------------------------------------------------------------------------------------
 
 LARGE = 2 * 1024 * 1024 + 16

@@ -20,6 +20,7 @@ from storj.api import BridgeProfile
 from storj.exception import IntegrityError, StorjBridgeApiError, TransferError
 from storj.model import File
 from storj.transfer import TransferConfig, clean_journals, list_journals
+from storj.transfer.coordinator import Stopped
 from storj.transfer.journal import Journal
 from storj.transfer.negotiate import Spread, check_pointer
 from storj.transfer.part import PartFile, discard_former
@@ -73,15 +74,34 @@ def test_each_source_is_read_in_the_cheapest_right_way(tmp_path: Path) -> None:
         assert plain.tell() == 10
 
 
+def stop() -> None:
+    raise Stopped
+
+
+def test_silent_pipe_does_not_hold_its_reader() -> None:
+    reader, writer = os.pipe()
+    for buffering in (0, -1):
+        with os.fdopen(os.dup(reader), 'rb', buffering) as pipe:
+            os.write(writer, b'abc')
+            pieces = once(pipe, 10, stop)
+            assert next(pieces) == b'abc'
+            with pytest.raises(Stopped):
+                next(pieces)
+    os.write(writer, b'de')
+    os.close(writer)
+    with os.fdopen(reader, 'rb') as pipe:
+        assert b''.join(once(pipe, 10, stop)) == b'de'
+
+
 def test_what_can_be_read_once_only_is_no_random_source() -> None:
     reader, writer = os.pipe()
     os.close(writer)
     with os.fdopen(reader, 'rb') as pipe:
         assert open_source(pipe) is None
     assert open_source(iter([b'x'])) is None
-    assert b''.join(once([b'a', bytearray(b'b'), memoryview(b'c')], 10)) == b'abc'
+    assert b''.join(once([b'a', bytearray(b'b'), memoryview(b'c')], 10, stop)) == b'abc'
     with pytest.raises(TypeError, match='str'):
-        list(once(['text'], 10))
+        list(once(['text'], 10, stop))
 
 
 def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
