@@ -347,13 +347,14 @@ class StreamDownload(_Download):
             view = piece
             try:
                 while view:
-                    count = destination.write(view)
+                    # Typeshed has it that all say how many; those that are no files often do not.
+                    taken: Any = destination.write(view)
                     # Raw files may take a part, or refuse by None; others say nothing or all.
-                    if count is None and not isinstance(destination, io.RawIOBase):
-                        count = len(view)
-                    if not count:
+                    if taken is None and not isinstance(destination, io.RawIOBase):
+                        taken = len(view)
+                    if not taken:
                         raise BlockingIOError(errno.EAGAIN, 'the destination takes nothing')
-                    view = view[count:]
+                    view = view[taken:]
             except OSError as error:
                 raise disk_error(error, 'the destination') from error
         return destination
