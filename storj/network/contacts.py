@@ -7,6 +7,7 @@ node key, and pays for the first one with a proof of work. The bridge believes n
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 import secrets
 import struct
@@ -22,7 +23,7 @@ from storj.network.database import Contact, WorkChallenge
 from storj.network.identity import SignatureError, node_id_of, verify_der
 from storj.network.renter import NodeContact
 from storj.network.rpc import ContactError
-from storj.network.wire import Refusal, Route, answer, iso_date, number, read_body
+from storj.network.wire import Refusal, Route, answer, hex_text, iso_date, number, read_body
 
 __all__ = (
     'PAGE',
@@ -31,6 +32,7 @@ __all__ = (
     'lately_timed_out',
     'mark_seen',
     'mark_timeout',
+    'may_announce',
     'node_contact',
     'reward',
     'work',
@@ -250,7 +252,8 @@ def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
     Raises:
         Refusal: 400.
     """
-    known = session.get(WorkChallenge, headers.get('x-challenge', ''))
+    challenge = headers.get('x-challenge', '')
+    known = session.get(WorkChallenge, challenge) if hex_text(challenge, 64) else None
     if known is None or known.expires <= now:
         raise Refusal(400, 'Challenge not found')
     nonce = headers.get('x-challenge-nonce', '')
@@ -259,11 +262,45 @@ def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
     session.delete(known)
 
 
-def _card(node_id: str, fields: Mapping[str, Any]) -> NodeContact:
+def _card(request: web.Request, node_id: str, fields: Mapping[str, Any]) -> NodeContact:
     try:
-        return NodeContact.from_mapping({**fields, 'nodeID': node_id})
+        card = NodeContact.from_mapping({**fields, 'nodeID': node_id})
     except ContactError:
         raise Refusal(400, 'Invalid body') from None
+    if not may_announce(card.address, request.remote):
+        raise Refusal(400, 'The bridge cannot reach a farmer at this address')
+    return card
+
+
+def may_announce(address: str, remote: str | None) -> bool:
+    """Tell whether a farmer that asks from one address may announce another.
+
+    The bridge calls what farmers announce. So a farmer on another machine must not name one that
+    means the bridge's own machine, or its link; one that made that mistake gets no shards either.
+
+    Args:
+        address (str): IP address or host name, as announced.
+        remote (str | None): IP address that the request comes from.
+    """
+    host = address.lower().rstrip('.')
+    if host == 'localhost' or host.endswith('.localhost'):
+        host = '127.0.0.1'
+    ip = _ip(host)
+    if ip is None:
+        return True
+    if ip.is_unspecified or ip.is_multicast:
+        return False
+    asking = _ip(remote or '')
+    local = asking is None or asking.is_loopback
+    return local or not (ip.is_loopback or ip.is_link_local)
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(ip, 'ipv4_mapped', None) or ip
 
 
 def _user_agent(card: NodeContact) -> str:
@@ -285,7 +322,7 @@ async def register(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     node_id = await signed_farmer(request)
     body = await read_body(request)
-    card = _card(node_id, body)
+    card = _card(request, node_id, body)
     now = bridge.now()
     with bridge.database.begin() as session:
         _use_work(session, request.headers, now)
@@ -311,7 +348,7 @@ async def update(request: web.Request) -> web.Response:
     body = await read_body(request)
     with bridge.database.begin() as session:
         contact = _known(session, node_id)
-        card = _card(node_id, node_contact(contact).to_json() | body)
+        card = _card(request, node_id, node_contact(contact).to_json() | body)
         contact.address = card.address
         contact.port = card.port
         contact.protocol = card.protocol

@@ -190,6 +190,8 @@ async def allocate(
         timed=True,
     )
     with bridge.database.begin() as session:
+        if session.get(Contact, contact.node_id) is None:
+            raise NodeError('The farmer has left')
         _record_contract(bridge, session, contact.node_id, shard, allocation, mirror=mirror)
     return allocation
 

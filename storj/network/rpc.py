@@ -62,6 +62,7 @@ MESSAGE_LIMIT = 1024 * 1024
 _ERROR_CODE = -32603
 _REMEMBERED_MESSAGES = 65536
 _VERSION = re.compile(r'(\d{1,5})\.(\d{1,5})\.(\d{1,5})(?:-([0-9A-Za-z.-]{1,64}))?\Z')
+_NUMERIC = re.compile(r'(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\Z')
 _HOST = re.compile(r'(?!-)[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63}){0,31}\Z')
 
 
@@ -444,7 +445,8 @@ def _is_host(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return _HOST.match(text) is not None
+        # A name that ends in a number is an IPv4 address to resolvers, in disguise: 127.1, 0x7f01.
+        return _HOST.match(text) is not None and not _NUMERIC.search(text)
     return '%' not in text
 
 

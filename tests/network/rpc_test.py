@@ -182,7 +182,8 @@ def test_contact_of_a_bridge_says_its_last_day_as_text() -> None:
 
 
 @pytest.mark.parametrize(
-    'address', ['host/../x', 'a b', '', 'x@y', 'http://x', 'fe80::1%eth0', '-x']
+    'address',
+    ['host/../x', 'a b', '', 'x@y', 'http://x', 'fe80::1%eth0', '-x', '127.1', '0x7f000001', 'a.1'],
 )
 def test_address_that_would_become_another_url_is_refused(address: str) -> None:
     with pytest.raises(ContactError):
