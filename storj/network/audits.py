@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import exists, select
+from sqlalchemy import ColumnElement, exists, select
 
 from storj.digest import Generation, leaf, merkle_rows, verify_proof
 from storj.network.bridge import Bridge
@@ -102,31 +102,32 @@ async def audit_round(bridge: Bridge) -> list[AuditResult]:
     with bridge.database.begin() as session:
         contacts = session.scalars(
             select(Contact).where(
-                exists().where(
-                    Contract.node_id == Contact.node_id, Contract.next_audit <= bridge.now()
-                )
+                exists().where(Contract.node_id == Contact.node_id, *_is_due(bridge.now()))
             )
         ).all()
     results = await asyncio.gather(*map(of_farmer, contacts))
     return [result for part in results for result in part]
 
 
+def _is_due(now: int) -> tuple[ColumnElement[bool], ...]:
+    """Return what holds for a contract that is to be audited."""
+    return (
+        Contract.next_audit <= now,
+        Contract.stored.is_(True),
+        Contract.auditable.is_(True),
+        Contract.store_end > now,
+        exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame),
+    )
+
+
 def _due(bridge: Bridge, node_id: str) -> list[_Audit]:
     """Choose a farmer's audits, and mark their challenges as sent."""
     now = bridge.now()
-    in_use = exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame)
     audits = []
     with bridge.database.begin() as session:
         contracts = session.scalars(
             select(Contract)
-            .where(
-                Contract.node_id == node_id,
-                Contract.next_audit <= now,
-                Contract.stored.is_(True),
-                Contract.auditable.is_(True),
-                Contract.store_end > now,
-                in_use,
-            )
+            .where(Contract.node_id == node_id, *_is_due(now))
             .order_by(Contract.next_audit)
         )
         for contract in contracts:

@@ -329,30 +329,29 @@ async def list_mirrors(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
         entry = _entry_of(session, bucket.id, request.match_info['file'])
-        return answer(
-            [
+        hashes = _shard_hashes(session, entry)
+        established: dict[str, list[dict[str, Any]]] = {name: [] for name in hashes}
+        for contract in session.scalars(
+            select(Contract)
+            .where(
+                Contract.shard_hash.in_(
+                    select(Pointer.shard_hash).where(Pointer.frame == entry.frame)
+                )
+            )
+            .order_by(Contract.mirror, Contract.store_begin, Contract.node_id)
+        ):
+            established[contract.shard_hash].append(
                 {
-                    'established': [
-                        {
-                            'shardHash': contract.shard_hash,
-                            'contract': {
-                                'farmer_id': contract.node_id,
-                                'data_size': contract.data_size,
-                                'store_begin': contract.store_begin,
-                                'store_end': contract.store_end,
-                            },
-                        }
-                        for contract in session.scalars(
-                            select(Contract)
-                            .where(Contract.shard_hash == shard_hash)
-                            .order_by(Contract.mirror, Contract.store_begin, Contract.node_id)
-                        )
-                    ],
-                    'available': [],
+                    'shardHash': contract.shard_hash,
+                    'contract': {
+                        'farmer_id': contract.node_id,
+                        'data_size': contract.data_size,
+                        'store_begin': contract.store_begin,
+                        'store_end': contract.store_end,
+                    },
                 }
-                for shard_hash in _shard_hashes(session, entry)
-            ]
-        )
+            )
+    return answer([{'established': established[name], 'available': []} for name in hashes])
 
 
 def _shard_hashes(session: Session, entry: Entry) -> list[str]:

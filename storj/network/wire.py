@@ -104,7 +104,8 @@ def _check_unicode(body: object) -> None:
     """Refuse what an escape can smuggle in and no database keeps: half characters, and NUL."""
     try:
         encoded = json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, RecursionError):
+        # The latter one level before reading it fails: nothing that anybody means to send.
         encoded = b'\\u0000'
     if b'\\u0000' in encoded:
         raise Refusal(400, 'Text is not valid Unicode')

@@ -346,3 +346,10 @@ def test_verified_password_is_checked_again_only_after_a_while(
         asyncio.run(scenario())
     finally:
         passwords.close()
+
+
+def test_body_as_deep_as_can_just_be_read_is_400_or_counts_as_none(bridge: RunningBridge) -> None:
+    # The limit is the interpreter's, and reading stands one call nearer to it than writing.
+    for depth in range(900, 1010):
+        raw = b'{"email": "\\u0041", "deep": ' + b'[' * depth + b']' * depth + b'}'
+        assert bridge.request('POST', '/users', raw=raw).status == 400
