@@ -96,7 +96,8 @@ class BridgeSettings:
         mirrors (int): copies of each shard, beside the first, that the bridge has made by itself.
             The original has 5 made; on one machine that would write everything six times.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
-        status (bool): whether ``GET /status`` is served. It shows ids, sizes and places, no names.
+        status (bool): whether ``GET /status`` is served: farmers and sums to anybody, to users also
+            the ids, sizes and places of their files.
         farmer_timeout (float): seconds that one farmer may take to answer.
         placing_timeout (float): seconds after which looking for a farmer ends, with 503.
     """

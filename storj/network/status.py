@@ -1,6 +1,7 @@
 """How the local network is doing: for ``storj network status``, and as a page for a browser.
 
-Shows ids, sizes and places, never names, tokens or accounts.
+Anybody sees farmers and sums; of files, each user the own ones. There are ids, sizes and places,
+never names, tokens or accounts.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from aiohttp import web
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
+from storj.network.auth import authenticate
 from storj.network.bridge import BRIDGE, Bridge
 from storj.network.contacts import lately_timed_out
-from storj.network.database import Challenge, Contact, Contract, Entry, Frame, Pointer
+from storj.network.database import Bucket, Challenge, Contact, Contract, Entry, Frame, Pointer
 from storj.network.wire import Route, answer, iso_date
 
 __all__ = ('ROUTES', 'network_status')
@@ -25,16 +27,20 @@ __all__ = ('ROUTES', 'network_status')
 _FILES = 100
 
 
-def network_status(bridge: Bridge) -> dict[str, Any]:
+def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]:
     """Return the state of the network.
+
+    Args:
+        bridge (Bridge): the bridge.
+        user (str | None): e-mail of the account whose files are shown; None for no files.
 
     Returns:
         dict[str, Any]: ``bridge`` (version, protocol, url, and the ``extended_key`` of its renter
         nodes), ``farmers`` (address card, ``online``, ``space_available``, ``space_offered`` (None
         if it does not say), ``shards``, ``mirrors``, ``bytes``, ``audits_passed``,
         ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards, mirrors, audits) and
-        ``files``, the newest 100, each with its ``shards`` and for each the ``farmers`` that have
-        it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are bytes.
+        ``files``, the user's newest 100, each with its ``shards`` and for each the ``farmers`` that
+        have it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are bytes.
     """
     with bridge.database.begin() as session:
         farmers = _farmers(session, bridge)
@@ -58,7 +64,7 @@ def network_status(bridge: Bridge) -> dict[str, Any]:
                     for name in ('shards', 'mirrors', 'audits_passed', 'audits_failed')
                 },
             },
-            'files': _files(session),
+            'files': [] if user is None else _files(session, user),
         }
 
 
@@ -107,10 +113,12 @@ def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
     ]
 
 
-def _files(session: Session) -> list[dict[str, Any]]:
+def _files(session: Session, user: str) -> list[dict[str, Any]]:
     entries = session.execute(
         select(Entry, Frame)
         .join(Frame, Frame.id == Entry.frame)
+        .join(Bucket, Bucket.id == Entry.bucket)
+        .where(Bucket.user == user)
         .order_by(Entry.created.desc())
         .limit(_FILES)
     ).all()
@@ -156,8 +164,10 @@ def _files(session: Session) -> list[dict[str, Any]]:
 
 
 async def get_status(request: web.Request) -> web.Response:
-    """Show how the network is doing, as JSON or, to a browser, as a page."""
-    state = network_status(request.app[BRIDGE])
+    """Show how the network and the caller's files are doing, as JSON or as a page."""
+    known = 'authorization' in request.headers or 'x-pubkey' in request.headers
+    user = (await authenticate(request)).email if known else None
+    state = network_status(request.app[BRIDGE], user=user)
     if 'text/html' in request.headers.get('accept', ''):
         return web.Response(text=_page(state), content_type='text/html', charset='utf-8')
     return answer(state)
@@ -210,8 +220,11 @@ def _page(state: dict[str, Any]) -> str:
             'Node,Address,Protocol,State,#Shards,#Mirrors,#Bytes,#Audits passed,#Failed',
             farmer_rows,
         )
-        + '<h2>Where shards lie</h2>'
-        + _table('File,Shard,Hash,#Bytes,Farmers', shard_rows)
+        + (
+            '<h2>Where shards lie</h2>' + _table('File,Shard,Hash,#Bytes,Farmers', shard_rows)
+            if shard_rows
+            else ''
+        )
         + '</body></html>'
     )
 

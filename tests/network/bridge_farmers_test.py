@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from storj.digest import Generation, ShardDigest, make_proof, new_challenges
 from storj.network.audits import AuditResult, audit_round, proves
-from storj.network.contacts import work
+from storj.network.contacts import may_announce, work
 from storj.network.identity import Identity
 from storj.network.reports import MIRRORING
 from storj.network.upkeep import ping_round, sweep
@@ -202,7 +204,7 @@ def test_reports_name_the_farmer_by_token_or_by_name(bridge: RunningBridge, alic
     assert bridge.report(pointers[3], 'SHARD_UPLOADED', token='ff' * 20).json == {}
     body = {'frame': frame, 'filename': 'a'}
     bridge.request('POST', f'/buckets/{bridge.bucket(alice)}/files', body, by=alice)
-    (file,) = bridge.request('GET', '/status').json['files']
+    (file,) = bridge.request('GET', '/status', by=alice).json['files']
     stored = [shard['farmers'][0]['stored'] for shard in file['shards']]
     assert stored == [True, True, True, False]
 
@@ -401,7 +403,7 @@ def test_lost_shard_fails_its_audit_and_is_copied_again(mirrored: RunningBridge)
     loser = mirrored.farmers.farmers[pointer['farmer']['nodeID']]
     del loser.shards[pointer['hash']]
     assert audit(mirrored) == [AuditResult(pointer['hash'], loser.identity.node_id, False)]
-    state = mirrored.request('GET', '/status').json
+    state = mirrored.request('GET', '/status', by=ALICE).json
     assert state['totals']['audits_failed'] == 1
     (file,) = state['files']
     assert [farmer['failed'] for farmer in file['shards'][0]['farmers']] == [True, False]
@@ -503,7 +505,7 @@ def test_status_shows_where_shards_lie_and_no_secrets(
     bucket = bridge.bucket(alice, 'a private name')
     file = bridge.file(alice, bucket, filename='a private file', index='cd' * 32)
     pointer = bridge.request('GET', f'/buckets/{bucket}/files/{file}', by=alice).json[0]
-    answer = bridge.request('GET', '/status')
+    answer = bridge.request('GET', '/status', by=alice)
     node = farmer.identity.node_id
     assert answer.json['files'] == [
         {
@@ -532,12 +534,109 @@ def test_status_shows_where_shards_lie_and_no_secrets(
         'audits_passed': 0,
         'audits_failed': 0,
     }
-    page = bridge.request('GET', '/status', headers={'accept': 'text/html,*/*'})
+    page = bridge.request('GET', '/status', by=alice, headers={'accept': 'text/html,*/*'})
     assert page.headers['Content-Type'] == 'text/html; charset=utf-8'
     assert node[:12].encode() in page.body
+    assert file.encode() in page.body
     for text in (answer.body, page.body):
         for secret in ('private', alice.email, pointer['token'], 'cd' * 32):
             assert secret.encode() not in text
+
+
+def test_status_shows_files_to_their_owner_only(bridge: RunningBridge, alice: Account) -> None:
+    bridge.farmer()
+    file = bridge.file(alice, bridge.bucket(alice))
+    bob = bridge.account('bob@example.org')
+    for by in (None, bob):
+        answer = bridge.request('GET', '/status', by=by)
+        assert answer.json['files'] == []
+        assert answer.json['totals']['files'] == 1
+        page = bridge.request('GET', '/status', by=by, headers={'accept': 'text/html'})
+        assert file.encode() not in page.body
+    stranger = Account(alice.email, 'guess')
+    assert bridge.request('GET', '/status', by=stranger).status == 401
+
+
+@pytest.mark.parametrize(
+    ('address', 'remote', 'allowed'),
+    [
+        ('127.0.0.1', '127.0.0.1', True),
+        ('127.0.0.1', '::1', True),
+        ('localhost', None, True),
+        ('10.0.0.7', '10.0.0.7', True),
+        ('farmer.example', '10.0.0.7', True),
+        ('127.0.0.1', '10.0.0.7', False),
+        ('::ffff:127.0.0.1', '10.0.0.7', False),
+        ('::1', '10.0.0.7', False),
+        ('LOCALHOST.', '10.0.0.7', False),
+        ('a.localhost', '10.0.0.7', False),
+        ('169.254.169.254', '10.0.0.7', False),
+        ('0.0.0.0', '127.0.0.1', False),
+        ('224.0.0.1', '127.0.0.1', False),
+    ],
+)
+def test_farmer_elsewhere_names_no_address_of_the_bridge_itself(
+    address: str, remote: str | None, allowed: bool
+) -> None:
+    assert may_announce(address, remote) is allowed
+
+
+@pytest.mark.parametrize('address', ['0.0.0.0', '239.1.2.3'])
+def test_address_of_nobody_is_refused(bridge: RunningBridge, address: str) -> None:
+    node = bridge.farmer().identity
+    answer = bridge.farmer_request(node, 'PATCH', f'/contacts/{node.node_id}', {'address': address})
+    assert answer.status == 400
+    assert 'cannot reach' in answer.error
+
+
+def test_challenge_that_is_no_text_is_not_found(bridge: RunningBridge) -> None:
+    node = Identity.generate()
+    body = {'address': '127.0.0.1', 'port': 4000, 'protocol': '1.2.0'}
+    headers = {'x-challenge': '\xff', 'x-challenge-nonce': '0'}
+    answer = bridge.farmer_request(node, 'POST', '/contacts', body, headers)
+    assert (answer.status, answer.error) == (400, 'Challenge not found')
+
+
+def test_farmer_that_leaves_during_a_negotiation_is_passed_over(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    leaving, staying = bridge.farmer(4000), bridge.farmer(4001)
+    staying.hangs = leaving.hangs = asyncio.Event()
+
+    async def free(farmer: Any) -> None:
+        farmer.hangs.set()
+
+    def leave() -> None:
+        # Whichever is asked first goes; the other one takes the shard.
+        eventually(lambda: any(method == 'alloc' for method, _ in bridge.farmers.calls))
+        asked = next(node for method, node in bridge.farmers.calls if method == 'alloc')
+        node = bridge.farmers.farmers[asked].identity
+        gone = bridge.farmer_request(node, 'DELETE', f'/contacts/{node.node_id}', {})
+        assert gone.status == 200
+        bridge.call(lambda: free(leaving))
+
+    frame = bridge.frame(alice)
+    thread = threading.Thread(target=leave)
+    thread.start()
+    pointer = bridge.add_shard(alice, frame)
+    thread.join()
+    asked = [node for method, node in bridge.farmers.calls if method == 'alloc']
+    assert len(asked) == 2
+    assert pointer['farmer']['nodeID'] == asked[1]
+
+
+def test_farmers_with_nothing_to_prove_are_left_alone(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    bridge.farmer()
+    bucket = bridge.bucket(alice)
+    file = bridge.file(alice, bucket)
+    bridge.request('GET', f'/buckets/{bucket}/files/{file}', by=alice)
+    assert bridge.request('DELETE', f'/buckets/{bucket}/files/{file}', by=alice).status == 204
+    bridge.clock.now += 3600
+    bridge.farmers.calls.clear()
+    assert bridge.call(lambda: audit_round(bridge.state)) == []
+    assert bridge.farmers.calls == []
 
 
 def test_status_can_be_closed(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -54,9 +56,11 @@ def download(node: MetaDisk, reference: str, **options: object) -> bytes:
 
 def wait_for_mirrors(network: Network) -> None:
     """Wait until every shard of the newest file lies on all three farmers."""
+    kept = json.loads((network.data / 'metadisk' / 'node.json').read_text())
+    account = (kept['email'], hashlib.sha256(kept['password'].encode()).hexdigest())
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        status = requests.get(f'{network.bridge_url}/status', timeout=10).json()
+        status = requests.get(f'{network.bridge_url}/status', auth=account, timeout=10).json()
         shards = status['files'][0]['shards']
         if all(sum(farmer['stored'] for farmer in shard['farmers']) == 3 for shard in shards):
             return
