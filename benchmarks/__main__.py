@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import erasure, transfers
+from benchmarks import erasure, startup, transfers
 from benchmarks.measure import MIB
 
 
@@ -14,6 +14,8 @@ def main() -> None:
     parser.add_argument('--runs', type=int, default=3, help='runs of each transfer; default 3')
     parser.add_argument('--quick', action='store_true', help='small files only')
     options = parser.parse_args()
+    startup.main()
+    print()
     erasure.main()
     print()
     sizes = {'1 KiB': 1024, '16 MiB': 16 * MIB} if options.quick else transfers.SIZES

@@ -1,0 +1,32 @@
+"""What a script or a command waits for before it does anything, beside an interpreter alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from benchmarks.measure import median, run, table
+
+RUNS = 9
+
+PROGRAMS = {
+    'python': ['-c', 'pass'],
+    'import storj': ['-c', 'import storj'],
+    'storj.Client(...)': ['-c', 'import storj; storj.Client("user@example.com", "password")'],
+    'storj --help': ['-m', 'storj', '--help'],
+    'import storj.network': ['-c', 'import storj.network; storj.network.Network'],
+}
+
+
+def main() -> None:
+    """Print the medians of this machine."""
+    rows = [('start', 'wall ms', 'CPU ms', 'peak MiB')]
+    for name, words in PROGRAMS.items():
+        taken = median([run([sys.executable, *words], os.environ) for _ in range(RUNS)])
+        figures = (f'{taken.wall * 1000:.0f}', f'{taken.cpu * 1000:.0f}', f'{taken.peak >> 20}')
+        rows.append((name, *figures))
+    print(table(rows))
+
+
+if __name__ == '__main__':
+    main()
