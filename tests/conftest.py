@@ -1,7 +1,14 @@
 """Settings that all tests share."""
 
+import signal
+
 from hypothesis import settings
 
 # A machine that does other work as well may take long over any one example.
 settings.register_profile('storj', deadline=None)
 settings.load_profile('storj')
+
+# A suite that a script starts in the background inherits that Ctrl-C is ignored, and would hand it
+# on to the programs that it tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
