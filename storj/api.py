@@ -96,8 +96,15 @@ def hash_password(password: str | bytes) -> str:
 
     Args:
         password (str | bytes): in the clear; text is encoded as UTF-8.
+
+    Raises:
+        ValueError: if a text cannot be encoded.
     """
-    raw = password.encode() if isinstance(password, str) else password
+    try:
+        raw = password.encode() if isinstance(password, str) else password
+    except UnicodeEncodeError:
+        # Without the cause, which quotes the password.
+        raise ValueError('the password is not valid text') from None
     return hashlib.sha256(raw).hexdigest()
 
 

@@ -146,13 +146,24 @@ def default_folder(environ: Mapping[str, str] | None = None) -> Path:
 
     Args:
         environ (Mapping[str, str] | None): the environment, that of the process if None.
+
+    Raises:
+        ConfigurationError: if it lies in a home folder that is not known.
     """
     named = (os.environ if environ is None else environ).get('STORJ_CONFIG_DIR')
     if named:
-        return Path(named).expanduser()
+        return _expanded(named, 'STORJ_CONFIG_DIR')
     if sys.platform == 'win32':
         return Path(appdirs.user_data_dir(APP_NAME, appauthor=False))
-    return Path.home() / f'.{APP_NAME}'
+    return _expanded(f'~/.{APP_NAME}', 'the folder of the configuration')
+
+
+def _expanded(path: str | os.PathLike[str], where: str) -> Path:
+    """Return a path, with the home folder in the place of a tilde."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigurationError(f'{where}: no such home folder is known') from None
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
@@ -230,7 +241,8 @@ def load(
         source = setting
         if value is None:
             source = next((variable for variable in variables if env.get(variable)), '')
-            value = env[source] if source else section.get(setting)
+            # A line, or a variable, without a value says nothing.
+            value = env[source] if source else section.get(setting) or None
         if value is None:
             continue
         where = source or f'{setting} in section [{name}] of {path}'
@@ -274,7 +286,7 @@ def _converted(setting: str, value: Any, where: str) -> Any:
             raise ConfigurationError(f'{where} is true or false')
         return text in _TRUE
     if setting in ('temp_dir', 'key_file', 'private_key'):
-        return Path(value).expanduser()
+        return _expanded(value, where)
     if setting == 'push_shard_limit':
         text = str(value).strip()
         if not (text.isascii() and text.isdigit() and 0 < int(text[:10]) <= 1024):
@@ -352,6 +364,8 @@ def save(
     parser = _parse(path)
     if not parser.has_section(name):
         try:
+            if any(character in name for character in '\r\n\0'):
+                raise ValueError
             parser.add_section(name)
         except ValueError:
             raise ValueError(f'a profile cannot be called {name!r}') from None

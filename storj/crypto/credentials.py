@@ -159,5 +159,6 @@ def file_name(bridge: str) -> str:
     """
     host = urlsplit(bridge).hostname or ''
     if not _HOST.fullmatch(host) or host.strip('.') == '':
-        raise ValueError(f'the URL has no host: {bridge}')
+        # Without the URL, which may hold a password.
+        raise ValueError('the URL of the bridge has no host that can name a file')
     return f'{host}.json'

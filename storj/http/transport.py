@@ -251,6 +251,12 @@ def exchange(
         # A wrong certificate or address will not be right the next time.
         error.retryable = not isinstance(cause, exceptions.SSLError | ValueError)
         raise FailedExchange(error, unsent=_is_unsent(cause)) from cause
+    except OSError as cause:
+        # So requests says that a file of certificates is not there.
+        message = 'the certificates to trust in cannot be read'
+        error = BridgeUnreachableError(f'no answer from the bridge at {place}: {message}')
+        error.retryable = False
+        raise FailedExchange(error) from cause
     return response.status_code, response.headers, body
 
 

@@ -13,6 +13,7 @@ or of a later schema, counts as no journal.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -98,9 +99,21 @@ class Journal:
                 f'{identity.get("path")}; wait for it, or go without a journal'
             )
         self.state: dict[str, Any] = _read(self._path).get('state', {})
+        self._warned = False
 
     def save(self) -> None:
-        """Write the state: whoever reads the file finds the old or the new one, whole."""
+        """Write the state: whoever reads the file finds the old or the new one, whole.
+
+        A disk that takes no more ends no transfer: the older state is as true, if less far.
+        """
+        try:
+            self._write()
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                _log.warning('the journal %s cannot be written: %s', self._path, error)
+
+    def _write(self) -> None:
         text = json.dumps(
             {
                 'schema': SCHEMA,
@@ -128,8 +141,10 @@ class Journal:
         if self._lock is None:
             return
         if not self._path.exists():
-            # Unlinked while it is locked: who waits for it finds out and takes a new one.
-            self._path.with_suffix('.lock').unlink(missing_ok=True)
+            # Unlinked while it is locked: who waits for it finds out and takes a new one. Windows
+            # unlinks no open file; there it stays, empty.
+            with contextlib.suppress(PermissionError):
+                self._path.with_suffix('.lock').unlink(missing_ok=True)
         os.close(self._lock)
         self._lock = None
 
@@ -147,16 +162,26 @@ def open_journal(config: TransferConfig, identity: Mapping[str, str]) -> Journal
         return None
 
 
+# What a lock that another holds is refused with, by flock and on Windows.
+_HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+
+
 def _lock(path: Path) -> int | None:
-    """Open and lock a file; None if another holder has it. The lock ends with the process."""
+    """Open and lock a file; None if another holder has it. The lock ends with the process.
+
+    Raises:
+        OSError: if it cannot be opened, or the file system has no locks.
+    """
     while True:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0)
         descriptor = os.open(path, flags, 0o600)
         try:
             _lock_descriptor(descriptor)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
-            return None
+            if error.errno in _HELD:
+                return None
+            raise
         try:
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
@@ -237,7 +262,8 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0
+    # JSON as Python reads it has numbers that are none, and one that is endless.
+    return int(value) if isinstance(value, (int, float)) and abs(value) < 2**63 else 0
 
 
 def clean_journals(folder: Path | None = None, *, older_than: float = 0.0) -> list[JournalEntry]:

@@ -432,3 +432,28 @@ def test_any_text_is_read_back_or_refused(
         return
     found = configuration.load(environ=env)
     assert (found.password or '', found.mnemonic or '') == (password, mnemonic)
+
+
+def test_line_without_a_value_says_nothing(tmp_path: Path) -> None:
+    environ = {'STORJ_CONFIG_DIR': str(tmp_path)}
+    path = tmp_path / 'storj.ini'
+    path.write_text('[storj]\nemail =\npassword =\nbridge =\nreed_solomon =\n')
+    path.chmod(0o600)
+    settings = configuration.load(environ=environ)
+    assert settings.email is settings.password is None
+    assert settings.bridge == configuration.DEFAULT_BRIDGE
+    assert settings.reed_solomon
+
+
+@pytest.mark.parametrize('variable', ['STORJ_CONFIG_DIR', 'STORJ_TEMP'])
+def test_home_that_nobody_has_is_an_error_of_ours(tmp_path: Path, variable: str) -> None:
+    environ = {'STORJ_CONFIG_DIR': str(tmp_path), variable: '~no such user/x'}
+    with pytest.raises(ConfigurationError, match=variable):
+        configuration.load(environ=environ)
+
+
+@pytest.mark.parametrize('profile', ['a\nemail = x', 'a\r', 'a\0b'])
+def test_profile_that_would_damage_the_file_is_refused(tmp_path: Path, profile: str) -> None:
+    with pytest.raises(ValueError, match='profile'):
+        configuration.save(profile, environ={'STORJ_CONFIG_DIR': str(tmp_path)}, email='e')
+    assert not list(tmp_path.iterdir())

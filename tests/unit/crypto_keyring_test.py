@@ -328,5 +328,5 @@ def test_file_is_named_after_the_host(bridge, name):
     'bridge', ['', 'api.storj.io', 'http://../x', 'http://a%2fb/', 'file:///x']
 )
 def test_url_without_host_names_no_file(bridge):
-    with pytest.raises(ValueError, match='no host'):
+    with pytest.raises(ValueError, match='has no host'):
         credentials.file_name(bridge)

@@ -89,6 +89,15 @@ def with_length(body: bytes, extra: bytes = b'', length: int | None = None) -> b
     return b'HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b' % (extra, size, body)
 
 
+def test_certificates_that_cannot_be_read_are_an_error_of_ours() -> None:
+    with (
+        http.Client('e@x', 'pw', 'https://127.0.0.1:1/', verify='/nonexistent') as client,
+        pytest.raises(exception.BridgeUnreachableError, match='certificates') as caught,
+    ):
+        client.info()
+    assert not caught.value.retryable
+
+
 @pytest.mark.parametrize(
     'answer',
     [

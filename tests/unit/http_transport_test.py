@@ -36,6 +36,12 @@ def test_password_becomes_the_hex_of_its_sha256() -> None:
     assert client.password == '4104d36f8da2c254349f85836793ebe029e0c957063a34c91c2e9203187b5631'
 
 
+def test_password_that_is_no_text_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match='password') as caught:
+        http.Client('alice@example.org', 'secret\udcff')
+    assert 'secret' not in repr(caught.value)
+
+
 def test_basic_header_is_the_one_of_the_reference() -> None:
     client, replay = client_of([[]], 'alice@example.org', 'correct horse')
     client.key_list()

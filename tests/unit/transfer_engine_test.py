@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import stat
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -643,6 +645,20 @@ def test_destination_that_takes_nothing_is_told(setting: Setting, taken: int | N
 
     with pytest.raises(BlockingIOError):
         setting.download(setting.upload(b'data'), Full())
+
+
+def test_full_disk_below_the_journals_ends_no_transfer(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(tempfile, 'mkstemp', refuse)
+    source, target = tmp_path / 'in', tmp_path / 'out'
+    source.write_bytes(os.urandom(3 * SHARD))
+    setting.download(setting.upload(source), target)
+    assert target.read_bytes() == source.read_bytes()
+    assert not list(tmp_path.glob('*.part'))
 
 
 # -- parity ----------------------------------------------------------------------------------------

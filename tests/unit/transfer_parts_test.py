@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
@@ -20,8 +21,9 @@ from storj.api import BridgeProfile
 from storj.exception import IntegrityError, StorjBridgeApiError, TransferError
 from storj.model import File
 from storj.transfer import TransferConfig, clean_journals, list_journals
+from storj.transfer import journal as journal_module
 from storj.transfer.coordinator import Stopped
-from storj.transfer.journal import Journal
+from storj.transfer.journal import Journal, open_journal
 from storj.transfer.negotiate import Spread, check_pointer
 from storj.transfer.part import PartFile, discard_former
 from storj.transfer.source import FileSource, MemorySource, PathSource, name_of, once, open_source
@@ -308,6 +310,29 @@ def test_damaged_journal_counts_as_none(raw: bytes) -> None:
         assert isinstance(again.state, dict)
         again.close()
         clean_journals(folder)
+
+
+@pytest.mark.parametrize('number', ['NaN', 'Infinity', '-1e999', '1e300'])
+def test_number_that_is_none_is_listed_as_nothing(tmp_path: Path, number: str) -> None:
+    journal = Journal(tmp_path, IDENTITY)
+    journal.save()
+    journal.close()
+    [path] = tmp_path.glob('*.json')
+    raw = path.read_text().replace('"state": {}', f'"state": {{"bytes": {number}}}')
+    path.write_text(re.sub('"changed": [0-9.]+', f'"changed": {number}', raw))
+    [entry] = list_journals(tmp_path)
+    assert (entry.bytes, entry.changed) == (0, 0)
+
+
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks_is_worked_on_without_a_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(journal_module, '_lock_descriptor', refuse)
+    assert open_journal(TransferConfig(state_dir=tmp_path), IDENTITY) is None
 
 
 def test_no_folder_means_no_journals(tmp_path: Path) -> None:
