@@ -153,6 +153,7 @@ class Client:
         self._profile: api.BridgeProfile | None = None
         self._lock = threading.Lock()
         self._profile_lock = threading.Lock()
+        self._closings = 0
         self._local = threading.local()
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
@@ -166,8 +167,13 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End running transfers and close all connections; the client can be used again."""
+        """End running transfers and close all connections; the client can be used again.
+
+        A request under way is not broken off, but what fails then is not tried again: closing
+        takes as long as one attempt at most.
+        """
         with self._lock:
+            self._closings += 1
             transfers, self._transfers = self._transfers, None
             sessions = list(self._sessions)
         if transfers is not None:
@@ -291,7 +297,7 @@ class Client:
         body, params, data = (kwargs.pop(name, None) for name in ('json', 'params', 'data'))
         if kwargs:
             raise TypeError(f'_request does not know {", ".join(sorted(kwargs))}')
-        shown = transport.shown_path(path)
+        shown, closings = transport.shown_path(path), self._closings
         if api.BridgeProfile.is_rare(method, path):
             refusal = self.profile().refusal(method, path)
             if refusal is not None:
@@ -319,7 +325,7 @@ class Client:
                 raise transport.FailedExchange(error) from error.__cause__
 
         def may_repeat(failed: transport.FailedExchange) -> bool:
-            return transport.may_repeat(method, headers, failed)
+            return self._closings == closings and transport.may_repeat(method, headers, failed)
 
         def log(error: StorjError, seconds: float) -> None:
             self.logger.warning(

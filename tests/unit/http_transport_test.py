@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import logging
@@ -543,6 +544,20 @@ def test_close_closes_the_sessions_of_all_threads(monkeypatch: pytest.MonkeyPatc
 def proxies(client: http.Client, url: str = 'http://bridge.test/') -> dict[str, str]:
     prepared = requests.Request('GET', url).prepare()
     return http.transport._proxies(client.session, prepared)
+
+
+def test_closed_client_tries_nothing_again() -> None:
+    client, _ = client_of([exceptions.ReadTimeout('x')] * 2 + [Answer([])])
+    pauses: list[float] = []
+    policy = dataclasses.replace(
+        client._retries, sleep=lambda seconds: (pauses.append(seconds), client.close())
+    )
+    client._retries = policy
+    with pytest.raises(exception.BridgeUnreachableError):
+        client.key_list()
+    assert len(pauses) == 1
+    # It is none for good.
+    assert client.key_list() == []
 
 
 def test_proxy_of_the_client_goes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
