@@ -272,6 +272,7 @@ class DataChannels:
             if event in ('drop', 'stall'):
                 return await disturbance.interrupt(request, event, response)
             await response.write_eof()
+            self._index.reject(transfer.token.token)
         except StoreError as error:
             self._end(transfer, 'READ_FAILED')
             if response.prepared:
@@ -279,7 +280,6 @@ class DataChannels:
             return _answer(500, str(error))
         finally:
             self._transfers.discard(transfer)
-        self._index.reject(transfer.token.token)
         self._end(transfer, 'SHARD_DOWNLOADED')
         return response
 
@@ -317,7 +317,11 @@ class DataChannels:
             self._opening -= 1
         if first.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
             return socket
-        code, reason = await self._serve(request, socket, first.data)
+        try:
+            code, reason = await self._serve(request, socket, first.data)
+        except StoreError as error:
+            logger.warning('a transfer failed: %s', error)
+            code, reason = WSCloseCode.INTERNAL_ERROR, str(error)
         if code:
             await socket.close(code=code, message=reason.encode()[:123])
         return socket

@@ -374,7 +374,12 @@ class Farmer:
     async def _sweep(self) -> None:
         """Forget what has expired, and cut what does not move, from time to time."""
         while True:
-            for data_hash in self._index.sweep():
+            try:
+                expired = self._index.sweep()
+            except StoreError as error:
+                logger.warning('cannot look for what has expired: %s', error)
+                expired = []
+            for data_hash in expired:
                 try:
                     self._store.delete(data_hash)
                 except StoreError as error:
@@ -420,6 +425,9 @@ class Farmer:
             return self._channels.preflight(request)
         try:
             response: web.StreamResponse = await handler(request)
+        except StoreError as error:
+            logger.warning('%s failed: %s', request.method, error)
+            return web.json_response({'result': str(error)}, status=500)
         except web.HTTPNotFound:
             answer = {'code': 'ResourceNotFound', 'message': f'{request.path} does not exist'}
             return web.json_response(answer, status=404)

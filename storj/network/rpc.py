@@ -193,7 +193,8 @@ class RpcServer:
         identity (Identity): signs the answers.
         contact (Callable[[], NodeContact]): this node's address card.
         handlers (Mapping[str, Handler]): by method; each takes the params and the sender's
-            contact and returns the result, or raises :class:`NodeError` to refuse.
+            contact and returns the result, or raises :class:`NodeError` to refuse, or another
+            error of ours.
         clock (Callable[[], float]): seconds since 1970.
     """
 
@@ -260,6 +261,10 @@ class RpcServer:
         except (NodeError, ContactError) as error:
             refusal = str(error)
             logger.debug('refused %s: %s', method[:32], refusal)
+        except StorjError as error:
+            # This node's own trouble, a full disk say: the caller goes to another one.
+            refusal = str(error)
+            logger.warning('cannot answer %s: %s', method[:32], refusal)
         answer: dict[str, Any] = {
             'jsonrpc': '2.0',
             'id': identifier,

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -42,6 +43,8 @@ __all__ = (
     'ShardWriter',
     'StoreError',
 )
+
+logger = logging.getLogger(__name__)
 
 #: Bytes of the file system that a farmer leaves to others (protocol reference, section 8.1).
 FREE_SPACE_KEPT = 262144000
@@ -380,7 +383,8 @@ CREATE TABLE IF NOT EXISTS counters (
 class FarmerIndex:
     """What a farmer has promised: contracts, audit leaves, tokens; and what it has counted.
 
-    Used from one thread. Each change is committed at once.
+    Used from one thread. Each change is committed at once. A full disk makes any method raise
+    :class:`StoreError`.
 
     Args:
         path (Path): the SQLite file.
@@ -407,6 +411,12 @@ class FarmerIndex:
         """Close the file."""
         self._db.close()
 
+    def _run(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise StoreError(f'The index is out of order: {error}') from error
+
     def put_contract(self, contract: Contract, owner: str, tree: Sequence[str] | None) -> None:
         """Keep a contract and, if given, the audit leaves that belong to it.
 
@@ -415,7 +425,7 @@ class FarmerIndex:
             owner (str): node id of the renter node, or the extended public key of its bridge.
             tree (Sequence[str] | None): bottom row of the audit tree.
         """
-        self._db.execute(
+        self._run(
             'INSERT INTO contracts VALUES (?, ?, ?, ?, ?, ?)'
             ' ON CONFLICT (data_hash, owner) DO UPDATE SET data_size = excluded.data_size,'
             ' store_end = excluded.store_end, contract = excluded.contract,'
@@ -432,7 +442,7 @@ class FarmerIndex:
 
     def contract(self, data_hash: str, owner: str) -> Contract | None:
         """Return an owner's contract about a shard, if there is one."""
-        row = self._db.execute(
+        row = self._run(
             'SELECT contract FROM contracts WHERE data_hash = ? AND owner = ?',
             (data_hash, owner),
         ).fetchone()
@@ -445,14 +455,14 @@ class FarmerIndex:
 
     def set_tree(self, data_hash: str, owner: str, tree: Sequence[str]) -> None:
         """Keep the audit leaves that came after the contract."""
-        self._db.execute(
+        self._run(
             'UPDATE contracts SET tree = ? WHERE data_hash = ? AND owner = ?',
             (json.dumps(list(tree)), data_hash, owner),
         )
 
     def tree(self, data_hash: str, owner: str) -> list[str] | None:
         """Return an owner's audit leaves of a shard, if it gave any."""
-        row = self._db.execute(
+        row = self._run(
             'SELECT tree FROM contracts WHERE data_hash = ? AND owner = ?',
             (data_hash, owner),
         ).fetchone()
@@ -470,7 +480,7 @@ class FarmerIndex:
             lifetime (float): seconds.
         """
         token = secrets.token_hex(20)
-        self._db.execute(
+        self._run(
             'INSERT INTO tokens VALUES (?, ?, ?, ?, 0)',
             (token, data_hash, owner, self._clock() + lifetime),
         )
@@ -478,7 +488,7 @@ class FarmerIndex:
 
     def token(self, token: str) -> FarmerToken | None:
         """Return a token that was issued and not deleted, expired or not."""
-        row = self._db.execute(
+        row = self._run(
             'SELECT token, data_hash, owner, expires, busy FROM tokens WHERE token = ?',
             (token,),
         ).fetchone()
@@ -486,11 +496,11 @@ class FarmerIndex:
 
     def set_busy(self, token: str) -> None:
         """Mark a token as in use."""
-        self._db.execute('UPDATE tokens SET busy = 1 WHERE token = ?', (token,))
+        self._run('UPDATE tokens SET busy = 1 WHERE token = ?', (token,))
 
     def reject(self, token: str) -> None:
         """Delete a token."""
-        self._db.execute('DELETE FROM tokens WHERE token = ?', (token,))
+        self._run('DELETE FROM tokens WHERE token = ?', (token,))
 
     def promised(self, store: ShardStore, *, besides: str | None = None) -> int:
         """Return the bytes of shards that live tokens allow to be brought still.
@@ -499,7 +509,7 @@ class FarmerIndex:
             store (ShardStore): what is there already is not promised any more.
             besides (str | None): hash of a shard to leave out.
         """
-        rows = self._db.execute(
+        rows = self._run(
             'SELECT DISTINCT contracts.data_hash, data_size FROM contracts'
             ' JOIN tokens ON tokens.data_hash = contracts.data_hash WHERE expires > ?',
             (self._clock(),),
@@ -515,31 +525,32 @@ class FarmerIndex:
             list[str]: hashes of shards that no contract covers any more.
         """
         now = self._clock()
-        self._db.execute('DELETE FROM tokens WHERE expires < ?', (now,))
+        self._run('DELETE FROM tokens WHERE expires < ?', (now,))
         end = (int(now * 1000),)
-        gone = self._db.execute(
+        gone = self._run(
             'SELECT DISTINCT data_hash FROM contracts WHERE store_end < ?', end
         ).fetchall()
-        self._db.execute('DELETE FROM contracts WHERE store_end < ?', end)
+        self._run('DELETE FROM contracts WHERE store_end < ?', end)
         return [
             data_hash
             for (data_hash,) in gone
-            if not self._db.execute(
-                'SELECT 1 FROM contracts WHERE data_hash = ?', (data_hash,)
-            ).fetchone()
+            if not self._run('SELECT 1 FROM contracts WHERE data_hash = ?', (data_hash,)).fetchone()
         ]
 
     def count(self, name: str, amount: int = 1) -> None:
-        """Add to a counter that survives restarts."""
-        self._db.execute(
-            'INSERT INTO counters VALUES (?, ?)'
-            ' ON CONFLICT (name) DO UPDATE SET value = value + excluded.value',
-            (name, amount),
-        )
+        """Add to a counter that survives restarts; that it cannot be written is logged only."""
+        try:
+            self._run(
+                'INSERT INTO counters VALUES (?, ?)'
+                ' ON CONFLICT (name) DO UPDATE SET value = value + excluded.value',
+                (name, amount),
+            )
+        except StoreError as error:
+            logger.warning('%s is not counted: %s', name, error)
 
     def counters(self) -> dict[str, int]:
         """Return all counters by name."""
-        return dict(self._db.execute('SELECT name, value FROM counters'))
+        return dict(self._run('SELECT name, value FROM counters'))
 
 
 def _check_hash(data_hash: str) -> None:

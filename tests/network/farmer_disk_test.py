@@ -1,0 +1,92 @@
+"""A farmer whose disk takes no more: refusals in words, nothing lost, nothing raised unseen."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from storj.digest import shard_hash
+from storj.network.channels import DataChannels
+from storj.network.renter import NodeError
+from tests.network.nodes import SHARD, SHARD_HASH, Site, pull, push, run, site
+
+OTHER = b'another shard'
+
+
+def fill(here: Site) -> None:
+    """Let the index take nothing more, as a full disk does."""
+    pages = here.farmer._index._run('PRAGMA page_count').fetchone()[0]
+    here.farmer._index._run(f'PRAGMA max_page_count = {pages}')
+    here.farmer._index._run('PRAGMA query_only = ON')
+
+
+def test_full_disk_under_the_index_refuses_calls_and_transfers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            fetch = await here.store()
+            tokens = [await here.push_token(OTHER) for _ in range(2)]
+            contact = here.farmer.contact()
+            fill(here)
+            with pytest.raises(NodeError, match='out of order'):
+                await here.alloc(b'a third one')
+            with pytest.raises(NodeError, match='out of order'):
+                await here.renter.retrieve(contact, SHARD_HASH)
+            status, answer = await here.post(OTHER, tokens[0])
+            assert status == 500
+            assert 'out of order' in answer['result']
+            code, reason, _ = await here.talk(push(tokens[1], shard_hash(OTHER)), OTHER)
+            assert code == 1011
+            assert 'out of order' in reason
+            code, reason, _ = await here.talk(pull(fetch))
+            assert code == 1011
+            # What costs no space still works.
+            name = SHARD_HASH
+            (proof,) = await here.renter.audit(contact, [(name, here.challenges[name][0])])
+            assert proof
+            # The end of a sweep is in the log only; the farmer goes on with it.
+            assert here.farmer._sweeper is not None
+            assert not here.farmer._sweeper.done()
+            here.farmer._index._run('PRAGMA query_only = OFF')
+            assert await here.get(fetch) == (200, SHARD)
+
+    run(test)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def test_sweep_goes_on_when_the_index_is_out_of_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            fill(here)
+            assert here.farmer._sweeper is not None
+            here.farmer._sweeper.cancel()
+            looked = []
+            monkeypatch.setattr(DataChannels, 'abort_idle', lambda self: looked.append(self))
+            sweeping = here.farmer._sweep()
+            # Up to the pause between two rounds.
+            sweeping.send(None)
+            sweeping.close()
+            assert looked
+
+    run(test)
+    assert 'cannot look for what has expired' in caplog.text
+
+
+def test_damaged_contract_is_refused_in_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.store()
+            here.farmer._index._run("UPDATE contracts SET contract = '{'")
+            with pytest.raises(NodeError, match='damaged'):
+                await here.renter.retrieve(here.farmer.contact(), SHARD_HASH)
+
+    run(test)
+    warnings = [r.levelname for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warnings == ['WARNING']
