@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, hdrs, web
 
@@ -36,10 +36,14 @@ _PIECE = 256 * 1024
 _BODY_LIMIT = 64 * 1024
 _TOKEN_LIMIT = 64
 _PARTS_LIMIT = 16
+# Seconds without a byte after which an upload is given up.
+_STALL = 60.0
 _CACHE_SECONDS = 43200
 _AMOUNT = re.compile(r'\s*[+-]?\d{1,19}\s*')
 _FILENAME = re.compile(r';\s*filename="((?:\\"|[^"])*)"', re.IGNORECASE)
 _RANGE = re.compile(r'bytes=(\d{0,19})-(\d{0,19})')
+
+_T = TypeVar('_T')
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -104,6 +108,8 @@ class Routes:
         """Limit a handler's rate and turn what it refuses into an answer."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
+            if request.method == hdrs.METH_POST and _is_foreign(request):
+                return json_answer(request, {'error': 'foreign-origin'}, 403)
             wait = self._limit.wait(request.remote or '')
             if wait:
                 answer = {'error': 'too-many-requests'}
@@ -201,7 +207,7 @@ class Routes:
         try:
             parts = await request.multipart()
             for _ in range(_PARTS_LIMIT):
-                part = await parts.next()
+                part = await _in_time(parts.next())
                 if part is None:
                     break
                 if not isinstance(part, BodyPartReader):
@@ -211,7 +217,7 @@ class Routes:
                     await self._take_file(part, spool, request.app[NODE].settings.max_file_size)
                 elif part.name == 'token' and token is None:
                     token = await _take_token(part)
-                elif await part.read_chunk(_BODY_LIMIT) and await part.read_chunk(_BODY_LIMIT):
+                elif await _in_time(_has_more_than_one_piece(part)):
                     raise _Refusal(400, 'bad-request')
         except (ValueError, RuntimeError, AssertionError, KeyError) as error:
             # What the framework's parser raises for a form that is none.
@@ -221,7 +227,7 @@ class Routes:
         return name, token
 
     async def _take_file(self, part: BodyPartReader, spool: Spool, limit: int) -> None:
-        while piece := await part.read_chunk(_PIECE):
+        while piece := await _in_time(part.read_chunk(_PIECE)):
             if spool.size + len(piece) > limit:
                 raise _Refusal(413, 'file-too-large', Connection='close')
             await asyncio.to_thread(spool.write, piece)
@@ -284,6 +290,23 @@ class Routes:
         return json_answer(request, {'charging': request.app[NODE].settings.charge})
 
 
+def _is_foreign(request: web.Request) -> bool:
+    """Tell whether a page of another site asks: browsers say so, and programs say nothing.
+
+    Without this any page could fill the disk of a node on its visitor's machine.
+    """
+    origin = request.headers.get(hdrs.ORIGIN)
+    return origin is not None and origin.partition('://')[2] != request.host
+
+
+async def _in_time(reading: Awaitable[_T]) -> _T:
+    """Wait for what a client sends next; one that stands still must not keep its place."""
+    try:
+        return await asyncio.wait_for(reading, _STALL)
+    except asyncio.TimeoutError as error:
+        raise _Refusal(408, 'request-timeout', Connection='close') from error
+
+
 async def _json_body(request: web.Request) -> dict[str, Any]:
     """Return the fields of a JSON body; nothing for a body of another type."""
     if request.content_type != 'application/json':
@@ -324,8 +347,12 @@ def _filename(part: BodyPartReader) -> str | None:
     return match.group(1).replace('\\"', '"') if match else part.filename
 
 
+async def _has_more_than_one_piece(part: BodyPartReader) -> bool:
+    return bool(await part.read_chunk(_BODY_LIMIT) and await part.read_chunk(_BODY_LIMIT))
+
+
 async def _take_token(part: BodyPartReader) -> str:
-    text = bytes(await part.read_chunk(_BODY_LIMIT)).decode('utf-8', 'replace')
+    text = bytes(await _in_time(part.read_chunk(_BODY_LIMIT))).decode('utf-8', 'replace')
     if len(text) > _TOKEN_LIMIT:
         raise _Refusal(400, 'bad-request')
     return text
