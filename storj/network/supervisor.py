@@ -16,7 +16,6 @@ farmer is a process. Either way they reach each other over sockets only.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import os
@@ -32,14 +31,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-import aiohttp
 from aiohttp import web
 
 from storj.crypto import mnemonic, secret_file
 from storj.exception import ConfigurationError, MnemonicError, StorjError
 from storj.network.app import HEAD_LIMIT, create_app
 from storj.network.bridge import BRIDGE, BridgeSettings
-from storj.network.database import User
 from storj.network.farmer import Farmer, FarmerSettings, Workers
 from storj.network.faults import Fault, FaultPlan
 from storj.network.identity import ExtendedKey
@@ -47,6 +44,7 @@ from storj.network.lock import FolderLock
 from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
 from storj.network.renter import RenterNode
+from storj.network.users import open_account
 
 __all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
 
@@ -546,7 +544,7 @@ class Network:
         except BaseException:
             listening.close()
             raise
-        await self._ensure_account(app)
+        await open_account(app[BRIDGE], self.email, self.password)
         kind = _FarmerProcess if self._processes else _FarmerInLoop
         extended = self._renter.extended_key
         self.farmers = [
@@ -588,24 +586,6 @@ class Network:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-
-    async def _ensure_account(self, app: web.Application) -> None:
-        """Register the user's account at the bridge, unless an earlier run did."""
-        body = {
-            'email': self.email,
-            'password': hashlib.sha256(self.password.encode()).hexdigest(),
-        }
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(f'{self.bridge_url}/users', json=body) as answer,
-        ):
-            text = await answer.text()
-        if answer.status not in (200, 201) and 'already registered' not in text:
-            raise NetworkError(f'the bridge did not register {self.email}: {text[:200]}')
-        with app[BRIDGE].database.begin() as session_:
-            user = session_.get(User, self.email)
-            if user is not None:
-                user.activated = True
 
     # ------------------------------------------------------------- the folder
 

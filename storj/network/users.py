@@ -13,13 +13,15 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from storj.api import hash_password
+from storj.exception import ConfigurationError
 from storj.network.auth import authenticate
 from storj.network.bridge import BRIDGE, Bridge, Release
 from storj.network.database import User, fingerprint
 from storj.network.keys import new_key
 from storj.network.wire import Refusal, Route, answer, hex_text, iso_date, read_body, text
 
-__all__ = ('ROUTES',)
+__all__ = ('ROUTES', 'open_account')
 
 # The later releases' pattern (protocol reference, section 3.2), without what no header can carry.
 _EMAIL = re.compile(r'[^\s@<>,;:"\\]{1,64}@[^\s@<>,;:"\\]{1,255}')
@@ -248,6 +250,31 @@ async def reset(request: web.Request) -> web.Response:
         response = _after_link(request, _user_object(user, bridge.release))
         user.password, user.pending_password, user.resetter = stored, None, None
         return response
+
+
+async def open_account(bridge: Bridge, email: str, password: str) -> None:
+    """Have an active account for whoever runs the bridge, however others' are activated.
+
+    Args:
+        bridge (Bridge): the bridge.
+        email (str): of the account, in lower case.
+        password (str): in clear.
+
+    Raises:
+        ConfigurationError: somebody else has it: the database is that of another network.
+    """
+    hashed = hash_password(password)
+    with bridge.database.begin() as session:
+        user = session.get(User, email)
+    if user is not None and not await bridge.passwords.verify(hashed, user.password):
+        raise ConfigurationError(f'the database has the account {email} with another password')
+    stored = await bridge.passwords.hash(hashed) if user is None else user.password
+    with bridge.database.begin() as session:
+        user = user or User(
+            email=email, password=stored, created=bridge.now(), uuid=str(uuid.uuid4())
+        )
+        user.activated = True
+        session.merge(user)
 
 
 ROUTES = (

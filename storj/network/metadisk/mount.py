@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +13,16 @@ import aiohttp
 import sqlalchemy as sa
 from aiohttp import web
 
-from storj.api import hash_password
 from storj.crypto import secret_file
-from storj.network.bridge import BRIDGE, Bridge
-from storj.network.database import User
+from storj.exception import ConfigurationError
+from storj.network.bridge import BRIDGE
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import Ledger
 from storj.network.metadisk.mover import Account, Mover
 from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
 from storj.network.metadisk.routes import Routes
 from storj.network.metadisk.website import Website
+from storj.network.users import open_account
 
 __all__ = ('mount',)
 
@@ -43,6 +42,8 @@ class _Secrets:
         """Read them, or make them at the first start."""
         try:
             return cls(**json.loads(path.read_text(encoding='utf-8')))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ConfigurationError(f'{path}: not the state of a node') from error
         except FileNotFoundError:
             made = cls(
                 email=f'metadisk-{secrets.token_hex(4)}@node.local',
@@ -68,19 +69,27 @@ def mount(
             key for deposits. Made, for its owner only, when it is missing.
         bridge_url (str): where this very application will be reached from this machine.
         settings (Settings | None): how it is run.
+
+    Raises:
+        ConfigurationError: the folder cannot be used, or what lies in it is damaged.
     """
     settings = settings or Settings()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = _Secrets.load(folder / 'node.json')
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = _Secrets.load(folder / 'node.json')
+    except OSError as error:
+        raise ConfigurationError(f'{folder}: cannot be used: {error}') from error
 
     async def life(app: web.Application) -> AsyncIterator[None]:
-        await _open_account(app[BRIDGE], kept)
+        await open_account(app[BRIDGE], kept.email, kept.password)
         engine = _engine(folder / 'node.db')
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT)
         mover = Mover(bridge_url, Account(kept.email, kept.password), session)
-        app[NODE] = MetaDiskNode(mover, Catalog(engine), Ledger(engine), folder, settings)
         try:
+            app[NODE] = MetaDiskNode(mover, Catalog(engine), Ledger(engine), folder, settings)
             yield
+        except sa.exc.SQLAlchemyError as error:
+            raise ConfigurationError(f'{folder}: cannot use node.db: {error}') from error
         finally:
             await session.close()
             engine.dispose()
@@ -88,24 +97,6 @@ def mount(
     app.cleanup_ctx.append(life)
     app.add_routes(Routes(settings, kept.api_key).table())
     Website().add_to(app)
-
-
-async def _open_account(bridge: Bridge, kept: _Secrets) -> None:
-    """Have an active account, whether or not others' accounts are activated by mail."""
-    with bridge.database.begin() as session:
-        if session.get(User, kept.email) is not None:
-            return
-    stored = await bridge.passwords.hash(hash_password(kept.password))
-    with bridge.database.begin() as session:
-        session.add(
-            User(
-                email=kept.email,
-                password=stored,
-                created=bridge.now(),
-                activated=True,
-                uuid=str(uuid.uuid4()),
-            )
-        )
 
 
 def _engine(path: Path) -> sa.Engine:
