@@ -39,7 +39,6 @@ from storj.model import (
     FilePointer,
     Frame,
     Key,
-    MerkleTree,
     Mirror,
     Shard,
     Token,
@@ -1070,7 +1069,7 @@ class Client:
             'size': _count('size', shard.size),
             'index': _count('index', shard.index),
             'challenges': list(shard.challenges),
-            'tree': shard.tree.leaves if isinstance(shard.tree, MerkleTree) else shard.tree,
+            'tree': shard.leaves,
         }
         if shard.size == 0:
             raise ValueError('a shard is not empty')

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from storj.exception import FarmerError, IntegrityError, StorjError
+from storj.exception import FarmerError, StorjError
 from storj.transfer.bridge import Bridge
 from storj.transfer.channel import Channel, channel_for
 from storj.transfer.clock import Clock, SystemClock
@@ -131,6 +131,6 @@ def describe(error: BaseException) -> str:
     """Return a cause in a few words, for the message of a transfer's error."""
     if isinstance(error, FarmerError):
         return f'{type(error).__name__} {error.code}: {error.message}'
-    if isinstance(error, (IntegrityError, StorjError)):
+    if isinstance(error, StorjError):
         return str(getattr(error, 'message', error))
     return f'{type(error).__name__}: {error}'

@@ -149,7 +149,7 @@ class Coordinator(Generic[T]):
                     f'the transfer took longer than the {self._allowed:g} s allowed', self.causes
                 )
             )
-        return self._error is not None
+        return self._error is not None or self._settled
 
     def check(self) -> None:
         """Raise Stopped if the transfer has ended or is to end."""

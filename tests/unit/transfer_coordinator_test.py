@@ -155,6 +155,37 @@ def test_result_counts_although_cancelled_at_the_last_moment() -> None:
     assert not coordinator.cancel()
 
 
+def test_request_that_nobody_waited_for_is_not_repeated_after_success(
+    pool: ThreadPoolExecutor,
+) -> None:
+    coordinator: Coordinator[int] = Coordinator()
+    asked, answered, over = threading.Event(), threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    def request() -> None:
+        calls.append(1)
+        asked.set()
+        answered.wait(10)
+        raise BridgeUnavailableError('busy', 503)
+
+    def task() -> None:
+        try:
+            persist(coordinator, RetryPolicy(delay=0), request, what='a check')
+        finally:
+            over.set()
+
+    def work() -> int:
+        coordinator.spawn(pool, task)
+        asked.wait(10)
+        return 1
+
+    coordinator.drive(work)
+    assert coordinator.result() == 1
+    answered.set()
+    assert over.wait(10)
+    assert (coordinator.stopped(), calls) == (True, [1])
+
+
 def test_deadline_ends_a_wait() -> None:
     clock = FakeClock()
     coordinator: Coordinator[int] = Coordinator(clock, deadline=10)
