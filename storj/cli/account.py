@@ -12,6 +12,7 @@ from storj.cli import keyrings
 from storj.cli.command import group
 from storj.cli.errors import NotLoggedIn, UsageProblem
 from storj.cli.options import yes_option
+from storj.cli.output import count_of
 from storj.cli.prompts import ask, ask_secret, confirm, interactive, read_secret_file
 from storj.cli.session import Session, pass_session
 from storj.exception import ConfigurationError, DecryptionError
@@ -185,6 +186,8 @@ def logout(session: Session, forget_words: bool, yes: bool) -> None:
             keyrings.forget_secret(settings.bridge, settings.email, kind)
     session.save(email=None, **dict.fromkeys(kinds))
     session.output.done('logged out', {'logged_in': False})
+    if settings.key_file is not None and settings.key_file.exists():
+        session.output.note(f"libstorj's login stays in {settings.key_file}")
 
 
 @account.command('activate', examples=('storj account activate 5f3a...',))
@@ -252,7 +255,7 @@ def delete(session: Session, token: str | None, yes: bool) -> None:
     if not email:
         raise NotLoggedIn(f'not logged in at {session.settings.bridge}')
     count = len(session.directory.buckets())
-    confirm(f'close the account {email} with {count} buckets', yes=yes)
+    confirm(f'close the account {email} with {count_of(count, "bucket")}', yes=yes)
     session.client.user_delete(email)
     session.output.done(f'mail sent to {email}', {'email': email, 'sent': True})
 

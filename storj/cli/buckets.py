@@ -11,7 +11,7 @@ from storj.cli.completion import complete_bucket, complete_uri
 from storj.cli.directory import BucketEntry
 from storj.cli.listing import BUCKET_COLUMNS
 from storj.cli.options import yes_option
-from storj.cli.output import Column
+from storj.cli.output import Column, count_of
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
 from storj.cli.uri import SCHEME, parse_remote
@@ -41,8 +41,7 @@ def _remove(session: Session, text: str, yes: bool) -> None:
     """Delete a bucket and the entries of its files, after a question that counts them."""
     found = session.directory.bucket(text)
     count = len(session.directory.files(found))
-    files = f'{count} file' + ('' if count == 1 else 's')
-    confirm(f'remove bucket {found.name} with {files}', yes=yes)
+    confirm(f'remove bucket {found.name} with {count_of(count, "file")}', yes=yes)
     session.client.bucket_delete(found.id)
     session.output.done(
         f'bucket {found.name} removed', {**found.to_dict(), 'files': count, 'removed': True}

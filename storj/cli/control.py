@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storj.cli.errors import UNAVAILABLE, CommandError
+from storj.cli.errors import UNAVAILABLE, CommandError, UsageProblem
 from storj.crypto import secret_file
 from storj.exception import StorjError
 
@@ -113,7 +113,8 @@ class RunningNetwork:
             connection.close()
         if response.status != 200:
             message = answer.get('error') if isinstance(answer, dict) else None
-            raise CommandError(str(message or 'the network refused'), hint='')
+            # All that can be wrong is what was typed: a farmer's number, the text of a fault.
+            raise UsageProblem(str(message or 'the network refused'), hint='')
         return answer
 
 

@@ -8,18 +8,19 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
 
 from storj.cli.command import command
 from storj.cli.completion import complete_place, complete_uri
 from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import ConflictError, UnsafeNameError, UsageProblem
+from storj.cli.errors import ConflictError, UnsafeNameError, UsageProblem, explain
 from storj.cli.jobs import Handle, Job, Runner, Skip, finish
 from storj.cli.options import BYTE_RANGE, ByteRange, filter_options, transfer_options
+from storj.cli.output import printable
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import LocalFile, RemoteFile, find_local, find_remote, remote_names
 from storj.cli.uri import (
@@ -33,7 +34,7 @@ from storj.cli.uri import (
     parse_remote,
     safe_relative_path,
 )
-from storj.exception import TransferCancelled
+from storj.exception import StorjError, TransferCancelled
 
 #: Seconds between two looks whether the reading of standard input is to end.
 _LOOK = 0.2
@@ -94,9 +95,13 @@ class Copier:
         """Return the job that stores a local file, or standard input, under a name."""
         options = self._options
 
-        def start() -> Handle:
+        def check() -> None:
+            if isinstance(source, LocalFile) and source.trouble is not None:
+                raise source.trouble
             if existing is not None:
                 self._may_replace(str(existing))
+
+        def start() -> Handle:
             handle: Handle = self.transfers.upload(
                 bucket.id,
                 standard_input(self._session.stopping)
@@ -115,7 +120,8 @@ class Copier:
         size = None if isinstance(source, Stream) else source.size
         origin = '-' if isinstance(source, Stream) else str(source.path)
         target = str(Remote(bucket.name, name))
-        return Job('upload', origin, target, size, start, self._cleaner(bucket, name, existing))
+        cleaner = self._cleaner(bucket, name, existing)
+        return Job('upload', origin, target, size, start, cleaner, check)
 
     def download(self, entry: FileEntry, path: Path) -> Job:
         """Return the job that fetches a file to a path."""
@@ -126,9 +132,11 @@ class Copier:
             start_byte, end_byte = options.byte_range.bounds(entry.size or 0)
             size = end_byte - start_byte
 
-        def start() -> Handle:
+        def check() -> None:
             if path.exists() or path.is_symlink():
                 self._may_replace(str(path))
+
+        def start() -> Handle:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle: Handle = self.transfers.download(
                 entry.bucket.id,
@@ -141,7 +149,11 @@ class Copier:
             )
             return handle
 
-        return Job('download', str(entry), str(path), size, start)
+        return Job('download', str(entry), str(path), size, start, check=check)
+
+    def to_stream(self, entry: FileEntry) -> Job:
+        """Return the job of a download to standard output, to be announced only."""
+        return replace(self.download(entry, Path('-')), check=None)
 
     def copy(
         self, entry: FileEntry, bucket: BucketEntry, name: str, existing: FileEntry | None
@@ -149,9 +161,11 @@ class Copier:
         """Return the job that moves a file through this machine into another bucket or name."""
         options = self._options
 
-        def start() -> Handle:
+        def check() -> None:
             if existing is not None:
                 self._may_replace(str(existing))
+
+        def start() -> Handle:
             handle: Handle = self.transfers.upload(
                 bucket.id,
                 self.transfers.stream(entry.bucket.id, entry.id),
@@ -165,8 +179,8 @@ class Copier:
             return handle
 
         target = str(Remote(bucket.name, name))
-        finish = self._cleaner(bucket, name, existing)
-        return Job('copy', str(entry), target, entry.size, start, finish)
+        cleaner = self._cleaner(bucket, name, existing)
+        return Job('copy', str(entry), target, entry.size, start, cleaner, check)
 
     def stream(self, entry: FileEntry) -> Iterator[bytes]:
         """Yield the bytes of a file, or of the wanted part of it, in order."""
@@ -226,7 +240,7 @@ def upload_options(function: Any) -> Any:
             default=None,
             help='Store parity shards, which replace lost ones (STORJ_REED_SOLOMON).',
         ),
-        click.option('--mimetype', help='Type of the file; guessed from its name by default.'),
+        click.option('--mimetype', help='Type of the file; guessed from a name stored in clear.'),
     )
     for option in reversed(options):
         function = option(function)
@@ -291,16 +305,19 @@ def cp(
     if isinstance(places[0], Link):
         from storj.cli.share import copy_link
 
-        copy_link(session, places[0], target, options, transfer_options_)
+        copy_link(session, places[0], target, options, transfer_options_, dry_run=dry_run)
         return
     copier = Copier(session, options, transfer_options_)
     found = [
         file for place in places for file in _expand(session, copier, place, recursive=recursive)
     ]
-    if isinstance(target, Stream):
+    if isinstance(target, Stream) and not dry_run:
         write_stream(copier, found)
         return
-    jobs = _jobs(copier, found, target, folder=several)
+    if isinstance(target, Stream):
+        jobs = [copier.to_stream(file.entry) for file in found if isinstance(file, RemoteFile)]
+    else:
+        jobs = _jobs(copier, found, target, folder=several)
     if dry_run:
         announce(session, jobs)
     else:
@@ -373,20 +390,28 @@ def run_jobs(
 
 
 def announce(session: Session, jobs: Sequence[Job]) -> None:
-    """Say what would be done."""
+    """Say what would be done, and what would be left as it is, and why."""
     for job in jobs:
+        record = {
+            'type': 'file_planned',
+            'action': job.action,
+            'source': job.source,
+            'destination': job.destination,
+            'size': job.size,
+        }
+        way = f'{printable(job.source)} -> {printable(job.destination)}'
+        text = f'would {job.action} {way}'
+        try:
+            if job.check is not None:
+                job.check()
+        except (StorjError, OSError) as error:
+            reason = explain(error).message
+            record['refused'] = reason
+            text = f'would not {job.action} {way}: {printable(reason)}'
         if session.output.as_json:
-            session.output.event(
-                {
-                    'type': 'file_planned',
-                    'action': job.action,
-                    'source': job.source,
-                    'destination': job.destination,
-                    'size': job.size,
-                }
-            )
+            session.output.event(record)
         else:
-            session.output.line(f'would {job.action} {job.source} -> {job.destination}')
+            session.output.line(text)
 
 
 def write_stream(copier: Copier, files: Sequence[Any]) -> None:
@@ -508,7 +533,7 @@ def _download(copier: Copier, file: RemoteFile, target: Local, folder: bool) -> 
 def refused(entry: FileEntry, error: Exception) -> Job:
     """Return a job that fails: one bad name must not keep the other files from their places."""
 
-    def start() -> Handle:
+    def refuse() -> NoReturn:
         raise error
 
-    return Job('download', str(entry), entry.id, entry.size, start)
+    return Job('download', str(entry), entry.id, entry.size, refuse, check=refuse)

@@ -119,10 +119,11 @@ class PartialFailure(CommandError):
     Args:
         message (str): how many.
         exit_code (int): of the process; another one when no file succeeded.
+        hint (str | None): what to do next; the class's own advice by default.
     """
 
-    def __init__(self, message: str, *, exit_code: int = PARTLY) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, exit_code: int = PARTLY, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.exit_code = exit_code
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from storj.cli.command import command
-from storj.cli.network import require_extra
+from storj.cli.errors import CommandError
+from storj.cli.network import no_login_needed, require_extra
 from storj.cli.options import SIZE
 from storj.cli.output import Output, human_size
 from storj.cli.session import Session, pass_session
-from storj.exception import ConfigurationError
 
 __all__ = ('farm',)
 
@@ -79,15 +79,16 @@ def farm(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    try:
-        run(
-            settings,
-            Lines(session.output),
-            status_port=None if no_page else status_port,
-            leave=leave,
-        )
-    except OSError as error:
-        raise ConfigurationError(f'cannot serve the status page: {error}') from error
+    with no_login_needed():
+        try:
+            run(
+                settings,
+                Lines(session.output),
+                status_port=None if no_page else status_port,
+                leave=leave,
+            )
+        except OSError as error:
+            raise CommandError(f'cannot serve the status page: {error}') from error
 
 
 class Lines:

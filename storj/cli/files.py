@@ -14,10 +14,10 @@ from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_file, complete_uri
 from storj.cli.copy import Copier, CopyOptions, run_jobs, upload_options, write_stream
 from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import PartialFailure, UsageProblem, explain
+from storj.cli.errors import PARTLY, PartialFailure, UsageProblem, explain, worst
 from storj.cli.listing import FILE_COLUMNS
 from storj.cli.options import filter_options, transfer_options, yes_option
-from storj.cli.output import Column, printable
+from storj.cli.output import Column, count_of, printable
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import RemoteFile, find_local, find_remote
@@ -79,7 +79,7 @@ def _remove(
     if not entries:
         session.output.note('nothing to remove')
         return
-    confirm(f'remove {len(entries)} files', yes=yes)
+    confirm(f'remove {count_of(len(entries), "file")}', yes=yes)
     remove_entries(session, entries)
 
 
@@ -101,11 +101,21 @@ def remove_entries(session: Session, entries: Sequence[FileEntry]) -> None:
                 _report(session, entry, 'removed', 'file_removed')
             else:
                 failures.append(error)
-                session.output.note(f'failed: {printable(str(entry))}: {explain(error).message}')
+                if session.output.as_json:
+                    record = {'action': 'remove', **entry.to_dict(), **explain(error).to_dict()}
+                    session.output.event({**record, 'type': 'file_failed'})
+                elif len(entries) > 1:
+                    message = explain(error).message
+                    session.output.warn(f'failed: {printable(str(entry))}: {message}')
     if failures and len(entries) == 1:
         raise failures[0]
     if failures:
-        raise PartialFailure(f'{len(failures)} of {len(entries)} files could not be removed')
+        raise PartialFailure(
+            f'{len(failures)} of {len(entries)} files could not be removed',
+            exit_code=PARTLY
+            if len(failures) < len(entries)
+            else worst([explain(error).exit_code for error in failures]),
+        )
 
 
 def _report(session: Session, entry: FileEntry, verb: str, event: str) -> None:
@@ -328,4 +338,4 @@ def verify(session: Session, bucket: str, file: str | None, resume: bool, **engi
         )
     if not health.healthy:
         raise PartialFailure(f'{count - have} of {count} shards are lost; the file is recoverable')
-    session.output.note(f'all {count} shards are healthy')
+    session.output.note(f'healthy: {have} of {count_of(count, "shard")}')

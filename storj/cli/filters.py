@@ -44,6 +44,19 @@ class Filters:
                 return rule.include
         return not self.rules or not self.rules[0].include
 
+    def excludes_folder(self, name: str) -> bool:
+        """Return whether no file below a folder can be meant, whatever its name.
+
+        Args:
+            name (str): of the folder, relative to the source.
+        """
+        for rule in reversed(self.rules):
+            if rule.include:
+                return False
+            if match_glob(f'{name}/', rule.pattern):
+                return True
+        return False
+
 
 #: Takes every file.
 NO_FILTERS = Filters()

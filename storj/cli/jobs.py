@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from storj.cli.errors import PARTLY, PartialFailure, explain, worst
-from storj.cli.output import Output, human_duration, human_size, printable
+from storj.cli.output import Output, count_of, human_duration, human_size, printable
 from storj.cli.progress import Display, Overview, Snapshot, display_for
 from storj.exception import StorjError, TransferCancelled
 
@@ -47,8 +47,10 @@ class Job:
         source (str): from where, as the person knows it.
         destination (str): to where.
         size (int | None): bytes; None while unknown.
-        start (Callable[[], Handle]): begins the transfer; raises :class:`Skip` to leave the file.
+        start (Callable[[], Handle]): begins the transfer.
         finish (Callable[[Any], None] | None): called with the result once it is there.
+        check (Callable[[], None] | None): raises what keeps the transfer from being begun, and
+            :class:`Skip` to leave the file; changes nothing, so that ``--dry-run`` may ask too.
     """
 
     action: Literal['upload', 'download', 'copy']
@@ -57,6 +59,7 @@ class Job:
     size: int | None
     start: Callable[[], Handle]
     finish: Callable[[Any], None] | None = None
+    check: Callable[[], None] | None = None
 
 
 @dataclass
@@ -101,7 +104,7 @@ class Summary:
     def text(self) -> str:
         """Return it as one line: ``12 files, 3.4 GiB, 41.2 MiB/s, 2 failed``."""
         parts = [
-            f'{self.done} file' + ('' if self.done == 1 else 's'),
+            count_of(self.done, 'file'),
             human_size(self.bytes),
             f'{human_size(self.bytes / self.seconds if self.seconds else 0)}/s',
         ]
@@ -204,6 +207,8 @@ class Runner:
                 raise TransferCancelled(f'{job.source} was not begun')
             with self._lock:
                 self._active[number] = (job, None)
+            if job.check is not None:
+                job.check()
             handle = job.start()
             with self._lock:
                 self._active[number] = (job, handle)
@@ -326,4 +331,6 @@ def _failure(summary: Summary, code: int, several: bool) -> BaseException:
     parts = [f'{count} failed'] * bool(count) + [f'{summary.skipped} skipped'] * bool(
         summary.skipped
     )
-    return PartialFailure(' and '.join(parts) + f', {summary.done} done', exit_code=code)
+    # What exists is skipped by the next run as well.
+    hint = None if count else "'--overwrite' replaces what exists"
+    return PartialFailure(' and '.join(parts) + f', {summary.done} done', exit_code=code, hint=hint)

@@ -137,7 +137,7 @@ def _load_words(session: Session, path: str | None, *, overwrite: bool) -> None:
         found = read_secret_file(path)
     found = ' '.join(found.split())
     words.check(found)
-    if session.words not in (None, found) and not overwrite:
+    if session.settings.mnemonic not in (None, found) and not overwrite:
         raise CommandError(
             'other words are set; files stored with them need them',
             hint="keep them ('storj key export --mnemonic'), then say '--overwrite'",

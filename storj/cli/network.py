@@ -9,18 +9,19 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
 from storj.cli.command import group
 from storj.cli.control import RunningNetwork, serve_control
-from storj.cli.errors import CommandError
+from storj.cli.errors import FAILED, CommandError, ConflictError
 from storj.cli.options import DURATION, SIZE
 from storj.cli.output import Column, Output
 from storj.cli.session import Session, pass_session
+from storj.exception import ConfigurationError
 
 if TYPE_CHECKING:
     from storj.network import Network
@@ -124,19 +125,39 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
     same --data goes on with the same account and files.
     """
     folder = _folder(data)
+    if _holds(folder):
+        raise ConflictError(
+            f'a network runs on {folder} already',
+            hint=f"'storj network status --data {shlex.quote(str(folder))}' shows it",
+        )
     if detach:
         _detach(session, folder)
         return
     require_extra()
     from storj.network.program import run_network
 
-    with contextlib.ExitStack() as control:
+    with contextlib.ExitStack() as control, no_login_needed():
 
         def ready(network: Network) -> None:
             control.enter_context(serve_control(network))
             _say_ready(session.output, network)
 
         run_network(data=str(folder), ready=ready, **options)
+
+
+@contextlib.contextmanager
+def no_login_needed() -> Iterator[None]:
+    """Report what a server cannot use, a port or a folder, without talk of logins.
+
+    Raises:
+        CommandError: in the place of a ConfigurationError.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise CommandError(
+            str(error), hint='choose another address or folder; --help shows the options'
+        ) from error
 
 
 def require_extra() -> None:
@@ -169,8 +190,29 @@ def _say_ready(output: Output, network: Network) -> None:
     output.line(
         f'ready: bridge {network.bridge_url}, {len(network.farmers)} farmers, pid {network.pid}'
     )
-    output.note(f'data in {network.data}; another shell uses it after')
-    output.note(f'    eval "$(storj network env --data {shlex.quote(str(network.data))})"')
+    _advise(output, network.data)
+
+
+def _advise(output: Output, folder: Path) -> None:
+    """Say how another shell uses the network of a folder, and ends it."""
+    option = f'--data {shlex.quote(str(folder))}'
+    output.note(f'data in {folder}; a shell uses it after')
+    output.note(f'    eval "$(storj network env {option})"')
+    output.note(f"and 'storj network down {option}' stops it")
+
+
+class NetworkNotStarted(CommandError):
+    """A network in the background ended before it was up.
+
+    Args:
+        reason (str): its last message.
+        log (Path): where it wrote more.
+        status (int): of its process.
+    """
+
+    def __init__(self, reason: str, log: Path, status: int) -> None:
+        super().__init__(f'the network did not start: {reason}', hint=f'more stands in {log}')
+        self.exit_code = status if status > 0 else FAILED
 
 
 def _detach(session: Session, folder: Path) -> None:
@@ -189,22 +231,18 @@ def _detach(session: Session, folder: Path) -> None:
             stderr=errors,
             start_new_session=True,
         )
-        line = process.stdout.readline() if process.stdout is not None else b''
+    with cast(IO[bytes], process.stdout) as answers:
+        line = answers.readline()
     if not line:
         code = process.wait()
-        raise CommandError(
-            f'the network did not start (exit code {code}): {_last_message(log)}',
-            hint=f'more stands in {log}',
-        )
+        raise NetworkNotStarted(_last_message(log), log, code)
     ready = json.loads(line)
     if session.output.as_json:
         session.output.event(ready)
         return
     count = len(ready['farmers'])
     session.output.line(f'ready: bridge {ready["bridge"]}, {count} farmers, pid {ready["pid"]}')
-    session.output.note(
-        f'use it with eval "$(storj network env)"; \'storj network down\' stops it; log: {log}'
-    )
+    _advise(session.output, folder)
 
 
 def _last_message(log: Path) -> str:
@@ -239,6 +277,8 @@ def _holds(folder: Path) -> bool:
         import fcntl
     except ImportError:
         return (folder / 'control.json').exists()
+    if not folder.exists():
+        return False
     with (folder / 'network.lock').open('w') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

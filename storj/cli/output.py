@@ -19,6 +19,7 @@ import click
 __all__ = (
     'Column',
     'Output',
+    'count_of',
     'human_duration',
     'human_size',
     'plain',
@@ -64,6 +65,11 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode('unicode_escape').decode()
         for character in text
     )
+
+
+def count_of(number: int, thing: str) -> str:
+    """Return a number of things: ``1 file``, ``2 files``."""
+    return f'{number} {thing}' + ('' if number == 1 else 's')
 
 
 def human_size(size: float) -> str:
@@ -185,11 +191,11 @@ class Output:
 
     def document(self, value: Any) -> None:
         """Print one JSON document."""
-        self.line(json.dumps(plain(value), indent=2, ensure_ascii=False))
+        self.line(_json(value, indent=2))
 
     def event(self, value: Mapping[str, Any]) -> None:
         """Print one JSON line."""
-        self.line(json.dumps(plain(value), ensure_ascii=False))
+        self.line(_json(value))
 
     def done(self, text: str, record: Mapping[str, Any]) -> None:
         """Report what a command did: a line, or a JSON document."""
@@ -275,6 +281,18 @@ class Output:
         if self.utc:
             return moment.astimezone(datetime.timezone.utc).strftime('%Y-%m-%d %H:%M:%SZ')
         return moment.astimezone().strftime('%Y-%m-%d %H:%M:%S')
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON that is UTF-8 whatever the names in it were."""
+    found = plain(value)
+    text = json.dumps(found, indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # A name of this system that is no text; \\udcXX stands for the byte XX of it.
+        return json.dumps(found, indent=indent)
+    return text
 
 
 def _width(text: str) -> int:

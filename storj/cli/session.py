@@ -228,8 +228,18 @@ class Session:
 
     @property
     def words(self) -> str | None:
-        """The mnemonic, if one is set."""
-        return self.settings.mnemonic
+        """The mnemonic, if one is set.
+
+        Raises:
+            MnemonicError: it is none. A word mistyped would hide everything that is stored, and
+                make names that the right words do not open.
+        """
+        words = self.settings.mnemonic
+        if words is not None:
+            from storj.crypto import mnemonic
+
+            mnemonic.check(words)
+        return words
 
     @property
     def directory(self) -> Directory:

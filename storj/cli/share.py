@@ -331,6 +331,8 @@ def copy_link(
     target: Location,
     options: CopyOptions,
     transfer_options: TransferOptions,
+    *,
+    dry_run: bool = False,
 ) -> None:
     """Download the file of a link.
 
@@ -340,8 +342,9 @@ def copy_link(
         target (Location): a local path, or standard output.
         options (CopyOptions): how.
         transfer_options (TransferOptions): for the engine.
+        dry_run (bool): only say what would be done.
     """
-    from storj.cli.copy import run_jobs
+    from storj.cli.copy import announce, run_jobs
 
     shared = Share.read(link.text)
     if shared.expires <= datetime.datetime.now(datetime.timezone.utc):
@@ -355,21 +358,24 @@ def copy_link(
     if options.byte_range is not None:
         start, end = options.byte_range.bounds(shared.size)
     part: dict[str, Any] = {'start': start, 'end': end, 'key': shared.key}
-    if isinstance(target, Stream):
+    size = shared.size if end is None else end - start
+    if isinstance(target, Stream) and not dry_run:
         stream = sys.stdout.buffer
         for chunk in transfers.stream(shared.bucket_id, shared.file_id, **part):
             stream.write(chunk)
         stream.flush()
         return
-    if not isinstance(target, Local):
+    if not isinstance(target, (Local, Stream)):
         raise UsageProblem('a link is copied to a local path')
-    path = target.path
-    if target.is_folder:
+    path = target.path if isinstance(target, Local) else Path(str(target))
+    if isinstance(target, Local) and target.is_folder:
         path /= safe_relative_path(shared.name.rpartition('/')[2])
 
-    def start_download() -> Handle:
-        if path.exists() and not options.overwrite:
+    def check() -> None:
+        if isinstance(target, Local) and path.exists() and not options.overwrite:
             raise ConflictError(f'exists already: {path}')
+
+    def start_download() -> Handle:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle: Handle = transfers.download(
             shared.bucket_id,
@@ -381,6 +387,8 @@ def copy_link(
         )
         return handle
 
-    size = shared.size if end is None else end - start
-    job = Job('download', shared.name, str(Path(path)), size, start_download)
-    run_jobs(session, [job], transfer_options, several=False)
+    job = Job('download', shared.name, str(path), size, start_download, check=check)
+    if dry_run:
+        announce(session, [job])
+    else:
+        run_jobs(session, [job], transfer_options, several=False)

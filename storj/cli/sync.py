@@ -15,11 +15,11 @@ from storj.cli.command import command
 from storj.cli.completion import complete_place
 from storj.cli.copy import Copier, CopyOptions, announce, refused, run_jobs, upload_options
 from storj.cli.directory import FileEntry
-from storj.cli.errors import LocalPathNotFound, UnsafeNameError, UsageProblem
+from storj.cli.errors import FileNotFound, LocalPathNotFound, UnsafeNameError, UsageProblem
 from storj.cli.files import remove_entries
 from storj.cli.jobs import Job
 from storj.cli.options import filter_options, transfer_options, yes_option
-from storj.cli.output import printable
+from storj.cli.output import count_of, printable
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import LocalFile, remote_names, walk
@@ -110,7 +110,7 @@ def sync(
             _tell(session, 'would remove', item, 'file_planned')
         return
     if surplus:
-        confirm(f'remove {len(surplus)} files from {destination}', yes=yes)
+        confirm(f'remove {count_of(len(surplus), "file")} from {destination}', yes=yes)
     if not plan.jobs and not surplus:
         session.output.note(f'nothing to do: {plan.alike} files are alike')
     if plan.jobs or session.output.as_json:
@@ -142,21 +142,32 @@ class _Side:
         self.bucket = copier.directory.bucket(prefix.bucket)
         self.base = prefix.path if prefix.is_folder else f'{prefix.path}/'
         self.checksum = checksum
+        stored = remote_names(copier.directory, self.bucket, self.base)
+        self.prefix_exists = bool(stored) or not self.base
         accept = session.filters.accept
-        self.remote = {
-            name: entry
-            for name, entry in remote_names(copier.directory, self.bucket, self.base).items()
-            if accept(name)
-        }
+        self.remote = {name: entry for name, entry in stored.items() if accept(name)}
         self.local = {
             file.name: file
-            for file in (walk(self.folder) if self.folder.is_dir() else ())
-            if accept(file.name)
+            for file in (walk(self.folder, session.filters) if self.folder.is_dir() else ())
         }
 
-    def same_content(self, file: LocalFile, entry: FileEntry) -> bool:
-        """Return whether a local file is what is stored, shard by shard."""
-        return file.size == entry.size and same_content(self.session, file.path, entry)
+    def differs(
+        self, file: LocalFile, entry: FileEntry, is_newer: Callable[[float, float], bool]
+    ) -> bool:
+        """Return whether a file is to be moved.
+
+        Args:
+            file (LocalFile): of the folder.
+            entry (FileEntry): of the bucket.
+            is_newer (Callable[[float, float], bool]): of the times here and there, whether the
+                source's is the later one.
+        """
+        if file.trouble is not None or file.size != entry.size:
+            return True
+        if self.checksum:
+            return not same_content(self.session, file.path, entry)
+        # A bridge that does not say when a file was stored leaves only the size.
+        return entry.created is not None and is_newer(file.modified, entry.created.timestamp())
 
 
 class _Up(_Side):
@@ -171,19 +182,13 @@ class _Up(_Side):
         )
         for name, file in self.local.items():
             entry = self.remote.get(name)
-            if entry is not None and not self._changed(file, entry):
+            if entry is not None and not self.differs(
+                file, entry, lambda here, there: here > there
+            ):
                 plan.alike += 1
                 continue
             plan.jobs.append(self.copier.upload(file, self.bucket, self.base + name, entry))
         return plan
-
-    def _changed(self, file: LocalFile, entry: FileEntry) -> bool:
-        if file.size != entry.size:
-            return True
-        if self.checksum:
-            return not self.same_content(file, entry)
-        # A bridge that does not say when a file was stored leaves only the size.
-        return entry.created is not None and file.modified > entry.created.timestamp()
 
     def remove(self, surplus: Sequence[FileEntry]) -> None:
         """Remove files from the bucket."""
@@ -195,10 +200,19 @@ class _Down(_Side):
 
     def plan(self) -> _Plan:
         """Return what is to be downloaded, and what the folder has too many."""
-        plan = _Plan(surplus=[file for name, file in self.local.items() if name not in self.remote])
+        if not self.prefix_exists:
+            # With --delete, a mistyped prefix would empty the folder.
+            raise FileNotFound(f'no files in {Remote(self.bucket.name, self.base)}')
+        plan = _Plan(
+            surplus=[
+                file
+                for name, file in self.local.items()
+                if name not in self.remote and file.trouble is None
+            ]
+        )
         for name, entry in self.remote.items():
             file = self.local.get(name)
-            if file is not None and not self._changed(file, entry):
+            if file is not None and not self.differs(file, entry, lambda here, there: there > here):
                 plan.alike += 1
                 continue
             try:
@@ -210,13 +224,6 @@ class _Down(_Side):
             job.finish = _dated(path, entry)
             plan.jobs.append(job)
         return plan
-
-    def _changed(self, file: LocalFile, entry: FileEntry) -> bool:
-        if file.size != entry.size:
-            return True
-        if self.checksum:
-            return not self.same_content(file, entry)
-        return entry.created is not None and entry.created.timestamp() > file.modified
 
     def remove(self, surplus: Sequence[LocalFile]) -> None:
         """Remove files from the folder, and folders that become empty."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,12 @@ from pathlib import Path
 from storj.cli.directory import BucketEntry, Directory, FileEntry
 from storj.cli.errors import LocalPathNotFound, UsageProblem
 from storj.cli.filters import NO_FILTERS, Filters, match_glob
+from storj.cli.output import printable
 from storj.cli.uri import Local, Remote, is_glob
 
-__all__ = ('LocalFile', 'RemoteFile', 'find_local', 'find_remote')
+__all__ = ('LocalFile', 'RemoteFile', 'find_local', 'find_remote', 'walk')
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,15 @@ class LocalFile:
         path (Path): where it lies.
         size (int | None): in bytes; None for what is no regular file, such as a pipe.
         modified (float): seconds since 1970.
+        trouble (OSError | None): why nothing is known of it but its name, which may be that of a
+            folder. What goes unread must not pass for what does not exist.
     """
 
     name: str
     path: Path
     size: int | None
     modified: float
+    trouble: OSError | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ def find_local(place: Local, *, recursive: bool, filters: Filters = NO_FILTERS) 
     if place.path.is_dir():
         if not recursive:
             raise UsageProblem(f'{place} is a folder', hint="say '--recursive' to copy it")
-        return [file for file in walk(place.path) if filters.accept(file.name)]
+        return list(walk(place.path, filters))
     if place.path.exists():
         return [_local_file(place.path.name, place.path)]
     if is_glob(str(place)):
@@ -70,14 +78,42 @@ def find_local(place: Local, *, recursive: bool, filters: Filters = NO_FILTERS) 
     raise LocalPathNotFound(f'no such file or folder: {place}')
 
 
-def walk(folder: Path) -> Iterator[LocalFile]:
-    """Yield the regular files below a folder, sorted; links to folders are not followed."""
-    for base, folders, files in os.walk(folder):
+def walk(folder: Path, filters: Filters = NO_FILTERS) -> Iterator[LocalFile]:
+    """Yield the regular files below a folder, sorted, and last the folders that cannot be read.
+
+    Links to folders are not followed, and pipes, sockets and devices are left out; both with a
+    warning in the log.
+
+    Args:
+        folder (Path): to begin at.
+        filters (Filters): for the files.
+    """
+    unread: list[OSError] = []
+    for base, folders, files in os.walk(folder, onerror=unread.append):
         folders.sort()
+        for name in folders:
+            path = Path(base, name)
+            if path.is_symlink():
+                _log.warning('left out, a link to a folder: %s', printable(str(path)))
         for name in sorted(files):
             path = Path(base, name)
-            if path.is_file():
-                yield _local_file(path.relative_to(folder).as_posix(), path)
+            relative = path.relative_to(folder).as_posix()
+            if not filters.accept(relative):
+                continue
+            try:
+                file = _local_file(relative, path)
+            except OSError as error:
+                yield LocalFile(relative, path, 0, 0.0, error)
+                continue
+            if file.size is not None:
+                yield file
+            else:
+                _log.warning('left out, not a regular file: %s', printable(str(path)))
+    for trouble in unread:
+        path = Path(trouble.filename)
+        relative = path.relative_to(folder).as_posix()
+        if not filters.excludes_folder(relative):
+            yield LocalFile(relative, path, 0, 0.0, trouble)
 
 
 def find_remote(
@@ -141,7 +177,8 @@ def _fixed_prefix(pattern: str) -> str:
 
 def _local_file(name: str, path: Path) -> LocalFile:
     status = path.stat()
-    return LocalFile(name, path, status.st_size if path.is_file() else None, status.st_mtime)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    return LocalFile(name, path, size, status.st_mtime)
 
 
 def _expand(pattern: Path) -> Sequence[Path]:

@@ -71,8 +71,8 @@ def _encode(name: str) -> bytes:
 
 
 def _decode(name: bytes | None) -> str | None:
-    # For people to read: what other clients stored need not be UTF-8.
-    return None if name is None else name.decode('utf-8', 'replace')
+    # As it was encoded: a name that another form of itself replaced would pass for another file.
+    return None if name is None else name.decode('utf-8', 'surrogateescape')
 
 
 def encrypt_bucket_name(words: str, name: str) -> str:

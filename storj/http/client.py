@@ -327,8 +327,9 @@ class Client:
             return self._closings == closings and transport.may_repeat(method, headers, failed)
 
         def log(error: StorjError, seconds: float) -> None:
+            reason = f'{error.code}: {error}' if isinstance(error, StorjBridgeApiError) else error
             self.logger.warning(
-                '%s %s failed (%s), again in %.1f s', method, shown, type(error).__name__, seconds
+                '%s %s failed (%s), trying again in %.1f s', method, shown, reason, seconds
             )
 
         return policy.run(attempt, may_repeat, log)

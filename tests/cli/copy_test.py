@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -28,6 +29,18 @@ def folder(tmp_path):
 
 def names(storj, bucket):
     return [row['name'] for row in storj('ls', '-r', f'storj://{bucket}', '--json').json()]
+
+
+def lock(monkeypatch, folder):
+    """Let nobody list a folder, the superuser neither."""
+    scan = os.scandir
+
+    def scandir(path='.'):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, 'scandir', scandir)
 
 
 def content(path):
@@ -174,7 +187,8 @@ def test_json_lines_of_a_transfer(storj, bucket, folder):
     assert kinds[-1] == 'summary'
     assert events[-1]['files_done'] == 5
     assert events[-1]['bytes_done'] == sum(map(len, content(folder).values()))
-    finished = next(event for event in events if event['source'].endswith('todo.txt'))
+    done = [event for event in events if event['type'] == 'file_done']
+    finished = next(event for event in done if event['source'].endswith('todo.txt'))
     assert finished['destination'] == f'storj://{bucket}/todo.txt'
     assert finished['size'] == 4
 
@@ -291,3 +305,63 @@ def test_mode_of_a_download_follows_the_umask(storj, bucket, tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE((tmp_path / 'a').stat().st_mode) == 0o666 & ~umask
+
+
+def test_dry_run_tells_what_would_be_refused(storj, bucket, folder, tmp_path):
+    storj('cp', folder / 'todo.txt', f'storj://{bucket}/')
+    plan = storj('cp', '-r', '--dry-run', folder, f'storj://{bucket}/', '--json').events()
+    refused = {event['source'] for event in plan if 'refused' in event}
+    assert refused == {f'{folder}/todo.txt'}
+    done = storj('cp', '--dry-run', folder / 'todo.txt', f'storj://{bucket}/')
+    assert done.out.startswith('would not upload')
+    assert 'exists already' in done.out
+    assert storj('cp', '--dry-run', '--overwrite', folder / 'todo.txt', f'storj://{bucket}/').out
+    assert storj('cp', '--dry-run', f'storj://{bucket}/todo.txt', '-').out == (
+        f'would download storj://{bucket}/todo.txt -> -\n'
+    )
+    link = storj('share', '--with-key', f'storj://{bucket}/todo.txt').out.strip()
+    assert 'would download' in storj('cp', '--dry-run', link, tmp_path / 'linked').out
+    assert not (tmp_path / 'linked').exists()
+
+
+def test_what_cannot_be_read_fails_alone(storj, bucket, folder, monkeypatch):
+    (folder / 'gone').symlink_to('nowhere')
+    (folder / 'more').symlink_to('pics')
+    os.mkfifo(folder / 'pipe')
+    lock(monkeypatch, folder / 'pics' / 'deep')
+    done = storj('cp', '-r', folder, f'storj://{bucket}/', code=3)
+    assert f'failed: {folder}/gone: No such file' in done.err
+    assert f'failed: {folder}/pics/deep: Permission denied' in done.err
+    assert f'left out, a link to a folder: {folder}/more' in done.err
+    assert f'left out, not a regular file: {folder}/pipe' in done.err
+    assert names(storj, bucket) == ['done.txt', 'empty', 'pics/cat.jpg', 'todo.txt']
+    storj('cp', '-r', folder, f'storj://{bucket}/2/', '--exclude', 'pics/*', '--exclude', 'gone')
+
+
+def test_skipped_files_are_not_said_to_come_with_another_run(storj, bucket, folder):
+    storj('cp', '-r', folder, f'storj://{bucket}/')
+    done = storj('cp', '-r', folder, f'storj://{bucket}/', code=3)
+    assert done.err.endswith("hint: '--overwrite' replaces what exists\n")
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='names are text there')
+def test_name_that_is_no_text_comes_back_and_is_json(storj, bucket, tmp_path):
+    folder = tmp_path / 'odd'
+    folder.mkdir()
+    path = folder / os.fsdecode(b'caf\xe9')
+    try:
+        path.write_bytes(b'coffee')
+    except OSError:
+        pytest.skip('this file system takes text only')
+    events = storj('cp', '-r', folder, f'storj://{bucket}/', '--json').events()
+    assert str(path) in {event.get('source') for event in events}
+    assert names(storj, bucket) == [path.name]
+    assert 'nothing to do' in storj('sync', '--delete', folder, f'storj://{bucket}/').err
+    storj('cp', '-r', f'storj://{bucket}/', tmp_path / 'back')
+    assert content(tmp_path / 'back') == {path.name: b'coffee'}
+
+
+def test_words_that_are_none_are_refused(storj, bucket):
+    mistyped = {'STORJ_ENCRYPTION_KEY': 'act improve hope'}
+    for arguments in (('ls',), ('mb', 'other'), ('ls', bucket)):
+        assert storj(*arguments, '--json', code=4, **mistyped).error()['error'] == 'MnemonicError'

@@ -16,6 +16,8 @@ from storj.cli.keys import key as key_group
 from storj.cli.share import Share
 from storj.cli.tree import walk
 from storj.crypto import mnemonic
+from storj.exception import NotFoundError
+from storj.http import Client
 
 
 def content(path):
@@ -282,7 +284,7 @@ def test_sync_deletes_only_when_told_and_asks(storj, bucket, tmp_path):
     (here / 'a').unlink()
     storj('sync', here, place)
     assert storj('cat', f'{place}a').out == 'a'
-    assert 'remove 1 files' in storj('sync', '--delete', here, place, code=2).err
+    assert 'remove 1 file from' in storj('sync', '--delete', here, place, code=2).err
     assert 'would remove' in storj('sync', '--delete', '--dry-run', here, place).out
     storj('sync', '--delete', '--yes', here, place)
     storj('cat', f'{place}a', code=5)
@@ -437,3 +439,47 @@ def test_log_file_has_everything_and_no_secret(storj, network, tmp_path):
 
 def test_json_is_also_a_setting_of_the_environment(storj):
     assert isinstance(storj('ls', STORJ_JSON='1').json(), list)
+
+
+def test_sync_removes_nothing_while_it_cannot_see_all(storj, bucket, tmp_path):
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    (folder / 'a').write_text('a')
+    (folder / 'b').write_text('b')
+    storj('sync', folder, f'storj://{bucket}/')
+    (folder / 'a').unlink()
+    (folder / 'b').unlink()
+    (folder / 'b').symlink_to('elsewhere')
+    storj('sync', '--delete', '--yes', folder, f'storj://{bucket}/', code=5)
+    assert [row['name'] for row in storj('ls', bucket, '--json').json()] == ['a', 'b']
+
+
+def test_sync_from_a_prefix_without_files_is_refused(storj, bucket, tmp_path):
+    (tmp_path / 'kept').write_text('kept')
+    storj('sync', '--delete', '--yes', f'storj://{bucket}/mistyped', tmp_path, code=5)
+    assert (tmp_path / 'kept').exists()
+    storj('sync', '--delete', '--yes', f'storj://{bucket}/', tmp_path)
+    assert not (tmp_path / 'kept').exists()
+
+
+def test_failed_removals_are_told_of_in_every_form(storj, bucket, tmp_path, monkeypatch):
+    for name in 'ab':
+        (tmp_path / name).write_text(name)
+        storj('cp', tmp_path / name, f'storj://{bucket}/')
+    remove = Client.file_remove
+    lost = storj('file', 'info', bucket, 'a', '--json').json()['id']
+
+    def file_remove(self, bucket_id, file_id):
+        if file_id == lost:
+            raise NotFoundError('gone')
+        return remove(self, bucket_id, file_id)
+
+    monkeypatch.setattr(Client, 'file_remove', file_remove)
+    done = storj('rm', '-r', '--yes', '--json', f'storj://{bucket}/', code=3)
+    assert [(event['type'], event['name']) for event in done.events()] == [
+        ('file_failed', 'a'),
+        ('file_removed', 'b'),
+    ]
+    storj('cp', tmp_path / 'b', f'storj://{bucket}/')
+    done = storj('rm', '-r', '--yes', '-q', f'storj://{bucket}/', code=3)
+    assert f'failed: storj://{bucket}/a: gone' in done.err

@@ -87,7 +87,7 @@ def test_faults_are_added_and_cleared_while_it_runs(stranger, running, data):
     assert len(stranger(*faults, 'list', '--data', data, '--json').json()) == 1
     stranger(*faults, 'clear', '--data', data)
     account('ls')
-    refused = stranger(*faults, 'add', 'nonsense', '--data', data, code=1)
+    refused = stranger(*faults, 'add', 'nonsense', '--data', data, code=2)
     assert "unknown fault 'nonsense'" in refused.err
     stranger(*faults, 'add', '--data', data, code=2)
 
@@ -100,7 +100,7 @@ def test_farmers_are_stopped_and_started(stranger, running, data):
     assert [row['running'] for row in rows] == [True, False, True]
     stranger('network', 'farmers', 'start', '1', '--data', data)
     assert 'stopped' not in stranger('network', 'farmers', '--data', data).out
-    stranger('network', 'farmers', 'stop', '7', '--data', data, code=1)
+    stranger('network', 'farmers', 'stop', '7', '--data', data, code=2)
     stranger('network', 'farmers', 'stop', '--data', data, code=2)
 
 
@@ -140,8 +140,8 @@ def test_control_refuses_what_it_does_not_know(running, data, method, path, body
 def test_second_network_on_the_same_folder_is_refused(running, data):
     words, environment = process_of('network', 'up', '--port', '0', '--data', data)
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert 'another network runs here' in done.stderr
+    assert done.returncode == 9
+    assert 'a network runs on' in done.stderr
     assert RunningNetwork(data).status()['pid'] == running['pid']
 
 
@@ -200,3 +200,15 @@ def test_demo_fails_when_a_file_comes_back_different(stranger, tmp_path, monkeyp
     monkeypatch.setattr('filecmp.cmp', lambda *_, **__: False)
     done = stranger('demo', tmp_path / 'a.txt', code=7)
     assert 'came back different: a.txt' in done.err
+
+
+def test_taken_port_or_folder_talks_of_no_login(stranger, network, tmp_path):
+    port = network.bridge_url.rpartition(':')[2]
+    for detach in ((), ('--detach',)):
+        done = stranger(
+            'network', 'up', '--data', tmp_path / 'net', '--port', port, *detach, code=1
+        )
+        assert 'Address already in use' in done.err
+        assert 'login' not in done.err
+        taken = stranger('network', 'up', '--data', network.data, '--port', '0', *detach, code=9)
+        assert f'a network runs on {network.data} already' in taken.err
