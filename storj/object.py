@@ -41,6 +41,9 @@ _SECRETS = frozenset(
     {'challenges', 'encryptionKey', 'mnemonic', 'pass', 'password', 'salt', 'secret', 'token'}
 )
 
+# Records hold records a level or two deep; JSON that a hostile bridge sends has no bottom.
+_DEPTH = 16
+
 _client_factory: Callable[[], Any] | None = None
 
 
@@ -245,17 +248,17 @@ class Object(_Base):
         return _client_factory()
 
 
-def _to_json(value: Any) -> Any:
-    """Return a field as JSON has it."""
+def _to_json(value: Any, depth: int = _DEPTH) -> Any:
+    """Return a field as JSON has it; what lies too deep came from JSON and is so already."""
     if isinstance(value, Object):
         return value.to_dict()
     if isinstance(value, datetime):
         utc = value.astimezone(timezone.utc).replace(tzinfo=None)
         return utc.isoformat(timespec='milliseconds') + 'Z'
-    if isinstance(value, Mapping):
-        return {name: _to_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_json(item) for item in value]
+    if isinstance(value, Mapping) and depth:
+        return {name: _to_json(item, depth - 1) for name, item in value.items()}
+    if isinstance(value, list | tuple) and depth:
+        return [_to_json(item, depth - 1) for item in value]
     return value
 
 

@@ -628,7 +628,11 @@ class Client(WebSocketClient):  # type: ignore[misc]
         Raises:
             FarmerError: if there is no farmer, or one that speaks no WebSocket.
         """
-        self._channel.connect()
+        try:
+            self._channel.connect()
+        except BaseException as error:
+            self._failure = error
+            raise
         self.handshake_ok()
 
     def run(self) -> None:
@@ -727,7 +731,10 @@ class Client(WebSocketClient):  # type: ignore[misc]
             FarmerError: if the farmer refused, or went away.
             IntegrityError: if the bytes are not those of the pointer.
             TransferCancelled: if it was stopped.
+            RuntimeError: if :meth:`connect` was not called.
         """
+        if self._th.ident is None:
+            raise self._failure or RuntimeError('the transfer was not begun: connect() first')
         self._th.join(timeout)
         if self._th.is_alive():
             raise TimeoutError(f'the transfer is not over after {timeout} seconds')

@@ -349,3 +349,13 @@ def test_steenzout_base_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 def test_object_itself_is_a_record() -> None:
     assert Object({'a': 1}).a == 1
     assert Object() == Object()
+
+
+def test_field_without_a_bottom_does_not_hide_the_others() -> None:
+    deep: Any = 1
+    for _ in range(10_000):
+        deep = {'a': [deep]}
+    record = model.FilePointer(hash='h', token='t', surprise=deep)
+    assert (record.get('hash'), record['token']) == ('h', 't')
+    assert 'surprise' in record
+    assert repr(record)

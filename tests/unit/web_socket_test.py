@@ -186,6 +186,19 @@ def test_subclass_whose_farmer_has_the_shard_already_succeeds():
         assert client.result(20) is None
 
 
+def test_result_of_what_was_not_begun_is_told():
+    with ScriptedFarmer() as farmer:
+        pointer = farmer.pointer(SHARD)
+    pointer['farmer'] |= {'address': 'no-such-farmer.invalid'}
+    client = web_socket.Client(pointer)
+    with pytest.raises(RuntimeError, match='connect'):
+        client.result()
+    with pytest.raises(exception.FarmerUnreachableError):
+        client.connect()
+    with pytest.raises(exception.FarmerUnreachableError):
+        client.result()
+
+
 def test_close_stops_the_transfer():
     ready = threading.Event()
 
