@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from storj.network.auth import Caller, authenticate
@@ -200,34 +199,41 @@ def _addition(body: dict[str, Any]) -> _Addition:
     )
 
 
-def _check_sizes(pointers: Sequence[Pointer], addition: _Addition) -> None:
+def _check_sizes(session: Session, frame: Frame, addition: _Addition) -> None:
     """Refuse sizes that would leave a reader guessing where a shard begins.
 
-    All data shards but the last have the size of the first, and at least 15 KiB.
+    All data shards but the last have the size of the first, and at least 15 KiB. The database
+    looks: a frame of a large file has thousands of pointers, and this is asked for each of them.
 
     Raises:
         Refusal: 400.
     """
-    sizes = {
-        pointer.position: pointer.size
-        for pointer in pointers
-        if not pointer.parity and pointer.position != addition.index
-    }
+    shard, index = addition.shard, addition.index
+    others = (
+        Pointer.frame == frame.id,
+        Pointer.parity.is_(False),
+        Pointer.position != index,
+    )
+    count, last = session.execute(
+        select(func.count(), func.coalesce(func.max(Pointer.position), 0)).where(*others)
+    ).one()
+    first = session.scalar(select(Pointer.size).where(*others, Pointer.position == 0))
+    uneven = False
     if not addition.parity:
-        sizes[addition.index] = addition.shard.size
-    if len(sizes) < 2 or 0 not in sizes:
+        count, last = count + 1, max(last, index)
+        first = shard.size if index == 0 else first
+        uneven = index != last and shard.size != first
+    if count < 2 or first is None:
         return
-    last = max(sizes)
-    if sizes[0] < _MIN_SHARD_SIZE or any(
-        size != sizes[0] for position, size in sizes.items() if position != last
-    ):
+    others_uneven = exists().where(*others, Pointer.position != last, Pointer.size != first)
+    if first < _MIN_SHARD_SIZE or uneven or session.scalar(select(others_uneven)):
         raise Refusal(400, 'Invalid shard sizes')
 
 
 def _open_frame(
     session: Session, caller: Caller, frame_id: str, addition: _Addition, release: Release
-) -> tuple[Frame, Sequence[Pointer]]:
-    """Return a frame that takes this shard, and its pointers.
+) -> Frame:
+    """Return a frame that takes this shard.
 
     Raises:
         Refusal: 400 or 404.
@@ -235,10 +241,9 @@ def _open_frame(
     frame = owned_frame(session, caller, frame_id)
     if frame.locked:
         raise Refusal(400, 'Frame is already locked')
-    pointers = session.scalars(select(Pointer).where(Pointer.frame == frame.id)).all()
     if release.since(5, 16):
-        _check_sizes(pointers, addition)
-    return frame, pointers
+        _check_sizes(session, frame, addition)
+    return frame
 
 
 async def add_shard(request: web.Request) -> web.Response:
@@ -249,17 +254,19 @@ async def add_shard(request: web.Request) -> web.Response:
     shard = addition.shard
     frame_id = request.match_info['frame']
     with bridge.database.begin() as session:
-        frame, _ = _open_frame(session, caller, frame_id, addition, bridge.release)
+        frame = _open_frame(session, caller, frame_id, addition, bridge.release)
     contact, allocation = await place(bridge, shard, frame=frame.id, exclude=addition.exclude)
     with bridge.database.begin() as session:
         # Much can have happened to the frame while a farmer was looked for.
-        frame, pointers = _open_frame(session, caller, frame_id, addition, bridge.release)
-        for pointer in pointers:
-            if pointer.position == addition.index:
-                frame.storage_size -= pointer.size
-                frame.size -= 0 if pointer.parity else pointer.size
-                session.delete(pointer)
-        session.flush()
+        frame = _open_frame(session, caller, frame_id, addition, bridge.release)
+        replaced = session.scalar(
+            select(Pointer).where(Pointer.frame == frame.id, Pointer.position == addition.index)
+        )
+        if replaced is not None:
+            frame.storage_size -= replaced.size
+            frame.size -= 0 if replaced.parity else replaced.size
+            session.delete(replaced)
+            session.flush()
         frame.storage_size += shard.size
         frame.size += 0 if addition.parity else shard.size
         session.add(
