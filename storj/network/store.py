@@ -204,6 +204,10 @@ class ShardStore:
         final = self._file(data_hash)
         final.parent.mkdir(mode=0o700, exist_ok=True)
         path.replace(final)
+        if self._durable:
+            # The name is in the folder, not in the file.
+            for folder in (final.parent, self._shards):
+                _sync_folder(folder)
 
     def _remove(self, data_hash: str) -> None:
         self._file(data_hash).unlink(missing_ok=True)
@@ -551,6 +555,16 @@ class FarmerIndex:
     def counters(self) -> dict[str, int]:
         """Return all counters by name."""
         return dict(self._run('SELECT name, value FROM counters'))
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == 'nt':  # where folders cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_hash(data_hash: str) -> None:

@@ -46,6 +46,18 @@ def test_shard_lies_under_its_hash(tmp_path: Path, durable: bool) -> None:
     assert (store.used, len(store), store.hashes()) == (0, 0, [])
 
 
+def test_durable_shard_and_its_name_are_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ShardStore(tmp_path, durable=True)
+    flushed = []
+    monkeypatch.setattr(os, 'fsync', lambda number: flushed.append(os.fstat(number).st_ino))
+    assert put(store)
+    shards = tmp_path / 'shards'
+    inodes = [path.stat().st_ino for path in (shards / '4a' / SHARD_HASH, shards / '4a', shards)]
+    assert flushed == inodes
+
+
 def test_shard_is_not_there_before_its_hash_is_right(tmp_path: Path) -> None:
     store = ShardStore(tmp_path)
     writer = store.writer(SHARD_HASH, 9)
