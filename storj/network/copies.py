@@ -65,6 +65,7 @@ class Copies:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=STALL),
             read_bufsize=PIECE,
+            auto_decompress=False,
         )
         self.running: dict[str, asyncio.Task[None]] = {}
         self._closed = False

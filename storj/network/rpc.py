@@ -372,7 +372,11 @@ class RpcClient:
         self, target: NodeContact, message: Mapping[str, Any], timeout: float
     ) -> dict[str, Any]:
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # A small answer must not become a huge one before its length is looked at.
+                auto_decompress=False,
+            )
         try:
             async with self._session.post(
                 f'{target.url}/',

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -258,6 +259,30 @@ def test_answer_that_is_not_signed_by_the_farmer_is_an_error(answer: Any, status
                     await renter.ping(contact)
         finally:
             await renter.close()
+
+    run(test)
+
+
+def test_packed_answer_is_not_unpacked(tmp_path: Path) -> None:
+    packed = zlib.compress(bytes(64 * 1024 * 1024), wbits=31)
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(body=packed, headers={'Content-Encoding': 'gzip'})
+
+    async def test() -> None:
+        app = web.Application()
+        app.router.add_post('/', handler)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, '127.0.0.1', 0).start()
+        renter = RenterNode(Identity.generate())
+        try:
+            # What came is within the limit, and no JSON as it is.
+            with pytest.raises(NodeError, match='Invalid RPC answer'):
+                await renter.ping(replace(CONTACT, port=runner.addresses[0][1]))
+        finally:
+            await renter.close()
+            await runner.cleanup()
 
     run(test)
 
