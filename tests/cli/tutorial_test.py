@@ -8,9 +8,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.cli import forked
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / 'docs' / 'tutorial.rst'
@@ -30,13 +33,25 @@ def commands():
     return [(command, shown) for command, shown in found if not command.startswith('pip ')]
 
 
+@contextmanager
+def storj_in(folder, environment):
+    """Put the command ``storj`` into a folder; its modules are loaded once for all commands."""
+    address = folder / 'socket'
+    forked.write_command(folder / 'storj', address)
+    with subprocess.Popen(
+        [sys.executable, forked.__file__, str(address)], env=environment, stdout=subprocess.PIPE
+    ) as server:
+        try:
+            assert server.stdout.readline() == b'ready\n'
+            yield
+        finally:
+            server.terminate()
+
+
 @pytest.mark.skipif(shutil.which('bash') is None, reason='the tutorial is written for bash')
 def test_every_command_of_the_tutorial_works(tmp_path):
     (tmp_path / 'home').mkdir()
     (tmp_path / 'bin').mkdir()
-    storj = tmp_path / 'bin' / 'storj'
-    storj.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m storj "$@"\n')
-    storj.chmod(0o755)
     script = ['set -e -o pipefail', 'trap "storj network down --data net || true" ERR']
     for number, (command, _) in enumerate(commands()):
         script += [f'echo "@@ {number}"', command]
@@ -47,15 +62,16 @@ def test_every_command_of_the_tutorial_works(tmp_path):
         'PYTHONPATH': str(ROOT),
         'LANG': 'C.UTF-8',
     }
-    done = subprocess.run(
-        ['bash', '-c', '\n'.join(script)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    with storj_in(tmp_path / 'bin', environment):
+        done = subprocess.run(
+            ['bash', '-c', '\n'.join(script)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     answers = re.split(r'^@@ \d+\n', done.stdout, flags=re.MULTILINE)[1:]
     assert len(answers) == len(commands())

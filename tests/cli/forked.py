@@ -1,0 +1,90 @@
+"""A program that forks itself for every command, so that many commands load their modules once.
+
+``python forked.py SOCKET`` serves; :func:`write_command` writes the executable that asks it. Each
+command has a process of its own, with the arguments, environment, folder and streams of its caller.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+#: What nearly every command loads; anything else is loaded by the command that wants it.
+PRELOADED = (
+    'storj.cli.account',
+    'storj.cli.app',
+    'storj.cli.copy',
+    'storj.cli.control',
+    'storj.cli.files',
+    'storj.cli.network',
+    'storj.cli.share',
+    'storj.cli.sync',
+    'storj.http',
+    'storj.transfer',
+)
+
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    socket.send_fds(server, [b'!'], [0, 1, 2])
+    server.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode())
+    server.shutdown(socket.SHUT_WR)
+    sys.exit(int(server.recv(16)))
+"""
+
+
+def write_command(path: Path, address: Path) -> None:
+    """Write an executable that has its command run by the server at an address."""
+    path.write_text(CLIENT.format(python=sys.executable, address=str(address)))
+    path.chmod(0o755)
+
+
+def serve(address: str) -> None:
+    """Fork for every command until SIGTERM; says ``ready`` when the first may come."""
+    for module in PRELOADED:
+        importlib.import_module(module)
+    # Nobody waits for the children.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        print('ready', flush=True)
+        while True:
+            caller, _ = listener.accept()
+            with caller:
+                if os.fork() == 0:
+                    listener.close()
+                    _run(caller)
+
+
+def _run(caller: socket.socket) -> None:
+    from storj.cli import main
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, streams, _, _ = socket.recv_fds(caller, 1, 3)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    with caller.makefile('rb') as request:
+        arguments, folder, environment = json.loads(request.read())
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    status = 1
+    try:
+        status = main(arguments)
+        sys.stdout.flush()
+    finally:
+        caller.sendall(str(status).encode())
+        os._exit(status)
+
+
+if __name__ == '__main__':
+    serve(sys.argv[1])
