@@ -18,6 +18,7 @@ import io
 import os
 import select
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -185,6 +186,14 @@ def _plain_descriptor(file: object) -> int | None:
     return raw.fileno() if type(raw) is io.FileIO and raw.readable() else None
 
 
+def _is_seekable(file: Any) -> bool:
+    seekable = getattr(file, 'seekable', None)
+    if seekable is None:
+        # These say so from Python 3.11 on.
+        return isinstance(file, tempfile.SpooledTemporaryFile)
+    return bool(seekable())
+
+
 def open_source(source: Any) -> Source | None:
     """Return a source that can be read at any offset, None if this one can be read only once.
 
@@ -207,8 +216,7 @@ def open_source(source: Any) -> Source | None:
         descriptor = _plain_descriptor(source)
         if descriptor is not None and stat.S_ISREG(os.fstat(descriptor).st_mode):
             return PathSource(os.dup(descriptor), source.tell())
-        seekable = getattr(source, 'seekable', None)
-        return FileSource(source) if seekable is not None and seekable() else None
+        return FileSource(source) if _is_seekable(source) else None
     if isinstance(source, Iterable):
         return None
     raise TypeError(
