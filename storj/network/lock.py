@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from storj.exception import ConfigurationError
@@ -12,6 +13,11 @@ except ImportError:  # not a POSIX system; two on one folder are not noticed the
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ('FolderLock',)
+
+
+def _for_owner(path: str, flags: int) -> int:
+    # Whoever can read the file can lock it.
+    return os.open(path, flags, 0o600)
 
 
 class FolderLock:
@@ -28,7 +34,7 @@ class FolderLock:
     def __init__(self, folder: Path, kind: str) -> None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = (folder / f'{kind}.lock').open('w')
+            self._file = open(folder / f'{kind}.lock', 'w', opener=_for_owner)  # noqa: SIM115
         except OSError as error:
             raise ConfigurationError(f'{folder}: cannot be used: {error}') from error
         try:

@@ -107,6 +107,7 @@ def test_second_farmer_on_a_folder_is_refused_and_the_first_goes_on(tmp_path: Pa
             with pytest.raises(ConfigurationError, match='another farmer'):
                 await second.start()
             assert not second.running
+            assert (tmp_path / 'farmer.lock').stat().st_mode & 0o777 == 0o600
             token = await here.store()
             assert await here.get(token) == (200, SHARD)
 
