@@ -334,12 +334,21 @@ class Database:
         try:
             self._engine = _open(parsed)
             self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-            self._adopt_tables(shown)
+            try:
+                known = self._adopt_tables()
+            except SQLAlchemyError:
+                self.close()
+                raise
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigurationError(f'{shown}: cannot be used: {error}') from error
+        if not known:
+            self.close()
+            raise ConfigurationError(
+                f'{shown}: made by another version of this program; start with a new one'
+            )
 
-    def _adopt_tables(self, shown: str) -> None:
-        """Make the tables, or recognise those that are there as ours."""
+    def _adopt_tables(self) -> bool:
+        """Make the tables, or tell whether those that are there are ours."""
         with self._engine.connect() as connection:
             fresh = not inspect(connection).has_table(_Schema.__tablename__)
         if fresh:
@@ -347,11 +356,7 @@ class Database:
         with self.begin() as session:
             if fresh:
                 session.add(_Schema(fingerprint=_FINGERPRINT))
-            elif session.get(_Schema, _FINGERPRINT) is None:
-                self.close()
-                raise ConfigurationError(
-                    f'{shown}: made by another version of this program; start with a new one'
-                )
+            return fresh or session.get(_Schema, _FINGERPRINT) is not None
 
     def begin(self) -> AbstractContextManager[Session]:
         """Return a transaction: committed at the end of the block, rolled back by an error.

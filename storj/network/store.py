@@ -404,10 +404,14 @@ class FarmerIndex:
             # Tokens lie in it, so it is readable by its owner only.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            # A commit must survive the process, not a power failure: bridges ask again.
-            self._db.execute('PRAGMA journal_mode=WAL')
-            self._db.execute('PRAGMA synchronous=NORMAL')
-            self._db.executescript(_SCHEMA)
+            try:
+                # A commit must survive the process, not a power failure: bridges ask again.
+                self._db.execute('PRAGMA journal_mode=WAL')
+                self._db.execute('PRAGMA synchronous=NORMAL')
+                self._db.executescript(_SCHEMA)
+            except sqlite3.Error:
+                self._db.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(f'{path}: cannot open the farmer index: {error}') from error
 

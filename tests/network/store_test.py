@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import stat
@@ -196,6 +197,15 @@ def test_new_contract_without_leaves_keeps_the_old_leaves(tmp_path: Path) -> Non
     index.put_contract(CONTRACT, 'owner', None)
     assert index.tree(SHARD_HASH, 'owner') == ['a' * 40]
     index.close()
+
+
+def test_index_of_something_else_is_refused_and_closed(tmp_path: Path) -> None:
+    path = tmp_path / 'farmer.db'
+    path.write_bytes(b'no database' * 1000)
+    with pytest.raises(ConfigurationError, match='cannot open the farmer index'):
+        FarmerIndex(path, Clock())
+    # From Python 3.13 on a connection that was left open speaks up here.
+    gc.collect()
 
 
 def test_damaged_contract_record_is_our_error(tmp_path: Path) -> None:
