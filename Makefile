@@ -30,7 +30,7 @@ $(VENV)/dev.stamp: setup.cfg | $(BIN)/python
 	@touch $@ $(VENV)/demo.stamp
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/python -m storj demo $(if $(FILE),'$(FILE)')
+	$(BIN)/python -m storj demo $(if $(FILE),'$(subst ','\'',$(FILE))')
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS)
