@@ -444,7 +444,7 @@ def test_plugin_offers_a_network(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'some_test.py'],
         cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'PYTEST_ADDOPTS': ''},
         capture_output=True,
         text=True,
         timeout=60,
