@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ from storj.cli.completion import complete_uri
 from storj.cli.directory import FileEntry
 from storj.cli.errors import FileNotFound
 from storj.cli.filters import match_glob
-from storj.cli.output import Column
+from storj.cli.output import Column, count_of
 from storj.cli.session import Session, pass_session
 from storj.cli.uri import is_glob, parse_remote
 
@@ -50,6 +50,7 @@ def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
         columns = [_ID] * ids + list(BUCKET_COLUMNS)
         buckets = [entry.to_dict() for entry in session.directory.buckets()]
         session.output.table(columns, buckets, empty="no buckets; make one with 'storj mb'")
+        _note_closed(session, buckets)
         return
     place = parse_remote(uri, bare=True)
     bucket = session.directory.bucket(place.bucket)
@@ -63,6 +64,22 @@ def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
     if not rows and not place.is_folder:
         raise FileNotFound(f'no such file: {place}')
     session.output.table([_ID] * ids + list(FILE_COLUMNS), rows, empty=f'no files in {place}')
+    _note_closed(session, rows)
+
+
+def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Say why names are shown as they are stored: it is the first sign of words that are wrong."""
+    from storj.crypto import names
+
+    closed = [
+        row
+        for row in rows
+        if not row.get('encrypted_name', True) and names.looks_encrypted(row['name'])
+    ]
+    if closed:
+        number = count_of(len(closed), 'name')
+        words = 'the words do not open' if session.words else 'there are no words to open'
+        session.output.note(f'{words} {number}')
 
 
 def _is_below(entry: FileEntry, path: str) -> bool:

@@ -180,6 +180,10 @@ class Session:
             settings = self.settings
             has_password = bool(settings.email) and settings.password is not None
             if not has_password and settings.private_key is None:
+                if settings.keyring and settings.email:
+                    raise NotLoggedIn(
+                        f'the key store is locked, or has no password of {settings.email}'
+                    )
                 raise NotLoggedIn(f'not logged in at {settings.bridge}')
             client = self.make_client(settings.email, settings.password)
             if settings.private_key is not None:

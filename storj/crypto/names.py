@@ -23,6 +23,7 @@ __all__ = (
     'encrypt_bucket_name',
     'encrypt_file_name',
     'encrypt_meta',
+    'looks_encrypted',
     'name_key',
 )
 
@@ -63,6 +64,14 @@ def decrypt_meta(key: bytes, text: str) -> bytes | None:
     except (binascii.Error, ValueError):
         return None
     return open_sealed(key, sealed)
+
+
+def looks_encrypted(text: str | None) -> bool:
+    """Return whether a stored name has the form of an encrypted one: tag, nonce and a byte more."""
+    try:
+        return text is not None and len(base64.b64decode(text, validate=True)) > 48
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _encode(name: str) -> bytes:

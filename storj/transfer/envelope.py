@@ -13,8 +13,6 @@ older                         key "v0" from the file's id, HMAC likewise (since 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
@@ -125,14 +123,6 @@ def seal(
     return Envelope(stored, keys.file_key_v0(key, file_id), None)
 
 
-def _looks_encrypted(name: str | None) -> bool:
-    """Return whether a stored name has the form of an encrypted one: tag, nonce and a byte more."""
-    try:
-        return name is not None and len(base64.b64decode(name, validate=True)) > 48
-    except (binascii.Error, ValueError):
-        return False
-
-
 def key_of(
     bridge: Bridge,
     bucket_id: str,
@@ -181,7 +171,7 @@ def key_of(
     opened = names.decrypt_file_name(of_bucket, name) if name else None
     if kind != 'sha512':
         # Nothing proves the key; a name that does not open is all the warning there is.
-        if opened is None and _looks_encrypted(name):
+        if opened is None and names.looks_encrypted(name):
             raise DecryptionError('the encryption key does not fit the name of this file')
         return candidates[0]
     for candidate in candidates:

@@ -186,3 +186,25 @@ def test_activation_wants_a_token_or_resend(stranger, network):
     done = stranger('account', 'activate', '0' * 64, '--json', code=None, **at)
     assert done.code != 0
     assert json.loads(done.err.splitlines()[-1])['type'] == 'error'
+
+
+def test_locked_key_store_is_told_of(stranger, network):
+    keyring = pytest.importorskip('keyring')
+
+    class Locked(keyring.backend.KeyringBackend):
+        priority = 1
+
+        def get_password(self, service, username):
+            raise keyring.errors.KeyringLocked('unlock it first')
+
+        set_password = delete_password = get_password
+
+    stranger('config', 'set', 'keyring', 'true')
+    stranger('config', 'set', 'email', network.email)
+    before = keyring.get_keyring()
+    keyring.set_keyring(Locked())
+    try:
+        done = stranger('ls', code=4)
+    finally:
+        keyring.set_keyring(before)
+    assert 'the key store is locked' in done.err

@@ -9,6 +9,7 @@ import stat
 import pytest
 
 from storj.cli.tree import walk
+from storj.crypto import mnemonic
 
 
 @pytest.fixture
@@ -365,3 +366,10 @@ def test_words_that_are_none_are_refused(storj, bucket):
     mistyped = {'STORJ_ENCRYPTION_KEY': 'act improve hope'}
     for arguments in (('ls',), ('mb', 'other'), ('ls', bucket)):
         assert storj(*arguments, '--json', code=4, **mistyped).error()['error'] == 'MnemonicError'
+
+
+def test_words_of_somebody_else_are_noticed(storj, bucket):
+    others = mnemonic.generate()
+    assert 'the words do not open' in storj('ls', STORJ_ENCRYPTION_KEY=others).err
+    assert 'there are no words to open' in storj('ls', STORJ_ENCRYPTION_KEY='').err
+    assert 'open' not in storj('ls').err
