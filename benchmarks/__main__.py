@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import erasure, startup, transfers
+from benchmarks import erasure, small, startup, transfers
 from benchmarks.measure import MIB
 
 
@@ -17,6 +17,8 @@ def main() -> None:
     startup.main()
     print()
     erasure.main()
+    print()
+    small.main()
     print()
     sizes = {'1 KiB': 1024, '16 MiB': 16 * MIB} if options.quick else transfers.SIZES
     transfers.main(options.runs, sizes)

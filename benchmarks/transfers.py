@@ -7,8 +7,6 @@ knows HTTP farmers only, so the WebSocket rows stand beside our own HTTP rows.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import secrets
@@ -21,28 +19,11 @@ from pathlib import Path
 
 from benchmarks.bound import bound
 from benchmarks.measure import MIB, Run, median, run, table
+from benchmarks.network import network
 
 LIBSTORJ = '/usr/bin/storj'
 
 SIZES = {'1 KiB': 1024, '1 MiB': MIB, '256 MiB': 256 * MIB}
-
-
-@contextlib.contextmanager
-def network(data: Path, protocol: str, store: str) -> Iterator[dict[str, str]]:
-    """Run a local network in a process of its own; yield the environment of its clients."""
-    process = subprocess.Popen(
-        [sys.executable, '-m', 'benchmarks.network', str(data), protocol, store],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        settings = json.loads(process.stdout.readline())
-        clean = {key: value for key, value in os.environ.items() if not key.startswith('STORJ_')}
-        yield {**clean, **settings, 'STORJ_CONFIG_DIR': str(data / 'config')}
-    finally:
-        process.terminate()
-        process.wait(30)
-        process.stdout.close()
 
 
 @dataclass
