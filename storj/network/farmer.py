@@ -87,7 +87,7 @@ class FarmerSettings:
         port (int): port that it listens on; 0 for any free one.
         address (str | None): address that it announces; by default the host.
         protocol (str): version that it announces, one of :data:`PROTOCOLS`.
-        store (Literal['disk', 'null']): ``null`` checks hashes, counts bytes and keeps nothing.
+        store (Literal['disk', 'null']): ``null`` counts bytes and keeps nothing.
         durable (bool): flush each shard to the disk before it counts as stored.
         token_lifetime (float): seconds.
         heartbeat (float): seconds between two signs of life to the bridge.

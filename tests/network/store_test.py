@@ -154,7 +154,7 @@ def test_null_store_counts_and_keeps_nothing(tmp_path: Path) -> None:
     assert store.used == 9
     with pytest.raises(StoreError, match='keeps no data'):
         store.reader(SHARD_HASH)
-    writer = store.writer('a' * 40, 9)
+    writer = store.writer('a' * 40, 10)
     assert not writer.finish([SHARD])
     writer.close()
     store.delete(SHARD_HASH)
