@@ -7,7 +7,6 @@ knows HTTP farmers only, so the WebSocket rows stand beside our own HTTP rows.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import subprocess

@@ -8,12 +8,11 @@ therefore not hashable. Knows nothing of the bridge; a record merely remembers w
 from __future__ import annotations
 
 import logging
+import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, overload
-
-from dateutil.parser import isoparse
 
 from storj.exception import ClientError
 
@@ -44,6 +43,9 @@ _SECRETS = frozenset(
 # Records hold records a level or two deep; JSON that a hostile bridge sends has no bottom.
 _DEPTH = 16
 
+# As bridges write times. For any other form a parser is loaded, which takes its time.
+_USUAL_TIME = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z')
+
 _client_factory: Callable[[], Any] | None = None
 
 
@@ -55,6 +57,16 @@ def set_client_factory(factory: Callable[[], Any]) -> None:
     """
     global _client_factory
     _client_factory = factory
+
+
+def _read_time(text: str) -> datetime | int:
+    if _USUAL_TIME.fullmatch(text):
+        return datetime.fromisoformat(text[:-1])
+    if text.isascii() and text.isdigit() and len(text) > 8:
+        return int(text)
+    from dateutil.parser import isoparse
+
+    return isoparse(text)
 
 
 def parse_time(value: object) -> datetime | None:
@@ -70,11 +82,7 @@ def parse_time(value: object) -> datetime | None:
     """
     try:
         if isinstance(value, str):
-            value = (
-                int(value)
-                if value.isascii() and value.isdigit() and len(value) > 8
-                else isoparse(value)
-            )
+            value = _read_time(value)
         if isinstance(value, datetime):
             if value.tzinfo is None:
                 return value.replace(tzinfo=timezone.utc)

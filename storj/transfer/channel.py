@@ -19,14 +19,16 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from storj.api import parse_version
 from storj.digest import Buffer
 from storj.exception import FarmerError, FarmerUnreachableError, IntegrityError
 from storj.farmer import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
 from storj.metadata import __version__
-from storj.web_socket import DataChannel
+
+if TYPE_CHECKING:
+    from storj.web_socket import DataChannel
 
 __all__ = ('Channel', 'ChannelLimits', 'HttpChannel', 'WebSocketChannel', 'channel_for')
 
@@ -120,7 +122,7 @@ class WebSocketChannel:
         cancelled: Callable[[], bool] = never,
     ) -> None:
         """Send a shard; see :meth:`Channel.push`."""
-        DataChannel(Ticket.of(pointer), limits, cancelled).push(chunks, size)
+        self._channel(pointer, limits, cancelled).push(chunks, size)
 
     def pull(
         self,
@@ -132,10 +134,19 @@ class WebSocketChannel:
         cancelled: Callable[[], bool] = never,
     ) -> None:
         """Receive a shard; see :meth:`Channel.pull`."""
-        DataChannel(Ticket.of(pointer), limits, cancelled).pull(size, sink)
+        self._channel(pointer, limits, cancelled).pull(size, sink)
 
     def close(self) -> None:
         """Do nothing: a WebSocket serves one shard, and is closed after it."""
+
+    @staticmethod
+    def _channel(
+        pointer: Any, limits: ChannelLimits | None, cancelled: Callable[[], bool]
+    ) -> DataChannel:
+        # Loaded when the first such farmer is met: it brings a library, and most speak HTTP.
+        from storj.web_socket import DataChannel
+
+        return DataChannel(Ticket.of(pointer), limits, cancelled)
 
 
 class _Connection(http.client.HTTPConnection):

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import statistics
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -267,7 +266,8 @@ class Gather:
         # While others wait for a thread, a slow pull holds nothing up but itself.
         if pull.began is None or any(other.began is None for other in self._pulls.values()):
             return False
-        usual = statistics.median(self._durations) if self._durations else 0.0
+        durations = sorted(self._durations)
+        usual = durations[len(durations) // 2] if durations else 0.0
         allowed = max(self._context.config.hedge_after, _SLOW * usual)
         return self._context.clock.now() - pull.began > allowed
 
