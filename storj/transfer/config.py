@@ -23,10 +23,11 @@ class TransferConfig:
 
         shard threads  x 3 x piece_size        a piece read, encrypted, and in the channel's hands
         hash_workers   x piece_size            a piece that is being hashed
+        shelf_size                             shards between their hash and their push
         transfers      x 8 MiB                 stripes of one file while parity is made or used
         about 1 KiB for each shard of the files under way
 
-    with ``concurrency + negotiations`` shard threads: 48 MiB with the defaults. What does not fit
+    with ``concurrency + negotiations`` shard threads: 112 MiB with the defaults. What does not fit
     there lies in the temporary folder: the parity shards of an upload, a source that can be read
     only once, and the shards that a stream has fetched ahead of its reader.
 
@@ -38,6 +39,8 @@ class TransferConfig:
         transfers (int): files at once.
         hash_workers (int): threads that encrypt and hash.
         piece_size (int): bytes that are read, encrypted and sent at a time; a multiple of 16.
+        shelf_size (int): bytes of encrypted shards, of all uploads together, that wait in memory
+            for their push; beyond that, and with 0, shards are read and encrypted a second time.
         shard_size (int | None): bytes of a shard; by default as libstorj decides.
         challenges (int): audits that are prepared for each shard.
         parity (bool): whether uploads get parity shards where the bridge knows them.
@@ -69,6 +72,7 @@ class TransferConfig:
     transfers: int = 4
     hash_workers: int = 2
     piece_size: int = 256 * 1024
+    shelf_size: int = 64 * _MIB
     shard_size: int | None = None
     challenges: int = 4
     parity: bool = True
@@ -112,7 +116,7 @@ class TransferConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f'{name} is positive or None, not {value!r}')
-        for name in ('pointer_life', 'hedge_after', 'flush_seconds'):
+        for name in ('pointer_life', 'hedge_after', 'flush_seconds', 'shelf_size'):
             if not getattr(self, name) >= 0:
                 raise ValueError(f'{name} is not negative')
 

@@ -17,6 +17,7 @@ from storj.transfer.errands import Errands
 from storj.transfer.limit import RateLimit
 from storj.transfer.progress import Meter
 from storj.transfer.retry import persist
+from storj.transfer.shelf import Shelf
 
 __all__ = ('Context', 'Job', 'Pools')
 
@@ -94,6 +95,7 @@ class Context:
         )
         self.upload_limit = RateLimit(self.config.upload_rate, self.clock)
         self.download_limit = RateLimit(self.config.download_rate, self.clock)
+        self.shelf = Shelf(self.config.shelf_size, self.config.piece_size)
 
 
 class Job:

@@ -10,10 +10,11 @@
     wait for all      hash shard 1  ------------> contract, push, confirm
     post the entry
 
-A shard is read and encrypted twice, once to hash and once to push, and never lies anywhere in
-between; parity shards lie in a spool. A failed farmer is excluded for the whole file. The entry is
-posted when every shard is confirmed and never before, and the frame is destroyed if the upload
-fails, unless a journal keeps it for the next attempt.
+A shard is needed twice, once to hash and once to push. As many of its pieces as the shelf in memory
+has room for are kept in between; the others are read and encrypted again. Parity shards lie in a
+spool. A failed farmer is excluded for the whole file. The entry is posted when every shard is
+confirmed and never before, and the frame is destroyed if the upload fails, unless a journal keeps
+it for the next attempt.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import mimetypes
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,8 @@ class _Record:
     challenges: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     farmer: str = ''
+    # Encrypted pieces by their positions, in buffers of the shelf.
+    kept: dict[int, bytearray] = field(default_factory=dict)
 
 
 class _NoneFree(Exception):
@@ -455,6 +458,7 @@ class Upload(Job):
 
     def _start_shards(self) -> None:
         hashing = self.context.pools.hashing
+        self.coordinator.clean_up(self._clear_shelf)
         missing = [span for span in self._plan if span.index not in self._confirmed]
         if any(span.parity for span in missing):
             self._parity = Spool(self.config.temp_dir)
@@ -464,17 +468,36 @@ class Upload(Job):
             if not span.parity:
                 self.coordinator.spawn(hashing, self._hash, span)
 
-    def _pieces(self, span: Span) -> Iterator[memoryview]:
-        """Yield a shard as it is stored; each piece is valid until the next one is asked for."""
+    def _pieces(self, record: _Record, *, keep: bool) -> Generator[memoryview, None, None]:
+        """Yield a shard as it is stored; each piece is valid until the next one is asked for.
+
+        Args:
+            record (_Record): of the shard; what is kept of it is yielded for the last time.
+            keep (bool): whether pieces stay on the shelf, as many as there is room for.
+        """
+        span, shelf, size = record.span, self.context.shelf, self.config.piece_size
         source: Source | Spool = self._parity if span.parity else self._source
         key = None if span.parity or self._sealed_source else self._envelope.key
-        cipher = None if key is None else CtrStream(key, span.offset)
-        whole = memoryview(bytearray(min(self.config.piece_size, span.size)))
-        for position in range(0, span.size, len(whole)):
+        cipher: CtrStream | None = None
+        scratch = bytearray()
+        for position in range(0, span.size, size):
             self.coordinator.check()
-            piece = whole[: span.size - position]
+            buffer = record.kept.pop(position, None)
+            if buffer is not None:
+                try:
+                    yield memoryview(buffer)[: span.size - position]
+                finally:
+                    shelf.give(buffer)
+                cipher = None
+                continue
+            if keep and (buffer := shelf.take()) is not None:
+                record.kept[position] = buffer
+            else:
+                buffer = scratch = scratch or bytearray(min(size, span.size))
+            piece = memoryview(buffer)[: span.size - position]
             source.read_into(span.offset + position, piece)
-            if cipher is not None:
+            if key is not None:
+                cipher = cipher or CtrStream(key, span.offset + position)
                 cipher.process(piece, output=piece)
             yield piece
 
@@ -482,11 +505,18 @@ class Upload(Job):
         """Hash one shard and send it on its way."""
         challenges = new_challenges(self.config.challenges)
         digest = ShardDigest(challenges, self._profile.audit_generation)
-        for piece in self._pieces(span):
-            digest.update(piece)
-        record = _Record(span, digest.hexdigest(), challenges, digest.leaves())
+        record = _Record(span, '', challenges)
         self._records[span.index] = record
+        for piece in self._pieces(record, keep=True):
+            digest.update(piece)
+        record.hash, record.leaves = digest.hexdigest(), digest.leaves()
         self.coordinator.spawn(self.context.pools.shards, self._deliver, record)
+
+    def _clear_shelf(self) -> None:
+        """Give back what was kept of shards that are not pushed any more."""
+        for record in self._records.values():
+            while record.kept:
+                self.context.shelf.give(record.kept.popitem()[1])
 
     def _make_parity(self) -> None:
         """Compute all parity shards into their spool, then hash them one by one."""
@@ -649,10 +679,11 @@ class Upload(Job):
 
     def _push(self, record: _Record, pointer: Mapping[str, Any], node: str) -> None:
         sent = 0
+        shard = self._pieces(record, keep=False)
 
         def pieces() -> Iterator[memoryview]:
             nonlocal sent
-            for piece in self._pieces(record.span):
+            for piece in shard:
                 self.context.upload_limit.take(len(piece), self.coordinator)
                 yield piece
                 sent += len(piece)
@@ -677,13 +708,15 @@ class Upload(Job):
             # A farmer that has the shard already takes none of it.
             self.meter.add(record.span.size - sent)
         finally:
+            # Not left to the end of the traceback, which lives as long as the error.
+            shard.close()
             channel.close()
             self.meter.end(node)
 
     def _check_hash(self, record: _Record) -> None:
         """Find out whose fault a wrong hash is: raise IntegrityError if the source changed."""
         digest = ShardDigest()
-        for piece in self._pieces(record.span):
+        for piece in self._pieces(record, keep=False):
             digest.update(piece)
         if not hmac.compare_digest(digest.hexdigest(), record.hash):
             raise IntegrityError('the source changed while it was uploaded: a shard has a new hash')

@@ -28,6 +28,7 @@ from storj.exception import (
     AuthenticationError,
     BridgeUnavailableError,
     BridgeUnreachableError,
+    FarmerUnreachableError,
     IntegrityError,
     NotEnoughFarmersError,
     NotEnoughShardsError,
@@ -471,7 +472,9 @@ def test_deadline_ends_a_transfer_that_cannot_go_on(make: Callable[..., Setting]
 # -- source ----------------------------------------------------------------------------------------
 
 
-def test_source_that_changes_between_hash_and_push_is_noticed(setting: Setting) -> None:
+def test_source_that_changes_between_hash_and_push_is_noticed(make: Callable[..., Setting]) -> None:
+    setting = make(shelf_size=0)
+
     class Fickle(io.BytesIO):
         reads = 0
 
@@ -483,6 +486,51 @@ def test_source_that_changes_between_hash_and_push_is_noticed(setting: Setting) 
     with pytest.raises(IntegrityError, match='changed'):
         setting.upload(Fickle(os.urandom(100)))
     assert setting.bridge.frames == {}
+
+
+class Counting(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    read_bytes = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.read_bytes += len(data)
+        return data
+
+
+@pytest.mark.parametrize(('shelf_size', 'most'), [(0, 2.0), (2 * 4096, 1.5), (SHARD + 4096, 1.0)])
+def test_source_is_read_again_only_where_the_shelf_was_full(
+    make: Callable[..., Setting], shelf_size: int, most: float
+) -> None:
+    setting = make(shelf_size=shelf_size)
+    data = os.urandom(3 * SHARD + 7)
+    source = Counting(data)
+    file = setting.upload(source, parity=False)
+    assert len(data) * (most - 0.1) < source.read_bytes <= len(data) * most
+    assert setting.download(file).read() == data
+    # Everything is back on the shelf, which then keeps nothing at all.
+    assert setting.transfers._context.shelf._made == 0
+
+
+def test_push_that_broke_off_goes_on_elsewhere_with_all_of_the_shard(
+    make: Callable[..., Setting],
+) -> None:
+    setting = make(shelf_size=3 * 4096)
+    push, failures = setting.channel.push, iter(['broken'])
+
+    def break_off(pointer: Any, chunks: Any, size: int, **limits: Any) -> None:
+        if next(failures, None):
+            next(chunks)
+            next(chunks)
+            raise FarmerUnreachableError(message='broken')
+        push(pointer, chunks, size, **limits)
+
+    setting.channel.push = break_off  # type: ignore[method-assign]
+    data = os.urandom(SHARD)
+    file = setting.upload(data, parity=False)
+    assert setting.download(file).read() == data
+    assert setting.transfers._context.shelf._made == 0
 
 
 def test_text_is_no_source(setting: Setting) -> None:
