@@ -176,7 +176,10 @@ def browser(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Itera
     }
     options.add_experimental_option('prefs', preferences)
     options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    service = webdriver.ChromeService(DRIVER)
+    # It writes settings of its own into the home of whoever runs it.
+    home = {'HOME': str(tmp_path_factory.mktemp('home'))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith('XDG_')}
+    service = webdriver.ChromeService(DRIVER, env={**kept, **home})
     driver = webdriver.Chrome(options=options, service=service)
     try:
         driver.set_script_timeout(PATIENCE)
