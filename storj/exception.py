@@ -5,6 +5,7 @@
     StorjError
     ├─ ClientError                          our side: settings, credentials, keys, the way there
     │   ├─ ConfigurationError
+    │   │   └─ NetworkSetupError            the local network's own settings
     │   ├─ MnemonicError
     │   └─ BridgeUnreachableError *
     ├─ StorjBridgeApiError (= BridgeError)  the bridge said no
@@ -55,6 +56,7 @@ __all__ = (
     'HashMismatchError',
     'IntegrityError',
     'MnemonicError',
+    'NetworkSetupError',
     'NotEnoughFarmersError',
     'NotEnoughShardsError',
     'NotFoundError',
@@ -105,6 +107,13 @@ class ConfigurationError(ClientError):
     """The configuration is missing, unreadable or incomplete.
 
     Run 'storj account login', or write the file that the message names.
+    """
+
+
+class NetworkSetupError(ConfigurationError):
+    """The local network, or a farmer of it, cannot run with these settings.
+
+    Choose another port, folder or database: the message names what is in the way.
     """
 
 

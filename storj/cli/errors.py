@@ -148,6 +148,7 @@ class Verdict(NamedTuple):
 VERDICTS: dict[type[BaseException], Verdict] = {
     exception.StorjError: Verdict(FAILED),
     exception.ConfigurationError: Verdict(LOGIN),
+    exception.NetworkSetupError: Verdict(FAILED),
     exception.MnemonicError: Verdict(LOGIN, 3002),
     exception.BridgeUnreachableError: Verdict(UNAVAILABLE, 1000),
     exception.StorjBridgeApiError: Verdict(FAILED, 1000, ''),

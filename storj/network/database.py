@@ -41,7 +41,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import StaticPool
 
-from storj.exception import ConfigurationError
+from storj.exception import NetworkSetupError
 
 __all__ = (
     'Bucket',
@@ -321,7 +321,7 @@ class Database:
             moments, never the consistency.
 
     Raises:
-        ConfigurationError: it cannot be opened, or another version of this program made it.
+        NetworkSetupError: it cannot be opened, or another version of this program made it.
     """
 
     def __init__(self, url: str) -> None:
@@ -329,7 +329,7 @@ class Database:
             parsed = make_url(url)
         except ArgumentError:
             # Its text would show the whole URL, the password included.
-            raise ConfigurationError('the database is not given by an SQLAlchemy URL') from None
+            raise NetworkSetupError('the database is not given by an SQLAlchemy URL') from None
         shown = parsed.render_as_string(hide_password=True)
         try:
             self._engine = _open(parsed)
@@ -340,10 +340,10 @@ class Database:
                 self.close()
                 raise
         except (SQLAlchemyError, ImportError, OSError) as error:
-            raise ConfigurationError(f'{shown}: cannot be used: {error}') from error
+            raise NetworkSetupError(f'{shown}: cannot be used: {error}') from error
         if not known:
             self.close()
-            raise ConfigurationError(
+            raise NetworkSetupError(
                 f'{shown}: made by another version of this program; start with a new one'
             )
 

@@ -110,7 +110,7 @@ def farm(
         leave (bool): give everything back and leave the network for good.
 
     Raises:
-        ConfigurationError: a port is taken, or the folder cannot be used.
+        NetworkSetupError: a port is taken, or the folder cannot be used.
         BridgeLinkError: the bridge knows no departures.
     """
     with stop_signals() as stopped:

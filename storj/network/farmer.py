@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from storj.exception import ConfigurationError
+from storj.exception import NetworkSetupError
 from storj.network.bridge_link import HEARTBEAT, BridgeLink, BridgeLinkError
 from storj.network.channels import PIECE, DataChannels
 from storj.network.contract import Contract
@@ -179,7 +179,7 @@ class Farmer:
         Returns when the port is open; :meth:`wait_registered` waits for the bridge.
 
         Raises:
-            ConfigurationError: the folder cannot be used, or the port is taken.
+            NetworkSetupError: the folder cannot be used, or the port is taken.
         """
         settings = self.settings
         listening = self._listen()
@@ -364,7 +364,7 @@ class Farmer:
             )[0][0]
             listening = socket.create_server((settings.host, self.port), family=family)
         except OSError as error:
-            raise ConfigurationError(
+            raise NetworkSetupError(
                 f'cannot listen on {settings.host}:{self.port}: {error.strerror or error}'
             ) from error
         # Kept for a restart, so that contacts that others hold stay true.

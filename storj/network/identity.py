@@ -22,7 +22,7 @@ import coincurve
 
 from storj.crypto import base58, secret_file
 from storj.digest import rmd160sha256
-from storj.exception import ConfigurationError, StorjError
+from storj.exception import NetworkSetupError, StorjError
 
 __all__ = (
     'ExtendedKey',
@@ -105,7 +105,7 @@ class Identity:
             path (Path): a file of 64 hex characters, readable by its owner only.
 
         Raises:
-            ConfigurationError: the file is there and is not a private key.
+            NetworkSetupError: the file is there and is not a private key.
         """
         try:
             text = path.read_text('ascii').strip()
@@ -114,13 +114,13 @@ class Identity:
             secret_file.write(path, identity.private_key_hex + '\n')
             return identity
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f'{path}: cannot read the private key: {error}') from error
+            raise NetworkSetupError(f'{path}: cannot read the private key: {error}') from error
         if not _PRIVATE_KEY.match(text):
-            raise ConfigurationError(f'{path}: not a private key of 64 hex characters')
+            raise NetworkSetupError(f'{path}: not a private key of 64 hex characters')
         try:
             return cls(bytes.fromhex(text))
         except ValueError as error:
-            raise ConfigurationError(f'{path}: not a private key of secp256k1') from error
+            raise NetworkSetupError(f'{path}: not a private key of secp256k1') from error
 
     @property
     def private_key_hex(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from storj.exception import ConfigurationError
+from storj.exception import NetworkSetupError
 
 try:
     import fcntl
@@ -28,7 +28,7 @@ class FolderLock:
         kind (str): of whatever wants the folder: ``network`` or ``farmer``.
 
     Raises:
-        ConfigurationError: it is held already, or cannot be used.
+        NetworkSetupError: it is held already, or cannot be used.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -36,16 +36,16 @@ class FolderLock:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = open(folder / f'{kind}.lock', 'w', opener=_for_owner)  # noqa: SIM115
         except OSError as error:
-            raise ConfigurationError(f'{folder}: cannot be used: {error}') from error
+            raise NetworkSetupError(f'{folder}: cannot be used: {error}') from error
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
-            raise ConfigurationError(f'{folder}: another {kind} runs here') from error
+            raise NetworkSetupError(f'{folder}: another {kind} runs here') from error
         except OSError as error:
             self._file.close()
-            raise ConfigurationError(f'{folder}: cannot be locked: {error}') from error
+            raise NetworkSetupError(f'{folder}: cannot be locked: {error}') from error
 
     def close(self) -> None:
         """Let go of the folder; may be called twice."""

@@ -67,7 +67,7 @@ def run_network(
         ready (Callable[[Network], object] | None): called in place of printing the line.
 
     Raises:
-        ConfigurationError: a port is taken, or the folder cannot be used.
+        NetworkSetupError: a port is taken, or the folder cannot be used.
         ValueError: an argument makes no sense.
     """
     network = Network(
@@ -136,7 +136,7 @@ def run_farmer(
         ready (Callable[[Farmer], object] | None): called in place of printing the line.
 
     Raises:
-        ConfigurationError: the port is taken, or the folder cannot be used.
+        NetworkSetupError: the port is taken, or the folder cannot be used.
         ValueError: an argument makes no sense.
     """
     settings = FarmerSettings(

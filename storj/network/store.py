@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storj.digest import ripemd160
-from storj.exception import ConfigurationError, StorjError
+from storj.exception import NetworkSetupError, StorjError
 from storj.network.contract import Contract, ContractError
 from storj.network.identity import is_node_id
 
@@ -81,7 +81,7 @@ class ShardStore:
         checks_hashes (bool): whether a shard must have the hash that it is named by.
 
     Raises:
-        ConfigurationError: the folder cannot be made or read.
+        NetworkSetupError: the folder cannot be made or read.
     """
 
     checks_hashes = True
@@ -111,7 +111,7 @@ class ShardStore:
                 if is_node_id(file.name):
                     self._add(file.name, file.stat().st_size)
         except OSError as error:
-            raise ConfigurationError(f'{path}: cannot store shards here: {error}') from error
+            raise NetworkSetupError(f'{path}: cannot store shards here: {error}') from error
 
     def __contains__(self, data_hash: object) -> bool:
         return data_hash in self._sizes
@@ -406,7 +406,7 @@ class FarmerIndex:
         clock (Callable[[], float]): seconds since 1970.
 
     Raises:
-        ConfigurationError: the file cannot be opened or is none of ours.
+        NetworkSetupError: the file cannot be opened or is none of ours.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
@@ -424,7 +424,7 @@ class FarmerIndex:
                 self._db.close()
                 raise
         except (sqlite3.Error, OSError) as error:
-            raise ConfigurationError(f'{path}: cannot open the farmer index: {error}') from error
+            raise NetworkSetupError(f'{path}: cannot open the farmer index: {error}') from error
 
     def close(self) -> None:
         """Close the file."""

@@ -34,7 +34,7 @@ from typing import Any, Literal, TypeVar
 from aiohttp import web
 
 from storj.crypto import mnemonic, secret_file
-from storj.exception import ConfigurationError, MnemonicError, StorjError
+from storj.exception import MnemonicError, NetworkSetupError, StorjError
 from storj.network.app import HEAD_LIMIT, create_app
 from storj.network.bridge import BRIDGE, BridgeSettings
 from storj.network.farmer import Farmer, FarmerSettings, Workers
@@ -120,7 +120,7 @@ class FarmerHandle:
         """Start it again, on its old port, and wait until the bridge knows it.
 
         Raises:
-            ConfigurationError: the port was taken meanwhile.
+            NetworkSetupError: the port was taken meanwhile.
             NetworkError: it does not come up.
         """
         self._network._call(self._started())
@@ -423,7 +423,7 @@ class Network:
         """Bring up the bridge and all farmers; returns when each farmer is registered.
 
         Raises:
-            ConfigurationError: a port is taken, or the folder cannot be used or is in use.
+            NetworkSetupError: a port is taken, or the folder cannot be used or is in use.
             NetworkError: some part failed.
             RuntimeError: the network runs already.
         """
@@ -623,18 +623,18 @@ class Network:
             }
             secret_file.write(path, json.dumps(state, indent=2) + '\n')
         except OSError as error:
-            raise ConfigurationError(f'{path}: cannot be read: {error}') from error
+            raise NetworkSetupError(f'{path}: cannot be read: {error}') from error
         except (ValueError, RecursionError) as error:
-            raise ConfigurationError(f'{path}: not the state of a network: {error}') from error
+            raise NetworkSetupError(f'{path}: not the state of a network: {error}') from error
         names = ('email', 'password', 'mnemonic', 'renter_seed')
         if not isinstance(state, dict) or not all(isinstance(state.get(n), str) for n in names):
-            raise ConfigurationError(f'{path}: not the state of a network')
+            raise NetworkSetupError(f'{path}: not the state of a network')
         if not _SEED.match(state['renter_seed']):
-            raise ConfigurationError(f'{path}: renter_seed is not 64 hex characters')
+            raise NetworkSetupError(f'{path}: renter_seed is not 64 hex characters')
         try:
             mnemonic.check(state['mnemonic'])
         except MnemonicError as error:
-            raise ConfigurationError(f'{path}: {error}') from error
+            raise NetworkSetupError(f'{path}: {error}') from error
         self.email, self.password = state['email'], state['password']
         self.mnemonic = state['mnemonic']
         self._seed = bytes.fromhex(state['renter_seed'])
@@ -646,6 +646,6 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        raise ConfigurationError(
+        raise NetworkSetupError(
             f'cannot listen on {host}:{port}: {error.strerror or error}'
         ) from error

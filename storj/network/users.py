@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storj.api import hash_password
-from storj.exception import ConfigurationError
+from storj.exception import NetworkSetupError
 from storj.network.auth import authenticate
 from storj.network.bridge import BRIDGE, Bridge, Release
 from storj.network.database import User, fingerprint
@@ -261,13 +261,13 @@ async def open_account(bridge: Bridge, email: str, password: str) -> None:
         password (str): in clear.
 
     Raises:
-        ConfigurationError: somebody else has it: the database is that of another network.
+        NetworkSetupError: somebody else has it: the database is that of another network.
     """
     hashed = hash_password(password)
     with bridge.database.begin() as session:
         user = session.get(User, email)
     if user is not None and not await bridge.passwords.verify(hashed, user.password):
-        raise ConfigurationError(f'the database has the account {email} with another password')
+        raise NetworkSetupError(f'the database has the account {email} with another password')
     stored = await bridge.passwords.hash(hashed) if user is None else user.password
     with bridge.database.begin() as session:
         user = user or User(

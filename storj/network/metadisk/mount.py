@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from storj.crypto import secret_file
-from storj.exception import ConfigurationError
+from storj.exception import NetworkSetupError
 from storj.network.bridge import BRIDGE
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import Ledger
@@ -43,7 +43,7 @@ class _Secrets:
         try:
             return cls(**json.loads(path.read_text(encoding='utf-8')))
         except (ValueError, TypeError, RecursionError) as error:
-            raise ConfigurationError(f'{path}: not the state of a node') from error
+            raise NetworkSetupError(f'{path}: not the state of a node') from error
         except FileNotFoundError:
             made = cls(
                 email=f'metadisk-{secrets.token_hex(4)}@node.local',
@@ -71,14 +71,14 @@ def mount(
         settings (Settings | None): how it is run.
 
     Raises:
-        ConfigurationError: the folder cannot be used, or what lies in it is damaged.
+        NetworkSetupError: the folder cannot be used, or what lies in it is damaged.
     """
     settings = settings or Settings()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = _Secrets.load(folder / 'node.json')
     except OSError as error:
-        raise ConfigurationError(f'{folder}: cannot be used: {error}') from error
+        raise NetworkSetupError(f'{folder}: cannot be used: {error}') from error
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         await open_account(app[BRIDGE], kept.email, kept.password)
@@ -89,7 +89,7 @@ def mount(
             app[NODE] = MetaDiskNode(mover, Catalog(engine), Ledger(engine), folder, settings)
             yield
         except sa.exc.SQLAlchemyError as error:
-            raise ConfigurationError(f'{folder}: cannot use node.db: {error}') from error
+            raise NetworkSetupError(f'{folder}: cannot use node.db: {error}') from error
         finally:
             await session.close()
             engine.dispose()
