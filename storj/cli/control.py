@@ -15,7 +15,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,6 +199,11 @@ def _handler(network: Network, secret: str) -> type[BaseHTTPRequestHandler]:
         """Answers one request."""
 
         timeout = _TIMEOUT
+
+        def handle(self) -> None:
+            # Who asked may have gone before the answer; there is nobody left to tell.
+            with suppress(ConnectionError):
+                super().handle()
 
         def do_GET(self) -> None:
             self._answer()
