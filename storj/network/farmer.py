@@ -66,8 +66,8 @@ class Workers:
     """
 
     def __init__(self, transfers: int = 2, background: int = 1) -> None:
-        self.transfers: Executor = ThreadPoolExecutor(transfers, 'storj-transfer')
-        self.background: Executor = ThreadPoolExecutor(background, 'storj-background')
+        self.transfers: Executor = ThreadPoolExecutor(transfers, 'storj-farmer-transfer')
+        self.background: Executor = ThreadPoolExecutor(background, 'storj-farmer-background')
 
     def close(self) -> None:
         """End the threads; what has not begun is dropped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import time
@@ -66,7 +67,9 @@ def test_only_copies_are_made_again_before_the_farmer_goes(network: Network) -> 
     with MetaDisk(network.bridge_url) as node:
         content = bytes(range(256)) * 100
         reference = node.upload(content)
-        status = requests.get(f'{network.bridge_url}/status', timeout=10).json()
+        kept = json.loads((network.data / 'metadisk' / 'node.json').read_text())
+        account = (kept['email'], hashlib.sha256(kept['password'].encode()).hexdigest())
+        status = requests.get(f'{network.bridge_url}/status', auth=account, timeout=10).json()
         (holder,) = status['files'][0]['shards'][0]['farmers']
         number = [farmer.node_id for farmer in network.farmers].index(holder['node_id'])
         identity = identity_of(network, number)
