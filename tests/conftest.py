@@ -4,8 +4,9 @@ import signal
 
 from hypothesis import settings
 
-# A machine that does other work as well may take long over any one example.
-settings.register_profile('storj', deadline=None)
+# A machine that does other work as well may take long over any one example. Examples are not kept,
+# for the tree may be read-only; one that fails becomes a test.
+settings.register_profile('storj', deadline=None, database=None)
 settings.load_profile('storj')
 
 # A suite that a script starts in the background inherits that Ctrl-C is ignored, and would hand it
