@@ -14,14 +14,16 @@ def main() -> None:
     parser.add_argument('--runs', type=int, default=3, help='runs of each transfer; default 3')
     parser.add_argument('--quick', action='store_true', help='small files only')
     options = parser.parse_args()
+    # In this order: the peak memory of a process includes what its parent had when it began it, so
+    # processes are measured before this one grows.
     startup.main()
-    print()
-    erasure.main()
-    print()
-    small.main()
     print()
     sizes = {'1 KiB': 1024, '16 MiB': 16 * MIB} if options.quick else transfers.SIZES
     transfers.main(options.runs, sizes)
+    print()
+    small.main()
+    print()
+    erasure.main()
 
 
 if __name__ == '__main__':
