@@ -25,6 +25,7 @@ import socket
 import sys
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,7 @@ class NetworkError(StorjError):
     """
 
 
-class FarmerHandle:
+class FarmerHandle(ABC):
     """One farmer of a network, to be stopped and started while the rest runs.
 
     Its methods may be called from any thread but the network's own.
@@ -112,9 +113,9 @@ class FarmerHandle:
         )
 
     @property
+    @abstractmethod
     def running(self) -> bool:
         """Whether it listens."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it again, on its old port, and wait until the bridge knows it.
@@ -162,17 +163,21 @@ class FarmerHandle:
         except asyncio.TimeoutError as error:
             raise NetworkError(f'farmer {self.number} did not come up in time') from error
 
+    @abstractmethod
     async def _details(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return what the farmer itself tells of its state."""
 
+    @abstractmethod
     async def _start(self) -> None:
-        raise NotImplementedError
+        """Bring it up, within the network's event loop."""
 
+    @abstractmethod
     async def _stop(self) -> None:
-        raise NotImplementedError
+        """End it in good order."""
 
+    @abstractmethod
     async def _kill(self) -> None:
-        raise NotImplementedError
+        """End it without a word."""
 
 
 class _FarmerInLoop(FarmerHandle):
