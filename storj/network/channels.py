@@ -22,11 +22,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from storj.exception import StorjError
 from storj.network.faults import Disturbance, FaultPlan
 from storj.network.identity import is_node_id
+from storj.network.opening import Opening
 from storj.network.store import (
     FarmerIndex,
     FarmerToken,
@@ -66,6 +67,7 @@ INVALID_OPERATION = 3103
 
 _STORED = 'Consignment completed'
 _SENT = 'File transfer complete'
+_TOO_LONG_FIRST = 'The authorization is too long'
 _TOO_LONG_WEB_SOCKET = 'The data transferred exceeds the amount defined in the contract'
 _TOO_LONG_HTTP = 'Shard exceeds the amount defined in the contract'
 _WRONG_HASH = 'Calculated hash does not match the expected result'
@@ -307,10 +309,9 @@ class DataChannels:
             )
         if self.active + self._opening >= MAX_TRANSFERS:
             return _answer(503, 'Too many transfers')
-        await socket.prepare(request)
         self._opening += 1
         try:
-            first = await socket.receive(timeout=IDLE_LIMIT)
+            first = await _first_frame(request, socket)
         except asyncio.TimeoutError:
             return socket
         finally:
@@ -330,11 +331,11 @@ class DataChannels:
         self, request: web.Request, socket: web.WebSocketResponse, first: str | bytes
     ) -> tuple[int, str]:
         """Do what the first frame says; return how to close, or 0 when the connection is gone."""
+        if len(first) > FIRST_FRAME_LIMIT:
+            return UNAUTHORIZED_TOKEN, _TOO_LONG_FIRST
         try:
-            message = json.loads(first) if len(first) <= FIRST_FRAME_LIMIT else None
+            message = json.loads(first)
         except (ValueError, RecursionError):
-            return INVALID_MESSAGE, 'Failed to parse message'
-        if message is None:
             return INVALID_MESSAGE, 'Failed to parse message'
         if not isinstance(message, dict):
             message = {}
@@ -570,6 +571,35 @@ class _Pieces:
         """Write the rest; tell whether the shard is the one that was promised."""
         size = self._waiting_size
         return await self._channels.run(size, partial(self._writer.finish, self._waiting))
+
+
+async def _first_frame(request: web.Request, socket: web.WebSocketResponse) -> WSMessage:
+    """Return the first frame; refuse one that is too long before it is in memory.
+
+    Raises:
+        asyncio.TimeoutError: none came.
+    """
+    await socket.prepare(request)
+    if request.transport is None:
+        return WSMessage(WSMsgType.CLOSED, None, None)
+    opening = Opening(request.transport, FIRST_FRAME_LIMIT)
+
+    async def receive() -> WSMessage:
+        message = await socket.receive(timeout=IDLE_LIMIT)
+        # In the very step that takes the message: the loop reads more right after it.
+        opening.release()
+        return message
+
+    receiving = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((receiving, opening.exceeded), return_when=asyncio.FIRST_COMPLETED)
+        if receiving.done():
+            return receiving.result()
+    finally:
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
+    await socket.close(code=UNAUTHORIZED_TOKEN, message=_TOO_LONG_FIRST.encode())
+    return WSMessage(WSMsgType.CLOSED, None, None)
 
 
 async def _drain(socket: web.WebSocketResponse) -> None:

@@ -55,6 +55,61 @@ def test_unauthorized_first_frames_close_with_3101(tmp_path: Path) -> None:
     run(test)
 
 
+@pytest.mark.parametrize('size', [65537, 1 << 20, 8 << 20])
+def test_first_frame_above_64_kib_closes_with_3101(tmp_path: Path, size: int) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            token = await here.push_token()
+            long = json.dumps({**push(token), 'filler': ' ' * size})
+            refused = (3101, 'The authorization is too long', [])
+            assert await here.talk(long) == refused
+            assert await here.talk(long.encode()) == refused
+            # It was not read, so the token is as good as before.
+            assert await here.talk(push(token), SHARD) == STORED
+
+    run(test)
+
+
+def test_first_frame_in_fragments_is_refused_before_its_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            reader, writer = await asyncio.open_connection('127.0.0.1', here.farmer.port)
+            writer.write(
+                b'GET / HTTP/1.1\r\nHost: farmer\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
+                b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n'
+            )
+            await reader.readuntil(b'\r\n\r\n')
+            # Text that goes on and on in frames of 32 KiB, masked with zeros.
+            fragment = b'\xfe' + (32768).to_bytes(2, 'big') + bytes(4) + b' ' * 32768
+            writer.write(b'\x01' + fragment)
+            closed = asyncio.ensure_future(reader.readexactly(4))
+            while not closed.done():
+                writer.write(b'\x00' + fragment)
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert closed.result()[0] == 0x88
+            assert int.from_bytes(closed.result()[2:], 'big') == 3101
+            writer.close()
+
+    run(test)
+
+
+def test_shard_in_the_same_breath_as_the_first_frame_is_stored(tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            token = await here.push_token(data)
+            async with here.session.ws_connect(here.url) as channel:
+                await asyncio.gather(
+                    channel.send_json(push(token, shard_hash(data))), channel.send_bytes(data)
+                )
+                closed = await channel.receive()
+            assert (closed.data, closed.extra) == (1000, 'Consignment completed')
+
+    run(test)
+
+
 def test_expired_token_closes_with_3101(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
