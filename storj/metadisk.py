@@ -83,8 +83,11 @@ class FileRecord:
             name of whoever stored it first. It comes from the network: never use it as a path.
         filesize (int): bytes.
         datetime (datetime): when it was stored; UTC.
-        uploads (tuple[Mapping[str, Any], ...]): where copies lie, as the node describes them.
+        uploads (tuple[Mapping[str, Any], ...]): where it lies, as the node describes it: a
+            ``host_name`` with its ``url``, or with ``error`` if that host has lost it. Hosts of
+            2014 had the whole file; a farmer has the ``shards`` of these indices.
         version (str): of the record's format.
+        shards (int | None): how many the file has; None where nodes know none.
     """
 
     filehash: str
@@ -93,6 +96,7 @@ class FileRecord:
     datetime: datetime
     uploads: tuple[Mapping[str, Any], ...] = ()
     version: str = ''
+    shards: int | None = None
 
 
 @dataclass(frozen=True)
@@ -381,6 +385,7 @@ class MetaDisk:
             datetime=stored,
             uploads=tuple(uploads),
             version=str(answer.get('version', '')),
+            shards=_number(answer, 'shards') if 'shards' in answer else None,
         )
 
     def status(self) -> NodeStatus:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +195,39 @@ def find(session: Session, filehash: str) -> None:
             record = node.find(filehash)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint='FILEHASH') from error
-    session.output.record(vars(record), {'filesize': 'size', 'datetime': 'time'})
+    output = session.output
+    if output.as_json:
+        output.record(vars(record))
+        return
+    shown = {name: value for name, value in vars(record).items() if name != 'uploads'}
+    output.record(shown, {'filesize': 'size', 'datetime': 'time'})
+    if record.uploads:
+        columns = (Column('host'), Column('shards'), Column('url', 'WHERE'))
+        for line in output.table_lines(columns, [_place(row) for row in record.uploads]):
+            output.line(line)
+
+
+def _place(upload: Mapping[str, Any]) -> dict[str, Any]:
+    indices = upload.get('shards')
+    return {
+        'host': upload.get('host_name'),
+        # A host of 2014 had the whole file.
+        'shards': _ranges(indices) if isinstance(indices, list) else 'all',
+        'url': 'failed' if upload.get('error') else upload.get('url'),
+    }
+
+
+def _ranges(indices: Sequence[object]) -> str:
+    """Write ascending numbers shortly: ``0-3, 7``."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if not isinstance(index, int):
+            continue
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1][1:] = [index]
+        else:
+            runs.append([index])
+    return ', '.join('-'.join(map(str, run)) for run in runs)
 
 
 @metadisk.command('status', examples=('storj metadisk status',))

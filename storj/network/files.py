@@ -349,6 +349,9 @@ async def list_mirrors(request: web.Request) -> web.Response:
                         'store_begin': contract.store_begin,
                         'store_end': contract.store_end,
                     },
+                    # Not of the original, which other clients ignore.
+                    'stored': contract.stored,
+                    'failed': contract.failed,
                 }
             )
     return answer([{'established': established[name], 'available': []} for name in hashes])

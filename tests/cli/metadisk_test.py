@@ -69,7 +69,13 @@ def test_file_goes_up_and_comes_back(run: Run, tmp_path: Path) -> None:
     found = json.loads(run('find', REFERENCE, '--json').stdout)
     assert found['filesize'] == 10
     assert found['datetime'].endswith('Z')
-    assert b'test.dat' in run('find', REFERENCE.partition('?')[0]).stdout
+    shown = run('find', REFERENCE.partition('?')[0]).stdout.decode()
+    assert 'test.dat' in shown
+    for place in found['uploads']:
+        assert any(
+            line.split() == [place['host_name'], '0', place['url']] for line in shown.splitlines()
+        )
+    assert found['uploads']
 
 
 def test_pipes_work_both_ways(run: Run) -> None:
@@ -100,6 +106,22 @@ def test_tokens_have_a_balance(run: Run) -> None:
 def test_status_is_shown(run: Run) -> None:
     assert b'capacity' in run('status').stdout
     assert 'storage' in json.loads(run('status', '--json').stdout)
+
+
+@pytest.mark.parametrize(
+    ('upload', 'shown'),
+    [
+        ({'host_name': 'a', 'url': 'storj://b', 'shards': [0, 1, 2, 5, 8, 9]}, '0-2, 5, 8-9'),
+        ({'host_name': 'a', 'error': True, 'shards': [3]}, '3'),
+        ({'host_name': 'gfile_ru', 'url': 'http://x'}, 'all'),
+    ],
+)
+def test_places_are_written_shortly(upload: dict[str, object], shown: str) -> None:
+    from storj.cli.metadisk import _place
+
+    place = _place(upload)
+    assert (place['host'], place['shards']) == (upload['host_name'], shown)
+    assert place['url'] == upload.get('url', 'failed')
 
 
 @pytest.mark.parametrize(

@@ -462,9 +462,26 @@ def test_find_describes_the_file_at_once(url: str) -> None:
         'filehash': HASH,
         'filename': f'{HASH[:7]}_test.dat',
         'filesize': 10,
+        'shards': 1,
         'version': '0.2',
     }
-    assert all(set(row) == {'host_name', 'url'} for row in uploads)
+    farmers = {row['node_id']: row for row in get(url, '/status').json()['farmers']}
+    assert uploads
+    for row in uploads:
+        farmer = farmers[row['host_name']]
+        assert row['url'] == f'storj://{farmer["address"]}:{farmer["port"]}/{farmer["node_id"]}'
+        assert row['shards'] == [0]
+
+
+def test_find_says_which_farmer_has_which_shard(url: str) -> None:
+    reference = stored(url, pattern(2 * SHARD + 1))
+    record = get(url, f'/api/find/{reference.filehash}').json()
+    assert record['shards'] == 3
+    assert {index for row in record['uploads'] for index in row['shards']} == {0, 1, 2}
+    assert all(row['shards'] == sorted(set(row['shards'])) for row in record['uploads'])
+    empty = stored(url, b'')
+    record = get(url, f'/api/find/{empty.filehash}').json()
+    assert (record['shards'], record['uploads']) == (0, [])
 
 
 def test_status_has_the_form_of_the_tutorials_time(url: str) -> None:

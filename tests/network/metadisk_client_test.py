@@ -345,7 +345,16 @@ def test_find_reads_the_record(server: Node, node: MetaDisk) -> None:
     found = node.find(f'{filehash}?key=whatever')
     assert found.datetime.isoformat() == '2014-09-01T00:00:00+00:00'
     assert (found.filesize, found.version, list(found.uploads)) == (7, '0.2', hosts)
-    for change in ({'datetime': 'now'}, {'datetime': '1e99'}, {'uploads': 3}, {'filesize': '7'}):
+    assert found.shards is None
+    server.answers[f'/api/find/{filehash}'] = (200, json.dumps({**record, 'shards': 2}).encode())
+    assert node.find(filehash).shards == 2
+    for change in (
+        {'datetime': 'now'},
+        {'datetime': '1e99'},
+        {'uploads': 3},
+        {'filesize': '7'},
+        {'shards': [1]},
+    ):
         server.answers[f'/api/find/{filehash}'] = (200, json.dumps({**record, **change}).encode())
         with pytest.raises(BridgeUnavailableError):
             node.find(filehash)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -194,6 +195,25 @@ def test_too_large_files_are_refused(network: Network, node: MetaDisk) -> None:
         )
         assert connection.recv(100).startswith(b'HTTP/1.1 413 ')
     assert node.balance() == before
+
+
+def test_find_tells_a_farmer_that_took_or_kept_nothing_from_one_that_has_it(
+    network: Network, node: MetaDisk
+) -> None:
+    reference = node.upload(b'on every farmer but one\n')
+    wait_for_mirrors(network)
+    assert all(set(row) == {'host_name', 'url', 'shards'} for row in node.find(reference).uploads)
+    lost, untouched, _ = (farmer.node_id for farmer in network.farmers)
+    with sqlite3.connect(network.data / 'bridge.db') as database:
+        name, set_ = 'contracts', 'shard_hash = (SELECT shard_hash FROM pointers WHERE size = 24)'
+        # As the bridge writes it down after an audit that was failed, and before a transfer.
+        database.execute(f"UPDATE {name} SET failed = 1 WHERE {set_} AND node_id = '{lost}'")
+        database.execute(f"UPDATE {name} SET stored = 0 WHERE {set_} AND node_id = '{untouched}'")
+    database.close()
+    uploads = {row['host_name']: row for row in node.find(reference).uploads}
+    assert uploads[lost] == {'host_name': lost, 'error': True, 'shards': [0]}
+    assert untouched not in uploads
+    assert len(uploads) == 2
 
 
 def test_full_node_refuses_and_refunds(network: Network, node: MetaDisk) -> None:

@@ -26,7 +26,7 @@ from storj import sharding
 from storj.api import BridgeProfile
 from storj.digest import Generation, ShardDigest, new_challenges, shard_hash
 
-__all__ = ('SHARD_SIZE', 'Account', 'Mover', 'MoverError')
+__all__ = ('SHARD_SIZE', 'Account', 'Mover', 'MoverError', 'Place')
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,23 @@ class _Shard:
     hash: str
     challenges: list[str]
     leaves: list[str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A farmer that was given shards of a file.
+
+    Attributes:
+        node_id (str): of the farmer.
+        url (str): ``storj://address:port/nodeID`` (protocol reference, section 7.2).
+        shards (tuple[int, ...]): indices, ascending.
+        failed (bool): whether it could not prove, when audited, that it still has them.
+    """
+
+    node_id: str
+    url: str
+    shards: tuple[int, ...]
+    failed: bool
 
 
 class Mover:
@@ -158,6 +175,37 @@ class Mover:
                 offset += len(data)
         if offset < end:
             raise MoverError('the file lacks shards at its end')
+
+    async def places(self, entry: str) -> tuple[int, list[Place]]:
+        """Return how many shards a file has, and which farmers took them.
+
+        A farmer that has failed an audit of some of its shards is named twice: for them, and for
+        the others.
+
+        Raises:
+            MoverError: when the bridge does not say.
+        """
+        bucket = await self._open_bucket()
+        shards = await self._call('GET', f'/buckets/{bucket}/files/{entry}/mirrors')
+        held: dict[tuple[str, bool], list[int]] = {}
+        try:
+            for index, shard in enumerate(shards):
+                for mirror in shard['established']:
+                    if mirror['stored']:
+                        key = str(mirror['contract']['farmer_id']), bool(mirror['failed'])
+                        held.setdefault(key, []).append(index)
+            nodes = sorted({node for node, _ in held})
+            cards = await asyncio.gather(*(self._call('GET', f'/contacts/{id_}') for id_ in nodes))
+            urls = {
+                node: f'storj://{_authority(card)}/{node}'
+                for node, card in zip(nodes, cards, strict=True)
+            }
+        except (KeyError, TypeError) as error:
+            raise MoverError(f'the bridge does not say where {entry} lies') from error
+        return len(shards), [
+            Place(node, urls[node], tuple(indices), failed)
+            for (node, failed), indices in sorted(held.items())
+        ]
 
     # -- up ------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from aiohttp import web
 from storj.crypto.convergent import content_stream
 from storj.network.metadisk.catalog import Catalog, StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger
-from storj.network.metadisk.mover import SHARD_SIZE, Mover, MoverError
+from storj.network.metadisk.mover import SHARD_SIZE, Mover, MoverError, Place
 from storj.network.metadisk.names import stored_name
 from storj.network.metadisk.spool import Spool
 
@@ -170,6 +170,14 @@ class MetaDiskNode:
                         sent += len(piece)
         finally:
             self.catalog.note(outgoing=sent)
+
+    async def places(self, file: StoredFile) -> tuple[int, list[Place]]:
+        """Return how many shards a file has, and which farmers took them.
+
+        Raises:
+            MoverError: when the bridge does not say.
+        """
+        return (0, []) if file.entry is None else await self._mover.places(file.entry)
 
     @asynccontextmanager
     async def _charged(

@@ -23,7 +23,7 @@ from storj.crypto.convergent import parse_key
 from storj.network.metadisk.catalog import StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
 from storj.network.metadisk.limits import RateLimit
-from storj.network.metadisk.mover import MoverError
+from storj.network.metadisk.mover import MoverError, Place
 from storj.network.metadisk.names import media_type
 from storj.network.metadisk.node import NODE, NodeFullError, Settings
 from storj.network.metadisk.spool import Spool
@@ -270,13 +270,19 @@ class Routes:
         file = request.app[NODE].catalog.find(request.match_info['filehash'])
         if file is None:
             raise _Refusal(404, 'File not found')
+        try:
+            shards, places = await request.app[NODE].places(file)
+        except MoverError as error:
+            logger.warning('where %s lies is not known: %r', file.filehash, error)
+            raise _Refusal(500, 'error-finding-file') from error
         record = {
             'datetime': str(file.stored),
             'filehash': file.filehash,
             'filename': file.name,
             'filesize': file.size,
-            # Copies lie on farmers, which hand them out against tokens and have no public address.
-            'uploads': [],
+            # In 2014 a host had the whole file; `shards` says what of it a farmer has.
+            'shards': shards,
+            'uploads': [_upload(place) for place in places],
             'version': '0.2',
         }
         return json_answer(request, record)
@@ -288,6 +294,12 @@ class Routes:
     async def node(self, request: web.Request) -> web.Response:
         """``GET /api/node``, for the page: what the nodes of 2014 told nobody."""
         return json_answer(request, {'charging': request.app[NODE].settings.charge})
+
+
+def _upload(place: Place) -> dict[str, Any]:
+    """Describe a farmer as the nodes of 2014 did a host; one that failed has no address."""
+    state = {'error': True} if place.failed else {'url': place.url}
+    return {'host_name': place.node_id, **state, 'shards': place.shards}
 
 
 def _is_foreign(request: web.Request) -> bool:
