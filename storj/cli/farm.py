@@ -49,6 +49,13 @@ __all__ = ('farm',)
     help='0.10.0 moves shards by WebSocket, 1.2.0 by HTTP.',
 )
 @click.option(
+    '--renter',
+    'renters',
+    multiple=True,
+    metavar='KEY',
+    help='Store for this renter node only, by node id or extended public key; repeatable.',
+)
+@click.option(
     '--status-port',
     type=click.IntRange(0, 65535),
     default=0,
@@ -62,12 +69,21 @@ __all__ = ('farm',)
 )
 @pass_session
 def farm(
-    session: Session, path: Path, status_port: int, no_page: bool, leave: bool, **options: Any
+    session: Session,
+    path: Path,
+    renters: tuple[str, ...],
+    status_port: int,
+    no_page: bool,
+    leave: bool,
+    **options: Any,
 ) -> None:
     """Store shards for others until Ctrl-C.
 
     The farmer joins the bridge of --bridge, keeps to --size and goes on where it was after a
     restart of either. Ctrl-C stops it for now; its shards stay, and are missed if it stays away.
+
+    Any bridge that can reach it may store here, unless --renter says which: 'storj network status
+    --json' and GET /status of a bridge tell its extended_key.
     """
     require_extra()
     from storj.network.farm import farm as run
@@ -75,7 +91,11 @@ def farm(
 
     try:
         settings = FarmerSettings(
-            path.expanduser().absolute(), session.settings.bridge, durable=True, **options
+            path.expanduser().absolute(),
+            session.settings.bridge,
+            durable=True,
+            renters=renters or None,
+            **options,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error

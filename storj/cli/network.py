@@ -349,7 +349,7 @@ def farmer_rows(farmers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             **farmer,
-            'state': 'up' if farmer.get('running') else 'stopped',
+            'state': _farmer_state(farmer),
             'channel': channel_of(str(farmer['protocol'])),
             'address': f'{farmer["address"]}:{farmer["port"]}',
             'node_id': str(farmer['node_id'])[:12],
@@ -357,6 +357,13 @@ def farmer_rows(farmers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for farmer in farmers
     ]
+
+
+def _farmer_state(farmer: Mapping[str, Any]) -> str:
+    if not farmer.get('running'):
+        return 'stopped'
+    skew = farmer.get('clock_skew')
+    return 'up' if skew is None else f'clock {skew:+.0f} s'
 
 
 def _passed(record: Mapping[str, Any]) -> int:

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, exists, select
 
 from storj.digest import Generation, leaf, merkle_rows, verify_proof
 from storj.network.bridge import Bridge
-from storj.network.contacts import mark_seen, mark_timeout, node_contact, reward
+from storj.network.contacts import mark_failure, mark_seen, node_contact, reward
 from storj.network.database import Challenge, Contact, Contract, Entry, Pointer
 from storj.network.renter import NodeContact, NodeError, NodeUnreachableError
 
@@ -170,7 +170,7 @@ async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
         proofs = await _proofs(bridge, card, audits)
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s cannot be audited: %s', contact.node_id, error)
-        mark_timeout(bridge, contact.node_id)
+        mark_failure(bridge, contact.node_id, error)
         return []
     mark_seen(bridge, contact.node_id)
     results = []

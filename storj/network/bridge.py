@@ -139,6 +139,8 @@ class Bridge:
         outbox (Outbox): where its messages go.
         clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
         pending (Counter[str]): by farmer, contracts being made at this moment.
+        clock_skews (dict[str, float]): by farmer, seconds by which its clock was ahead when it was
+            called last (negative: behind); of those only that cannot be used because of it.
         release (Release): the release it plays.
     """
 
@@ -149,6 +151,7 @@ class Bridge:
     outbox: Outbox
     clock: Callable[[], float] = time.time
     pending: Counter[str] = field(default_factory=Counter)
+    clock_skews: dict[str, float] = field(default_factory=dict)
     release: Release = field(init=False)
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -289,10 +290,28 @@ class BridgeLink:
             answer = None
         if not 200 <= status < 300:
             reason = answer.get('error') if isinstance(answer, dict) else None
+            if reason == 'Invalid timestamp header':
+                reason += self._skew(response.headers.get('Date'))
             raise BridgeLinkError(str(reason)[:500] if reason else f'status {status}', status)
         if not isinstance(answer, dict):
             raise BridgeLinkError('The answer is not JSON', status)
         return answer
+
+    def _skew(self, date: str | None) -> str:
+        """Say how wrong the clock is, by the date of the bridge's answer."""
+        theirs = _seconds(date)
+        if theirs is None:
+            return '; the clock here is wrong'
+        ahead = self._clock() - theirs
+        return f'; the clock here is {abs(ahead):.0f} s {"ahead" if ahead > 0 else "behind"}'
+
+
+def _seconds(date: str | None) -> float | None:
+    """Return a date of HTTP as seconds since 1970."""
+    try:
+        return parsedate_to_datetime(date or '').timestamp()
+    except ValueError:
+        return None
 
 
 def request_digest_text(method: str, url: str, timestamp: str, body: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import re
 import secrets
 import struct
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 from storj.network.bridge import BRIDGE, Bridge
 from storj.network.database import Contact, WorkChallenge
 from storj.network.identity import SignatureError, node_id_of, verify_der
-from storj.network.renter import NodeContact
+from storj.network.renter import ClockSkewError, NodeContact
 from storj.network.rpc import ContactError
 from storj.network.wire import Refusal, Route, answer, hex_text, iso_date, number, read_body
 
@@ -30,13 +31,15 @@ __all__ = (
     'ROUTES',
     'contact_object',
     'lately_timed_out',
+    'mark_failure',
     'mark_seen',
-    'mark_timeout',
     'may_announce',
     'node_contact',
     'reward',
     'work',
 )
+
+logger = logging.getLogger(__name__)
 
 #: Contacts on one page (section 8.1).
 PAGE = 30
@@ -101,6 +104,7 @@ def mark_seen(bridge: Bridge, node_id: str, seconds: float | None = None) -> Non
         node_id (str): of the farmer.
         seconds (float | None): how long it took, for a plain call.
     """
+    bridge.clock_skews.pop(node_id, None)
     with bridge.database.begin() as session:
         contact = session.get(Contact, node_id)
         if contact is None:
@@ -114,8 +118,23 @@ def mark_seen(bridge: Bridge, node_id: str, seconds: float | None = None) -> Non
             contact.response_time = taken if before is None else 0.8 * before + 0.2 * taken
 
 
-def mark_timeout(bridge: Bridge, node_id: str) -> None:
-    """Note that a farmer could not be reached, or did not answer in time."""
+def mark_failure(bridge: Bridge, node_id: str, error: Exception) -> None:
+    """Note that a farmer could not be reached, did not answer in time, or cannot be understood.
+
+    Args:
+        bridge (Bridge): the bridge.
+        node_id (str): of the farmer.
+        error (Exception): of the call; a wrong clock is shown to people, who alone can mend it.
+    """
+    if isinstance(error, ClockSkewError):
+        if node_id not in bridge.clock_skews:
+            logger.warning(
+                'the clock of farmer %s is %.0f s %s the bridge: it gets no shards',
+                node_id,
+                abs(error.seconds),
+                'ahead of' if error.seconds > 0 else 'behind',
+            )
+        bridge.clock_skews[node_id] = error.seconds
     with bridge.database.begin() as session:
         contact = session.get(Contact, node_id)
         if contact is not None:

@@ -32,7 +32,7 @@ from storj.network.contract import Contract
 from storj.network.copies import Copies
 from storj.network.farmer_rpc import FarmerMethods, FarmerTerms
 from storj.network.faults import FaultPlan
-from storj.network.identity import Identity
+from storj.network.identity import Identity, is_extended_key, is_node_id
 from storj.network.lock import FolderLock
 from storj.network.rpc import NodeContact, RpcClient, RpcServer
 from storj.network.store import FarmerIndex, NullStore, ShardStore, StoreError
@@ -122,6 +122,11 @@ class FarmerSettings:
             raise ValueError('a port is a number from 0 to 65535')
         if self.address is None and self.host in ('', '0.0.0.0', '::'):  # noqa: S104
             raise ValueError(f'a farmer that listens on {self.host!r} needs an address to announce')
+        for renter in self.renters or ():
+            if not (is_node_id(renter) or is_extended_key(renter)):
+                raise ValueError(
+                    f'{renter!r} is neither a node id (40 hex digits) nor an extended public key'
+                )
         if self.token_lifetime <= 0 or self.heartbeat <= 0:
             raise ValueError('a time is a positive number of seconds')
 

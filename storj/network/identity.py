@@ -29,6 +29,7 @@ __all__ = (
     'Identity',
     'SignatureError',
     'derived_public_key',
+    'is_extended_key',
     'is_node_id',
     'node_id_of',
     'payment_address',
@@ -275,6 +276,14 @@ def derived_public_key(extended: str, index: int) -> bytes:
     except ValueError as error:
         raise SignatureError('the extended public key holds no key') from error
     return child
+
+
+def is_extended_key(text: object) -> TypeGuard[str]:
+    """Tell whether `text` is an extended public key."""
+    try:
+        return isinstance(text, str) and bool(derived_public_key(text, 0))
+    except SignatureError:
+        return False
 
 
 def _message_digest(text: str) -> bytes:

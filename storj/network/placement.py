@@ -19,9 +19,9 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge import Bridge
-from storj.network.contacts import lately_timed_out, mark_seen, mark_timeout, node_contact
+from storj.network.contacts import lately_timed_out, mark_failure, mark_seen, node_contact
 from storj.network.database import Challenge, Contact, Contract, FarmerToken, Pointer, fingerprint
-from storj.network.renter import Allocation, NodeError, NodeUnreachableError
+from storj.network.renter import Allocation, ClockSkewError, NodeError, NodeUnreachableError
 from storj.network.wire import Refusal
 
 __all__ = (
@@ -87,14 +87,14 @@ async def call_farmer(
     started = time.monotonic()
     try:
         result = await asyncio.wait_for(call, bridge.settings.farmer_timeout)
+    except (ClockSkewError, NodeUnreachableError) as error:
+        mark_failure(bridge, contact.node_id, error)
+        raise
     except NodeError:
         mark_seen(bridge, contact.node_id)
         raise
-    except NodeUnreachableError:
-        mark_timeout(bridge, contact.node_id)
-        raise
-    except asyncio.TimeoutError:
-        mark_timeout(bridge, contact.node_id)
+    except asyncio.TimeoutError as error:
+        mark_failure(bridge, contact.node_id, error)
         raise NodeUnreachableError(f'{contact.node_id} did not answer in time') from None
     mark_seen(bridge, contact.node_id, time.monotonic() - started if timed else None)
     return result

@@ -16,9 +16,22 @@ from typing import Any
 
 from storj.network.contract import Contract, ContractError
 from storj.network.identity import ExtendedKey, Identity
-from storj.network.rpc import NodeContact, NodeError, NodeUnreachableError, RpcClient
+from storj.network.rpc import (
+    ClockSkewError,
+    NodeContact,
+    NodeError,
+    NodeUnreachableError,
+    RpcClient,
+)
 
-__all__ = ('Allocation', 'NodeContact', 'NodeError', 'NodeUnreachableError', 'RenterNode')
+__all__ = (
+    'Allocation',
+    'ClockSkewError',
+    'NodeContact',
+    'NodeError',
+    'NodeUnreachableError',
+    'RenterNode',
+)
 
 logger = logging.getLogger(__name__)
 

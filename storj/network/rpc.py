@@ -39,6 +39,7 @@ from storj.network.identity import (
 from storj.network.wire import parse_date
 
 __all__ = (
+    'ClockSkewError',
     'ContactError',
     'Handler',
     'NodeContact',
@@ -78,6 +79,20 @@ class NodeError(StorjError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+class ClockSkewError(NodeError):
+    """A node's messages are genuine, and from another time.
+
+    Set the clocks of both machines right; no call between them works before.
+
+    Attributes:
+        seconds (float): by which the node's clock is ahead; negative if it is behind.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__('Message signature expired')
+        self.seconds = seconds
 
 
 class NodeUnreachableError(StorjError):
@@ -331,6 +346,7 @@ class RpcClient:
 
         Raises:
             NodeError: the node refused, or its answer is not a valid one.
+            ClockSkewError: its clock differs from the one here.
             NodeUnreachableError: no connection, or no answer in time.
         """
         identifier = secrets.token_hex(20)
@@ -350,12 +366,13 @@ class RpcClient:
         result = answer.get('result')
         if answer.get('id') != identifier or not isinstance(result, dict):
             raise NodeError('Invalid RPC answer')
+        said = result.get('contact')
+        if isinstance(said, dict) and said.get('nodeID') != target.node_id:
+            raise NodeError('The answer comes from another node')
         try:
-            sender = _verify(result, identifier, contact, self._clock())
+            _verify(result, identifier, contact, self._clock())
         except ContactError as error:
             raise NodeError(str(error)) from error
-        if sender.node_id != target.node_id:
-            raise NodeError('The answer comes from another node')
         if answer.get('error') is not None:
             refusal = answer['error']
             text = refusal.get('message') if isinstance(refusal, dict) else None
@@ -430,15 +447,29 @@ def _verify(
     if not is_compatible(local.protocol, contact.protocol):
         raise NodeError('Protocol version is incompatible')
     nonce = part.get('nonce')
+    if not _is_integer(nonce, 0, 2**53):
+        raise NodeError('Message signature expired')
     # The originals take a nonce from the future; here it must be within the window as well, so
     # that remembering the last 30 seconds is enough against replays.
-    if not _is_integer(nonce, 0, 2**53) or abs(now * 1000 - nonce) > NONCE_WINDOW * 1000:
-        raise NodeError('Message signature expired')
-    signature = part.get('signature')
+    ahead = nonce / 1000 - now
+    late = abs(ahead) > NONCE_WINDOW
+    try:
+        _verify_signature(part.get('signature'), f'{identifier}{nonce}', contact)
+    except NodeError as error:
+        if not late:
+            raise
+        raise NodeError('Message signature expired') from error
+    if late:
+        raise ClockSkewError(ahead)
+    return contact
+
+
+def _verify_signature(signature: object, text: str, contact: NodeContact) -> None:
+    """Refuse a signature that the owner of a contact has not made."""
     if not isinstance(signature, str):
         raise NodeError('Invalid signature supplied')
     try:
-        node_id, public_key = signer_of_message(f'{identifier}{nonce}', signature)
+        node_id, public_key = signer_of_message(text, signature)
         if node_id != contact.node_id:
             raise NodeError('Signature verification failed')
         if contact.hd_key is not None:
@@ -447,7 +478,6 @@ def _verify(
                 raise NodeError('Invalid derived public key')
     except SignatureError as error:
         raise NodeError('Invalid signature supplied') from error
-    return contact
 
 
 def _is_host(text: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -36,11 +36,13 @@ def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]
 
     Returns:
         dict[str, Any]: ``bridge`` (version, protocol, url, and the ``extended_key`` of its renter
-        nodes), ``farmers`` (address card, ``online``, ``space_available``, ``space_offered`` (None
-        if it does not say), ``shards``, ``mirrors``, ``bytes``, ``audits_passed``,
-        ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards, mirrors, audits) and
-        ``files``, the user's newest 100, each with its ``shards`` and for each the ``farmers`` that
-        have it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are bytes.
+        nodes), ``farmers`` (address card, ``online``, ``clock_skew`` (seconds by which its clock is
+        ahead, if that is too much for it to be called; else None), ``space_available``,
+        ``space_offered`` (None if it does not say), ``shards``, ``mirrors``, ``bytes``,
+        ``audits_passed``, ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards,
+        mirrors, audits) and ``files``, the user's newest 100, each with its ``shards`` and for each
+        the ``farmers`` that have it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are
+        bytes.
     """
     with bridge.database.begin() as session:
         farmers = _farmers(session, bridge)
@@ -99,6 +101,7 @@ def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
             'user_agent': contact.user_agent,
             'last_seen': iso_date(contact.last_seen),
             'online': not lately_timed_out(contact, now),
+            'clock_skew': bridge.clock_skews.get(contact.node_id),
             'space_available': contact.space_available,
             'space_offered': contact.space_offered,
             'reputation': contact.reputation,
@@ -189,7 +192,7 @@ def _page(state: dict[str, Any]) -> str:
             _code(farmer['node_id'][:12]),
             html.escape(f'{farmer["address"]}:{farmer["port"]}'),
             html.escape(farmer['protocol']),
-            'online' if farmer['online'] else '<span class="off">away</span>',
+            _state(farmer),
             *(f'{farmer[name]:,}' for name in ('shards', 'mirrors', 'bytes')),
             f'{farmer["audits_passed"]:,}',
             f'{farmer["audits_failed"]:,}',
@@ -227,6 +230,12 @@ def _page(state: dict[str, Any]) -> str:
         )
         + '</body></html>'
     )
+
+
+def _state(farmer: Mapping[str, Any]) -> str:
+    if farmer['clock_skew'] is not None:
+        return f'<span class="off">clock {farmer["clock_skew"]:+.0f} s</span>'
+    return 'online' if farmer['online'] else '<span class="off">away</span>'
 
 
 def _code(text: str) -> str:

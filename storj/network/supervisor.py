@@ -394,6 +394,7 @@ class Network:
         self._renter: RenterNode | None = None
         self._runner: web.AppRunner | None = None
         self._seed = b''
+        self._clock_skews: Mapping[str, float] = {}
 
     def __enter__(self) -> Network:
         self.start()
@@ -472,13 +473,20 @@ class Network:
         return None if self._renter is None else self._renter.extended_key
 
     def status(self) -> dict[str, Any]:
-        """Return the state of bridge and farmers, as ``--json`` prints it; without secrets."""
+        """Return the state of bridge and farmers, as ``--json`` prints it; without secrets.
+
+        Each farmer's ``clock_skew`` is None, or the seconds by which its clock is ahead of the
+        bridge's (negative: behind) when that is too much for the two to talk.
+        """
         return {
             'bridge': self.bridge_url,
             'extended_key': self.extended_key,
             'pid': self.pid,
             'data': str(self.data),
-            'farmers': [farmer.status() for farmer in self.farmers],
+            'farmers': [
+                {**farmer.status(), 'clock_skew': self._clock_skews.get(farmer.node_id)}
+                for farmer in self.farmers
+            ],
         }
 
     def environment(self) -> dict[str, str]:
@@ -549,6 +557,7 @@ class Network:
         except BaseException:
             listening.close()
             raise
+        self._clock_skews = app[BRIDGE].clock_skews
         await open_account(app[BRIDGE], self.email, self.password)
         kind = _FarmerProcess if self._processes else _FarmerInLoop
         extended = self._renter.extended_key

@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 from storj.network.audits import audit_round
 from storj.network.auth import NONCE_LIFE
 from storj.network.bridge import Bridge
-from storj.network.contacts import mark_seen, mark_timeout, node_contact
+from storj.network.contacts import mark_failure, mark_seen, node_contact
 from storj.network.database import Contact, FarmerToken, Nonce, Report, Token, WorkChallenge
 from storj.network.mirrors import Mirroring, drop_stale_copies
 from storj.network.renter import NodeError, NodeUnreachableError
@@ -54,7 +54,7 @@ async def ping_round(bridge: Bridge) -> None:
                 await bridge.renter.ping(node_contact(contact))
             except (NodeError, NodeUnreachableError) as error:
                 logger.info('farmer %s is away: %s', contact.node_id, error)
-                mark_timeout(bridge, contact.node_id)
+                mark_failure(bridge, contact.node_id, error)
             else:
                 mark_seen(bridge, contact.node_id, time.monotonic() - started)
 

@@ -129,6 +129,27 @@ def test_farmer_survives_the_bridges_restart(tmp_path: Path) -> None:
                     assert output.getvalue() == b'after the restart'
 
 
+def test_farmer_stores_for_the_renters_that_it_is_given_only(tmp_path: Path) -> None:
+    content = b'for one bridge only'
+    with Network(farmers=0) as network, MetaDisk(network.bridge_url) as node:
+        for number, renter in enumerate(('a' * 40, network.extended_key)):
+            assert renter is not None
+            folder = tmp_path / str(number)
+            with farm(folder, network.bridge_url, '--renter', 'b' * 40, '--renter', renter) as one:
+                one.wait_for('joined')
+                if number == 0:
+                    with pytest.raises(Exception, match='upload-error'):
+                        node.upload(content)
+                else:
+                    node.upload(content)
+                assert one.stop() == 0
+
+
+def test_renter_that_can_be_none_is_wrong_use(tmp_path: Path) -> None:
+    with farm(tmp_path, 'http://127.0.0.1:6382', '--renter', 'xpub-of-somebody') as program:
+        assert program.process.wait(20) == 2
+
+
 def test_wrong_use_is_told(tmp_path: Path) -> None:
     with farm(tmp_path, 'nonsense') as program:
         assert program.process.wait(20) == 2

@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from storj.cli.control import RunningNetwork
+from storj.cli.network import farmer_rows
 from tests.cli.conftest import Storj
 from tests.cli.terminal import PATIENCE, Terminal
 
@@ -212,3 +213,15 @@ def test_taken_port_or_folder_talks_of_no_login(stranger, network, tmp_path):
         assert 'login' not in done.err
         taken = stranger('network', 'up', '--data', network.data, '--port', '0', *detach, code=9)
         assert f'a network runs on {network.data} already' in taken.err
+
+
+def test_state_of_a_farmer_names_a_wrong_clock():
+    card = {'protocol': '1.2.0', 'address': '127.0.0.1', 'port': 4000, 'node_id': 'a' * 40}
+    rows = farmer_rows(
+        [
+            {**card, 'running': True, 'clock_skew': None},
+            {**card, 'running': True, 'clock_skew': 70.4},
+            {**card, 'running': False, 'clock_skew': 70.4},
+        ]
+    )
+    assert [row['state'] for row in rows] == ['up', 'clock +70 s', 'stopped']

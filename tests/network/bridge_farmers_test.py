@@ -484,6 +484,29 @@ def test_no_proof_raises(proof: object) -> None:
     assert not proves(proof, ['cd' * 20] * 4, 2)
 
 
+def test_farmer_with_a_wrong_clock_is_shown_until_it_is_right(
+    bridge: RunningBridge, alice: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    farmer = bridge.farmer()
+    node = farmer.identity.node_id
+    farmer.clock_ahead = -70.4
+    for _ in range(2):
+        bridge.call(lambda: ping_round(bridge.state))
+    # A place for a shard is looked for among those that may be right again.
+    refused = bridge.request('PUT', f'/frames/{bridge.frame(alice)}', bridge.shard(), by=alice)
+    assert refused.status == 503
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
+    assert warnings == [f'the clock of farmer {node} is 70 s behind the bridge: it gets no shards']
+    (state,) = bridge.request('GET', '/status').json['farmers']
+    assert (state['clock_skew'], state['online']) == (-70.4, False)
+    page = bridge.request('GET', '/status', headers={'accept': 'text/html'}).body.decode()
+    assert 'clock -70 s' in page
+    farmer.clock_ahead = 0
+    bridge.call(lambda: ping_round(bridge.state))
+    (state,) = bridge.request('GET', '/status').json['farmers']
+    assert (state['clock_skew'], state['online']) == (None, True)
+
+
 def test_pings_tell_who_is_there(bridge: RunningBridge) -> None:
     there, away = bridge.farmer(4000), bridge.farmer(4001)
     away.away = True

@@ -31,7 +31,13 @@ from storj.network.bridge import BRIDGE, Bridge, BridgeSettings
 from storj.network.contacts import work
 from storj.network.contract import Contract
 from storj.network.identity import Identity
-from storj.network.renter import Allocation, NodeContact, NodeError, NodeUnreachableError
+from storj.network.renter import (
+    Allocation,
+    ClockSkewError,
+    NodeContact,
+    NodeError,
+    NodeUnreachableError,
+)
 from storj.network.reports import MIRRORING
 
 T = TypeVar('T')
@@ -98,6 +104,7 @@ class ScriptedFarmer:
     shards: dict[str, bytes] = field(default_factory=dict)
     away: bool = False
     refuses: bool = False
+    clock_ahead: float = 0.0
     hangs: asyncio.Event | None = None
 
 
@@ -126,6 +133,8 @@ class ScriptedFarmers:
             await farmer.hangs.wait()
         if farmer.away:
             raise NodeUnreachableError('connection refused')
+        if farmer.clock_ahead:
+            raise ClockSkewError(farmer.clock_ahead)
         return farmer
 
     async def ping(self, contact: NodeContact) -> None:

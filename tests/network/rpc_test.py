@@ -18,11 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storj.digest import ShardDigest, merkle_rows, new_challenges, shard_hash, verify_proof
+from storj.network import rpc
 from storj.network.contract import Contract
 from storj.network.farmer import FarmerSettings
 from storj.network.identity import ExtendedKey, Identity
 from storj.network.renter import RenterNode
 from storj.network.rpc import (
+    ClockSkewError,
     ContactError,
     NodeContact,
     NodeError,
@@ -135,6 +137,29 @@ def test_replayed_message_is_refused(tmp_path: Path) -> None:
             assert 'error' not in (await post(here, envelope(here)))[1]
 
     run(test)
+
+
+@pytest.mark.parametrize('ahead', [-70.0, 16.0, 3600.0])
+def test_wrong_clock_is_told_with_its_seconds(tmp_path: Path, ahead: float) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            here.farmer._rpc._clock = lambda: here.clock() + ahead
+            with pytest.raises(ClockSkewError, match='Message signature expired') as told:
+                await here.renter.ping(here.farmer.contact())
+            assert told.value.seconds == pytest.approx(ahead, abs=0.01)
+
+    run(test)
+
+
+def test_clock_of_an_answer_that_is_not_genuine_is_not_believed() -> None:
+    sender = Identity.generate()
+    nonce = 1_480_000_000_000
+    part = {'contact': {**CONTACT.to_json(), 'nodeID': sender.node_id}, 'nonce': nonce}
+    for signature in ('?', Identity.generate().sign_message(f'{"ab" * 20}{nonce}')):
+        with pytest.raises(NodeError) as refused:
+            rpc._verify({**part, 'signature': signature}, 'ab' * 20, CONTACT, 1_480_000_100.0)
+        assert type(refused.value) is NodeError
+        assert str(refused.value) == 'Message signature expired'
 
 
 @pytest.mark.parametrize(

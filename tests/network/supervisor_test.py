@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from storj.network import Fault, FaultPlan, Network
 from storj.network.__main__ import main
 from storj.network.bridge import BRIDGE
 from storj.network.supervisor import NetworkError
+from storj.network.upkeep import ping_round
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,6 +174,16 @@ def test_farmer_comes_back_on_its_port_with_its_shards(net: Network) -> None:
         assert (farmer.node_id, farmer.port) == before
         farmer.start()
     assert download(net, bucket_id, file_id) == shards
+
+
+def test_farmer_with_a_wrong_clock_stands_out_in_the_status() -> None:
+    with Network(1) as net:
+        assert net.status()['farmers'][0]['clock_skew'] is None
+        farmer: Any = net.farmers[0]
+        farmer._farmer._rpc._clock = lambda: time.time() + 3600
+        bridge = net._runner.app[BRIDGE]  # type: ignore[union-attr]
+        net._call(ping_round(bridge))
+        assert net.status()['farmers'][0]['clock_skew'] == pytest.approx(3600, abs=5)
 
 
 def test_killed_farmer_answers_nobody(net: Network) -> None:
