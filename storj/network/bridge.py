@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Literal
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from aiohttp import web
 from storj.network.database import Database
 from storj.network.mail import Outbox
 from storj.network.passwords import Passwords
+from storj.network.quotas import Quota
 from storj.network.renter import RenterNode
 
 __all__ = ('BRIDGE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
@@ -96,6 +98,9 @@ class BridgeSettings:
         mirrors (int): copies of each shard, beside the first, that the bridge has made by itself.
             The original has 5 made; on one machine that would write everything six times.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
+        upload_quota (Quota | None): bytes that an account may bring, beyond which it gets 420; None
+            for any number. Accounts of whoever runs the bridge have none.
+        download_quota (Quota | None): the same of what the buckets of an account give out.
         status (bool): whether ``GET /status`` is served: farmers and sums to anybody, to users also
             the ids, sizes and places of their files.
         farmer_timeout (float): seconds that one farmer may take to answer.
@@ -111,6 +116,8 @@ class BridgeSettings:
     ping_interval: float = 60.0
     mirrors: int = 2
     rate_limits: bool = False
+    upload_quota: Quota | None = None
+    download_quota: Quota | None = None
     status: bool = True
     farmer_timeout: float = 10.0
     placing_timeout: float = 45.0
@@ -119,6 +126,9 @@ class BridgeSettings:
         Release.parse(self.version)
         if self.activation not in ('auto', 'mail'):
             raise ValueError(f"activation is 'auto' or 'mail', not {self.activation!r}")
+        for quota in (self.upload_quota, self.download_quota):
+            if not isinstance(quota, (Quota, NoneType)):
+                raise ValueError(f'a quota is a Quota, not {quota!r}')
         for name in ('audit_interval', 'ping_interval', 'mirrors'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must not be negative')

@@ -7,7 +7,7 @@ their SHA-256 only.
 
 ::
 
-    User --< Key, Nonce
+    User --< Key, Nonce, Volume
       |--< Bucket --< Entry (file) --- Frame --< Pointer . . shard hash
       |       `--< Token                                         .
       `--< Frame                              Contact --< Contract --< Challenge
@@ -58,6 +58,7 @@ __all__ = (
     'Report',
     'Token',
     'User',
+    'Volume',
     'WorkChallenge',
     'fingerprint',
 )
@@ -82,11 +83,25 @@ class User(_Base):
     pending_password: Mapped[str | None] = mapped_column(String(200))
     created: Mapped[int]
     activated: Mapped[bool]
+    # Registered by itself; quotas do not hold for accounts of whoever runs the bridge.
+    free_tier: Mapped[bool] = mapped_column(default=True)
     uuid: Mapped[str] = mapped_column(String(36))
     referral_partner: Mapped[str | None] = mapped_column(String(255))
     activator: Mapped[str | None] = mapped_column(String(64), index=True)
     deactivator: Mapped[str | None] = mapped_column(String(64), index=True)
     resetter: Mapped[str | None] = mapped_column(String(64), index=True)
+
+
+class Volume(_Base):
+    """Bytes that an account has brought or fetched since the beginning of a window."""
+
+    __tablename__ = 'volumes'
+
+    user: Mapped[str] = mapped_column(ForeignKey('users.email'), primary_key=True)
+    direction: Mapped[str] = mapped_column(String(8), primary_key=True)
+    window: Mapped[int] = mapped_column(primary_key=True)
+    begun: Mapped[int]
+    bytes: Mapped[int]
 
 
 class Key(_Base):

@@ -19,6 +19,7 @@ from storj.network.database import Bucket, Contract, Entry, Frame, Pointer
 from storj.network.frames import owned_frame
 from storj.network.mirrors import establish
 from storj.network.placement import CONTRACT_LIFE, download_token
+from storj.network.quotas import check_volume, count_volume
 from storj.network.wire import (
     Refusal,
     Route,
@@ -255,8 +256,8 @@ def _excluded(request: web.Request) -> frozenset[str]:
     return frozenset(node for node in nodes if hex_text(node, 40))
 
 
-async def _bucket_for_pointers(request: web.Request) -> str:
-    """Return the id of the bucket that a request for pointers may read.
+async def _bucket_for_pointers(request: web.Request) -> Bucket:
+    """Return the bucket that a request for pointers may read.
 
     By a bridge token, which is used up, or from bridge 5.16 on as its owner.
     """
@@ -266,18 +267,20 @@ async def _bucket_for_pointers(request: web.Request) -> str:
     if token is not None or not bridge.release.since(5, 16):
         use_token(bridge, token or '', bucket_id)
         with bridge.database.begin() as session:
-            if session.get(Bucket, bucket_id) is None:
-                raise Refusal(404, 'Bucket not found')
-        return bucket_id
+            bucket = session.get(Bucket, bucket_id)
+        if bucket is None:
+            raise Refusal(404, 'Bucket not found')
+        return bucket
     caller = await authenticate(request)
     with bridge.database.begin() as session:
-        return owned_bucket(session, caller, bucket_id).id
+        return owned_bucket(session, caller, bucket_id)
 
 
 async def list_pointers(request: web.Request) -> web.Response:
     """Return where a range of a file's shards can be fetched, with the farmers' tokens."""
     bridge = request.app[BRIDGE]
-    bucket_id = await _bucket_for_pointers(request)
+    bucket = await _bucket_for_pointers(request)
+    quota = bridge.settings.download_quota if bridge.release.since(4, 2) else None
     skip = _count(request, 'skip', 0, 2**31 - 1)
     limit = _count(request, 'limit', _DEFAULT_POINTERS, _MAX_POINTERS)
     if not skip + limit:
@@ -285,7 +288,8 @@ async def list_pointers(request: web.Request) -> web.Response:
         limit = _DEFAULT_POINTERS
     exclude = _excluded(request)
     with bridge.database.begin() as session:
-        entry = _entry_of(session, bucket_id, request.match_info['file'])
+        check_volume(session, quota, bucket.user, 'download', bridge.now(), 'Could not get file')
+        entry = _entry_of(session, bucket.id, request.match_info['file'])
         pointers = session.scalars(
             select(Pointer)
             .where(
@@ -301,7 +305,11 @@ async def list_pointers(request: web.Request) -> web.Response:
         async with at_once:
             return await _pointer_object(bridge, pointer, exclude)
 
-    return answer(await asyncio.gather(*map(described, pointers)))
+    found = await asyncio.gather(*map(described, pointers))
+    size = sum(fields['size'] for fields in found if 'token' in fields)
+    with bridge.database.begin() as session:
+        count_volume(session, quota, bucket.user, 'download', size, bridge.now())
+    return answer(found)
 
 
 async def _pointer_object(

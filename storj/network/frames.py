@@ -11,10 +11,11 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from storj.network.auth import Caller, authenticate
-from storj.network.bridge import BRIDGE, Release
+from storj.network.bridge import BRIDGE, Bridge, Release
 from storj.network.contacts import contact_object
 from storj.network.database import Entry, Frame, Pointer
 from storj.network.placement import Shard, place
+from storj.network.quotas import check_volume, count_volume
 from storj.network.wire import (
     Refusal,
     Route,
@@ -75,11 +76,23 @@ def owned_frame(session: Session, caller: Caller, frame_id: object) -> Frame:
     return frame
 
 
+def _check_volume(bridge: Bridge, session: Session, caller: Caller, text: str) -> None:
+    """Refuse a caller that has brought as many bytes as it may.
+
+    Raises:
+        Refusal: 420.
+    """
+    if bridge.release.since(3, 2):
+        quota = bridge.settings.upload_quota
+        check_volume(session, quota, caller.email, 'upload', bridge.now(), text)
+
+
 async def create_frame(request: web.Request) -> web.Response:
     """Make an empty frame."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
     with bridge.database.begin() as session:
+        _check_volume(bridge, session, caller, 'Could not create frame')
         frame = Frame(
             id=secrets.token_hex(12),
             user=caller.email,
@@ -254,6 +267,7 @@ async def add_shard(request: web.Request) -> web.Response:
     shard = addition.shard
     frame_id = request.match_info['frame']
     with bridge.database.begin() as session:
+        _check_volume(bridge, session, caller, 'Could not add shard to frame')
         frame = _open_frame(session, caller, frame_id, addition, bridge.release)
     contact, allocation = await place(bridge, shard, frame=frame.id, exclude=addition.exclude)
     with bridge.database.begin() as session:
@@ -267,6 +281,14 @@ async def add_shard(request: web.Request) -> web.Response:
             frame.size -= 0 if replaced.parity else replaced.size
             session.delete(replaced)
             session.flush()
+        count_volume(
+            session,
+            bridge.settings.upload_quota,
+            caller.email,
+            'upload',
+            shard.size,
+            bridge.now(),
+        )
         frame.storage_size += shard.size
         frame.size += 0 if addition.parity else shard.size
         session.add(

@@ -35,7 +35,7 @@ def _user_object(user: User, release: Release) -> dict[str, Any]:
     if release.since(5, 10):
         fields['preferences'] = {'dnt': False}
     if release.since(3, 2):
-        fields['isFreeTier'] = True
+        fields['isFreeTier'] = user.free_tier
     fields['activated'] = user.activated
     fields['created'] = iso_date(user.created)
     if release.since(5, 8):
@@ -271,7 +271,11 @@ async def open_account(bridge: Bridge, email: str, password: str) -> None:
     stored = await bridge.passwords.hash(hashed) if user is None else user.password
     with bridge.database.begin() as session:
         user = user or User(
-            email=email, password=stored, created=bridge.now(), uuid=str(uuid.uuid4())
+            email=email,
+            password=stored,
+            created=bridge.now(),
+            free_tier=False,
+            uuid=str(uuid.uuid4()),
         )
         user.activated = True
         session.merge(user)
