@@ -210,13 +210,18 @@ def read_config() -> tuple[str, str]:
 
 
 def load(
-    profile: str | None = None, *, environ: Mapping[str, str] | None = None, **given: Any
+    profile: str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    new: bool = False,
+    **given: Any,
 ) -> Configuration:
     """Gather the settings.
 
     Args:
         profile (str | None): section of the file; ``STORJ_PROFILE`` or ``storj`` if None.
         environ (Mapping[str, str] | None): the environment, that of the process if None.
+        new (bool): whether the profile may be one that the file does not have yet.
         **given: settings that go before all others; None counts as not given.
 
     Returns:
@@ -234,7 +239,7 @@ def load(
     path = config_path(env)
     asked = profile or env.get('STORJ_PROFILE') or None
     name = asked or APP_NAME
-    section = _section(path, name, asked is not None)
+    section = _section(path, name, asked is not None and not new)
     values: dict[str, Any] = {}
     for setting, variables in _VARIABLES.items():
         value = given.get(setting)

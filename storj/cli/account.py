@@ -15,7 +15,7 @@ from storj.cli.options import yes_option
 from storj.cli.output import count_of
 from storj.cli.prompts import ask, ask_secret, confirm, interactive, read_secret_file
 from storj.cli.session import Session, pass_session
-from storj.exception import ConfigurationError, DecryptionError
+from storj.exception import DecryptionError
 
 __all__ = ('account', 'activate', 'delete', 'login', 'logout', 'register', 'reset_password')
 
@@ -69,6 +69,7 @@ def register(session: Session, email: str | None, password_file: str | None) -> 
 
     Most bridges send a mail with a token: 'storj account activate TOKEN'. Then log in.
     """
+    session.new_profile = True
     email = _email(session, email)
     password = _password(session, password_file, email, new=True)
     with session.make_client(None, None) as client:
@@ -106,7 +107,7 @@ def login(
     At the first login words are made and shown once: write them down. On another machine give the
     same words, or nothing that is stored can be read there.
     """
-    _make_profile(session)
+    session.new_profile = True
     shared = _SharedLogin.open(session) if libstorj else None
     email = email or (shared and shared.email) or _email(session, None)
     if shared is not None and shared.found and password_file is None and email == shared.email:
@@ -137,18 +138,6 @@ def login(
             '\nThese words encrypt your files. They are shown this once: write them down.\n'
             f'Without them nobody can read the files again.\n\n    {words}\n'
         )
-
-
-def _make_profile(session: Session) -> None:
-    """Begin a profile that does not exist yet, so that the settings can be read."""
-    try:
-        _ = session.settings
-    except ConfigurationError:
-        from storj import configuration
-
-        if session.profile is None or session.profile in configuration.profiles():
-            raise
-        session.save()
 
 
 def _words(session: Session, path: str | None, shared: _SharedLogin | None) -> tuple[str, bool]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
 from storj.cli.command import Entry, Group
-from storj.metadata import __version__
 
 __all__ = ('app',)
 
@@ -53,7 +50,4 @@ app = Group(
     epilog="'storj COMMAND --help' explains a command; exit codes: 0 done, 1 failed, 2 usage, "
     '3 partly done, 4 login, 5 not found, 6 unreachable, 7 integrity, 8 too few farmers or shards, '
     '9 conflict, 130 interrupted.',
-)
-click.version_option(__version__, '--version', prog_name='storj', message='%(prog)s %(version)s')(
-    app
 )

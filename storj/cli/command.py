@@ -6,6 +6,7 @@ command only when it is called, and turn every way of ending into one exit code.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import json
@@ -21,6 +22,7 @@ from click.shell_completion import shell_complete
 from storj.cli.errors import UsageProblem, explain, is_broken_pipe
 from storj.cli.filters import Rule
 from storj.cli.session import Session
+from storj.metadata import __version__
 
 __all__ = ('Command', 'Entry', 'Group', 'command', 'group')
 
@@ -122,6 +124,24 @@ def common_options() -> list[click.Option]:
     ]
 
 
+def _version_option() -> click.Option:
+    """Return a new option that shows the version of the program that was called."""
+
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            click.echo(f'{ctx.info_name} {__version__}')
+            ctx.exit()
+
+    return click.Option(
+        ['--version'],
+        is_flag=True,
+        is_eager=True,
+        help='Show the version and exit.',
+        expose_value=False,
+        callback=show,
+    )
+
+
 class _Base(click.Command):
     """What commands and groups share.
 
@@ -134,12 +154,18 @@ class _Base(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
         self._common = common_options()
+        self._version = _version_option()
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's own parameters, the common options and ``--help``."""
         params = super().get_params(ctx)
         own = {param.name for param in params}
-        return [*params, *(option for option in self._common if option.name not in own)]
+        program = [self._version] if ctx.parent is None and isinstance(self, click.Group) else []
+        return [
+            *program,
+            *params,
+            *(option for option in self._common if option.name not in own),
+        ]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write usage, purpose, examples, and only then the options."""
@@ -256,6 +282,8 @@ def _end(error: BaseException, session: Session) -> int:
         _silence(sys.stdout)
         return 1
     report = explain(error)
+    if isinstance(error, KeyboardInterrupt) and session.resumable:
+        report = dataclasses.replace(report, hint='run the same command to resume')
     output = session.output
     try:
         if session.debugging:

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,14 @@ from storj.cli.command import command
 from storj.cli.completion import complete_place, complete_uri
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import ConflictError, UnsafeNameError, UsageProblem, explain
-from storj.cli.jobs import Handle, Job, Runner, Skip, finish
-from storj.cli.options import BYTE_RANGE, ByteRange, filter_options, transfer_options
+from storj.cli.jobs import Handle, Job, Runner, Skip, Summary, finish
+from storj.cli.options import (
+    BYTE_RANGE,
+    ByteRange,
+    filter_options,
+    reading_options,
+    transfer_options,
+)
 from storj.cli.output import printable
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import LocalFile, RemoteFile, find_local, find_remote, remote_names
@@ -259,10 +266,13 @@ def upload_options(function: Any) -> Any:
         'storj cp --range 0-99 storj://photos/cat.jpg -  the first 100 bytes',
     ),
 )
-@click.argument(
-    'sources', nargs=-1, required=True, metavar='SOURCE...', shell_complete=complete_place
-)
+@click.argument('sources', nargs=-1, metavar='SOURCE...', shell_complete=complete_place)
 @click.argument('destination', shell_complete=complete_place)
+@click.option(
+    '--link-file',
+    metavar='PATH',
+    help="Read a link of 'storj share' from a file, or - for stdin, as the source.",
+)
 @click.option('-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.')
 @filter_options
 @click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
@@ -275,6 +285,7 @@ def cp(
     session: Session,
     sources: tuple[str, ...],
     destination: str,
+    link_file: str | None,
     recursive: bool,
     dry_run: bool,
     overwrite: bool,
@@ -294,7 +305,13 @@ def cp(
     destination is kept unless --overwrite is said. A transfer that broke off goes on where it
     stopped when the same command is run again.
     """
+    from storj.cli.share import copy_link, read_link
+
+    if bool(sources) == (link_file is not None):
+        raise click.UsageError('give either a SOURCE or --link-file, then a DESTINATION')
     places = [parse_location(source) for source in sources]
+    if link_file is not None:
+        places = [read_link(link_file)]
     target = parse_location(destination)
     _check_places(places, target, recursive, byte_range)
     several = recursive or len(places) > 1 or any(_is_pattern(place) for place in places)
@@ -303,8 +320,6 @@ def cp(
     )
     transfer_options_ = TransferOptions(progress=progress, **engine)
     if isinstance(places[0], Link):
-        from storj.cli.share import copy_link
-
         copy_link(session, places[0], target, options, transfer_options_, dry_run=dry_run)
         return
     copier = Copier(session, options, transfer_options_)
@@ -334,20 +349,18 @@ def cp(
 )
 @click.argument('uris', nargs=-1, required=True, metavar='URI...', shell_complete=complete_uri)
 @click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of each file, like 0-99.')
-@transfer_options
+@reading_options
 @pass_session
 def cat(
     session: Session,
     uris: tuple[str, ...],
     byte_range: ByteRange | None,
-    progress: bool | None,
     **engine: Any,
 ) -> None:
     """Write files to standard output, one after the other."""
     places = [parse_remote(uri, bare=True) for uri in uris]
     options = CopyOptions(byte_range=byte_range)
-    engine.pop('resume')
-    copier = Copier(session, options, TransferOptions(progress=progress, **engine))
+    copier = Copier(session, options, TransferOptions(**engine))
     found = [file for place in places for file in _expand(session, copier, place, recursive=False)]
     write_stream(copier, found)
 
@@ -380,13 +393,28 @@ def run_jobs(
     session: Session, jobs: Sequence[Job], options: TransferOptions, *, several: bool
 ) -> None:
     """Run jobs, report them, and raise what the command ends with if not all went well."""
+    finish(session.output, move(session, jobs, options), several=several)
+
+
+def move(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Summary:
+    """Run jobs, report each as it ends, and return their sum."""
+    from storj.transfer import list_journals
+
     runner = Runner(
         session.output,
         parallel=options.transfers,
         stopping=session.stopping,
         progress=session.wants_progress(options),
     )
-    finish(session.output, runner.run(jobs), several=several)
+    begun = int(time.time())
+    try:
+        return runner.run(jobs)
+    except KeyboardInterrupt:
+        session.resumable = bool(runner.summary.done) or any(
+            entry.bytes and entry.changed >= begun and not entry.active
+            for entry in list_journals(session.journal_folder)
+        )
+        raise
 
 
 def announce(session: Session, jobs: Sequence[Job]) -> None:

@@ -17,7 +17,7 @@ from storj.cli.directory import Directory
 from storj.cli.errors import CommandError, LocalPathNotFound
 from storj.cli.jobs import Job, Runner, Summary, finish
 from storj.cli.network import channel_of
-from storj.cli.output import Column, Output, human_duration, human_size, printable
+from storj.cli.output import Column, Output, count_of, human_duration, human_size, printable
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.exception import IntegrityError
 
@@ -145,6 +145,7 @@ class _Demo:
         self._output = session.output
         self._network = network
         self._files = files
+        self._work = work
         self._back = work / 'back'
         self._progress = progress
 
@@ -162,12 +163,13 @@ class _Demo:
         client = Client(
             network.email, network.password, network.bridge_url, mnemonic=network.mnemonic
         )
-        with client, self._session.transfers(TransferOptions(), client) as transfers:
+        engine = self._session.transfers(TransferOptions(), client, state=self._work)
+        with client, engine as transfers:
             directory = Directory(client, network.mnemonic)
             with _Step(self._output, f'making bucket {_BUCKET}, its name encrypted'):
                 made = client.bucket_create(directory.stored_bucket_name(_BUCKET))
                 bucket = directory.describe_bucket(made)
-            what = f'{len(self._files)} files, {human_size(total)}'
+            what = f'{count_of(len(sizes), "file")}, {human_size(total)}'
             with _Step(self._output, f'encrypting, sharding and uploading {what}') as up:
                 self._move(self._uploads(transfers, bucket.id, sizes))
             with _Step(self._output, 'listing'):
@@ -252,7 +254,9 @@ class _Demo:
             names = ', '.join(map(printable, different))
             raise IntegrityError(f'came back different: {names}')
         if not self._output.as_json:
-            text = f'all {len(sizes)} files came back equal'
+            count = len(sizes)
+            text = 'the file' if count == 1 else f'all {count} files'
+            text += ' came back equal'
             self._output.line(click.style(text, fg='green', bold=True))
 
 

@@ -183,8 +183,8 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     click.ClickException: Verdict(FAILED, None, ''),
     click.UsageError: Verdict(USAGE, None, ''),
     click.Abort: Verdict(USAGE, None, 'nothing was done'),
-    KeyboardInterrupt: Verdict(INTERRUPTED, 1, 'run the same command to resume'),
-    Terminated: Verdict(TERMINATED, 1, 'run the same command to resume'),
+    KeyboardInterrupt: Verdict(INTERRUPTED, 1, ''),
+    Terminated: Verdict(TERMINATED, 1, ''),
     Exception: Verdict(FAILED, None, "'-vv' shows where it happened; please report it"),
 }
 

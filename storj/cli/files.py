@@ -6,7 +6,7 @@ import concurrent.futures
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,15 +14,26 @@ from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_file, complete_uri
 from storj.cli.copy import Copier, CopyOptions, run_jobs, upload_options, write_stream
 from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import PARTLY, PartialFailure, UsageProblem, explain, worst
+from storj.cli.errors import PartialFailure, UsageProblem, explain
+from storj.cli.jobs import Summary, finish, snapshot
 from storj.cli.listing import FILE_COLUMNS
-from storj.cli.options import filter_options, transfer_options, yes_option
+from storj.cli.options import (
+    filter_options,
+    reading_options,
+    receiving_options,
+    sending_options,
+    yes_option,
+)
 from storj.cli.output import Column, count_of, printable
+from storj.cli.progress import Overview, display_for
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import RemoteFile, find_local, find_remote
 from storj.cli.uri import SCHEME, Local, Stream, parse_location, parse_remote, safe_relative_path
 from storj.exception import NotEnoughShardsError
+
+if TYPE_CHECKING:
+    from storj.transfer import Progress
 
 __all__ = ('download', 'file', 'info', 'list_', 'mirrors', 'remove', 'rm', 'upload', 'verify')
 
@@ -71,7 +82,7 @@ def rm(session: Session, uris: tuple[str, ...], recursive: bool, dry_run: bool, 
 def _remove(
     session: Session, entries: Sequence[FileEntry], *, dry_run: bool = False, yes: bool = False
 ) -> None:
-    """Remove files, side by side, and report each."""
+    """Remove files after a question, or say which would be removed."""
     if dry_run:
         for entry in entries:
             _report(session, entry, 'would remove', 'file_planned')
@@ -80,42 +91,29 @@ def _remove(
         session.output.note('nothing to remove')
         return
     confirm(f'remove {count_of(len(entries), "file")}', yes=yes)
-    remove_entries(session, entries)
+    summary = Summary()
+    remove_entries(session, entries, summary)
+    finish(session.output, summary, several=len(entries) > 1)
 
 
-def remove_entries(session: Session, entries: Sequence[FileEntry]) -> None:
-    """Remove files without a question.
-
-    Raises:
-        PartialFailure: some could not be removed; of a single file, its own error.
-    """
+def remove_entries(session: Session, entries: Sequence[FileEntry], summary: Summary) -> None:
+    """Remove files without a question, side by side; report each, and count it."""
     client = session.client
-    failures: list[BaseException] = []
     with concurrent.futures.ThreadPoolExecutor(_REMOVALS, 'storj-remove') as pool:
         removals = [
             (entry, pool.submit(client.file_remove, entry.bucket.id, entry.id)) for entry in entries
         ]
         for entry, removal in removals:
-            error = removal.exception()
-            if error is None:
-                _report(session, entry, 'removed', 'file_removed')
-            else:
-                failures.append(error)
+            try:
+                removal.result()
+            except Exception as error:
+                summary.failures.append((str(entry), error))
                 if session.output.as_json:
                     record = {'action': 'remove', **entry.to_dict(), **explain(error).to_dict()}
                     session.output.event({**record, 'type': 'file_failed'})
-                elif len(entries) > 1:
-                    message = explain(error).message
-                    session.output.warn(f'failed: {printable(str(entry))}: {message}')
-    if failures and len(entries) == 1:
-        raise failures[0]
-    if failures:
-        raise PartialFailure(
-            f'{len(failures)} of {len(entries)} files could not be removed',
-            exit_code=PARTLY
-            if len(failures) < len(entries)
-            else worst([explain(error).exit_code for error in failures]),
-        )
+            else:
+                summary.removed += 1
+                _report(session, entry, 'removed', 'file_removed')
 
 
 def _report(session: Session, entry: FileEntry, verb: str, event: str) -> None:
@@ -163,7 +161,7 @@ def _find(session: Session, bucket: str, name: str | None) -> FileEntry:
 @click.option('--name', help='Name in the bucket, for a single file.')
 @click.option('--overwrite', is_flag=True, help='Replace files that exist.')
 @upload_options
-@transfer_options
+@sending_options
 @pass_session
 def upload(
     session: Session,
@@ -210,7 +208,7 @@ def upload(
 @click.argument('file', shell_complete=complete_file)
 @click.argument('path', required=False)
 @click.option('--overwrite', is_flag=True, help='Replace a file that exists.')
-@transfer_options
+@receiving_options
 @pass_session
 def download(
     session: Session,
@@ -317,12 +315,22 @@ def mirrors(session: Session, bucket: str, file: str | None) -> None:
 @file.command('verify', examples=('storj file verify photos cat.jpg',))
 @click.argument('bucket', shell_complete=complete_bucket)
 @click.argument('file', required=False, shell_complete=complete_file)
-@transfer_options
+@reading_options
 @pass_session
-def verify(session: Session, bucket: str, file: str | None, resume: bool, **engine: Any) -> None:
+def verify(session: Session, bucket: str, file: str | None, **engine: Any) -> None:
     """Fetch and check every shard of a file, and say how many more may be lost."""
     entry = _find(session, bucket, file)
-    health = session.transfers(TransferOptions(**engine)).verify(entry.bucket.id, entry.id)
+    options = TransferOptions(**engine)
+    transfers = session.transfers(options)
+    # One document at the end leaves no room for lines.
+    wanted = False if session.output.as_json else session.wants_progress(options)
+    with display_for(session.output, wanted) as display:
+
+        def show(progress: Progress) -> None:
+            shown = snapshot(str(entry), entry.size, progress)
+            display.draw(Overview(0, 1, shown.done, shown.total), [shown])
+
+        health = transfers.verify(entry.bucket.id, entry.id, progress=show)
     rows = [dataclasses.asdict(shard) for shard in health.shards]
     have, count = health.have, len(rows)
     if session.output.as_json:

@@ -69,23 +69,25 @@ class Summary:
     Attributes:
         done (int): files moved.
         skipped (int): files left as they were.
+        removed (int): files removed.
         bytes (int): moved.
         seconds (float): the whole time.
-        failures (list[tuple[Job, Exception]]): files that failed, and why.
+        failures (list[tuple[str, Exception]]): files that failed, and why.
     """
 
     done: int = 0
     skipped: int = 0
+    removed: int = 0
     bytes: int = 0
     seconds: float = 0.0
-    failures: list[tuple[Job, Exception]] = field(default_factory=list)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
         """0, or the code of the failures if nothing succeeded, or 3."""
         if not self.failures:
             return PARTLY if self.skipped else 0
-        if self.done or self.skipped:
+        if self.done or self.skipped or self.removed:
             return PARTLY
         return worst([explain(error).exit_code for _, error in self.failures])
 
@@ -96,6 +98,7 @@ class Summary:
             'files_done': self.done,
             'files_failed': len(self.failures),
             'files_skipped': self.skipped,
+            'files_removed': self.removed,
             'bytes_done': self.bytes,
             'seconds': round(self.seconds, 3),
             'bytes_per_second': round(self.bytes / self.seconds) if self.seconds else 0,
@@ -103,16 +106,17 @@ class Summary:
 
     def text(self) -> str:
         """Return it as one line: ``12 files, 3.4 GiB, 41.2 MiB/s, 2 failed``."""
-        parts = [
-            count_of(self.done, 'file'),
-            human_size(self.bytes),
-            f'{human_size(self.bytes / self.seconds if self.seconds else 0)}/s',
-        ]
+        parts = []
+        if self.done:
+            rate = self.bytes / self.seconds if self.seconds else 0
+            parts = [count_of(self.done, 'file'), human_size(self.bytes), f'{human_size(rate)}/s']
         if self.skipped:
             parts.append(f'{self.skipped} skipped')
+        if self.removed:
+            parts.append(f'{self.removed} removed')
         if self.failures:
             parts.append(f'{len(self.failures)} failed')
-        return ', '.join(parts)
+        return ', '.join(parts) or '0 files'
 
 
 class Runner:
@@ -125,6 +129,9 @@ class Runner:
         stopping (threading.Event | None): set when the jobs are stopped.
         silent (bool): report failures only, because standard output carries a file.
         clock (Callable[[], float]): monotonic seconds.
+
+    Attributes:
+        summary (Summary): of what ended so far.
     """
 
     def __init__(
@@ -145,6 +152,7 @@ class Runner:
         self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()
         self._active: dict[int, tuple[Job, Handle | None]] = {}
+        self.summary = Summary()
 
     def run(self, jobs: Sequence[Job]) -> Summary:
         """Run all jobs.
@@ -159,7 +167,7 @@ class Runner:
             KeyboardInterrupt: after every job under way was cancelled and has ended.
         """
         begun = self._clock()
-        summary = Summary()
+        summary = self.summary
         pool = concurrent.futures.ThreadPoolExecutor(self._parallel, 'storj-file')
         try:
             # A command that prints one document at its end has no room for lines.
@@ -233,7 +241,14 @@ class Runner:
     def _snapshots(self) -> list[Snapshot]:
         with self._lock:
             active = list(self._active.values())
-        return [snapshot(job, handle) for job, handle in active]
+        return [
+            snapshot(
+                job.destination if job.source == '-' else job.source,
+                job.size,
+                None if handle is None else handle.progress,
+            )
+            for job, handle in active
+        ]
 
     def _report(
         self, job: Job, future: concurrent.futures.Future[tuple[Any, float]], summary: Summary
@@ -254,7 +269,7 @@ class Runner:
                 {**record, 'type': 'file_skipped', 'reason': str(reason)},
             )
         except Exception as error:
-            summary.failures.append((job, error))
+            summary.failures.append((job.source, error))
             if self._output.as_json:
                 self._output.event({**record, **explain(error).to_dict(), 'type': 'file_failed'})
         else:
@@ -283,18 +298,21 @@ def moved_bytes(result: Any, job: Job) -> int:
     return size if isinstance(size, int) else (job.size or 0)
 
 
-def snapshot(job: Job, handle: Handle | None) -> Snapshot:
-    """Return how far a job is, as the display wants it.
+def snapshot(name: str, size: int | None, progress: Any) -> Snapshot:
+    """Return how far a transfer is, as the display wants it.
 
     A transfer counts what it moves, parity included; the file's own bytes advance in proportion.
+
+    Args:
+        name (str): of the file.
+        size (int | None): of the file in bytes; None while unknown.
+        progress (Any): ``storj.transfer.Progress``; None before the transfer has begun.
     """
-    name = job.destination if job.source == '-' else job.source
-    if handle is None:
-        return Snapshot(name, total=job.size)
-    progress = handle.progress
+    if progress is None:
+        return Snapshot(name, total=size)
     done, total = progress.bytes, progress.total
-    if total and job.size is not None:
-        done, total = job.size * min(done, total) // total, job.size
+    if total and size is not None:
+        done, total = size * min(done, total) // total, size
     return Snapshot(
         name, done, total, progress.shards, progress.shards_total or 0, progress.retries
     )
@@ -317,8 +335,8 @@ def finish(output: Output, summary: Summary, *, several: bool) -> None:
     elif several:
         output.note(summary.text())
     if several and not output.as_json:
-        for job, error in summary.failures:
-            output.warn(f'failed: {printable(job.source)}: {explain(error).message}')
+        for name, error in summary.failures:
+            output.warn(f'failed: {printable(name)}: {explain(error).message}')
     code = summary.exit_code
     if code:
         raise _failure(summary, code, several)
@@ -333,4 +351,5 @@ def _failure(summary: Summary, code: int, several: bool) -> BaseException:
     )
     # What exists is skipped by the next run as well.
     hint = None if count else "'--overwrite' replaces what exists"
-    return PartialFailure(' and '.join(parts) + f', {summary.done} done', exit_code=code, hint=hint)
+    done = f'{summary.removed} removed' if summary.removed else f'{summary.done} done'
+    return PartialFailure(f'{" and ".join(parts)}, {done}', exit_code=code, hint=hint)

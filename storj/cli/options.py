@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import click
@@ -17,6 +17,9 @@ __all__ = (
     'SIZE',
     'ByteRange',
     'filter_options',
+    'reading_options',
+    'receiving_options',
+    'sending_options',
     'transfer_options',
     'yes_option',
 )
@@ -167,58 +170,95 @@ def filter_options(function: Decorated) -> Decorated:
     return function
 
 
-def transfer_options(function: Decorated) -> Decorated:
-    """Add what every command that moves files takes: parallel work, resume, limits, progress."""
-    options = (
-        click.option(
-            '--transfers',
-            type=click.IntRange(1, 64),
-            metavar='N',
-            default=4,
-            show_default=True,
-            help='Files moved at the same time.',
-        ),
-        click.option(
-            '--concurrency',
-            type=click.IntRange(1, 256),
-            metavar='N',
-            envvar='STORJ_PUSH_SHARD_LIMIT',
-            show_envvar=True,
-            help='Shards moved at the same time, all files together.',
-        ),
-        click.option(
-            '--retries',
-            type=click.IntRange(0, 100),
-            metavar='N',
-            help='How often a shard is tried again.',
-        ),
-        click.option(
-            '--resume/--no-resume',
-            default=True,
-            show_default=True,
-            help='Go on with a transfer that broke off.',
-        ),
-        click.option(
-            '--key-scheme',
-            type=click.Choice(('v0', 'text')),
-            default='v0',
-            show_default=True,
-            help='Keys of old files; text for those of the core library 5.1.0 to 6.0.3.',
-        ),
-        click.option('--limit-upload', type=RATE, help='Most bytes sent per second, like 2MiB.'),
-        click.option(
-            '--limit-download', type=RATE, help='Most bytes received per second, like 2MiB.'
-        ),
-        click.option(
-            '--progress/--no-progress',
-            'progress',
-            default=None,
-            help='Show bars while files move; by default only on a terminal.',
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+def _engine_options(*names: str) -> Callable[[Decorated], Decorated]:
+    """Return what adds options of the engine, in the order of their names."""
+
+    def decorate(function: Decorated) -> Decorated:
+        for name in reversed(names):
+            declared, attributes = _ENGINE[name]
+            function = click.option(*declared, **attributes)(function)
+        return function
+
+    return decorate
+
+
+_ENGINE: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
+    'transfers': (
+        ['--transfers'],
+        {
+            'type': click.IntRange(1, 64),
+            'metavar': 'N',
+            'default': 4,
+            'show_default': True,
+            'help': 'Files moved at the same time.',
+        },
+    ),
+    'concurrency': (
+        ['--concurrency'],
+        {
+            'type': click.IntRange(1, 256),
+            'metavar': 'N',
+            'envvar': 'STORJ_PUSH_SHARD_LIMIT',
+            'show_envvar': True,
+            'help': 'Shards moved at the same time; 16, fewer under a low limit.',
+        },
+    ),
+    'retries': (
+        ['--retries'],
+        {
+            'type': click.IntRange(0, 100),
+            'metavar': 'N',
+            'help': 'How often a shard is tried again.',
+        },
+    ),
+    'resume': (
+        ['--resume/--no-resume'],
+        {
+            'default': True,
+            'show_default': True,
+            'help': 'Go on with a transfer that broke off.',
+        },
+    ),
+    'key-scheme': (
+        ['--key-scheme'],
+        {
+            'type': click.Choice(('v0', 'text')),
+            'default': 'v0',
+            'show_default': True,
+            'help': 'Keys of old files; text for those of the core library 5.1.0 to 6.0.3.',
+        },
+    ),
+    'limit-upload': (
+        ['--limit-upload'],
+        {'type': RATE, 'help': 'Most bytes sent per second, like 2MiB.'},
+    ),
+    'limit-download': (
+        ['--limit-download'],
+        {'type': RATE, 'help': 'Most bytes received per second, like 2MiB.'},
+    ),
+    'progress': (
+        ['--progress/--no-progress'],
+        {
+            'default': None,
+            'help': 'Show bars while files move; by default only on a terminal.',
+        },
+    ),
+}
+
+#: What commands take that move files both ways.
+transfer_options = _engine_options(*_ENGINE)
+#: What a command takes that uploads only.
+sending_options = _engine_options(
+    'transfers', 'concurrency', 'retries', 'resume', 'limit-upload', 'progress'
+)
+#: What a command takes that downloads one file only.
+receiving_options = _engine_options(
+    'concurrency', 'retries', 'resume', 'key-scheme', 'limit-download', 'progress'
+)
+#: What a command takes that reads files and keeps none.
+reading_options = _engine_options(
+    'concurrency', 'retries', 'key-scheme', 'limit-download', 'progress'
+)
 
 
 def yes_option(function: Decorated) -> Decorated:

@@ -77,18 +77,24 @@ def ask_secret(question: str, *, option: str, twice: bool = False) -> str:
     return answer
 
 
-def read_secret_file(path: str) -> str:
+def read_secret_file(path: str, *, what: str = 'secret', limit: int = SECRET_LIMIT) -> str:
     """Return the secret in the first line of a file, or of standard input for ``-``.
+
+    Args:
+        path (str): of the file.
+        what (str): kind of secret, for the message.
+        limit (int): characters of the longest.
 
     Raises:
         UsageProblem: there is none, or it is far too long.
     """
     if path == '-':
-        line = sys.stdin.readline(SECRET_LIMIT + 1)
+        line = sys.stdin.readline(limit + 2)
     else:
         with Path(path).open(encoding='utf-8') as file:
-            line = file.readline(SECRET_LIMIT + 1)
+            line = file.readline(limit + 2)
     secret = line.rstrip('\r\n')
-    if not secret or len(secret) > SECRET_LIMIT:
-        raise UsageProblem(f'no secret in the first line of {path}')
+    if not secret or len(secret) > limit:
+        place = 'standard input' if path == '-' else path
+        raise UsageProblem(f'no {what} in the first line of {place}')
     return secret

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from storj.cli.directory import Directory
     from storj.configuration import Configuration
     from storj.http import Client
-    from storj.transfer import Transfers
+    from storj.transfer import TransferConfig, Transfers
 
 __all__ = ('Session', 'TransferOptions', 'pass_session')
 
@@ -81,6 +81,8 @@ class Session:
         rules (Sequence[Rule]): ``--include`` and ``--exclude`` in the order typed.
         timeout (float | None): seconds to wait for the bridge; the client's own by default.
         stopping (threading.Event): set when transfers are stopped.
+        resumable (bool): whether the command was interrupted in what goes on when it is run again.
+        new_profile (bool): whether the profile may be one that the file does not have yet.
         progress (bool): whether the settings allow bars.
         debug (str | None): what the settings want logged.
     """
@@ -99,6 +101,8 @@ class Session:
         self.rules: Sequence[Rule] = ()
         self.timeout: float | None = None
         self.stopping = threading.Event()
+        self.resumable = False
+        self.new_profile = False
         self.progress = True
         self.debug = os.environ.get('STORJ_DEBUG')
         self._open = contextlib.ExitStack()
@@ -157,7 +161,7 @@ class Session:
         if self._settings is None:
             from storj import configuration
 
-            found = configuration.load(self.profile, bridge=self.bridge)
+            found = configuration.load(self.profile, new=self.new_profile, bridge=self.bridge)
             self._settings = _with_key_store(found) if found.keyring else found
         return self._settings
 
@@ -274,7 +278,12 @@ class Session:
         return options.progress
 
     def transfers(
-        self, options: TransferOptions, bridge: Any = None, *, reports: bool = True
+        self,
+        options: TransferOptions,
+        bridge: Any = None,
+        *,
+        reports: bool = True,
+        state: Path | None = None,
     ) -> Transfers:
         """Return the engine, which the session closes.
 
@@ -282,12 +291,14 @@ class Session:
             options (TransferOptions): of the command.
             bridge (Any): what the engine asks; the client of the account by default.
             reports (bool): whether the bridge is told how transfers went.
+            state (Path | None): folder for journals; the user's own by default.
         """
         from storj.transfer import TransferConfig, Transfers
 
         chosen: dict[str, Any] = {
             'transfers': options.transfers,
             'concurrency': options.concurrency or self.settings.push_shard_limit,
+            'state_dir': state,
             'shard_attempts': None if options.retries is None else options.retries + 1,
             'upload_rate': options.limit_upload,
             'download_rate': options.limit_download,
@@ -296,7 +307,7 @@ class Session:
             'key_scheme': options.key_scheme,
         }
         given = {key: value for key, value in chosen.items() if value is not None}
-        config = TransferConfig(reports=reports, **given)
+        config = TransferConfig(reports=reports, **{**_shares(options, TransferConfig()), **given})
         return self._open.enter_context(Transfers(bridge or self.client, config))
 
     def _apply_settings(self) -> None:
@@ -334,6 +345,30 @@ class Session:
             self._open.callback(logger.setLevel, before)
             self._open.callback(logger.removeHandler, handler)
         self._open.callback(handler.close)
+
+
+#: Bytes per second of a limit for each shard on its way.
+_SHARD_RATE = 512 * 1024
+
+
+def _shares(options: TransferOptions, usual: TransferConfig) -> dict[str, int]:
+    """Return how many shards share a low limit.
+
+    Many shards at once would all come late: an early interrupt would lose every one of them, and a
+    farmer would hear so seldom of its own that it gives up.
+    """
+    limits = [limit for limit in (options.limit_upload, options.limit_download) if limit]
+    if not limits:
+        return {}
+    limit = min(limits)
+    shards = max(1, limit // _SHARD_RATE)
+    # A piece passes whole, so it is small enough for several of them in a second.
+    piece = max(4096, limit // 8 // 4096 * 4096)
+    return {
+        'concurrency': min(usual.concurrency, shards),
+        'negotiations': min(usual.negotiations, shards),
+        'piece_size': min(usual.piece_size, piece),
+    }
 
 
 def _with_key_store(settings: Configuration) -> Configuration:

@@ -30,7 +30,8 @@ from storj.cli.completion import complete_uri
 from storj.cli.directory import FileEntry
 from storj.cli.errors import CommandError, ConflictError, UsageProblem
 from storj.cli.jobs import Handle, Job
-from storj.cli.output import human_duration
+from storj.cli.output import human_duration, printable
+from storj.cli.prompts import read_secret_file
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import find_remote
 from storj.cli.uri import (
@@ -40,18 +41,19 @@ from storj.cli.uri import (
     Location,
     Stream,
     is_id,
+    is_link,
     parse_remote,
     safe_relative_path,
 )
-from storj.crypto import keys
-from storj.exception import AuthenticationError, NotFoundError
+from storj.crypto import keys, secret_file
+from storj.exception import AuthenticationError, ConfigurationError, NotFoundError
 from storj.model import File, FilePointer, Token
 
 if TYPE_CHECKING:
     from storj.cli.copy import CopyOptions
     from storj.http import Client
 
-__all__ = ('Share', 'SharedBridge', 'copy_link', 'share')
+__all__ = ('Share', 'SharedBridge', 'copy_link', 'read_link', 'share')
 
 _VERSION = 1
 #: Characters of a link: a name of the greatest length, tokens for a file of 255 shards.
@@ -241,7 +243,8 @@ def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
     examples=(
         'storj share storj://photos/cat.jpg              for people who have the same words',
         'storj share --with-key storj://photos/cat.jpg   for everybody who has the link',
-        "storj cp 'storj-share:eyJ2Ijox...' .            at the other end",
+        'storj share --link-file cat.link storj://photos/cat.jpg',
+        'storj cp --link-file cat.link .                 at the other end',
     ),
 )
 @click.argument('uri', shell_complete=complete_uri)
@@ -254,8 +257,13 @@ def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
     show_default=True,
     help='Downloads that the link is good for, at least.',
 )
+@click.option(
+    '--link-file',
+    metavar='PATH',
+    help='Write the link to a file that only its owner can read, not to standard output.',
+)
 @pass_session
-def share(session: Session, uri: str, with_key: bool, uses: int) -> None:
+def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str | None) -> None:
     """Make a link to one file that 'storj cp' takes without login.
 
     The link tells the bridge, the file's name and size, and the ids of file and bucket, and gives
@@ -270,12 +278,19 @@ def share(session: Session, uri: str, with_key: bool, uses: int) -> None:
     made = _make(session, found[0].entry, with_key=with_key, uses=uses)
     link = made.link()
     left = (made.expires - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+    record: dict[str, Any] = {'expires': made.expires, 'uses': uses, 'with_key': with_key}
+    if link_file is None:
+        record['link'] = link
+    else:
+        try:
+            secret_file.write(Path(link_file), f'{link}\n')
+        except ConfigurationError as error:
+            raise CommandError(str(error), hint='') from error
+        record['path'] = link_file
     if session.output.as_json:
-        session.output.document(
-            {'link': link, 'expires': made.expires, 'uses': uses, 'with_key': with_key}
-        )
+        session.output.document(record)
         return
-    session.output.line(link)
+    session.output.line(link if link_file is None else f'link written to {printable(link_file)}')
     session.output.note(
         f'expires {session.output.moment(made.expires)}, in {human_duration(max(0.0, left))}'
     )
@@ -323,6 +338,18 @@ def _expiry(token: Token) -> datetime.datetime:
     if not isinstance(token.expires, datetime.datetime):
         raise CommandError('the bridge does not say when its tokens expire')
     return token.expires
+
+
+def read_link(path: str) -> Link:
+    """Return the link in a file, or in standard input for ``-``.
+
+    Raises:
+        UsageProblem: there is none.
+    """
+    text = read_secret_file(path, what='link', limit=_LONGEST).strip()
+    if not is_link(text):
+        raise UsageProblem('what was read is no link', hint=f'a link begins with {LINK_SCHEME}')
+    return Link(text)
 
 
 def copy_link(

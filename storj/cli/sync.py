@@ -13,11 +13,17 @@ import click
 
 from storj.cli.command import command
 from storj.cli.completion import complete_place
-from storj.cli.copy import Copier, CopyOptions, announce, refused, run_jobs, upload_options
+from storj.cli.copy import Copier, CopyOptions, announce, move, refused, upload_options
 from storj.cli.directory import FileEntry
-from storj.cli.errors import FileNotFound, LocalPathNotFound, UnsafeNameError, UsageProblem
+from storj.cli.errors import (
+    FileNotFound,
+    LocalPathNotFound,
+    UnsafeNameError,
+    UsageProblem,
+    explain,
+)
 from storj.cli.files import remove_entries
-from storj.cli.jobs import Job
+from storj.cli.jobs import Job, Summary, finish
 from storj.cli.options import filter_options, transfer_options, yes_option
 from storj.cli.output import count_of, printable
 from storj.cli.prompts import confirm
@@ -113,11 +119,12 @@ def sync(
         confirm(f'remove {count_of(len(surplus), "file")} from {destination}', yes=yes)
     if not plan.jobs and not surplus:
         session.output.note(f'nothing to do: {plan.alike} files are alike')
-    if plan.jobs or session.output.as_json:
-        run_jobs(session, plan.jobs, options, several=True)
+    summary = move(session, plan.jobs, options)
     # Only after everything arrived: a failed run must not lose the last copy.
-    if surplus:
-        maker.remove(surplus)
+    if surplus and not summary.exit_code:
+        maker.remove(surplus, summary)
+    if plan.jobs or surplus or session.output.as_json:
+        finish(session.output, summary, several=True)
 
 
 class _Side:
@@ -190,9 +197,9 @@ class _Up(_Side):
             plan.jobs.append(self.copier.upload(file, self.bucket, self.base + name, entry))
         return plan
 
-    def remove(self, surplus: Sequence[FileEntry]) -> None:
-        """Remove files from the bucket."""
-        remove_entries(self.session, surplus)
+    def remove(self, surplus: Sequence[FileEntry], summary: Summary) -> None:
+        """Remove files from the bucket, and count them."""
+        remove_entries(self.session, surplus, summary)
 
 
 class _Down(_Side):
@@ -225,15 +232,25 @@ class _Down(_Side):
             plan.jobs.append(job)
         return plan
 
-    def remove(self, surplus: Sequence[LocalFile]) -> None:
-        """Remove files from the folder, and folders that become empty."""
+    def remove(self, surplus: Sequence[LocalFile], summary: Summary) -> None:
+        """Remove files from the folder, and folders that become empty, and count the files."""
         for file in surplus:
-            file.path.unlink()
-            _tell(self.session, 'removed', file, 'file_removed')
-            for parent in file.path.parents:
-                if parent == self.folder or any(parent.iterdir()):
-                    break
-                parent.rmdir()
+            try:
+                file.path.unlink()
+                for parent in file.path.parents:
+                    if parent == self.folder or any(parent.iterdir()):
+                        break
+                    parent.rmdir()
+            except OSError as error:
+                summary.failures.append((str(file.path), error))
+                if self.session.output.as_json:
+                    record = {'action': 'remove', 'destination': str(file.path)}
+                    self.session.output.event(
+                        {**record, **explain(error).to_dict(), 'type': 'file_failed'}
+                    )
+            else:
+                summary.removed += 1
+                _tell(self.session, 'removed', file, 'file_removed')
 
 
 def _dated(path: Path, entry: FileEntry) -> Callable[[Any], None]:

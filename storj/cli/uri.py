@@ -24,6 +24,7 @@ __all__ = (
     'Stream',
     'is_glob',
     'is_id',
+    'is_link',
     'parse_location',
     'parse_remote',
     'safe_relative_path',
@@ -118,7 +119,7 @@ def parse_location(text: str) -> Location:
     """
     if text == '-':
         return Stream()
-    if text.startswith(LINK_SCHEME):
+    if is_link(text):
         return Link(text)
     if text.startswith(SCHEME):
         return parse_remote(text)
@@ -145,6 +146,9 @@ def parse_remote(text: str, *, bare: bool = False) -> Remote:
     Raises:
         UsageProblem: it has another scheme, or names no bucket.
     """
+    if is_link(text):
+        # Not quoted: a link is a secret.
+        raise UsageProblem("a link is taken by 'storj cp' only, as its source")
     if text.startswith(SCHEME):
         text = text[len(SCHEME) :]
     elif not bare or _OTHER_SCHEME.match(text):
@@ -163,6 +167,11 @@ def parse_remote(text: str, *, bare: bool = False) -> Remote:
 def is_id(text: str) -> bool:
     """Return whether a text has the form of a bucket's, file's or frame's id (24 hex digits)."""
     return _ID.fullmatch(text) is not None
+
+
+def is_link(text: str) -> bool:
+    """Return whether a text is a link of ``storj share``, or is meant to be one."""
+    return text.strip().lower().startswith(LINK_SCHEME)
 
 
 def is_glob(text: str) -> bool:

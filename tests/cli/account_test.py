@@ -103,6 +103,24 @@ def test_wrong_login_keeps_nothing(stranger, home, network):
     assert not (Path(home['STORJ_CONFIG_DIR']) / 'storj.ini').exists()
 
 
+def test_failed_login_leaves_no_profile(stranger, home, network):
+    right = network.environment()
+    stranger('--profile', 'good', 'account', 'login', **right)
+    wrong = {**right, 'STORJ_BRIDGE_PASS': 'wrong'}
+    stranger('--profile', 'bad', 'account', 'login', code=4, **wrong)
+    stranger('account', 'login', code=4, **wrong, STORJ_PROFILE='worse')
+    assert ini(home).sections() == ['good']
+    assert 'no profile' in stranger('ls', '--profile', 'bad', code=4).err
+
+
+def test_account_is_made_for_a_profile_that_is_new(stranger, home, network):
+    at = {'STORJ_BRIDGE': network.bridge_url}
+    who = ('--email', 'new@example.org', '--password-file', '-')
+    stranger('--profile', 'new', 'account', 'register', *who, input='secret\n', **at)
+    stranger('--profile', 'new', 'account', 'login', *who, input='secret\n', **at)
+    assert ini(home).sections() == ['new']
+
+
 def test_login_with_words_of_another_machine(stranger, home, network):
     words = mnemonic.generate()
     account = network.environment()

@@ -295,6 +295,45 @@ def test_sync_deletes_only_when_told_and_asks(storj, bucket, tmp_path):
     assert not (here / 'deep').exists()
 
 
+def test_summary_is_the_last_line_of_a_sync_that_deletes(storj, bucket, tmp_path):
+    here = tmp_path / 'here'
+    here.mkdir()
+    (here / 'kept').write_text('kept')
+    place = f'storj://{bucket}/'
+    for name in ('gone', 'lost'):
+        storj('cp', '-', place + name, input=name)
+    events = storj('sync', '--delete', '--yes', '--json', here, place).events()
+    kinds = [event['type'] for event in events]
+    assert sorted(kinds[:-1]) == ['file_done', 'file_removed', 'file_removed']
+    assert kinds[-1] == 'summary'
+    assert events[-1]['files_done'] == 1
+    assert events[-1]['files_removed'] == 2
+    (here / 'old').write_text('old')
+    done = storj('sync', '--delete', '--yes', place, here)
+    assert done.out.splitlines()[-1] == f'removed {here}/old'
+    assert done.err.endswith(', 1 removed\n')
+
+
+def test_file_that_cannot_be_removed_here_fails_alone(storj, bucket, tmp_path, monkeypatch):
+    here = tmp_path / 'here'
+    here.mkdir()
+    for name in ('kept', 'stuck'):
+        (here / name).write_text(name)
+    unlink = Path.unlink
+
+    def refuse(path, **options):
+        if path.name == 'stuck':
+            raise PermissionError(13, 'Permission denied', str(path))
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, 'unlink', refuse)
+    done = storj('sync', '--delete', '--yes', '--json', f'storj://{bucket}/', here, code=3)
+    events = done.events()
+    assert [event['type'] for event in events] == ['file_removed', 'file_failed', 'summary']
+    assert events[-1]['files_failed'] == 1
+    assert (here / 'stuck').exists()
+
+
 # ---- links
 
 
@@ -361,6 +400,56 @@ def test_link_of_a_hostile_name_stays_in_the_folder(storj, stranger, bucket, tmp
     for name in ('..', '../..', '/', ''):
         evil = Share(**{**vars(said), 'name': name}).link()
         assert 'not a safe local path' in stranger('cp', evil, f'{tmp_path}/', code=1).err
+
+
+def test_link_comes_from_a_file_or_standard_input(storj, stranger, bucket, tmp_path):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
+    path = tmp_path / 'a.link'
+    made = storj('share', '--with-key', '--uses', '9', '--link-file', path, f'storj://{bucket}/a')
+    link = path.read_text().strip()
+    assert link not in made.out + made.err
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stranger('cp', '--link-file', path, '-').raw == b'abc'
+    assert stranger('cp', '--link-file', '-', '-', input=f'{link}\n').raw == b'abc'
+    stranger('cp', '--link-file', path, tmp_path / 'b')
+    assert (tmp_path / 'b').read_bytes() == b'abc'
+    stranger('cp', '--link-file', path, 'x', tmp_path, code=2)
+    stranger('cp', tmp_path, code=2)
+    assert 'no link in the first line of standard input' in (
+        stranger('cp', '--link-file', '-', tmp_path, input='', code=2).err
+    )
+    (tmp_path / 'other').write_text('nonsense')
+    assert 'nonsense' not in stranger('cp', '--link-file', tmp_path / 'other', '.', code=2).err
+    taken = tmp_path / 'a.link' / 'b'
+    assert 'cannot write' in storj('share', '--link-file', taken, f'storj://{bucket}/a', code=1).err
+
+
+def test_tokens_of_a_link_are_in_no_message(storj, stranger, bucket, tmp_path):
+    storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
+    link = storj('share', '--with-key', f'storj://{bucket}/a').out.strip()
+    share = Share.read(link)
+    log = tmp_path / 'log'
+    wrong = (
+        ('cp', link, f'storj://{bucket}/b'),
+        ('cp', link.upper(), tmp_path),
+        ('cp', f' {link}', link),
+        ('cp', link[:-40], tmp_path),
+        ('ls', link),
+        ('cat', link),
+        ('rm', link),
+        ('share', link),
+        ('sync', link, tmp_path),
+        ('file', 'info', link),
+    )
+    said = ''
+    for arguments in wrong:
+        done = storj('-vv', '--log-file', log, *arguments, code=2)
+        said += done.out + done.err
+    done = stranger('-vv', '--log-file', log, 'cp', link, '-')
+    said += done.err + log.read_text()
+    assert 'GET /buckets/' in said
+    for secret in (link[len('storj-share:') :][:60], *share.tokens, share.key.key.hex()):
+        assert secret not in said
 
 
 # ---- transfers that broke off
@@ -476,10 +565,12 @@ def test_failed_removals_are_told_of_in_every_form(storj, bucket, tmp_path, monk
 
     monkeypatch.setattr(Client, 'file_remove', file_remove)
     done = storj('rm', '-r', '--yes', '--json', f'storj://{bucket}/', code=3)
-    assert [(event['type'], event['name']) for event in done.events()] == [
+    *events, summary = done.events()
+    assert [(event['type'], event['name']) for event in events] == [
         ('file_failed', 'a'),
         ('file_removed', 'b'),
     ]
+    assert (summary['files_removed'], summary['files_failed']) == (1, 1)
     storj('cp', tmp_path / 'b', f'storj://{bucket}/')
     done = storj('rm', '-r', '--yes', '-q', f'storj://{bucket}/', code=3)
     assert f'failed: storj://{bucket}/a: gone' in done.err

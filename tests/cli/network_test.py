@@ -9,6 +9,7 @@ import shlex
 import signal
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -194,6 +195,14 @@ def test_demo_compares_and_shows_both_channels(stranger, tmp_path):
     assert {row['channel'] for row in record['shards']} == {'HTTP', 'WebSocket'}
     assert {row['kind'] for row in record['shards']} == {'data', 'parity'}
     stranger('demo', tmp_path / 'none', code=5)
+
+
+def test_demo_of_one_file_speaks_of_one_and_leaves_nothing(stranger, home, tmp_path):
+    (tmp_path / 'a.txt').write_text('a')
+    done = stranger('demo', tmp_path / 'a.txt')
+    assert done.out.endswith('the file came back equal\n')
+    assert 'uploading 1 file, 1 B' in done.err
+    assert list(Path(home['HOME']).iterdir()) == []
 
 
 def test_demo_fails_when_a_file_comes_back_different(stranger, tmp_path, monkeypatch):

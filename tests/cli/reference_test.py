@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -93,7 +96,28 @@ def test_misspelt_command_is_answered_with_the_nearest(stranger, typed, meant):
     assert f"did you mean '{meant}'" in stranger(*typed, code=2).err
 
 
-def test_version(stranger):
+@pytest.mark.parametrize('name', ['storj', 'storj-bucket', 'storj-file', 'storj-key'])
+def test_every_program_starts_and_knows_its_version(stranger, name):
     from storj.metadata import __version__
 
-    assert stranger('--version').out == f'storj {__version__}\n'
+    scripts = configparser.ConfigParser()
+    scripts.read(DOCS.parent / 'setup.cfg')
+    points = dict(
+        re.findall(r'^([\w-]+) = (\S+)$', scripts['options.entry_points']['console_scripts'], re.M)
+    )
+    assert set(points) == {'storj', 'storj-bucket', 'storj-file', 'storj-key'}
+    module, _, function = points[name].partition(':')
+    code = f'import sys, {module}; sys.exit({module}.{function}())'
+    for arguments, said in (
+        (['--version'], f'{name} {__version__}\n'),
+        (['-h'], f'Usage: {name} '),
+    ):
+        done = subprocess.run(
+            [sys.executable, '-c', code, *arguments],
+            cwd=DOCS.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.startswith(said)
+        assert done.stderr == ''

@@ -1,0 +1,50 @@
+"""What options make of the engine's limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from storj.cli.session import Session, TransferOptions
+from storj.transfer import TransferConfig
+
+USUAL = TransferConfig()
+
+
+@pytest.fixture
+def config(monkeypatch, tmp_path):
+    monkeypatch.setenv('STORJ_CONFIG_DIR', str(tmp_path))
+    monkeypatch.delenv('STORJ_PUSH_SHARD_LIMIT', raising=False)
+
+    def of(**options):
+        with Session() as session:
+            return session.transfers(TransferOptions(**options), bridge=object()).config
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ('limits', 'shards'),
+    [
+        ({}, USUAL.concurrency),
+        ({'limit_upload': 100}, 1),
+        ({'limit_upload': 1024 * 1024}, 2),
+        ({'limit_download': 2 * 1024 * 1024}, 4),
+        ({'limit_upload': 1024 * 1024, 'limit_download': 10**9}, 2),
+        ({'limit_upload': 10**9}, USUAL.concurrency),
+    ],
+)
+def test_low_limit_is_shared_by_few_shards(config, limits, shards):
+    made = config(**limits)
+    assert made.concurrency == shards
+    assert made.negotiations == min(USUAL.negotiations, shards)
+
+
+def test_pieces_are_small_enough_for_the_limit(config):
+    for limit in (100, 50_000, 1_000_000, 10**9):
+        piece = config(limit_download=limit).piece_size
+        assert piece == 4096 or piece == USUAL.piece_size or piece * 8 <= limit
+        assert piece <= USUAL.piece_size
+
+
+def test_number_that_was_asked_for_stays(config):
+    assert config(limit_upload=100, concurrency=7).concurrency == 7
