@@ -75,7 +75,7 @@ async def authenticate(request: web.Request) -> Caller:
     bridge = request.app[BRIDGE]
     credentials = _basic(request)
     if credentials is not None:
-        return await _by_password(bridge, *credentials)
+        return await _by_password(bridge, request.remote or '', *credentials)
     if request.headers.get('x-signature') and request.headers.get('x-pubkey'):
         public_key = await _signer(request)
         nonce = await _nonce(request)
@@ -95,13 +95,16 @@ def _basic(request: web.Request) -> tuple[str, str] | None:
     return (name.lower(), password) if name and password else None
 
 
-async def _by_password(bridge: Bridge, email: str, password: str) -> Caller:
+async def _by_password(bridge: Bridge, address: str, email: str, password: str) -> Caller:
     with bridge.database.begin() as session:
         user = session.get(User, email)
         stored = user.password if user else None
         activated = user is not None and user.activated
-    if not await bridge.passwords.verify(password, stored):
-        raise Refusal(401, 'Invalid email or password')
+    if not bridge.passwords.knows(password, stored):
+        bridge.limits.check_passwords(address, email)
+        if not await bridge.passwords.verify(password, stored):
+            bridge.limits.count_wrong_password(address, email)
+            raise Refusal(401, 'Invalid email or password')
     _require_active(bridge, activated)
     return Caller(email)
 

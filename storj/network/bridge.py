@@ -18,6 +18,7 @@ from typing import Literal
 from aiohttp import web
 
 from storj.network.database import Database
+from storj.network.limits import AccountLimits
 from storj.network.mail import Outbox
 from storj.network.passwords import Passwords
 from storj.network.quotas import Quota
@@ -98,6 +99,10 @@ class BridgeSettings:
         mirrors (int): copies of each shard, beside the first, that the bridge has made by itself.
             The original has 5 made; on one machine that would write everything six times.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
+        account_calls (int): registrations, activations, deactivations and resets that one address
+            may ask for in a minute, beyond which it gets 429; 0 for any number.
+        mails (int): messages that one account may get in an hour, likewise.
+        wrong_passwords (int): of one address for one account in a minute, likewise.
         upload_quota (Quota | None): bytes that an account may bring, beyond which it gets 420; None
             for any number. Accounts of whoever runs the bridge have none.
         download_quota (Quota | None): the same of what the buckets of an account give out.
@@ -116,6 +121,9 @@ class BridgeSettings:
     ping_interval: float = 60.0
     mirrors: int = 2
     rate_limits: bool = False
+    account_calls: int = 120
+    mails: int = 20
+    wrong_passwords: int = 30
     upload_quota: Quota | None = None
     download_quota: Quota | None = None
     status: bool = True
@@ -129,7 +137,14 @@ class BridgeSettings:
         for quota in (self.upload_quota, self.download_quota):
             if not isinstance(quota, (Quota, NoneType)):
                 raise ValueError(f'a quota is a Quota, not {quota!r}')
-        for name in ('audit_interval', 'ping_interval', 'mirrors'):
+        for name in (
+            'audit_interval',
+            'ping_interval',
+            'mirrors',
+            'account_calls',
+            'mails',
+            'wrong_passwords',
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must not be negative')
         for name in ('farmer_timeout', 'placing_timeout'):
@@ -147,6 +162,7 @@ class Bridge:
         database (Database): all that it remembers.
         passwords (Passwords): hashes and checks passwords, away from the event loop.
         outbox (Outbox): where its messages go.
+        limits (AccountLimits): how often it does what costs much; by its settings.
         clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
         pending (Counter[str]): by farmer, contracts being made at this moment.
         clock_skews (dict[str, float]): by farmer, seconds by which its clock was ahead when it was
@@ -162,10 +178,17 @@ class Bridge:
     clock: Callable[[], float] = time.time
     pending: Counter[str] = field(default_factory=Counter)
     clock_skews: dict[str, float] = field(default_factory=dict)
+    limits: AccountLimits = field(init=False)
     release: Release = field(init=False)
 
     def __post_init__(self) -> None:
         self.release = Release.parse(self.settings.version)
+        self.limits = AccountLimits(
+            self.clock,
+            calls=self.settings.account_calls,
+            mails=self.settings.mails,
+            wrong_passwords=self.settings.wrong_passwords,
+        )
 
     def now(self) -> int:
         """Return the time in milliseconds since 1970."""

@@ -1,6 +1,10 @@
-"""Request rates as on the public bridge: per minute, by client address, route and method.
+"""How often one may ask: what costs the bridge much, always; everything, when that is switched on.
 
-Off by default: a local network is there to be used hard (protocol reference, section 2.6).
+Hashing a password takes tens of milliseconds and 16 MiB, a message stays on the disk. Those calls
+have limits that no honest program meets. Rates as on the public bridge, for every route, are off by
+default: a local network is there to be used hard (protocol reference, section 2.6).
+
+Addresses are those of connections; behind a proxy all clients are one.
 """
 
 from __future__ import annotations
@@ -12,15 +16,18 @@ from dataclasses import dataclass
 
 from storj.network.wire import Refusal
 
-__all__ = ('RateLimits',)
+__all__ = ('AccountLimits', 'RateLimits')
 
-_WINDOW = 60.0
+_MINUTE = 60.0
+_HOUR = 3600.0
 _DEFAULT = 1000
 _CONTACTS = 200
 _ACCOUNTS = 5
 _ACCOUNT_ROUTES = ('/users', '/activations', '/deactivations', '/resets')
-# Addresses times routes that are counted at once; the oldest are forgotten first.
+# Keys that are counted at once; the oldest are forgotten first.
 _COUNTERS = 100_000
+# Wrong passwords of an address, whatever the account, for each that one account has.
+_ACCOUNTS_AT_ONCE = 20
 
 
 @dataclass
@@ -29,16 +36,100 @@ class _Counter:
     used: int = 0
 
 
+class _Windows:
+    """Counts by key, in windows of one length."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._counters: OrderedDict[tuple[str, ...], _Counter] = OrderedDict()
+
+    def counter(self, key: tuple[str, ...]) -> _Counter:
+        """Return the counter of the window that a key is in."""
+        now = self._clock()
+        counter = self._counters.get(key)
+        if counter is None or counter.ends <= now:
+            self._counters.pop(key, None)
+            counter = self._counters[key] = _Counter(now + self._seconds)
+            while len(self._counters) > _COUNTERS:
+                self._counters.popitem(last=False)
+        return counter
+
+    def refuse_beyond(self, key: tuple[str, ...], limit: int) -> None:
+        """Refuse if a key has reached its limit; 0 is none."""
+        counter = self.counter(key)
+        if limit and counter.used >= limit:
+            raise self.refusal(counter)
+
+    def refusal(self, counter: _Counter) -> Refusal:
+        """Return the refusal of whoever has asked too often."""
+        headers = {'Retry-After': f'{counter.ends - self._clock():.3f}'}
+        return Refusal(429, 'Too Many Requests', headers)
+
+
+class AccountLimits:
+    """Limits of what costs the bridge much; each 0 for none.
+
+    Args:
+        clock (Callable[[], float]): seconds since 1970.
+        calls (int): registrations, activations, deactivations and resets of an address, a minute.
+        mails (int): messages to an account, an hour.
+        wrong_passwords (int): of an address for one account, a minute; for all its accounts 20
+            times as many. A password that was found right lately is taken nevertheless.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], *, calls: int, mails: int, wrong_passwords: int
+    ) -> None:
+        self._calls = calls
+        self._mails = mails
+        self._wrong_passwords = wrong_passwords
+        self._by_minute = _Windows(clock, _MINUTE)
+        self._by_hour = _Windows(clock, _HOUR)
+
+    def count_call(self, address: str) -> None:
+        """Count a call about an account.
+
+        Raises:
+            Refusal: 429, with ``Retry-After``.
+        """
+        self._by_minute.refuse_beyond(('call', address), self._calls)
+        self._by_minute.counter(('call', address)).used += 1
+
+    def count_mail(self, email: str) -> None:
+        """Count a message to an account.
+
+        Raises:
+            Refusal: 429, with ``Retry-After``.
+        """
+        self._by_hour.refuse_beyond(('mail', email), self._mails)
+        self._by_hour.counter(('mail', email)).used += 1
+
+    def check_passwords(self, address: str, email: str) -> None:
+        """Refuse to check one more password.
+
+        Raises:
+            Refusal: 429, with ``Retry-After``.
+        """
+        limit = self._wrong_passwords
+        self._by_minute.refuse_beyond(('password', address, email), limit)
+        self._by_minute.refuse_beyond(('password', address), _ACCOUNTS_AT_ONCE * limit)
+
+    def count_wrong_password(self, address: str, email: str) -> None:
+        """Count a password that was wrong."""
+        for key in (('password', address, email), ('password', address)):
+            self._by_minute.counter(key).used += 1
+
+
 class RateLimits:
-    """Counts requests in windows of a minute.
+    """Counts requests in windows of a minute, by client address, route and method.
 
     Args:
         clock (Callable[[], float]): seconds since 1970.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._counters: OrderedDict[tuple[str, str, str], _Counter] = OrderedDict()
+        self._windows = _Windows(clock, _MINUTE)
 
     def count(self, address: str, route: str, method: str) -> dict[str, str]:
         """Count a request.
@@ -54,14 +145,7 @@ class RateLimits:
         Raises:
             Refusal: 429, with ``Retry-After``.
         """
-        now = self._clock()
-        key = (address, route, method)
-        counter = self._counters.get(key)
-        if counter is None or counter.ends <= now:
-            self._counters.pop(key, None)
-            counter = self._counters[key] = _Counter(now + _WINDOW)
-            while len(self._counters) > _COUNTERS:
-                self._counters.popitem(last=False)
+        counter = self._windows.counter((address, route, method))
         limit = _limit(route)
         counter.used += 1
         headers = {
@@ -70,8 +154,9 @@ class RateLimits:
             'X-RateLimit-Reset': str(math.ceil(counter.ends)),
         }
         if counter.used > limit:
-            headers['Retry-After'] = f'{counter.ends - now:.3f}'
-            raise Refusal(429, 'Too Many Requests', headers)
+            refusal = self._windows.refusal(counter)
+            refusal.headers.update(headers)
+            raise refusal
         return headers
 
 

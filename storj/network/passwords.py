@@ -53,6 +53,15 @@ class Passwords:
         """Return the text to keep for ``password``, which is the hex SHA-256 a client sends."""
         return await self._in_thread(self._encode, password, secrets.token_bytes(16))
 
+    def knows(self, password: str, stored: str | None) -> bool:
+        """Tell whether ``password`` was found right within the last minutes, at no cost.
+
+        Args:
+            password (str): as the client sent it.
+            stored (str | None): the text of :meth:`hash`; None if there is no such user.
+        """
+        return stored is not None and self._remembers(self._key(password, stored))
+
     async def verify(self, password: str, stored: str | None) -> bool:
         """Tell whether ``password`` is the one that ``stored`` was made from.
 
@@ -64,8 +73,7 @@ class Passwords:
         if stored is None:
             await self._in_thread(self._matches, password, self._nobody)
             return False
-        # The stored hash is part of the key: a new password makes all memory of the old one void.
-        key = hmac.digest(self._secret, f'{stored}\0{password}'.encode(), 'sha256')
+        key = self._key(password, stored)
         if self._remembers(key):
             return True
         # Many requests with one credential that is not yet known make one check, not many.
@@ -84,6 +92,10 @@ class Passwords:
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(wait=True)
+
+    def _key(self, password: str, stored: str) -> bytes:
+        # The stored hash is part of the key: a new password makes all memory of the old one void.
+        return hmac.digest(self._secret, f'{stored}\0{password}'.encode(), 'sha256')
 
     def _remembers(self, key: bytes) -> bool:
         until = self._verified.get(key)

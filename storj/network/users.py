@@ -19,6 +19,7 @@ from storj.network.auth import authenticate
 from storj.network.bridge import BRIDGE, Bridge, Release
 from storj.network.database import User, fingerprint
 from storj.network.keys import new_key
+from storj.network.mail import Kind
 from storj.network.wire import Refusal, Route, answer, hex_text, iso_date, read_body, text
 
 __all__ = ('ROUTES', 'open_account')
@@ -86,16 +87,21 @@ def _after_link(request: web.Request, payload: object) -> web.Response:
     return web.Response(status=302, headers={'Location': redirect})
 
 
-def _send_activation(bridge: Bridge, email: str, redirect: str | None) -> str:
-    """Write the activation message, and return what is kept of its token."""
-    token = secrets.token_hex(32)
-    bridge.outbox.send('activation', email, token, redirect, bridge.now())
+def _send(bridge: Bridge, kind: Kind, email: str, token: str, redirect: str | None) -> str:
+    """Write a message, and return what is kept of the token in its link.
+
+    Raises:
+        Refusal: 429, the account gets too many.
+    """
+    bridge.limits.count_mail(email)
+    bridge.outbox.send(kind, email, token, redirect, bridge.now())
     return fingerprint(token)
 
 
 async def create_user(request: web.Request) -> web.Response:
     """Register an account."""
     bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
     body = await read_body(request)
     email = body.get('email')
     if email is None:
@@ -126,7 +132,7 @@ async def create_user(request: web.Request) -> web.Response:
             session.flush()
             if public_key is not None:
                 session.add(new_key(session, email, public_key, '', now))
-            user.activator = _send_activation(bridge, email, redirect)
+            user.activator = _send(bridge, 'activation', email, secrets.token_hex(32), redirect)
     except IntegrityError:
         # Registered by another request while the password was hashed.
         raise Refusal(400, 'Email is already registered') from None
@@ -139,13 +145,15 @@ async def create_user(request: web.Request) -> web.Response:
 async def resend_activation(request: web.Request) -> web.Response:
     """Send the activation message once more."""
     bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
     body = await read_body(request)
     redirect = _redirect(body.get('redirect'))
     with bridge.database.begin() as session:
         user = _known_user(session, body.get('email'))
         if user.activated:
             raise Refusal(400, 'User is already activated')
-        user.activator = _send_activation(bridge, user.email, redirect)
+        token = secrets.token_hex(32)
+        user.activator = _send(bridge, 'activation', user.email, token, redirect)
         return answer(_user_object(user, bridge.release), 201)
 
 
@@ -166,6 +174,7 @@ async def activate(request: web.Request) -> web.Response:
 async def delete_user(request: web.Request) -> web.Response:
     """Begin the deactivation of the caller's account, by a message."""
     bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
     caller = await authenticate(request)
     redirect = _redirect((await read_body(request)).get('redirect'))
     with bridge.database.begin() as session:
@@ -173,8 +182,7 @@ async def delete_user(request: web.Request) -> web.Response:
         if user.email != caller.email:
             raise Refusal(401, 'Not authorized')
         token = secrets.token_hex(256)
-        bridge.outbox.send('deactivation', user.email, token, redirect, bridge.now())
-        user.deactivator = fingerprint(token)
+        user.deactivator = _send(bridge, 'deactivation', user.email, token, redirect)
         return answer(_user_object(user, bridge.release))
 
 
@@ -199,6 +207,7 @@ async def request_reset(request: web.Request) -> web.Response:
     open in all of them: a password sent here is pending until the link is visited.
     """
     bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
     body = await read_body(request)
     redirect = _redirect(body.get('redirect'))
     pending: str | None = None
@@ -209,9 +218,7 @@ async def request_reset(request: web.Request) -> web.Response:
         pending = await bridge.passwords.hash(password)
     with bridge.database.begin() as session:
         user = _known_user(session, request.match_info['email'])
-        token = secrets.token_hex(256)
-        bridge.outbox.send('reset', user.email, token, redirect, bridge.now())
-        user.resetter = fingerprint(token)
+        user.resetter = _send(bridge, 'reset', user.email, secrets.token_hex(256), redirect)
         user.pending_password = pending
         return answer(_user_object(user, bridge.release))
 
@@ -240,6 +247,7 @@ async def confirm_reset(request: web.Request) -> web.Response:
 async def reset(request: web.Request) -> web.Response:
     """Set the password that comes with the confirmation (releases from 7.5 on)."""
     bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
     password = _password(await read_body(request))
     token = request.match_info['token']
     with bridge.database.begin() as session:

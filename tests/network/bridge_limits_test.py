@@ -1,0 +1,110 @@
+"""Limits that are always on: calls about accounts, messages, and wrong passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storj.network.bridge import BridgeSettings
+from tests.network.bridges import Account, Answer, RunningBridge
+
+ALICE = Account('alice@example.org')
+
+
+@pytest.fixture
+def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
+    with RunningBridge(
+        tmp_path, activation='mail', account_calls=5, mails=3, wrong_passwords=2
+    ) as running:
+        yield running
+
+
+def refused(answer: Answer, seconds: str) -> bool:
+    return (answer.status, answer.json, answer.headers.get('Retry-After')) == (
+        429,
+        {'error': 'Too Many Requests'},
+        seconds,
+    )
+
+
+def ask_reset(bridge: RunningBridge, email: str = ALICE.email) -> Answer:
+    return bridge.request('PATCH', f'/users/{email}', {'password': ALICE.hashed})
+
+
+def test_messages_to_one_account_are_limited(bridge: RunningBridge) -> None:
+    bridge.account()
+    assert ask_reset(bridge).status == 200
+    again = {'email': ALICE.email}
+    before = set(bridge.links())
+    assert bridge.request('POST', '/activations', again).status == 201
+    (newest,) = set(bridge.links()) - before
+    bridge.clock.now += 60
+    assert refused(ask_reset(bridge), '3540.000')
+    assert refused(bridge.request('POST', '/activations', again), '3540.000')
+    assert len(bridge.links()) == 3
+    # Others get theirs, and the newest link that was sent still works.
+    bridge.account('bob@example.org')
+    assert bridge.request('GET', newest).status == 200
+    bridge.clock.now += 3540
+    assert ask_reset(bridge).status == 200
+
+
+def test_calls_about_accounts_are_limited_by_address(bridge: RunningBridge) -> None:
+    for number in range(5):
+        bridge.account(f'user{number}@example.org')
+    body = {'email': 'one@more.org', 'password': ALICE.hashed}
+    for answer in (
+        bridge.request('POST', '/users', body),
+        bridge.request('POST', '/activations', body),
+        ask_reset(bridge, 'user0@example.org'),
+        bridge.request('DELETE', '/users/user0@example.org', by=Account('user0@example.org')),
+        bridge.request('POST', f'/resets/{"a" * 512}', body),
+    ):
+        assert refused(answer, '60.000')
+    assert len(bridge.links()) == 5
+    # A link that came by mail is no call that costs.
+    assert bridge.request('GET', bridge.links()[0]).status == 200
+    bridge.clock.now += 60
+    assert bridge.request('POST', '/users', body).status == 201
+
+
+def test_wrong_passwords_are_limited_and_the_right_one_goes_on(bridge: RunningBridge) -> None:
+    bridge.account()
+    bridge.account('bob@example.org')
+    for link in bridge.links():
+        bridge.request('GET', link)
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+    wrong = Account(ALICE.email, 'guess')
+    for _ in range(2):
+        assert bridge.request('GET', '/buckets', by=wrong).status == 401
+    assert refused(bridge.request('GET', '/buckets', by=wrong), '60.000')
+    # Who has logged in lately is not locked out, nor is anybody else.
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+    assert bridge.request('GET', '/buckets', by=Account('bob@example.org')).status == 200
+    bridge.clock.now += 60
+    assert bridge.request('GET', '/buckets', by=wrong).status == 401
+
+
+def test_wrong_passwords_for_many_accounts_are_limited_too(bridge: RunningBridge) -> None:
+    for number in range(40):
+        answer = bridge.request('GET', '/buckets', by=Account(f'nobody{number}@example.org'))
+        assert answer.status == 401
+    answer = bridge.request('GET', '/buckets', by=Account('somebody@example.org'))
+    assert refused(answer, '60.000')
+
+
+def test_limits_can_be_switched_off(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, account_calls=0, mails=0, wrong_passwords=0) as bridge:
+        bridge.account()
+        assert {ask_reset(bridge).status for _ in range(150)} == {200}
+        wrong = Account(ALICE.email, 'guess')
+        statuses = {bridge.request('GET', '/buckets', by=wrong).status for _ in range(50)}
+        assert statuses == {401}
+
+
+@pytest.mark.parametrize('name', ['account_calls', 'mails', 'wrong_passwords'])
+def test_limits_that_make_no_sense_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        BridgeSettings('sqlite://', tmp_path, **{name: -1})
