@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import select
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -168,17 +170,71 @@ def test_no_wrong_byte_leaves_the_node(network: Network, node: MetaDisk) -> None
         download(node, reference)
 
 
-def test_client_takes_a_broken_download_up_again(network: Network, node: MetaDisk) -> None:
+class Cutter:
+    """A way to the node that is cut once, after so many bytes of an answer."""
+
+    def __init__(self, node_url: str, limit: int) -> None:
+        parts = urlsplit(node_url)
+        self._node = (parts.hostname, parts.port)
+        self._limit = limit
+        self._listener = socket.create_server(('127.0.0.1', 0))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        self.url = f'http://127.0.0.1:{self._listener.getsockname()[1]}'
+        self.cuts = 0
+
+    def _serve(self) -> None:
+        # One connection after the other, for the client makes no two at a time.
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.create_connection(self._node) as node:
+                self._relay(client, node)
+
+    def _relay(self, client: socket.socket, node: socket.socket) -> None:
+        left = self._limit
+        while True:
+            ready, _, _ = select.select([client, node], [], [])
+            for source in ready:
+                data = source.recv(65536)
+                if not data:
+                    return
+                if source is client:
+                    node.sendall(data)
+                    continue
+                client.sendall(data[:left] if not self.cuts else data)
+                left -= len(data)
+                if left <= 0 and not self.cuts:
+                    self.cuts += 1
+                    return
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+
+@pytest.mark.parametrize('local', [True, False])
+def test_client_takes_a_broken_download_up_again(
+    network: Network, node: MetaDisk, local: bool
+) -> None:
     content = content_of(2 * SHARD + 5000)
     reference = node.upload(content)
-    network.faults.add(Fault('drop', route='GET /api/download', offset=SHARD + 700))
+    cutter = Cutter(network.bridge_url, SHARD + 700)
     steps: list[int] = []
-    got = download(node, reference, progress=lambda done, total: steps.append(done))
+    try:
+        with MetaDisk(cutter.url, token=node.token) as through:
+            got = download(
+                through, reference, local=local, progress=lambda done, total: steps.append(done)
+            )
+    finally:
+        cutter.close()
     assert got == content
+    assert cutter.cuts == 1
     assert steps == sorted(steps)
     assert steps[-1] == len(content)
-    network.faults.add(Fault('truncate', route='GET /api/download', offset=700))
-    assert download(node, reference, local=False) == content
 
 
 def test_too_large_files_are_refused(network: Network, node: MetaDisk) -> None:

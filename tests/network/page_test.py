@@ -97,6 +97,14 @@ class Page:
                 return
         raise AssertionError(f'no button {label!r}')
 
+    def choose(self, selector: str, label: str) -> None:
+        self.until(lambda: self.all(f'{selector} button'))
+        for button in self.all(f'{selector} button'):
+            if button.text.split('\n')[0] == label:
+                self.driver.execute_script('arguments[0].click()', button)
+                return
+        raise AssertionError(f'no choice {label!r}')
+
     def drop(self, *files: tuple[str, int, int]) -> None:
         self.driver.execute_script(DROP, self.one('#drop'), files)
 
@@ -239,6 +247,7 @@ def test_first_visit_is_quiet_and_has_a_token(page: Page) -> None:
 def test_dropped_files_are_stored_and_come_back_equal(page: Page) -> None:
     page.drop(('holiday photo.jpg', 2_000_000, 7), ('notes.txt', 12, 65), ('empty', 0, 0))
     page.until(lambda: len(page.all('#uploads [data-state="done"]')) == 3)
+    assert page.text('#uploads-summary') == '3 of 3 files stored'
     page.shoot('files-uploaded')
     names = [element.text for element in page.all('#history .name')]
     assert sorted(names) == ['empty', 'holiday photo.jpg', 'notes.txt']
@@ -255,7 +264,7 @@ def test_dropped_files_are_stored_and_come_back_equal(page: Page) -> None:
         button = page.one(f'#history button[aria-label="Download {name}"]')
         page.driver.execute_script('arguments[0].click()', button)
         assert page.downloaded(name) == content
-    page.until(lambda: page.text('#history').count('Decrypted and checked') == 3)
+    page.until(lambda: page.text('#history').count('Checked and decrypted') == 3)
     assert page.console() == []
 
 
@@ -276,6 +285,9 @@ def test_failures_are_told_for_each_file(page: Page) -> None:
     page.network.faults.add(Fault('refuse', route='POST /api/upload', times=0))
     page.drop(('cut.txt', 10, 4))
     page.until(lambda: 'broke off' in page.text('#uploads li:last-child'))
+    assert page.text('#uploads-summary') == '2 of 4 files stored, 2 failed'
+    page.press('Clear stored')
+    assert len(page.all('#uploads .row')) == 2
     while page.all('#uploads .row'):
         page.press('Dismiss', '#uploads')
     assert not page.one('#uploads').is_displayed()
@@ -346,18 +358,162 @@ def test_files_of_the_other_counter_and_changed_bytes_are_recognised(page: Page)
     )
     (vector,) = [row for row in vectors['vectors'] if row['name'] == 'tutorial']
     opened = """
-        const [hash, key, sealed, done] = arguments;
+        const [hash, key, sealed, size, done] = arguments;
+        const pieces = [];
+        const sink = {begin: () => pieces.splice(0), write: (piece) => pieces.push(...piece)};
+        const parts = async function* () {
+          for (const byte of sealed) yield Uint8Array.of(byte);
+        };
         import('./page/convergent.js')
-          .then(({open}) => open(Uint8Array.from(sealed).buffer, {hash, key}))
-          .then((plain) => done(Array.from(new Uint8Array(plain))), (error) => done(error.message));
+          .then(({open}) => open(parts, {hash, key, size}, sink))
+          .then(() => done(pieces), (error) => done(error.message));
     """
     for counter in ('counter0', 'counter1'):
         sealed = list(bytes.fromhex(vector[counter]['ciphertext_hex']))
         arguments = (vector[counter]['filehash'], vector['key'])
-        assert bytes(page.driver.execute_async_script(opened, *arguments, sealed)) == b'test data\n'
-        sealed[0] ^= 1
-        told = page.driver.execute_async_script(opened, *arguments, sealed)
-        assert told == 'The bytes that came are not those of this file.'
+        plain = page.driver.execute_async_script(opened, *arguments, sealed, 10)
+        assert bytes(plain) == b'test data\n'
+        for size, changed in (
+            (10, [sealed[0] ^ 1, *sealed[1:]]),
+            (10, sealed[:-1]),
+            (10, [*sealed, 0] * 10),
+            (11, sealed),
+        ):
+            told = page.driver.execute_async_script(opened, *arguments, changed, size)
+            assert told == 'The bytes that came are not those of this file.'
+
+
+def test_hash_of_pieces_is_that_of_the_whole(page: Page) -> None:
+    compared = """
+        const done = arguments[0];
+        const hex = (buffer) => Array.from(new Uint8Array(buffer),
+          (byte) => byte.toString(16).padStart(2, '0')).join('');
+        const compare = async () => {
+          const {Sha256} = await import('./page/sha256.js');
+          const data = Uint8Array.from({length: 400}, (_, index) => index * 7 % 251);
+          for (let size = 0; size <= data.length; size += 1) {
+            const whole = data.subarray(0, size);
+            const hash = new Sha256();
+            for (let at = 0, step = 1; at < size; at += step, step = step * 5 % 131) {
+              hash.update(whole.subarray(at, at + step));
+            }
+            if (hash.hex() !== hex(await crypto.subtle.digest('SHA-256', whole))) return size;
+          }
+          return 'equal';
+        };
+        compare().then(done);
+    """
+    assert page.driver.execute_async_script(compared) == 'equal'
+
+
+# A file of the browser's own store stands for the one that a person would choose on the disk.
+PICKER = """
+const [limits, before, done] = arguments;
+const store = async () => {
+  const root = await navigator.storage.getDirectory();
+  const handle = await root.getFileHandle('chosen', {create: true});
+  const writer = await handle.createWritable();
+  await writer.write(before);
+  await writer.close();
+  window.showSaveFilePicker = async ({suggestedName}) => {
+    window.suggested = suggestedName;
+    return handle;
+  };
+  Object.assign((await import('./page/downloads.js')).limits, limits);
+};
+store().then(done);
+"""
+# What the first download brings breaks off or stands still after so many bytes.
+CUT = """
+const [limit, how] = arguments;
+const real = window.fetch;
+window.asked = [];
+window.fetch = async (address, options) => {
+  const response = await real(address, options);
+  if (!address.includes('/api/download/')) return response;
+  asked.push(options.headers.Range ?? null);
+  if (asked.length > 1) return response;
+  let left = limit;
+  const cut = new TransformStream({
+    transform(piece, controller) {
+      controller.enqueue(piece.subarray(0, left));
+      left -= Math.min(left, piece.length);
+      if (left) return null;
+      if (how === 'error') throw new TypeError('network error');
+      return new Promise((_, reject) => options.signal.addEventListener('abort', reject));
+    },
+  });
+  return new Response(response.body.pipeThrough(cut), response);
+};
+"""
+CHOSEN = """
+const done = arguments[0];
+const read = async () => {
+  const root = await navigator.storage.getDirectory();
+  const file = await (await root.getFileHandle('chosen')).getFile();
+  return Array.from(new Uint8Array(await file.arrayBuffer()));
+};
+read().then(done, (error) => done(error.name));
+"""
+
+
+def test_large_files_are_written_to_the_disk_as_they_come(page: Page) -> None:
+    page.upload('film.mkv', 2_500_000, 5)
+    page.driver.execute_async_script(PICKER, {'small': 1000}, 'what was there before')
+    # A connection that breaks is taken up where it broke.
+    page.driver.execute_script(CUT, 1_200_000, 'error')
+    page.press('Download', '#history')
+    page.until(lambda: 'Checked, decrypted and saved' in page.text('#history'))
+    assert page.driver.execute_script('return suggested') == 'film.mkv'
+    chosen = page.driver.execute_async_script(CHOSEN)
+    assert len(chosen) == 2_500_000
+    assert set(chosen) == {5}
+    assert page.driver.execute_script('return asked') == [None, 'bytes=1200000-']
+    assert page.console() == []
+
+
+@pytest.mark.parametrize(('before', 'kept'), [('of mine', list(b'of mine')), ('', 'NotFoundError')])
+def test_what_is_not_the_file_never_gets_its_name(page: Page, before: str, kept: object) -> None:
+    with MetaDisk(page.network.bridge_url) as node:
+        hash_ = node.upload(b'some file').partition('?')[0]
+    page.open(f'#{hash_}?key={"ab" * 32}')
+    page.until(lambda: 'file' in page.text('#shared .name'))
+    page.driver.execute_async_script(PICKER, {'small': 0}, before)
+    page.press('Download', '#shared')
+    page.until(lambda: 'The key is not that of this file.' in page.text('#shared'))
+    assert page.driver.execute_async_script(CHOSEN) == kept
+    assert page.console() == []
+
+
+def test_download_can_be_cancelled_and_its_dialog_closed(page: Page) -> None:
+    page.upload('film.mkv', 2_500_000, 5)
+    page.driver.execute_async_script(PICKER, {'small': 1000}, '')
+    page.driver.execute_script(CUT, 1_200_000, 'stall')
+    page.press('Download', '#history')
+    page.until(lambda: page.text('#history .state [aria-hidden]') == '48 %')
+    # A list that changes leaves the download alone.
+    page.upload('another.txt')
+    page.shoot('files-downloading')
+    page.check()
+    page.press('Cancel', '#history')
+    page.until(lambda: 'Cancelled.' in page.text('#history'))
+    assert page.driver.execute_async_script(CHOSEN) == 'NotFoundError'
+    page.driver.execute_script(
+        'showSaveFilePicker = async () => { throw new DOMException("no", "AbortError"); }'
+    )
+    button = page.one('#history button[aria-label="Download film.mkv"]')
+    page.driver.execute_script('arguments[0].click()', button)
+    page.until(lambda: 'Cancelled.' not in page.text('#history'))
+    assert button.text == 'Download'
+    assert page.console() == []
+
+
+def test_browser_that_cannot_write_says_what_can(page: Page) -> None:
+    page.upload('film.mkv', 2_500_000, 5)
+    page.driver.execute_async_script(PICKER, {'small': 1000, 'largest': 2000}, '')
+    page.driver.execute_script('showSaveFilePicker = undefined')
+    page.press('Download', '#history')
+    page.until(lambda: 'storj metadisk download' in page.text('#history'))
 
 
 def test_references_are_added_and_removed_by_hand(page: Page) -> None:
@@ -433,6 +589,9 @@ def test_network_shows_farmers_buckets_and_places(page: Page) -> None:
     assert '47.7 MiB used' in page.text('#farmers')
     page.shoot('network')
     page.check()
+    assert [button.text.split('\n')[0] for button in page.all('#bucket-list button')] == [
+        'MetaDisk'
+    ]
     page.type('#email', network.email)
     page.until(lambda: 'Fill in both' in page.text('#login-error'))
     assert page.console() == []
@@ -440,12 +599,12 @@ def test_network_shows_farmers_buckets_and_places(page: Page) -> None:
     page.until(lambda: 'does not know' in page.text('#login-error'))
     page.console()
     page.type('#password', network.password)
-    page.until(lambda: page.all('#bucket-list button'))
+    page.until(lambda: len(page.all('#bucket-list button')) == 2)
     assert page.text('#login-error') == ''
     assert page.driver.execute_script('return JSON.stringify(localStorage)').find('password') < 0
-    page.press('holidays', '#bucket-list')
+    page.choose('#bucket-list', 'holidays')
     page.until(lambda: page.all('#file-list button'))
-    page.driver.execute_script('arguments[0].click()', page.one('#file-list button'))
+    page.choose('#file-list', 'beach.jpg')
     page.until(lambda: page.text('#map-health') == '2 of 2 shards healthy')
     page.driver.execute_script('document.getElementById("map").scrollIntoView()')
     page.shoot('map')
@@ -454,8 +613,58 @@ def test_network_shows_farmers_buckets_and_places(page: Page) -> None:
     page.shoot('map-dark')
     page.theme('System')
     page.press('Log out')
-    assert page.all('#bucket-list button') == []
+    assert len(page.all('#bucket-list button')) == 1
     assert not page.one('#map').is_displayed()
+
+
+def test_shards_of_a_file_are_shown_without_an_account(page: Page) -> None:
+    page.upload('where am I.txt', 100, 9)
+    page.one('#history a[aria-label="Shards: where am I.txt"]').click()
+    page.until(lambda: page.text('#map-health') == '1 of 1 shard healthy')
+    assert page.one('[data-view="network"]').is_displayed()
+    assert 'where am I.txt' in page.text('#map-file')
+    assert page.driver.switch_to.active_element.get_attribute('id') == 'map-title'
+    page.check()
+    # The address names the file, not its key, and works again.
+    hash_ = reference_of(page, 'where am I.txt').partition('?')[0]
+    assert page.driver.current_url.endswith(f'#network/{hash_}')
+    page.driver.refresh()
+    page.until(lambda: page.text('#map-health') == '1 of 1 shard healthy')
+    page.choose('#bucket-list', 'MetaDisk')
+    page.driver.execute_script('document.getElementById("map").hidden = true')
+    page.choose('#file-list', 'where am I.txt')
+    page.until(lambda: page.one('#map').is_displayed())
+    page.open(f'#network/{"0" * 64}')
+    page.until(lambda: 'does not have this file' in page.text('#notices'))
+    assert not page.one('#map').is_displayed()
+    page.console()
+
+
+def test_map_tells_what_is_wrong_and_follows_the_farmers(page: Page) -> None:
+    state = """
+        const [online, count, done] = arguments;
+        import('./page/map.js').then(({showMap, updateMap}) => {
+          const shards = Array.from({length: count}, () => new Map([['a'.repeat(40), 'held']]));
+          shards[count - 1] = new Map([['b'.repeat(40), 'lost'], ['c'.repeat(40), 'promised']]);
+          showMap({name: 'large', size: 5, shards}, () => true);
+          if (!online) updateMap(() => false);
+          done();
+        });
+    """
+    page.open('#network')
+    page.driver.execute_async_script(state, True, 150)
+    assert page.text('#map-health') == '149 of 150 shards healthy'
+    rows = [row.text.split() for row in page.all('#map-table tbody tr')]
+    assert len(rows) == 100
+    assert rows[0] == ['Shard', '149', 'none', 'lost', 'promised']
+    assert 'audit' in page.text('#map-legend')
+    page.check()
+    page.press('Show all 150 shards', '#map')
+    assert len(page.all('#map-table tbody tr')) == 150
+    page.driver.execute_async_script(state, False, 2)
+    assert page.text('#map-health') == '0 of 2 shards healthy'
+    assert 'did not answer lately' in page.text('#map-legend')
+    page.check()
 
 
 def store_file(network: Network, login: tuple[str, str]) -> None:

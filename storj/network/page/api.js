@@ -2,6 +2,8 @@
 
 const ROOT = new URL('../', import.meta.url);
 const PATIENCE = 20000;
+// Connections in a row that bring nothing new.
+const ATTEMPTS = 3;
 
 const TEXTS = {
   'balance-insufficient': 'The balance of your token is too low.',
@@ -102,33 +104,47 @@ export function upload(file, accessToken, onProgress) {
   return {done, abort: () => request.abort()};
 }
 
-/** Fetch a file as it is stored, without telling its key; `onProgress` gets the share received. */
-export async function ciphertext(hash, accessToken, limit, onProgress) {
+/**
+ * Fetch a file as it is stored, without telling its key, in the pieces that come.
+ *
+ * A connection that breaks off is taken up again where it broke, as long as that brings it on.
+ */
+export async function* ciphertext(hash, accessToken, signal) {
   const query = accessToken ? `?token=${token(accessToken)}` : '';
-  let response;
-  try {
-    response = await fetch(address(`api/download/${hash}${query}`), {credentials: 'omit'});
-  } catch {
-    throw new ApiError('The node does not answer.');
-  }
-  if (!response.ok) throw new ApiError(explain(response.status, await response.text()), response.status);
-  const total = Number(response.headers.get('Content-Length')) || 0;
-  const pieces = [];
   let received = 0;
-  try {
-    for (const reader = response.body.getReader(); ;) {
-      const {done, value} = await reader.read();
-      if (done) break;
-      received += value.length;
-      if (received > limit) {
-        await reader.cancel();
-        throw new ApiError('The file is too large for a browser: use the command line.');
+  for (let failures = 0; ; failures += 1) {
+    const before = received;
+    try {
+      const response = await fetch(address(`api/download/${hash}${query}`), {
+        headers: received ? {Range: `bytes=${received}-`} : {},
+        // A large file would push everything else out of the browser's cache.
+        cache: 'no-store',
+        credentials: 'omit',
+        signal,
+      });
+      if (response.status !== (received ? 206 : 200)) {
+        throw new ApiError(explain(response.status, await response.text()), response.status);
       }
-      pieces.push(value);
-      onProgress(total ? received / total : 0);
+      const reader = response.body.getReader();
+      try {
+        for (;;) {
+          const {done, value} = await reader.read();
+          if (done) return;
+          received += value.length;
+          yield value;
+        }
+      } finally {
+        // Also when whoever wanted the bytes has had enough of them.
+        reader.cancel().catch(() => {});
+      }
+    } catch (error) {
+      if (signal.aborted) throw new ApiError('Cancelled.');
+      if (error instanceof ApiError) throw error;
+      if (received > before) failures = 0;
+      if (failures === ATTEMPTS - 1) {
+        throw new ApiError(received ? 'The connection to the node broke off.'
+          : 'The node does not answer.');
+      }
     }
-  } catch (error) {
-    throw error instanceof ApiError ? error : new ApiError('The connection to the node broke off.');
   }
-  return new Blob(pieces).arrayBuffer();
 }

@@ -3,9 +3,13 @@
 //   cipher   = AES-256-CTR, first counter block 0 or 1
 //   filehash = hex(SHA-256(ciphertext))
 
+import {Sha256} from './sha256.js';
+
 const PASSPHRASE = new TextEncoder().encode('Something old, something new.');
 const REFERENCE = /([0-9a-f]{64})\?key=([0-9a-f]{64})(?![0-9a-f])/i;
 const COUNTERS = [0, 1];
+const BLOCK = 16;
+const PIECE = 1024 * 1024;
 
 export class ReadError extends Error {}
 
@@ -14,7 +18,7 @@ const hex = (buffer) =>
 
 const fromHex = (text) => Uint8Array.from(text.match(/../g), (pair) => parseInt(pair, 16));
 
-export const sha256 = async (data) => hex(await crypto.subtle.digest('SHA-256', data));
+export const isHash = (text) => /^[0-9a-f]{64}$/.test(text);
 
 /** Find `<filehash>?key=<key>` in a reference, a download URL or a share link; null if none. */
 export function parseReference(text) {
@@ -25,25 +29,64 @@ export function parseReference(text) {
 /** Whether this browser may decrypt: only pages of https and of this machine may. */
 export const canDecrypt = () => globalThis.crypto?.subtle !== undefined;
 
-async function contentKey(plaintext) {
+async function contentKey(digest) {
   const secret = await crypto.subtle.importKey(
     'raw', PASSPHRASE, {name: 'HMAC', hash: 'SHA-256'}, false, ['sign']);
-  const digest = new TextEncoder().encode(await sha256(plaintext));
-  return hex(await crypto.subtle.sign('HMAC', secret, digest));
+  return hex(await crypto.subtle.sign('HMAC', secret, new TextEncoder().encode(digest)));
 }
 
-/** Check a ciphertext against its filehash, decrypt it, check the result against its key. */
-export async function open(ciphertext, {hash, key}) {
-  if (await sha256(ciphertext) !== hash) {
-    throw new ReadError('The bytes that came are not those of this file.');
+/** The counter block of a file's byte `offset`, a multiple of 16. */
+function counterAt(first, offset) {
+  const counter = new Uint8Array(BLOCK);
+  new DataView(counter.buffer).setBigUint64(8, BigInt(first) + BigInt(offset / BLOCK));
+  return counter;
+}
+
+/** Cut a stream anew, into pieces of PIECE bytes and the rest; a piece is valid until the next. */
+async function* recut(stream) {
+  const piece = new Uint8Array(PIECE);
+  let filled = 0;
+  for await (let data of stream) {
+    while (data.length) {
+      const taken = data.subarray(0, PIECE - filled);
+      piece.set(taken, filled);
+      filled += taken.length;
+      data = data.subarray(taken.length);
+      if (filled === PIECE) {
+        yield piece;
+        filled = 0;
+      }
+    }
   }
+  if (filled) yield piece.subarray(0, filled);
+}
+
+/**
+ * Decrypt a file piece by piece into a sink, whatever its size.
+ *
+ * `fetch()` gives its ciphertext as an async iterable of Uint8Arrays. The sink's `begin()` throws
+ * away what was written before; what it holds in the end is whole and right once this returns, and
+ * worth nothing when this throws. Only files of late 2014 need to be fetched twice.
+ */
+export async function open(fetch, {hash, key, size}, sink) {
   const secret = await crypto.subtle.importKey('raw', fromHex(key), 'AES-CTR', false, ['decrypt']);
   for (const first of COUNTERS) {
-    const counter = new Uint8Array(16);
-    counter[15] = first;
-    const plaintext = await crypto.subtle.decrypt(
-      {name: 'AES-CTR', counter, length: 128}, secret, ciphertext);
-    if (await contentKey(plaintext) === key) return plaintext;
+    const ciphertext = new Sha256();
+    const plaintext = new Sha256();
+    await sink.begin();
+    for await (const piece of recut(fetch())) {
+      const counter = counterAt(first, ciphertext.size);
+      ciphertext.update(piece);
+      if (ciphertext.size > size) break;
+      const plain = new Uint8Array(
+        await crypto.subtle.decrypt({name: 'AES-CTR', counter, length: 128}, secret, piece));
+      plaintext.update(plain);
+      await sink.write(plain);
+    }
+    if (ciphertext.size !== size || ciphertext.hex() !== hash) {
+      throw new ReadError('The bytes that came are not those of this file.');
+    }
+    if (await contentKey(plaintext.hex()) === key) return;
   }
   throw new ReadError('The key is not that of this file.');
 }

@@ -1,65 +1,21 @@
 // The files that this browser remembers, and what one can do with each; links that others share.
 
-import * as account from './account.js';
 import * as api from './api.js';
 import * as convergent from './convergent.js';
 import {byId, copy, make, notice} from './dom.js';
-import {bytes, percent, plural} from './format.js';
-import {forget, getHistory, getToken, remember} from './store.js';
+import {downloader} from './downloads.js';
+import {bytes, plural} from './format.js';
+import {forget, getHistory, remember} from './store.js';
 
 const PER_PAGE = 10;
-// The check needs the whole file in memory at once.
-const LARGEST = 1024 ** 3;
 const NAME_PREFIX = /^[0-9a-f]{7}_/;
 
 let page = 0;
+// By filehash. A row is made once: a download under way in it outlives a change of the list.
+const rows = new Map();
 
-/** Download, prove, decrypt and save a file; `say` is told how far it is. */
-async function download(file, say) {
-  if (!convergent.canDecrypt()) {
-    throw new convergent.ReadError('Browsers decrypt on https and on this machine only. '
-      + 'Use storj metadisk download.');
-  }
-  if (file.size > LARGEST) {
-    throw new convergent.ReadError(`More than ${bytes(LARGEST)} is too much for a browser. `
-      + 'Use storj metadisk download.');
-  }
-  say('Fetching');
-  const sealed = await api.ciphertext(file.hash, getToken(), LARGEST,
-    (share) => say(`Fetching, ${percent(share)}`));
-  say('Checking and decrypting');
-  const plaintext = await convergent.open(sealed, file);
-  const link = make('a', {
-    href: URL.createObjectURL(new Blob([plaintext], {type: 'application/octet-stream'})),
-    download: file.name,
-  });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  account.showBalance();
-}
-
-/** A download button with its state beside it. */
-function downloader(file, state, label = 'Download') {
-  const button = make('button', {type: 'button', 'aria-label': `${label} ${file.name}`}, label);
-  button.addEventListener('click', async () => {
-    button.disabled = true;
-    state.setAttribute('role', 'status');
-    state.className = 'state muted small';
-    try {
-      await download(file, (text) => { state.textContent = text; });
-      state.textContent = 'Decrypted and checked';
-    } catch (error) {
-      state.setAttribute('role', 'alert');
-      state.className = 'state bad small';
-      state.textContent = error.message;
-    }
-    button.disabled = false;
-  });
-  return button;
-}
-
-function row(file) {
-  const state = make('span', {class: 'state muted small'});
+function makeRow(file) {
+  const {button, state} = downloader(file);
   const quiet = (label, act) => make('button', {
     type: 'button', class: 'quiet', 'aria-label': `${label}: ${file.name}`, onclick: act,
   }, label);
@@ -70,15 +26,25 @@ function row(file) {
       make('code', {class: 'hash', title: file.hash}, `${file.hash.slice(0, 16)}…`)),
     state,
     make('div', {class: 'buttons'},
-      downloader(file, state),
+      button,
       quiet('Copy link', () => copy(api.shareLink(file), 'Link')),
-      quiet('Copy hash and key', () => copy(`${file.hash}?key=${file.key}`, 'Hash and key')),
+      quiet('Copy reference', () => copy(`${file.hash}?key=${file.key}`, 'Reference')),
+      make('a', {
+        class: 'button quiet', href: `#network/${file.hash}`, 'aria-label': `Shards: ${file.name}`,
+      }, 'Shards'),
       quiet('Remove', () => {
         forget(file.hash);
+        rows.delete(file.hash);
         show();
         notice(`${file.name} removed from this list. The network keeps it.`);
         byId('add-reference').focus();
       })));
+}
+
+function rowOf(file) {
+  const row = rows.get(file.hash) ?? makeRow(file);
+  rows.set(file.hash, row);
+  return row;
 }
 
 export function show() {
@@ -86,7 +52,7 @@ export function show() {
   const count = Math.max(1, Math.ceil(files.length / PER_PAGE));
   page = Math.min(page, count - 1);
   byId('history').replaceChildren(
-    ...files.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(row));
+    ...files.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(rowOf));
   byId('history').hidden = !files.length;
   byId('history-empty').hidden = files.length > 0;
   byId('history-count').textContent = files.length ? plural(files.length, 'file') : '';
@@ -148,8 +114,8 @@ export async function showShared(reference) {
   const dismiss = make('button', {type: 'button', class: 'quiet', onclick: close}, 'Dismiss');
   try {
     const file = await lookUp(reference);
-    const state = make('span', {class: 'state muted small'},
-      'Decrypted in this browser; the node does not learn the key.');
+    const {button, state} = downloader(
+      file, 'Checked and decrypted in this browser; the node does not learn the key.');
     card.replaceChildren(title,
       make('p', {class: 'row-text'},
         make('strong', {class: 'name'}, file.name),
@@ -157,7 +123,7 @@ export async function showShared(reference) {
         make('code', {class: 'hash', title: file.hash}, `${file.hash.slice(0, 16)}…`)),
       state,
       make('div', {class: 'buttons'},
-        downloader(file, state),
+        button,
         make('button', {
           type: 'button', class: 'quiet',
           onclick: () => { remember(file); page = 0; show(); close(); notice('Added to your files'); },

@@ -1,8 +1,9 @@
 // The page's beginning: views, theme, share links.
 
 import * as account from './account.js';
-import {parseReference} from './convergent.js';
+import {isHash, parseReference} from './convergent.js';
 import {byId, notice} from './dom.js';
+import * as downloads from './downloads.js';
 import * as history from './history.js';
 import * as network from './network.js';
 import {getTheme, setTheme} from './store.js';
@@ -32,7 +33,8 @@ function route() {
     window.history.replaceState(null, '', '#files');
     history.showShared(reference);
   }
-  const view = location.hash === '#network' ? 'network' : 'files';
+  const [name, hash] = location.hash.slice(1).split('/');
+  const view = name === 'network' ? 'network' : 'files';
   for (const section of document.querySelectorAll('[data-view]')) {
     section.hidden = section.dataset.view !== view;
   }
@@ -42,10 +44,16 @@ function route() {
   }
   document.title = TITLES[view];
   network.watch(view === 'network');
+  if (view === 'network' && isHash(hash)) network.showStored(hash);
+}
+
+function warn(event) {
+  if (uploads.isBusy() || downloads.isBusy()) event.preventDefault();
 }
 
 byId('theme').addEventListener('click', nextTheme);
 addEventListener('hashchange', route);
+addEventListener('beforeunload', warn);
 showTheme();
 history.start();
 uploads.start();

@@ -1,9 +1,11 @@
-// The local network: its farmers, a user's buckets, and where the shards of a file lie.
+// The local network: its farmers, and the files of which one may see where they lie.
 
 import * as api from './api.js';
-import {sha256, canDecrypt} from './convergent.js';
-import {byId, facts, make} from './dom.js';
+import {byId, facts, make, notice} from './dom.js';
 import {ago, bytes, plural} from './format.js';
+import {hideMap, short, showMap, updateMap} from './map.js';
+import {Sha256} from './sha256.js';
+import {getHistory} from './store.js';
 
 const REFRESH = 5000;
 
@@ -12,7 +14,7 @@ let timer = null;
 let credentials = null;
 let farmers = new Map();
 
-const short = (id) => id.slice(0, 8);
+const isOnline = (id) => farmers.get(id)?.online ?? false;
 
 // -- farmers ------------------------------------------------------------------------------------
 
@@ -74,6 +76,7 @@ async function showFarmers() {
     ['audits failed', String(sum(rows, (farmer) => farmer.audits_failed))],
   ]);
   byId('farmers').replaceChildren(...rows.map(card));
+  updateMap(isOnline);
 }
 
 /** Keep the view fresh while it is looked at. */
@@ -84,7 +87,7 @@ export function watch(seen) {
   timer = setInterval(() => document.hidden || showFarmers(), REFRESH);
 }
 
-// -- buckets ------------------------------------------------------------------------------------
+// -- files --------------------------------------------------------------------------------------
 
 const asUser = (path) => api.call(path, {headers: {Authorization: credentials}});
 
@@ -94,13 +97,13 @@ function pick(list, button) {
   }
 }
 
-function choices(list, rows, nothing, act) {
-  list.replaceChildren(...rows.map(([label, detail, row]) => {
+function choices(list, rows, nothing) {
+  list.replaceChildren(...rows.map(([label, detail, act]) => {
     const button = make('button', {type: 'button', 'aria-pressed': 'false'},
       make('span', {}, label), make('span', {class: 'muted small'}, detail));
     button.addEventListener('click', () => {
       pick(list, button);
-      act(row);
+      act();
     });
     return make('li', {}, button);
   }));
@@ -121,15 +124,12 @@ async function login(event) {
     fail(new Error('Fill in both e-mail and password.'));
     return;
   }
-  if (!canDecrypt()) {
-    fail(new Error('Browsers hash passwords on https and on this machine only.'));
-    return;
-  }
-  const digest = await sha256(new TextEncoder().encode(password.value));
-  const pair = new TextEncoder().encode(`${email}:${digest}`);
+  const digest = new Sha256();
+  digest.update(new TextEncoder().encode(password.value));
+  const pair = new TextEncoder().encode(`${email}:${digest.hex()}`);
   credentials = `Basic ${btoa(String.fromCharCode(...pair))}`;
   try {
-    await showBuckets();
+    showBuckets(await asUser('buckets'));
   } catch (error) {
     credentials = null;
     fail(error);
@@ -139,70 +139,77 @@ async function login(event) {
   password.value = '';
   byId('login').hidden = true;
   byId('logout').hidden = false;
-  byId('browser').hidden = false;
-  byId('bucket-list').querySelector('button')?.focus();
+  byId('bucket-list').querySelector('button').focus();
 }
 
 function logout() {
   credentials = null;
   byId('login').hidden = false;
   byId('logout').hidden = true;
-  byId('browser').hidden = true;
-  byId('map').hidden = true;
-  byId('bucket-list').replaceChildren();
-  byId('file-list').replaceChildren();
+  hideMap();
+  showBuckets([]);
   byId('email').focus();
 }
 
-async function showBuckets() {
-  const buckets = await asUser('buckets');
-  byId('file-list').replaceChildren(make('li', {class: 'empty'}, 'Choose a bucket.'));
-  choices(byId('bucket-list'), buckets.map((bucket) => [bucket.name, '', bucket]),
-    'No buckets yet.', (bucket) => showFiles(bucket).catch(fail));
+/** List the files of this browser, and the buckets of the logged-in user. */
+function showBuckets(buckets) {
+  byId('file-list').replaceChildren(make('li', {class: 'empty'}, 'Choose what to look into.'));
+  choices(byId('bucket-list'), [
+    ['MetaDisk', 'files of this browser', showHistory],
+    ...buckets.map((bucket) => [bucket.name, 'bucket', () => showFiles(bucket).catch(fail)]),
+  ]);
+}
+
+function showHistory() {
+  const show = ({hash}) => {
+    const target = `#network/${hash}`;
+    if (location.hash === target) showStored(hash);
+    else location.hash = target;
+  };
+  choices(byId('file-list'), getHistory().map((file) => [
+    file.name, bytes(file.size), () => show(file),
+  ]), 'No files yet.');
 }
 
 async function showFiles(bucket) {
   const files = await asUser(`buckets/${bucket.id}/files`);
-  choices(byId('file-list'), files.map((file) => [file.filename, bytes(file.size), file]),
-    'No files in this bucket.', (file) => showMap(bucket, file).catch(fail));
+  choices(byId('file-list'), files.map((file) => [
+    file.filename, bytes(file.size), () => showEntry(bucket, file).catch(fail),
+  ]), 'No files in this bucket.');
 }
 
-// -- map ----------------------------------------------------------------------------------------
-
-/** Shards down, farmers across; a shard is healthy while a farmer that is online holds it. */
-async function showMap(bucket, file) {
+async function showEntry(bucket, file) {
+  history.replaceState(null, '', '#network');
   const [mirrors] = await Promise.all([
     asUser(`buckets/${bucket.id}/files/${file.id}/mirrors`), showFarmers(),
   ]);
-  const shards = mirrors.map(({established}) =>
-    new Set(established.map(({contract}) => contract.farmer_id)));
-  const holders = [...new Set(shards.flatMap((held) => [...held]))].sort();
-  const alive = (id) => farmers.get(id)?.online ?? false;
-  const healthy = shards.filter((held) => [...held].some(alive)).length;
-  const cell = (held, id, index) => {
-    if (!held.has(id)) return make('td', {}, '');
-    const state = alive(id) ? 'held' : 'lost';
-    const text = alive(id) ? 'held' : 'offline';
-    return make('td', {class: state, title: `Shard ${index} at ${id}`}, text);
-  };
-  byId('map').hidden = false;
-  byId('map-file').textContent = `${file.filename} · ${bytes(file.size)}`;
-  const health = byId('map-health');
-  health.textContent = `${healthy} of ${plural(shards.length, 'shard')} healthy`;
-  health.className = `badge ${healthy === shards.length ? 'good' : 'bad'}`;
-  byId('map-table').replaceChildren(make('table', {},
-    make('caption', {class: 'unseen'}, `Shards of ${file.filename} and the farmers that hold them`),
-    make('thead', {}, make('tr', {}, make('td', {}, ''),
-      ...holders.map((id) => make('th', {scope: 'col', title: id}, short(id))))),
-    make('tbody', {}, ...shards.map((held, index) =>
-      make('tr', {}, make('th', {scope: 'row'}, `Shard ${index}`),
-        ...holders.map((id) => cell(held, id, index)))))));
-  byId('map-legend').textContent =
-    'A shard is healthy while at least one farmer that holds it is online.';
-  byId('map-title').focus();
+  const shards = mirrors.map(({established}) => new Map(established.map((mirror) => [
+    mirror.contract.farmer_id,
+    mirror.failed ? 'lost' : mirror.stored === false ? 'promised' : 'held',
+  ])));
+  showMap({name: file.filename, size: file.size, shards}, isOnline);
+}
+
+/** Show where a file of the node lies, by its filehash. */
+export async function showStored(hash) {
+  try {
+    const [found] = await Promise.all([api.find(hash), showFarmers()]);
+    const shards = Array.from({length: found.shards}, () => new Map());
+    for (const place of found.uploads) {
+      for (const index of place.shards) {
+        shards[index].set(place.host_name, place.error ? 'lost' : 'held');
+      }
+    }
+    const known = getHistory().find((file) => file.hash === hash);
+    showMap({name: known?.name ?? found.filename, size: found.filesize, shards}, isOnline);
+  } catch (error) {
+    hideMap();
+    notice(error.message, 'bad');
+  }
 }
 
 export function start() {
   byId('login').addEventListener('submit', login);
   byId('logout').addEventListener('click', logout);
+  showBuckets([]);
 }

@@ -1,5 +1,7 @@
 // What this browser remembers: the token and the list of files. Nothing of it leaves the browser.
 
+import {isHash} from './convergent.js';
+
 const TOKEN = 'metadisk-token';
 const HISTORY = 'metadisk-history';
 const KEPT = 1000;
@@ -29,7 +31,7 @@ export const setToken = (token) => write(TOKEN, token);
 export const getTheme = () => read('metadisk-theme') ?? 'system';
 export const setTheme = (theme) => write('metadisk-theme', theme);
 
-const isFile = (row) => row && /^[0-9a-f]{64}$/.test(row.hash) && /^[0-9a-f]{64}$/.test(row.key)
+const isFile = (row) => row && isHash(row.hash) && isHash(row.key)
   && typeof row.name === 'string' && Number.isFinite(row.size);
 
 /** The files, newest first: {name, hash, key, size, added}. */

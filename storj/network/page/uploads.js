@@ -3,21 +3,47 @@
 import * as account from './account.js';
 import * as api from './api.js';
 import {byId, copy, make, notice} from './dom.js';
-import {bytes, percent} from './format.js';
+import {bytes, percent, plural} from './format.js';
 import * as history from './history.js';
 import {remember} from './store.js';
 
 const PARALLEL = 3;
 
+const uploads = new Set();
 const waiting = [];
 let running = 0;
+
+/** Whether files are on their way or wait for it. */
+export const isBusy = () => running > 0 || waiting.length > 0;
+
+/** Say how many files are through, once there are several. */
+function summarise() {
+  const count = (state) => [...uploads].filter(({row}) => row.dataset.state === state).length;
+  const done = count('done');
+  const failed = count('failed');
+  byId('uploads').hidden = !uploads.size;
+  byId('uploads-head').hidden = uploads.size < 2;
+  byId('uploads-clear').disabled = !done;
+  byId('uploads-summary').textContent = `${done} of ${plural(uploads.size, 'file')} stored`
+    + (failed ? `, ${failed} failed` : '');
+}
+
+function clear() {
+  for (const upload of uploads) {
+    if (upload.row.dataset.state === 'done') upload.remove();
+  }
+  summarise();
+  byId('picker').focus();
+}
 
 /** One file and its row. */
 class Upload {
   constructor(file) {
     this.file = file;
     this.bar = make('progress', {max: 1, value: 0, 'aria-label': `Upload of ${file.name}`});
-    this.state = make('span', {class: 'state muted small'});
+    this.told = make('span', {role: 'status'});
+    this.share = make('span', {'aria-hidden': 'true'});
+    this.state = make('span', {class: 'state small'}, this.told, this.share);
     this.buttons = make('div', {class: 'buttons'});
     this.row = make('li', {class: 'row', 'data-state': 'waiting'},
       make('div', {class: 'row-text'},
@@ -25,20 +51,22 @@ class Upload {
         make('span', {class: 'muted small'}, bytes(file.size))),
       this.bar, this.state, this.buttons);
     byId('uploads').append(this.row);
-    byId('uploads').hidden = false;
+    uploads.add(this);
     this.queue();
   }
 
   show(state, text, ...buttons) {
     this.row.dataset.state = state;
-    this.state.textContent = text;
-    this.state.setAttribute('role', state === 'failed' ? 'alert' : 'status');
+    this.told.textContent = text;
+    this.told.setAttribute('role', state === 'failed' ? 'alert' : 'status');
+    this.share.textContent = '';
     this.bar.hidden = state === 'failed' || state === 'done';
     this.buttons.replaceChildren(...buttons.map(([label, act, what]) =>
       make('button', {
         type: 'button', class: 'quiet', 'aria-label': `${label}: ${what ?? this.file.name}`,
         onclick: act,
       }, label)));
+    summarise();
   }
 
   queue() {
@@ -68,20 +96,26 @@ class Upload {
       ['Retry', () => this.queue()], ['Dismiss', () => this.dismiss()]);
   }
 
-  dismiss() {
+  remove() {
     this.row.remove();
-    byId('uploads').hidden = !byId('uploads').hasChildNodes();
+    uploads.delete(this);
+  }
+
+  dismiss() {
+    this.remove();
+    summarise();
     byId('picker').focus();
   }
 
   progress(share) {
     this.bar.value = share;
     if (share < 1) {
-      this.state.textContent = `Uploading, ${percent(share)}`;
+      this.share.textContent = percent(share);
     } else {
       // The bytes are at the node; now it brings them to the farmers, for which there is no measure.
       this.bar.removeAttribute('value');
-      this.state.textContent = 'Spreading over the farmers';
+      this.told.textContent = 'Spreading over the farmers';
+      this.share.textContent = '';
     }
   }
 
@@ -133,6 +167,7 @@ function dropped(transfer) {
 }
 
 export function start() {
+  byId('uploads-clear').addEventListener('click', clear);
   const picker = byId('picker');
   picker.addEventListener('change', () => {
     take(picker.files);
