@@ -13,10 +13,12 @@ buckets.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import itertools
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,13 +128,17 @@ class Fault:
                 raise ValueError(f'fault {spec!r}: {name} is a number') from error
         return cls(kind.strip(), **values)
 
+    def fields(self) -> dict[str, Any]:
+        """Return the attributes by which an equal fault is made."""
+        return {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.init and (item.name == 'kind' or getattr(self, item.name) != item.default)
+        }
+
     def spec(self) -> str:
         """Return the fault as :meth:`parse` reads it."""
-        values = (
-            f'{item.name}={getattr(self, item.name)}'
-            for item in dataclasses.fields(self)
-            if item.init and item.name != 'kind' and getattr(self, item.name) != item.default
-        )
+        values = (f'{name}={value}' for name, value in self.fields().items() if name != 'kind')
         return f'{self.kind}:{",".join(values)}'
 
     def _strikes(self) -> bool:
@@ -161,11 +167,18 @@ class FaultPlan:
 
     Args:
         faults (Iterable[Fault | str]): as objects or as :meth:`Fault.parse` reads them.
+
+    Attributes:
+        listener (Callable[[], object] | None): called after each change, in the thread that made
+            it, so that farmers in other processes can follow.
     """
 
     def __init__(self, faults: Iterable[Fault | str] = ()) -> None:
+        self.listener: Callable[[], object] | None = None
         self._lock = threading.Lock()
-        self._faults: list[Fault] = []
+        self._faults: dict[int, Fault] = {}
+        self._numbers = itertools.count()
+        self._releases = 0
         self._paused = False
         self._stalled: set[asyncio.Future[None]] = set()
         for fault in faults:
@@ -173,7 +186,7 @@ class FaultPlan:
 
     def __iter__(self) -> Iterator[Fault]:
         with self._lock:
-            return iter(list(self._faults))
+            return iter(list(self._faults.values()))
 
     def add(self, fault: Fault | str) -> Fault:
         """Add a fault and return it; it counts calls from now on.
@@ -184,19 +197,58 @@ class FaultPlan:
         if isinstance(fault, str):
             fault = Fault.parse(fault)
         with self._lock:
-            self._faults.append(fault)
+            self._faults[next(self._numbers)] = fault
+        self._changed()
         return fault
 
     def remove(self, fault: Fault) -> None:
         """Remove a fault; nothing happens if it is not there."""
         with self._lock:
-            if fault in self._faults:
-                self._faults.remove(fault)
+            number = next((key for key, known in self._faults.items() if known is fault), None)
+            if number is None:
+                return
+            del self._faults[number]
+        self._changed()
 
     def clear(self) -> None:
         """Remove all faults."""
         with self._lock:
             self._faults.clear()
+        self._changed()
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`follow` takes, as JSON."""
+        with self._lock:
+            faults = {str(number): fault.fields() for number, fault in self._faults.items()}
+            return {'faults': faults, 'releases': self._releases}
+
+    def follow(self, state: Mapping[str, Any]) -> None:
+        """Become like the plan of another process, in the event loop.
+
+        Faults that are here already go on counting.
+
+        Args:
+            state (Mapping[str, Any]): what :meth:`state` of the other plan gave.
+
+        Raises:
+            ValueError, TypeError: it holds what is no fault.
+        """
+        wanted = {int(number): fields for number, fields in state['faults'].items()}
+        with self._lock:
+            new = {
+                number: Fault(**fields)
+                for number, fields in wanted.items()
+                if number not in self._faults
+            }
+            kept = {number: self._faults[number] for number in wanted if number in self._faults}
+            self._faults = dict(sorted((kept | new).items()))
+        if state['releases'] != self._releases:
+            self._releases = state['releases']
+            self._end_stalls()
+
+    def _changed(self) -> None:
+        if self.listener is not None:
+            self.listener()
 
     def pause(self) -> None:
         """Let nothing go wrong, and count no calls, until :meth:`resume`."""
@@ -222,7 +274,11 @@ class FaultPlan:
 
     def _struck(self, meets: Callable[[Fault], bool]) -> Disturbance:
         with self._lock:
-            faults = [] if self._paused else [f for f in self._faults if meets(f) and f._strikes()]
+            faults = [
+                fault
+                for fault in ([] if self._paused else self._faults.values())
+                if meets(fault) and fault._strikes()
+            ]
         return Disturbance(self, faults)
 
     async def stall(self) -> None:
@@ -235,10 +291,16 @@ class FaultPlan:
             self._stalled.discard(waiting)
 
     def release(self) -> None:
-        """End all stalls; called in the event loop when the servers stop."""
+        """End all stalls that have begun."""
+        self._releases += 1
+        self._end_stalls()
+        self._changed()
+
+    def _end_stalls(self) -> None:
         for waiting in list(self._stalled):
-            if not waiting.done():
-                waiting.set_result(None)
+            # The loop of the servers may be another thread's, and may have ended with them.
+            with contextlib.suppress(RuntimeError):
+                waiting.get_loop().call_soon_threadsafe(_finish, waiting)
 
     @web.middleware
     async def middleware(
@@ -254,6 +316,11 @@ class FaultPlan:
         if answer is not None:
             return answer
         return await disturbance.after(request, await handler(request))
+
+
+def _finish(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 class Disturbance:

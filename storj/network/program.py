@@ -129,8 +129,10 @@ def run_farmer(
         faults (Iterable[Fault | str]): what goes wrong.
         durable (bool): flush each shard to the disk before it counts as stored.
         number (int): by which faults select it.
-        supervised (bool): answer each line ``status`` on standard input with one of JSON, and
-            stop when the input ends, so that a supervisor that dies takes its farmers along.
+        supervised (bool): obey lines on standard input, and stop when it ends, so that a
+            supervisor that dies takes its farmers along. A line is ``status`` or ``faults JSON``,
+            with what :meth:`FaultPlan.state() <storj.network.faults.FaultPlan.state>` gives;
+            each is answered by one of JSON, whose ``type`` is the first word.
         as_json (bool): print JSON.
         output (TextIO | None): where the line goes; standard output by default.
         ready (Callable[[Farmer], object] | None): called in place of printing the line.
@@ -160,9 +162,8 @@ def run_farmer(
             await farmer.start()
             if supervised:
                 loop = asyncio.get_running_loop()
-                threading.Thread(
-                    target=_obey, args=(loop, farmer, stopped, output), daemon=True
-                ).start()
+                obeying = _Obedience(farmer, plan, output)
+                threading.Thread(target=obeying.run, args=(loop, stopped), daemon=True).start()
             registered = asyncio.ensure_future(farmer.wait_registered())
             await asyncio.wait((registered, stopping), return_when=asyncio.FIRST_COMPLETED)
             if registered.done():
@@ -198,25 +199,35 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _obey(
-    loop: asyncio.AbstractEventLoop,
-    farmer: Farmer,
-    stopped: threading.Event,
-    output: TextIO | None,
-) -> None:
-    """Answer a supervisor's lines until its end of the pipe is closed."""
+class _Obedience:
+    """Does what a supervisor's lines say, until its end of the pipe is closed."""
 
-    def answer() -> None:
-        if farmer.running:
-            _say(json.dumps({'type': 'status', **farmer.status()}), output)
+    def __init__(self, farmer: Farmer, plan: FaultPlan, output: TextIO | None) -> None:
+        self._farmer = farmer
+        self._plan = plan
+        self._output = output
 
-    # Not through sys.stdin: the interpreter could not take its lock from this thread at the end.
-    while lines := os.read(sys.stdin.fileno(), 4096):
-        for _ in range(lines.count(b'status\n')):
-            # The loop closes only after `stopped` is set.
-            if not stopped.is_set():
-                loop.call_soon_threadsafe(answer)
-    stopped.set()
+    def run(self, loop: asyncio.AbstractEventLoop, stopped: threading.Event) -> None:
+        rest = b''
+        # Not through sys.stdin: the interpreter could not take its lock from this thread at the
+        # end.
+        while data := os.read(sys.stdin.fileno(), 65536):
+            *lines, rest = (rest + data).split(b'\n')
+            for line in lines:
+                # The loop closes only after `stopped` is set.
+                if not stopped.is_set():
+                    loop.call_soon_threadsafe(self._obey, line)
+        stopped.set()
+
+    def _obey(self, line: bytes) -> None:
+        word, _, value = line.partition(b' ')
+        if not self._farmer.running:
+            return
+        if word == b'status':
+            _say(json.dumps({'type': 'status', **self._farmer.status()}), self._output)
+        elif word == b'faults':
+            self._plan.follow(json.loads(value))
+            _say(json.dumps({'type': 'faults'}), self._output)
 
 
 def _say(line: str, output: TextIO | None) -> None:

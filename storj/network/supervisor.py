@@ -168,6 +168,10 @@ class FarmerHandle(ABC):
         """Return what the farmer itself tells of its state."""
 
     @abstractmethod
+    async def _follow_faults(self) -> None:
+        """Have the farmer know the faults of the network."""
+
+    @abstractmethod
     async def _start(self) -> None:
         """Bring it up, within the network's event loop."""
 
@@ -191,6 +195,9 @@ class _FarmerInLoop(FarmerHandle):
 
     async def _details(self) -> dict[str, Any]:
         return {} if self._farmer is None or not self.running else self._farmer.status()
+
+    async def _follow_faults(self) -> None:
+        """Nothing to do: it looks into the same plan."""
 
     async def _start(self) -> None:
         if self.running:
@@ -226,19 +233,36 @@ class _FarmerProcess(FarmerHandle):
         return self._process is not None and self._process.returncode is None
 
     async def _details(self) -> dict[str, Any]:
+        answer = await self._ask('status')
+        return {name: value for name, value in answer.items() if name != 'type'}
+
+    async def _follow_faults(self) -> None:
+        if self.running:
+            await self._ask('faults', json.dumps(self._network.faults.state()))
+
+    async def _ask(self, word: str, value: str = '') -> dict[str, Any]:
+        """Send a line and return the answer to it; nothing from one that is just ending.
+
+        Raises:
+            NetworkError: the process does not answer.
+        """
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return {}
         async with self._asking:
             try:
-                process.stdin.write(b'status\n')
+                process.stdin.write(f'{word} {value}\n'.encode())
                 await process.stdin.drain()
-                line = await asyncio.wait_for(process.stdout.readline(), STOP_LIMIT)
-            except (ConnectionError, asyncio.TimeoutError) as error:
+                while line := await asyncio.wait_for(process.stdout.readline(), STOP_LIMIT):
+                    answer: dict[str, Any] = json.loads(line)
+                    # Not one that came too late for whoever had asked.
+                    if answer['type'] == word:
+                        return answer
+            except asyncio.TimeoutError as error:
                 raise NetworkError(f'farmer {self.number} does not answer') from error
-        # Without an answer it is just ending.
-        answer: dict[str, Any] = json.loads(line) if line else {}
-        return {name: value for name, value in answer.items() if name != 'type'}
+            except ConnectionError:
+                pass
+        return {}
 
     async def _start(self) -> None:
         if self.running:
@@ -253,9 +277,6 @@ class _FarmerProcess(FarmerHandle):
             arguments += ['--size', str(settings.size)]
         for renter in settings.renters or ():
             arguments += ['--renter', renter]
-        for fault in self._network.faults:
-            if fault.farmer is not None:
-                arguments += ['--fault', fault.spec()]
         package = str(Path(__file__).resolve().parents[2])
         paths = filter(None, [package, os.environ.get('PYTHONPATH')])
         self._process = await asyncio.create_subprocess_exec(
@@ -275,6 +296,7 @@ class _FarmerProcess(FarmerHandle):
             raise NetworkError(f'farmer {self.number} ended with exit code {code}')
         ready = json.loads(line)
         self.node_id, self.port = ready['node_id'], ready['port']
+        await self._follow_faults()
 
     async def _stop(self) -> None:
         process = self._process
@@ -312,8 +334,8 @@ class Network:
         protocol (str): ``mixed``, ``0.10`` or ``1.2``: what the farmers announce.
         activation (str): ``auto`` or ``mail``: how new accounts become active. The network's own
             account is active always.
-        processes (bool): run each farmer in a process of its own. Faults of farmers are given to
-            them when they start then, and changes reach them by a restart.
+        processes (bool): run each farmer in a process of its own. A fault of several farmers
+            counts the calls of each by itself then.
         faults (Iterable[Fault | str]): what goes wrong once the network is up.
         charge (bool): charge for MetaDisk's uploads and downloads.
         size (int | None): bytes that each farmer offers; None for as much as the disk holds.
@@ -580,9 +602,20 @@ class Network:
         ]
         await asyncio.gather(*(farmer._started() for farmer in self.farmers))
         self.faults.resume()
+        self.faults.listener = self._share_faults
         logger.info('network is up: %s, %d farmers', self.bridge_url, self._count)
 
+    def _share_faults(self) -> None:
+        """Tell farmers in other processes which faults there are, and wait until they know."""
+
+        async def share() -> None:
+            await asyncio.gather(*(farmer._follow_faults() for farmer in self.farmers))
+
+        if self._processes:
+            self._call(share())
+
     async def _stop(self) -> None:
+        self.faults.listener = None
         self.faults.release()
         results = await asyncio.gather(
             *(farmer._stop() for farmer in self.farmers), return_exceptions=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -304,3 +305,50 @@ def test_large_transfer_with_a_corrupt_byte_in_the_middle(tmp_path: Path) -> Non
             assert SHARD_HASH not in here.farmer._store
 
     run(test)
+
+
+def test_plan_follows_another_and_goes_on_counting() -> None:
+    plan, follower = FaultPlan(), FaultPlan()
+    changes: list[int] = []
+    plan.listener = lambda: changes.append(len(list(plan)))
+
+    def follow() -> None:
+        follower.follow(json.loads(json.dumps(plan.state())))
+
+    second = plan.add(Fault('drop', farmer='*', nth=2, message='a, b=c'))
+    follow()
+    assert not follower.at_farmer(0, 'a' * 40, 'pull')
+    first = plan.add('delay:route=GET /,seconds=0')
+    follow()
+    assert [fault.fields() for fault in follower] == [second.fields(), first.fields()]
+    assert follower.at_farmer(0, 'a' * 40, 'pull')
+    assert not follower.at_farmer(0, 'a' * 40, 'pull')
+    plan.remove(second)
+    plan.remove(second)
+    follow()
+    assert [fault.kind for fault in follower] == ['delay']
+    plan.clear()
+    follow()
+    assert list(follower) == []
+    # A fault that came back is a new one.
+    plan.add(second)
+    follow()
+    assert not follower.at_farmer(0, 'a' * 40, 'pull')
+    assert follower.at_farmer(0, 'a' * 40, 'pull')
+    assert changes == [1, 2, 1, 0, 1]
+
+
+def test_stalls_end_in_all_plans_and_from_any_thread() -> None:
+    plan, follower = FaultPlan(), FaultPlan()
+
+    async def test() -> None:
+        stalled = [asyncio.ensure_future(each.stall()) for each in (plan, follower)]
+        await asyncio.sleep(0)
+        follower.follow(plan.state())
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in stalled)
+        await asyncio.to_thread(plan.release)
+        follower.follow(plan.state())
+        await asyncio.wait_for(asyncio.gather(*stalled), 10)
+
+    asyncio.run(test())

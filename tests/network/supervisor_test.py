@@ -332,6 +332,30 @@ def test_temporary_data_is_gone_after_the_stop() -> None:
     assert not data.exists()
 
 
+def check_that_faults_act_at_once(net: Network, bucket_id: str, file_id: str) -> None:
+    """Add and remove faults of running farmers, whatever process they are in."""
+    whole = download(net, bucket_id, file_id)
+    gone = net.faults.add('status:operation=retrieve,times=0')
+    path = f'/buckets/{bucket_id}/files/{file_id}?skip=0&limit=9'
+    status, pointers = ask(net, 'GET', path)
+    assert (status, ['token' in pointer for pointer in pointers]) == (200, [False] * len(whole))
+    net.faults.remove(gone)
+    # Those that stay go on counting while others come and go.
+    net.faults.add(Fault('corrupt', operation='pull', farmer=0, nth=100, times=0))
+    twice = Fault('corrupt', operation='pull', times=0)
+    net.faults.add(twice)
+    changed = download(net, bucket_id, file_id)
+    assert all(got != right for got, right in zip(changed, whole, strict=True))
+    net.faults.clear()
+    assert download(net, bucket_id, file_id) == whole
+
+
+def test_faults_act_at_once_in_one_process() -> None:
+    with Network(farmers=2, bridge={'mirrors': 0}) as net:
+        bucket_id, file_id, _ = upload(net, [os.urandom(20_000) for _ in range(4)], 'one')
+        check_that_faults_act_at_once(net, bucket_id, file_id)
+
+
 def test_farmers_run_in_processes_of_their_own() -> None:
     with Network(
         farmers=2,
@@ -344,14 +368,21 @@ def test_farmers_run_in_processes_of_their_own() -> None:
         assert download(net, bucket_id, file_id) == shards
         assert set(protocols) <= {'0.10.0', '1.2.0'}
         assert sum(farmer['shards'] for farmer in net.status()['farmers']) == 4
+        check_that_faults_act_at_once(net, bucket_id, file_id)
         farmer = net.farmers[1]
         port = farmer.port
         farmer.kill()
         assert not farmer.running
+        # A fault that comes while a farmer is away is there when it comes back.
+        refused = net.faults.add(Fault('status', operation='pull', message='not, now', times=0))
         assert 'shards' not in farmer.status()
         farmer.start()
         assert farmer.port == port
         assert farmer.status()['registered']
+        with pytest.raises(AssertionError):
+            download(net, bucket_id, file_id)
+        net.faults.remove(refused)
+        assert download(net, bucket_id, file_id) == shards
         ports = [item.port for item in net.farmers]
     for port in ports:
         with pytest.raises(ConnectionRefusedError):
