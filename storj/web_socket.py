@@ -258,7 +258,7 @@ class DataChannel:
         self._writer = _FrameWriter()
         self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
         # What came together with the answer to the handshake.
-        self._early = b''
+        self._early = bytearray()
         self._pong: bytes | None = None
 
     # --- the connection ---------------------------------------------------------------------
@@ -292,8 +292,8 @@ class DataChannel:
             answer += self._buffer[:count]
             if len(answer) > _MAX_HANDSHAKE and b'\r\n\r\n' not in answer[:_MAX_HANDSHAKE]:
                 raise FarmerError(message='the farmer sent too long a handshake')
-        head, _, self._early = bytes(answer).partition(b'\r\n\r\n')
-        status, *lines = head.split(b'\r\n')
+        head, _, self._early = answer.partition(b'\r\n\r\n')
+        status, *lines = bytes(head).split(b'\r\n')
         words = status.split(None, 2)
         if len(words) < 2 or not words[0].startswith(b'HTTP/') or words[1] != b'101':
             known = len(words) > 1 and re.fullmatch(b'[0-9]{3}', words[1])
@@ -372,7 +372,7 @@ class DataChannel:
     def _take(self) -> Iterator[Event]:
         """Yield the events of what comes next."""
         if self._early:
-            data, self._early = memoryview(self._early), b''
+            data, self._early = memoryview(self._early), bytearray()
         else:
             count = self._receive()
             if not count:
@@ -514,8 +514,8 @@ class DataChannel:
 
         Args:
             size (int | None): its bytes; any number up to 4 GiB if None.
-            sink (Callable[[memoryview], object]): takes the pieces in order; each is valid during
-                the call only.
+            sink (Callable[[memoryview], object]): takes the pieces in order; each is its own during
+                the call, to be changed as well, and not after it.
 
         Raises:
             FarmerError: if the farmer refuses, or goes away.

@@ -3,9 +3,7 @@
 A channel moves bytes and knows nothing of files; who calls it hashes. Each pushes or pulls one
 shard at a time, in the calling thread, in bounded memory and bounded time::
 
-    channel = channel_for(pointer)
-    channel.pull(pointer, size, sink)
-    channel.close()
+    channel_for(pointer).pull(pointer, size, sink)
 
 Farmers of protocol 0.x are reached over WebSocket (:mod:`storj.web_socket`), later ones over HTTP
 (protocol reference, sections 4.1 and 4.2). Farmers are reached directly: a proxy that the
@@ -18,7 +16,6 @@ import http.client
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from storj.api import parse_version
@@ -32,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ('Channel', 'ChannelLimits', 'HttpChannel', 'WebSocketChannel', 'channel_for')
 
-_BLOCK: Final = 256 * 1024
+# Bytes that are sent, or received, at a time: few enough for a core's cache, where they are hashed
+# and decrypted, and so many that the steps in between do not count.
+_BLOCK: Final = 512 * 1024
 _MAX_ANSWER: Final = 64 * 1024
 # A farmer that has the shard already says 304 (observed, finding 14); libstorj takes 201 too.
 _STORED: Final = (200, 201, 304)
@@ -83,7 +82,8 @@ class Channel(Protocol):
             pointer (Mapping | FilePointer): from ``GET /buckets/{id}/files/{file}``.
             size (int): bytes that must come.
             sink (Callable[[memoryview], object]): takes the pieces in order, and never more than
-                size bytes; each piece is valid during the call only.
+                size bytes; each piece is its own during the call, to be changed as well, and not
+                after it.
             limits (ChannelLimits | None): how long the farmer may take.
             cancelled (Callable[[], bool]): whether to stop.
 
@@ -94,23 +94,9 @@ class Channel(Protocol):
             TransferCancelled: if it was cancelled.
         """
 
-    def close(self) -> None:
-        """Give up the connection, if there is one; the channel can be used again."""
-
 
 class WebSocketChannel:
     """A channel to farmers of protocol 0.x; see :class:`Channel`."""
-
-    def __enter__(self) -> WebSocketChannel:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def push(
         self,
@@ -136,9 +122,6 @@ class WebSocketChannel:
         """Receive a shard; see :meth:`Channel.pull`."""
         self._channel(pointer, limits, cancelled).pull(size, sink)
 
-    def close(self) -> None:
-        """Do nothing: a WebSocket serves one shard, and is closed after it."""
-
     @staticmethod
     def _channel(
         pointer: Any, limits: ChannelLimits | None, cancelled: Callable[[], bool]
@@ -149,12 +132,27 @@ class WebSocketChannel:
         return DataChannel(Ticket.of(pointer), limits, cancelled)
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer whose body goes into the caller's buffer without a copy in between."""
+
+    def readinto1(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read what there is of the body, waiting only if there is nothing; 0 at its end."""
+        if self.chunked or self.isclosed():
+            return super().readinto1(buffer)
+        room = buffer if self.length is None else buffer[: self.length]
+        count: int = self.fp.readinto1(room)
+        if self.length is not None:
+            self.length -= count
+        return count
+
+
 class _Connection(http.client.HTTPConnection):
     """The standard library's HTTP over a :class:`~storj.farmer.Wire`."""
 
+    response_class = _Response
+
     def __init__(self, ticket: Ticket, watch: Watch) -> None:
         super().__init__(ticket.host, ticket.port)
-        self.address = (ticket.host, ticket.port)
         self.wire = Wire.dial(ticket.host, ticket.port, watch)
         self.sock = self.wire
 
@@ -164,24 +162,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class HttpChannel:
-    """A channel to farmers of protocol 1.0 and later; see :class:`Channel`.
-
-    The connection to the last farmer is kept for the next shard, until the channel is closed.
-    """
-
-    def __init__(self) -> None:
-        self._kept: _Connection | None = None
-
-    def __enter__(self) -> HttpChannel:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    """A channel to farmers of protocol 1.0 and later; see :class:`Channel`."""
 
     def push(
         self,
@@ -197,14 +178,12 @@ class HttpChannel:
         watch = Watch(limits or ChannelLimits(), cancelled)
         with self._connected(ticket, watch) as connection:
             self._request(connection, 'POST', ticket, {'Content-Length': str(size)})
-            complete = _send_body(connection.wire, watch, chunks, size)
+            _send_body(connection.wire, watch, chunks, size)
             watch.expect(watch.limits.acknowledge, 'the farmer does not acknowledge the shard')
             response = connection.getresponse()
             status, answer = response.status, _answer(response)
             if status not in _STORED:
                 raise farmer_error(status, answer)
-            if complete:
-                self._keep(connection, response)
 
     def pull(
         self,
@@ -225,27 +204,12 @@ class HttpChannel:
             if response.status != 200:
                 raise farmer_error(response.status, _answer(response))
             _receive_body(response, watch, size, sink)
-            self._keep(connection, response)
 
-    def close(self) -> None:
-        """Give up the connection, if one is kept."""
-        connection, self._kept = self._kept, None
-        if connection is not None:
-            connection.close()
-
+    @staticmethod
     @contextmanager
-    def _connected(self, ticket: Ticket, watch: Watch) -> Iterator[_Connection]:
-        """Give a connection, and close it unless it was kept; say errors in ours."""
-        connection, self._kept = self._kept, None
-        if connection is not None and (
-            connection.address != (ticket.host, ticket.port) or connection.wire.readable()
-        ):
-            # Another farmer's, or one that the farmer closed meanwhile.
-            connection.close()
-            connection = None
-        if connection is None:
-            connection = _Connection(ticket, watch)
-        connection.wire.watch = watch
+    def _connected(ticket: Ticket, watch: Watch) -> Iterator[_Connection]:
+        """Open a connection, and close it in the end; say errors in ours."""
+        connection = _Connection(ticket, watch)
         try:
             yield connection
         except OSError as error:
@@ -257,14 +221,7 @@ class HttpChannel:
         except http.client.HTTPException as error:
             raise FarmerError(message='the farmer does not speak HTTP') from error
         finally:
-            if self._kept is not connection:
-                connection.close()
-
-    def _keep(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
-        """Keep a connection for the next shard if nothing of this one is left on it."""
-        if (response.isclosed() or response.length == 0) and not response.will_close:
-            response.close()
-            self._kept = connection
+            connection.close()
 
     @staticmethod
     def _request(
@@ -285,11 +242,8 @@ class HttpChannel:
         connection.endheaders()
 
 
-def _send_body(wire: Wire, watch: Watch, chunks: Iterable[Buffer], size: int) -> bool:
+def _send_body(wire: Wire, watch: Watch, chunks: Iterable[Buffer], size: int) -> None:
     """Send a shard until it is over, or the farmer answers before.
-
-    Returns:
-        bool: whether all of it was sent.
 
     Raises:
         IntegrityError: if the chunks bring another number of bytes.
@@ -307,22 +261,21 @@ def _send_body(wire: Wire, watch: Watch, chunks: Iterable[Buffer], size: int) ->
             raise IntegrityError(f'the source brings more than {size} bytes')
         while rest:
             if wire.readable():
-                return False
+                return
             try:
                 count = wire.write(rest[:_BLOCK])
             except ConnectionError:
                 # The farmer may have said why before it hung up.
                 if wire.readable():
-                    return False
+                    return
                 raise
             if not count:
-                return False
+                return
             watch.moved(count)
             sent += count
             rest = rest[count:]
     if sent < size:
         raise IntegrityError(f'the source brings {sent} of {size} bytes')
-    return True
 
 
 def _receive_body(
@@ -338,16 +291,17 @@ def _receive_body(
     """
     if response.length is not None and response.length != size:
         raise IntegrityError(f'the farmer has {response.length} bytes of {size}')
+    buffer = memoryview(bytearray(min(size + 1, _BLOCK)))
     received = 0
-    while piece := response.read1(_BLOCK):
+    while count := response.readinto1(buffer):
         if not received:
             watch.flow()
-        watch.moved(len(piece))
-        received += len(piece)
+        watch.moved(count)
+        received += count
         if received > size:
             raise IntegrityError(f'the farmer sends more than {size} bytes')
         with watch.paused():
-            sink(memoryview(piece))
+            sink(buffer[:count])
     if received != size:
         raise IntegrityError(f'the farmer sent {received} of {size} bytes')
 

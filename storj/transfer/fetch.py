@@ -144,11 +144,9 @@ class Fetcher(Job):
             place(position, view)
 
         self.meter.begin(node)
-        channel = None
         message = ExchangeReport.DOWNLOAD_ERROR
         try:
-            channel = self.context.channel_for(pointer)
-            channel.pull(
+            self.context.channel_for(pointer).pull(
                 pointer,
                 shard.size,
                 sink,
@@ -165,8 +163,6 @@ class Fetcher(Job):
             self.coordinator.check()
             raise
         finally:
-            if channel is not None:
-                channel.close()
             self.meter.end(node)
             if not cancelled() or message == ExchangeReport.SHARD_DOWNLOADED:
                 self.context.errands.report(shard.hash, node, began, message)

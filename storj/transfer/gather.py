@@ -78,10 +78,9 @@ class Window:
         """Return what decrypts a shard and writes as much of it as the range shows."""
         cipher: CtrStream | None = None
         expected = -1
-        buffer = bytearray()
 
         def put(position: int, view: memoryview) -> None:
-            nonlocal cipher, expected, buffer
+            nonlocal cipher, expected
             offset = shard.offset + position
             first, last = max(offset, self.start), min(offset + len(view), self.end)
             if first >= last:
@@ -90,11 +89,7 @@ class Window:
             if self._key is not None:
                 if cipher is None or first != expected:
                     cipher = CtrStream(self._key, first)
-                if len(buffer) < len(view):
-                    buffer = bytearray(len(view))
-                clear = memoryview(buffer)[: len(view)]
-                cipher.process(view, output=clear)
-                view = clear
+                cipher.process(view, output=view)
             expected = last
             self._file.write(first - self.start, view)
 

@@ -710,7 +710,6 @@ class Upload(Job):
         finally:
             # Not left to the end of the traceback, which lives as long as the error.
             shard.close()
-            channel.close()
             self.meter.end(node)
 
     def _check_hash(self, record: _Record) -> None:

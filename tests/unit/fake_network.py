@@ -211,9 +211,6 @@ class FakeChannel:
         data = self.pulling(node, kept)
         # Odd pieces, some of them longer than a shard may be.
         for position in range(0, len(data), 5000):
-            sink(memoryview(data[position : position + 5000]))
+            sink(memoryview(bytearray(data[position : position + 5000])))
         if len(data) != size:
             raise IntegrityError('another number of bytes')
-
-    def close(self) -> None:
-        pass

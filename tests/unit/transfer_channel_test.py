@@ -30,15 +30,13 @@ def pieces(data: bytes, size: int = 100_000) -> list[bytes]:
 
 def pull(pointer, size=SIZE, **options) -> bytes:
     received = bytearray()
-    with channel.channel_for(pointer) as wire:
-        wire.pull(pointer, size, received.extend, **options)
+    channel.channel_for(pointer).pull(pointer, size, received.extend, **options)
     return bytes(received)
 
 
 def push(pointer, chunks=None, size=SIZE, **options) -> None:
     chunks = pieces(SHARD) if chunks is None else chunks
-    with channel.channel_for(pointer) as wire:
-        wire.push(pointer, chunks, size, **options)
+    channel.channel_for(pointer).push(pointer, chunks, size, **options)
 
 
 # --- HTTP ---------------------------------------------------------------------------------------
@@ -150,46 +148,6 @@ def test_http_pull_takes_chunked_answer():
         assert pull(farmer.pointer(SHARD)) == SHARD
 
 
-def test_http_connection_serves_shards_one_after_the_other():
-    def script(peer: Connection) -> None:
-        for _ in range(2):
-            peer.read_head()
-            peer.read(SIZE)
-            peer.answer(200)
-            peer.read_head()
-            peer.answer(200, SHARD)
-
-    with ScriptedFarmer(script) as farmer, channel.HttpChannel() as wire:
-        pointer = farmer.pointer(SHARD)
-        for _ in range(2):
-            received = bytearray()
-            wire.push(pointer, pieces(SHARD), SIZE)
-            wire.pull(pointer, SIZE, received.extend)
-            assert received == SHARD
-
-
-def test_http_connection_that_farmer_closed_is_not_used_again():
-    gone = threading.Event()
-
-    def script(peer: Connection) -> None:
-        peer.read_head()
-        peer.answer(200, SHARD)
-        peer.file.close()
-        peer.socket.shutdown(socket.SHUT_RDWR)
-        gone.set()
-
-    def again(peer: Connection) -> None:
-        peer.read_head()
-        peer.answer(200, SHARD)
-
-    with ScriptedFarmer(script, again) as farmer, channel.HttpChannel() as wire:
-        for _ in range(2):
-            received = bytearray()
-            wire.pull(farmer.pointer(SHARD), SIZE, received.extend)
-            assert received == SHARD
-            assert gone.wait(5)
-
-
 def test_http_answer_that_is_no_http_is_error():
     def script(peer: Connection) -> None:
         peer.read_head()
@@ -293,6 +251,32 @@ def test_web_socket_push_and_pull():
 
 
 # --- both ---------------------------------------------------------------------------------------
+
+
+def http_shard(peer: Connection) -> None:
+    peer.read_head()
+    peer.answer(200, SHARD)
+
+
+def web_socket_shard(peer: Connection) -> None:
+    # The first frame comes with the answer to the handshake.
+    peer.upgrade(then=frame(2, SHARD))
+    peer.read_frame()
+    peer.close(1000, 'File transfer complete')
+
+
+@pytest.mark.parametrize(('protocol', 'send'), [(HTTP, http_shard), (WEB_SOCKET, web_socket_shard)])
+def test_piece_may_be_changed_by_the_sink(protocol, send):
+    received = bytearray()
+
+    def sink(piece: memoryview) -> None:
+        received.extend(piece)
+        piece[:] = bytes(len(piece))
+
+    with ScriptedFarmer(send) as farmer:
+        pointer = farmer.pointer(SHARD, protocol=protocol)
+        channel.channel_for(pointer).pull(pointer, SIZE, sink)
+    assert received == SHARD
 
 
 def silent(peer: Connection) -> None:
