@@ -238,6 +238,7 @@ class _Base(click.Command):
         )
         instruction = os.environ.get(variable)
         if instruction:
+            importlib.import_module('storj.cli.shells')
             status: int = shell_complete(self, extra, program, variable, instruction)
         else:
             status = run(self, arguments, program, extra)

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem
 
 from storj.cli.command import command
 from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import CommandError
 from storj.cli.session import Session, pass_session
+from storj.cli.shells import SHELLS
 from storj.cli.uri import SCHEME
 from storj.exception import StorjError
 
@@ -20,7 +20,6 @@ __all__ = ('complete_bucket', 'complete_file', 'complete_place', 'complete_uri',
 
 #: Seconds that a prompt may hang while names are fetched.
 PATIENCE = 1.0
-PROGRAMS = ('storj', 'storj-bucket', 'storj-file', 'storj-key')
 
 
 @command(
@@ -32,24 +31,16 @@ PROGRAMS = ('storj', 'storj-bucket', 'storj-file', 'storj-key')
         'storj completion fish | source                  in ~/.config/fish/config.fish',
     ),
 )
-@click.argument('shell', type=click.Choice(('bash', 'zsh', 'fish')))
+@click.argument('shell', type=click.Choice(tuple(SHELLS)))
 @pass_session
 def completion(session: Session, shell: str) -> None:
     """Print the code that completes commands, options, buckets and files in a shell.
 
     Names of buckets and files are completed from a list that is at most five minutes old.
     """
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise CommandError(f'no completion for {shell}')
     from storj.cli.app import app
 
-    scripts = []
-    for program in PROGRAMS:
-        variable = f'_{program.replace("-", "_").upper()}_COMPLETE'
-        source = kind(app, {}, program, variable)
-        scripts.append(source.source())
-    session.output.line('\n'.join(scripts))
+    session.output.line(SHELLS[shell](app, {}, 'storj', '_STORJ_COMPLETE').source().rstrip())
 
 
 def complete_bucket(
@@ -152,7 +143,7 @@ def _lookup(
     with contextlib.suppress(StorjError, OSError, ValueError):
         fresh = cached(False)
         if fresh is not None:
-            return fresh
+            return _typeable(fresh)
         session.timeout = PATIENCE
         # What must be imported for it is imported before the patience begins.
         _ = session.directory
@@ -160,5 +151,10 @@ def _lookup(
         thread = threading.Thread(target=ask, name='storj-completion', daemon=True)
         thread.start()
         thread.join(PATIENCE)
-        return list(found) if answered.is_set() else cached(True) or []
+        return _typeable(found if answered.is_set() else cached(True) or [])
     return []
+
+
+def _typeable(names: Iterable[str]) -> list[str]:
+    """Return the names that can stand on a line of the shell."""
+    return [name for name in names if name.isprintable()]
