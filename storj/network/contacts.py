@@ -7,7 +7,6 @@ node key, and pays for the first one with a proof of work. The bridge believes n
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import logging
 import re
 import secrets
@@ -19,6 +18,7 @@ from aiohttp import web
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from storj.network.addresses import comes_from_here, may_announce
 from storj.network.bridge import BRIDGE, Bridge
 from storj.network.database import Contact, WorkChallenge
 from storj.network.identity import SignatureError, node_id_of, verify_der
@@ -33,7 +33,6 @@ __all__ = (
     'lately_timed_out',
     'mark_failure',
     'mark_seen',
-    'may_announce',
     'node_contact',
     'reward',
     'work',
@@ -71,6 +70,7 @@ def node_contact(contact: Contact) -> NodeContact:
         protocol=contact.protocol,
         user_agent=contact.user_agent,
         last_seen=contact.last_seen,
+        local=contact.local,
     )
 
 
@@ -281,45 +281,23 @@ def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
     session.delete(known)
 
 
-def _card(request: web.Request, node_id: str, fields: Mapping[str, Any]) -> NodeContact:
+async def _card(request: web.Request, node_id: str, fields: Mapping[str, Any]) -> NodeContact:
+    """Return the card that a farmer announces.
+
+    The bridge calls what farmers announce. So a farmer on another machine must not name an address
+    that means the bridge's; one that does so by mistake would get no shards either.
+
+    Raises:
+        Refusal: 400.
+    """
+    local = comes_from_here(request)
     try:
-        card = NodeContact.from_mapping({**fields, 'nodeID': node_id})
+        card = NodeContact.from_mapping({**fields, 'nodeID': node_id}, local=local)
     except ContactError:
         raise Refusal(400, 'Invalid body') from None
-    if not may_announce(card.address, request.remote):
+    if not await may_announce(card.address, local=local):
         raise Refusal(400, 'The bridge cannot reach a farmer at this address')
     return card
-
-
-def may_announce(address: str, remote: str | None) -> bool:
-    """Tell whether a farmer that asks from one address may announce another.
-
-    The bridge calls what farmers announce. So a farmer on another machine must not name one that
-    means the bridge's own machine, or its link; one that made that mistake gets no shards either.
-
-    Args:
-        address (str): IP address or host name, as announced.
-        remote (str | None): IP address that the request comes from.
-    """
-    host = address.lower().rstrip('.')
-    if host == 'localhost' or host.endswith('.localhost'):
-        host = '127.0.0.1'
-    ip = _ip(host)
-    if ip is None:
-        return True
-    if ip.is_unspecified or ip.is_multicast:
-        return False
-    asking = _ip(remote or '')
-    local = asking is None or asking.is_loopback
-    return local or not (ip.is_loopback or ip.is_link_local)
-
-
-def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        ip = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return getattr(ip, 'ipv4_mapped', None) or ip
 
 
 def _user_agent(card: NodeContact) -> str:
@@ -341,7 +319,7 @@ async def register(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     node_id = await signed_farmer(request)
     body = await read_body(request)
-    card = _card(request, node_id, body)
+    card = await _card(request, node_id, body)
     now = bridge.now()
     with bridge.database.begin() as session:
         _use_work(session, request.headers, now)
@@ -350,6 +328,7 @@ async def register(request: web.Request) -> web.Response:
             contact = Contact(node_id=node_id, created=now, timeout_rate=0.0, reputation=0)
             session.add(contact)
         contact.address = card.address
+        contact.local = card.local
         contact.port = card.port
         contact.protocol = card.protocol
         contact.user_agent = _user_agent(card)
@@ -366,9 +345,12 @@ async def update(request: web.Request) -> web.Response:
     node_id = await signed_farmer(request)
     body = await read_body(request)
     with bridge.database.begin() as session:
+        known = node_contact(_known(session, node_id)).to_json()
+    card = await _card(request, node_id, known | body)
+    with bridge.database.begin() as session:
         contact = _known(session, node_id)
-        card = _card(request, node_id, node_contact(contact).to_json() | body)
         contact.address = card.address
+        contact.local = card.local
         contact.port = card.port
         contact.protocol = card.protocol
         contact.user_agent = _user_agent(card)

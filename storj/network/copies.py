@@ -1,8 +1,4 @@
-"""A farmer as a client of another: it copies shards when a renter node says so (section 4.3).
-
-The client here is the network's own, small and asynchronous, so that an error in the package's
-other clients cannot hide in both ends of a test.
-"""
+"""A farmer as a client of another: it copies shards when a renter node says so (section 4.3)."""
 
 from __future__ import annotations
 
@@ -12,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
-import aiohttp
-
-from storj.network.channels import FRAME_LIMIT, PIECE
+from storj.network.channels import PIECE
 from storj.network.contract import Contract
 from storj.network.rpc import NodeContact, NodeError
+from storj.network.shard_client import ShardClient, ShardClientError
 from storj.network.store import ShardStore, ShardWriter, StoreError
 
 __all__ = ('Copies', 'Run')
@@ -25,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 #: Shards that are copied from other farmers at one time.
 AT_ONCE = 8
-#: Seconds without a byte from another farmer after which a copy is given up.
-STALL = 30.0
 
 
 class Run(Protocol):
@@ -61,12 +54,7 @@ class Copies:
         self._run = run
         self._ended = ended
         self._clock = clock
-        self._session = aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=STALL),
-            read_bufsize=PIECE,
-            auto_decompress=False,
-        )
+        self._client = ShardClient()
         self.running: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
@@ -105,61 +93,22 @@ class Copies:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._session.close()
+        await self._client.close()
 
     async def _copy(
         self, contract: Contract, writer: ShardWriter, source: NodeContact, token: str
     ) -> None:
         begun = self._clock()
         stored = False
-        fetch = self._frames if source.protocol.startswith('0.') else self._body
+
+        async def write(piece: bytes) -> None:
+            await self._run(len(piece), partial(writer.write, [piece]))
+
         try:
-            await fetch(contract, writer, source, token)
-            if writer.received == contract.data_size:
-                stored = bool(await self._run(PIECE, writer.finish))
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, NodeError, StoreError) as error:
+            await self._client.pull(source, contract.data_hash, token, contract.data_size, write)
+            stored = bool(await self._run(PIECE, writer.finish))
+        except (ShardClientError, StoreError) as error:
             logger.warning('copy of %s failed: %s', contract.data_hash, error)
         finally:
             writer.close()
         self._ended(contract, source, begun, stored)
-
-    async def _body(
-        self, contract: Contract, writer: ShardWriter, source: NodeContact, token: str
-    ) -> None:
-        """Fetch a shard over HTTP (section 4.2)."""
-        async with self._session.get(
-            f'{source.url}/shards/{contract.data_hash}',
-            params={'token': token},
-            headers={
-                'content-type': 'application/octet-stream',
-                'x-storj-node-id': source.node_id,
-            },
-            allow_redirects=False,
-        ) as response:
-            if response.status != 200:
-                raise NodeError(f'the other farmer answered with status {response.status}')
-            while piece := await response.content.readany():
-                await self._write(contract, writer, piece)
-
-    async def _frames(
-        self, contract: Contract, writer: ShardWriter, source: NodeContact, token: str
-    ) -> None:
-        """Fetch a shard over the WebSocket channel (section 4.1)."""
-        async with self._session.ws_connect(
-            f'{source.url}/', max_msg_size=FRAME_LIMIT, compress=0
-        ) as channel:
-            await channel.send_json(
-                {'token': token, 'hash': contract.data_hash, 'operation': 'PULL'}
-            )
-            while True:
-                message = await channel.receive(timeout=STALL)
-                if message.type is not aiohttp.WSMsgType.BINARY:
-                    break
-                await self._write(contract, writer, message.data)
-            if channel.close_code != 1000:
-                raise NodeError(f'the other farmer closed with code {channel.close_code}')
-
-    async def _write(self, contract: Contract, writer: ShardWriter, piece: bytes) -> None:
-        if writer.received + len(piece) > contract.data_size:
-            raise NodeError('the other farmer sent too much')
-        await self._run(len(piece), partial(writer.write, [piece]))

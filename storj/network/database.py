@@ -208,6 +208,8 @@ class Contact(_Base):
 
     node_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     address: Mapped[str] = mapped_column(String(255))
+    # Announced from the bridge's own machine, so that the address may mean it.
+    local: Mapped[bool]
     port: Mapped[int]
     protocol: Mapped[str] = mapped_column(String(80))
     user_agent: Mapped[str] = mapped_column(String(64))

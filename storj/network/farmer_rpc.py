@@ -211,7 +211,7 @@ class FarmerMethods:
         """Begin to copy a shard from another farmer."""
         contract = self._contract_of(params, sender)
         try:
-            source = NodeContact.from_mapping(params.get('farmer'))
+            source = NodeContact.from_mapping(params.get('farmer'), local=sender.local)
         except ContactError as error:
             raise NodeError(str(error)) from error
         token = params.get('token')

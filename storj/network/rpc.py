@@ -21,13 +21,14 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 import aiohttp
 from aiohttp import web
 
 from storj.exception import StorjError
+from storj.network.addresses import comes_from_here, may_call, open_session
 from storj.network.faults import Disturbance
 from storj.network.identity import (
     Identity,
@@ -124,6 +125,8 @@ class NodeContact:
         last_seen (int | None): milliseconds since 1970.
         hd_key (str | None): extended public key, of renter nodes only.
         hd_index (int | None): its child that this node is.
+        local (bool): whether its address may mean this machine; not if the card came from
+            another one.
     """
 
     address: str
@@ -134,10 +137,15 @@ class NodeContact:
     last_seen: int | None = None
     hd_key: str | None = None
     hd_index: int | None = None
+    local: bool = field(default=True, compare=False)
 
     @classmethod
-    def from_mapping(cls, raw: object) -> NodeContact:
+    def from_mapping(cls, raw: object, *, local: bool = False) -> NodeContact:
         """Read a contact as it came over the wire.
+
+        Args:
+            raw (object): JSON.
+            local (bool): whether it came from this machine.
 
         Raises:
             ContactError: a field is missing or malformed.
@@ -164,7 +172,7 @@ class NodeContact:
             or not (hd_index is None or _is_integer(hd_index, 0, 2**31 - 1))
         ):
             raise ContactError('Invalid contact data supplied')
-        return cls(address, port, node_id, protocol, user_agent, last_seen, hd_key, hd_index)
+        return cls(address, port, node_id, protocol, user_agent, last_seen, hd_key, hd_index, local)
 
     def to_json(self) -> dict[str, Any]:
         """Return the contact as it travels; fields without a value are left out."""
@@ -181,10 +189,15 @@ class NodeContact:
         return {name: value for name, value in fields.items() if value is not None}
 
     @property
+    def authority(self) -> str:
+        """``address:port``, as it stands in URLs."""
+        host = f'[{self.address}]' if ':' in self.address else self.address
+        return f'{host}:{self.port}'
+
+    @property
     def url(self) -> str:
         """``http://address:port``, the node's RPC and HTTP shards."""
-        host = f'[{self.address}]' if ':' in self.address else self.address
-        return f'http://{host}:{self.port}'
+        return f'http://{self.authority}'
 
 
 def is_compatible(local: str, remote: str) -> bool:
@@ -208,8 +221,8 @@ class RpcServer:
         identity (Identity): signs the answers.
         contact (Callable[[], NodeContact]): this node's address card.
         handlers (Mapping[str, Handler]): by method; each takes the params and the sender's
-            contact and returns the result, or raises :class:`NodeError` to refuse, or another
-            error of ours.
+            contact, ``local`` if it is on this machine, and returns the result, or raises
+            :class:`NodeError` to refuse, or another error of ours.
         clock (Callable[[], float]): seconds since 1970.
     """
 
@@ -253,15 +266,17 @@ class RpcServer:
             return web.json_response(
                 {'code': 'BadRequest', 'message': 'Invalid RPC message'}, status=400
             )
+        local = comes_from_here(request)
         disturbance = disturb(message['method']) if disturb is not None else None
         if not disturbance:
-            return web.json_response(await self._answer(message))
+            return web.json_response(await self._answer(message, local))
         early = await disturbance.before(request, field_name='error')
         if early is not None:
             return early
-        return await disturbance.after(request, web.json_response(await self._answer(message)))
+        answer = web.json_response(await self._answer(message, local))
+        return await disturbance.after(request, answer)
 
-    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, message: dict[str, Any], local: bool) -> dict[str, Any]:
         identifier, method = message['id'], message['method']
         result: Mapping[str, Any] = {}
         refusal: str | None = None
@@ -272,7 +287,7 @@ class RpcServer:
             sender = _verify(message['params'], identifier, self._contact(), self._clock())
             self._remember(sender.node_id, identifier)
             logger.debug('%s from %s', method, sender.node_id)
-            result = await handler(message['params'], sender)
+            result = await handler(message['params'], replace(sender, local=local))
         except (NodeError, ContactError) as error:
             refusal = str(error)
             logger.debug('refused %s: %s', method[:32], refusal)
@@ -323,7 +338,7 @@ class RpcClient:
         self._identity = identity
         self._contact = contact
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def call(
         self,
@@ -381,21 +396,22 @@ class RpcClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
+
+    def _session(self, local: bool) -> aiohttp.ClientSession:
+        if local not in self._sessions:
+            self._sessions[local] = open_session(local=local)
+        return self._sessions[local]
 
     async def _post(
         self, target: NodeContact, message: Mapping[str, Any], timeout: float
     ) -> dict[str, Any]:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # A small answer must not become a huge one before its length is looked at.
-                auto_decompress=False,
-            )
+        if not may_call(target.address, local=target.local):
+            raise NodeUnreachableError(f'{target.address} must not be called from here')
         try:
-            async with self._session.post(
+            async with self._session(target.local).post(
                 f'{target.url}/',
                 json=message,
                 headers={'x-storj-node-id': target.node_id},

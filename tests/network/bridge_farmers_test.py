@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from storj.digest import Generation, ShardDigest, make_proof, new_challenges
 from storj.network.audits import AuditResult, audit_round, proves
-from storj.network.contacts import may_announce, work
+from storj.network.contacts import work
 from storj.network.identity import Identity
 from storj.network.reports import MIRRORING
 from storj.network.upkeep import ping_round, sweep
@@ -578,30 +578,6 @@ def test_status_shows_files_to_their_owner_only(bridge: RunningBridge, alice: Ac
         assert file.encode() not in page.body
     stranger = Account(alice.email, 'guess')
     assert bridge.request('GET', '/status', by=stranger).status == 401
-
-
-@pytest.mark.parametrize(
-    ('address', 'remote', 'allowed'),
-    [
-        ('127.0.0.1', '127.0.0.1', True),
-        ('127.0.0.1', '::1', True),
-        ('localhost', None, True),
-        ('10.0.0.7', '10.0.0.7', True),
-        ('farmer.example', '10.0.0.7', True),
-        ('127.0.0.1', '10.0.0.7', False),
-        ('::ffff:127.0.0.1', '10.0.0.7', False),
-        ('::1', '10.0.0.7', False),
-        ('LOCALHOST.', '10.0.0.7', False),
-        ('a.localhost', '10.0.0.7', False),
-        ('169.254.169.254', '10.0.0.7', False),
-        ('0.0.0.0', '127.0.0.1', False),
-        ('224.0.0.1', '127.0.0.1', False),
-    ],
-)
-def test_farmer_elsewhere_names_no_address_of_the_bridge_itself(
-    address: str, remote: str | None, allowed: bool
-) -> None:
-    assert may_announce(address, remote) is allowed
 
 
 @pytest.mark.parametrize('address', ['0.0.0.0', '239.1.2.3'])

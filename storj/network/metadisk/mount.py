@@ -22,6 +22,7 @@ from storj.network.metadisk.mover import Account, Mover
 from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
 from storj.network.metadisk.routes import Routes
 from storj.network.metadisk.website import Website
+from storj.network.shard_client import ShardClient
 from storj.network.users import open_account
 
 __all__ = ('mount',)
@@ -84,7 +85,8 @@ def mount(
         await open_account(app[BRIDGE], kept.email, kept.password)
         engine = _engine(folder / 'node.db')
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT)
-        mover = Mover(bridge_url, Account(kept.email, kept.password), session)
+        farmers = ShardClient()
+        mover = Mover(bridge_url, Account(kept.email, kept.password), session, farmers)
         try:
             app[NODE] = MetaDiskNode(mover, Catalog(engine), Ledger(engine), folder, settings)
             yield
@@ -92,6 +94,7 @@ def mount(
             raise NetworkSetupError(f'{folder}: cannot use node.db: {error}') from error
         finally:
             await session.close()
+            await farmers.close()
             engine.dispose()
 
     app.cleanup_ctx.append(life)

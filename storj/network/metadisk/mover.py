@@ -1,7 +1,7 @@
 """Moves a node's files onto the farmers and back, as any client of the bridge does.
 
-The node talks to its bridge over the wire, with an account of its own, and to the farmers over
-whichever channel each of them speaks. A shard is held in memory while it is checked and moved, so
+The node talks to its bridge over the wire, with an account of its own, and to the farmers as the
+network's own client does. A shard is held in memory while it is checked and moved, so
 memory is bounded by SHARD_SIZE times the shards under way, whatever the files' sizes.
 """
 
@@ -14,17 +14,20 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from storj import sharding
 from storj.api import BridgeProfile
 from storj.digest import Generation, ShardDigest, new_challenges, shard_hash
+from storj.network.addresses import ip_of, is_loopback
+from storj.network.rpc import ContactError, NodeContact
+from storj.network.shard_client import ShardClient, ShardClientError
 
 __all__ = ('SHARD_SIZE', 'Account', 'Mover', 'MoverError', 'Place')
 
@@ -33,7 +36,6 @@ logger = logging.getLogger(__name__)
 #: Bytes of a shard; small enough to be checked in memory before a byte of it goes out.
 SHARD_SIZE = 4 * 1024 * 1024
 
-_PIECE = 64 * 1024
 _BUCKET = 'metadisk'
 _ANSWER_LIMIT = 4 * 1024 * 1024
 # Of one file: shards pushed at a time, farmers tried for a shard, pointers asked for at a time.
@@ -44,11 +46,8 @@ _POINTERS = 3
 _OFFERS = 3
 _PAUSE = 0.25
 _BRIDGE_TIMEOUT = aiohttp.ClientTimeout(total=100, sock_connect=10)
-_FARMER_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
-_ACKNOWLEDGE = 30.0
 # asyncio's TimeoutError is an OSError from Python 3.11 on only.
 _NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-_STALL = 20.0
 
 
 class MoverError(Exception):
@@ -65,10 +64,6 @@ class _BridgeRefusal(MoverError):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f'the bridge answered {status}: {text}')
         self.status = status
-
-
-class _FarmerFailure(MoverError):
-    """A farmer did not take or give a shard."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,8 @@ class Mover:
     Args:
         bridge_url (str): of the bridge.
         account (Account): the node's; it must be activated.
-        session (aiohttp.ClientSession): for everything; stays the caller's.
+        session (aiohttp.ClientSession): for calls to the bridge; stays the caller's.
+        farmers (ShardClient): for shards; stays the caller's.
     """
 
     def __init__(
@@ -124,9 +120,12 @@ class Mover:
         bridge_url: str,
         account: Account,
         session: aiohttp.ClientSession,
+        farmers: ShardClient,
     ) -> None:
         self._url = bridge_url.rstrip('/')
+        self._host = urlsplit(bridge_url).hostname or ''
         self._session = session
+        self._farmers = farmers
         self._email = account.email
         digest = hashlib.sha256(account.password.encode()).hexdigest()
         credentials = base64.b64encode(f'{account.email}:{digest}'.encode()).decode()
@@ -197,7 +196,7 @@ class Mover:
             nodes = sorted({node for node, _ in held})
             cards = await asyncio.gather(*(self._call('GET', f'/contacts/{id_}') for id_ in nodes))
             urls = {
-                node: f'storj://{_authority(card)}/{node}'
+                node: f'storj://{_card(card).authority}/{node}'
                 for node, card in zip(nodes, cards, strict=True)
             }
         except (KeyError, TypeError) as error:
@@ -230,14 +229,14 @@ class Mover:
         exclude: list[str] = []
         for _ in range(_FARMERS):
             pointer = await self._offer(frame, shard, exclude)
-            farmer = _farmer_of(pointer)
+            farmer = self._farmer_of(pointer)
             begun = time.time()
             try:
-                await self._send(pointer, farmer, shard)
-            except (_FarmerFailure, *_NETWORK_ERRORS) as error:
-                logger.warning('shard %s not taken by %s: %r', shard.hash, farmer['nodeID'], error)
+                await self._farmers.push(farmer, shard.hash, str(pointer['token']), shard.data)
+            except ShardClientError as error:
+                logger.warning('shard %s not taken by %s: %s', shard.hash, farmer.node_id, error)
                 await self._report(farmer, shard.hash, begun, 1100, 'TRANSFER_FAILED')
-                exclude.append(farmer['nodeID'])
+                exclude.append(farmer.node_id)
             else:
                 await self._report(farmer, shard.hash, begun, 1000, 'SHARD_UPLOADED')
                 return
@@ -262,30 +261,6 @@ class Mover:
                 return pointer
             await asyncio.sleep(_PAUSE * (attempt + 1))
         raise AssertionError('unreachable')
-
-    async def _send(
-        self, pointer: Mapping[str, Any], farmer: Mapping[str, Any], shard: _Shard
-    ) -> None:
-        if _speaks_http(farmer):
-            async with self._session.post(
-                _shard_url(farmer, shard.hash),
-                params={'token': str(pointer['token'])},
-                headers=_shard_headers(farmer),
-                data=_pieces(shard.data),
-                timeout=_FARMER_TIMEOUT,
-            ) as response:
-                if response.status not in (200, 201, 304):
-                    raise _FarmerFailure(f'{response.status} {await _head(response)}')
-            return
-        async with self._session.ws_connect(_socket_url(farmer)) as socket:
-            await socket.send_str(_authorisation(pointer, shard.hash))
-            async for piece in _pieces(shard.data):
-                if socket.closed:
-                    break
-                await asyncio.wait_for(socket.send_bytes(piece), _STALL)
-            message = await socket.receive(_ACKNOWLEDGE)
-            if message.type is not aiohttp.WSMsgType.CLOSE or message.data != 1000:
-                raise _FarmerFailure(f'{message.data} {message.extra}')
 
     async def _enter(self, bucket: str, frame: str, name: str) -> str:
         body = {'frame': frame, 'filename': name, 'mimetype': 'application/octet-stream'}
@@ -330,16 +305,16 @@ class Mover:
         for _ in range(_FARMERS):
             if not pointer.get('farmer') or not pointer.get('token'):
                 break
-            farmer, hash_ = _farmer_of(pointer), str(pointer['hash'])
+            farmer, hash_ = self._farmer_of(pointer), str(pointer['hash'])
             begun = time.time()
             try:
-                data = await self._receive(pointer, farmer)
+                data = await self._receive(pointer, farmer, hash_)
                 if await asyncio.to_thread(shard_hash, data) != hash_:
-                    raise _FarmerFailure('the bytes are not those of the hash')
-            except (_FarmerFailure, *_NETWORK_ERRORS) as error:
-                logger.warning('shard %s not had from %s: %r', hash_, farmer['nodeID'], error)
+                    raise ShardClientError('the bytes are not those of the hash')
+            except ShardClientError as error:
+                logger.warning('shard %s not had from %s: %s', hash_, farmer.node_id, error)
                 await self._report(farmer, hash_, begun, 1100, 'DOWNLOAD_ERROR')
-                exclude.append(farmer['nodeID'])
+                exclude.append(farmer.node_id)
             else:
                 await self._report(farmer, hash_, begun, 1000, 'SHARD_DOWNLOADED')
                 return data
@@ -349,41 +324,19 @@ class Mover:
             pointer = found[0]
         raise MoverError(f'no farmer gives shard {index} of entry {entry}')
 
-    async def _receive(self, pointer: Mapping[str, Any], farmer: Mapping[str, Any]) -> bytearray:
-        hash_, size = str(pointer['hash']), int(pointer['size'])
+    async def _receive(
+        self, pointer: Mapping[str, Any], farmer: NodeContact, hash_: str
+    ) -> bytearray:
+        size = int(pointer['size'])
         if not 0 < size <= SHARD_SIZE:
             raise MoverError(f'the bridge names a shard of {size} bytes')
         data = bytearray()
-        if _speaks_http(farmer):
-            async with self._session.get(
-                _shard_url(farmer, hash_),
-                params={'token': str(pointer['token'])},
-                headers=_shard_headers(farmer),
-                timeout=_FARMER_TIMEOUT,
-            ) as response:
-                if response.status != 200:
-                    raise _FarmerFailure(f'{response.status} {await _head(response)}')
-                async for piece in response.content.iter_any():
-                    data += piece
-                    if len(data) > size:
-                        raise _FarmerFailure('the farmer sent too many bytes')
-        else:
-            await self._receive_frames(pointer, farmer, data, size)
-        if len(data) != size:
-            raise _FarmerFailure(f'the farmer sent {len(data)} of {size} bytes')
-        return data
 
-    async def _receive_frames(
-        self, pointer: Mapping[str, Any], farmer: Mapping[str, Any], data: bytearray, size: int
-    ) -> None:
-        async with self._session.ws_connect(_socket_url(farmer)) as socket:
-            await socket.send_str(_authorisation(pointer, str(pointer['hash'])))
-            while (message := await socket.receive(_STALL)).type is aiohttp.WSMsgType.BINARY:
-                data += message.data
-                if len(data) > size:
-                    raise _FarmerFailure('the farmer sent too many bytes')
-            if message.type is not aiohttp.WSMsgType.CLOSE or message.data != 1000:
-                raise _FarmerFailure(f'{message.data} {message.extra}')
+        async def take(piece: bytes) -> None:
+            data.extend(piece)
+
+        await self._farmers.pull(farmer, hash_, str(pointer['token']), size, take)
+        return data
 
     async def _pointers(
         self, entry: str, skip: int, limit: int, exclude: list[str] | None = None
@@ -420,14 +373,23 @@ class Mover:
             self._generation = BridgeProfile.from_info(info).audit_generation
         return self._generation
 
+    def _farmer_of(self, pointer: Mapping[str, Any]) -> NodeContact:
+        """Return the farmer that a pointer names.
+
+        The bridge has looked at addresses that are written as such, and trusts its own name.
+        """
+        farmer = _card(pointer.get('farmer'))
+        named = ip_of(farmer.address) is None and farmer.address != self._host
+        return replace(farmer, local=is_loopback(self._host) or not named)
+
     async def _report(
-        self, farmer: Mapping[str, Any], hash_: str, begun: float, code: int, message: str
+        self, farmer: NodeContact, hash_: str, begun: float, code: int, message: str
     ) -> None:
         """Tell the bridge how an exchange went; it makes mirrors by that."""
         body = {
             'reporterId': self._email,
             'clientId': self._email,
-            'farmerId': farmer['nodeID'],
+            'farmerId': farmer.node_id,
             'dataHash': hash_,
             'exchangeStart': int(begun * 1000),
             'exchangeEnd': int(time.time() * 1000),
@@ -492,11 +454,6 @@ def _prepare(descriptor: int, index: int, offset: int, size: int, generation: Ge
     return _Shard(index, data, digest.hexdigest(), challenges, digest.leaves())
 
 
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
-    for offset in range(0, len(data), _PIECE):
-        yield data[offset : offset + _PIECE]
-
-
 async def _head(response: aiohttp.ClientResponse, limit: int = 500) -> str:
     """Return the beginning of an answer as text."""
     body = bytearray()
@@ -507,36 +464,9 @@ async def _head(response: aiohttp.ClientResponse, limit: int = 500) -> str:
     return body.decode('utf-8', 'replace')
 
 
-def _farmer_of(pointer: Mapping[str, Any]) -> Mapping[str, Any]:
-    farmer = pointer.get('farmer')
-    if not isinstance(farmer, dict) or not isinstance(farmer.get('nodeID'), str):
-        raise MoverError('the bridge names no farmer')
-    return farmer
-
-
-def _speaks_http(farmer: Mapping[str, Any]) -> bool:
-    return not str(farmer.get('protocol', '')).startswith('0.')
-
-
-def _authority(farmer: Mapping[str, Any]) -> str:
-    address = str(farmer['address'])
-    return f'[{address}]:{farmer["port"]}' if ':' in address else f'{address}:{farmer["port"]}'
-
-
-def _shard_url(farmer: Mapping[str, Any], hash_: str) -> str:
-    return f'http://{_authority(farmer)}/shards/{quote(hash_, safe="")}'
-
-
-def _socket_url(farmer: Mapping[str, Any]) -> str:
-    return f'ws://{_authority(farmer)}/'
-
-
-def _shard_headers(farmer: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        'Content-Type': 'application/octet-stream',
-        'x-storj-node-id': str(farmer['nodeID']),
-    }
-
-
-def _authorisation(pointer: Mapping[str, Any], hash_: str) -> str:
-    return json.dumps({'token': pointer['token'], 'hash': hash_, 'operation': pointer['operation']})
+def _card(fields: object) -> NodeContact:
+    """Return a farmer's address card, as the bridge gives it."""
+    try:
+        return NodeContact.from_mapping(fields)
+    except ContactError as error:
+        raise MoverError('the bridge names no farmer') from error

@@ -1,0 +1,147 @@
+"""Which addresses a node may be made to call, and by whom.
+
+Bridges call the addresses that farmers announce, farmers those that bridges name. Whoever is on
+another machine must not make them call their own one, or the link they are on, where nobody but its
+owner is meant to ask. A host name is no way around that: it is looked up when it is called, each
+address that it has is looked at, and the connection goes to one of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import aiohttp
+from aiohttp import web
+from aiohttp.abc import AbstractResolver
+
+if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
+
+__all__ = (
+    'comes_from_here',
+    'ip_of',
+    'is_loopback',
+    'may_announce',
+    'may_call',
+    'open_session',
+)
+
+_Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Seconds for a name to be looked up when it is announced.
+_LOOKUP = 5.0
+
+
+def ip_of(text: str) -> _Ip | None:
+    """Return an address that is written as one, an IPv4 one in the guise of IPv6 as itself."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(ip, 'ipv4_mapped', None) or ip
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address, or a name by its form, means the machine itself."""
+    name = host.lower().rstrip('.')
+    if name == 'localhost' or name.endswith('.localhost'):
+        return True
+    ip = ip_of(host)
+    return ip is not None and ip.is_loopback
+
+
+def comes_from_here(request: web.BaseRequest) -> bool:
+    """Tell whether a request comes from this machine, and not from elsewhere by a proxy here."""
+    if 'X-Forwarded-For' in request.headers or 'Forwarded' in request.headers:
+        return False
+    # A request without an address came over a socket of this machine's.
+    return not request.remote or is_loopback(request.remote)
+
+
+def may_call(address: str, *, local: bool) -> bool:
+    """Tell whether an address may be called, as far as its text tells.
+
+    Args:
+        address (str): IP address or host name.
+        local (bool): whether it was named by somebody on this machine.
+    """
+    if is_loopback(address):
+        return local
+    ip = ip_of(address)
+    if ip is None:
+        return True
+    return not (ip.is_unspecified or ip.is_multicast) and (local or not ip.is_link_local)
+
+
+async def may_announce(address: str, *, local: bool) -> bool:
+    """Tell whether a farmer may announce an address, looking a name up.
+
+    A name that has no address yet may be announced; it is looked up again when it is called.
+
+    Args:
+        address (str): IP address or host name.
+        local (bool): whether the farmer is on this machine.
+    """
+    if not may_call(address, local=local):
+        return False
+    if local or ip_of(address) is not None:
+        return True
+    loop = asyncio.get_running_loop()
+    try:
+        found = await asyncio.wait_for(
+            loop.getaddrinfo(address, None, type=socket.SOCK_STREAM), _LOOKUP
+        )
+    except (OSError, UnicodeError, asyncio.TimeoutError):
+        return True
+    return all(may_call(str(entry[4][0]).partition('%')[0], local=False) for entry in found)
+
+
+def open_session(*, local: bool, **options: Any) -> aiohttp.ClientSession:
+    """Return a session for calls to nodes.
+
+    An address that is written as such is not looked at: that is for :func:`may_call`.
+
+    Args:
+        local (bool): whether what is called was named by somebody on this machine; else names that
+            lead here are refused, as if nobody answered.
+        options (Any): further ones of the session.
+    """
+    # Nobody is sent on to an address that was not looked at; a WebSocket has no switch for it.
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(_refuse_redirect)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=None if local else _Guard()),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # What comes is bounded by its size on the wire.
+        auto_decompress=False,
+        trace_configs=[tracing],
+        **options,
+    )
+
+
+async def _refuse_redirect(*_: object) -> None:
+    raise aiohttp.ClientConnectionError('the node leads on to another address')
+
+
+class _Guard(AbstractResolver):
+    """Looks names up, and refuses those that lead where nobody elsewhere may send a call."""
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        if not all(may_call(entry['host'].partition('%')[0], local=False) for entry in found):
+            raise OSError(
+                errno.EHOSTUNREACH, 'the name leads to an address that must not be called'
+            )
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
