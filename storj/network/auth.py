@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from coincurve import PublicKey
 from coincurve.ecdsa import cdata_to_der, der_to_cdata, signature_normalize
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -43,6 +44,15 @@ _MAX_NONCE = 256
 # Longest honest values: an uncompressed key, and a DER signature of two 33-byte numbers.
 _MAX_KEY = 130
 _MAX_SIGNATURE = 144
+
+# Asked for with every request, so built once.
+_USER = select(User.password, User.activated).where(User.email == bindparam('email'))
+_KEY = (
+    select(Key.user, User.activated)
+    .outerjoin(User, User.email == Key.user)
+    .where(Key.key == bindparam('key'))
+)
+_NONCE = insert(Nonce)
 
 
 @dataclass(frozen=True)
@@ -96,37 +106,36 @@ def _basic(request: web.Request) -> tuple[str, str] | None:
 
 
 async def _by_password(bridge: Bridge, address: str, email: str, password: str) -> Caller:
-    with bridge.database.begin() as session:
-        user = session.get(User, email)
-        stored = user.password if user else None
-        activated = user is not None and user.activated
+    with bridge.database.begin_plain() as connection:
+        user = connection.execute(_USER, {'email': email}).one_or_none()
+    stored = user.password if user else None
     if not bridge.passwords.knows(password, stored):
         bridge.limits.check_passwords(address, email)
         if not await bridge.passwords.verify(password, stored):
             bridge.limits.count_wrong_password(address, email)
             raise Refusal(401, 'Invalid email or password')
-    _require_active(bridge, activated)
+    _require_active(bridge, user is not None and user.activated)
     return Caller(email)
 
 
 def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
-    with bridge.database.begin() as session:
-        key = session.get(Key, public_key)
-        if key is None:
-            raise _UnknownKey(public_key)
-        user = session.get(User, key.user)
-        if user is None:
-            raise Refusal(401, 'User not found')
-        email = user.email
-        _require_active(bridge, user.activated)
-    if nonce is None:
-        raise Refusal(401, 'Invalid nonce supplied')
     try:
-        with bridge.database.begin() as session:
-            session.add(Nonce(user=email, nonce=fingerprint(nonce), created=bridge.now()))
+        with bridge.database.begin_plain() as connection:
+            key = connection.execute(_KEY, {'key': public_key}).one_or_none()
+            if key is None:
+                raise _UnknownKey(public_key)
+            if key.activated is None:
+                raise Refusal(401, 'User not found')
+            _require_active(bridge, key.activated)
+            if nonce is None:
+                raise Refusal(401, 'Invalid nonce supplied')
+            connection.execute(
+                _NONCE,
+                {'user': key.user, 'nonce': fingerprint(nonce), 'created': bridge.now()},
+            )
     except IntegrityError:
         raise Refusal(401, 'Invalid nonce supplied') from None
-    return Caller(email, public_key)
+    return Caller(key.user, public_key)
 
 
 def _require_active(bridge: Bridge, activated: bool) -> None:

@@ -7,15 +7,17 @@ node key, and pays for the first one with a proof of work. The bridge believes n
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import re
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import func, select
+from sqlalchemy import BindParameter, Connection, Float, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from storj.network.addresses import comes_from_here, may_announce
@@ -29,11 +31,13 @@ from storj.network.wire import Refusal, Route, answer, hex_text, iso_date, numbe
 __all__ = (
     'PAGE',
     'ROUTES',
+    'FarmerCall',
     'contact_object',
     'lately_timed_out',
     'mark_failure',
     'mark_seen',
     'node_contact',
+    'note_calls',
     'reward',
     'work',
 )
@@ -59,6 +63,29 @@ _INTEGER = re.compile(r'[0-9]{1,16}')
 #: Core library of farmers that do not say theirs, by the protocol they announce: clients need one.
 _USER_AGENTS = (('0.', '5.1.2'), ('1.0.', '6.0.0'), ('1.1.', '6.8.0'))
 _LATEST_USER_AGENT = '8.7.2'
+
+_TAKEN: BindParameter[float | None] = bindparam('taken', type_=Float)
+_SEEN = (
+    update(Contact)
+    .where(Contact.node_id == bindparam('farmer'))
+    .values(
+        last_seen=bindparam('ended'),
+        last_timeout=None,
+        timeout_rate=Contact.timeout_rate * (1 - _RATE_WEIGHT),
+        # An average that forgets; a call without a time leaves it, the first one begins it.
+        response_time=func.coalesce(
+            0.8 * Contact.response_time + 0.2 * _TAKEN, _TAKEN, Contact.response_time
+        ),
+    )
+)
+_FAILED = (
+    update(Contact)
+    .where(Contact.node_id == bindparam('farmer'))
+    .values(
+        last_timeout=bindparam('ended'),
+        timeout_rate=Contact.timeout_rate + _RATE_WEIGHT * (1 - Contact.timeout_rate),
+    )
+)
 
 
 def node_contact(contact: Contact) -> NodeContact:
@@ -96,6 +123,58 @@ def lately_timed_out(contact: Contact, now: int) -> bool:
     return contact.last_timeout is not None and now - contact.last_timeout < _WARY
 
 
+@dataclass(frozen=True)
+class FarmerCall:
+    """How a call to a farmer went.
+
+    Attributes:
+        node_id (str): of the farmer.
+        ended (int): milliseconds since 1970.
+        seconds (float | None): how long it took, of a plain call.
+        failure (Exception | None): why the farmer could not be reached, did not answer in time, or
+            cannot be understood; None if it answered, be it with a refusal.
+    """
+
+    node_id: str
+    ended: int
+    seconds: float | None = None
+    failure: Exception | None = None
+
+
+def note_calls(bridge: Bridge, connection: Connection, calls: Iterable[FarmerCall]) -> None:
+    """Note on the farmers' contacts how calls went, in their order.
+
+    Args:
+        bridge (Bridge): the bridge.
+        connection (Connection): in a transaction.
+        calls (Iterable[FarmerCall]): a wrong clock is shown to people, who alone can mend it.
+    """
+    for failed, group in itertools.groupby(calls, key=lambda call: call.failure is not None):
+        rows: list[dict[str, object]] = []
+        for call in group:
+            _note_clock(bridge, call)
+            row: dict[str, object] = {'farmer': call.node_id, 'ended': call.ended}
+            if not failed:
+                row['taken'] = None if call.seconds is None else call.seconds * 1000
+            rows.append(row)
+        connection.execute(_FAILED if failed else _SEEN, rows)
+
+
+def _note_clock(bridge: Bridge, call: FarmerCall) -> None:
+    if call.failure is None:
+        bridge.clock_skews.pop(call.node_id, None)
+    elif isinstance(call.failure, ClockSkewError):
+        ahead = call.failure.seconds
+        if call.node_id not in bridge.clock_skews:
+            logger.warning(
+                'the clock of farmer %s is %.0f s %s the bridge: it gets no shards',
+                call.node_id,
+                abs(ahead),
+                'ahead of' if ahead > 0 else 'behind',
+            )
+        bridge.clock_skews[call.node_id] = ahead
+
+
 def mark_seen(bridge: Bridge, node_id: str, seconds: float | None = None) -> None:
     """Note that a farmer has answered.
 
@@ -104,18 +183,8 @@ def mark_seen(bridge: Bridge, node_id: str, seconds: float | None = None) -> Non
         node_id (str): of the farmer.
         seconds (float | None): how long it took, for a plain call.
     """
-    bridge.clock_skews.pop(node_id, None)
-    with bridge.database.begin() as session:
-        contact = session.get(Contact, node_id)
-        if contact is None:
-            return
-        contact.last_seen = bridge.now()
-        contact.last_timeout = None
-        contact.timeout_rate *= 1 - _RATE_WEIGHT
-        if seconds is not None:
-            before = contact.response_time
-            taken = seconds * 1000
-            contact.response_time = taken if before is None else 0.8 * before + 0.2 * taken
+    with bridge.database.begin_plain() as connection:
+        note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), seconds)])
 
 
 def mark_failure(bridge: Bridge, node_id: str, error: Exception) -> None:
@@ -124,22 +193,10 @@ def mark_failure(bridge: Bridge, node_id: str, error: Exception) -> None:
     Args:
         bridge (Bridge): the bridge.
         node_id (str): of the farmer.
-        error (Exception): of the call; a wrong clock is shown to people, who alone can mend it.
+        error (Exception): of the call.
     """
-    if isinstance(error, ClockSkewError):
-        if node_id not in bridge.clock_skews:
-            logger.warning(
-                'the clock of farmer %s is %.0f s %s the bridge: it gets no shards',
-                node_id,
-                abs(error.seconds),
-                'ahead of' if error.seconds > 0 else 'behind',
-            )
-        bridge.clock_skews[node_id] = error.seconds
-    with bridge.database.begin() as session:
-        contact = session.get(Contact, node_id)
-        if contact is not None:
-            contact.last_timeout = bridge.now()
-            contact.timeout_rate += _RATE_WEIGHT * (1 - contact.timeout_rate)
+    with bridge.database.begin_plain() as connection:
+        note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), failure=error)])
 
 
 def reward(session: Session, node_id: str, points: int) -> None:
@@ -339,7 +396,7 @@ async def register(request: web.Request) -> web.Response:
     return answer({'nodeID': node_id, 'address': card.address, 'port': card.port})
 
 
-async def update(request: web.Request) -> web.Response:
+async def update_card(request: web.Request) -> web.Response:
     """Change the card of the farmer that signed the request."""
     bridge = request.app[BRIDGE]
     node_id = await signed_farmer(request)
@@ -376,5 +433,5 @@ ROUTES = (
     Route('GET', '/contacts/{node}', get_contact),
     Route('POST', '/contacts/challenges', create_challenge),
     Route('POST', '/contacts', register),
-    Route('PATCH', '/contacts/{node}', update),
+    Route('PATCH', '/contacts/{node}', update_card),
 )

@@ -24,6 +24,7 @@ from sqlalchemy import (
     JSON,
     URL,
     BigInteger,
+    Connection,
     Engine,
     ForeignKey,
     ForeignKeyConstraint,
@@ -381,6 +382,14 @@ class Database:
         Nothing may be awaited inside the block.
         """
         return self._sessions.begin()
+
+    def begin_plain(self) -> AbstractContextManager[Connection]:
+        """Return a transaction without objects, for what is done for every shard and request.
+
+        Statements that are built once, with bound parameters, cost a fifth of loading an object
+        and changing it. For the rest, it is as :meth:`begin`; one cannot be had inside the other.
+        """
+        return self._engine.begin()
 
     def healthy(self) -> bool:
         """Tell whether the database answers."""

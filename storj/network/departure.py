@@ -88,7 +88,7 @@ def _forget(session: Session, contact: Contact) -> None:
         select(Contract.shard_hash).where(Contract.node_id == contact.node_id)
     ).all()
     for shard_hash in hashes:
-        drop_contract(session, shard_hash, contact.node_id)
+        drop_contract(session.connection(), shard_hash, contact.node_id)
     session.delete(contact)
 
 

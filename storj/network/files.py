@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storj.network.auth import authenticate, owned_bucket, reachable_bucket, use_token
-from storj.network.bridge import BRIDGE, Bridge, Release
+from storj.network.bridge import BRIDGE, Release
 from storj.network.buckets import start_date
 from storj.network.contacts import contact_object
-from storj.network.database import Bucket, Contract, Entry, Frame, Pointer
+from storj.network.database import Bucket, Contact, Contract, Entry, Frame, Pointer
 from storj.network.frames import owned_frame
 from storj.network.mirrors import establish
-from storj.network.placement import CONTRACT_LIFE, download_token
+from storj.network.placement import CONTRACT_LIFE, download_tokens
 from storj.network.quotas import check_volume, count_volume
 from storj.network.wire import (
     Refusal,
@@ -42,9 +41,17 @@ _MAX_NAME = 32767
 _MAX_MIRRORS = 12
 _MAX_EXCLUDE = 300
 _DEFAULT_POINTERS = 6
-# Pointers of one answer, and farmers asked for tokens at once.
+# Pointers of one answer.
 _MAX_POINTERS = 500
-_TOKENS_AT_ONCE = 24
+_POINTERS = (
+    select(Pointer)
+    .where(
+        Pointer.frame == bindparam('frame'),
+        Pointer.position >= bindparam('start'),
+        Pointer.position < bindparam('end'),
+    )
+    .order_by(Pointer.position)
+)
 
 _HMAC_TYPES = ('sha512', 'sha256', 'ripemd160')
 # IANA's top-level types, and those that mime-db adds; any registered subtype may follow.
@@ -290,43 +297,38 @@ async def list_pointers(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         check_volume(session, quota, bucket.user, 'download', bridge.now(), 'Could not get file')
         entry = _entry_of(session, bucket.id, request.match_info['file'])
-        pointers = session.scalars(
-            select(Pointer)
-            .where(
-                Pointer.frame == entry.frame,
-                Pointer.position >= skip,
-                Pointer.position < skip + limit,
-            )
-            .order_by(Pointer.position)
-        ).all()
-    at_once = asyncio.Semaphore(_TOKENS_AT_ONCE)
-
-    async def described(pointer: Pointer) -> dict[str, Any]:
-        async with at_once:
-            return await _pointer_object(bridge, pointer, exclude)
-
-    found = await asyncio.gather(*map(described, pointers))
-    size = sum(fields['size'] for fields in found if 'token' in fields)
-    with bridge.database.begin() as session:
-        count_volume(session, quota, bucket.user, 'download', size, bridge.now())
-    return answer(found)
+        window = {'frame': entry.frame, 'start': skip, 'end': skip + limit}
+        pointers = session.scalars(_POINTERS, window).all()
+    found = await download_tokens(
+        bridge, [pointer.shard_hash for pointer in pointers], exclude=exclude
+    )
+    if None in found and not bridge.release.since(5, 11):
+        raise Refusal(503, 'Failed to get retrieval token')
+    if quota is not None:
+        pairs = zip(pointers, found, strict=True)
+        size = sum(pointer.size for pointer, grant in pairs if grant is not None)
+        with bridge.database.begin() as session:
+            count_volume(session, quota, bucket.user, 'download', size, bridge.now())
+    return answer(
+        [
+            _pointer_object(pointer, grant, bridge.release)
+            for pointer, grant in zip(pointers, found, strict=True)
+        ]
+    )
 
 
-async def _pointer_object(
-    bridge: Bridge, pointer: Pointer, exclude: frozenset[str]
+def _pointer_object(
+    pointer: Pointer, grant: tuple[Contact, str] | None, release: Release
 ) -> dict[str, Any]:
+    """Return where one shard can be fetched, if a farmer grants it."""
     fields: dict[str, Any] = {'hash': pointer.shard_hash, 'size': pointer.size}
-    erasure_era = bridge.release.since(5, 11)
-    if erasure_era:
+    if release.since(5, 11):
         fields = {'index': pointer.position, **fields, 'parity': pointer.parity}
-    found = await download_token(bridge, pointer.shard_hash, exclude=exclude)
-    if found is not None:
-        contact, token = found
+    if grant is not None:
+        contact, token = grant
         fields['token'] = token
         fields['farmer'] = contact_object(contact, last_seen=iso_date(contact.last_seen))
         fields['operation'] = 'PULL'
-    elif not erasure_era:
-        raise Refusal(503, 'Failed to get retrieval token')
     return fields
 
 

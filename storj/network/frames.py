@@ -7,14 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from storj.network.auth import Caller, authenticate
 from storj.network.bridge import BRIDGE, Bridge, Release
 from storj.network.contacts import contact_object
 from storj.network.database import Entry, Frame, Pointer
-from storj.network.placement import Shard, place
+from storj.network.placement import Shard, farmers_by_merit, place
 from storj.network.quotas import check_volume, count_volume
 from storj.network.wire import (
     Refusal,
@@ -38,6 +48,37 @@ _MAX_EXCLUDE = 300
 # Beyond any honest client's; a file of 2 MiB shards and this many is larger than a frame is read.
 _MAX_CHALLENGES = 1024
 _MAX_INDEX = 2**31 - 1
+
+# What is asked and noted for every shard, so built once.
+_FRAME = select(Frame.user, Frame.locked).where(Frame.id == bindparam('frame'))
+_OTHER_DATA = (
+    Pointer.frame == bindparam('frame'),
+    Pointer.parity.is_(False),
+    Pointer.position != bindparam('index'),
+)
+#: How many, the last position, and the size of the first.
+_OTHERS = select(
+    func.count(),
+    func.coalesce(func.max(Pointer.position), 0),
+    func.max(case((Pointer.position == 0, Pointer.size))),
+).where(*_OTHER_DATA)
+_UNEVEN = select(
+    exists().where(
+        *_OTHER_DATA, Pointer.position != bindparam('last'), Pointer.size != bindparam('first')
+    )
+)
+_PLACE = (Pointer.frame == bindparam('frame'), Pointer.position == bindparam('index'))
+_POINTER = select(Pointer.size, Pointer.parity).where(*_PLACE)
+_DROP_POINTER = delete(Pointer).where(*_PLACE)
+_NEW_POINTER = insert(Pointer)
+_GROW = (
+    update(Frame)
+    .where(Frame.id == bindparam('this'))
+    .values(
+        size=Frame.size + bindparam('more'),
+        storage_size=Frame.storage_size + bindparam('more_storage'),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -212,7 +253,7 @@ def _addition(body: dict[str, Any]) -> _Addition:
     )
 
 
-def _check_sizes(session: Session, frame: Frame, addition: _Addition) -> None:
+def _check_sizes(connection: Connection, frame: str, addition: _Addition) -> None:
     """Refuse sizes that would leave a reader guessing where a shard begins.
 
     All data shards but the last have the size of the first, and at least 15 KiB. The database
@@ -222,15 +263,8 @@ def _check_sizes(session: Session, frame: Frame, addition: _Addition) -> None:
         Refusal: 400.
     """
     shard, index = addition.shard, addition.index
-    others = (
-        Pointer.frame == frame.id,
-        Pointer.parity.is_(False),
-        Pointer.position != index,
-    )
-    count, last = session.execute(
-        select(func.count(), func.coalesce(func.max(Pointer.position), 0)).where(*others)
-    ).one()
-    first = session.scalar(select(Pointer.size).where(*others, Pointer.position == 0))
+    others = {'frame': frame, 'index': index}
+    count, last, first = connection.execute(_OTHERS, others).one()
     uneven = False
     if not addition.parity:
         count, last = count + 1, max(last, index)
@@ -238,25 +272,55 @@ def _check_sizes(session: Session, frame: Frame, addition: _Addition) -> None:
         uneven = index != last and shard.size != first
     if count < 2 or first is None:
         return
-    others_uneven = exists().where(*others, Pointer.position != last, Pointer.size != first)
-    if first < _MIN_SHARD_SIZE or uneven or session.scalar(select(others_uneven)):
+    if (
+        first < _MIN_SHARD_SIZE
+        or uneven
+        or connection.scalar(_UNEVEN, {**others, 'last': last, 'first': first})
+    ):
         raise Refusal(400, 'Invalid shard sizes')
 
 
 def _open_frame(
-    session: Session, caller: Caller, frame_id: str, addition: _Addition, release: Release
-) -> Frame:
-    """Return a frame that takes this shard.
+    connection: Connection, caller: Caller, frame_id: str, addition: _Addition, release: Release
+) -> str:
+    """Return the id of a frame that takes this shard.
 
     Raises:
         Refusal: 400 or 404.
     """
-    frame = owned_frame(session, caller, frame_id)
+    key = object_id(frame_id, 'Frame')
+    frame = connection.execute(_FRAME, {'frame': key}).one_or_none()
+    if frame is None or frame.user != caller.email:
+        raise Refusal(404, 'Frame not found')
     if frame.locked:
         raise Refusal(400, 'Frame is already locked')
     if release.since(5, 16):
-        _check_sizes(session, frame, addition)
-    return frame
+        _check_sizes(connection, key, addition)
+    return key
+
+
+def _put_pointer(connection: Connection, frame: str, addition: _Addition) -> None:
+    """Put a shard at its place in a frame; one that was there goes."""
+    shard = addition.shard
+    size, storage_size = (0 if addition.parity else shard.size), shard.size
+    place = {'frame': frame, 'index': addition.index}
+    replaced = connection.execute(_POINTER, place).one_or_none()
+    if replaced is not None:
+        size -= 0 if replaced.parity else replaced.size
+        storage_size -= replaced.size
+        connection.execute(_DROP_POINTER, place)
+    connection.execute(_GROW, {'this': frame, 'more': size, 'more_storage': storage_size})
+    connection.execute(
+        _NEW_POINTER,
+        {
+            'id': secrets.token_hex(12),
+            'frame': frame,
+            'position': addition.index,
+            'shard_hash': shard.shard_hash,
+            'size': shard.size,
+            'parity': addition.parity,
+        },
+    )
 
 
 async def add_shard(request: web.Request) -> web.Response:
@@ -268,39 +332,20 @@ async def add_shard(request: web.Request) -> web.Response:
     frame_id = request.match_info['frame']
     with bridge.database.begin() as session:
         _check_volume(bridge, session, caller, 'Could not add shard to frame')
-        frame = _open_frame(session, caller, frame_id, addition, bridge.release)
-    contact, allocation = await place(bridge, shard, frame=frame.id, exclude=addition.exclude)
-    with bridge.database.begin() as session:
+        frame = _open_frame(session.connection(), caller, frame_id, addition, bridge.release)
+        contacts = farmers_by_merit(
+            bridge, session, shard.shard_hash, exclude=addition.exclude, frame=frame
+        )
+
+    def keep(session: Session) -> None:
+        connection = session.connection()
         # Much can have happened to the frame while a farmer was looked for.
-        frame = _open_frame(session, caller, frame_id, addition, bridge.release)
-        replaced = session.scalar(
-            select(Pointer).where(Pointer.frame == frame.id, Pointer.position == addition.index)
-        )
-        if replaced is not None:
-            frame.storage_size -= replaced.size
-            frame.size -= 0 if replaced.parity else replaced.size
-            session.delete(replaced)
-            session.flush()
-        count_volume(
-            session,
-            bridge.settings.upload_quota,
-            caller.email,
-            'upload',
-            shard.size,
-            bridge.now(),
-        )
-        frame.storage_size += shard.size
-        frame.size += 0 if addition.parity else shard.size
-        session.add(
-            Pointer(
-                id=secrets.token_hex(12),
-                frame=frame.id,
-                position=addition.index,
-                shard_hash=shard.shard_hash,
-                size=shard.size,
-                parity=addition.parity,
-            )
-        )
+        _open_frame(connection, caller, frame_id, addition, bridge.release)
+        quota = bridge.settings.upload_quota
+        count_volume(session, quota, caller.email, 'upload', shard.size, bridge.now())
+        _put_pointer(connection, frame, addition)
+
+    contact, allocation = await place(bridge, shard, contacts, keep)
     return answer(
         {
             'hash': shard.shard_hash,

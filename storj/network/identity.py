@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 import re
@@ -45,6 +46,8 @@ _HARDENED = 0x80000000
 # Digits of an extended public key, the longest Base58 text of the protocol.
 _EXTENDED_LENGTH = 111
 _EXTENDED_PUBLIC = bytes.fromhex('0488b21e')
+# Derived keys that are kept; a farmer has as many bridges as its owner has configured.
+_REMEMBERED_KEYS = 256
 
 
 class SignatureError(StorjError):
@@ -253,8 +256,11 @@ class ExtendedKey:
         )
 
 
+@functools.lru_cache(maxsize=_REMEMBERED_KEYS)
 def derived_public_key(extended: str, index: int) -> bytes:
     """Return the compressed public key of a child of an extended public key.
+
+    The last ones are remembered: every message of a renter node names its extended key.
 
     Args:
         extended (str): Base58Check, ``xpub...``.

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge import Bridge
-from storj.network.contacts import node_contact
+from storj.network.contacts import FarmerCall, node_contact, note_calls
 from storj.network.database import Challenge, Contact, Contract
 from storj.network.placement import (
     Shard,
     allocate,
     call_farmer,
-    download_token,
+    download_tokens,
     drop_contract,
     farmers_by_merit,
 )
@@ -36,6 +36,12 @@ COPY_LIFE = 3600 * 1000
 _WORKERS = 2
 # Shards that wait for a copy; what does not fit will be reported on again, or has copies enough.
 _QUEUE = 10_000
+# Asked for with every report, so built once.
+_MIRROR_COUNT = select(func.count()).where(
+    Contract.shard_hash == bindparam('shard'),
+    Contract.mirror.is_(True),
+    Contract.failed.is_(False),
+)
 
 
 async def establish(bridge: Bridge, shard_hash: str, count: int) -> list[Contact]:
@@ -102,7 +108,7 @@ def _known_shard(session: Session, shard_hash: str) -> Shard | None:
 
 async def _copy(bridge: Bridge, shard: Shard, contact: Contact) -> bool:
     """Have a farmer begin to copy a shard, and tell whether it has."""
-    source = await download_token(bridge, shard.shard_hash, exclude=(contact.node_id,))
+    (source,) = await download_tokens(bridge, [shard.shard_hash], exclude=(contact.node_id,))
     if source is None:
         return False
     holder, token = source
@@ -111,20 +117,21 @@ async def _copy(bridge: Bridge, shard: Shard, contact: Contact) -> bool:
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s takes no copy: %s', contact.node_id, error)
         return False
+    calls: list[FarmerCall] = []
+    copying = bridge.renter.mirror(
+        node_contact(contact), shard.shard_hash, token, node_contact(holder)
+    )
     try:
-        await call_farmer(
-            bridge,
-            contact,
-            bridge.renter.mirror(
-                node_contact(contact), shard.shard_hash, token, node_contact(holder)
-            ),
-        )
+        await call_farmer(bridge, contact, copying, calls)
+        begun = True
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s makes no copy: %s', contact.node_id, error)
-        with bridge.database.begin() as session:
-            drop_contract(session, shard.shard_hash, contact.node_id)
-        return False
-    return True
+        begun = False
+    with bridge.database.begin_plain() as connection:
+        note_calls(bridge, connection, calls)
+        if not begun:
+            drop_contract(connection, shard.shard_hash, contact.node_id)
+    return begun
 
 
 def drop_stale_copies(bridge: Bridge) -> None:
@@ -204,5 +211,5 @@ class Mirroring:
             await establish(self._bridge, shard_hash, have + 1)
 
     def _count(self, shard_hash: str) -> int:
-        with self._bridge.database.begin() as session:
-            return len(_mirrors(session, shard_hash))
+        with self._bridge.database.begin_plain() as connection:
+            return connection.scalar(_MIRROR_COUNT, {'shard': shard_hash}) or 0

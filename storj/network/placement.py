@@ -7,19 +7,19 @@ on its contact, so that healthy farmers are asked first.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storj.network.bridge import Bridge
-from storj.network.contacts import lately_timed_out, mark_failure, mark_seen, node_contact
+from storj.network.contacts import FarmerCall, lately_timed_out, node_contact, note_calls
 from storj.network.database import Challenge, Contact, Contract, FarmerToken, Pointer, fingerprint
 from storj.network.renter import Allocation, ClockSkewError, NodeError, NodeUnreachableError
 from storj.network.wire import Refusal
@@ -29,7 +29,7 @@ __all__ = (
     'Shard',
     'allocate',
     'call_farmer',
-    'download_token',
+    'download_tokens',
     'drop_contract',
     'farmers_by_merit',
     'place',
@@ -45,9 +45,62 @@ _CHOICE = 500
 # Seconds after which the next farmer is asked for a token as well, and after which none is.
 _STAGGER = 1.0
 _TOKEN_WAIT = 20.0
+# Shards of one request for which farmers are asked at once.
+_TOKENS_AT_ONCE = 24
 
 # Chance breaks ties.
 _DICE = 2**32
+
+# What is asked and noted for every shard: built once, which is most of what a statement costs.
+_CANDIDATES = (
+    select(Contact)
+    .where(
+        Contact.space_available.is_(True),
+        Contact.node_id.not_in(bindparam('exclude', expanding=True)),
+    )
+    .order_by(Contact.last_seen.desc())
+    .limit(_CHOICE)
+)
+_HOLDERS = select(Contract.node_id).where(Contract.shard_hash == bindparam('shard'))
+_SHARES = (
+    select(Contract.node_id, func.count())
+    .join(Pointer, Pointer.shard_hash == Contract.shard_hash)
+    .where(Pointer.frame == bindparam('frame'), Contract.mirror.is_(False))
+    .group_by(Contract.node_id)
+)
+_KEEPERS = (
+    select(Contact, Contract.shard_hash, Contract.failed, Contract.stored)
+    .join(Contract, Contract.node_id == Contact.node_id)
+    .where(
+        Contract.shard_hash.in_(bindparam('shards', expanding=True)),
+        Contact.node_id.not_in(bindparam('exclude', expanding=True)),
+    )
+)
+_THIS_CONTRACT = (
+    Contract.shard_hash == bindparam('shard'),
+    Contract.node_id == bindparam('farmer'),
+)
+_CONTRACT = select(Contract.stored, Contract.mirror, Contract.download_count).where(*_THIS_CONTRACT)
+_NEW_CONTRACT = insert(Contract)
+_NEW_CHALLENGES = insert(Challenge)
+_FETCHED = (
+    update(Contract)
+    .where(*_THIS_CONTRACT)
+    .values(stored=True, download_count=Contract.download_count + 1)
+)
+_DROP_CONTRACT = tuple(
+    delete(table).where(
+        table.shard_hash == bindparam('shard'), table.node_id == bindparam('farmer')
+    )
+    for table in (Challenge, Contract)
+)
+_SENT = (
+    update(Contact)
+    .where(Contact.node_id == bindparam('farmer'))
+    .values(last_contract_sent=bindparam('sent'))
+)
+_DROP_TOKEN = delete(FarmerToken).where(FarmerToken.token == bindparam('known'))
+_NEW_TOKEN = insert(FarmerToken)
 
 _T = TypeVar('_T')
 
@@ -70,14 +123,20 @@ class Shard:
 
 
 async def call_farmer(
-    bridge: Bridge, contact: Contact, call: Awaitable[_T], *, timed: bool = False
+    bridge: Bridge,
+    contact: Contact,
+    call: Awaitable[_T],
+    calls: list[FarmerCall],
+    *,
+    timed: bool = False,
 ) -> _T:
-    """Wait for a call to a farmer, and note on its contact how it went.
+    """Wait for a call to a farmer, and tell how it went.
 
     Args:
         bridge (Bridge): the bridge.
         contact (Contact): the farmer.
         call (Awaitable[_T]): of the renter node.
+        calls (list[FarmerCall]): how it went is appended, for :func:`note_calls`.
         timed (bool): whether the time taken says something about the farmer's speed.
 
     Raises:
@@ -85,18 +144,22 @@ async def call_farmer(
         NodeUnreachableError: it does not answer, or not in time.
     """
     started = time.monotonic()
+
+    def ended(seconds: float | None = None, failure: Exception | None = None) -> None:
+        calls.append(FarmerCall(contact.node_id, bridge.now(), seconds, failure))
+
     try:
         result = await asyncio.wait_for(call, bridge.settings.farmer_timeout)
     except (ClockSkewError, NodeUnreachableError) as error:
-        mark_failure(bridge, contact.node_id, error)
+        ended(failure=error)
         raise
     except NodeError:
-        mark_seen(bridge, contact.node_id)
+        ended()
         raise
     except asyncio.TimeoutError as error:
-        mark_failure(bridge, contact.node_id, error)
+        ended(failure=error)
         raise NodeUnreachableError(f'{contact.node_id} did not answer in time') from None
-    mark_seen(bridge, contact.node_id, time.monotonic() - started if timed else None)
+    ended(time.monotonic() - started if timed else None)
     return result
 
 
@@ -110,23 +173,10 @@ def farmers_by_merit(
     same file, so that the loss of one farmer costs little of it.
     """
     now = bridge.now()
-    contacts = session.scalars(
-        select(Contact)
-        .where(Contact.space_available.is_(True), Contact.node_id.not_in(exclude))
-        .order_by(Contact.last_seen.desc())
-        .limit(_CHOICE)
-    ).all()
-    holders = set(
-        session.scalars(select(Contract.node_id).where(Contract.shard_hash == shard_hash))
-    )
-    shares = dict(
-        session.execute(
-            select(Contract.node_id, func.count())
-            .join(Pointer, Pointer.shard_hash == Contract.shard_hash)
-            .where(Pointer.frame == frame, Contract.mirror.is_(False))
-            .group_by(Contract.node_id)
-        ).all()
-    )
+    contacts = session.scalars(_CANDIDATES, {'exclude': list(exclude)}).all()
+    connection = session.connection()
+    holders = set(connection.scalars(_HOLDERS, {'shard': shard_hash}))
+    shares = dict(connection.execute(_SHARES, {'frame': frame}).all())
 
     def rank(contact: Contact) -> tuple[bool, bool, int, int]:
         away = lately_timed_out(contact, now)
@@ -137,9 +187,18 @@ def farmers_by_merit(
 
 
 async def place(
-    bridge: Bridge, shard: Shard, *, frame: str, exclude: Collection[str]
+    bridge: Bridge,
+    shard: Shard,
+    contacts: Sequence[Contact],
+    keep: Callable[[Session], object],
 ) -> tuple[Contact, Allocation]:
     """Make a contract for a shard with one farmer after the other, until one accepts.
+
+    Args:
+        bridge (Bridge): the bridge.
+        shard (Shard): what is to be kept.
+        contacts (Sequence[Contact]): the farmers, the best first.
+        keep (Callable[[Session], object]): see :func:`allocate`.
 
     Returns:
         tuple[Contact, Allocation]: the farmer and what it granted; the contract is recorded.
@@ -147,15 +206,13 @@ async def place(
     Raises:
         Refusal: 503, no farmer is left or the time is over.
     """
-    with bridge.database.begin() as session:
-        contacts = farmers_by_merit(bridge, session, shard.shard_hash, exclude=exclude, frame=frame)
     deadline = time.monotonic() + bridge.settings.placing_timeout
     for contact in contacts:
         if time.monotonic() >= deadline:
             break
         bridge.pending[contact.node_id] += 1
         try:
-            allocation = await allocate(bridge, contact, shard)
+            allocation = await allocate(bridge, contact, shard, keep)
         except (NodeError, NodeUnreachableError) as error:
             logger.info('farmer %s takes no shard: %s', contact.node_id, error)
             continue
@@ -166,39 +223,60 @@ async def place(
 
 
 async def allocate(
-    bridge: Bridge, contact: Contact, shard: Shard, *, mirror: bool = False
+    bridge: Bridge,
+    contact: Contact,
+    shard: Shard,
+    keep: Callable[[Session], object] = lambda session: None,
+    *,
+    mirror: bool = False,
 ) -> Allocation:
     """Make a contract for a shard with one farmer, and record it.
+
+    Args:
+        bridge (Bridge): the bridge.
+        contact (Contact): the farmer.
+        shard (Shard): what is to be kept.
+        keep (Callable[[Session], object]): records what is to be recorded with the contract, in
+            the same transaction; its errors undo both.
+        mirror (bool): whether the shard is a copy.
 
     Raises:
         NodeError: the farmer refused.
         NodeUnreachableError: it does not answer.
     """
     begin = bridge.now()
-    allocation = await call_farmer(
-        bridge,
-        contact,
-        bridge.renter.alloc(
-            node_contact(contact),
-            data_hash=shard.shard_hash,
-            data_size=shard.size,
-            audit_tree=shard.tree,
-            audit_count=len(shard.challenges),
-            store_begin=begin,
-            store_end=begin + CONTRACT_LIFE,
-        ),
-        timed=True,
-    )
+    calls: list[FarmerCall] = []
+    try:
+        allocation = await call_farmer(
+            bridge,
+            contact,
+            bridge.renter.alloc(
+                node_contact(contact),
+                data_hash=shard.shard_hash,
+                data_size=shard.size,
+                audit_tree=shard.tree,
+                audit_count=len(shard.challenges),
+                store_begin=begin,
+                store_end=begin + CONTRACT_LIFE,
+            ),
+            calls,
+            timed=True,
+        )
+    except (NodeError, NodeUnreachableError):
+        with bridge.database.begin_plain() as connection:
+            note_calls(bridge, connection, calls)
+        raise
     with bridge.database.begin() as session:
-        if session.get(Contact, contact.node_id) is None:
-            raise NodeError('The farmer has left')
-        _record_contract(bridge, session, contact.node_id, shard, allocation, mirror=mirror)
+        connection = session.connection()
+        note_calls(bridge, connection, calls)
+        _record_contract(bridge, connection, contact.node_id, shard, allocation, mirror=mirror)
+        keep(session)
     return allocation
 
 
 def _record_contract(
     bridge: Bridge,
-    session: Session,
+    connection: Connection,
     node_id: str,
     shard: Shard,
     allocation: Allocation,
@@ -208,116 +286,160 @@ def _record_contract(
     """Keep a contract with its audits; a new one for the same shard and farmer replaces the old.
 
     The farmer keeps the newest audit leaves only, so the older challenges are worth nothing.
+
+    Raises:
+        NodeError: the farmer is not known any more.
     """
     now = bridge.now()
-    old = session.get(Contract, (shard.shard_hash, node_id))
-    stored = old is not None and old.stored
+    if not connection.execute(_SENT, {'farmer': node_id, 'sent': now}).rowcount:
+        raise NodeError('The farmer has left')
+    key = {'shard': shard.shard_hash, 'farmer': node_id}
+    old = connection.execute(_CONTRACT, key).one_or_none()
     if old is not None:
-        session.execute(
-            delete(Challenge).where(
-                Challenge.shard_hash == shard.shard_hash, Challenge.node_id == node_id
-            )
-        )
-        mirror = mirror and old.mirror
-    session.merge(
-        Contract(
-            shard_hash=shard.shard_hash,
-            node_id=node_id,
-            data_size=shard.size,
-            store_begin=allocation.contract.store_begin,
-            store_end=allocation.contract.store_end,
-            tree=list(shard.tree),
-            document=allocation.contract.to_json(),
-            auditable=allocation.auditable,
-            stored=stored,
-            mirror=mirror,
-            failed=False,
-            download_count=0 if old is None else old.download_count,
-            next_audit=now + int(bridge.settings.audit_interval * 1000),
-        )
+        drop_contract(connection, shard.shard_hash, node_id)
+    connection.execute(
+        _NEW_CONTRACT,
+        {
+            'shard_hash': shard.shard_hash,
+            'node_id': node_id,
+            'data_size': shard.size,
+            'store_begin': allocation.contract.store_begin,
+            'store_end': allocation.contract.store_end,
+            'tree': list(shard.tree),
+            'document': allocation.contract.to_json(),
+            'auditable': allocation.auditable,
+            'stored': old is not None and old.stored,
+            'mirror': mirror and (old is None or old.mirror),
+            'failed': False,
+            'download_count': 0 if old is None else old.download_count,
+            'next_audit': now + int(bridge.settings.audit_interval * 1000),
+        },
     )
-    session.flush()
-    session.add_all(
-        Challenge(
-            shard_hash=shard.shard_hash, node_id=node_id, position=position, challenge=challenge
-        )
-        for position, challenge in enumerate(shard.challenges)
+    connection.execute(
+        _NEW_CHALLENGES,
+        [
+            {
+                'shard_hash': shard.shard_hash,
+                'node_id': node_id,
+                'position': position,
+                'challenge': challenge,
+            }
+            for position, challenge in enumerate(shard.challenges)
+        ],
     )
-    _remember_token(bridge, session, allocation.token, shard.shard_hash, node_id)
-    contact = session.get_one(Contact, node_id)
-    contact.last_contract_sent = now
+    _remember_tokens(bridge, connection, [(allocation.token, shard.shard_hash, node_id)])
 
 
-def drop_contract(session: Session, shard_hash: str, node_id: str) -> None:
+def drop_contract(connection: Connection, shard_hash: str, node_id: str) -> None:
     """Forget a contract that came to nothing, with its audits."""
-    for table in (Challenge, Contract):
-        session.execute(
-            delete(table).where(table.shard_hash == shard_hash, table.node_id == node_id)
-        )
+    for statement in _DROP_CONTRACT:
+        connection.execute(statement, {'shard': shard_hash, 'farmer': node_id})
 
 
-def _remember_token(
-    bridge: Bridge, session: Session, token: str, shard_hash: str, node_id: str
+def _remember_tokens(
+    bridge: Bridge, connection: Connection, tokens: Iterable[tuple[str, str, str]]
 ) -> None:
-    """Keep which farmer gave out a token, for the report about its use."""
-    session.merge(
-        FarmerToken(
-            token=fingerprint(token), shard_hash=shard_hash, node_id=node_id, created=bridge.now()
-        )
-    )
+    """Keep which farmer gave out which tokens, for the reports about their use.
+
+    Args:
+        bridge (Bridge): the bridge.
+        connection (Connection): in a transaction.
+        tokens (Iterable[tuple[str, str, str]]): token, shard hash and node id of each.
+    """
+    now = bridge.now()
+    # By the token: farmers make them up, and nothing keeps one from saying the same twice.
+    rows = {
+        (key := fingerprint(token)): {
+            'token': key,
+            'shard_hash': shard_hash,
+            'node_id': node_id,
+            'created': now,
+        }
+        for token, shard_hash, node_id in tokens
+    }
+    connection.execute(_DROP_TOKEN, [{'known': key} for key in rows])
+    connection.execute(_NEW_TOKEN, list(rows.values()))
 
 
 def _holders_by_merit(
-    bridge: Bridge, session: Session, shard_hash: str, *, exclude: Collection[str] = ()
-) -> list[Contact]:
-    """Return the farmers that have a contract for a shard, the most promising first."""
+    bridge: Bridge, session: Session, hashes: Collection[str], *, exclude: Collection[str]
+) -> dict[str, list[Contact]]:
+    """Return for each shard the farmers that have a contract for it, the most promising first."""
     now = bridge.now()
-    rows = session.execute(
-        select(Contact, Contract)
-        .join(Contract, Contract.node_id == Contact.node_id)
-        .where(Contract.shard_hash == shard_hash, Contact.node_id.not_in(exclude))
-    ).all()
-
-    def rank(contact: Contact, contract: Contract) -> tuple[bool, bool, bool, int]:
+    ranked: dict[str, list[tuple[tuple[bool, bool, bool, int], Contact]]] = {}
+    rows = session.execute(_KEEPERS, {'shards': list(set(hashes)), 'exclude': list(exclude)})
+    for contact, shard_hash, failed, stored in rows:
         away = lately_timed_out(contact, now)
-        return contract.failed, not contract.stored, away, secrets.randbelow(_DICE)
+        rank = (failed, not stored, away, secrets.randbelow(_DICE))
+        ranked.setdefault(shard_hash, []).append((rank, contact))
+    return {
+        shard_hash: [contact for _, contact in sorted(pairs, key=lambda pair: pair[0])]
+        for shard_hash, pairs in ranked.items()
+    }
 
-    return [contact for contact, _ in sorted(rows, key=lambda row: rank(row[0], row[1]))]
 
+async def download_tokens(
+    bridge: Bridge, hashes: Sequence[str], *, exclude: Collection[str] = ()
+) -> list[tuple[Contact, str] | None]:
+    """Get farmers' tokens for the download of shards.
 
-async def download_token(
-    bridge: Bridge, shard_hash: str, *, exclude: Collection[str] = ()
-) -> tuple[Contact, str] | None:
-    """Get a farmer's token for the download of a shard.
+    For each shard the best farmer is asked first; as long as there is no token, another one every
+    second. The holders of all shards are looked up at once, and what came of it is noted at once.
 
-    The best farmer is asked first; as long as there is no token, another one every second.
+    Args:
+        bridge (Bridge): the bridge.
+        hashes (Sequence[str]): of the shards; one that comes twice gets two tokens.
+        exclude (Collection[str]): farmers that are not wanted.
 
     Returns:
-        tuple[Contact, str] | None: the farmer and its token; None if none gives one out.
+        list[tuple[Contact, str] | None]: for each shard a farmer and its token, or None if none
+        gives one out.
     """
     with bridge.database.begin() as session:
-        contacts = _holders_by_merit(bridge, session, shard_hash, exclude=exclude)
-    found = await _first(
-        [functools.partial(_retrieve, bridge, contact, shard_hash) for contact in contacts]
-    )
-    if found is None:
-        return None
-    contact, token = found
-    with bridge.database.begin() as session:
-        _remember_token(bridge, session, token, shard_hash, contact.node_id)
-        contract = session.get(Contract, (shard_hash, contact.node_id))
-        if contract is not None:
-            # A farmer gives no token for what it does not have.
-            contract.stored = True
-            contract.download_count += 1
-    return found
+        holders = _holders_by_merit(bridge, session, hashes, exclude=exclude)
+    calls: list[FarmerCall] = []
+    granted: list[tuple[str, str, str]] = []
+    at_once = asyncio.Semaphore(_TOKENS_AT_ONCE)
+
+    async def token_for(shard_hash: str) -> tuple[Contact, str] | None:
+        async with at_once:
+            # What the calls for other shards have shown meanwhile counts as if it were noted.
+            silent = {call.node_id for call in calls if call.failure is not None}
+            contacts = sorted(holders.get(shard_hash, ()), key=lambda c: c.node_id in silent)
+            found = await _first(
+                [partial(_retrieve, bridge, contact, shard_hash, calls) for contact in contacts]
+            )
+        if found is not None:
+            contact, token = found
+            granted.append((token, shard_hash, contact.node_id))
+        return found
+
+    try:
+        return await asyncio.gather(*map(token_for, hashes))
+    finally:
+        with bridge.database.begin_plain() as connection:
+            note_calls(bridge, connection, calls)
+            _note_granted(bridge, connection, granted)
 
 
-async def _retrieve(bridge: Bridge, contact: Contact, shard_hash: str) -> tuple[Contact, str]:
-    token = await call_farmer(
-        bridge, contact, bridge.renter.retrieve(node_contact(contact), shard_hash), timed=True
-    )
-    return contact, token
+def _note_granted(
+    bridge: Bridge, connection: Connection, granted: Sequence[tuple[str, str, str]]
+) -> None:
+    """Note tokens for downloads: a farmer gives none for what it does not have."""
+    if granted:
+        _remember_tokens(bridge, connection, granted)
+        connection.execute(
+            _FETCHED,
+            [{'shard': shard_hash, 'farmer': node_id} for _, shard_hash, node_id in granted],
+        )
+
+
+async def _retrieve(
+    bridge: Bridge, contact: Contact, shard_hash: str, calls: list[FarmerCall]
+) -> tuple[Contact, str]:
+    card = node_contact(contact)
+    retrieval = bridge.renter.retrieve(card, shard_hash)
+    return contact, await call_farmer(bridge, contact, retrieval, calls, timed=True)
 
 
 async def _first(calls: Sequence[Callable[[], Awaitable[_T]]]) -> _T | None:

@@ -7,11 +7,11 @@ that a farmer it made a contract with has the shard by now, and asks for one mor
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
-from sqlalchemy import exists, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from storj.network.bridge import BRIDGE
 from storj.network.database import Contact, Contract, FarmerToken, Report, fingerprint
@@ -37,6 +37,21 @@ _STORED = frozenset(
 _NOT_COPIED = frozenset({'MIRROR_FAILED', 'FAILED_INTEGRITY'})
 _WANTS_COPY = frozenset({'SUCCESS', 'SHARD_UPLOADED', 'MIRROR_SUCCESS', 'DOWNLOAD_ERROR'})
 
+# Every shard is reported on by both of its sides, so built once.
+_CONTRACTS = select(Contract.node_id, Contract.stored, Contract.mirror).where(
+    Contract.shard_hash == bindparam('shard')
+)
+_ISSUER = select(FarmerToken.node_id).where(
+    FarmerToken.token == bindparam('known'), FarmerToken.shard_hash == bindparam('shard')
+)
+_KNOWN = select(Contact.node_id).where(Contact.node_id == bindparam('farmer'))
+_ARRIVED = (
+    update(Contract)
+    .where(Contract.shard_hash == bindparam('shard'), Contract.node_id == bindparam('farmer'))
+    .values(stored=True)
+)
+_NEW_REPORT = insert(Report)
+
 
 def _required(name: str, value: _T | None) -> _T:
     if value is None:
@@ -44,8 +59,8 @@ def _required(name: str, value: _T | None) -> _T:
     return value
 
 
-def _report(body: dict[str, Any], shard_hash: str, now: int) -> Report:
-    """Read a report.
+def _report(body: dict[str, Any], shard_hash: str, now: int) -> dict[str, Any]:
+    """Read a report, as a row of its table.
 
     ``reporterId`` may be missing: libstorj names nobody.
 
@@ -53,39 +68,47 @@ def _report(body: dict[str, Any], shard_hash: str, now: int) -> Report:
         Refusal: 400.
     """
     farmer_id = body.get('farmerId')
-    return Report(
-        id=secrets.token_hex(12),
-        created=now,
-        shard_hash=shard_hash,
-        reporter_id=text(body, 'reporterId', _MAX_ID),
-        client_id=text(body, 'clientId', _MAX_ID),
-        farmer_id=farmer_id if hex_text(farmer_id, 40) else None,
-        start=_required('exchangeStart', parse_date(body.get('exchangeStart'))),
-        end=_required('exchangeEnd', parse_date(body.get('exchangeEnd'))),
-        code=_required('exchangeResultCode', number(body.get('exchangeResultCode'))),
-        message=_required(
+    return {
+        'id': secrets.token_hex(12),
+        'created': now,
+        'shard_hash': shard_hash,
+        'reporter_id': text(body, 'reporterId', _MAX_ID),
+        'client_id': text(body, 'clientId', _MAX_ID),
+        'farmer_id': farmer_id if hex_text(farmer_id, 40) else None,
+        'start': _required('exchangeStart', parse_date(body.get('exchangeStart'))),
+        'end': _required('exchangeEnd', parse_date(body.get('exchangeEnd'))),
+        'code': _required('exchangeResultCode', number(body.get('exchangeResultCode'))),
+        'message': _required(
             'exchangeResultMessage', text(body, 'exchangeResultMessage', _MAX_MESSAGE)
         ),
-    )
+    }
 
 
-def _farmer_of(session: Session, report: Report, token: str | None) -> str | None:
+def _farmer_of(connection: Connection, report: Mapping[str, Any], token: str | None) -> str | None:
     """Return the farmer that a report is about: by the token used, else by the names given."""
     if token:
-        known = session.get(FarmerToken, fingerprint(token))
-        if known is not None and known.shard_hash == report.shard_hash:
-            return known.node_id
-    if report.reporter_id is not None and session.get(Contact, report.reporter_id) is not None:
+        issuer = connection.scalar(
+            _ISSUER, {'known': fingerprint(token), 'shard': report['shard_hash']}
+        )
+        if issuer is not None:
+            return issuer
+    reporter: str | None = report['reporter_id']
+    if reporter is not None and connection.scalar(_KNOWN, {'farmer': reporter}):
         # A farmer speaks of itself, also when it names the one it has copied from.
-        return report.reporter_id
-    return report.farmer_id
+        return reporter
+    farmer: str | None = report['farmer_id']
+    return farmer
 
 
-def _believe(session: Session, contract: Contract, report: Report) -> None:
-    if report.code == _SUCCESS and report.message in _STORED:
-        contract.stored = True
-    elif report.message in _NOT_COPIED and contract.mirror and not contract.stored:
-        drop_contract(session, contract.shard_hash, contract.node_id)
+def _believe(
+    connection: Connection, report: Mapping[str, Any], node_id: str, *, stored: bool, mirror: bool
+) -> None:
+    """Note what a report says about a farmer's contract, as far as it can do no harm."""
+    if report['code'] == _SUCCESS and report['message'] in _STORED:
+        if not stored:
+            connection.execute(_ARRIVED, {'shard': report['shard_hash'], 'farmer': node_id})
+    elif report['message'] in _NOT_COPIED and mirror and not stored:
+        drop_contract(connection, report['shard_hash'], node_id)
 
 
 async def create_report(request: web.Request) -> web.Response:
@@ -95,16 +118,23 @@ async def create_report(request: web.Request) -> web.Response:
     shard_hash = body.get('dataHash')
     if not isinstance(shard_hash, str) or not hex_text(shard_hash, 40):
         raise Refusal(400, 'ExchangeReport validation failed: dataHash is required')
-    with bridge.database.begin() as session:
-        if not session.scalar(select(exists().where(Contract.shard_hash == shard_hash))):
+    with bridge.database.begin_plain() as connection:
+        contracts = connection.execute(_CONTRACTS, {'shard': shard_hash}).all()
+        if not contracts:
             raise Refusal(404, 'Shard not found for report')
         report = _report(body, shard_hash, bridge.now())
-        node_id = _farmer_of(session, report, text(body, 'token', _MAX_ID))
-        contract = session.get(Contract, (shard_hash, node_id)) if node_id else None
-        if contract is not None:
-            _believe(session, contract, report)
-        session.add(report)
-    if report.message in _WANTS_COPY:
+        node_id = _farmer_of(connection, report, text(body, 'token', _MAX_ID))
+        for contract in contracts:
+            if contract.node_id == node_id:
+                _believe(
+                    connection,
+                    report,
+                    contract.node_id,
+                    stored=contract.stored,
+                    mirror=contract.mirror,
+                )
+        connection.execute(_NEW_REPORT, report)
+    if report['message'] in _WANTS_COPY:
         request.app[MIRRORING].ask(shard_hash)
     return answer({}, 201)
 

@@ -63,7 +63,7 @@ def test_database_keeps_the_rule_of_sizes(
         )
         session.flush()
         try:
-            _check_sizes(session, frame, addition)
+            _check_sizes(session.connection(), 'f', addition)
             taken = True
         except Refusal:
             taken = False
