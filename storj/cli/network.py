@@ -80,6 +80,7 @@ def network() -> None:
 
 @network.command('up', examples=('storj network up', 'storj network up --farmers 12 --detach'))
 @click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
+@click.option('--address', help='Address or name to announce, if others reach it by another.')
 @click.option(
     '--port',
     type=click.IntRange(0, 65535),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from storj.network import (
     status,
     users,
 )
+from storj.network.addresses import is_loopback
 from storj.network.bridge import BRIDGE, Bridge, BridgeSettings
 from storj.network.database import Database
 from storj.network.limits import RateLimits
@@ -163,6 +164,27 @@ async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse
     return response
 
 
+def _addressed(hosts: Collection[str]) -> Callable[..., object]:
+    known = {host.lower() for host in hosts}
+
+    @web.middleware
+    async def addressed(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Browsers always say whom they mean; HTTP/1.0 need not.
+        host = _host_name(request.headers.get('Host', 'localhost'))
+        if host not in known and not is_loopback(host):
+            raise Refusal(403, 'The bridge is not known by this host name')
+        return await handler(request)
+
+    return addressed
+
+
+def _host_name(authority: str) -> str:
+    try:
+        return (urlsplit(f'//{authority}').hostname or '').rstrip('.')
+    except ValueError:
+        return ''
+
+
 def _limited(limits: RateLimits) -> Callable[..., object]:
     @web.middleware
     async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -194,6 +216,8 @@ def create_app(
         web.Application: opens its database when it starts, and owns its background work.
     """
     middlewares: list[Callable[..., object]] = [_headers, _errors]
+    if settings.hosts is not None:
+        middlewares.append(_addressed(settings.hosts))
     if settings.rate_limits:
         middlewares.append(_limited(RateLimits(clock)))
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -92,6 +92,9 @@ class BridgeSettings:
         database_url (str): any SQLAlchemy URL.
         data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``.
         public_url (str): where clients reach the bridge; the links in messages begin with it.
+        hosts (Collection[str] | None): names that requests may be addressed to, beside those of
+            the loopback interface; None for any. A bridge that only this machine reaches has them,
+            so that no page of a browser gets to it by a name of its own that leads here.
         activation (Activation): whether an account has to be activated by mail.
         version (str): release of the original bridge whose manners are shown.
         audit_interval (float): seconds between two audits of the same shard; 0 for none.
@@ -115,6 +118,7 @@ class BridgeSettings:
     database_url: str
     data_dir: Path
     public_url: str = 'http://127.0.0.1:6382'
+    hosts: Collection[str] | None = None
     activation: Activation = 'auto'
     version: str = '7.7.1'
     audit_interval: float = 60.0

@@ -36,6 +36,7 @@ from aiohttp import web
 
 from storj.crypto import mnemonic, secret_file
 from storj.exception import MnemonicError, NetworkSetupError, StorjError
+from storj.network.addresses import is_loopback
 from storj.network.app import HEAD_LIMIT, create_app
 from storj.network.bridge import BRIDGE, BridgeSettings
 from storj.network.farmer import Farmer, FarmerSettings, Workers
@@ -553,6 +554,7 @@ class Network:
                     'database_url': self._database or f'sqlite:///{self.data / "bridge.db"}',
                     'data_dir': self.data,
                     'public_url': self.bridge_url,
+                    'hosts': (self._address,) if is_loopback(self._host) else None,
                     'activation': self._activation,
                     **(_NOTHING_KEPT if self._store == 'null' else {}),
                     **self._settings,

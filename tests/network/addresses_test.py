@@ -238,6 +238,34 @@ def test_farmer_that_leads_on_is_not_followed(protocol: str) -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ('host', 'status'),
+    [
+        ('127.0.0.1:6382', 200),
+        ('localhost', 200),
+        ('LOCALHOST.:80', 200),
+        ('[::1]:6382', 200),
+        ('files.Example.org', 200),
+        ('evil.example:6382', 403),
+        ('127.0.0.1.evil.example', 403),
+        ('10.0.0.7', 403),
+        ('[', 403),
+        ('', 403),
+    ],
+)
+def test_page_with_a_name_that_leads_here_gets_nothing(
+    tmp_path: Path, host: str, status: int
+) -> None:
+    with RunningBridge(tmp_path, hosts=('files.example.org',)) as bridge:
+        for path in ('/', '/contacts', '/nowhere'):
+            answer = bridge.request('GET', path, headers={'Host': host})
+            assert answer.status == (404 if path == '/nowhere' and status == 200 else status)
+            if status == 403:
+                assert answer.error == 'The bridge is not known by this host name'
+    with RunningBridge(tmp_path) as bridge:
+        assert bridge.request('GET', '/contacts', headers={'Host': 'any.example'}).status == 200
+
+
 async def nothing(piece: bytes) -> None:
     """Take a piece of a shard that never comes."""
 

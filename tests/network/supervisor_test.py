@@ -135,6 +135,26 @@ def test_shards_go_to_farmers_of_both_protocols_and_come_back(net: Network) -> N
     assert stored == 12
 
 
+def test_network_of_this_machine_answers_to_its_names_only(net: Network) -> None:
+    for path in ('/contacts', '/api/status', '/status'):
+        assert ask(net, 'GET', path, Host='localhost')[0] == 200
+        assert ask(net, 'GET', path, Host='evil.example')[0] == 403
+
+
+@pytest.mark.parametrize(
+    ('options', 'status'),
+    [
+        ({'address': 'localhost'}, 403),
+        ({'bridge': {'hosts': ['storj.example']}}, 200),
+        ({'bridge': {'hosts': None}}, 200),
+        ({'host': '0.0.0.0', 'address': '127.0.0.1'}, 200),
+    ],
+)
+def test_names_of_a_network_can_be_chosen(options: dict[str, Any], status: int) -> None:
+    with Network(farmers=0, **options) as net:
+        assert ask(net, 'GET', '/contacts', Host='storj.example')[0] == status
+
+
 def test_network_says_what_programs_need(net: Network) -> None:
     assert net.running
     assert net.bridge_url.startswith('http://127.0.0.1:')
@@ -210,7 +230,7 @@ def test_stalled_request_does_not_hold_up_the_stop() -> None:
     with Network(farmers=1, faults=['stall:route=*,times=0,offset=5']) as net:
         address = net.bridge_url.removeprefix('http://').split(':')
         with socket.create_connection((address[0], int(address[1])), timeout=10) as waiting:
-            waiting.sendall(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+            waiting.sendall(b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
             assert waiting.recv(12) == b'HTTP/1.1 200'
             net.stop()
 
