@@ -246,7 +246,7 @@ def test_too_large_files_are_refused(network: Network, node: MetaDisk) -> None:
     parts = urlsplit(network.bridge_url)
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
         connection.sendall(
-            b'POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; '
+            b'POST /api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; '
             b'boundary=x\r\nContent-Length: 99999999999\r\n\r\n'
         )
         assert connection.recv(100).startswith(b'HTTP/1.1 413 ')
