@@ -28,6 +28,7 @@ from storj.exception import (
     StorjError,
 )
 from storj.http import keys, transport
+from storj.http.connection import Adapter, Calls
 from storj.http.paging import BUCKETS_PAGE, FILES_PAGE, Pages, by_start_date
 from storj.metadata import __version__
 from storj.model import (
@@ -61,7 +62,7 @@ __all__ = ('DEFAULT_BRIDGE', 'Client')
 
 DEFAULT_BRIDGE = 'https://api.storj.io/'
 
-#: Seconds to connect, and to wait for the next piece of an answer.
+#: Seconds to connect, and to wait for the head of an answer or the next piece of its body.
 DEFAULT_TIMEOUT = (10.0, 30.0)
 
 #: Seconds to wait when the bridge looks for a farmer: bridges themselves give up after 90.
@@ -93,9 +94,10 @@ class Client:
         password (str | None): user password.
         storj_bridge (str): URL of the bridge.
         do_hashing (bool): False if passwords are given as the hex of their SHA-256.
-        timeout (float | tuple[float, float] | None): seconds to connect and to wait for the next
-            piece of an answer; one number stands for both. None is the default of 10 and 30 (100
-            when a bridge as of 3.0 looks for a farmer); waiting for ever is not on offer.
+        timeout (float | tuple[float, float] | None): seconds to connect, and to wait for the head
+            of an answer and for each piece of its body, which has 300 s in all; one number stands
+            for both. None is the default of 10 and 30 (100 when a bridge as of 3.0 looks for a
+            farmer); waiting for ever is not on offer.
         mnemonic (str | None): words that files and names are encrypted with.
         proxy (str | None): URL of a proxy; by default that of the environment.
         trust_env (bool): whether requests reads proxies and certificates from the environment.
@@ -152,7 +154,8 @@ class Client:
         self._profile: api.BridgeProfile | None = None
         self._lock = threading.Lock()
         self._profile_lock = threading.Lock()
-        self._closings = 0
+        self._closing = threading.Lock()
+        self._calls = Calls()
         self._local = threading.local()
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
@@ -168,17 +171,23 @@ class Client:
     def close(self) -> None:
         """End running transfers and close all connections; the client can be used again.
 
-        A request under way is not broken off, but what fails then is not tried again: closing
-        takes as long as one attempt at most.
+        Transfers have ``TransferConfig.flush_seconds`` to report what they did. Then requests under
+        way are broken off, those of other threads too: they raise a
+        :class:`~storj.exception.ClientError`, and nothing is tried again.
         """
-        with self._lock:
-            self._closings += 1
-            transfers, self._transfers = self._transfers, None
-            sessions = list(self._sessions)
-        if transfers is not None:
-            transfers.close()
-        for session in sessions:
-            session.close()
+        with self._closing:
+            with self._lock:
+                transfers, self._transfers = self._transfers, None
+                sessions = list(self._sessions)
+            if transfers is not None:
+                transfers.cancel()
+            # Until the threads of the transfers have ended, none of their requests begins anew.
+            self._calls.end()
+            if transfers is not None:
+                transfers.close()
+            for session in sessions:
+                session.close()
+            self._calls = Calls()
 
     # -- the exchange ---------------------------------------------------------------------------
 
@@ -214,10 +223,17 @@ class Client:
 
     @property
     def session(self) -> requests.Session:
-        """The connection of the calling thread."""
+        """The connection of the calling thread.
+
+        One of your own may take its place. Unless it has the adapters of the one it replaces, its
+        requests are bounded by the time for each piece of an answer only, and closing the client
+        waits for them.
+        """
         session: requests.Session | None = getattr(self._local, 'session', None)
         if session is None:
             session = requests.Session()
+            for scheme in ('http://', 'https://'):
+                session.mount(scheme, Adapter())
             session.headers['User-Agent'] = f'storj-python-sdk/{__version__}'
             session.headers['Accept'] = 'application/json'
             session.trust_env = self._trust_env
@@ -296,7 +312,7 @@ class Client:
         body, params, data = (kwargs.pop(name, None) for name in ('json', 'params', 'data'))
         if kwargs:
             raise TypeError(f'_request does not know {", ".join(sorted(kwargs))}')
-        shown, closings = transport.shown_path(path), self._closings
+        shown, calls = transport.shown_path(path), self._calls
         if api.BridgeProfile.is_rare(method, path):
             refusal = self.profile().refusal(method, path)
             if refusal is not None:
@@ -308,7 +324,7 @@ class Client:
             request = self._prepare(method, path, headers, params, body, data)
             try:
                 status, fields, content = transport.exchange(
-                    self.session, request, timeout, self.api_url, policy.clock
+                    self.session, request, timeout, self.api_url, calls, policy.clock
                 )
             finally:
                 seconds = policy.clock() - started
@@ -324,7 +340,7 @@ class Client:
                 raise transport.FailedExchange(error) from error.__cause__
 
         def may_repeat(failed: transport.FailedExchange) -> bool:
-            return self._closings == closings and transport.may_repeat(method, headers, failed)
+            return not calls.ended and transport.may_repeat(method, headers, failed)
 
         def log(error: StorjError, seconds: float) -> None:
             reason = f'{error.code}: {error}' if isinstance(error, StorjBridgeApiError) else error
@@ -332,7 +348,7 @@ class Client:
                 '%s %s failed (%s), trying again in %.1f s', method, shown, reason, seconds
             )
 
-        return policy.run(attempt, may_repeat, log)
+        return policy.run(attempt, may_repeat, log, calls.pause)
 
     def _prepare(
         self,

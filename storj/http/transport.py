@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
@@ -25,18 +25,20 @@ from storj import api
 from storj.exception import (
     BridgeUnavailableError,
     BridgeUnreachableError,
+    ClientError,
     RateLimitedError,
     StorjBridgeApiError,
     StorjError,
     bridge_error,
 )
+from storj.http.connection import Calls
 
 T = TypeVar('T')
 
 #: Bytes of the longest answer that is read: a full page of files with long names has less.
 ANSWER_LIMIT = 64 * 1024 * 1024
 
-#: Seconds for the whole body of an answer, since a timeout of the socket only bounds each piece.
+#: Seconds for the whole body of an answer, since a timeout bounds each piece of it only.
 ANSWER_TIME = 300.0
 
 _PIECE = 64 * 1024
@@ -114,14 +116,15 @@ class Retries:
         budget (float): seconds from the first attempt within which another may begin.
         pause (float): seconds before the second attempt; it doubles each time, and a random part
             of up to a half is taken off so that clients do not return in step.
-        sleep (Callable[[float], object]): waits.
+        sleep (Callable[[float], object] | None): waits; by default until the time is over, or the
+            client is closed.
         clock (Callable[[], float]): seconds of a monotonic clock.
     """
 
     count: int = 3
     budget: float = 60.0
     pause: float = 0.25
-    sleep: Callable[[float], object] = time.sleep
+    sleep: Callable[[float], object] | None = None
     clock: Callable[[], float] = time.monotonic
 
     def run(
@@ -129,8 +132,12 @@ class Retries:
         attempt: Callable[[int], T],
         may_repeat: Callable[[FailedExchange], bool],
         log: Callable[[StorjError, float], object],
+        pause: Callable[[float], object],
     ) -> T:
-        """Call ``attempt`` with its number from zero until it succeeds or must not be repeated."""
+        """Call ``attempt`` with its number from zero until it succeeds or must not be repeated.
+
+        ``pause`` waits where the policy has no ``sleep`` of its own.
+        """
         started = self.clock()
         number = 0
         while True:
@@ -144,7 +151,7 @@ class Retries:
                 if number >= self.count or spent + wait > self.budget or not may_repeat(failed):
                     raise error from failed.__cause__
             log(error, wait)
-            self.sleep(wait)
+            (self.sleep or pause)(wait)
             number += 1
 
     def _backoff(self, number: int) -> float:
@@ -220,6 +227,7 @@ def exchange(
     request: requests.Request,
     timeout: tuple[float, float],
     place: str,
+    calls: Calls,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Send one request and read the whole answer.
@@ -227,37 +235,58 @@ def exchange(
     Args:
         session (requests.Session): of the calling thread.
         request (requests.Request): its ``auth`` signs it.
-        timeout (tuple[float, float]): seconds to connect, and between two pieces of the answer.
+        timeout (tuple[float, float]): seconds to connect, and for the head of the answer and each
+            piece of its body; :data:`ANSWER_TIME` is for the whole body.
         place (str): address of the bridge, for messages.
+        calls (Calls): those of the client; whoever ends them ends this one.
         clock (Callable[[], float]): seconds of a monotonic clock.
 
     Returns:
         tuple[int, Mapping[str, str], bytes]: status, headers and body.
 
     Raises:
-        FailedExchange: if there is no answer, or an endless one.
+        FailedExchange: if there is no answer, or an endless one, or the calls were ended.
     """
     try:
-        prepared = session.prepare_request(request)
-        settings = session.merge_environment_settings(
-            prepared.url, _proxies(session, prepared), True, session.verify, None
-        )
-        # A redirect is never followed: the signature and the password are for this bridge.
-        response = session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
-        with response:
-            body = _read(response, clock() + ANSWER_TIME, clock)
-    except (exceptions.RequestException, urllib3.HTTPError) as cause:
-        error = BridgeUnreachableError(f'no answer from the bridge at {place}: {_reason(cause)}')
-        # A wrong certificate or address will not be right the next time.
-        error.retryable = not isinstance(cause, exceptions.SSLError | ValueError)
-        raise FailedExchange(error, unsent=_is_unsent(cause)) from cause
-    except OSError as cause:
-        # So requests says that a file of certificates is not there.
-        message = 'the certificates to trust in cannot be read'
-        error = BridgeUnreachableError(f'no answer from the bridge at {place}: {message}')
-        error.retryable = False
-        raise FailedExchange(error) from cause
+        with calls.begin(timeout[1], ANSWER_TIME, clock):
+            prepared = session.prepare_request(request)
+            settings = session.merge_environment_settings(
+                prepared.url, _proxies(session, prepared), True, session.verify, None
+            )
+            # A redirect is never followed: the signature and the password are for this bridge.
+            response = session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+            with response:
+                body = _read(response)
+    except (OSError, urllib3.HTTPError) as cause:
+        # Without the cause, whose text quotes the address: the last part of some is a secret.
+        raise _failure(cause, place, ended=calls.ended) from _system_error(cause)
     return response.status_code, response.headers, body
+
+
+def _failure(cause: Exception, place: str, *, ended: bool) -> FailedExchange:
+    """Return what an exchange without an answer fails with."""
+    if ended:
+        return FailedExchange(
+            ClientError(f'the client was closed before the bridge at {place} answered')
+        )
+    known = isinstance(cause, exceptions.RequestException | urllib3.HTTPError)
+    # So requests says that a file of certificates is not there.
+    reason = _reason(cause) if known else 'the certificates to trust in cannot be read'
+    error = BridgeUnreachableError(f'no answer from the bridge at {place}: {reason}')
+    # A wrong certificate or address will not be right the next time.
+    error.retryable = known and not isinstance(cause, exceptions.SSLError | ValueError)
+    return FailedExchange(error, unsent=_is_unsent(cause))
+
+
+def _system_error(cause: Exception) -> OSError | None:
+    """Return the error of the system at the bottom of a library's, which quotes nothing of ours."""
+    found = None
+    error: BaseException | None = cause
+    while error is not None:
+        if isinstance(error, OSError) and not isinstance(error, exceptions.RequestException):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _proxies(session: requests.Session, request: requests.PreparedRequest) -> dict[str, str]:
@@ -271,32 +300,17 @@ def _proxies(session: requests.Session, request: requests.PreparedRequest) -> di
     return dict(given)
 
 
-def _read(response: requests.Response, deadline: float, clock: Callable[[], float]) -> bytes:
+def _read(response: requests.Response) -> bytes:
     body = bytearray()
-    for piece in _pieces(response):
+    for piece in response.iter_content(_PIECE):
         body += piece
-        if len(body) > ANSWER_LIMIT or clock() > deadline:
-            limit = f'{ANSWER_LIMIT} bytes' if len(body) > ANSWER_LIMIT else f'{ANSWER_TIME:.0f} s'
-            message = f'the answer of the bridge goes on beyond {limit}'
+        if len(body) > ANSWER_LIMIT:
+            message = f'the answer of the bridge goes on beyond {ANSWER_LIMIT} bytes'
             error = BridgeUnavailableError(message, response.status_code)
             # It would be as long the next time.
             error.retryable = False
             raise FailedExchange(error)
     return bytes(body)
-
-
-def _pieces(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body as it arrives.
-
-    ``iter_content`` waits until a piece is full, which takes for ever when a byte comes every few
-    seconds; urllib3 2 can do better.
-    """
-    read = getattr(response.raw, 'read1', None)
-    if read is None:
-        yield from response.iter_content(_PIECE)
-        return
-    while piece := read(_PIECE, decode_content=True):
-        yield piece
 
 
 def _is_unsent(cause: Exception) -> bool:
@@ -324,8 +338,10 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 
 
 def _reason(cause: Exception) -> str:
-    reason = next((text for kind, text in _REASONS if isinstance(cause, kind)), None)
-    return reason or type(cause).__name__
+    # requests says of a body that comes too slowly that the connection failed, and why beside it.
+    causes = (cause, *cause.args[:1])
+    found = (text for kind, text in _REASONS if any(isinstance(each, kind) for each in causes))
+    return next(found, type(cause).__name__)
 
 
 def decode(status: int, headers: Mapping[str, str], body: bytes, *, as_text: bool = False) -> Any:

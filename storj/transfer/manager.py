@@ -276,8 +276,11 @@ class Transfers:
         coordinator.clean_up(lambda: meter.conclude(coordinator.error))
         return meter
 
-    def close(self) -> None:
-        """Cancel what is under way, send the reports that wait, and end all threads."""
+    def cancel(self) -> None:
+        """Cancel what is under way, and send the reports that wait; nothing can be begun any more.
+
+        Takes ``TransferConfig.flush_seconds`` at most.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -286,6 +289,14 @@ class Transfers:
         for coordinator in active:
             coordinator.cancel()
         self._context.errands.flush(self.config.flush_seconds)
+
+    def close(self) -> None:
+        """Cancel as :meth:`cancel` does, and wait for all threads to end.
+
+        A thread whose request the bridge does not answer ends when that is given up, or when
+        :meth:`storj.http.Client.close` breaks it off.
+        """
+        self.cancel()
         self._context.pools.close()
 
     def __enter__(self) -> Transfers:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storj import exception, http
 
 QUICK = http.Retries(count=0)
+CLOSING = b'HTTP/1.0 200 OK\r\n\r\n["cut'
 
 
 class Server:
@@ -169,18 +173,195 @@ def test_gzip_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         client._request(method='GET', path='/x')
 
 
-def test_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http.transport, 'ANSWER_TIME', 0.3)
-
-    def trickle(connection: socket.socket, stop: threading.Event) -> None:
-        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n')
+def trickles(head: bytes, piece: bytes) -> Callable[[socket.socket, threading.Event], object]:
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(head)
         while not stop.wait(0.02):
-            connection.sendall(b' ')
+            connection.sendall(piece)
 
+    return answer
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n',
+        b'HTTP/1.0 200 OK\r\n\r\n',
+    ],
+    ids=['length', 'chunked', 'close'],
+)
+def test_body_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    monkeypatch.setattr(http.transport, 'ANSWER_TIME', 0.3)
     began = time.monotonic()
-    with answering(trickle) as client, pytest.raises(exception.BridgeUnavailableError):
+    with (
+        answering(trickles(head, b' ')) as client,
+        pytest.raises(exception.BridgeUnreachableError, match='in time'),
+    ):
         client._request(method='GET', path='/x')
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ('head', 'piece'),
+    [
+        (b'', b'H'),
+        (b'HTTP/1.1 200 OK\r\n', b'x'),
+        (b'HTTP/1.1 200 OK\r\n', b'x: y\r\n'),
+        (b'', b'HTTP/1.1 100 Continue\r\n\r\n'),
+    ],
+    ids=['status', 'line', 'lines', 'interim'],
+)
+def test_head_that_trickles_is_cut_off(head: bytes, piece: bytes) -> None:
+    began = time.monotonic()
+    with (
+        Server(trickles(head, piece)) as server,
+        http.Client(None, None, server.url, timeout=(5, 0.3), retries=QUICK) as client,
+        pytest.raises(exception.BridgeUnreachableError, match='in time'),
+    ):
+        client.info()
+    assert time.monotonic() - began < 5
+
+
+def test_head_of_a_proxy_that_trickles_is_cut_off() -> None:
+    began = time.monotonic()
+    with (
+        Server(trickles(b'HTTP/1.1 200 Connection established\r\n', b'x')) as proxy,
+        http.Client(
+            None,
+            None,
+            'https://bridge.invalid/',
+            proxy=proxy.url,
+            trust_env=False,
+            timeout=(5, 0.3),
+            retries=QUICK,
+        ) as client,
+        pytest.raises(exception.BridgeUnreachableError),
+    ):
+        client.info()
+    assert time.monotonic() - began < 5
+
+
+def test_time_of_one_answer_is_not_taken_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.transport, 'ANSWER_TIME', 0.6)
+
+    def twice(connection: socket.socket, stop: threading.Event) -> None:
+        for _ in range(2):
+            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[')
+            stop.wait(0.4)
+            connection.sendall(b'"]'.rjust(3, b'"'))
+            connection.recv(65536)
+
+    with answering(twice) as client:
+        assert client._request(method='GET', path='/x') == ['']
+        assert client._request(method='GET', path='/x') == ['']
+
+
+# -- closing ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def asking(client: http.Client) -> Iterator[list[BaseException]]:
+    """Ask a bridge within a thread, which must have ended at the end; yield what it raised."""
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            client.info()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    yield raised
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    'beginning',
+    [b'', b'HTTP/1.1 200 ', b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[', CLOSING],
+    ids=['nothing', 'head', 'length', 'close'],
+)
+def test_close_breaks_a_request_off(beginning: bytes) -> None:
+    asked = threading.Event()
+
+    def hang(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(beginning)
+        asked.set()
+        stop.wait(10)
+
+    with Server(hang) as server:
+        client = http.Client('e@x', 'pw', server.url, timeout=60)
+        with asking(client) as raised:
+            assert asked.wait(10)
+            client.close()
+        assert [type(error) for error in raised] == [exception.ClientError]
+        assert 'client was closed' in str(raised[0])
+        assert len(server.heads) == 1
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere the attempt lasts its time')
+def test_close_breaks_a_connection_attempt_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempted = threading.Event()
+
+    class Socket(socket.socket):
+        def connect(self, address: Any) -> None:
+            attempted.set()
+            super().connect(address)
+
+    with socket.socket() as listener, socket.socket() as first:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen(0)
+        # The queue is full, so nothing that follows is answered.
+        first.connect(listener.getsockname())
+        url = f'http://127.0.0.1:{listener.getsockname()[1]}/'
+        client = http.Client(None, None, url, timeout=60)
+        monkeypatch.setattr(socket, 'socket', Socket)
+        with asking(client) as raised:
+            assert attempted.wait(10)
+            client.close()
+        assert [type(error) for error in raised] == [exception.ClientError]
+
+
+def test_close_ends_the_wait_for_another_attempt() -> None:
+    busy = b'HTTP/1.1 503 Busy\r\nRetry-After: 50\r\nContent-Length: 0\r\n\r\n'
+    waiting = threading.Event()
+    with Server(sends(busy)) as server:
+        client = http.Client(None, None, server.url)
+        client.logger = logging.Logger('test', logging.WARNING)
+        client.logger.addFilter(lambda record: waiting.set() or False)
+        with asking(client) as raised:
+            assert waiting.wait(10)
+            client.close()
+        assert [type(error) for error in raised] == [exception.ClientError]
+
+
+def test_closed_client_can_be_used_again() -> None:
+    with answering(with_length(b'["k"]', b'Connection: close\r\n')) as client:
+        assert client._request(method='GET', path='/x') == ['k']
+        client.close()
+        assert client._request(method='GET', path='/x') == ['k']
+
+
+def test_close_ends_transfers_whose_requests_hang(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    def hang(connection: socket.socket, stop: threading.Event) -> None:
+        asked.set()
+        stop.wait(10)
+
+    with Server(hang) as server:
+        client = http.Client(
+            'e@x', 'pw', server.url, timeout=60, mnemonic='abandon ' * 11 + 'about'
+        )
+        future = client.transfers.upload('b' * 24, b'content', name='name')
+        assert asked.wait(10)
+        began = time.monotonic()
+        client.close()
+        assert time.monotonic() - began < 5
+        with pytest.raises(exception.TransferCancelled):
+            future.result(5)
 
 
 def test_silent_bridge_is_given_up() -> None:

@@ -966,6 +966,9 @@ class Engine:
     def verify(self, *args: Any) -> Any:
         return 'health'
 
+    def cancel(self) -> None:
+        assert not self.closed
+
     def close(self) -> None:
         self.closed = True
 

@@ -1,0 +1,289 @@
+"""Connections to a bridge that end in time, and at once when they are told to.
+
+requests bounds the wait for each piece of an answer, so one that comes byte by byte lasts for ever,
+and nothing ends a request from outside. Here every request under way is a :class:`Call`, which the
+connection that carries it knows:
+
+* the head of an answer is whole within the time to read, and everything within the call's time;
+* :meth:`Calls.end` shuts down the sockets of all calls, whatever they wait for.
+
+Knows urllib3 and sockets; knows nothing of bridges.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NewConnectionError
+from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ('Adapter', 'Call', 'Calls')
+
+
+class Call:
+    """One request under way.
+
+    Args:
+        patience (float): seconds for the whole head of the answer, and for each piece of its body.
+        limit (float): seconds for making the connection, and again for the whole body.
+        clock (Callable[[], float]): seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, patience: float, limit: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._patience = patience
+        self._limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._socket: Any = None
+        self._aborted = False
+        self._ends = clock() + limit
+
+    def expect_head(self) -> None:
+        """Begin to wait for the head of an answer."""
+        self._ends = self._clock() + self._patience
+
+    def expect_body(self) -> None:
+        """Begin to wait for the body of an answer."""
+        self._ends = self._clock() + self._limit
+
+    def left(self) -> float:
+        """Return the seconds that are left for what is waited for.
+
+        Raises:
+            TimeoutError: if none are.
+        """
+        left = self._ends - self._clock()
+        if left <= 0:
+            raise TimeoutError('timed out')
+        return left
+
+    def piece(self) -> float:
+        """Return the seconds in which another piece of the answer must come.
+
+        Raises:
+            TimeoutError: if it is too late for any.
+        """
+        return min(self._patience, self.left())
+
+    def use(self, sock: Any) -> None:
+        """Take note of the socket that the request goes over from now on.
+
+        Raises:
+            ConnectionAbortedError: if the call was ended meanwhile.
+        """
+        with self._lock:
+            self._socket = sock
+        self.check()
+
+    def check(self) -> None:
+        """Raise ConnectionAbortedError if the call was ended from outside."""
+        if self._aborted:
+            raise ConnectionAbortedError('the call was ended')
+
+    def abort(self) -> None:
+        """End the call: whoever waits for its socket finds the connection at its end."""
+        with self._lock:
+            self._aborted = True
+            # TLS within TLS is no socket, but has one.
+            sock = getattr(self._socket, 'socket', self._socket)
+        if isinstance(sock, socket.socket):
+            with suppress(OSError):
+                # Not the method of a TLS socket, which takes the session from its reader.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class Calls:
+    """The requests that a client has under way, until it is closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: set[Call] = set()
+        self._ended = threading.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether they were ended, so that no other may begin."""
+        return self._ended.is_set()
+
+    @contextmanager
+    def begin(self, patience: float, limit: float, clock: Callable[[], float]) -> Iterator[Call]:
+        """Make what the calling thread requests a call; arguments as of :class:`Call`.
+
+        Raises:
+            ConnectionAbortedError: if the calls were ended.
+        """
+        call = Call(patience, limit, clock)
+        with self._lock:
+            if self.ended:
+                raise ConnectionAbortedError('the calls were ended')
+            self._under_way.add(call)
+        token = _CALL.set(call)
+        try:
+            yield call
+            # What ended with the connection may be only the beginning of an answer.
+            call.check()
+        finally:
+            _CALL.reset(token)
+            with self._lock:
+                self._under_way.remove(call)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so long, or until the calls are ended."""
+        self._ended.wait(seconds)
+
+    def end(self) -> None:
+        """End what is under way, and all pauses."""
+        with self._lock:
+            self._ended.set()
+            under_way = list(self._under_way)
+        for call in under_way:
+            call.abort()
+
+
+#: What the calling thread is at: connections are made deep within requests, which hands nothing on.
+_CALL: ContextVar[Call | None] = ContextVar('call', default=None)
+
+
+class _Pieces(io.RawIOBase):
+    """What comes out of a socket, for as long as the call has time."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, call: Call) -> None:
+        self._raw = raw
+        self._socket = sock
+        self._call = call
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._socket.settimeout(self._call.piece())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that is read in the time of the call under way."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._call = _CALL.get()
+        if self._call is not None:
+            self._call.expect_head()
+            self.fp = io.BufferedReader(_Pieces(self.fp.detach(), sock, self._call))
+
+    def begin(self) -> None:
+        super().begin()
+        if self._call is not None:
+            self._call.expect_body()
+
+
+class _Timed(HTTPConnection):
+    """A connection that knows the call that it works for."""
+
+    response_class = _Response
+
+    def _new_conn(self) -> socket.socket:
+        call = _CALL.get()
+        if call is None:
+            return super()._new_conn()
+        try:
+            return self._dial(call)
+        except UnicodeError:
+            raise LocationParseError(f'{self.host!r} is no name of a host') from None
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f'{self.host} takes no connection in time') from error
+        except OSError as error:
+            raise NewConnectionError(self, f'no connection to {self.host}: {error}') from error
+
+    def _dial(self, call: Call) -> socket.socket:
+        """Connect as urllib3 does, by a socket that the call can shut down meanwhile."""
+        failure = OSError('it has no address')
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            self._dns_host.strip('[]'), self.port, type=socket.SOCK_STREAM
+        ):
+            try:
+                return self._reach(address, socket.socket(family, kind, protocol), call)
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def _reach(self, address: Any, sock: socket.socket, call: Call) -> socket.socket:
+        try:
+            call.use(sock)
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            left = call.left()
+            sock.settimeout(left if self.timeout is None else min(self.timeout, left))
+            if self.source_address:
+                sock.bind(self.source_address)
+            sock.connect(address)
+            call.check()
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def connect(self) -> None:
+        super().connect()
+        self._go_over()
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:
+            self._go_over()
+        super().putrequest(*args, **kwargs)
+
+    def _go_over(self) -> None:
+        call = _CALL.get()
+        if call is not None:
+            call.use(self.sock)
+
+
+class _TimedTLS(_Timed, HTTPSConnection):
+    """The same, encrypted."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Timed
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TimedTLS
+
+
+def _with_our_pools(manager: PoolManager) -> PoolManager:
+    # A proxy of another kind (SOCKS) has connections of its own.
+    if manager.pool_classes_by_scheme is pool_classes_by_scheme:
+        manager.pool_classes_by_scheme = {'http': _Pool, 'https': _TLSPool}
+    return manager
+
+
+class Adapter(HTTPAdapter):
+    """What sends the requests of a client's session."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        _with_our_pools(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pools of connections to a proxy."""
+        return _with_our_pools(super().proxy_manager_for(*args, **kwargs))
