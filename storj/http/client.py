@@ -8,6 +8,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -282,6 +283,22 @@ class Client:
             return transport.BasicAuth(self.email or '', self.password or '')
         return transport.NoAuth()
 
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        """Send each request of the calling thread once, for callers that repeat it themselves.
+
+        The engine of transfers does: were both to try again, their attempts would multiply.
+        """
+        before, self._local.once = self._is_once, True
+        try:
+            yield
+        finally:
+            self._local.once = before
+
+    @property
+    def _is_once(self) -> bool:
+        return getattr(self._local, 'once', False)
+
     def _request(self, method: str, path: str, **kwargs: Any) -> Any:
         """Send a request to the bridge and return the decoded answer.
 
@@ -306,7 +323,7 @@ class Client:
         method = method.upper()
         headers = dict(kwargs.pop('headers', None) or {})
         timeout = _timeout(kwargs.pop('timeout', None)) or self._timeout(method)
-        count = kwargs.pop('retries', self._retries.count)
+        count = kwargs.pop('retries', 0 if self._is_once else self._retries.count)
         policy = dataclasses.replace(self._retries, count=count)
         as_text = kwargs.pop('text', False)
         body, params, data = (kwargs.pop(name, None) for name in ('json', 'params', 'data'))
@@ -421,6 +438,7 @@ class Client:
 
         Raises:
             BridgeUnreachableError: if there is no bridge.
+            StorjBridgeApiError: within :meth:`once`, if it fails and may say more in a moment.
         """
         with self._profile_lock:
             if self._profile is None:
@@ -429,6 +447,8 @@ class Client:
                 except StorjBridgeApiError as error:
                     if error.retryable and error.code is not None and error.code >= 400:
                         # It may say more in a moment: for now only.
+                        if self._is_once:
+                            raise
                         self.logger.debug('the bridge does not describe itself: %r', error)
                         return api.BridgeProfile()
                     answer = {}

@@ -19,7 +19,9 @@ class Bridge(Protocol):
     """The methods of a bridge client that a transfer calls; each is one request, or a few.
 
     They are called from many threads at once. An error is a :class:`storj.exception.StorjError`
-    whose ``retryable`` says whether the engine may repeat the request.
+    whose ``retryable`` says whether the engine may repeat the request. A client that repeats
+    requests by itself has a method ``once()`` besides: a context manager within which it leaves
+    that to the engine, in the calling thread.
 
     Attributes:
         email (str | None): of the account; names the reporter of exchanges.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -96,6 +97,12 @@ class Context:
         self.upload_limit = RateLimit(self.config.upload_rate, self.clock)
         self.download_limit = RateLimit(self.config.download_rate, self.clock)
         self.shelf = Shelf(self.config.shelf_size, self.config.piece_size)
+        self._once = getattr(self.bridge, 'once', nullcontext)
+
+    def once(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Make a request that the engine repeats, so that the client does not as well."""
+        with self._once():
+            return function(*args, **kwargs)
 
 
 class Job:
@@ -116,7 +123,8 @@ class Job:
 
     def request(self, function: Callable[[], T], what: str) -> T:
         """Make a request to the bridge from within a task, repeated as the policy says."""
-        return persist(self.coordinator, self.config.bridge_retry, function, what=what)
+        policy = self.config.bridge_retry
+        return persist(self.coordinator, policy, lambda: self.context.once(function), what=what)
 
     def begin(self, function: Callable[[], T], what: str) -> Callable[[], T]:
         """Begin a request from the driver, and return what waits for its value."""

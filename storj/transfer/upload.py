@@ -19,6 +19,7 @@ it for the next attempt.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from storj import sharding
+from storj.api import BridgeProfile
 from storj.crypto.cipher import CtrStream
 from storj.digest import ShardDigest, new_challenges
 from storj.erasure import ReedSolomon
@@ -45,6 +47,7 @@ from storj.exception import (
     IntegrityError,
     NotEnoughFarmersError,
     NotFoundError,
+    RateLimitedError,
     ResumeMismatchError,
     StorjBridgeApiError,
     StorjError,
@@ -152,7 +155,7 @@ class Upload(Job):
         """
         self.meter.phase('preparing')
         name = self._name()
-        self._profile = self.ask(self.bridge.profile, 'asking the bridge what it is')
+        self._profile = self._ask_profile()
         at_once = self.config.negotiations if self._profile.counts_frames_safely else 1
         self._negotiating = Gate(at_once)
         source = open_source(self._request.source)
@@ -272,6 +275,13 @@ class Upload(Job):
             return existing
 
         return join
+
+    def _ask_profile(self) -> BridgeProfile:
+        try:
+            return self.ask(self.bridge.profile, 'asking the bridge what it is')
+        except (BridgeUnavailableError, RateLimitedError) as error:
+            _log.debug('the bridge does not say what it is: %s', error)
+            return BridgeProfile()
 
     def _check_bucket(self) -> None:
         if self.bridge.bucket_get(self._request.bucket_id) is None:
@@ -628,13 +638,14 @@ class Upload(Job):
             try:
                 return self.bridge.frame_add_shard(shard, frame_id, excludes=excludes)
             except (BridgeUnavailableError, BridgeUnreachableError) as error:
-                if isinstance(error, BridgeUnreachableError):
-                    silences += 1
-                    self._owed = True
+                silent = isinstance(error, BridgeUnreachableError)
+                self._owed = self._owed or silent
                 # An old bridge that finds nobody is silent for longer than it is waited for; one
-                # silence may also mean that it missed an offer, or was started again.
-                alone = isinstance(error, BridgeUnreachableError) and silences == 1
-                if choosy and not alone:
+                # silence may also mean that it missed an offer, or was started again. One 503 is
+                # of a gateway whose bridge is busy: bridges themselves say it as a 400.
+                vague = silent or getattr(error, 'code', None) == 503
+                silences += vague
+                if choosy and not (vague and silences == 1):
                     raise _NoneFree(str(error)) from error
                 raise
             finally:
@@ -731,7 +742,9 @@ class Upload(Job):
             if existing is None or not self._request.overwrite:
                 raise
             bucket_id = self._request.bucket_id
-            self.ask(lambda: self.bridge.file_remove(bucket_id, existing), 'the old file')
+            # Gone already? An attempt whose answer was lost did it, or somebody else.
+            with contextlib.suppress(NotFoundError):
+                self.ask(lambda: self.bridge.file_remove(bucket_id, existing), 'the old file')
             return self._ask_entry(guessed)
         except StorjBridgeApiError as error:
             # Bridges know the types of one list, of which Python's is no part.
@@ -750,6 +763,7 @@ class Upload(Job):
             self._entry_sent = True
             try:
                 return self.coordinator.outside(  # type: ignore[no-any-return]
+                    self.context.once,
                     self.bridge.file_create,
                     self._request.bucket_id,
                     self._frame_id or '',

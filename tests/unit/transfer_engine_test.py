@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from requests.exceptions import ConnectTimeout
 
 from storj import erasure, sharding
 from storj.api import BridgeProfile
@@ -32,6 +33,7 @@ from storj.exception import (
     IntegrityError,
     NotEnoughFarmersError,
     NotEnoughShardsError,
+    NotFoundError,
     StorjBridgeApiError,
     StorjError,
     TransferError,
@@ -39,6 +41,7 @@ from storj.exception import (
 from storj.model import Contact, File, FilePointer, Frame, Token
 from storj.transfer import RetryPolicy, TransferConfig, Transfers
 from tests.unit.fake_network import BUCKET, WORDS, FakeBridge, FakeChannel, FakeClock
+from tests.unit.replay import Answer, client_of
 
 SHARD = 15360
 
@@ -320,8 +323,13 @@ def test_bridge_that_is_silent_when_nobody_is_left_is_asked_without_exclusions(
     assert excluded == [0, 1, 1, 0, 0]
 
 
-def test_exclusions_outlive_a_bridge_that_was_away_for_a_moment(setting: Setting) -> None:
-    failures = iter([None, BridgeUnreachableError('away')])
+@pytest.mark.parametrize(
+    'error', [BridgeUnreachableError('away'), BridgeUnavailableError('busy', 503)]
+)
+def test_exclusions_outlive_a_bridge_that_was_away_for_a_moment(
+    setting: Setting, error: StorjError
+) -> None:
+    failures = iter([None, error])
 
     def away(name: str) -> None:
         if name == 'frame_add_shard' and (failure := next(failures, None)) is not None:
@@ -430,6 +438,53 @@ def test_name_taken_meanwhile_is_replaced_only_on_demand(setting: Setting) -> No
     assert setting.download(first).read() == b'first'
     second = setting.upload(b'second', overwrite=True)
     assert setting.download(second).read() == b'second'
+
+
+def test_old_file_that_is_gone_already_is_no_error(setting: Setting) -> None:
+    first = setting.upload(b'first')
+    create, taken = setting.bridge.file_create, [AlreadyExistsError('taken', 409)]
+
+    def refuse_once(*args: Any, **fields: Any) -> File:
+        if taken:
+            raise taken.pop()
+        return create(*args, **fields)
+
+    def gone(bucket_id: str, file_id: str) -> None:
+        raise NotFoundError('File not found', 404)
+
+    setting.bridge.file_create = refuse_once  # type: ignore[method-assign]
+    setting.bridge.file_remove = gone  # type: ignore[method-assign]
+    second = setting.upload(b'second', overwrite=True)
+    assert second.id == first.id
+
+
+@pytest.mark.parametrize(
+    'error', [Answer({}, 503), ConnectTimeout('x')], ids=['refused', 'unreachable']
+)
+def test_attempts_of_client_and_engine_do_not_multiply(tmp_path: Path, error: Any) -> None:
+    client, replay = client_of(lambda request: {} if request.path_url == '/' else error)
+    config = TransferConfig(bridge_retry=RetryPolicy(attempts=3), state_dir=tmp_path)
+    with Transfers(client, config, clock=FakeClock(), serial=True) as transfers:
+        with pytest.raises(StorjError):
+            transfers.verify(BUCKET, 'f' * 24)
+        assert max(Counter(replay.lines).values()) == 3
+        # Elsewhere the client decides by itself.
+        replay.requests.clear()
+        with pytest.raises(StorjError):
+            client.file_metadata(BUCKET, 'f' * 24)
+        assert len(replay.requests) == 4
+
+
+def test_bridge_that_fails_to_describe_itself_is_asked_as_often_as_anything(
+    tmp_path: Path,
+) -> None:
+    client, replay = client_of(lambda request: Answer({}, 503 if request.path_url == '/' else 404))
+    client.mnemonic = WORDS
+    config = TransferConfig(bridge_retry=RetryPolicy(attempts=3), state_dir=tmp_path)
+    with Transfers(client, config, clock=FakeClock(), serial=True) as transfers:
+        with pytest.raises(StorjError):
+            transfers.upload(BUCKET, b'data', name='n').result()
+        assert replay.lines[:4] == ['GET /', 'GET /', 'GET /', 'POST /frames']
 
 
 def test_refused_login_ends_at_once(setting: Setting) -> None:
