@@ -823,8 +823,9 @@ class Client:
     def file_id(self, bucket_id: str, name: str) -> str | None:
         """Look a file up by its name.
 
-        See API buckets: GET /buckets/{id}/file-ids/{name} (bridges since 5.14, else the id is
-        computed from the name, and before 1.1 the list is searched)
+        See API buckets: GET /buckets/{id}/file-ids/{name} (bridges since 5.14). Of earlier ones the
+        id is computed from the name, and before 1.1, and in buckets from before October 2016, when
+        ids were random, the list of files is searched.
 
         Args:
             bucket_id (str): bucket unique identifier.
@@ -842,18 +843,50 @@ class Client:
                 stored.insert(0, names.encrypt_file_name(key, bucket_id, name))
         if self._looks_names_up(name):
             return self._first_id(path, stored)
-        if self.profile().has_file_info and self.profile().has_deterministic_ids:
-            for text in stored:
-                identifier = sharding.file_id(bucket_id, text)
-                try:
-                    if self.file_metadata(bucket_id, identifier).filename == text:
-                        return identifier
-                except NotFoundError:
-                    continue
-            return None
-        files = self.bucket_files(bucket_id)
-        found = {file.get('filename'): file['id'] for file in files if 'id' in file}
-        return next((found[text] for text in stored if text in found), None)
+        profile = self.profile()
+        if profile.has_file_info and profile.has_deterministic_ids:
+            identifier = self._computed_id(bucket_id, stored)
+            if identifier is not None or not self._may_have_random_ids(bucket_id):
+                return identifier
+        return self._listed_id(bucket_id, stored)
+
+    def _computed_id(self, bucket_id: str, stored_names: Iterable[str]) -> str | None:
+        """Return the id that follows from the first of several stored names that is in use."""
+        for text in stored_names:
+            identifier = sharding.file_id(bucket_id, text)
+            try:
+                if self.file_metadata(bucket_id, identifier).filename == text:
+                    return identifier
+            except NotFoundError:
+                continue
+        return None
+
+    def _may_have_random_ids(self, bucket_id: str) -> bool:
+        """Return whether files of a bucket may have ids that follow from nothing.
+
+        Ids were random until October 2016. A bucket whose own id follows from its name was made
+        later, and with it all its files.
+        """
+        try:
+            bucket = self.bucket_get(bucket_id)
+        except NotFoundError:
+            return False
+        if bucket is None or not isinstance(bucket.user, str) or not isinstance(bucket.name, str):
+            return True
+        return bucket.id != sharding.bucket_id(bucket.user, bucket.name)
+
+    def _listed_id(self, bucket_id: str, stored_names: Sequence[str]) -> str | None:
+        """Search the list of files for the first of several stored names that is there."""
+        found: dict[str, str] = {}
+        for count, file in enumerate(self.bucket_files(bucket_id)):
+            if count >= _MAX_FILES:
+                raise _unexpected([], f'no more than {_MAX_FILES} files')
+            text, identifier = file.get('filename'), file.get('id')
+            if isinstance(text, str) and text in stored_names and isinstance(identifier, str):
+                found.setdefault(text, identifier)
+                if text == stored_names[0]:
+                    break
+        return next((found[text] for text in stored_names if text in found), None)
 
     def file_metadata(self, bucket_id: str, file_id: str) -> File:
         """Get file metadata.
@@ -1473,6 +1506,9 @@ class Client:
 
 #: More than a file of 8 TB has in the shard size of the oldest clients.
 _MAX_POINTERS = 2**20
+
+#: Files of one bucket among which a name is searched.
+_MAX_FILES = 2**20
 
 
 def _key_text(key: VerifyingKey | str | bytes) -> str:

@@ -420,9 +420,17 @@ def test_entries_of_a_listing_are_the_callers_to_change(
 class Directory:
     """The routes that look up names, of a bridge of some release."""
 
-    def __init__(self, version: str, stored: list[str], *, describes_itself: bool = True) -> None:
+    def __init__(
+        self,
+        version: str,
+        stored: list[str],
+        *,
+        describes_itself: bool = True,
+        bucket_id: str = BUCKET,
+    ) -> None:
         self.version = version
-        self.files = {sharding.file_id(BUCKET, name): name for name in stored}
+        self.bucket_id = bucket_id
+        self.files = {sharding.file_id(bucket_id, name): name for name in stored}
         self.buckets = {sharding.bucket_id('alice@example.org', name): name for name in stored}
         self.describes_itself = describes_itself
         self.asked: list[str] = []
@@ -435,11 +443,13 @@ class Directory:
             return {'info': {'version': self.version}}
         if path == '/buckets':
             return [{'id': key, 'name': name} for key, name in self.buckets.items()]
-        if path == f'/buckets/{BUCKET}/files':
+        if path == f'/buckets/{self.bucket_id}':
+            return {'id': self.bucket_id, 'user': 'alice@example.org', 'name': 'photos'}
+        if path == f'/buckets/{self.bucket_id}/files':
             return [{'id': key, 'filename': name} for key, name in self.files.items()]
         for prefix, entries in (
             ('/bucket-ids/', self.buckets),
-            (f'/buckets/{BUCKET}/file-ids/', self.files),
+            (f'/buckets/{self.bucket_id}/file-ids/', self.files),
         ):
             if path.startswith(prefix):
                 assert self.version >= '5.14'
@@ -481,6 +491,49 @@ def test_name_is_found_on_every_bridge(version: str, words: str | None, name: st
             assert client.bucket_id('nothing') is None
             assert client.file_name(BUCKET, stored_file) == name
             assert client.bucket_name(stored_bucket) == name
+
+
+RANDOM = '57fd1a0c9d1e2b3c4d5e6f70'
+
+
+@pytest.mark.parametrize('version', ['1.0.0', '2.2.4', '5.13.0', 'unsaid'])
+def test_file_of_a_random_id_is_found_by_its_name(version: str) -> None:
+    key = content_keys.bucket_key(WORDS, BUCKET)
+    stored = names.encrypt_file_name(key, BUCKET, 'old')
+    bridge = Directory(version, ['new'], describes_itself=version != 'unsaid')
+    bridge.files |= {'0' * 24: 'old', RANDOM: stored, 'f' * 24: 'plain'}
+    client = Client('alice@example.org', 'pw', mnemonic=WORDS)
+    with mock.patch.object(Client, '_request', side_effect=bridge):
+        # The encrypted form goes before the clear one, wherever it stands in the list.
+        assert client.file_id(BUCKET, 'old') == RANDOM
+        assert client.file_id(BUCKET, stored) == RANDOM
+        assert client.file_id(BUCKET, 'plain') == 'f' * 24
+        assert client.file_id(BUCKET, 'new') == sharding.file_id(BUCKET, 'new')
+        assert client.file_id(BUCKET, 'nothing') is None
+
+
+@pytest.mark.parametrize('version', ['2.2.4', '5.13.0'])
+def test_bucket_of_a_computed_id_is_not_listed(version: str) -> None:
+    bucket_id = sharding.bucket_id('alice@example.org', 'photos')
+    bridge = Directory(version, [], bucket_id=bucket_id)
+    client = Client('alice@example.org', 'pw')
+    with mock.patch.object(Client, '_request', side_effect=bridge):
+        assert client.file_id(bucket_id, 'nothing') is None
+    assert bridge.asked == [
+        '/',
+        f'/buckets/{bucket_id}/files/{sharding.file_id(bucket_id, "nothing")}/info',
+        f'/buckets/{bucket_id}',
+    ]
+
+
+def test_endless_list_is_not_searched_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.client, '_MAX_FILES', 2)
+    bridge = Directory('1.0.0', ['a', 'b', 'c'])
+    client = Client('alice@example.org', 'pw')
+    with mock.patch.object(Client, '_request', side_effect=bridge):
+        assert client.file_id(BUCKET, 'b') == sharding.file_id(BUCKET, 'b')
+        with pytest.raises(exception.BridgeUnavailableError, match='no more than 2 files'):
+            client.file_id(BUCKET, 'nothing')
 
 
 def test_stored_name_is_asked_for_once() -> None:
