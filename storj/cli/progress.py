@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from storj.cli.output import Output, is_terminal, printable, wants_colour
+from storj.cli.output import Output, human_size, is_terminal, printable, wants_colour
 
 __all__ = ('Bars', 'Display', 'Lines', 'Snapshot', 'display_for')
 
@@ -166,7 +166,7 @@ class Bars:
             shards = f'{snapshot.shards_done}/{snapshot.shards_total}'
             self._progress.update(
                 self._tasks[snapshot.name],
-                description=_short(snapshot.name),
+                description=_short(snapshot.name, max(12, self._progress.console.width // 4)),
                 completed=snapshot.done,
                 total=snapshot.total,
                 shards=f'{shards} shards' if snapshot.shards_total else '',
@@ -202,15 +202,20 @@ def display_for(
 
 def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
     """Return a progress display of rich, which is imported only when something is drawn."""
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.constrain import Constrain
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.table import Column as Cell
+    from rich.text import Text
 
     # Whether bars are drawn is decided already, by more than rich looks at.
     console = Console(
@@ -218,14 +223,41 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
         force_terminal=True,
         no_color=not wants_colour(output.colour, sys.stderr, environment),
     )
-    return Progress(
-        TextColumn('{task.description}', markup=False),
+
+    class Speed(ProgressColumn):
+        """Bytes per second, in the units of all other sizes."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text('' if speed is None else f'{human_size(speed)}/s', 'progress.data.speed')
+
+    class Fitting(Progress):
+        """Leaves room at the right end, where the terminal echoes ^C.
+
+        A line that this makes two of is one more than is wiped at the end.
+        """
+
+        def get_renderable(self) -> RenderableType:
+            return Constrain(super().get_renderable(), console.width - 3)
+
+    roomy = console.width >= 76
+
+    def cell() -> Cell:
+        # A narrow terminal cuts what it has no room for; two lines for one file say less.
+        return Cell(no_wrap=True)
+
+    columns = [
+        TextColumn('{task.description}', markup=False, table_column=cell()),
         BarColumn(bar_width=None),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn('{task.fields[shards]}', markup=False),
-        TextColumn('{task.fields[notes]}', markup=False),
+        DownloadColumn(binary_units=True, table_column=cell()) if roomy else TaskProgressColumn(),
+        Speed(table_column=cell()),
+        TimeRemainingColumn(compact=True, table_column=cell()),
+    ]
+    if roomy:
+        columns.append(TextColumn('{task.fields[shards]}', markup=False, table_column=cell()))
+        columns.append(TextColumn('{task.fields[notes]}', markup=False, table_column=cell()))
+    return Fitting(
+        *columns,
         console=console,
         refresh_per_second=DRAWS_PER_SECOND,
         transient=True,
@@ -235,7 +267,7 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
     )
 
 
-def _short(name: str, width: int = 32) -> str:
+def _short(name: str, width: int) -> str:
     """Return a name that leaves room for its bar; its end tells more than its beginning."""
     name = printable(name)
     return name if len(name) <= width else '…' + name[1 - width :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,6 +45,24 @@ def test_bars_are_drawn_on_a_terminal_and_wiped(terminal, storj, bucket, big):
     assert f'storj://{bucket}/big.bin' in screen.text
     # The cursor that the bars hid is back.
     assert screen.raw.rfind('\x1b[?25h') > screen.raw.rfind('\x1b[?25l')
+
+
+@pytest.mark.parametrize('width', [50, 80])
+def test_bars_fit_and_are_wiped_after_ctrl_c(terminal, bucket, big, width):
+    command = ('cp', '--limit-upload', '3MB', '--no-resume', big, f'storj://{bucket}/big')
+    with terminal(*command, COLUMNS=str(width)) as screen:
+        screen.expect(r'[1-9]%|[1-9]\.\d/11')
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
+    # A line ends where the sequences begin that draw it afresh.
+    drawn = re.split(r'[\r\n]|\x1b\[[0-9;?]*[A-LN-Za-ln-z]', screen.raw)
+    lines = [re.sub(r'\x1b\[[0-9;]*m', '', line) for line in drawn]
+    bars = [line for line in lines if '━' in line]
+    assert bars
+    # Three cells are left, so that the ^C that the terminal echoes begins no line of its own.
+    longest = max(len(line.replace('^C', '')) for line in bars)
+    assert width - 8 < longest <= width - 3
+    assert all(('shards' in line) == (width >= 76) for line in bars if '/s ' in line)
 
 
 @pytest.mark.parametrize(
