@@ -36,9 +36,37 @@ ENTRIES = (
     Entry('demo', 'storj.cli.demo:demo', 'Watch a local network store files.', MORE),
 )
 
+_COPY = "'storj cp' uploads, downloads and copies"
+_LOGIN = "'storj account login' logs in"
+
+#: What other programs for storage, libstorj's among them, call what is called otherwise here.
+_ELSEWHERE = {
+    **dict.fromkeys(('copy', 'upload', 'download', 'put', 'get', 'upload-file'), _COPY),
+    **dict.fromkeys(('download-file', 'rcat', 'pipe'), _COPY),
+    **dict.fromkeys(('mv', 'move', 'rename'), "copy with 'storj cp', then remove with 'storj rm'"),
+    **dict.fromkeys(('list', 'dir', 'lsf', 'lsd', 'lsl', 'lsjson', 'tree'), "'storj ls' lists"),
+    **dict.fromkeys(('list-buckets', 'list-files'), "'storj ls' lists"),
+    **dict.fromkeys(('du', 'size', 'stat'), "'storj ls -r' lists all files and sums them up"),
+    **dict.fromkeys(('delete', 'del', 'remove', 'remove-file', 'purge'), "'storj rm' removes"),
+    **dict.fromkeys(('mkdir', 'mkbkt', 'add-bucket', 'make-bucket'), "'storj mb' makes a bucket"),
+    **dict.fromkeys(('rmdir', 'remove-bucket'), "'storj rb' removes a bucket"),
+    **dict.fromkeys(('mirror', 'rsync'), "'storj sync' makes one side like the other"),
+    **dict.fromkeys(('presign', 'link', 'url'), "'storj share' makes a link"),
+    **dict.fromkeys(('login', 'auth', 'configure', 'authorize-account', 'import-keys'), _LOGIN),
+    'register': "'storj account register' makes an account",
+    'logout': "'storj account logout' forgets the login",
+    'export-keys': "'storj key export --mnemonic' prints the words",
+    'get-info': "'storj info' describes the bridge",
+    'help': "'storj --help', or 'storj COMMAND --help'",
+    'version': "'storj --version'",
+    'up': "'storj network up' starts a network",
+    'list-mirrors': "'storj file mirrors' shows them",
+}
+
 app = Group(
     'storj',
     entries=ENTRIES,
+    elsewhere=_ELSEWHERE,
     help='Store files on a Storj v2 network, encrypted, and get them back.',
     examples=(
         'storj network up                         a bridge and farmers on this machine',

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -351,12 +351,21 @@ class Group(_Base, click.Group):
 
     Args:
         entries (Sequence[Entry]): those commands.
+        elsewhere (Mapping[str, str]): names of commands in other programs, with what to say to
+            somebody who types one here.
     """
 
     command_class = Command
 
-    def __init__(self, *args: Any, entries: Sequence[Entry] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        entries: Sequence[Entry] = (),
+        elsewhere: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs, no_args_is_help=False)
+        self.elsewhere = dict(elsewhere or {})
         self.entries = {entry.name: entry for entry in entries}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -387,9 +396,11 @@ class Group(_Base, click.Group):
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
             if name.startswith('-'):
                 raise click.NoSuchOption(name, ctx=ctx)
-            near = difflib.get_close_matches(name, self.list_commands(ctx), n=3, cutoff=0.5)
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=3, cutoff=0.6)
             hint = f"'{ctx.command_path} --help' lists the commands"
-            if near:
+            if name in self.elsewhere:
+                hint = self.elsewhere[name]
+            elif near:
                 hint = (
                     'did you mean ' + ' or '.join(f"'{ctx.command_path} {it}'" for it in near) + '?'
                 )

@@ -96,6 +96,24 @@ def test_misspelt_command_is_answered_with_the_nearest(stranger, typed, meant):
     assert f"did you mean '{meant}'" in stranger(*typed, code=2).err
 
 
+@pytest.mark.parametrize(
+    ('typed', 'meant'),
+    [('upload', 'storj cp'), ('mv', 'storj rm'), ('mkdir', 'storj mb'), ('help', 'storj --help')],
+)
+def test_command_of_another_program_is_answered_with_ours(stranger, typed, meant):
+    done = stranger(typed, 'a', 'b', code=2)
+    assert f'no such command: {typed}' in done.err
+    assert f"'{meant}'" in done.err
+    assert 'did you mean' not in done.err
+
+
+def test_what_is_called_otherwise_here_is_no_command(stranger):
+    for name, hint in app.elsewhere.items():
+        assert f'storj {name}' not in COMMANDS
+        for meant in re.findall(r"'(storj [a-z ]+[a-z])(?: -[-a-z]+)?'", hint):
+            assert meant in COMMANDS
+
+
 @pytest.mark.parametrize('name', ['storj', 'storj-bucket', 'storj-file', 'storj-key'])
 def test_every_program_starts_and_knows_its_version(stranger, name):
     from storj.metadata import __version__
