@@ -19,7 +19,7 @@ from storj.cli.command import command
 from storj.cli.completion import complete_place, complete_uri
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import ConflictError, UnsafeNameError, UsageProblem, explain
-from storj.cli.jobs import Handle, Job, Runner, Skip, Summary, finish
+from storj.cli.jobs import Handle, Job, Runner, Skip, Summary, Unchanged, finish
 from storj.cli.options import (
     BYTE_RANGE,
     ByteRange,
@@ -27,9 +27,17 @@ from storj.cli.options import (
     reading_options,
     transfer_options,
 )
-from storj.cli.output import printable
+from storj.cli.output import count_of, human_size, printable
 from storj.cli.session import Session, TransferOptions, pass_session
-from storj.cli.tree import LocalFile, RemoteFile, find_local, find_remote, remote_names
+from storj.cli.stamp import Stamp
+from storj.cli.tree import (
+    LocalFile,
+    RemoteFile,
+    find_local,
+    find_remote,
+    local_file,
+    remote_names,
+)
 from storj.cli.uri import (
     Link,
     Local,
@@ -106,7 +114,8 @@ class Copier:
             if isinstance(source, LocalFile) and source.trouble is not None:
                 raise source.trouble
             if existing is not None:
-                self._may_replace(str(existing))
+                here = Stamp(None) if isinstance(source, Stream) else source.stamp
+                self._may_replace(str(existing), here, existing.stamp)
 
         def start() -> Handle:
             handle: Handle = self.transfers.upload(
@@ -141,7 +150,8 @@ class Copier:
 
         def check() -> None:
             if path.exists() or path.is_symlink():
-                self._may_replace(str(path))
+                present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
+                self._may_replace(str(path), entry.stamp, present)
 
         def start() -> Handle:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +180,7 @@ class Copier:
 
         def check() -> None:
             if existing is not None:
-                self._may_replace(str(existing))
+                self._may_replace(str(existing), entry.stamp, existing.stamp)
 
         def start() -> Handle:
             handle: Handle = self.transfers.upload(
@@ -222,12 +232,12 @@ class Copier:
 
         return clean
 
-    def _may_replace(self, place: str) -> None:
+    def _may_replace(self, place: str, source: Stamp, present: Stamp) -> None:
         if self._options.overwrite:
             return
-        if self._options.several:
-            raise Skip('exists already')
-        raise ConflictError(f'exists already: {place}')
+        if not self._options.several:
+            raise ConflictError(f'exists already: {place}')
+        raise Unchanged('unchanged') if present.serves_for(source) else Skip('exists already')
 
 
 def upload_options(function: Any) -> Any:
@@ -361,7 +371,11 @@ def cat(
     places = [parse_remote(uri, bare=True) for uri in uris]
     options = CopyOptions(byte_range=byte_range)
     copier = Copier(session, options, TransferOptions(**engine))
-    found = [file for place in places for file in _expand(session, copier, place, recursive=False)]
+    found = [
+        file
+        for place in places
+        for file in find_remote(copier.directory, place, recursive=False, singly=True)
+    ]
     write_stream(copier, found)
 
 
@@ -410,6 +424,8 @@ def move(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Sum
     try:
         return runner.run(jobs)
     except KeyboardInterrupt:
+        if runner.summary.done:
+            session.output.note(runner.summary.text())
         session.resumable = bool(runner.summary.done) or any(
             entry.bytes and entry.changed >= begun and not entry.active
             for entry in list_journals(session.journal_folder)
@@ -417,8 +433,15 @@ def move(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Sum
         raise
 
 
-def announce(session: Session, jobs: Sequence[Job]) -> None:
-    """Say what would be done, and what would be left as it is, and why."""
+def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> None:
+    """Say what would be done, and what would be left as it is, and why.
+
+    Args:
+        session (Session): of the command.
+        jobs (Sequence[Job]): in the order in which they would be begun.
+        unchanged (int): files that need no job.
+    """
+    planned: list[Job] = []
     for job in jobs:
         record = {
             'type': 'file_planned',
@@ -432,14 +455,21 @@ def announce(session: Session, jobs: Sequence[Job]) -> None:
         try:
             if job.check is not None:
                 job.check()
+            planned.append(job)
+        except Unchanged:
+            unchanged += 1
+            continue
         except (StorjError, OSError) as error:
-            reason = explain(error).message
+            reason = explain(error).message.removesuffix(f': {job.source}')
             record['refused'] = reason
             text = f'would not {job.action} {way}: {printable(reason)}'
         if session.output.as_json:
             session.output.event(record)
         else:
             session.output.line(text)
+    size = human_size(sum(job.size or 0 for job in planned))
+    rest = f', {unchanged} unchanged' if unchanged else ''
+    session.output.note(f'would move {count_of(len(planned), "file")}, {size}{rest}')
 
 
 def write_stream(copier: Copier, files: Sequence[Any]) -> None:

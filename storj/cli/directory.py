@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storj.cli.errors import BucketNotFound, FileNotFound
+from storj.cli.stamp import Stamp
 from storj.cli.uri import SCHEME, is_id
 from storj.crypto import keys, names
 from storj.exception import NotFoundError
@@ -86,6 +87,11 @@ class FileEntry:
 
     def __str__(self) -> str:
         return f'{SCHEME}{self.bucket.name}/{self.name}'
+
+    @property
+    def stamp(self) -> Stamp:
+        """What is compared with a file on this machine."""
+        return Stamp(self.size, None if self.created is None else self.created.timestamp())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record that ``--json`` prints."""

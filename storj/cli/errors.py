@@ -295,7 +295,10 @@ def _paragraphs(kind: type[BaseException]) -> list[str]:
 def _advice(kind: type[BaseException]) -> str:
     paragraphs = _paragraphs(kind)
     advice = paragraphs[1] if len(paragraphs) > 1 else ''
-    return '' if advice.endswith(':') or advice.startswith(('Args:', 'Attributes:')) else advice
+    if advice.endswith(':') or advice.startswith(('Args:', 'Attributes:')):
+        return ''
+    # A hint is no sentence of its own: it goes on after 'hint:'.
+    return advice[:1].lower() + advice[1:].removesuffix('.')
 
 
 def _message(error: BaseException) -> str:

@@ -38,6 +38,10 @@ class Skip(StorjError):
     """A file is left as it is; the message says why."""
 
 
+class Unchanged(Skip):
+    """A file is where it should be already, as far as size and time tell."""
+
+
 @dataclass
 class Job:
     """One file to move.
@@ -69,6 +73,7 @@ class Summary:
     Attributes:
         done (int): files moved.
         skipped (int): files left as they were.
+        unchanged (int): files that were there already.
         removed (int): files removed.
         bytes (int): moved.
         seconds (float): the whole time.
@@ -77,6 +82,7 @@ class Summary:
 
     done: int = 0
     skipped: int = 0
+    unchanged: int = 0
     removed: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -87,7 +93,7 @@ class Summary:
         """0, or the code of the failures if nothing succeeded, or 3."""
         if not self.failures:
             return PARTLY if self.skipped else 0
-        if self.done or self.skipped or self.removed:
+        if self.done or self.skipped or self.unchanged or self.removed:
             return PARTLY
         return worst([explain(error).exit_code for _, error in self.failures])
 
@@ -98,6 +104,7 @@ class Summary:
             'files_done': self.done,
             'files_failed': len(self.failures),
             'files_skipped': self.skipped,
+            'files_unchanged': self.unchanged,
             'files_removed': self.removed,
             'bytes_done': self.bytes,
             'seconds': round(self.seconds, 3),
@@ -110,6 +117,8 @@ class Summary:
         if self.done:
             rate = self.bytes / self.seconds if self.seconds else 0
             parts = [count_of(self.done, 'file'), human_size(self.bytes), f'{human_size(rate)}/s']
+        if self.unchanged:
+            parts.append(f'{self.unchanged} unchanged')
         if self.skipped:
             parts.append(f'{self.skipped} skipped')
         if self.removed:
@@ -262,6 +271,10 @@ class Runner:
         way = f'{printable(job.source)} -> {printable(job.destination)}'
         try:
             result, seconds = future.result()
+        except Unchanged as reason:
+            summary.unchanged += 1
+            if self._output.as_json:
+                self._say('', {**record, 'type': 'file_skipped', 'reason': str(reason)})
         except Skip as reason:
             summary.skipped += 1
             self._say(
@@ -336,7 +349,8 @@ def finish(output: Output, summary: Summary, *, several: bool) -> None:
         output.note(summary.text())
     if several and not output.as_json:
         for name, error in summary.failures:
-            output.warn(f'failed: {printable(name)}: {explain(error).message}')
+            reason = explain(error).message.removesuffix(f': {name}')
+            output.warn(f'failed: {printable(name)}: {printable(reason)}')
     code = summary.exit_code
     if code:
         raise _failure(summary, code, several)
@@ -349,7 +363,9 @@ def _failure(summary: Summary, code: int, several: bool) -> BaseException:
     parts = [f'{count} failed'] * bool(count) + [f'{summary.skipped} skipped'] * bool(
         summary.skipped
     )
-    # What exists is skipped by the next run as well.
-    hint = None if count else "'--overwrite' replaces what exists"
+    # What exists is skipped by the next run as well, and what cannot be read fails again.
+    hint: str | None = "'--overwrite' replaces what exists" if summary.skipped else ''
+    if any(explain(error).retryable for _, error in summary.failures):
+        hint = None
     done = f'{summary.removed} removed' if summary.removed else f'{summary.done} done'
     return PartialFailure(f'{" and ".join(parts)}, {done}', exit_code=code, hint=hint)

@@ -64,6 +64,9 @@ def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
     if not rows and not place.is_folder:
         raise FileNotFound(f'no such file: {place}')
     session.output.table([_ID] * ids + list(FILE_COLUMNS), rows, empty=f'no files in {place}')
+    if recursive and rows:
+        total = session.output.cell(sum(entry.size or 0 for entry in chosen), 'size')
+        session.output.note(f'{count_of(len(chosen), "file")}, {total}')
     _note_closed(session, rows)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storj.cli.errors import NotLoggedIn
+from storj.cli.errors import LocalPathNotFound, NotLoggedIn
 from storj.cli.filters import Filters, Rule
 from storj.cli.output import Output
 from storj.exception import ConfigurationError
@@ -295,6 +295,11 @@ class Session:
         """
         from storj.transfer import TransferConfig, Transfers
 
+        scratch = self.settings.temp_dir
+        if scratch is not None and not scratch.is_dir():
+            raise LocalPathNotFound(
+                f'no such folder: {scratch}', hint='check STORJ_TEMP, or the setting temp_dir'
+            )
         chosen: dict[str, Any] = {
             'transfers': options.transfers,
             'concurrency': options.concurrency or self.settings.push_shard_limit,
@@ -302,7 +307,7 @@ class Session:
             'shard_attempts': None if options.retries is None else options.retries + 1,
             'upload_rate': options.limit_upload,
             'download_rate': options.limit_download,
-            'temp_dir': self.settings.temp_dir,
+            'temp_dir': scratch,
             'parity': self.settings.reed_solomon,
             'key_scheme': options.key_scheme,
         }

@@ -272,7 +272,7 @@ def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str 
     file; the key opens this one file. The words are never in a link.
     """
     place = parse_remote(uri, bare=True)
-    found = find_remote(session.directory, place, recursive=False)
+    found = find_remote(session.directory, place, recursive=False, singly=True)
     if len(found) != 1:
         raise UsageProblem(f'{place} is no single file')
     made = _make(session, found[0].entry, with_key=with_key, uses=uses)

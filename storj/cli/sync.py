@@ -28,6 +28,7 @@ from storj.cli.options import filter_options, transfer_options, yes_option
 from storj.cli.output import count_of, printable
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
+from storj.cli.stamp import Stamp
 from storj.cli.tree import LocalFile, remote_names, walk
 from storj.cli.uri import Local, Remote, parse_location, safe_relative_path
 from storj.crypto.cipher import CtrStream
@@ -111,15 +112,18 @@ def sync(
     plan = maker.plan()
     surplus = plan.surplus if delete else []
     if dry_run:
-        announce(session, plan.jobs)
+        announce(session, plan.jobs, plan.alike)
         for item in surplus:
             _tell(session, 'would remove', item, 'file_planned')
+        if surplus:
+            session.output.note(f'would remove {count_of(len(surplus), "file")}')
         return
     if surplus:
         confirm(f'remove {count_of(len(surplus), "file")} from {destination}', yes=yes)
     if not plan.jobs and not surplus:
-        session.output.note(f'nothing to do: {plan.alike} files are alike')
+        session.output.note(f'nothing to do: {count_of(plan.alike, "file")} unchanged')
     summary = move(session, plan.jobs, options)
+    summary.unchanged = plan.alike
     # Only after everything arrived: a failed run must not lose the last copy.
     if surplus and not summary.exit_code:
         maker.remove(surplus, summary)
@@ -158,23 +162,20 @@ class _Side:
             for file in (walk(self.folder, session.filters) if self.folder.is_dir() else ())
         }
 
-    def differs(
-        self, file: LocalFile, entry: FileEntry, is_newer: Callable[[float, float], bool]
-    ) -> bool:
+    def differs(self, file: LocalFile, entry: FileEntry, source: Stamp, present: Stamp) -> bool:
         """Return whether a file is to be moved.
 
         Args:
             file (LocalFile): of the folder.
             entry (FileEntry): of the bucket.
-            is_newer (Callable[[float, float], bool]): of the times here and there, whether the
-                source's is the later one.
+            source (Stamp): of the one that is the source.
+            present (Stamp): of the other.
         """
         if file.trouble is not None or file.size != entry.size:
             return True
         if self.checksum:
             return not same_content(self.session, file.path, entry)
-        # A bridge that does not say when a file was stored leaves only the size.
-        return entry.created is not None and is_newer(file.modified, entry.created.timestamp())
+        return not present.serves_for(source)
 
 
 class _Up(_Side):
@@ -189,9 +190,7 @@ class _Up(_Side):
         )
         for name, file in self.local.items():
             entry = self.remote.get(name)
-            if entry is not None and not self.differs(
-                file, entry, lambda here, there: here > there
-            ):
+            if entry is not None and not self.differs(file, entry, file.stamp, entry.stamp):
                 plan.alike += 1
                 continue
             plan.jobs.append(self.copier.upload(file, self.bucket, self.base + name, entry))
@@ -219,7 +218,7 @@ class _Down(_Side):
         )
         for name, entry in self.remote.items():
             file = self.local.get(name)
-            if file is not None and not self.differs(file, entry, lambda here, there: there > here):
+            if file is not None and not self.differs(file, entry, entry.stamp, file.stamp):
                 plan.alike += 1
                 continue
             try:

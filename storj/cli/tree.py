@@ -10,12 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storj.cli.directory import BucketEntry, Directory, FileEntry
-from storj.cli.errors import LocalPathNotFound, UsageProblem
+from storj.cli.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.cli.filters import NO_FILTERS, Filters, match_glob
 from storj.cli.output import printable
+from storj.cli.stamp import Stamp
 from storj.cli.uri import Local, Remote, is_glob
 
-__all__ = ('LocalFile', 'RemoteFile', 'find_local', 'find_remote', 'walk')
+__all__ = (
+    'LocalFile',
+    'RemoteFile',
+    'find_local',
+    'find_remote',
+    'local_file',
+    'remote_names',
+    'walk',
+)
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +47,11 @@ class LocalFile:
     size: int | None
     modified: float
     trouble: OSError | None = None
+
+    @property
+    def stamp(self) -> Stamp:
+        """What is compared with a stored file."""
+        return Stamp(self.size, self.modified)
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,11 @@ def find_local(place: Local, *, recursive: bool, filters: Filters = NO_FILTERS) 
             raise UsageProblem(f'{place} is a folder', hint="say '--recursive' to copy it")
         return list(walk(place.path, filters))
     if place.path.exists():
-        return [_local_file(place.path.name, place.path)]
+        return [local_file(place.path.name, place.path)]
     if is_glob(str(place)):
         found = sorted(path for path in _expand(place.path) if path.is_file())
         if found:
-            return [_local_file(path.name, path) for path in found]
+            return [local_file(path.name, path) for path in found]
     raise LocalPathNotFound(f'no such file or folder: {place}')
 
 
@@ -93,7 +107,8 @@ def walk(folder: Path, filters: Filters = NO_FILTERS) -> Iterator[LocalFile]:
         folders.sort()
         for name in folders:
             path = Path(base, name)
-            if path.is_symlink():
+            relative = path.relative_to(folder).as_posix()
+            if path.is_symlink() and not filters.excludes_folder(relative):
                 _log.warning('left out, a link to a folder: %s', printable(str(path)))
         for name in sorted(files):
             path = Path(base, name)
@@ -101,7 +116,7 @@ def walk(folder: Path, filters: Filters = NO_FILTERS) -> Iterator[LocalFile]:
             if not filters.accept(relative):
                 continue
             try:
-                file = _local_file(relative, path)
+                file = local_file(relative, path)
             except OSError as error:
                 yield LocalFile(relative, path, 0, 0.0, error)
                 continue
@@ -117,7 +132,12 @@ def walk(folder: Path, filters: Filters = NO_FILTERS) -> Iterator[LocalFile]:
 
 
 def find_remote(
-    directory: Directory, place: Remote, *, recursive: bool, filters: Filters = NO_FILTERS
+    directory: Directory,
+    place: Remote,
+    *,
+    recursive: bool,
+    filters: Filters = NO_FILTERS,
+    singly: bool = False,
 ) -> list[RemoteFile]:
     """Return the files that a remote source means.
 
@@ -129,6 +149,7 @@ def find_remote(
         place (Remote): a file, a pattern, a prefix or a bucket.
         recursive (bool): whether a prefix is meant with all that it holds.
         filters (Filters): for several files.
+        singly (bool): whether the command takes no prefixes at all.
 
     Raises:
         BucketNotFound, FileNotFound: nothing is there.
@@ -136,7 +157,7 @@ def find_remote(
     """
     bucket = directory.bucket(place.bucket)
     if place.is_folder and not recursive:
-        raise UsageProblem(f'{place} is no single file', hint="say '--recursive' to take them all")
+        raise _prefix(place, singly)
     entry = None if place.is_folder else directory.find_file(bucket, place.path)
     if entry is not None:
         return [RemoteFile(entry.name.rpartition('/')[2], entry)]
@@ -152,8 +173,15 @@ def find_remote(
         matches = []
     found = [RemoteFile(entry.name[len(base) :], entry) for entry in matches] if matches else []
     if not found and not place.is_folder:
-        directory.file(bucket, place.path)
+        if not recursive and directory.files(bucket, f'{place.path}/'):
+            raise _prefix(place, singly)
+        raise FileNotFound(f'no such file: {place}')
     return [file for file in found if filters.accept(file.name)]
+
+
+def _prefix(place: Remote, singly: bool) -> UsageProblem:
+    hint = f"name a file: 'storj ls {place}' lists them" if singly else "say '--recursive'"
+    return UsageProblem(f'{place} is a prefix, not a file', hint=hint)
 
 
 def remote_names(directory: Directory, bucket: BucketEntry, prefix: str) -> dict[str, FileEntry]:
@@ -175,7 +203,8 @@ def _fixed_prefix(pattern: str) -> str:
     return ''.join(f'{part}/' for part in parts)
 
 
-def _local_file(name: str, path: Path) -> LocalFile:
+def local_file(name: str, path: Path) -> LocalFile:
+    """Return what is known of a path; OSError if nothing is there."""
     status = path.stat()
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     return LocalFile(name, path, size, status.st_mtime)

@@ -95,7 +95,7 @@ def test_json_error_has_the_promised_fields():
         'message': 'no such bucket: a',
         'exit_code': 5,
         'retryable': False,
-        'hint': "List the buckets with 'storj ls', or make one with 'storj mb'.",
+        'hint': "list the buckets with 'storj ls', or make one with 'storj mb'",
         'libstorj_code': 1006,
     }
 

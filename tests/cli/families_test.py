@@ -248,7 +248,7 @@ def test_sync_moves_what_is_new_or_changed_only(storj, bucket, tmp_path):
     assert len(storj('sync', here, place).out.splitlines()) == 2
     again = storj('sync', here, place)
     assert again.out == ''
-    assert 'nothing to do: 2 files are alike' in again.err
+    assert again.err == 'nothing to do: 2 files unchanged\n'
     (here / 'a').write_text('longer')
     assert f'{here}/a ->' in storj('sync', '--dry-run', here, place).out
     assert len(storj('sync', here, place).out.splitlines()) == 1
@@ -285,7 +285,9 @@ def test_sync_deletes_only_when_told_and_asks(storj, bucket, tmp_path):
     storj('sync', here, place)
     assert storj('cat', f'{place}a').out == 'a'
     assert 'remove 1 file from' in storj('sync', '--delete', here, place, code=2).err
-    assert 'would remove' in storj('sync', '--delete', '--dry-run', here, place).out
+    planned = storj('sync', '--delete', '--dry-run', here, place)
+    assert planned.out == f'would remove {place}a\n'
+    assert planned.err == 'would move 0 files, 0 B, 1 unchanged\nwould remove 1 file\n'
     storj('sync', '--delete', '--yes', here, place)
     storj('cat', f'{place}a', code=5)
     storj('rm', f'{place}deep/b')
@@ -468,7 +470,7 @@ def test_without_login_nothing_is_asked(stranger):
     done = stranger('ls', code=4)
     assert done.err.splitlines() == [
         'storj: not logged in at https://api.storj.io/',
-        "hint: Run 'storj account login', or set STORJ_BRIDGE_USER and STORJ_BRIDGE_PASS.",
+        "hint: run 'storj account login', or set STORJ_BRIDGE_USER and STORJ_BRIDGE_PASS",
     ]
 
 
@@ -539,8 +541,10 @@ def test_sync_removes_nothing_while_it_cannot_see_all(storj, bucket, tmp_path):
     (folder / 'a').unlink()
     (folder / 'b').unlink()
     (folder / 'b').symlink_to('elsewhere')
-    storj('sync', '--delete', '--yes', folder, f'storj://{bucket}/', code=5)
-    assert [row['name'] for row in storj('ls', bucket, '--json').json()] == ['a', 'b']
+    (folder / 'c').write_text('c')
+    storj('sync', folder, f'storj://{bucket}/', code=3)
+    storj('sync', '--delete', '--yes', folder, f'storj://{bucket}/', code=3)
+    assert [row['name'] for row in storj('ls', bucket, '--json').json()] == ['a', 'b', 'c']
 
 
 def test_sync_from_a_prefix_without_files_is_refused(storj, bucket, tmp_path):
