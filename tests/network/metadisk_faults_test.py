@@ -119,6 +119,7 @@ def test_upload_without_any_farmer_is_refunded(network: Network, node: MetaDisk)
     with pytest.raises(BridgeUnavailableError) as caught:
         node.upload(b'nobody takes this')
     assert (caught.value.code, caught.value.message) == (500, 'upload-error')
+    assert json.loads(str(caught.value))['reason'] == 'farmers-failed'
     assert node.balance() == before
     network.faults.clear()
     # What was left half done is no obstacle.
@@ -284,6 +285,7 @@ def test_full_node_refuses_and_refunds(network: Network, node: MetaDisk) -> None
         before -= 4 * (3 * SHARD - 99)
     assert refused is not None
     assert refused.message == 'upload-error'
+    assert json.loads(str(refused))['reason'] == 'node-full'
     assert node.balance() == before
     status = node.status()
     assert status.capacity - status.used < 3 * SHARD

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
+import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,6 +56,92 @@ def test_upload_that_stands_still_makes_room_for_others(
         assert answer.startswith(b'HTTP/1.1 408 ')
         monkeypatch.undo()
         assert upload(url).status_code == 201
+
+
+def test_upload_that_drips_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, '_STALL', 0.5)
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as client:
+        client.sendall(
+            f'POST /api/upload HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 1000000\r\n'
+            'Content-Type: multipart/form-data; boundary=x\r\n\r\n'
+            '--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'.encode()
+        )
+        client.settimeout(0.05)
+        answer = b''
+        # A byte now and then, so that it never stands still; far below a minute's patience.
+        for _ in range(200):
+            try:
+                answer = client.recv(4096)
+                break
+            except TimeoutError:
+                client.sendall(b'.')
+        assert answer.startswith(b'HTTP/1.1 408 ')
+
+
+def test_one_client_leaves_room_for_others() -> None:
+    settings = {'spools': 3, 'spools_per_client': 2}
+    begun = (
+        b'POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n'
+        b'Content-Type: multipart/form-data; boundary=x\r\n\r\n'
+    )
+    with Network(farmers=2, metadisk=settings) as network, contextlib.ExitStack() as stack:
+        parts = urlsplit(network.bridge_url)
+        for _ in range(3):
+            client = socket.create_connection((parts.hostname, parts.port), timeout=20)
+            stack.enter_context(client).sendall(begun)
+        session = stack.enter_context(requests.Session())
+        session.mount('http://', _From('127.0.0.2'))
+        files = {'file': ('a.txt', b'text')}
+        answer = session.post(f'{network.bridge_url}/api/upload', files=files, timeout=30)
+        assert answer.status_code == 201
+
+
+class _From(requests.adapters.HTTPAdapter):
+    """Connects from another address of this machine."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: object, **options: object) -> None:
+        super().init_poolmanager(*arguments, **options, source_address=(self._address, 0))
+
+
+def leave(url: str, request: bytes, answered: bytes = b'') -> None:
+    """Send a request and hang up, once an answer has begun if one is awaited."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as client:
+        client.sendall(request)
+        if answered:
+            assert client.recv(len(answered)) == answered
+        # With a reset, as a browser does.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+
+
+def test_clients_that_go_away_leave_no_trace_in_the_log(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = requests.post(f'{url}/api/upload', files={'file': ('a', bytes(20_000_000))}, timeout=30)
+    path = f'/api/download/{large.json()["filehash"]}'
+    with caplog.at_level(logging.DEBUG):
+        leave(url, f'GET {path} HTTP/1.1\r\nHost: x\r\n\r\n'.encode(), b'HTTP/1.1 200 ')
+        leave(
+            url,
+            b'POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n'
+            b'Content-Type: multipart/form-data; boundary=x\r\n\r\n'
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhalf a fi',
+        )
+        leave(
+            url,
+            b'POST /accounts/token/redeem/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n'
+            b'Content-Type: application/json\r\n\r\n{"promo',
+        )
+        deadline = time.monotonic() + 20
+        while caplog.text.count('went away') < 3 and time.monotonic() < deadline:
+            requests.get(f'{url}/health', timeout=30)
+    assert caplog.text.count('went away') == 3
+    assert [row for row in caplog.records if row.levelno >= logging.WARNING] == []
 
 
 def test_pages_of_other_sites_may_not_store_or_pay(url: str) -> None:

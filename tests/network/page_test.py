@@ -222,6 +222,9 @@ def test_programs_get_the_bridge_and_browsers_the_page(network: Network) -> None
     policy = html.headers['Content-Security-Policy']
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
     assert 'unsafe' not in policy
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
+    assert html.headers['X-Content-Type-Options'] == 'nosniff'
+    assert html.headers['Cross-Origin-Resource-Policy'] == 'same-origin'
     for part in ('index.html', 'nothing.js', '..%2fapp.py', '%2e%2e/app.py'):
         assert requests.get(f'{network.bridge_url}/page/{part}', timeout=10).status_code == 404
     script = requests.get(f'{network.bridge_url}/page/main.js', timeout=10)
@@ -268,13 +271,38 @@ def test_dropped_files_are_stored_and_come_back_equal(page: Page) -> None:
     assert page.console() == []
 
 
+def test_names_are_text_and_nothing_else(page: Page) -> None:
+    names = (
+        '<img src=x onerror="hacked=1">.txt',
+        '\u202egpj.exe',
+        '\U0001f600.png',
+        'it\'s & "so"',
+    )
+    page.drop(*((name, 10 + number, 70) for number, name in enumerate(names)))
+    page.until(lambda: len(page.all('#uploads [data-state="done"]')) == 4)
+    shown = {element.get_property('textContent') for element in page.all('#history .name')}
+    assert shown == set(names)
+    page.open('#network')
+    page.choose('#bucket-list', 'MetaDisk')
+    page.choose('#file-list', names[0])
+    page.until(lambda: names[0] in page.text('#map-file'))
+    assert page.driver.execute_script('return window.hacked') is None
+    assert page.all('main img') == []
+    # Nor could a mistake make it markup: the browser refuses.
+    refused = page.driver.execute_script(
+        'try { document.body.innerHTML = "<b>"; return "taken"; } catch (e) { return e.name; }'
+    )
+    assert refused == 'TypeError'
+    page.console()
+
+
 def test_failures_are_told_for_each_file(page: Page) -> None:
     page.drop(('too large.iso', LIMIT + 1, 1), ('fits.txt', 10, 2))
     page.until(lambda: page.all('#uploads [data-state="done"]'))
     assert 'Larger than' in page.text('#uploads [data-state="failed"]')
     page.network.faults.add(Fault('status', route='PUT /frames', times=0))
     page.drop(('unlucky.txt', 10, 3))
-    page.until(lambda: 'could not store' in page.text('#uploads li:last-child'))
+    page.until(lambda: 'Too few farmers took' in page.text('#uploads li:last-child'))
     page.shoot('files-failed')
     page.console()
     page.check()
@@ -634,6 +662,18 @@ def test_shards_of_a_file_are_shown_without_an_account(page: Page) -> None:
     page.driver.execute_script('document.getElementById("map").hidden = true')
     page.choose('#file-list', 'where am I.txt')
     page.until(lambda: page.one('#map').is_displayed())
+    # It follows what changes.
+    page.driver.execute_script(
+        """
+        const real = window.fetch;
+        window.fetch = async (address, options) => {
+          const response = await real(address, options);
+          return address.includes('/api/find/')
+            ? Response.json({...await response.json(), uploads: []}) : response;
+        };
+        """
+    )
+    page.until(lambda: page.text('#map-health') == '0 of 1 shard healthy')
     page.open(f'#network/{"0" * 64}')
     page.until(lambda: 'does not have this file' in page.text('#notices'))
     assert not page.one('#map').is_displayed()
@@ -643,11 +683,12 @@ def test_shards_of_a_file_are_shown_without_an_account(page: Page) -> None:
 def test_map_tells_what_is_wrong_and_follows_the_farmers(page: Page) -> None:
     state = """
         const [online, count, done] = arguments;
-        import('./page/map.js').then(({showMap, updateMap}) => {
+        import('./page/map.js').then(({openMap, updateMap}) => {
           const shards = Array.from({length: count}, () => new Map([['a'.repeat(40), 'held']]));
           shards[count - 1] = new Map([['b'.repeat(40), 'lost'], ['c'.repeat(40), 'promised']]);
-          showMap({name: 'large', size: 5, shards}, () => true);
-          if (!online) updateMap(() => false);
+          const file = {name: 'large', size: 5, shards};
+          openMap(file, () => true);
+          if (!online) updateMap(file, () => false);
           done();
         });
     """
@@ -699,6 +740,17 @@ def store_file(network: Network, login: tuple[str, str]) -> None:
             params={'token': pointer['token']},
             data=shard,
             timeout=60,
+        ).raise_for_status()
+        report = {
+            'dataHash': pointer['hash'],
+            'farmerId': farmer['nodeID'],
+            'exchangeStart': 1,
+            'exchangeEnd': 2,
+            'exchangeResultCode': 1000,
+            'exchangeResultMessage': 'SHARD_UPLOADED',
+        }
+        requests.post(
+            f'{url}/reports/exchanges', json=report, auth=login, timeout=10
         ).raise_for_status()
     entry = {'frame': frame, 'filename': 'beach.jpg', 'mimetype': 'image/jpeg'}
     path = f'{url}/buckets/{bucket.json()["id"]}/files'

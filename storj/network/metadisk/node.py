@@ -45,6 +45,7 @@ class Settings:
         capacity (int): bytes of files that the node stores at most.
         max_file_size (int): bytes of a file at most.
         spools (int): uploads taken in at a time; more wait for their turn.
+        spools_per_client (int): of them, from one client address.
         requests_per_minute (int): of one client address.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     capacity: int = 64 * 1024**3
     max_file_size: int = 2 * 1024**3
     spools: int = 16
+    spools_per_client: int = 8
     requests_per_minute: int = 1000
 
 
@@ -80,12 +82,18 @@ class MetaDiskNode:
         self._mover = mover
         self._folder = folder
         self._spools = asyncio.Semaphore(settings.spools)
+        self._clients: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._storing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def spool(self) -> AsyncIterator[Spool]:
-        """Give room for one incoming file; waits while too many are coming in."""
-        async with self._spools:
+    async def spool(self, client: str) -> AsyncIterator[Spool]:
+        """Give room for one incoming file; waits while too many are coming in.
+
+        Args:
+            client (str): address that it comes from.
+        """
+        limit = asyncio.Semaphore(self.settings.spools_per_client)
+        async with self._clients.setdefault(client, limit), self._spools:
             spool = await asyncio.to_thread(Spool, self._folder)
             try:
                 yield spool

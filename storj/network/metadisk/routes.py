@@ -13,6 +13,7 @@ import hmac
 import json
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Any, TypeVar
@@ -38,6 +39,8 @@ _TOKEN_LIMIT = 64
 _PARTS_LIMIT = 16
 # Seconds without a byte after which an upload is given up.
 _STALL = 60.0
+# Bytes a second that an upload must bring in the long run, to keep its place.
+_SLOWEST = 1024
 _CACHE_SECONDS = 43200
 _AMOUNT = re.compile(r'\s*[+-]?\d{1,19}\s*')
 _FILENAME = re.compile(r';\s*filename="((?:\\"|[^"])*)"', re.IGNORECASE)
@@ -51,10 +54,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class _Refusal(Exception):
     """What a handler says instead of its answer."""
 
-    def __init__(self, status: int, name: str, *, field: str = 'error', **headers: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        *,
+        field: str = 'error',
+        reason: str | None = None,
+        **headers: str,
+    ) -> None:
         super().__init__(name)
         self.status = status
-        self.answer = {field: name}
+        self.answer = {field: name} | ({} if reason is None else {'reason': reason})
         self.headers = {name.replace('_', '-'): value for name, value in headers.items()}
 
 
@@ -120,6 +131,10 @@ class Routes:
                 return json_answer(request, refusal.answer, refusal.status, refusal.headers)
             except InsufficientBalanceError:
                 return json_answer(request, {'error': 'balance-insufficient'}, 402)
+            except ConnectionError:
+                logger.debug('a client went away in the middle of %s', request.method)
+                # Reaches nobody; the framework wants one, or it logs an error.
+                return json_answer(request, {'error': 'bad-request'}, 400)
 
         return guarded
 
@@ -189,13 +204,17 @@ class Routes:
         if length is not None and length > limit + _BODY_LIMIT:
             # The body is not read; the client may see a broken connection instead of this.
             raise _Refusal(413, 'file-too-large', Connection='close')
-        async with request.app[NODE].spool() as spool:
-            name, token = await self._take_in(request, spool)
+        async with request.app[NODE].spool(request.remote or '') as spool:
             try:
+                name, token = await self._take_in(request, spool)
                 filehash, key = await request.app[NODE].store(spool, name, token)
+            except ConnectionError:
+                # An OSError too, but of the client's making.
+                raise
             except (MoverError, NodeFullError, OSError) as error:
                 logger.warning('upload not stored: %r', error)
-                raise _Refusal(500, 'upload-error') from error
+                reason = 'farmers-failed' if isinstance(error, MoverError) else 'node-full'
+                raise _Refusal(500, 'upload-error', reason=reason) from error
         return json_answer(request, {'filehash': filehash, 'key': key}, 201)
 
     async def _take_in(self, request: web.Request, spool: Spool) -> tuple[str, str | None]:
@@ -227,7 +246,10 @@ class Routes:
         return name, token
 
     async def _take_file(self, part: BodyPartReader, spool: Spool, limit: int) -> None:
+        begun = time.monotonic()
         while piece := await _in_time(part.read_chunk(_PIECE)):
+            if time.monotonic() - begun > _STALL + spool.size / _SLOWEST:
+                raise _Refusal(408, 'request-timeout', Connection='close')
             if spool.size + len(piece) > limit:
                 raise _Refusal(413, 'file-too-large', Connection='close')
             await asyncio.to_thread(spool.write, piece)
@@ -323,9 +345,9 @@ async def _json_body(request: web.Request) -> dict[str, Any]:
     """Return the fields of a JSON body; nothing for a body of another type."""
     if request.content_type != 'application/json':
         return {}
-    body = await request.content.read(_BODY_LIMIT + 1)
+    body = b''
     while not request.content.at_eof() and len(body) <= _BODY_LIMIT:
-        body += await request.content.read(_BODY_LIMIT + 1)
+        body += await _in_time(request.content.read(_BODY_LIMIT + 1))
     if len(body) > _BODY_LIMIT:
         raise _Refusal(413, 'bad-request', field='status', Connection='close')
     try:

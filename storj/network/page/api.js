@@ -1,5 +1,7 @@
 // What the node and its bridge are asked.
 
+import {isHash} from './convergent.js';
+
 const ROOT = new URL('../', import.meta.url);
 const PATIENCE = 20000;
 // Connections in a row that bring nothing new.
@@ -10,7 +12,9 @@ const TEXTS = {
   'file-not-found': 'The node does not have this file.',
   'File not found': 'The node does not have this file.',
   'file-too-large': 'The file is larger than the node takes.',
-  'upload-error': 'The node could not store the file: too little room, or too few farmers.',
+  'upload-error': 'The node could not store the file.',
+  'node-full': 'The node is full.',
+  'farmers-failed': 'Too few farmers took the file. Try again later.',
   'error-downloading-file': 'No farmer could give the file now. Try again later.',
   'too-many-requests': 'Too many requests. Wait a moment.',
 };
@@ -29,16 +33,19 @@ export const address = (path) => new URL(path, ROOT).href;
 export const shareLink = ({hash, key}) => `${ROOT.href}#${hash}?key=${key}`;
 
 /** What an answer of the node says in words. */
-export function explain(status, body) {
-  let name = '';
-  try {
-    const answer = JSON.parse(body);
-    name = answer.error ?? answer.status ?? '';
-  } catch {
-    // An error page of something between: the status must do.
-  }
+function explain(status, answer) {
+  // Null after an error page of something between: the status must do.
+  const name = answer?.reason ?? answer?.error ?? answer?.status;
   return TEXTS[name] ?? (name ? String(name) : `The node answered with status ${status}.`);
 }
+
+const parse = (text) => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+};
 
 export async function call(path, {method = 'GET', body, headers = {}} = {}) {
   const request = {
@@ -60,12 +67,12 @@ export async function call(path, {method = 'GET', body, headers = {}} = {}) {
   } catch {
     throw new ApiError('The node does not answer.');
   }
-  if (!response.ok) throw new ApiError(explain(response.status, text), response.status);
-  try {
-    return JSON.parse(text);
-  } catch {
+  const answer = parse(text);
+  if (!response.ok) throw new ApiError(explain(response.status, answer), response.status);
+  if (answer === null) {
     throw new ApiError('The node answered with something else than JSON.', response.status);
   }
+  return answer;
 }
 
 const token = (text) => encodeURIComponent(text);
@@ -91,14 +98,17 @@ export function upload(file, accessToken, onProgress) {
       if (event.lengthComputable) onProgress(event.loaded / event.total);
     });
     request.addEventListener('load', () => {
-      if (request.status === 201) resolve(JSON.parse(request.responseText));
-      else reject(new ApiError(explain(request.status, request.responseText), request.status));
+      const stored = request.status === 201 && isHash(request.response?.filehash)
+        && isHash(request.response.key);
+      if (stored) resolve(request.response);
+      else reject(new ApiError(explain(request.status, request.response), request.status));
     });
     request.addEventListener('error', () =>
       reject(new ApiError('The connection to the node broke off.')));
     request.addEventListener('abort', () => reject(new ApiError('Cancelled.')));
   });
   request.open('POST', address('api/upload'));
+  request.responseType = 'json';
   request.setRequestHeader('X-Requested-With', 'XMLHttpRequest');
   request.send(form);
   return {done, abort: () => request.abort()};
@@ -123,7 +133,8 @@ export async function* ciphertext(hash, accessToken, signal) {
         signal,
       });
       if (response.status !== (received ? 206 : 200)) {
-        throw new ApiError(explain(response.status, await response.text()), response.status);
+        const answer = parse(await response.text());
+        throw new ApiError(explain(response.status, answer), response.status);
       }
       const reader = response.body.getReader();
       try {

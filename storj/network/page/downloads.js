@@ -144,6 +144,7 @@ export function downloader(file, idle = '') {
     part.textContent = '';
     text.setAttribute('role', kind === 'failed' ? 'alert' : 'status');
     bar.hidden = kind !== 'running';
+    state.hidden = !words;
     button.textContent = kind === 'running' ? 'Cancel' : 'Download';
     button.className = kind === 'running' ? 'quiet' : '';
     button.setAttribute('aria-label', `${button.textContent} ${file.name}`);

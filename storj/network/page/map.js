@@ -12,7 +12,6 @@ const EXPLAINED = {
   promised: '“promised”: the farmer has a contract, but nobody has told of the transfer yet.',
 };
 
-let file = null;
 let whole = false;
 let drawn = '';
 
@@ -22,34 +21,31 @@ export const short = (id) => id.slice(0, 8);
  * Show the map of `{name, size, shards}`; a shard is a Map of node id to `held`, `lost` or
  * `promised`.
  */
-export function showMap(next, isOnline) {
-  file = next;
+export function openMap(next, isOnline) {
   whole = false;
   drawn = '';
   byId('map').hidden = false;
-  updateMap(isOnline);
+  updateMap(next, isOnline);
   byId('map-title').focus();
 }
 
-export function hideMap() {
-  file = null;
+export function closeMap() {
   byId('map').hidden = true;
 }
 
-/** Draw the map again if farmers came or went since. */
-export function updateMap(isOnline) {
-  if (!file) return;
+/** Draw the map again if anything has changed since. */
+export function updateMap(next, isOnline) {
   const stateOf = (held, id) =>
     (held.get(id) === 'held' && !isOnline(id) ? 'offline' : held.get(id));
-  const shards = file.shards.map((held) =>
+  const shards = next.shards.map((held) =>
     new Map([...held.keys()].map((id) => [id, stateOf(held, id)])));
-  const key = JSON.stringify([whole, shards.map((held) => [...held])]);
+  const key = JSON.stringify(shards.map((held) => [...held]));
   if (key === drawn) return;
   drawn = key;
-  draw(shards, isOnline);
+  draw(next, shards);
 }
 
-function draw(shards, isOnline) {
+function draw(file, shards) {
   const isHealthy = (index) => [...shards[index].values()].includes('held');
   const holders = [...new Set(shards.flatMap((held) => [...held.keys()]))].sort();
   const healthy = [...shards.keys()].filter(isHealthy).length;
@@ -81,7 +77,7 @@ function draw(shards, isOnline) {
   more.textContent = `Show all ${shards.length} shards`;
   more.onclick = () => {
     whole = true;
-    updateMap(isOnline);
+    draw(file, shards);
     byId('map-table').focus();
   };
   const states = new Set(['held', ...shards.flatMap((held) => [...held.values()])]);

@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import {byId, facts, make, notice} from './dom.js';
 import {ago, bytes, plural} from './format.js';
-import {hideMap, short, showMap, updateMap} from './map.js';
+import {closeMap, openMap, short, updateMap} from './map.js';
 import {Sha256} from './sha256.js';
 import {getHistory} from './store.js';
 
@@ -13,6 +13,8 @@ let timer = null;
 // Basic credentials of the logged-in user; nowhere but here, and gone with the page.
 let credentials = null;
 let farmers = new Map();
+// Brings what the map shows; null while there is none.
+let load = null;
 
 const isOnline = (id) => farmers.get(id)?.online ?? false;
 
@@ -76,7 +78,17 @@ async function showFarmers() {
     ['audits failed', String(sum(rows, (farmer) => farmer.audits_failed))],
   ]);
   byId('farmers').replaceChildren(...rows.map(card));
-  updateMap(isOnline);
+}
+
+async function refresh() {
+  if (document.hidden) return;
+  const asked = load;
+  try {
+    const [file] = await Promise.all([asked?.(), showFarmers()]);
+    if (file && asked === load) updateMap(file, isOnline);
+  } catch {
+    // The map stays as it was; whether anything answers at all is told beside the farmers.
+  }
 }
 
 /** Keep the view fresh while it is looked at. */
@@ -84,7 +96,7 @@ export function watch(seen) {
   clearInterval(timer);
   if (!seen) return;
   showFarmers();
-  timer = setInterval(() => document.hidden || showFarmers(), REFRESH);
+  timer = setInterval(refresh, REFRESH);
 }
 
 // -- files --------------------------------------------------------------------------------------
@@ -178,30 +190,44 @@ async function showFiles(bucket) {
   ]), 'No files in this bucket.');
 }
 
+async function showMap(next) {
+  load = next;
+  const [file] = await Promise.all([next(), showFarmers()]);
+  // Another file may have been chosen meanwhile.
+  if (load === next) openMap(file, isOnline);
+}
+
+function hideMap() {
+  load = null;
+  closeMap();
+}
+
 async function showEntry(bucket, file) {
   history.replaceState(null, '', '#network');
-  const [mirrors] = await Promise.all([
-    asUser(`buckets/${bucket.id}/files/${file.id}/mirrors`), showFarmers(),
-  ]);
-  const shards = mirrors.map(({established}) => new Map(established.map((mirror) => [
-    mirror.contract.farmer_id,
-    mirror.failed ? 'lost' : mirror.stored === false ? 'promised' : 'held',
-  ])));
-  showMap({name: file.filename, size: file.size, shards}, isOnline);
+  await showMap(async () => {
+    const mirrors = await asUser(`buckets/${bucket.id}/files/${file.id}/mirrors`);
+    const shards = mirrors.map(({established}) => new Map(established.map((mirror) => [
+      mirror.contract.farmer_id,
+      mirror.failed ? 'lost' : mirror.stored === false ? 'promised' : 'held',
+    ])));
+    return {name: file.filename, size: file.size, shards};
+  });
 }
 
 /** Show where a file of the node lies, by its filehash. */
 export async function showStored(hash) {
   try {
-    const [found] = await Promise.all([api.find(hash), showFarmers()]);
-    const shards = Array.from({length: found.shards}, () => new Map());
-    for (const place of found.uploads) {
-      for (const index of place.shards) {
-        shards[index].set(place.host_name, place.error ? 'lost' : 'held');
+    await showMap(async () => {
+      const found = await api.find(hash);
+      const shards = Array.from({length: found.shards}, () => new Map());
+      for (const place of found.uploads) {
+        for (const index of place.shards) {
+          shards[index].set(place.host_name, place.error ? 'lost' : 'held');
+        }
       }
-    }
-    const known = getHistory().find((file) => file.hash === hash);
-    showMap({name: known?.name ?? found.filename, size: found.filesize, shards}, isOnline);
+      const known = getHistory().find((file) => file.hash === hash);
+      return {name: known?.name ?? found.filename, size: found.filesize, shards};
+    });
   } catch (error) {
     hideMap();
     notice(error.message, 'bad');

@@ -60,7 +60,7 @@ class Upload {
     this.told.textContent = text;
     this.told.setAttribute('role', state === 'failed' ? 'alert' : 'status');
     this.share.textContent = '';
-    this.bar.hidden = state === 'failed' || state === 'done';
+    this.bar.hidden = state !== 'running';
     this.buttons.replaceChildren(...buttons.map(([label, act, what]) =>
       make('button', {
         type: 'button', class: 'quiet', 'aria-label': `${label}: ${what ?? this.file.name}`,
