@@ -98,6 +98,8 @@ class BridgeSettings:
         activation (Activation): whether an account has to be activated by mail.
         version (str): release of the original bridge whose manners are shown.
         audit_interval (float): seconds between two audits of the same shard; 0 for none.
+        renewal_ahead (float): seconds before the end of a contract, which lives 90 days, from which
+            on it is renewed, if a file needs its shard; 0 for never.
         ping_interval (float): seconds between two rounds of pings to the farmers; 0 for none.
         mirrors (int): copies of each shard, beside the first, that the bridge has made by itself.
             The original has 5 made; on one machine that would write everything six times.
@@ -122,6 +124,7 @@ class BridgeSettings:
     activation: Activation = 'auto'
     version: str = '7.7.1'
     audit_interval: float = 60.0
+    renewal_ahead: float = 30 * 86400.0
     ping_interval: float = 60.0
     mirrors: int = 2
     rate_limits: bool = False
@@ -143,6 +146,7 @@ class BridgeSettings:
                 raise ValueError(f'a quota is a Quota, not {quota!r}')
         for name in (
             'audit_interval',
+            'renewal_ahead',
             'ping_interval',
             'mirrors',
             'account_calls',
@@ -154,6 +158,10 @@ class BridgeSettings:
         for name in ('farmer_timeout', 'placing_timeout'):
             if getattr(self, name) <= 0:
                 raise ValueError(f'{name} must be positive')
+
+    def renewal_of(self, store_end: int) -> int:
+        """Return when a contract with this end is due to be renewed; both in milliseconds."""
+        return store_end - int(self.renewal_ahead * 1000)
 
 
 @dataclass

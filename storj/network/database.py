@@ -247,9 +247,13 @@ class Contract(_Base):
     mirror: Mapped[bool]
     failed: Mapped[bool]
     download_count: Mapped[int]
-    next_audit: Mapped[int] = mapped_column(index=True)
+    next_audit: Mapped[int]
+    next_renewal: Mapped[int]
 
-    __table_args__ = (Index('contracts_by_farmer', 'node_id'),)
+    __table_args__ = (
+        Index('contracts_by_audit', 'node_id', 'next_audit'),
+        Index('contracts_by_renewal', 'node_id', 'next_renewal'),
+    )
 
 
 class Challenge(_Base):

@@ -48,6 +48,8 @@ PROTOCOLS: Mapping[str, str] = {'0.10.0': '5.1.2', '1.2.0': '8.7.2'}
 TOKEN_LIFETIME = 86400.0
 #: Seconds between two rounds of forgetting what has expired.
 SWEEP_INTERVAL = 60.0
+#: Seconds that a bridge which was away has for renewals, before contracts that ended are dropped.
+RENEWAL_TIME = 3600.0
 #: Seconds between two questions of a leaving farmer to its bridge.
 LEAVE_INTERVAL = 1.0
 
@@ -167,6 +169,7 @@ class Farmer:
         self._sweeper: asyncio.Task[None] | None = None
         self._link: BridgeLink | None = None
         self._leaving = False
+        self._together_since: float | None = None
         self.identity: Identity
         self._lock: FolderLock
         self._store: ShardStore
@@ -379,18 +382,36 @@ class Farmer:
     async def _sweep(self) -> None:
         """Forget what has expired, and cut what does not move, from time to time."""
         while True:
-            try:
-                expired = self._index.sweep()
-            except StoreError as error:
-                logger.warning('cannot look for what has expired: %s', error)
-                expired = []
-            for data_hash in expired:
-                try:
-                    self._store.delete(data_hash)
-                except StoreError as error:
-                    logger.warning('cannot remove the expired shard %s: %s', data_hash, error)
+            self._forget()
             self._channels.abort_idle()
             await asyncio.sleep(SWEEP_INTERVAL)
+
+    def _forget(self) -> None:
+        """Forget what has expired, and drop shards that no contract covers any more."""
+        try:
+            expired = self._index.sweep(contracts=self._may_drop())
+        except StoreError as error:
+            logger.warning('cannot look for what has expired: %s', error)
+            return
+        for data_hash in expired:
+            try:
+                self._store.delete(data_hash)
+            except StoreError as error:
+                logger.warning('cannot remove the expired shard %s: %s', data_hash, error)
+
+    def _may_drop(self) -> bool:
+        """Tell whether the bridge has had the time to renew what it needs.
+
+        Contracts may have ended while the farmer, the bridge, or the whole network was off.
+        """
+        if self._link is None:
+            return True
+        if not self._link.registered.is_set():
+            self._together_since = None
+            return False
+        if self._together_since is None:
+            self._together_since = self._clock()
+        return self._clock() - self._together_since >= RENEWAL_TIME
 
     def _has_space(self) -> bool:
         if self._leaving:

@@ -313,6 +313,7 @@ def _record_contract(
             'failed': False,
             'download_count': 0 if old is None else old.download_count,
             'next_audit': now + int(bridge.settings.audit_interval * 1000),
+            'next_renewal': bridge.settings.renewal_of(allocation.contract.store_end),
         },
     )
     connection.execute(

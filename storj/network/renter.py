@@ -190,6 +190,49 @@ class RenterNode:
             return Allocation(token, granted, True)
         return await self._consign(contact, Allocation(token, granted, False), tree)
 
+    async def renew(self, contact: NodeContact, contract: Contract, *, store_end: int) -> Contract:
+        """Sign a contract again with a new end.
+
+        Args:
+            contact (NodeContact): the farmer.
+            contract (Contract): as both have signed it.
+            store_end (int): milliseconds since 1970.
+
+        Returns:
+            Contract: complete, signed by both sides.
+
+        Raises:
+            NodeError: the farmer refused, has no such contract, or changed the terms.
+            NodeUnreachableError: it does not answer.
+        """
+        wanted = dataclasses.replace(
+            contract,
+            store_end=store_end,
+            renter_id=self.node_id,
+            renter_hd_key=self.extended_key or False,
+            renter_hd_index=False if self.extended_key is None else self._index,
+        ).signed('renter', self._identity)
+        result = await self._rpc.call(
+            contact,
+            'RENEW',
+            {
+                'renter_id': self.node_id,
+                'renter_signature': wanted.renter_signature,
+                'contract': wanted.to_json(),
+            },
+        )
+        try:
+            renewed = Contract.from_mapping(result.get('contract'))
+        except ContractError as error:
+            raise NodeError(str(error)) from error
+        if (
+            renewed.signing_text() != wanted.signing_text()
+            or not renewed.verify('renter', self.node_id)
+            or not renewed.verify('farmer', contact.node_id)
+        ):
+            raise NodeError('The farmer returned another contract than was wanted')
+        return renewed
+
     async def retrieve(self, contact: NodeContact, data_hash: str) -> str:
         """Get a farmer token for the download of a shard.
 

@@ -388,6 +388,8 @@ CREATE TABLE IF NOT EXISTS tokens (
     expires REAL NOT NULL,
     busy INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS contracts_by_end ON contracts (store_end);
+CREATE INDEX IF NOT EXISTS tokens_by_end ON tokens (expires);
 CREATE TABLE IF NOT EXISTS counters (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
@@ -537,14 +539,19 @@ class FarmerIndex:
             size for data_hash, size in rows if data_hash != besides and data_hash not in store
         )
 
-    def sweep(self) -> list[str]:
+    def sweep(self, *, contracts: bool = True) -> list[str]:
         """Forget tokens and contracts that have expired.
+
+        Args:
+            contracts (bool): whether contracts are forgotten too.
 
         Returns:
             list[str]: hashes of shards that no contract covers any more.
         """
         now = self._clock()
         self._run('DELETE FROM tokens WHERE expires < ?', (now,))
+        if not contracts:
+            return []
         end = (int(now * 1000),)
         gone = self._run(
             'SELECT DISTINCT data_hash FROM contracts WHERE store_end < ?', end

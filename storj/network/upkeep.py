@@ -1,4 +1,4 @@
-"""What a bridge does by itself: audits, pings, and forgetting what has run out."""
+"""What a bridge does by itself: audits, pings, renewals, and forgetting what has run out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from storj.network.bridge import Bridge
 from storj.network.contacts import mark_failure, mark_seen, node_contact
 from storj.network.database import Contact, FarmerToken, Nonce, Report, Token, WorkChallenge
 from storj.network.mirrors import Mirroring, drop_stale_copies
+from storj.network.renewals import renewal_round
 from storj.network.renter import NodeError, NodeUnreachableError
 
 __all__ = ('Upkeep', 'ping_round', 'sweep')
@@ -27,6 +28,8 @@ _SWEEP_INTERVAL = 60.0
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
 _REPORT_LIFE = 30 * 24 * 3600 * 1000
 _PINGS_AT_ONCE = 16
+# Seconds between two looks for contracts that are due.
+_RENEWAL_PACE = 60.0
 # Seconds between two looks for audits that are due, at the least and at the most.
 _AUDIT_PACE = (0.5, 10.0)
 
@@ -68,7 +71,7 @@ class Upkeep:
 
     Args:
         bridge (Bridge): the bridge.
-        mirroring (Mirroring): told of shards that failed an audit.
+        mirroring (Mirroring): told of shards that were lost.
     """
 
     def __init__(self, bridge: Bridge, mirroring: Mirroring) -> None:
@@ -82,6 +85,8 @@ class Upkeep:
         rounds: list[tuple[Callable[[], Awaitable[None]], float]] = [(self._sweep, _SWEEP_INTERVAL)]
         if settings.ping_interval:
             rounds.append((self._ping, settings.ping_interval))
+        if settings.renewal_ahead:
+            rounds.append((self._renew, _RENEWAL_PACE))
         if settings.audit_interval:
             least, most = _AUDIT_PACE
             rounds.append((self._audit, min(most, max(least, settings.audit_interval / 4))))
@@ -98,6 +103,10 @@ class Upkeep:
 
     async def _ping(self) -> None:
         await ping_round(self._bridge)
+
+    async def _renew(self) -> None:
+        for shard_hash in await renewal_round(self._bridge):
+            self._mirroring.ask(shard_hash)
 
     async def _audit(self) -> None:
         for result in await audit_round(self._bridge):

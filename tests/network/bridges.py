@@ -17,7 +17,7 @@ import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -159,6 +159,12 @@ class ScriptedFarmers:
             data_hash, data_size, store_begin, store_end, audit_count, farmer_id=contact.node_id
         )
         return Allocation(secrets.token_hex(20), contract, True)
+
+    async def renew(self, contact: NodeContact, contract: Contract, *, store_end: int) -> Contract:
+        farmer = await self._reach('renew', contact)
+        if farmer.refuses or contract.data_hash not in farmer.trees:
+            raise NodeError('No contract found for renter_id')
+        return replace(contract, store_end=store_end)
 
     async def retrieve(self, contact: NodeContact, data_hash: str) -> str:
         farmer = await self._reach('retrieve', contact)

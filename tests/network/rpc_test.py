@@ -605,6 +605,63 @@ def test_renew_changes_the_times_and_nothing_else(tmp_path: Path) -> None:
     run(test)
 
 
+def test_renewed_contract_is_complete_and_lives_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            token = await here.store()
+            contract = (await here.alloc()).contract
+            contact, index = here.farmer.contact(), here.farmer._index
+            end = contract.store_end + int(90 * DAY * 1000)
+            renewed = await here.renter.renew(contact, contract, store_end=end)
+            assert renewed == replace(
+                contract,
+                store_end=end,
+                renter_signature=renewed.renter_signature,
+                farmer_signature=renewed.farmer_signature,
+            )
+            assert renewed.is_complete()
+            assert renewed.verify('renter', here.renter.node_id)
+            assert renewed.verify('farmer', contact.node_id)
+            here.clock.now += 100 * DAY
+            here.farmer._forget()
+            assert index.contract(SHARD_HASH, here.renter.extended_key or '') == renewed
+            token = await here.renter.retrieve(contact, SHARD_HASH)
+            assert await here.get(token) == (200, SHARD)
+            # It is audited by the leaves that it had before.
+            assert await here.renter.audit(contact, [(SHARD_HASH, here.challenges[SHARD_HASH][0])])
+            here.clock.now += 90 * DAY
+            here.farmer._forget()
+            with pytest.raises(NodeError, match='No contract found'):
+                await here.renter.renew(contact, renewed, store_end=end + 1)
+            assert here.farmer.status()['shards'] == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    'change', [{'store_end': 3 * 10**12}, {'farmer_signature': None}, {'version': 1}]
+)
+def test_farmer_that_changes_a_renewal_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            contract = (await here.alloc()).contract
+            farmer = here.farmer.identity
+
+            async def renew(params: Any, sender: NodeContact) -> Any:
+                changed = replace(Contract.from_mapping(params['contract']), **change)
+                if 'farmer_signature' not in change:
+                    changed = changed.signed('farmer', farmer)
+                return {'contract': changed.to_json()}
+
+            monkeypatch.setitem(here.farmer._rpc._handlers, 'RENEW', renew)  # type: ignore[arg-type]
+            with pytest.raises(NodeError, match='another contract'):
+                await here.renter.renew(here.farmer.contact(), contract, store_end=2 * 10**12)
+
+    run(test)
+
+
 @pytest.mark.parametrize('protocol', ['0.10.0', '1.2.0'])
 def test_mirror_copies_over_the_channel_of_the_source(tmp_path: Path, protocol: str) -> None:
     async def test() -> None:

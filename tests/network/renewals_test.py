@@ -1,0 +1,341 @@
+"""Renewals: what a file needs outlives its contract, what no file needs does not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from storj.digest import ShardDigest, new_challenges
+from storj.network.app import create_app
+from storj.network.bridge import BRIDGE, BridgeSettings
+from storj.network.database import Challenge, Contract
+from storj.network.farmer import RENEWAL_TIME, Farmer, FarmerSettings
+from storj.network.identity import ExtendedKey
+from storj.network.renewals import renewal_round
+from storj.network.renter import RenterNode
+from storj.network.users import open_account
+from tests.network.bridges import Account, RunningBridge
+from tests.network.nodes import DAY, SHARD, SHARD_HASH, Clock, run
+
+LIFE = 90 * DAY
+#: Days after which a contract of 90 is renewed.
+DUE = 60 * DAY
+
+
+@pytest.fixture
+def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
+    with RunningBridge(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def alice(bridge: RunningBridge) -> Account:
+    return bridge.account()
+
+
+def renew(bridge: RunningBridge) -> tuple[int, list[str]]:
+    """Run a round; return how many contracts farmers were asked to renew, and what is lost."""
+    bridge.farmers.calls.clear()
+    lost = bridge.call(lambda: renewal_round(bridge.state))
+    return [method for method, _ in bridge.farmers.calls].count('renew'), lost
+
+
+def ends(bridge: RunningBridge) -> list[float]:
+    """Return in how many seconds contracts end, the next one first."""
+    with bridge.state.database.begin() as session:
+        found = [contract.store_end for contract in session.query(Contract)]
+    return sorted(end / 1000 - bridge.clock.now for end in found)
+
+
+def test_contract_is_renewed_before_its_end_and_not_sooner(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    bridge.farmer()
+    bridge.file(alice, bridge.bucket(alice), [b'testshard'])
+    bridge.clock.now += DUE - 1
+    assert renew(bridge) == (0, [])
+    bridge.clock.now += 1
+    assert ends(bridge) == [30 * DAY]
+    assert renew(bridge) == (1, [])
+    assert ends(bridge) == [LIFE]
+    assert renew(bridge) == (0, [])
+    for _ in range(5):
+        bridge.clock.now += DUE
+        assert renew(bridge) == (1, [])
+    assert ends(bridge) == [LIFE]
+
+
+def test_copies_are_renewed_with_the_first(bridge: RunningBridge, alice: Account) -> None:
+    farmers = [bridge.farmer(port) for port in (4000, 4001, 4002)]
+    bucket = bridge.bucket(alice)
+    file = bridge.file(alice, bucket, [b'testshard'])
+    for farmer in farmers:
+        farmer.trees.setdefault(SHARD_HASH, [])
+    answer = bridge.request(
+        'POST', f'/buckets/{bucket}/mirrors', {'file': file, 'redundancy': 2}, by=alice
+    )
+    assert len(answer.json[0]) == 2
+    bridge.clock.now += DUE
+    assert renew(bridge) == (3, [])
+    assert ends(bridge) == [LIFE] * 3
+
+
+def test_shards_of_a_removed_file_come_to_their_end(bridge: RunningBridge, alice: Account) -> None:
+    bridge.farmer()
+    bucket = bridge.bucket(alice)
+    file = bridge.file(alice, bucket, [b'testshard'])
+    # The same shard in a second file keeps it needed.
+    other = bridge.file(alice, bucket, [b'testshard'], filename='dog.jpg')
+    assert bridge.request('DELETE', f'/buckets/{bucket}/files/{file}', by=alice).status == 204
+    bridge.clock.now += DUE
+    assert renew(bridge) == (1, [])
+    assert bridge.request('DELETE', f'/buckets/{bucket}/files/{other}', by=alice).status == 204
+    bridge.clock.now += DUE
+    assert renew(bridge) == (0, [])
+    assert ends(bridge) == [30 * DAY]
+    bridge.clock.now += 30 * DAY - 1
+    assert renew(bridge) == (0, [])
+    assert len(ends(bridge)) == 1
+    bridge.clock.now += 1
+    assert renew(bridge) == (0, [])
+    with bridge.state.database.begin() as session:
+        assert session.query(Contract).count() == session.query(Challenge).count() == 0
+
+
+def test_file_that_comes_back_is_renewed_again(bridge: RunningBridge, alice: Account) -> None:
+    bridge.farmer()
+    bucket = bridge.bucket(alice)
+    frame = bridge.frame(alice)
+    bridge.add_shard(alice, frame)
+    bridge.clock.now += DUE
+    assert renew(bridge) == (0, [])
+    body = {'frame': frame, 'filename': 'late.jpg'}
+    assert bridge.request('POST', f'/buckets/{bucket}/files', body, by=alice).status == 200
+    bridge.clock.now += DAY
+    assert renew(bridge) == (1, [])
+
+
+def test_farmer_that_is_away_is_asked_when_it_is_back(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    away = bridge.farmer(4000)
+    bucket = bridge.bucket(alice)
+    for number in range(3):
+        bridge.file(alice, bucket, [bytes([number])], filename=f'{number}')
+    away.away = True
+    bridge.clock.now += DUE
+    # The first that is not answered tells about the others.
+    assert renew(bridge) == (1, [])
+    assert renew(bridge) == (0, [])
+    away.away = False
+    bridge.clock.now += LIFE
+    assert ends(bridge) == [-DUE] * 3
+    assert renew(bridge) == (3, [])
+    assert ends(bridge) == [LIFE] * 3
+
+
+def test_refusal_is_asked_about_again_until_the_contract_ends(
+    bridge: RunningBridge, alice: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    farmer = bridge.farmer()
+    bridge.file(alice, bridge.bucket(alice), [b'testshard'])
+    farmer.refuses = True
+    bridge.clock.now += DUE
+    assert renew(bridge) == (1, [])
+    assert 'does not renew the contract for shard' in caplog.text
+    assert renew(bridge) == (0, [])
+    bridge.clock.now += DAY
+    assert renew(bridge) == (1, [])
+    bridge.clock.now += 29 * DAY
+    assert renew(bridge) == (1, [SHARD_HASH])
+    assert ends(bridge) == []
+
+
+def test_damaged_contract_does_not_keep_others_from_their_renewal(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    bridge.farmer()
+    bucket = bridge.bucket(alice)
+    for number in range(2):
+        bridge.file(alice, bucket, [bytes([number])], filename=f'{number}')
+    with bridge.state.database.begin() as session:
+        session.query(Contract).order_by(Contract.shard_hash).first().document = {}
+    bridge.clock.now += DUE
+    assert renew(bridge) == (1, [])
+    assert ends(bridge) == [30 * DAY, LIFE]
+
+
+def test_contract_that_is_made_anew_meanwhile_stays(bridge: RunningBridge, alice: Account) -> None:
+    farmer = bridge.farmer()
+    frame = bridge.frame(alice)
+    bridge.file(alice, bridge.bucket(alice), [b'testshard'])
+    bridge.clock.now += DUE
+    farmer.hangs = asyncio.Event()
+    rounds = asyncio.run_coroutine_threadsafe(renewal_round(bridge.state), bridge._loop)
+
+    async def make_anew() -> None:
+        farmer.hangs = None
+
+    while ('renew', farmer.identity.node_id) not in bridge.farmers.calls:
+        bridge.call(lambda: asyncio.sleep(0))
+    hanging = farmer.hangs
+    bridge.call(make_anew)
+    bridge.clock.now += 5
+    bridge.add_shard(alice, frame)
+
+    async def go_on() -> None:
+        hanging.set()
+
+    bridge.call(go_on)
+    assert rounds.result(10) == []
+    assert ends(bridge) == [LIFE]
+
+
+def test_renewals_can_be_switched_off(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='renewal_ahead'):
+        BridgeSettings('sqlite://', tmp_path, renewal_ahead=-1)
+    assert BridgeSettings('sqlite://', tmp_path, renewal_ahead=0).renewal_of(1000) == 1000
+
+
+# ---------------------------------------------------------------- a bridge and a real farmer
+
+OWNER = Account('owner@example.org')
+
+
+@dataclass
+class Pair:
+    """A bridge and a farmer on one clock, and a client of both."""
+
+    clock: Clock
+    app: web.Application
+    url: str
+    farmer: Farmer
+    session: aiohttp.ClientSession
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        async with self.session.request(
+            method, self.url + path, json=body, headers=OWNER.headers
+        ) as answer:
+            assert answer.status < 300, await answer.text()
+            return await answer.json() if answer.status != 204 else None
+
+    async def upload(self) -> tuple[str, str]:
+        """Store a shard as a file; return the ids of its bucket and of itself."""
+        challenges = new_challenges(3)
+        digest = ShardDigest(challenges)
+        digest.update(SHARD)
+        body = {'hash': SHARD_HASH, 'size': len(SHARD), 'index': 0}
+        audits = {'challenges': challenges, 'tree': digest.leaves()}
+        frame = await self.ask('POST', '/frames', {})
+        pointer = await self.ask('PUT', f'/frames/{frame["id"]}', {**body, **audits})
+        url = f'{self.farmer.contact().url}/shards/{SHARD_HASH}'
+        token = {'token': pointer['token']}
+        async with self.session.post(url, params=token, data=SHARD) as answer:
+            assert answer.status == 200
+        bucket = await self.ask('POST', '/buckets', {'name': 'photos'})
+        path = f'/buckets/{bucket["id"]}/files'
+        file = await self.ask('POST', path, {'frame': frame['id'], 'filename': 'cat.jpg'})
+        return bucket['id'], file['id']
+
+    async def download(self, bucket: str, file: str) -> bytes:
+        (pointer,) = await self.ask('GET', f'/buckets/{bucket}/files/{file}')
+        url = f'{self.farmer.contact().url}/shards/{SHARD_HASH}'
+        async with self.session.get(url, params={'token': pointer['token']}) as answer:
+            return await answer.read()
+
+    async def upkeep(self) -> None:
+        """Do what both do from time to time."""
+        await renewal_round(self.app[BRIDGE])
+        self.farmer._forget()
+
+
+@contextlib.asynccontextmanager
+async def pair(path: Path, clock: Clock, port: int = 0) -> AsyncIterator[Pair]:
+    renter = RenterNode(ExtendedKey.renter(b's' * 32), clock=clock)
+    settings = BridgeSettings(
+        f'sqlite:///{path / "bridge.db"}', path, audit_interval=0, ping_interval=0, mirrors=0
+    )
+    app = create_app(settings, renter, clock=clock)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, '127.0.0.1', port).start()
+    url = f'http://127.0.0.1:{runner.addresses[0][1]}'
+    farmer = Farmer(FarmerSettings(path / 'farmer', url), clock=clock)
+    async with aiohttp.ClientSession() as session:
+        try:
+            await open_account(app[BRIDGE], OWNER.email, OWNER.password)
+            await farmer.start()
+            await farmer.wait_registered()
+            yield Pair(clock, app, url, farmer, session)
+        finally:
+            await farmer.stop()
+            await runner.cleanup()
+            await renter.close()
+
+
+def test_file_outlives_its_contracts_and_a_removed_one_is_dropped(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with pair(tmp_path, Clock()) as both:
+            bucket, file = await both.upload()
+            await both.upkeep()
+            for _ in range(4):
+                both.clock.now += 80 * DAY
+                await both.upkeep()
+                assert await both.download(bucket, file) == SHARD
+            await both.ask('DELETE', f'/buckets/{bucket}/files/{file}')
+            both.clock.now += LIFE + 1
+            await both.upkeep()
+            assert both.farmer.status()['shards'] == 0
+            assert not list((tmp_path / 'farmer' / 'shards').glob('*/*'))
+
+    run(test)
+
+
+def test_network_that_was_off_for_long_has_its_files(tmp_path: Path) -> None:
+    clock = Clock()
+
+    async def test() -> None:
+        async with pair(tmp_path, clock) as both:
+            bucket, file = await both.upload()
+        clock.now += 3 * LIFE
+        async with pair(tmp_path, clock) as both:
+            # The farmer looks first, and waits for its bridge.
+            both.farmer._forget()
+            assert both.farmer.status()['shards'] == 1
+            clock.now += RENEWAL_TIME - 1
+            both.farmer._forget()
+            await both.upkeep()
+            clock.now += RENEWAL_TIME
+            await both.upkeep()
+            assert await both.download(bucket, file) == SHARD
+
+    run(test)
+
+
+def test_farmer_without_its_bridge_drops_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+
+    async def test() -> None:
+        async with pair(tmp_path, clock) as both:
+            await both.upload()
+            assert both.farmer._link is not None
+            both.farmer._forget()
+            both.farmer._link.registered.clear()
+            clock.now += 2 * LIFE
+            both.farmer._forget()
+            both.farmer._link.registered.set()
+            both.farmer._forget()
+            assert both.farmer.status()['shards'] == 1
+            clock.now += RENEWAL_TIME
+            both.farmer._forget()
+            assert both.farmer.status()['shards'] == 0
+
+    run(test)
