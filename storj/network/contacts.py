@@ -14,7 +14,7 @@ import secrets
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from sqlalchemy import BindParameter, Connection, Float, bindparam, func, select, update
@@ -29,9 +29,11 @@ from storj.network.rpc import ContactError
 from storj.network.wire import Refusal, Route, answer, hex_text, iso_date, number, read_body
 
 __all__ = (
+    'KNOWN_FARMER',
     'PAGE',
     'ROUTES',
     'FarmerCall',
+    'KnownFarmer',
     'contact_object',
     'lately_timed_out',
     'mark_failure',
@@ -88,7 +90,27 @@ _FAILED = (
 )
 
 
-def node_contact(contact: Contact) -> NodeContact:
+class KnownFarmer(NamedTuple):
+    """A contact as it was when it was looked up, as far as the farmer's choice and call need it.
+
+    A row and no object of the database: farmers are looked up for every shard.
+    """
+
+    node_id: str
+    address: str
+    port: int
+    protocol: str
+    user_agent: str
+    last_seen: int
+    last_timeout: int | None
+    local: bool
+
+
+#: The columns of a :class:`KnownFarmer`.
+KNOWN_FARMER = tuple(getattr(Contact, name) for name in KnownFarmer._fields)
+
+
+def node_contact(contact: Contact | KnownFarmer) -> NodeContact:
     """Return a farmer's address card as the renter node takes it."""
     return NodeContact(
         address=contact.address,
@@ -101,11 +123,11 @@ def node_contact(contact: Contact) -> NodeContact:
     )
 
 
-def contact_object(contact: Contact, *, last_seen: object) -> dict[str, Any]:
+def contact_object(contact: Contact | KnownFarmer, *, last_seen: object) -> dict[str, Any]:
     """Return a farmer as clients see it.
 
     Args:
-        contact (Contact): the farmer.
+        contact (Contact | KnownFarmer): the farmer.
         last_seen (object): as a date text or a number, which differs by route (section 7.2).
     """
     return {
@@ -118,7 +140,7 @@ def contact_object(contact: Contact, *, last_seen: object) -> dict[str, Any]:
     }
 
 
-def lately_timed_out(contact: Contact, now: int) -> bool:
+def lately_timed_out(contact: Contact | KnownFarmer, now: int) -> bool:
     """Tell whether a farmer has been unreachable within the last ten minutes."""
     return contact.last_timeout is not None and now - contact.last_timeout < _WARY
 

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from storj.network.auth import authenticate, owned_bucket, reachable_bucket, use_token
 from storj.network.bridge import BRIDGE, Release
 from storj.network.buckets import start_date
-from storj.network.contacts import contact_object
-from storj.network.database import Bucket, Contact, Contract, Entry, Frame, Pointer
+from storj.network.contacts import KnownFarmer, contact_object
+from storj.network.database import Bucket, Contract, Entry, Frame, Pointer
 from storj.network.frames import owned_frame
 from storj.network.mirrors import establish
 from storj.network.placement import CONTRACT_LIFE, download_tokens
@@ -318,7 +318,7 @@ async def list_pointers(request: web.Request) -> web.Response:
 
 
 def _pointer_object(
-    pointer: Pointer, grant: tuple[Contact, str] | None, release: Release
+    pointer: Pointer, grant: tuple[KnownFarmer, str] | None, release: Release
 ) -> dict[str, Any]:
     """Return where one shard can be fetched, if a farmer grants it."""
     fields: dict[str, Any] = {'hash': pointer.shard_hash, 'size': pointer.size}

@@ -332,9 +332,10 @@ async def add_shard(request: web.Request) -> web.Response:
     frame_id = request.match_info['frame']
     with bridge.database.begin() as session:
         _check_volume(bridge, session, caller, 'Could not add shard to frame')
-        frame = _open_frame(session.connection(), caller, frame_id, addition, bridge.release)
+        connection = session.connection()
+        frame = _open_frame(connection, caller, frame_id, addition, bridge.release)
         contacts = farmers_by_merit(
-            bridge, session, shard.shard_hash, exclude=addition.exclude, frame=frame
+            bridge, connection, shard.shard_hash, exclude=addition.exclude, frame=frame
         )
 
     def keep(session: Session) -> None:

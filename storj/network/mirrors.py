@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge import Bridge
-from storj.network.contacts import FarmerCall, node_contact, note_calls
+from storj.network.contacts import KNOWN_FARMER, FarmerCall, KnownFarmer, node_contact, note_calls
 from storj.network.database import Challenge, Contact, Contract
 from storj.network.placement import (
     Shard,
@@ -44,7 +44,7 @@ _MIRROR_COUNT = select(func.count()).where(
 )
 
 
-async def establish(bridge: Bridge, shard_hash: str, count: int) -> list[Contact]:
+async def establish(bridge: Bridge, shard_hash: str, count: int) -> list[KnownFarmer]:
     """Have a shard copied until so many farmers beside the first have it, or are getting it.
 
     Args:
@@ -53,7 +53,7 @@ async def establish(bridge: Bridge, shard_hash: str, count: int) -> list[Contact
         count (int): of mirrors.
 
     Returns:
-        list[Contact]: the farmers that have accepted, those of earlier calls included.
+        list[KnownFarmer]: the farmers that have accepted, those of earlier calls included.
     """
     with bridge.database.begin() as session:
         shard = _known_shard(session, shard_hash)
@@ -61,7 +61,7 @@ async def establish(bridge: Bridge, shard_hash: str, count: int) -> list[Contact
         holders = set(
             session.scalars(select(Contract.node_id).where(Contract.shard_hash == shard_hash))
         )
-        candidates = farmers_by_merit(bridge, session, shard_hash, exclude=holders)
+        candidates = farmers_by_merit(bridge, session.connection(), shard_hash, exclude=holders)
     if shard is None:
         return accepted[:count]
     for contact in candidates:
@@ -72,11 +72,12 @@ async def establish(bridge: Bridge, shard_hash: str, count: int) -> list[Contact
     return accepted[:count]
 
 
-def _mirrors(session: Session, shard_hash: str) -> list[Contact]:
+def _mirrors(session: Session, shard_hash: str) -> list[KnownFarmer]:
     """Return the farmers that have a copy of a shard, or are making one."""
-    return list(
-        session.scalars(
-            select(Contact)
+    return [
+        KnownFarmer(*row)
+        for row in session.execute(
+            select(*KNOWN_FARMER)
             .join(Contract, Contract.node_id == Contact.node_id)
             .where(
                 Contract.shard_hash == shard_hash,
@@ -85,7 +86,7 @@ def _mirrors(session: Session, shard_hash: str) -> list[Contact]:
             )
             .order_by(Contract.store_begin, Contact.node_id)
         )
-    )
+    ]
 
 
 def _known_shard(session: Session, shard_hash: str) -> Shard | None:
@@ -106,7 +107,7 @@ def _known_shard(session: Session, shard_hash: str) -> Shard | None:
     return Shard(shard_hash, contract.data_size, contract.tree, list(challenges))
 
 
-async def _copy(bridge: Bridge, shard: Shard, contact: Contact) -> bool:
+async def _copy(bridge: Bridge, shard: Shard, contact: KnownFarmer) -> bool:
     """Have a farmer begin to copy a shard, and tell whether it has."""
     (source,) = await download_tokens(bridge, [shard.shard_hash], exclude=(contact.node_id,))
     if source is None:

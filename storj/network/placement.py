@@ -19,7 +19,14 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from sqlalchemy.orm import Session
 
 from storj.network.bridge import Bridge
-from storj.network.contacts import FarmerCall, lately_timed_out, node_contact, note_calls
+from storj.network.contacts import (
+    KNOWN_FARMER,
+    FarmerCall,
+    KnownFarmer,
+    lately_timed_out,
+    node_contact,
+    note_calls,
+)
 from storj.network.database import Challenge, Contact, Contract, FarmerToken, Pointer, fingerprint
 from storj.network.renter import Allocation, ClockSkewError, NodeError, NodeUnreachableError
 from storj.network.wire import Refusal
@@ -53,7 +60,7 @@ _DICE = 2**32
 
 # What is asked and noted for every shard: built once, which is most of what a statement costs.
 _CANDIDATES = (
-    select(Contact)
+    select(*KNOWN_FARMER)
     .where(
         Contact.space_available.is_(True),
         Contact.node_id.not_in(bindparam('exclude', expanding=True)),
@@ -69,8 +76,8 @@ _SHARES = (
     .group_by(Contract.node_id)
 )
 _KEEPERS = (
-    select(Contact, Contract.shard_hash, Contract.failed, Contract.stored)
-    .join(Contract, Contract.node_id == Contact.node_id)
+    select(Contract.shard_hash, Contract.failed, Contract.stored, *KNOWN_FARMER)
+    .join(Contact, Contact.node_id == Contract.node_id)
     .where(
         Contract.shard_hash.in_(bindparam('shards', expanding=True)),
         Contact.node_id.not_in(bindparam('exclude', expanding=True)),
@@ -124,7 +131,7 @@ class Shard:
 
 async def call_farmer(
     bridge: Bridge,
-    contact: Contact,
+    contact: KnownFarmer,
     call: Awaitable[_T],
     calls: list[FarmerCall],
     *,
@@ -134,7 +141,7 @@ async def call_farmer(
 
     Args:
         bridge (Bridge): the bridge.
-        contact (Contact): the farmer.
+        contact (KnownFarmer): the farmer.
         call (Awaitable[_T]): of the renter node.
         calls (list[FarmerCall]): how it went is appended, for :func:`note_calls`.
         timed (bool): whether the time taken says something about the farmer's speed.
@@ -164,8 +171,13 @@ async def call_farmer(
 
 
 def farmers_by_merit(
-    bridge: Bridge, session: Session, shard_hash: str, *, exclude: Collection[str], frame: str = ''
-) -> list[Contact]:
+    bridge: Bridge,
+    connection: Connection,
+    shard_hash: str,
+    *,
+    exclude: Collection[str],
+    frame: str = '',
+) -> list[KnownFarmer]:
     """Return the farmers that may take a shard, the best first.
 
     Healthy ones come before those that lately did not answer; those that do not have the shard
@@ -173,12 +185,12 @@ def farmers_by_merit(
     same file, so that the loss of one farmer costs little of it.
     """
     now = bridge.now()
-    contacts = session.scalars(_CANDIDATES, {'exclude': list(exclude)}).all()
-    connection = session.connection()
+    rows = connection.execute(_CANDIDATES, {'exclude': list(exclude)})
+    contacts = [KnownFarmer(*row) for row in rows]
     holders = set(connection.scalars(_HOLDERS, {'shard': shard_hash}))
     shares = dict(connection.execute(_SHARES, {'frame': frame}).all())
 
-    def rank(contact: Contact) -> tuple[bool, bool, int, int]:
+    def rank(contact: KnownFarmer) -> tuple[bool, bool, int, int]:
         away = lately_timed_out(contact, now)
         share = shares.get(contact.node_id, 0) + bridge.pending[contact.node_id]
         return away, contact.node_id in holders, share, secrets.randbelow(_DICE)
@@ -189,19 +201,19 @@ def farmers_by_merit(
 async def place(
     bridge: Bridge,
     shard: Shard,
-    contacts: Sequence[Contact],
+    contacts: Sequence[KnownFarmer],
     keep: Callable[[Session], object],
-) -> tuple[Contact, Allocation]:
+) -> tuple[KnownFarmer, Allocation]:
     """Make a contract for a shard with one farmer after the other, until one accepts.
 
     Args:
         bridge (Bridge): the bridge.
         shard (Shard): what is to be kept.
-        contacts (Sequence[Contact]): the farmers, the best first.
+        contacts (Sequence[KnownFarmer]): the farmers, the best first.
         keep (Callable[[Session], object]): see :func:`allocate`.
 
     Returns:
-        tuple[Contact, Allocation]: the farmer and what it granted; the contract is recorded.
+        tuple[KnownFarmer, Allocation]: the farmer and what it granted; the contract is recorded.
 
     Raises:
         Refusal: 503, no farmer is left or the time is over.
@@ -224,7 +236,7 @@ async def place(
 
 async def allocate(
     bridge: Bridge,
-    contact: Contact,
+    contact: KnownFarmer,
     shard: Shard,
     keep: Callable[[Session], object] = lambda session: None,
     *,
@@ -234,7 +246,7 @@ async def allocate(
 
     Args:
         bridge (Bridge): the bridge.
-        contact (Contact): the farmer.
+        contact (KnownFarmer): the farmer.
         shard (Shard): what is to be kept.
         keep (Callable[[Session], object]): records what is to be recorded with the contract, in
             the same transaction; its errors undo both.
@@ -363,13 +375,14 @@ def _remember_tokens(
 
 
 def _holders_by_merit(
-    bridge: Bridge, session: Session, hashes: Collection[str], *, exclude: Collection[str]
-) -> dict[str, list[Contact]]:
+    bridge: Bridge, connection: Connection, hashes: Collection[str], *, exclude: Collection[str]
+) -> dict[str, list[KnownFarmer]]:
     """Return for each shard the farmers that have a contract for it, the most promising first."""
     now = bridge.now()
-    ranked: dict[str, list[tuple[tuple[bool, bool, bool, int], Contact]]] = {}
-    rows = session.execute(_KEEPERS, {'shards': list(set(hashes)), 'exclude': list(exclude)})
-    for contact, shard_hash, failed, stored in rows:
+    ranked: dict[str, list[tuple[tuple[bool, bool, bool, int], KnownFarmer]]] = {}
+    rows = connection.execute(_KEEPERS, {'shards': list(set(hashes)), 'exclude': list(exclude)})
+    for shard_hash, failed, stored, *card in rows:
+        contact = KnownFarmer(*card)
         away = lately_timed_out(contact, now)
         rank = (failed, not stored, away, secrets.randbelow(_DICE))
         ranked.setdefault(shard_hash, []).append((rank, contact))
@@ -381,7 +394,7 @@ def _holders_by_merit(
 
 async def download_tokens(
     bridge: Bridge, hashes: Sequence[str], *, exclude: Collection[str] = ()
-) -> list[tuple[Contact, str] | None]:
+) -> list[tuple[KnownFarmer, str] | None]:
     """Get farmers' tokens for the download of shards.
 
     For each shard the best farmer is asked first; as long as there is no token, another one every
@@ -393,16 +406,16 @@ async def download_tokens(
         exclude (Collection[str]): farmers that are not wanted.
 
     Returns:
-        list[tuple[Contact, str] | None]: for each shard a farmer and its token, or None if none
+        list[tuple[KnownFarmer, str] | None]: for each shard a farmer and its token, or None if none
         gives one out.
     """
-    with bridge.database.begin() as session:
-        holders = _holders_by_merit(bridge, session, hashes, exclude=exclude)
+    with bridge.database.begin_plain() as connection:
+        holders = _holders_by_merit(bridge, connection, hashes, exclude=exclude)
     calls: list[FarmerCall] = []
     granted: list[tuple[str, str, str]] = []
     at_once = asyncio.Semaphore(_TOKENS_AT_ONCE)
 
-    async def token_for(shard_hash: str) -> tuple[Contact, str] | None:
+    async def token_for(shard_hash: str) -> tuple[KnownFarmer, str] | None:
         async with at_once:
             # What the calls for other shards have shown meanwhile counts as if it were noted.
             silent = {call.node_id for call in calls if call.failure is not None}
@@ -436,8 +449,8 @@ def _note_granted(
 
 
 async def _retrieve(
-    bridge: Bridge, contact: Contact, shard_hash: str, calls: list[FarmerCall]
-) -> tuple[Contact, str]:
+    bridge: Bridge, contact: KnownFarmer, shard_hash: str, calls: list[FarmerCall]
+) -> tuple[KnownFarmer, str]:
     card = node_contact(contact)
     retrieval = bridge.renter.retrieve(card, shard_hash)
     return contact, await call_farmer(bridge, contact, retrieval, calls, timed=True)
