@@ -199,12 +199,9 @@ class DataChannels:
             answer = await disturbance.before(request, field_name='result')
             if answer is not None:
                 return answer
-        refusal = self._refusal(request, disturbance)
-        if refusal is not None:
-            return refusal
-        transfer = self._begin(request, request.query['token'], disturbance)
-        if transfer is None:
-            return _answer(404, _NO_CONTRACT)
+        transfer = self._admit(request, disturbance)
+        if isinstance(transfer, web.Response):
+            return transfer
         try:
             if transfer.data_hash in self._store:
                 self._end(transfer, 'SHARD_EXISTS')
@@ -259,12 +256,9 @@ class DataChannels:
             answer = await disturbance.before(request, field_name='result')
             if answer is not None:
                 return answer
-        refusal = self._refusal(request, disturbance)
-        if refusal is not None:
-            return refusal
-        transfer = self._begin(request, request.query['token'], disturbance)
-        if transfer is None:
-            return _answer(404, _NO_CONTRACT)
+        transfer = self._admit(request, disturbance)
+        if isinstance(transfer, web.Response):
+            return transfer
         response = web.StreamResponse(headers={'Content-Type': 'application/octet-stream', **_CORS})
         response.enable_chunked_encoding()
         try:
@@ -285,15 +279,17 @@ class DataChannels:
         self._end(transfer, 'SHARD_DOWNLOADED')
         return response
 
-    def _refusal(self, request: web.Request, disturbance: Disturbance) -> web.Response | None:
-        """Return the answer to a request that is not allowed."""
+    def _admit(self, request: web.Request, disturbance: Disturbance) -> _Transfer | web.Response:
+        """Register a transfer, or return the answer to one that is not allowed."""
         try:
-            self._authorize(request.query.get('token'), request.match_info['hash'], disturbance)
+            token = self._authorize(
+                request.query.get('token'), request.match_info['hash'], disturbance
+            )
         except _RefusedError as error:
             return _answer(401, str(error))
         if self.active >= MAX_TRANSFERS:
             return _answer(503, 'Too many transfers')
-        return None
+        return self._begin(request, token, disturbance) or _answer(404, _NO_CONTRACT)
 
     # ------------------------------------------------------------- WebSocket
 
@@ -356,19 +352,19 @@ class DataChannels:
         except _RefusedError as error:
             return UNAUTHORIZED_TOKEN, str(error)
         if operation not in ('PUSH', 'PULL'):
-            self._index.reject(token)
+            self._index.reject(token.token)
             return INVALID_OPERATION, 'Failed to handle the defined operation'
-        self._index.set_busy(token)
+        self._index.set_busy(token.token)
         transfer = self._begin(request, token, disturbance)
         if transfer is None:
-            self._index.reject(token)
+            self._index.reject(token.token)
             return WSCloseCode.INTERNAL_ERROR, _NO_CONTRACT
         try:
             if operation == 'PUSH':
                 return await self._push_frames(transfer, socket)
             return await self._pull_frames(transfer, socket)
         except StoreError as error:
-            self._index.reject(token)
+            self._index.reject(token.token)
             return WSCloseCode.INTERNAL_ERROR, str(error)
         finally:
             self._transfers.discard(transfer)
@@ -461,7 +457,7 @@ class DataChannels:
         disturbance: Disturbance,
         *,
         web_socket: bool = False,
-    ) -> str:
+    ) -> FarmerToken:
         """Return the token if a transfer may begin with it; checks in the order of section 4."""
         if not token:
             raise _RefusedError('You did not supply a token')
@@ -476,21 +472,18 @@ class DataChannels:
             raise _RefusedError('Channel is already active')
         if known.data_hash != data_hash:
             raise _RefusedError('Token not valid for hash')
-        return known.token
+        return known
 
     def _begin(
-        self, request: web.Request, token: str, disturbance: Disturbance
+        self, request: web.Request, token: FarmerToken, disturbance: Disturbance
     ) -> _Transfer | None:
         """Register a transfer; return None when there is no contract for it."""
-        known = self._index.token(token)
-        if known is None or not is_node_id(known.data_hash):
+        if not is_node_id(token.data_hash):
             return None
-        contract = self._index.contract(known.data_hash, known.owner)
-        if contract is None:
+        size = self._index.contract_size(token.data_hash, token.owner)
+        if size is None:
             return None
-        transfer = _Transfer(
-            known, contract.data_size, self._clock(), disturbance, request, time.monotonic()
-        )
+        transfer = _Transfer(token, size, self._clock(), disturbance, request, time.monotonic())
         self._transfers.add(transfer)
         return transfer
 

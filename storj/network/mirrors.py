@@ -178,7 +178,8 @@ class Mirroring:
             # The copy that is being made may be reported before its maker is done here.
             self._again.add(shard_hash)
         elif (
-            shard_hash not in self._waiting
+            self._bridge.settings.mirrors
+            and shard_hash not in self._waiting
             and not self._queue.full()
             and self._count(shard_hash) < self._bridge.settings.mirrors
         ):

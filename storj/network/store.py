@@ -474,6 +474,14 @@ class FarmerIndex:
         except (ValueError, ContractError) as error:
             raise StoreError('The contract record is damaged') from error
 
+    def contract_size(self, data_hash: str, owner: str) -> int | None:
+        """Return the bytes that an owner's contract about a shard speaks of, if there is one."""
+        row = self._run(
+            'SELECT data_size FROM contracts WHERE data_hash = ? AND owner = ?',
+            (data_hash, owner),
+        ).fetchone()
+        return None if row is None else row[0]
+
     def set_tree(self, data_hash: str, owner: str, tree: Sequence[str]) -> None:
         """Keep the audit leaves that came after the contract."""
         self._run(
