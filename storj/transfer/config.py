@@ -27,7 +27,7 @@ class TransferConfig:
         transfers      x 8 MiB                 stripes of one file while parity is made or used
         about 1 KiB for each shard of the files under way
 
-    with ``concurrency + negotiations`` shard threads: 112 MiB with the defaults. What does not fit
+    with ``concurrency + negotiations`` shard threads: 144 MiB with the defaults. What does not fit
     there lies in the temporary folder: the parity shards of an upload, a source that can be read
     only once, and the shards that a stream has fetched ahead of its reader.
 
@@ -72,7 +72,7 @@ class TransferConfig:
     transfers: int = 4
     hash_workers: int = 2
     piece_size: int = 256 * 1024
-    shelf_size: int = 64 * _MIB
+    shelf_size: int = 96 * _MIB
     shard_size: int | None = None
     challenges: int = 4
     parity: bool = True

@@ -22,9 +22,17 @@ class Shelf:
     def __init__(self, size: int, piece_size: int) -> None:
         self._piece_size = piece_size
         self._most = size // piece_size
+        #: Bytes that find room when nothing is there.
+        self.size = self._most * piece_size
         self._made = 0
         self._free: list[bytearray] = []
         self._lock = threading.Lock()
+
+    @property
+    def room(self) -> int:
+        """Bytes that find room now."""
+        with self._lock:
+            return (self._most - self._made + len(self._free)) * self._piece_size
 
     def take(self) -> bytearray | None:
         """Return a buffer, None if all are in use."""

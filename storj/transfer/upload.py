@@ -75,6 +75,10 @@ _STRIPES = 8 * 1024 * 1024
 # Seconds that shards wait for the list of farmers; it only makes their spread better.
 _LIST_PATIENCE = 3.0
 
+# Seconds for which the hashing of a shard waits for room on the shelf: longer than fast farmers
+# take to make it, and no more than slow ones take for a few MiB.
+_ROOM_PATIENCE = 0.25
+
 _NAME_TAKEN = 'there is a file of this name in the bucket already'
 
 
@@ -513,6 +517,10 @@ class Upload(Job):
 
     def _hash(self, span: Span) -> None:
         """Hash one shard and send it on its way."""
+        # Hashing ahead of farmers that are fast gains nothing, and costs a second encryption.
+        shelf = self.context.shelf
+        needed = min(span.size, shelf.size // 2)
+        self.coordinator.wait_until(lambda: shelf.room >= needed, _ROOM_PATIENCE)
         challenges = new_challenges(self.config.challenges)
         digest = ShardDigest(challenges, self._profile.audit_generation)
         record = _Record(span, '', challenges)
