@@ -40,6 +40,22 @@ def test_any_loss_that_parity_covers_is_repaired_alike(loss):
     assert all(other == first for other in others)
 
 
+@pytest.mark.parametrize(('data', 'parity'), [(4, 3), (8, 6), (10, 7), (16, 11), (7, 5)])
+@backends
+def test_long_stripe_is_coded_as_its_pieces_are(backend, data, parity):
+    coder = erasure.ReedSolomon(data, parity, backend=backend)
+    pieces = [200_000, 77, 65_536]
+    shards = [os.urandom(sum(pieces)) for _ in range(data)]
+    whole = [bytearray(sum(pieces)) for _ in range(parity)]
+    coder.encode(shards, whole)
+    start = 0
+    for length in pieces:
+        part = [bytearray(length) for _ in range(parity)]
+        coder.encode([shard[start : start + length] for shard in shards], part)
+        assert part == [shard[start : start + length] for shard in whole]
+        start += length
+
+
 @backends
 def test_many_shards_of_whole_stripes(backend):
     coder = erasure.ReedSolomon(153, 102, backend=backend)
