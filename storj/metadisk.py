@@ -17,6 +17,7 @@ Beside :mod:`storj.http`, above the pure rooms, and knows neither bridge nor far
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -55,6 +56,10 @@ Progress = Callable[[int, 'int | None'], object]
 
 _PIECE = 256 * 1024
 _ANSWER_LIMIT = 1024 * 1024
+# Bytes of a source of unknown size that are kept in memory before a file takes them.
+_SPOOL_LIMIT = 1024 * 1024
+# Bytes a second that a node brings to its farmers at the least; it answers when all have arrived.
+_SLOWEST_NODE = 256 * 1024
 # Connections in a row that bring nothing new.
 _ATTEMPTS = 3
 _CONTENT_RANGE = re.compile(r'bytes (\d+)-\d+/(?:\d+|\*)')
@@ -171,6 +176,7 @@ class MetaDisk:
         token (str | None): access token; any string of 16 letters and digits is one. Uploads take
             a new one when there is none yet.
         timeout (float | tuple[float, float]): seconds to connect, and to wait for the next bytes.
+            A node that has an upload is given more, by its size, to bring it to the farmers.
 
     Attributes:
         url (str): without a slash at the end.
@@ -192,7 +198,9 @@ class MetaDisk:
             raise ValueError(f'not the URL of a node: {url!r}')
         self.url = url.rstrip('/')
         self.token = token
-        self._timeout = timeout
+        self._connect, self._patience = (
+            timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        )
         self._session = requests.Session()
 
     def __enter__(self) -> MetaDisk:
@@ -288,7 +296,13 @@ class MetaDisk:
         with _open_source(source) as (file, size, own_name):
             form = _Form(file, size, name or own_name, token, progress)
             try:
-                answer = self._json('POST', '/api/upload', data=form, headers=form.headers)
+                answer = self._json(
+                    'POST',
+                    '/api/upload',
+                    extra=size / _SLOWEST_NODE,
+                    data=form,
+                    headers=form.headers,
+                )
             except BridgeUnreachableError:
                 if form.failure is not None:
                     raise form.failure from None
@@ -416,8 +430,13 @@ class MetaDisk:
             raise ValueError('no token: take one with token_new()')
         return quote(token, safe='')
 
-    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send a request and return the answer, its body unread; raise what a refusal means."""
+    def _send(
+        self, method: str, path: str, *, extra: float = 0.0, **options: Any
+    ) -> requests.Response:
+        """Send a request and return the answer, its body unread; raise what a refusal means.
+
+        ``extra`` seconds are added to the wait for the answer.
+        """
         # Compressed bodies would hide their length, and a redirect would carry off the token.
         headers = {'Accept-Encoding': 'identity', **options.pop('headers', {})}
         try:
@@ -427,7 +446,7 @@ class MetaDisk:
                 headers=headers,
                 stream=True,
                 allow_redirects=False,
-                timeout=self._timeout,
+                timeout=(self._connect, self._patience + extra),
                 **options,
             )
         except requests.RequestException as error:
@@ -544,16 +563,12 @@ class _Fetch:
 
     def _decrypt(self, file: BinaryIO, counter: int) -> None:
         stream = content_stream(self._reference.key_bytes(), counter)
-        buffer = bytearray(_PIECE)
-        position = 0
-        file.seek(0)
-        with memoryview(buffer) as view:
-            while length := cast('IO[Any]', file).readinto(view):  # type: ignore[attr-defined]
-                stream.process(view[:length], view[:length])
-                file.seek(position)
-                file.write(view[:length])
-                position += length
-                file.seek(position)
+        for position in range(0, self.size, _PIECE):
+            file.seek(position)
+            piece = bytearray(file.read(_PIECE))
+            stream.process(piece, piece)
+            file.seek(position)
+            file.write(piece)
 
 
 class _Form:
@@ -622,23 +637,21 @@ def _open_source(
         with path.open('rb') as file:
             yield file, os.fstat(file.fileno()).st_size, path.name
         return
-    if not isinstance(source, bytes) and source.seekable():
+    if isinstance(source, bytes):
+        yield io.BytesIO(source), len(source), 'file'
+        return
+    if source.seekable():
         start = source.tell()
         size = source.seek(0, os.SEEK_END) - start
         source.seek(start)
         yield source, size, _name_of(source)
         return
-    with tempfile.SpooledTemporaryFile(max_size=_ANSWER_LIMIT) as spool:
-        name = 'file'
-        if isinstance(source, bytes):
-            spool.write(source)
-        else:
-            name = _name_of(source)
-            while piece := source.read(_PIECE):
-                spool.write(piece)
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_LIMIT) as spool:
+        while piece := source.read(_PIECE):
+            spool.write(piece)
         size = spool.tell()
         spool.seek(0)
-        yield cast('BinaryIO', spool), size, name
+        yield cast('BinaryIO', spool), size, _name_of(source)
 
 
 def _name_of(file: BinaryIO) -> str:

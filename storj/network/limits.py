@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from storj.network.wire import Refusal
 
-__all__ = ('AccountLimits', 'RateLimits')
+__all__ = ('MINUTE', 'AccountLimits', 'RateLimits', 'Windows')
 
-_MINUTE = 60.0
+#: Seconds of the window that most limits have.
+MINUTE = 60.0
 _HOUR = 3600.0
 _DEFAULT = 1000
 _CONTACTS = 200
@@ -36,8 +37,13 @@ class _Counter:
     used: int = 0
 
 
-class _Windows:
-    """Counts by key, in windows of one length."""
+class Windows:
+    """Counts by key, in windows of one length; forgets the oldest of very many keys.
+
+    Args:
+        clock (Callable[[], float]): seconds.
+        seconds (float): length of a window, which begins with a key's first call.
+    """
 
     def __init__(self, clock: Callable[[], float], seconds: float) -> None:
         self._clock = clock
@@ -84,8 +90,8 @@ class AccountLimits:
         self._calls = calls
         self._mails = mails
         self._wrong_passwords = wrong_passwords
-        self._by_minute = _Windows(clock, _MINUTE)
-        self._by_hour = _Windows(clock, _HOUR)
+        self._by_minute = Windows(clock, MINUTE)
+        self._by_hour = Windows(clock, _HOUR)
 
     def count_call(self, address: str) -> None:
         """Count a call about an account.
@@ -129,7 +135,7 @@ class RateLimits:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._windows = _Windows(clock, _MINUTE)
+        self._windows = Windows(clock, MINUTE)
 
     def count(self, address: str, route: str, method: str) -> dict[str, str]:
         """Count a request.

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from storj.crypto.convergent import content_key, content_stream
 from storj.exception import (
@@ -476,3 +478,23 @@ def test_source_that_cannot_be_read_is_its_own_error(server: Node, node: MetaDis
         node.upload(Broken(CONTENT))
     with pytest.raises(FileNotFoundError):
         node.upload('/no/such/file')
+
+
+def test_node_gets_more_time_for_a_larger_upload(
+    server: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[tuple[float, float]] = []
+    send = requests.Session.request
+
+    def request(session: requests.Session, *arguments: str, **options: Any) -> requests.Response:
+        waits.append(options['timeout'])
+        return send(session, *arguments, **options)
+
+    monkeypatch.setattr(requests.Session, 'request', request)
+    for size in (0, 2**20):
+        key = content_key(hashlib.sha256(bytes(size)).digest()).hex()
+        answer = json.dumps({'filehash': 'f' * 64, 'key': key}).encode()
+        server.answers['/api/upload'] = (201, answer)
+        with MetaDisk(server.url, token='x', timeout=(5, 60)) as node:
+            node.upload(bytes(size))
+    assert waits == [(5, 60), (5, 64)]

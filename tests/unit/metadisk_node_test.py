@@ -21,7 +21,6 @@ from storj.network.metadisk.ledger import (  # noqa: E402
     new_token,
     token_text,
 )
-from storj.network.metadisk.limits import RateLimit  # noqa: E402
 from storj.network.metadisk.names import clean_name, media_type, stored_name  # noqa: E402
 from storj.network.metadisk.spool import Spool  # noqa: E402
 
@@ -159,22 +158,3 @@ def test_spool_shows_no_plaintext_and_seals_convergently(tmp_path: Path) -> None
     assert key == content_key(hashlib.sha256(plain).digest()).hex()
     assert sealed == content_stream(bytes.fromhex(key)).process(plain)
     assert filehash == hashlib.sha256(sealed).hexdigest()
-
-
-def test_rate_limit_counts_each_client_by_the_minute() -> None:
-    now = [100.0]
-    limit = RateLimit(2, clock=lambda: now[0])
-    assert [limit.wait('a'), limit.wait('a'), limit.wait('b')] == [0, 0, 0]
-    now[0] += 20
-    assert limit.wait('a') == 40
-    assert limit.wait('b') == 0
-    now[0] += 40
-    assert limit.wait('a') == 0
-
-
-def test_rate_limit_forgets_the_oldest_of_many_clients() -> None:
-    limit = RateLimit(1, clock=lambda: 0.0)
-    for number in range(10_001):
-        assert limit.wait(str(number)) == 0
-    assert limit.wait('10000') == 60
-    assert limit.wait('0') == 0

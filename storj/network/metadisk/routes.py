@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,9 +22,9 @@ from typing import Any, TypeVar
 from aiohttp import BodyPartReader, hdrs, web
 
 from storj.crypto.convergent import parse_key
+from storj.network.limits import MINUTE, Windows
 from storj.network.metadisk.catalog import StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
-from storj.network.metadisk.limits import RateLimit
 from storj.network.metadisk.mover import MoverError, Place
 from storj.network.metadisk.names import media_type
 from storj.network.metadisk.node import NODE, NodeFullError, Settings
@@ -95,7 +96,8 @@ class Routes:
 
     def __init__(self, settings: Settings, api_key: str) -> None:
         self._api_key = api_key
-        self._limit = RateLimit(settings.requests_per_minute)
+        self._limit = settings.requests_per_minute
+        self._windows = Windows(time.monotonic, MINUTE)
 
     def table(self) -> list[web.RouteDef]:
         """Return the routes, for an application's router."""
@@ -121,8 +123,10 @@ class Routes:
         async def guarded(request: web.Request) -> web.StreamResponse:
             if request.method == hdrs.METH_POST and _is_foreign(request):
                 return json_answer(request, {'error': 'foreign-origin'}, 403)
-            wait = self._limit.wait(request.remote or '')
-            if wait:
+            window = self._windows.counter((request.remote or '',))
+            window.used += 1
+            if window.used > self._limit:
+                wait = max(1, math.ceil(window.ends - time.monotonic()))
                 answer = {'error': 'too-many-requests'}
                 return json_answer(request, answer, 429, {'Retry-After': str(wait)})
             try:
