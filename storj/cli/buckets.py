@@ -9,6 +9,7 @@ import click
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_uri
 from storj.cli.directory import BucketEntry
+from storj.cli.errors import UsageProblem
 from storj.cli.listing import BUCKET_COLUMNS
 from storj.cli.options import yes_option
 from storj.cli.output import Column, count_of
@@ -16,7 +17,7 @@ from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
 from storj.cli.uri import SCHEME, parse_remote
 
-__all__ = ('bucket', 'create', 'delete', 'get', 'list_', 'mb', 'rb')
+__all__ = ('bucket', 'bucket_name', 'create', 'delete', 'get', 'list_', 'mb', 'rb')
 
 _COLUMNS = (
     Column('id'),
@@ -48,9 +49,17 @@ def _remove(session: Session, text: str, yes: bool) -> None:
     )
 
 
-def _bucket_name(text: str) -> str:
+def bucket_name(text: str) -> str:
     """Return the bucket of a URI or of a bare name; a bare name may hold anything."""
-    return parse_remote(text).bucket if text.startswith(SCHEME) else text
+    if not text.startswith(SCHEME):
+        return text
+    place = parse_remote(text)
+    if place.path:
+        # Who removes a prefix with 'rb' would lose the whole bucket.
+        raise UsageProblem(
+            f'{place} is no bucket', hint=f'a bucket is written {SCHEME}{place.bucket}'
+        )
+    return place.bucket
 
 
 def _plain_names(function: Any) -> Any:
@@ -68,7 +77,7 @@ def _plain_names(function: Any) -> Any:
 @pass_session
 def mb(session: Session, bucket: str, plain_names: bool | None) -> None:
     """Make a bucket."""
-    _make(session, _bucket_name(bucket), plain_names)
+    _make(session, bucket_name(bucket), plain_names)
 
 
 @command('rb', short_help='Remove a bucket.', examples=('storj rb storj://photos',))
@@ -80,7 +89,7 @@ def rb(session: Session, bucket: str, yes: bool) -> None:
 
     The bridge forgets the files in it as well; their shards expire at the farmers.
     """
-    _remove(session, _bucket_name(bucket), yes)
+    _remove(session, bucket_name(bucket), yes)
 
 
 @group(
@@ -114,7 +123,7 @@ def create(
 @pass_session
 def get(session: Session, bucket: str) -> None:
     """Show one bucket, found by name or id."""
-    session.output.record(session.directory.bucket(_bucket_name(bucket)).to_dict())
+    session.output.record(session.directory.bucket(bucket_name(bucket)).to_dict())
 
 
 @bucket.command('list', examples=('storj bucket list --json',))
@@ -131,4 +140,4 @@ def list_(session: Session) -> None:
 @pass_session
 def delete(session: Session, bucket: str, yes: bool) -> None:
     """Remove a bucket, found by name or id."""
-    _remove(session, _bucket_name(bucket), yes)
+    _remove(session, bucket_name(bucket), yes)

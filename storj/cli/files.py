@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from storj.cli.buckets import bucket_name
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_file, complete_uri
 from storj.cli.copy import Copier, CopyOptions, run_jobs, upload_options, write_stream
@@ -29,7 +30,7 @@ from storj.cli.progress import Overview, display_for
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import RemoteFile, find_local, find_remote
-from storj.cli.uri import SCHEME, Local, Stream, parse_location, parse_remote, safe_relative_path
+from storj.cli.uri import Local, Stream, parse_location, parse_remote, safe_relative_path
 from storj.exception import NotEnoughShardsError
 
 if TYPE_CHECKING:
@@ -141,8 +142,7 @@ def file() -> None:
 
 
 def _bucket(session: Session, text: str) -> BucketEntry:
-    place = parse_remote(text).bucket if text.startswith(SCHEME) else text
-    return session.directory.bucket(place)
+    return session.directory.bucket(bucket_name(text))
 
 
 def _find(session: Session, bucket: str, name: str | None) -> FileEntry:
@@ -219,7 +219,10 @@ def download(
     resume: bool,
     **engine: Any,
 ) -> None:
-    """Download a file, into the current folder under its own name if no path is given."""
+    """Download a file.
+
+    Without a PATH it goes into the current folder under its own name.
+    """
     entry = _find(session, bucket, file)
     options = TransferOptions(**engine)
     copier = Copier(session, CopyOptions(overwrite, resume=resume), options)

@@ -44,6 +44,14 @@ def test_bucket_of_the_same_name_is_a_conflict(storj, bucket):
     assert storj('mb', bucket, '--json', code=9).error()['error'] == 'AlreadyExistsError'
 
 
+def test_prefix_is_never_taken_for_its_bucket(storj, bucket):
+    storj('cp', '-', f'storj://{bucket}/2017/a', input=b'a')
+    for command in (('rb', '--yes'), ('mb',), ('bucket', 'get'), ('bucket', 'delete', '--yes')):
+        refused = storj(*command, f'storj://{bucket}/2017', code=2)
+        assert f'hint: a bucket is written storj://{bucket}\n' in refused.err
+    assert storj('cat', f'storj://{bucket}/2017/a').raw == b'a'
+
+
 def test_plain_bucket_is_found_by_its_name(storj):
     storj('mb', '--plain-names', 'in-the-open')
     found = storj('bucket', 'get', 'in-the-open', '--json').json()
