@@ -102,10 +102,11 @@ def login(
     keyring: bool,
     libstorj: bool,
 ) -> None:
-    """Check e-mail and password at the bridge and keep them, with the words to encrypt with.
+    """Keep e-mail, password and the words to encrypt with.
 
-    At the first login words are made and shown once: write them down. On another machine give the
-    same words, or nothing that is stored can be read there.
+    E-mail and password are checked at the bridge first. At the first login words are made and shown
+    once: write them down. On another machine give the same words, or nothing that is stored can be
+    read there.
     """
     session.new_profile = True
     shared = _SharedLogin.open(session) if libstorj else None
@@ -164,7 +165,10 @@ def _words(session: Session, path: str | None, shared: _SharedLogin | None) -> t
 @yes_option
 @pass_session
 def logout(session: Session, forget_words: bool, yes: bool) -> None:
-    """Forget e-mail and password; the words stay unless they are to be forgotten as well."""
+    """Forget e-mail and password.
+
+    The words to encrypt with stay unless they are to be forgotten as well.
+    """
     settings = session.settings
     if forget_words and settings.mnemonic:
         confirm('forget the words that decrypt your files', yes=yes)
@@ -234,7 +238,10 @@ def reset_password(
 @yes_option
 @pass_session
 def delete(session: Session, token: str | None, yes: bool) -> None:
-    """Ask the bridge to close the account, and confirm it with the token from the mail."""
+    """Close the account at the bridge.
+
+    The bridge sends a mail with a token: 'storj account delete --token TOKEN' confirms it.
+    """
     if token is not None:
         with session.make_client(None, None) as client:
             client.user_deactivate(token)

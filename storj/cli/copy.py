@@ -278,16 +278,16 @@ def upload_options(function: Any) -> Any:
 )
 @click.argument('sources', nargs=-1, metavar='SOURCE...', shell_complete=complete_place)
 @click.argument('destination', shell_complete=complete_place)
-@click.option(
-    '--link-file',
-    metavar='PATH',
-    help="Read a link of 'storj share' from a file, or - for stdin, as the source.",
-)
 @click.option('-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.')
 @filter_options
 @click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
 @click.option('--overwrite', is_flag=True, help='Replace files that exist.')
 @click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of one download, like 0-99.')
+@click.option(
+    '--link-file',
+    metavar='PATH',
+    help="Read a link of 'storj share' from a file, or - for stdin, as the source.",
+)
 @upload_options
 @transfer_options
 @pass_session

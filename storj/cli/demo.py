@@ -255,7 +255,7 @@ class _Demo:
             raise IntegrityError(f'came back different: {names}')
         if not self._output.as_json:
             count = len(sizes)
-            text = 'the file' if count == 1 else f'all {count} files'
+            text = {1: 'the file', 2: 'both files'}.get(count, f'all {count} files')
             text += ' came back equal'
             self._output.line(click.style(text, fg='green', bold=True))
 

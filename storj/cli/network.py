@@ -353,7 +353,7 @@ def farmer_rows(farmers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             'state': _farmer_state(farmer),
             'channel': channel_of(str(farmer['protocol'])),
             'address': f'{farmer["address"]}:{farmer["port"]}',
-            'node_id': str(farmer['node_id'])[:12],
+            'node_id': str(farmer['node_id'])[:8],
             'audits': f'{_passed(farmer)}/{_audits(farmer)}',
         }
         for farmer in farmers

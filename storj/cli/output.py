@@ -6,6 +6,7 @@ from the network is made harmless before it reaches a terminal.
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import json
 import os
@@ -177,7 +178,10 @@ class Output:
     def line(self, text: str) -> None:
         """Print one line of an answer."""
         with self._lock:
-            click.echo(text, color=wants_colour(self.colour, sys.stdout, os.environ))
+            click.echo(
+                _encodable(text, sys.stdout),
+                color=wants_colour(self.colour, sys.stdout, os.environ),
+            )
 
     def note(self, text: str) -> None:
         """Tell the person at the terminal something that is no part of the answer."""
@@ -187,7 +191,11 @@ class Output:
     def warn(self, text: str) -> None:
         """Print a line on standard error, whatever was asked for."""
         with self._lock:
-            click.echo(text, err=True, color=wants_colour(self.colour, sys.stderr, os.environ))
+            click.echo(
+                _encodable(text, sys.stderr),
+                err=True,
+                color=wants_colour(self.colour, sys.stderr, os.environ),
+            )
 
     def document(self, value: Any) -> None:
         """Print one JSON document."""
@@ -288,11 +296,24 @@ def _json(value: Any, indent: int | None = None) -> str:
     found = plain(value)
     text = json.dumps(found, indent=indent, ensure_ascii=False)
     try:
-        text.encode()
+        text.encode(_encoding(sys.stdout))
     except UnicodeEncodeError:
-        # A name of this system that is no text; \\udcXX stands for the byte XX of it.
+        # A name of this system that is no text, \\udcXX for the byte XX of it; or a stream that is
+        # not in UTF-8.
         return json.dumps(found, indent=indent)
     return text
+
+
+def _encoding(stream: IO[Any]) -> str:
+    encoding = getattr(stream, 'encoding', None) or 'utf-8'
+    # ASCII is what a system says that was not set up; click takes UTF-8 then.
+    return 'utf-8' if codecs.lookup(encoding).name == 'ascii' else encoding
+
+
+def _encodable(text: str, stream: IO[Any]) -> str:
+    """Return a text with escapes for what a stream has no characters for."""
+    encoding = _encoding(stream)
+    return text.encode(encoding, 'backslashreplace').decode(encoding)
 
 
 def _width(text: str) -> int:

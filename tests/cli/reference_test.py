@@ -66,6 +66,63 @@ def test_command_has_help_and_examples(path):
         assert 'storj' in example
 
 
+@pytest.mark.parametrize('path', COMMANDS)
+def test_summary_of_a_command_is_whole(path):
+    summary = COMMANDS[path].get_short_help_str(limit=78)
+    assert summary.endswith('.')
+    assert not summary.endswith('...')
+
+
+def resolve(words):
+    """Return the command that words call, the words left over, and how it is called."""
+    command, path = app, 'storj'
+    while words and isinstance(command, click.Group):
+        if f'{path} {words[0]}' not in COMMANDS:
+            break
+        path = f'{path} {words.pop(0)}'
+        command = COMMANDS[path]
+    return command, words, path
+
+
+def texts():
+    """Yield every command line that a help text, a hint or a page shows, and where."""
+    for path, command in COMMANDS.items():
+        yield from ((path, re.split('  +#?', example)[0]) for example in command.examples)
+        helps = [command.help, *(getattr(param, 'help', None) for param in command.params)]
+        for text in filter(None, helps):
+            yield from ((path, shown) for shown in re.findall(r"'(storj [^'\n]+)'", text))
+    for page in (*DOCS.glob('*.rst'), DOCS.parent / 'README.rst'):
+        text = page.read_text(encoding='utf-8')
+        for shown in re.findall(r'``(storj [^`]+)``|^ +(?:\$ |   )(storj .+)$', text, re.M):
+            yield page.name, re.split('  +|\\\\$', ''.join(shown))[0]
+    for module in (DOCS.parent / 'storj').rglob('*.py'):
+        text = module.read_text(encoding='utf-8')
+        yield from ((module.name, shown) for shown in re.findall(r"'(storj [a-z][^'\n]*)'", text))
+
+
+@pytest.mark.parametrize(('where', 'line'), sorted(set(texts())))
+def test_options_that_are_shown_exist(where, line):
+    called = re.search(r'\bstorj +(.*)', line)
+    assert called, f'{where} shows no command'
+    words = [word.strip('()[]"\'$;') for word in called[1].split()]
+    command, rest, path = resolve(words)
+    context = click.Context(command, info_name=path, **command.context_settings)
+    known = {
+        name
+        for param in command.get_params(context)
+        for name in (*param.opts, *param.secondary_opts)
+    }
+    if command is app and rest and re.match('[a-z]', rest[0]):
+        # The page on migration shows libstorj's.
+        assert rest[0] in app.elsewhere, f'{where}: no command {rest[0]}'
+        return
+    for word in rest:
+        if word.startswith('--') and len(word) > 2:
+            assert word.partition('=')[0] in known, f'{where}: {path} has no {word}'
+        elif re.fullmatch('-[a-z]+', word):
+            assert {f'-{letter}' for letter in word[1:]} <= known, f'{where}: {path} has no {word}'
+
+
 def test_short_help_of_the_table_is_that_of_the_command():
     for entry in ENTRIES:
         assert COMMANDS[f'storj {entry.name}'].get_short_help_str(100) == entry.help

@@ -280,3 +280,20 @@ def test_program_without_click_says_how_to_install(program):
     assert done.returncode == 1
     assert 'pip install "storj[cli]"' in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'latin-1', 'cp1252'])
+def test_names_are_printed_whatever_the_encoding(program, storj, bucket, encoding):
+    for name in ('ä', '😀'):
+        storj('cp', '-', f'storj://{bucket}/{name}', input=b'x')
+    for form in ((), ('--json',)):
+        words, environment = program('ls', bucket, *form)
+        environment['PYTHONIOENCODING'] = encoding
+        done = subprocess.run(words, env=environment, capture_output=True, check=True)
+        # Where a system says ASCII it means that nobody told it better.
+        shown = done.stdout.decode('utf-8' if encoding == 'ascii' else encoding)
+        if form:
+            assert [row['name'] for row in json.loads(shown)] == ['ä', '😀']
+        else:
+            assert 'ä' in shown
+            assert ('😀' if encoding == 'ascii' else r'\U0001f600') in shown
