@@ -131,7 +131,7 @@ class Shard:
 
 async def call_farmer(
     bridge: Bridge,
-    contact: KnownFarmer,
+    contact: Contact | KnownFarmer,
     call: Awaitable[_T],
     calls: list[FarmerCall],
     *,
@@ -141,7 +141,7 @@ async def call_farmer(
 
     Args:
         bridge (Bridge): the bridge.
-        contact (KnownFarmer): the farmer.
+        contact (Contact | KnownFarmer): the farmer.
         call (Awaitable[_T]): of the renter node.
         calls (list[FarmerCall]): how it went is appended, for :func:`note_calls`.
         timed (bool): whether the time taken says something about the farmer's speed.
@@ -357,7 +357,8 @@ def _remember_tokens(
     Args:
         bridge (Bridge): the bridge.
         connection (Connection): in a transaction.
-        tokens (Iterable[tuple[str, str, str]]): token, shard hash and node id of each.
+        tokens (Iterable[tuple[str, str, str]]): token, shard hash and node id of each; at least
+            one.
     """
     now = bridge.now()
     # By the token: farmers make them up, and nothing keeps one from saying the same twice.
@@ -431,21 +432,29 @@ async def download_tokens(
     try:
         return await asyncio.gather(*map(token_for, hashes))
     finally:
+        # Also of a request that was broken off: who kept it waiting must be known to the next.
         with bridge.database.begin_plain() as connection:
             note_calls(bridge, connection, calls)
-            _note_granted(bridge, connection, granted)
+            if granted:
+                _note_granted(bridge, connection, granted)
 
 
 def _note_granted(
     bridge: Bridge, connection: Connection, granted: Sequence[tuple[str, str, str]]
 ) -> None:
-    """Note tokens for downloads: a farmer gives none for what it does not have."""
-    if granted:
-        _remember_tokens(bridge, connection, granted)
-        connection.execute(
-            _FETCHED,
-            [{'shard': shard_hash, 'farmer': node_id} for _, shard_hash, node_id in granted],
-        )
+    """Note tokens for downloads: a farmer gives none for what it does not have.
+
+    Args:
+        bridge (Bridge): the bridge.
+        connection (Connection): in a transaction.
+        granted (Sequence[tuple[str, str, str]]): token, shard hash and node id of each; at least
+            one.
+    """
+    _remember_tokens(bridge, connection, granted)
+    connection.execute(
+        _FETCHED,
+        [{'shard': shard_hash, 'farmer': node_id} for _, shard_hash, node_id in granted],
+    )
 
 
 async def _retrieve(
