@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import exists, select
 
 from storj.digest import Generation, leaf, merkle_rows, verify_proof
 from storj.network.bridge import Bridge
@@ -32,6 +32,16 @@ _FARMERS_AT_ONCE = 4
 
 _PASSED_POINTS = 10
 _FAILED_POINTS = -500
+# Contracts of a farmer that are looked at in one round, and when one is due that never is again.
+_LOOKED_AT = 12
+_NEVER = 2**53
+
+_CHALLENGED = exists().where(
+    Challenge.shard_hash == Contract.shard_hash,
+    Challenge.node_id == Contract.node_id,
+    Challenge.sent.is_(None),
+)
+_NEEDED = exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame)
 # Newest formula first; shards of older clients are audited by older ones.
 _GENERATIONS: tuple[Generation, ...] = tuple(reversed(get_args(Generation)))
 
@@ -99,74 +109,82 @@ async def audit_round(bridge: Bridge) -> list[AuditResult]:
         async with at_once:
             return await _audit_farmer(bridge, contact)
 
+    due = exists().where(Contract.node_id == Contact.node_id, Contract.next_audit <= bridge.now())
     with bridge.database.begin() as session:
-        contacts = session.scalars(
-            select(Contact).where(
-                exists().where(Contract.node_id == Contact.node_id, *_is_due(bridge.now()))
-            )
-        ).all()
+        contacts = session.scalars(select(Contact).where(due)).all()
     results = await asyncio.gather(*map(of_farmer, contacts))
     return [result for part in results for result in part]
 
 
-def _is_due(now: int) -> tuple[ColumnElement[bool], ...]:
-    """Return what holds for a contract that is to be audited."""
-    return (
-        Contract.next_audit <= now,
-        Contract.stored.is_(True),
-        Contract.auditable.is_(True),
-        Contract.store_end > now,
-        exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame),
-    )
+def _due(bridge: Bridge, node_id: str) -> list[Contract]:
+    """Choose a farmer's contracts to audit.
 
-
-def _due(bridge: Bridge, node_id: str) -> list[_Audit]:
-    """Choose a farmer's audits, and mark their challenges as sent."""
+    What cannot be audited is put off, so that it is not in the way of the others again and again.
+    """
     now = bridge.now()
+    found: list[Contract] = []
+    with bridge.database.begin() as session:
+        for contract, needed, challenged in session.execute(
+            select(Contract, _NEEDED, _CHALLENGED)
+            .where(Contract.node_id == node_id, Contract.next_audit <= now)
+            .order_by(Contract.next_audit)
+            .limit(_LOOKED_AT)
+        ).all():
+            if not contract.auditable or not challenged or contract.store_end <= now:
+                contract.next_audit = _NEVER
+            elif not contract.stored or not needed:
+                contract.next_audit = _next(bridge)
+            else:
+                found.append(contract)
+    return found[:_PROOFS_AT_ONCE]
+
+
+def _spend(bridge: Bridge, contracts: Sequence[Contract]) -> list[_Audit]:
+    """Take the next challenge of each contract, and mark it as sent."""
     audits = []
     with bridge.database.begin() as session:
-        contracts = session.scalars(
-            select(Contract)
-            .where(Contract.node_id == node_id, *_is_due(now))
-            .order_by(Contract.next_audit)
-        )
         for contract in contracts:
             challenge = session.scalar(
                 select(Challenge)
                 .where(
                     Challenge.shard_hash == contract.shard_hash,
-                    Challenge.node_id == node_id,
+                    Challenge.node_id == contract.node_id,
                     Challenge.sent.is_(None),
                 )
                 .order_by(Challenge.position)
                 .limit(1)
             )
-            if challenge is None:
-                # No challenge is left: never due again.
-                contract.next_audit = contract.store_end
+            known = session.get(Contract, (contract.shard_hash, contract.node_id))
+            # Else the contract was made anew, or forgotten, meanwhile.
+            if known is None or challenge is None or known.store_begin != contract.store_begin:
                 continue
-            challenge.sent = now
-            contract.next_audit = now + int(bridge.settings.audit_interval * 1000)
+            challenge.sent = bridge.now()
+            known.next_audit = _next(bridge)
             audits.append(
                 _Audit(
-                    contract.shard_hash,
-                    node_id,
+                    known.shard_hash,
+                    known.node_id,
                     challenge.position,
                     challenge.challenge,
-                    contract.tree,
+                    known.tree,
                 )
             )
-            if len(audits) == _PROOFS_AT_ONCE:
-                break
     return audits
+
+
+def _next(bridge: Bridge) -> int:
+    return bridge.now() + int(bridge.settings.audit_interval * 1000)
 
 
 async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
     card = node_contact(contact)
+    contracts = _due(bridge, contact.node_id)
+    if not contracts:
+        return []
     try:
         # A challenge that is sent is spent, so nothing is sent to a farmer that is away.
         await bridge.renter.ping(card)
-        audits = _due(bridge, contact.node_id)
+        audits = _spend(bridge, contracts)
         proofs = await _proofs(bridge, card, audits)
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s cannot be audited: %s', contact.node_id, error)

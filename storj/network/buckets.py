@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -152,6 +153,11 @@ async def delete_bucket(request: web.Request) -> web.Response:
     caller = await authenticate(request)
     with bridge.database.begin() as session:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
+    while bridge.database.delete_some(Entry, Entry.bucket == bucket.id):
+        await asyncio.sleep(0)
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, bucket.id)
+        # What came meanwhile.
         session.execute(delete(Entry).where(Entry.bucket == bucket.id))
         session.execute(delete(Token).where(Token.bucket == bucket.id))
         session.delete(bucket)

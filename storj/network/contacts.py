@@ -17,7 +17,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiohttp import web
-from sqlalchemy import BindParameter, Connection, Float, bindparam, func, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Float,
+    bindparam,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from storj.network.addresses import comes_from_here, may_announce
@@ -39,6 +49,7 @@ __all__ = (
     'mark_failure',
     'mark_seen',
     'node_contact',
+    'not_lately_timed_out',
     'note_calls',
     'reward',
     'work',
@@ -143,6 +154,11 @@ def contact_object(contact: Contact | KnownFarmer, *, last_seen: object) -> dict
 def lately_timed_out(contact: Contact | KnownFarmer, now: int) -> bool:
     """Tell whether a farmer has been unreachable within the last ten minutes."""
     return contact.last_timeout is not None and now - contact.last_timeout < _WARY
+
+
+def not_lately_timed_out(now: int) -> ColumnElement[bool]:
+    """Return the condition on contacts that :func:`lately_timed_out` is the opposite of."""
+    return or_(Contact.last_timeout.is_(None), Contact.last_timeout <= now - _WARY)
 
 
 @dataclass(frozen=True)

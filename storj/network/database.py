@@ -1,7 +1,9 @@
 """What the bridge remembers: its tables, and short transactions on them.
 
 Handlers open a transaction, work, and leave it before they wait for anything; the database is
-called directly on the event loop, which is faster than handing each statement to a thread. Times
+called directly on the event loop, which is faster than handing each statement to a thread. So no
+statement there reads a table that can be large but by an index, and what concerns many rows is done
+some at a time (:meth:`Database.delete_some`), or apart (:meth:`Database.apart`). Times
 are milliseconds since 1970, secrets that a client sends back (links, bridge tokens) are kept as
 their SHA-256 only.
 
@@ -15,15 +17,19 @@ their SHA-256 only.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     JSON,
     URL,
     BigInteger,
+    ColumnElement,
     Connection,
     Engine,
     ForeignKey,
@@ -32,7 +38,9 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    bindparam,
     create_engine,
+    delete,
     event,
     inspect,
     make_url,
@@ -63,6 +71,12 @@ __all__ = (
     'WorkChallenge',
     'fingerprint',
 )
+
+
+_T = TypeVar('_T')
+
+# Rows that are deleted in one go: a few milliseconds' work.
+_SOME = 500
 
 
 def fingerprint(secret: str) -> str:
@@ -253,6 +267,7 @@ class Contract(_Base):
     __table_args__ = (
         Index('contracts_by_audit', 'node_id', 'next_audit'),
         Index('contracts_by_renewal', 'node_id', 'next_renewal'),
+        Index('contracts_by_state', 'mirror', 'stored', 'store_begin'),
     )
 
 
@@ -353,6 +368,7 @@ class Database:
             # Its text would show the whole URL, the password included.
             raise NetworkSetupError('the database is not given by an SQLAlchemy URL') from None
         shown = parsed.render_as_string(hide_password=True)
+        self._reader = ThreadPoolExecutor(1, 'storj-database')
         try:
             self._engine = _open(parsed)
             self._sessions = sessionmaker(self._engine, expire_on_commit=False)
@@ -395,6 +411,37 @@ class Database:
         """
         return self._engine.begin()
 
+    def delete_some(self, table: type[_Base], *conditions: ColumnElement[bool]) -> bool:
+        """Delete some of the rows that conditions hold for; tell whether there may be more.
+
+        Args:
+            table (type): of the rows.
+            conditions (ColumnElement[bool]): all of them hold.
+        """
+        key = inspect(table).primary_key
+        this = [column == bindparam(f'key_{column.name}') for column in key]
+        with self.begin_plain() as connection:
+            rows = connection.execute(select(*key).where(*conditions).limit(_SOME)).all()
+            if rows:
+                names = [f'key_{column.name}' for column in key]
+                values = [dict(zip(names, row, strict=True)) for row in rows]
+                connection.execute(delete(table).where(*this), values)
+        return len(rows) == _SOME
+
+    async def apart(self, work: Callable[[], _T]) -> _T:
+        """Do what reads much in a thread, one after the other, so that the event loop goes on.
+
+        Args:
+            work (Callable[[], T]): opens a transaction of its own, and changes nothing.
+
+        Returns:
+            T: what it returns.
+        """
+        if isinstance(self._engine.pool, StaticPool):
+            # A database in memory has one connection, which is the event loop's.
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+
     def healthy(self) -> bool:
         """Tell whether the database answers."""
         with self.begin() as session:
@@ -402,6 +449,7 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        self._reader.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
 
 

@@ -8,28 +8,31 @@ until nothing remains, and is forgotten then. It keeps its shards and answers me
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from itertools import islice
 
 from aiohttp import web
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
 
 from storj.network.bridge import BRIDGE, Bridge
-from storj.network.contacts import lately_timed_out, signed_farmer
+from storj.network.contacts import not_lately_timed_out, signed_farmer
 from storj.network.database import Contact, Contract, Pointer
 from storj.network.mirrors import establish
-from storj.network.placement import drop_contract
 from storj.network.wire import Refusal, Route, answer
 
 __all__ = ('ROUTES', 'only_copies')
 
 #: Copies that one call has begun at the most.
 _AT_ONCE = 8
+#: Shards that remain, beyond which it is not said how many more.
+_COUNTED = 10_000
 #: Milliseconds for a copy to arrive before another one is tried.
 _PATIENCE = 60_000
 
 
 def only_copies(session: Session, bridge: Bridge, node_id: str) -> list[str]:
-    """Return the shards in use that lie on this farmer and on no other that answers.
+    """Return shards in use that lie on this farmer and on no other that answers.
 
     Args:
         session (Session): a transaction.
@@ -37,33 +40,37 @@ def only_copies(session: Session, bridge: Bridge, node_id: str) -> list[str]:
         node_id (str): of the farmer.
 
     Returns:
-        list[str]: shard hashes.
+        list[str]: shard hashes, ten thousand at the most.
     """
-    in_use = exists().where(Pointer.shard_hash == Contract.shard_hash)
-    held = session.scalars(
-        select(Contract.shard_hash).where(
-            Contract.node_id == node_id,
-            Contract.stored.is_(True),
-            Contract.failed.is_(False),
-            Contract.store_end > bridge.now(),
-            in_use,
-        )
-    ).all()
-    elsewhere: set[str] = set()
+    now = bridge.now()
     other = aliased(Contract)
-    for shard_hash, contact in session.execute(
-        select(other.shard_hash, Contact)
-        .join(Contact, Contact.node_id == other.node_id)
-        .where(
-            other.node_id != node_id,
-            other.stored.is_(True),
-            other.failed.is_(False),
-            exists().where(Contract.node_id == node_id, Contract.shard_hash == other.shard_hash),
+    elsewhere = exists().where(
+        other.shard_hash == Contract.shard_hash,
+        other.node_id != node_id,
+        other.stored.is_(True),
+        other.failed.is_(False),
+        Contact.node_id == other.node_id,
+        not_lately_timed_out(now),
+    )
+    return list(
+        session.scalars(
+            select(Contract.shard_hash)
+            .where(
+                Contract.node_id == node_id,
+                Contract.stored.is_(True),
+                Contract.failed.is_(False),
+                Contract.store_end > now,
+                exists().where(Pointer.shard_hash == Contract.shard_hash),
+                ~elsewhere,
+            )
+            .limit(_COUNTED)
         )
-    ):
-        if not lately_timed_out(contact, bridge.now()):
-            elsewhere.add(shard_hash)
-    return [shard_hash for shard_hash in held if shard_hash not in elsewhere]
+    )
+
+
+def _only_copies(bridge: Bridge, node_id: str) -> list[str]:
+    with bridge.database.begin() as session:
+        return only_copies(session, bridge, node_id)
 
 
 def _waits_for_copy(session: Session, bridge: Bridge, shard_hash: str) -> bool:
@@ -83,13 +90,14 @@ def _waits_for_copy(session: Session, bridge: Bridge, shard_hash: str) -> bool:
     )
 
 
-def _forget(session: Session, contact: Contact) -> None:
-    hashes = session.scalars(
-        select(Contract.shard_hash).where(Contract.node_id == contact.node_id)
-    ).all()
-    for shard_hash in hashes:
-        drop_contract(session.connection(), shard_hash, contact.node_id)
-    session.delete(contact)
+async def _forget(bridge: Bridge, node_id: str) -> None:
+    """Forget a farmer with all that it had; its audits go with their contracts."""
+    while bridge.database.delete_some(Contract, Contract.node_id == node_id):
+        await asyncio.sleep(0)
+    with bridge.database.begin() as session:
+        contact = session.get(Contact, node_id)
+        if contact is not None:
+            session.delete(contact)
 
 
 async def leave(request: web.Request) -> web.Response:
@@ -104,15 +112,18 @@ async def leave(request: web.Request) -> web.Response:
             raise Refusal(404, 'Contact not found')
         contact.space_available = False
         contact.last_seen = bridge.now()
-        remaining = only_copies(session, bridge, node_id)
-        if not remaining:
-            _forget(session, contact)
-        begin = [
+    remaining = await bridge.database.apart(partial(_only_copies, bridge, node_id))
+    if not remaining:
+        await _forget(bridge, node_id)
+    with bridge.database.begin() as session:
+        begin = (
             shard_hash
             for shard_hash in remaining
             if not _waits_for_copy(session, bridge, shard_hash)
-        ][:_AT_ONCE]
-        mirrors = {shard_hash: _mirror_count(session, shard_hash) for shard_hash in begin}
+        )
+        mirrors = {
+            shard_hash: _mirror_count(session, shard_hash) for shard_hash in islice(begin, _AT_ONCE)
+        }
     # One more than there are: those that exist do not answer, or are this farmer's own.
     await asyncio.gather(
         *(establish(bridge, shard_hash, count + 1) for shard_hash, count in mirrors.items())

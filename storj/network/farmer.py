@@ -382,22 +382,25 @@ class Farmer:
     async def _sweep(self) -> None:
         """Forget what has expired, and cut what does not move, from time to time."""
         while True:
-            self._forget()
+            await self._forget()
             self._channels.abort_idle()
             await asyncio.sleep(SWEEP_INTERVAL)
 
-    def _forget(self) -> None:
+    async def _forget(self) -> None:
         """Forget what has expired, and drop shards that no contract covers any more."""
         try:
-            expired = self._index.sweep(contracts=self._may_drop())
+            for expired in self._index.sweep(contracts=self._may_drop()):
+                for data_hash in expired:
+                    self._drop(data_hash)
+                await asyncio.sleep(0)
         except StoreError as error:
             logger.warning('cannot look for what has expired: %s', error)
-            return
-        for data_hash in expired:
-            try:
-                self._store.delete(data_hash)
-            except StoreError as error:
-                logger.warning('cannot remove the expired shard %s: %s', data_hash, error)
+
+    def _drop(self, data_hash: str) -> None:
+        try:
+            self._store.delete(data_hash)
+        except StoreError as error:
+            logger.warning('cannot remove the expired shard %s: %s', data_hash, error)
 
     def _may_drop(self) -> bool:
         """Tell whether the bridge has had the time to renew what it needs.

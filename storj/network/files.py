@@ -341,8 +341,17 @@ async def list_mirrors(request: web.Request) -> web.Response:
         entry = _entry_of(session, bucket.id, request.match_info['file'])
         hashes = _shard_hashes(session, entry)
         established: dict[str, list[dict[str, Any]]] = {name: [] for name in hashes}
-        for contract in session.scalars(
-            select(Contract)
+        # Not whole contracts: their audit trees are most of them.
+        for contract in session.execute(
+            select(
+                Contract.shard_hash,
+                Contract.node_id,
+                Contract.data_size,
+                Contract.store_begin,
+                Contract.store_end,
+                Contract.stored,
+                Contract.failed,
+            )
             .where(
                 Contract.shard_hash.in_(
                     select(Pointer.shard_hash).where(Pointer.frame == entry.frame)

@@ -44,6 +44,7 @@ MAX_SHARD_SIZE = 4294967296
 _MIN_SHARD_SIZE = 15360
 
 _LIST_LIMIT = 10
+_OLD_LIST_LIMIT = 1000
 _MAX_EXCLUDE = 300
 # Beyond any honest client's; a file of 2 MiB shards and this many is larger than a frame is read.
 _MAX_CHALLENGES = 1024
@@ -148,12 +149,11 @@ async def create_frame(request: web.Request) -> web.Response:
 
 
 async def list_frames(request: web.Request) -> web.Response:
-    """List the caller's frames; from bridge 5.22.4 on, the last ten only."""
+    """List the caller's last frames; from bridge 5.22.4 on, ten of them."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
     query = select(Frame).where(Frame.user == caller.email).order_by(Frame.created.desc())
-    if bridge.release.since(5, 22, 4):
-        query = query.limit(_LIST_LIMIT)
+    query = query.limit(_LIST_LIMIT if bridge.release.since(5, 22, 4) else _OLD_LIST_LIMIT)
     with bridge.database.begin() as session:
         frames = session.scalars(query).all()
         return answer([_frame_object(session, frame, bridge.release) for frame in reversed(frames)])

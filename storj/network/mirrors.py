@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge import Bridge
@@ -26,7 +26,7 @@ from storj.network.placement import (
 )
 from storj.network.renter import NodeError, NodeUnreachableError
 
-__all__ = ('COPY_LIFE', 'Mirroring', 'drop_stale_copies', 'establish')
+__all__ = ('COPY_LIFE', 'Mirroring', 'establish')
 
 logger = logging.getLogger(__name__)
 
@@ -133,18 +133,6 @@ async def _copy(bridge: Bridge, shard: Shard, contact: KnownFarmer) -> bool:
         if not begun:
             drop_contract(connection, shard.shard_hash, contact.node_id)
     return begun
-
-
-def drop_stale_copies(bridge: Bridge) -> None:
-    """Forget copies that were begun long ago and never reported."""
-    with bridge.database.begin() as session:
-        session.execute(
-            delete(Contract).where(
-                Contract.mirror.is_(True),
-                Contract.stored.is_(False),
-                Contract.store_begin < bridge.now() - COPY_LIFE,
-            )
-        )
 
 
 class Mirroring:

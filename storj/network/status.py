@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -23,8 +24,9 @@ from storj.network.wire import Route, answer, iso_date
 
 __all__ = ('ROUTES', 'network_status')
 
-# Newest files whose places are shown.
+# Newest files whose places are shown, and shards of them all.
 _FILES = 100
+_SHARDS = 5000
 
 
 def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]:
@@ -40,9 +42,9 @@ def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]
         ahead, if that is too much for it to be called; else None), ``space_available``,
         ``space_offered`` (None if it does not say), ``shards``, ``mirrors``, ``bytes``,
         ``audits_passed``, ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards,
-        mirrors, audits) and ``files``, the user's newest 100, each with its ``shards`` and for each
-        the ``farmers`` that have it (``node_id``, ``stored``, ``mirror``, ``failed``). Sizes are
-        bytes.
+        mirrors, audits) and ``files``, the user's newest 100, each with its ``shards`` (of all
+        files 5000) and for each the ``farmers`` that have it (``node_id``, ``stored``, ``mirror``,
+        ``failed``). Sizes are bytes.
     """
     with bridge.database.begin() as session:
         farmers = _farmers(session, bridge)
@@ -143,7 +145,7 @@ def _files(session: Session, user: str) -> list[dict[str, Any]]:
         )
     shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for pointer in session.scalars(
-        select(Pointer).where(Pointer.frame.in_(frames)).order_by(Pointer.position)
+        select(Pointer).where(Pointer.frame.in_(frames)).order_by(Pointer.position).limit(_SHARDS)
     ):
         shards[pointer.frame].append(
             {
@@ -170,7 +172,8 @@ async def get_status(request: web.Request) -> web.Response:
     """Show how the network and the caller's files are doing, as JSON or as a page."""
     known = 'authorization' in request.headers or 'x-pubkey' in request.headers
     user = (await authenticate(request)).email if known else None
-    state = network_status(request.app[BRIDGE], user=user)
+    bridge = request.app[BRIDGE]
+    state = await bridge.database.apart(partial(network_status, bridge, user=user))
     if 'text/html' in request.headers.get('accept', ''):
         return web.Response(text=_page(state), content_type='text/html', charset='utf-8')
     return answer(state)

@@ -23,7 +23,7 @@ import secrets
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of the file system that a farmer leaves to others (protocol reference, section 8.1).
 FREE_SPACE_KEPT = 262144000
+#: Contracts that are forgotten in one go.
+SWEPT = 256
 
 
 class StoreError(StorjError):
@@ -547,29 +549,31 @@ class FarmerIndex:
             size for data_hash, size in rows if data_hash != besides and data_hash not in store
         )
 
-    def sweep(self, *, contracts: bool = True) -> list[str]:
-        """Forget tokens and contracts that have expired.
+    def sweep(self, *, contracts: bool = True) -> Iterator[list[str]]:
+        """Forget tokens and contracts that have expired, some at a time.
 
         Args:
             contracts (bool): whether contracts are forgotten too.
 
-        Returns:
+        Yields:
             list[str]: hashes of shards that no contract covers any more.
         """
         now = self._clock()
         self._run('DELETE FROM tokens WHERE expires < ?', (now,))
-        if not contracts:
-            return []
-        end = (int(now * 1000),)
-        gone = self._run(
-            'SELECT DISTINCT data_hash FROM contracts WHERE store_end < ?', end
-        ).fetchall()
-        self._run('DELETE FROM contracts WHERE store_end < ?', end)
-        return [
-            data_hash
-            for (data_hash,) in gone
-            if not self._run('SELECT 1 FROM contracts WHERE data_hash = ?', (data_hash,)).fetchone()
-        ]
+        end = int(now * 1000)
+        while contracts and (
+            ended := self._run(
+                'SELECT data_hash, owner FROM contracts WHERE store_end < ? LIMIT ?', (end, SWEPT)
+            ).fetchall()
+        ):
+            for key in ended:
+                self._run('DELETE FROM contracts WHERE data_hash = ? AND owner = ?', key)
+            yield [name for name in dict.fromkeys(row[0] for row in ended) if self._is_free(name)]
+
+    def _is_free(self, data_hash: str) -> bool:
+        """Tell whether no contract covers a shard."""
+        covered = self._run('SELECT 1 FROM contracts WHERE data_hash = ? LIMIT 1', (data_hash,))
+        return covered.fetchone() is None
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter that survives restarts; that it cannot be written is logged only."""

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from storj.network.audits import audit_round
 from storj.network.auth import NONCE_LIFE
 from storj.network.bridge import Bridge
 from storj.network.contacts import mark_failure, mark_seen, node_contact
-from storj.network.database import Contact, FarmerToken, Nonce, Report, Token, WorkChallenge
-from storj.network.mirrors import Mirroring, drop_stale_copies
+from storj.network.database import (
+    Contact,
+    Contract,
+    FarmerToken,
+    Nonce,
+    Report,
+    Token,
+    WorkChallenge,
+)
+from storj.network.mirrors import COPY_LIFE, Mirroring
 from storj.network.renewals import renewal_round
 from storj.network.renter import NodeError, NodeUnreachableError
 
@@ -27,43 +35,62 @@ _SWEEP_INTERVAL = 60.0
 # Milliseconds: farmer tokens live a day at the most, reports are history.
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
 _REPORT_LIFE = 30 * 24 * 3600 * 1000
-_PINGS_AT_ONCE = 16
+_PINGS_AT_ONCE = 32
 # Seconds between two looks for contracts that are due.
 _RENEWAL_PACE = 60.0
 # Seconds between two looks for audits that are due, at the least and at the most.
 _AUDIT_PACE = (0.5, 10.0)
 
 
-def sweep(bridge: Bridge) -> None:
+async def sweep(bridge: Bridge) -> None:
     """Forget nonces, tokens, challenges, reports and copies whose time is over."""
     now = bridge.now()
-    with bridge.database.begin() as session:
-        session.execute(delete(Nonce).where(Nonce.created < now - NONCE_LIFE))
-        session.execute(delete(Token).where(Token.expires <= now))
-        session.execute(delete(WorkChallenge).where(WorkChallenge.expires <= now))
-        session.execute(delete(FarmerToken).where(FarmerToken.created < now - _FARMER_TOKEN_LIFE))
-        session.execute(delete(Report).where(Report.created < now - _REPORT_LIFE))
-    drop_stale_copies(bridge)
+    for table, *conditions in (
+        (Nonce, Nonce.created < now - NONCE_LIFE),
+        (Token, Token.expires <= now),
+        (WorkChallenge, WorkChallenge.expires <= now),
+        (FarmerToken, FarmerToken.created < now - _FARMER_TOKEN_LIFE),
+        (Report, Report.created < now - _REPORT_LIFE),
+        # Copies that were begun long ago and never reported.
+        (
+            Contract,
+            Contract.mirror.is_(True),
+            Contract.stored.is_(False),
+            Contract.store_begin < now - COPY_LIFE,
+        ),
+    ):
+        while bridge.database.delete_some(table, *conditions):
+            await asyncio.sleep(0)
 
 
 async def ping_round(bridge: Bridge) -> None:
     """Ask every farmer whether it is there."""
-    at_once = asyncio.Semaphore(_PINGS_AT_ONCE)
 
     async def ping(contact: Contact) -> None:
-        async with at_once:
-            started = time.monotonic()
-            try:
-                await bridge.renter.ping(node_contact(contact))
-            except (NodeError, NodeUnreachableError) as error:
-                logger.info('farmer %s is away: %s', contact.node_id, error)
-                mark_failure(bridge, contact.node_id, error)
-            else:
-                mark_seen(bridge, contact.node_id, time.monotonic() - started)
+        started = time.monotonic()
+        try:
+            await bridge.renter.ping(node_contact(contact))
+        except (NodeError, NodeUnreachableError) as error:
+            logger.info('farmer %s is away: %s', contact.node_id, error)
+            mark_failure(bridge, contact.node_id, error)
+        else:
+            mark_seen(bridge, contact.node_id, time.monotonic() - started)
 
+    last = ''
+    while contacts := _next_contacts(bridge, last):
+        await asyncio.gather(*map(ping, contacts))
+        last = contacts[-1].node_id
+
+
+def _next_contacts(bridge: Bridge, last: str) -> Sequence[Contact]:
+    """Return some farmers, those after the node id ``last``."""
     with bridge.database.begin() as session:
-        contacts = session.scalars(select(Contact)).all()
-    await asyncio.gather(*map(ping, contacts))
+        return session.scalars(
+            select(Contact)
+            .where(Contact.node_id > last)
+            .order_by(Contact.node_id)
+            .limit(_PINGS_AT_ONCE)
+        ).all()
 
 
 class Upkeep:
@@ -99,7 +126,7 @@ class Upkeep:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _sweep(self) -> None:
-        sweep(self._bridge)
+        await sweep(self._bridge)
 
     async def _ping(self) -> None:
         await ping_round(self._bridge)

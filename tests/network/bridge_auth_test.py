@@ -173,10 +173,10 @@ def test_nonce_is_remembered_for_five_minutes(bridge: RunningBridge, alice: Acco
     signer = Signer(bridge)
     assert signer.get('/buckets', '__nonce=7').status == 200
     bridge.clock.now += 299
-    sweep(bridge.state)
+    bridge.call(lambda: sweep(bridge.state))
     assert signer.get('/buckets', '__nonce=7').status == 401
     bridge.clock.now += 2
-    sweep(bridge.state)
+    bridge.call(lambda: sweep(bridge.state))
     assert signer.get('/buckets', '__nonce=7').status == 200
 
 

@@ -311,7 +311,7 @@ def test_failed_copy_is_forgotten(mirrored: RunningBridge) -> None:
     mirrored.copies_made()
     assert len(contracts()) == 2
     mirrored.clock.now += 3601
-    sweep(mirrored.state)
+    mirrored.call(lambda: sweep(mirrored.state))
     assert len(contracts()) == 1
 
 

@@ -254,7 +254,7 @@ class Pair:
     async def upkeep(self) -> None:
         """Do what both do from time to time."""
         await renewal_round(self.app[BRIDGE])
-        self.farmer._forget()
+        await self.farmer._forget()
 
 
 @contextlib.asynccontextmanager
@@ -308,10 +308,10 @@ def test_network_that_was_off_for_long_has_its_files(tmp_path: Path) -> None:
         clock.now += 3 * LIFE
         async with pair(tmp_path, clock) as both:
             # The farmer looks first, and waits for its bridge.
-            both.farmer._forget()
+            await both.farmer._forget()
             assert both.farmer.status()['shards'] == 1
             clock.now += RENEWAL_TIME - 1
-            both.farmer._forget()
+            await both.farmer._forget()
             await both.upkeep()
             clock.now += RENEWAL_TIME
             await both.upkeep()
@@ -327,15 +327,15 @@ def test_farmer_without_its_bridge_drops_nothing(tmp_path: Path) -> None:
         async with pair(tmp_path, clock) as both:
             await both.upload()
             assert both.farmer._link is not None
-            both.farmer._forget()
+            await both.farmer._forget()
             both.farmer._link.registered.clear()
             clock.now += 2 * LIFE
-            both.farmer._forget()
+            await both.farmer._forget()
             both.farmer._link.registered.set()
-            both.farmer._forget()
+            await both.farmer._forget()
             assert both.farmer.status()['shards'] == 1
             clock.now += RENEWAL_TIME
-            both.farmer._forget()
+            await both.farmer._forget()
             assert both.farmer.status()['shards'] == 0
 
     run(test)

@@ -623,14 +623,14 @@ def test_renewed_contract_is_complete_and_lives_on(tmp_path: Path) -> None:
             assert renewed.verify('renter', here.renter.node_id)
             assert renewed.verify('farmer', contact.node_id)
             here.clock.now += 100 * DAY
-            here.farmer._forget()
+            await here.farmer._forget()
             assert index.contract(SHARD_HASH, here.renter.extended_key or '') == renewed
             token = await here.renter.retrieve(contact, SHARD_HASH)
             assert await here.get(token) == (200, SHARD)
             # It is audited by the leaves that it had before.
             assert await here.renter.audit(contact, [(SHARD_HASH, here.challenges[SHARD_HASH][0])])
             here.clock.now += 90 * DAY
-            here.farmer._forget()
+            await here.farmer._forget()
             with pytest.raises(NodeError, match='No contract found'):
                 await here.renter.renew(contact, renewed, store_end=end + 1)
             assert here.farmer.status()['shards'] == 0

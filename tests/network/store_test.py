@@ -15,6 +15,7 @@ from storj.digest import shard_hash
 from storj.exception import ConfigurationError
 from storj.network.contract import Contract
 from storj.network.store import (
+    SWEPT,
     FarmerIndex,
     NoSpaceLeftError,
     NullStore,
@@ -226,13 +227,26 @@ def test_sweep_forgets_what_has_expired(tmp_path: Path) -> None:
     index.put_contract(CONTRACT, 'one', None)
     index.put_contract(Contract(SHARD_HASH, 9, 0, 1_490_000_000_000), 'two', None)
     token = index.issue(SHARD_HASH, 'one', 60)
-    assert index.sweep() == []
+    assert list(index.sweep()) == []
     assert index.token(token) is not None
     clock.now += 200
     # Another owner's contract still covers the shard.
-    assert index.sweep() == []
+    assert list(index.sweep()) == [[]]
     assert index.token(token) is None
     assert index.contract(SHARD_HASH, 'one') is None
     clock.now = 1_490_000_001.0
-    assert index.sweep() == [SHARD_HASH]
+    assert list(index.sweep()) == [[SHARD_HASH]]
+    index.close()
+
+
+def test_sweep_takes_some_contracts_at_a_time(tmp_path: Path) -> None:
+    clock = Clock()
+    index = FarmerIndex(tmp_path / 'farmer.db', clock)
+    names = {f'{number:040x}' for number in range(2 * SWEPT + 1)}
+    for name in names:
+        index.put_contract(Contract(name, 9, 0, 1_000), 'one', None)
+    assert list(index.sweep(contracts=False)) == []
+    rounds = list(index.sweep())
+    assert [len(part) for part in rounds] == [SWEPT, SWEPT, 1]
+    assert {name for part in rounds for name in part} == names
     index.close()

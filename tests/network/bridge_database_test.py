@@ -1,0 +1,192 @@
+"""The bridge's tables when they are large: the event loop reads none of them from end to end.
+
+The plans are SQLite's; other databases have the same indexes to choose from.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from storj.network.audits import audit_round
+from storj.network.bridge import BRIDGE
+from storj.network.database import Contract, Database, Entry, Nonce
+from storj.network.quotas import Quota
+from storj.network.renewals import renewal_round
+from storj.network.status import network_status
+from storj.network.upkeep import ping_round, sweep
+from tests.network.bridges import Account, RunningBridge
+from tests.network.nodes import DAY
+
+#: Tables that are as long as the list of farmers, and one with a single row.
+SMALL = {'contacts', 'bridge_schema'}
+
+
+@pytest.fixture
+def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
+    quota = Quota(day=10**9)
+    with RunningBridge(tmp_path, upload_quota=quota, download_quota=quota, mirrors=1) as running:
+        yield running
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Collect what is executed, each statement once, with what it was executed with."""
+    seen: dict[str, Any] = {}
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _x: Any, many: bool) -> None:
+        if not threading.current_thread().name.startswith('storj-database'):
+            seen.setdefault(statement, parameters[0] if many else parameters)
+
+    found: list[tuple[str, Any]] = []
+    event.listen(database._engine, 'before_cursor_execute', note)
+    try:
+        yield found
+    finally:
+        event.remove(database._engine, 'before_cursor_execute', note)
+        found += seen.items()
+
+
+def scans(path: Path, statement: str, parameters: Any) -> list[str]:
+    """Return the steps of a statement's plan that go through a whole table, or a whole index."""
+    with closing(sqlite3.connect(path)) as database:
+        plan = database.execute('EXPLAIN QUERY PLAN ' + statement, parameters).fetchall()
+    steps = [row[3] for row in plan]
+    named = [(step, re.match(r'SCAN (?:TABLE )?(\w+)', step)) for step in steps]
+    return [step for step, match in named if match and match[1] not in SMALL | {'CONSTANT'}]
+
+
+def use_everything(bridge: RunningBridge, alice: Account) -> None:
+    """Do what a bridge does in its life."""
+    farmers = [bridge.farmer(port) for port in (4000, 4001, 4002)]
+    bucket = bridge.bucket(alice)
+    frame = bridge.frame(alice)
+    pointer = bridge.add_shard(alice, frame, b'a' * 20000, 0)
+    for farmer in farmers:
+        farmer.shards[pointer['hash']] = b'a' * 20000
+    assert bridge.report(pointer, 'SHARD_UPLOADED').status == 201
+    bridge.copies_made()
+    body = {'frame': frame, 'filename': 'cat.jpg'}
+    file = bridge.request('POST', f'/buckets/{bucket}/files', body, by=alice).json['id']
+    paths = (
+        '/buckets',
+        '/frames',
+        '/keys',
+        '/contacts',
+        '/status',
+        f'/frames/{frame}',
+        f'/buckets/{bucket}/files?startDate=2016-01-01',
+        f'/buckets/{bucket}/files/{file}',
+        f'/buckets/{bucket}/files/{file}/info',
+        f'/buckets/{bucket}/files/{file}/mirrors',
+        f'/buckets/{bucket}/file-ids/cat.jpg',
+        '/bucket-ids/photos',
+    )
+    for path in paths:
+        assert bridge.request('GET', path, by=alice).status == 200
+    body = {'operation': 'PULL', 'file': file}
+    token = bridge.request('POST', f'/buckets/{bucket}/tokens', body, by=alice).json['token']
+    path = f'/buckets/{bucket}/files/{file}'
+    assert bridge.request('GET', path, headers={'x-token': token}).status == 200
+    bridge.request('POST', f'/buckets/{bucket}/mirrors', {'file': file, 'redundancy': 2}, by=alice)
+    for link in bridge.links():
+        bridge.request('GET', link)
+    bridge.request('PATCH', f'/users/{alice.email}', {})
+    bridge.request('GET', f'/resets/{"a" * 512}')
+    bridge.request('GET', f'/deactivations/{"a" * 512}')
+    for days in (0, 60, 100):
+        bridge.clock.now += days * DAY
+        for work in (sweep, ping_round, audit_round, renewal_round):
+            bridge.call(lambda work=work: work(bridge.state))  # type: ignore[misc]
+    node = farmers[0].identity
+    assert bridge.farmer_request(node, 'DELETE', f'/contacts/{node.node_id}', {}).status < 300
+    bridge.request('DELETE', path, by=alice)
+    bridge.request('DELETE', f'/buckets/{bucket}', by=alice)
+    bridge.request('DELETE', f'/frames/{bridge.frame(alice)}', by=alice)
+
+
+def test_no_statement_goes_through_a_large_table(bridge: RunningBridge, tmp_path: Path) -> None:
+    with statements(bridge.state.database) as found:
+        use_everything(bridge, bridge.account())
+    assert len(found) > 60
+    bad = {
+        statement: steps
+        for statement, parameters in found
+        if not statement.startswith('PRAGMA')
+        and (steps := scans(tmp_path / 'bridge.db', statement, parameters))
+    }
+    assert bad == {}
+
+
+def test_many_rows_are_deleted_some_at_a_time(bridge: RunningBridge) -> None:
+    alice = bridge.account()
+    database = bridge.state.database
+    with database.begin() as session:
+        session.add_all(
+            Nonce(user=alice.email, nonce=f'{number:064x}', created=number % 2)
+            for number in range(1200)
+        )
+    assert database.delete_some(Nonce, Nonce.created == 0)
+    assert not database.delete_some(Nonce, Nonce.created == 0, Nonce.user == alice.email)
+    assert not database.delete_some(Nonce, Nonce.created == 0)
+    with database.begin() as session:
+        assert session.query(Nonce).count() == 600
+    bridge.call(lambda: sweep(bridge.state))
+    with database.begin() as session:
+        assert session.query(Nonce).count() == 0
+
+
+def test_bucket_with_many_files_is_removed_whole(bridge: RunningBridge) -> None:
+    alice = bridge.account()
+    bridge.farmer()
+    bucket, other = bridge.bucket(alice), bridge.bucket(alice, 'other')
+    for number in range(3):
+        bridge.file(alice, bucket if number else other, filename=str(number))
+    assert bridge.request('DELETE', f'/buckets/{bucket}', by=alice).status == 204
+    with bridge.state.database.begin() as session:
+        assert [entry.bucket for entry in session.query(Entry)] == [other]
+
+
+def test_status_is_read_apart_from_the_event_loop(bridge: RunningBridge) -> None:
+    names = []
+
+    def read() -> dict[str, Any]:
+        names.append(threading.current_thread().name)
+        return network_status(bridge.app[BRIDGE])
+
+    assert bridge.call(lambda: bridge.state.database.apart(read))['farmers'] == []
+    assert names[0].startswith('storj-database')
+
+
+def test_database_in_memory_is_read_where_it_is(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, database_url='sqlite://') as bridge:
+        bridge.account()
+        assert bridge.request('GET', '/status').json['totals']['files'] == 0
+
+
+def test_contracts_that_cannot_be_audited_are_not_looked_at_for_ever(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, audit_interval=60.0) as bridge:
+        alice = bridge.account()
+        bridge.farmer()
+        frame = bridge.frame(alice)
+        for index in range(30):
+            bridge.add_shard(alice, frame, bytes([index]) * 20000, index)
+        # One is needed and stored; the others, in a frame that is no file, come first.
+        file = bridge.frame(alice)
+        pointer = bridge.add_shard(alice, file, b'needed')
+        bridge.request('POST', f'/buckets/{bridge.bucket(alice)}/files', {'frame': file}, by=alice)
+        bridge.report(pointer, 'SHARD_UPLOADED')
+        bridge.clock.now += 60
+        rounds = [len(bridge.call(lambda: audit_round(bridge.state))) for _ in range(4)]
+        assert rounds == [0, 0, 1, 0]
+        with bridge.state.database.begin() as session:
+            due = session.query(Contract).filter(Contract.next_audit <= bridge.state.now())
+            assert due.count() == 0
