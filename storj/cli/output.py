@@ -7,12 +7,13 @@ from the network is made harmless before it reaches a terminal.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import datetime
 import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, Literal
 
 import click
@@ -174,14 +175,24 @@ class Output:
         self.utc = utc
         self.colour = colour
         self._lock = threading.Lock()
+        self._above: Callable[[str], None] | None = None
+
+    @contextlib.contextmanager
+    def bars_below(self, printer: Callable[[str], None]) -> Iterator[None]:
+        """Hand what goes to a terminal to a printer, which keeps it above the bars it draws.
+
+        Args:
+            printer (Callable[[str], None]): prints a text, styled or not, and a line break.
+        """
+        self._above = printer
+        try:
+            yield
+        finally:
+            self._above = None
 
     def line(self, text: str) -> None:
         """Print one line of an answer."""
-        with self._lock:
-            click.echo(
-                _encodable(text, sys.stdout),
-                color=wants_colour(self.colour, sys.stdout, os.environ),
-            )
+        self._print(text, sys.stdout)
 
     def note(self, text: str) -> None:
         """Tell the person at the terminal something that is no part of the answer."""
@@ -190,12 +201,16 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Print a line on standard error, whatever was asked for."""
+        self._print(text, sys.stderr)
+
+    def _print(self, text: str, stream: IO[Any]) -> None:
+        colour = wants_colour(self.colour, stream, os.environ)
+        text = _encodable(text, stream)
         with self._lock:
-            click.echo(
-                _encodable(text, sys.stderr),
-                err=True,
-                color=wants_colour(self.colour, sys.stderr, os.environ),
-            )
+            if self._above is not None and is_terminal(stream):
+                self._above(text if colour else click.unstyle(text))
+            else:
+                click.echo(text, err=stream is sys.stderr, color=colour)
 
     def document(self, value: Any) -> None:
         """Print one JSON document."""

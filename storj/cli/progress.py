@@ -143,7 +143,7 @@ class Bars:
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress
-        self._total = progress.add_task('total', total=None, shards='', notes='')
+        self._total = progress.add_task('', total=None, visible=False, shards='', notes='')
         self._tasks: dict[str, Any] = {}
 
     def draw(self, overview: Overview, active: Sequence[Snapshot]) -> None:
@@ -197,7 +197,14 @@ def display_for(
         yield Silent()
         return
     with _rich_progress(output, environment) as progress:
-        yield Bars(progress)
+        from rich.text import Text
+
+        def printer(text: str) -> None:
+            # Unwrapped: a path that is broken in two is no path.
+            progress.console.print(Text.from_ansi(text), soft_wrap=True)
+
+        with output.bars_below(printer):
+            yield Bars(progress)
 
 
 def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
@@ -261,9 +268,9 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
         console=console,
         refresh_per_second=DRAWS_PER_SECOND,
         transient=True,
-        # Lines printed meanwhile go above the bars; a stream that is a file is left alone.
-        redirect_stdout=is_terminal(sys.stdout),
-        redirect_stderr=True,
+        # click writes past the streams that rich would put in their place.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 

@@ -47,6 +47,22 @@ def test_bars_are_drawn_on_a_terminal_and_wiped(terminal, storj, bucket, big):
     assert screen.raw.rfind('\x1b[?25h') > screen.raw.rfind('\x1b[?25l')
 
 
+def test_lines_are_printed_above_the_bars_and_not_broken(terminal, bucket, tmp_path):
+    folder = tmp_path / 'with a name that is rather long'
+    folder.mkdir()
+    for number in range(12):
+        (folder / f'file {number}').write_bytes(os.urandom(100_000))
+    command = ('cp', '-r', '--transfers', '2', folder.name, f'storj://{bucket}/')
+    with terminal(*command, COLUMNS='60') as screen:
+        assert screen.end() == 0
+    lines = re.split(r'[\r\n]+', re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', screen.raw))
+    done = [line for line in lines if '->' in line]
+    assert sorted(line.split(' -> ')[0] for line in done) == sorted(
+        f'{folder.name}/file {number}' for number in range(12)
+    )
+    assert all(re.search(r'97\.7 KiB in \d+\.\d s$', line) for line in done)
+
+
 @pytest.mark.parametrize('width', [50, 80])
 def test_bars_fit_and_are_wiped_after_ctrl_c(terminal, bucket, big, width):
     command = ('cp', '--limit-upload', '3MB', '--no-resume', big, f'storj://{bucket}/big')
