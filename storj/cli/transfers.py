@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,10 @@ from storj.cli.options import DURATION, yes_option
 from storj.cli.output import Column, printable
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
-from storj.exception import NotFoundError, StorjError
+from storj.exception import ClientError
+
+if TYPE_CHECKING:
+    from storj.http import Client
 
 __all__ = ('clean', 'list_', 'transfer')
 
@@ -67,19 +70,20 @@ def clean(session: Session, older_than: float, yes: bool) -> None:
 
     folder = session.journal_folder
     now = datetime.datetime.now(datetime.timezone.utc).timestamp()
-    count = sum(
-        not entry.active and now - entry.changed >= older_than for entry in list_journals(folder)
-    )
-    if not count:
+    stale = [
+        entry
+        for entry in list_journals(folder)
+        if not entry.active and now - entry.changed >= older_than
+    ]
+    if not stale:
         session.output.note('nothing to clean')
         if session.output.as_json:
             session.output.document([])
         return
-    confirm(f'forget {count} transfers', yes=yes)
-    removed = clean_journals(folder, older_than=older_than)
-    for entry in removed:
-        if entry.frame_id is not None:
-            _delete_frame(session, entry.frame_id)
+    confirm(f'forget {len(stale)} transfers', yes=yes)
+    has_frames = any(entry.frame_id is not None for entry in stale)
+    bridge = _bridge(session) if has_frames else None
+    removed = clean_journals(folder, older_than=older_than, bridge=bridge)
     rows = [_record(entry) for entry in removed]
     if session.output.as_json:
         session.output.document(rows)
@@ -102,11 +106,10 @@ def _record(entry: Any) -> dict[str, Any]:
     }
 
 
-def _delete_frame(session: Session, frame_id: str) -> None:
-    """Delete the frame of an upload; the bridge forgets it by itself if it cannot be reached."""
+def _bridge(session: Session) -> Client | None:
+    """Return the client that destroys frames; without one they stay on the bridge."""
     try:
-        session.client.frame_delete(frame_id)
-    except NotFoundError:
-        return
-    except StorjError as error:
-        session.output.note(f'frame {frame_id} stays on the bridge: {explain(error).message}')
+        return session.client
+    except ClientError as error:
+        session.output.note(f'frames stay on their bridges: {explain(error).message}')
+        return None

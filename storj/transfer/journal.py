@@ -4,6 +4,7 @@ One JSON file for each transfer, in a folder of mode 0700::
 
     <32 hex digits of what is transferred>.json     state, replaced as a whole at each change
     <the same>.lock                                 held while a process works on it
+    looking.lock                                    held by whoever only looks which of them are
 
 Neither keys nor words lie in a journal; an upload's ``index`` does, which the bridge has anyway
 at the end, and a proof of the key that does not reveal it. Whatever cannot be read, be it damaged
@@ -13,7 +14,6 @@ or of a later schema, counts as no journal.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -21,11 +21,14 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storj.exception import TransferError
+from storj import file_lock
+from storj.exception import ClientError, NotFoundError, StorjError, TransferError
+from storj.transfer.bridge import Bridge
 from storj.transfer.config import TransferConfig
 
 __all__ = ('Journal', 'JournalEntry', 'clean_journals', 'list_journals', 'open_journal')
@@ -48,6 +51,8 @@ class JournalEntry:
         path (str): of the local file.
         bucket_id (str): 24 hex digits.
         file (str): name of the file to upload, id of the file to download.
+        bridge (str): URL of the bridge.
+        account (str): e-mail address, '' for none.
         frame_id (str | None): of an upload; it still lies on the bridge.
         bytes (int): that need not be moved again.
         total (int): in all.
@@ -61,6 +66,8 @@ class JournalEntry:
     path: str
     bucket_id: str
     file: str
+    bridge: str
+    account: str
     frame_id: str | None
     bytes: int
     total: int
@@ -92,7 +99,11 @@ class Journal:
         self._identity = dict(identity)
         self._path = folder / f'{self.key}.json'
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(folder / f'{self.key}.lock')
+        self._lock = file_lock.lock(folder / f'{self.key}.lock')
+        if self._lock is None:
+            # Perhaps somebody only looks whether it is in use; nobody does while this is held.
+            with _looking(folder):
+                self._lock = file_lock.lock(folder / f'{self.key}.lock')
         if self._lock is None:
             raise TransferError(
                 f'another process is at work on the {identity.get("kind")} of '
@@ -140,12 +151,8 @@ class Journal:
         """Let go of the lock; the journal stays unless it was removed."""
         if self._lock is None:
             return
-        if not self._path.exists():
-            # Unlinked while it is locked: who waits for it finds out and takes a new one. Windows
-            # unlinks no open file; there it stays, empty.
-            with contextlib.suppress(PermissionError):
-                self._path.with_suffix('.lock').unlink(missing_ok=True)
-        os.close(self._lock)
+        file = self._path.with_suffix('.lock')
+        file_lock.unlock(self._lock, None if self._path.exists() else file)
         self._lock = None
 
 
@@ -162,47 +169,21 @@ def open_journal(config: TransferConfig, identity: Mapping[str, str]) -> Journal
         return None
 
 
-# What a lock that another holds is refused with, by flock and on Windows.
-_HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+def _looking(folder: Path) -> AbstractContextManager[None]:
+    """Hold what has to be held while journals are locked for other reasons than to work on them."""
+    return file_lock.locked(folder / 'looking.lock')
 
 
-def _lock(path: Path) -> int | None:
-    """Open and lock a file; None if another holder has it. The lock ends with the process.
-
-    Raises:
-        OSError: if it cannot be opened, or the file system has no locks.
-    """
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0)
-        descriptor = os.open(path, flags, 0o600)
+def _is_active(folder: Path, key: str) -> bool:
+    """Return whether a process works on a transfer."""
+    with _looking(folder):
         try:
-            _lock_descriptor(descriptor)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in _HELD:
-                return None
-            raise
-        try:
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
+            descriptor = file_lock.lock(folder / f'{key}.lock', create=False)
         except FileNotFoundError:
-            pass
-        # The former holder removed the file between our open and our lock.
-        os.close(descriptor)
-
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    import msvcrt
-
-    def _lock_descriptor(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-
-else:
-
-    def _lock_descriptor(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        if descriptor is not None:
+            file_lock.unlock(descriptor)
+        return descriptor is None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -239,20 +220,19 @@ def list_journals(folder: Path | None = None) -> Iterator[JournalEntry]:
         if not content:
             continue
         identity, state = content['identity'], content['state']
-        lock = _lock(path.with_suffix('.lock'))
-        if lock is not None:
-            os.close(lock)
         yield JournalEntry(
             key=path.stem,
             kind=str(identity.get('kind', '')),
             path=str(identity.get('path', '')),
             bucket_id=str(identity.get('bucket', '')),
             file=str(identity.get('file', '')),
+            bridge=str(identity.get('bridge', '')),
+            account=str(identity.get('account', '')),
             frame_id=_text(state.get('frame')),
             bytes=_number(state.get('bytes')),
             total=_number(state.get('total')),
             changed=float(_number(content.get('changed'))),
-            active=lock is None,
+            active=_is_active(folder, path.stem),
             part=_text(state.get('part')),
         )
 
@@ -266,15 +246,18 @@ def _number(value: object) -> int:
     return int(value) if isinstance(value, (int, float)) and abs(value) < 2**63 else 0
 
 
-def clean_journals(folder: Path | None = None, *, older_than: float = 0.0) -> list[JournalEntry]:
-    """Remove journals of broken-off transfers, and the unfinished files of downloads.
+def clean_journals(
+    folder: Path | None = None, *, older_than: float = 0.0, bridge: Bridge | None = None
+) -> list[JournalEntry]:
+    """Remove journals of broken-off transfers, with the unfinished files of downloads.
 
-    The frames of uploads stay on the bridge: whoever has a client may delete them by
-    ``frame_id``. Transfers under way are left alone.
+    Transfers under way are left alone. Bridges keep the frames of uploads for ever; those of the
+    client's own account are destroyed there, and a frame that has to stay is a warning in the log.
 
     Args:
         folder (Path | None): as of :func:`list_journals`.
         older_than (float): only those that did not change for so many seconds.
+        bridge (Bridge | None): client that destroys frames, such as :class:`storj.http.Client`.
 
     Returns:
         list[JournalEntry]: what was removed.
@@ -284,18 +267,47 @@ def clean_journals(folder: Path | None = None, *, older_than: float = 0.0) -> li
     for entry in list_journals(folder):
         if time.time() - entry.changed < older_than:
             continue
-        lock = _lock(folder / f'{entry.key}.lock')
-        if lock is None:
-            continue
-        try:
-            part = entry.part
-            # Only a file that our downloads can have made; a journal is no licence to delete.
-            if entry.kind == 'download' and part is not None and part.endswith('.part'):
-                with contextlib.suppress(OSError):
-                    Path(part).unlink()
-            (folder / f'{entry.key}.json').unlink(missing_ok=True)
-            (folder / f'{entry.key}.lock').unlink(missing_ok=True)
+        if _remove(folder, entry):
             removed.append(entry)
-        finally:
-            os.close(lock)
+            if bridge is not None and entry.kind == 'upload' and entry.frame_id is not None:
+                _destroy_frame(bridge, entry, entry.frame_id)
     return removed
+
+
+def _destroy_frame(bridge: Bridge, entry: JournalEntry, frame_id: str) -> None:
+    """Destroy the frame of an upload that nobody will continue, unless a file uses it."""
+    owner = (entry.bridge.rstrip('/'), entry.account)
+    try:
+        if owner != (bridge.api_url.rstrip('/'), bridge.email or ''):
+            raise ClientError('it is of another account or bridge')
+        locked = bridge.frame_get(frame_id).locked
+        if locked is None:
+            raise ClientError('the bridge does not say whether a file uses it')
+        # The upload may have been broken off after its end. A file would be lost with its frame.
+        if not locked:
+            bridge.frame_delete(frame_id)
+    except NotFoundError:
+        return
+    except StorjError as error:
+        _log.warning(
+            'the frame %s of the upload of %s stays at %s: %s',
+            *(frame_id, entry.path, entry.bridge, getattr(error, 'message', error)),
+        )
+
+
+def _remove(folder: Path, entry: JournalEntry) -> bool:
+    """Remove a journal and the unfinished file; return whether nobody works on it."""
+    file = folder / f'{entry.key}.lock'
+    with _looking(folder):
+        lock = file_lock.lock(file)
+        if lock is None:
+            return False
+        try:
+            # Only a file that our downloads can have made; a journal is no licence to delete.
+            if entry.kind == 'download' and entry.part is not None and entry.part.endswith('.part'):
+                with contextlib.suppress(OSError):
+                    Path(entry.part).unlink()
+            (folder / f'{entry.key}.json').unlink(missing_ok=True)
+        finally:
+            file_lock.unlock(lock, file)
+    return True

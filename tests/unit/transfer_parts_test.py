@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storj import file_lock
 from storj.api import BridgeProfile
-from storj.exception import IntegrityError, StorjBridgeApiError, TransferError
+from storj.exception import (
+    BridgeUnreachableError,
+    IntegrityError,
+    StorjBridgeApiError,
+    TransferError,
+)
 from storj.model import File
 from storj.transfer import TransferConfig, clean_journals, list_journals
-from storj.transfer import journal as journal_module
 from storj.transfer.coordinator import Stopped
 from storj.transfer.journal import Journal, open_journal
 from storj.transfer.negotiate import Spread, check_pointer
 from storj.transfer.part import PartFile, discard_former
 from storj.transfer.source import FileSource, MemorySource, PathSource, name_of, once, open_source
 from storj.transfer.spool import Spool, disk_error
+from tests.unit.fake_network import FakeBridge
 
 DATA = bytes(range(256)) * 40
 
@@ -328,11 +335,131 @@ def test_number_that_is_none_is_listed_as_nothing(tmp_path: Path, number: str) -
 def test_file_system_without_locks_is_worked_on_without_a_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def refuse(descriptor: int) -> None:
+    def refuse(descriptor: int, wait: bool) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(journal_module, '_lock_descriptor', refuse)
+    monkeypatch.setattr(file_lock, '_lock_descriptor', refuse)
     assert open_journal(TransferConfig(state_dir=tmp_path), IDENTITY) is None
+
+
+@pytest.mark.parametrize('look', [list_journals, clean_journals])
+def test_look_at_a_journal_is_not_taken_for_a_transfer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Any
+) -> None:
+    lock, unlock = file_lock.lock, file_lock.unlock
+    refused = threading.Event()
+    begun: list[Any] = []
+
+    def spy(path: Path, **options: Any) -> Any:
+        descriptor = lock(path, **options)
+        if descriptor is None:
+            refused.set()
+        return descriptor
+
+    def begin() -> None:
+        try:
+            begun.append(Journal(tmp_path, IDENTITY))
+        except TransferError as error:
+            begun.append(error)
+
+    thread = threading.Thread(target=begin)
+
+    def held(descriptor: int, *args: Any) -> None:
+        # Somebody wants to begin the transfer just while its lock is held by the look at it.
+        if thread.ident is None:
+            thread.start()
+            assert refused.wait(10)
+        unlock(descriptor, *args)
+
+    journal = Journal(tmp_path, IDENTITY)
+    journal.save()
+    journal.close()
+    monkeypatch.setattr(file_lock, 'lock', spy)
+    monkeypatch.setattr(file_lock, 'unlock', held)
+    list(look(tmp_path))
+    thread.join(10)
+    assert [type(each) for each in begun] == [Journal]
+    begun[0].remove()
+    begun[0].close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_look_leaves_nothing_behind(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, IDENTITY)
+    journal.save()
+    journal.close()
+    [lock] = tmp_path.glob('*.lock')
+    lock.unlink()
+    [entry] = list_journals(tmp_path)
+    assert not entry.active
+    assert [path.suffix for path in tmp_path.iterdir()] == ['.json']
+
+
+def left_behind(folder: Path, bridge: FakeBridge, /, **identity: str) -> str:
+    """Leave the journal of a broken-off upload, and its frame at the bridge; return its id."""
+    frame_id = bridge.frame_create().id
+    journal = Journal(
+        folder,
+        {**IDENTITY, 'bridge': bridge.api_url, 'account': bridge.email or '', **identity},
+    )
+    journal.state['frame'] = frame_id
+    journal.save()
+    journal.close()
+    return str(frame_id)
+
+
+def test_cleaned_upload_leaves_no_frame(tmp_path: Path) -> None:
+    bridge = FakeBridge()
+    frame_id = left_behind(tmp_path, bridge)
+    [entry] = clean_journals(tmp_path, bridge=bridge)
+    assert (entry.frame_id, entry.bridge, entry.account) == (
+        frame_id,
+        bridge.api_url,
+        bridge.email,
+    )
+    assert bridge.frames == {}
+    # A frame that is gone already is no failure.
+    bridge.frames.pop(left_behind(tmp_path, bridge))
+    assert len(clean_journals(tmp_path, bridge=bridge)) == 1
+
+
+def test_cleaned_upload_leaves_the_frame_of_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = FakeBridge()
+    frame_id = left_behind(tmp_path, bridge)
+    bridge.file_create('b' * 24, frame_id, 'name', erasure=False)
+    assert len(clean_journals(tmp_path, bridge=bridge)) == 1
+    assert [*bridge.frames] == [frame_id]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    'identity', [{'bridge': 'http://other.example'}, {'account': 'other@example.org'}]
+)
+def test_frame_of_another_account_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, identity: dict[str, str]
+) -> None:
+    bridge = FakeBridge()
+    frame_id = left_behind(tmp_path, bridge, **identity)
+    assert len(clean_journals(tmp_path, bridge=bridge)) == 1
+    assert [*bridge.frames] == [frame_id]
+    assert f'the frame {frame_id} of the upload of /a stays at' in caplog.text
+
+
+def test_bridge_that_destroys_no_frame_does_not_keep_the_journal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = FakeBridge()
+    left_behind(tmp_path, bridge)
+
+    def away(name: str) -> None:
+        raise BridgeUnreachableError('nobody answers')
+
+    bridge.before = away
+    assert len(clean_journals(tmp_path, bridge=bridge)) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert caplog.text.strip().endswith('nobody answers')
 
 
 def test_no_folder_means_no_journals(tmp_path: Path) -> None:
