@@ -23,17 +23,19 @@ are written with mode 0600 in a folder of mode 0700, and one that others can rea
 from __future__ import annotations
 
 import configparser
-import io
+import contextlib
+import errno
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import appdirs
 
+from storj import file_lock, ini
 from storj.crypto import credentials, secret_file
 from storj.exception import ConfigurationError, DecryptionError
 
@@ -313,15 +315,18 @@ def _section(path: Path, name: str, required: bool) -> Mapping[str, str]:
 
 
 def _parse(path: Path) -> configparser.ConfigParser:
-    """Read the file; a missing one is empty."""
-    # No interpolation: passwords have percent signs.
-    parser = configparser.ConfigParser(interpolation=None)
+    """Read and parse the file; a missing one is empty."""
+    return _parsed(_read(path), path)
+
+
+def _read(path: Path) -> str:
+    """Return the text of the file; a missing one is empty."""
     try:
         with path.open('rb') as file:
             content = file.read(_FILE_LIMIT + 1)
             mode = os.fstat(file.fileno()).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return parser
+        return ''
     except OSError as cause:
         raise ConfigurationError(f'cannot read {path}: {cause.strerror}') from cause
     if os.name == 'posix' and mode & 0o077:
@@ -329,23 +334,37 @@ def _parse(path: Path) -> configparser.ConfigParser:
     try:
         if len(content) > _FILE_LIMIT:
             raise ValueError('too long')
-        parser.read_string(content.decode('utf-8-sig'))
+        return content.decode('utf-8-sig')
+    except ValueError:
+        raise _not_understood(str(path)) from None
+
+
+def _parsed(text: str, path: Path) -> configparser.ConfigParser:
+    # No interpolation: passwords have percent signs.
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
     except (configparser.Error, ValueError) as cause:
         # Without the cause: its text quotes the line, which may hold the password.
         errors = getattr(cause, 'errors', None)
         line = errors[0][0] if errors else getattr(cause, 'lineno', None)
-        place = f'line {line} of {path}' if line else str(path)
-        raise ConfigurationError(
-            f'{place} is not understood: write "[{APP_NAME}]" and below it lines like '
-            f'"{CFG_EMAIL} = ..." and "{CFG_PASSWORD} = ..."'
-        ) from None
+        raise _not_understood(f'line {line} of {path}' if line else str(path)) from None
     return parser
+
+
+def _not_understood(place: str) -> ConfigurationError:
+    return ConfigurationError(
+        f'{place} is not understood: write "[{APP_NAME}]" and below it lines like '
+        f'"{CFG_EMAIL} = ..." and "{CFG_PASSWORD} = ..."'
+    )
 
 
 def save(
     profile: str | None = None, *, environ: Mapping[str, str] | None = None, **settings: str | None
 ) -> Path:
-    """Write settings into ``storj.ini``; what is not named stays as it is.
+    """Write settings into ``storj.ini``; what is not named stays as it is, comments and order too.
+
+    Processes that save at the same time wait for each other.
 
     Args:
         profile (str | None): section of the file; ``STORJ_PROFILE`` or ``storj`` if None.
@@ -364,24 +383,36 @@ def save(
     unknown = settings.keys() - (_VARIABLES.keys() - _NOT_IN_FILE)
     if unknown:
         raise TypeError(f'settings that are not kept in a file: {", ".join(sorted(unknown))}')
+    for setting, value in settings.items():
+        if value is not None and (
+            value != value.strip() or any(character in value for character in '\r\n\0')
+        ):
+            raise ValueError(f'{setting} has line breaks, or spaces around it')
     path = config_path(env)
     name = profile or env.get('STORJ_PROFILE') or APP_NAME
-    parser = _parse(path)
-    if not parser.has_section(name):
-        try:
-            if any(character in name for character in '\r\n\0'):
-                raise ValueError
-            parser.add_section(name)
-        except ValueError:
-            raise ValueError(f'a profile cannot be called {name!r}') from None
-    for setting, value in settings.items():
-        if value is None:
-            parser.remove_option(name, setting)
-            continue
-        if value != value.strip() or any(character in value for character in '\r\n\0'):
-            raise ValueError(f'{setting} has line breaks, or spaces around it')
-        parser.set(name, setting, value)
-    text = io.StringIO()
-    parser.write(text)
-    secret_file.write(path, text.getvalue())
+    with _alone_with(path):
+        text = _read(path)
+        parser = _parsed(text, path)
+        if not parser.has_section(name):
+            try:
+                if any(character in name for character in '\r\n\0'):
+                    raise ValueError
+                parser.add_section(name)
+            except ValueError:
+                raise ValueError(f'a profile cannot be called {name!r}') from None
+        secret_file.write(path, ini.edit(text, name, settings))
     return path
+
+
+@contextlib.contextmanager
+def _alone_with(path: Path) -> Iterator[None]:
+    """Keep other processes from changing a file while this one does."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stack.enter_context(file_lock.locked(path.with_name(f'.{path.name}.lock')))
+        except OSError as cause:
+            # Some file systems of a network have no locks; what is written is whole there too.
+            if cause.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+                raise ConfigurationError(f'cannot write {path}: {cause.strerror}') from cause
+        yield

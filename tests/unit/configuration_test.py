@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
 import dataclasses
+import errno
 import logging
 import os
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj import configuration
+from storj import configuration, file_lock, ini
 from storj.crypto import credentials
 from storj.exception import ConfigurationError
 
@@ -400,6 +403,107 @@ def test_saving_leaves_the_rest_alone(folder: Path) -> None:
     assert 'alice@example.org' in text
     assert 'password' not in text
     assert configuration.load('work', environ=env).email == 'new'
+
+
+def test_saving_keeps_comments_order_and_the_way_keys_are_written(folder: Path) -> None:
+    before = '# mine\n\n[work]\nEmail: old   \n; why\npassword = a\n  b\n\n# his\n[strange]\nx=1\n'
+    after = '# mine\n\n[work]\nEmail = new\n; why\nbridge = http://b\n\n# his\n[strange]\nx=1\n'
+    path = write(folder, before)
+    env = {'STORJ_CONFIG_DIR': str(folder)}
+    configuration.save('work', environ=env, email='new', password=None, bridge='http://b')
+    assert path.read_text(encoding='utf-8') == after
+    configuration.save('third', environ=env, email='e')
+    assert path.read_text(encoding='utf-8').endswith('\nx=1\n\n[third]\nemail = e\n')
+
+
+def test_lines_that_end_as_on_windows_go_on_doing_so(folder: Path) -> None:
+    path = folder / 'storj.ini'
+    path.write_bytes(b'\xef\xbb\xbf[storj]\r\n# note\r\nemail = a')
+    path.chmod(0o600)
+    configuration.save(environ={'STORJ_CONFIG_DIR': str(folder)}, email='b', password='c')
+    assert path.read_bytes() == b'[storj]\r\n# note\r\nemail = b\r\npassword = c\r\n'
+
+
+_LINES = st.sampled_from(
+    [
+        '',
+        '  ',
+        '# note',
+        '   ; deep note',
+        '[storj]',
+        '  [storj]',
+        '[work]',
+        '    [work]',
+        '[DEFAULT]',
+        'email = a',
+        '  EMAIL : b',
+        'password =',
+        '   password = c = d',
+        'x = y',
+        ' x: [y]',
+        '\tmore',
+        '      and more',
+        '    [more]',
+    ]
+)
+
+
+def _content(text: str) -> dict[str, dict[str, str]]:
+    parser = configparser.ConfigParser(interpolation=None, default_section='nobody')
+    parser.read_string(text)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+@given(
+    st.lists(_LINES, max_size=14),
+    st.sampled_from(['\n', '\r\n']),
+    st.booleans(),
+    st.dictionaries(
+        st.sampled_from(['email', 'password', 'bridge']), st.sampled_from([None, '', '#v', '= w'])
+    ),
+)
+def test_edit_changes_the_settings_and_nothing_else(
+    lines: list[str], newline: str, last: bool, settings: dict[str, str | None]
+) -> None:
+    text = newline.join(lines) + (newline if last else '')
+    try:
+        expected = _content(text)
+    except configparser.Error:
+        return
+    section = expected.setdefault('storj', {})
+    for key, value in settings.items():
+        if value is None:
+            section.pop(key, None)
+        else:
+            section[key] = value
+    edited = ini.edit(text, 'storj', settings)
+    assert _content(edited) == expected
+    assert _notes(edited) == _notes(text)
+
+
+def _notes(text: str) -> list[str]:
+    return [line.rstrip('\r') for line in text.split('\n') if line.strip()[:1] in ('#', ';')]
+
+
+def test_savers_at_the_same_time_lose_nothing(folder: Path) -> None:
+    env = {'STORJ_CONFIG_DIR': str(folder)}
+    profiles = [f'profile{number}' for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: configuration.save(name, environ=env, email=name), profiles))
+    assert sorted(configuration.profiles(env)) == sorted(profiles)
+    assert [path.name for path in folder.iterdir()] == ['storj.ini']
+
+
+def test_folder_without_locks_is_written_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, wait: bool) -> None:
+        raise OSError(errno.ENOLCK, 'no locks available')
+
+    monkeypatch.setattr(file_lock, '_lock_descriptor', refuse)
+    env = {'STORJ_CONFIG_DIR': str(folder)}
+    configuration.save(environ=env, email='a')
+    assert configuration.load(environ=env).email == 'a'
 
 
 @pytest.mark.parametrize('value', ['two\nlines', ' space', 'space ', 'nul\0', 'cr\r'])
