@@ -508,12 +508,10 @@ class DataChannels:
         try:
             if before is not None:
                 await before()
-            position = 0
-            while True:
-                piece = await self.run(min(PIECE, transfer.size), partial(_read, file))
-                if not piece:
-                    break
-                event = None
+            position, last, read = 0, False, partial(_read, file)
+            while not last and (piece := await self.run(min(PIECE, transfer.size), read)):
+                # A file gives less than it is asked for at its end only.
+                last, event = len(piece) < PIECE, None
                 if transfer.disturbance:
                     piece, event = transfer.disturbance.passing(piece, position)
                 await write(piece)
