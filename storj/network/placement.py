@@ -429,14 +429,12 @@ async def download_tokens(
             granted.append((token, shard_hash, contact.node_id))
         return found
 
-    try:
-        return await asyncio.gather(*map(token_for, hashes))
-    finally:
-        # Also of a request that was broken off: who kept it waiting must be known to the next.
-        with bridge.database.begin_plain() as connection:
-            note_calls(bridge, connection, calls)
-            if granted:
-                _note_granted(bridge, connection, granted)
+    found = await asyncio.gather(*map(token_for, hashes))
+    with bridge.database.begin_plain() as connection:
+        note_calls(bridge, connection, calls)
+        if granted:
+            _note_granted(bridge, connection, granted)
+    return found
 
 
 def _note_granted(

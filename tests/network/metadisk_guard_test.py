@@ -82,7 +82,7 @@ def test_upload_that_drips_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch
 def test_one_client_leaves_room_for_others() -> None:
     settings = {'spools': 3, 'spools_per_client': 2}
     begun = (
-        b'POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n'
+        b'POST /api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n'
         b'Content-Type: multipart/form-data; boundary=x\r\n\r\n'
     )
     with Network(farmers=2, metadisk=settings) as network, contextlib.ExitStack() as stack:
@@ -125,16 +125,16 @@ def test_clients_that_go_away_leave_no_trace_in_the_log(
     large = requests.post(f'{url}/api/upload', files={'file': ('a', bytes(20_000_000))}, timeout=30)
     path = f'/api/download/{large.json()["filehash"]}'
     with caplog.at_level(logging.DEBUG):
-        leave(url, f'GET {path} HTTP/1.1\r\nHost: x\r\n\r\n'.encode(), b'HTTP/1.1 200 ')
+        leave(url, f'GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode(), b'HTTP/1.1 200 ')
         leave(
             url,
-            b'POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n'
+            b'POST /api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n'
             b'Content-Type: multipart/form-data; boundary=x\r\n\r\n'
             b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhalf a fi',
         )
         leave(
             url,
-            b'POST /accounts/token/redeem/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n'
+            b'POST /accounts/token/redeem/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n'
             b'Content-Type: application/json\r\n\r\n{"promo',
         )
         deadline = time.monotonic() + 20
