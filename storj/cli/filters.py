@@ -19,12 +19,22 @@ class Rule:
     """One ``--include`` or ``--exclude``.
 
     Attributes:
-        pattern (str): a shell pattern; ``*`` also matches ``/``.
+        pattern (str): a shell pattern; ``*`` also matches ``/``. One that matches a folder
+            means all that it holds.
         include (bool): what a match means.
     """
 
     pattern: str
     include: bool
+
+    def matches(self, name: str) -> bool:
+        """Return whether a file, or a folder that it lies in, matches; ``/`` ends a folder's."""
+        pattern = self.pattern.rstrip('/')
+        if pattern == self.pattern and match_glob(name, pattern):
+            return True
+        parts = name.split('/')
+        folders = ('/'.join(parts[:count]) for count in range(1, len(parts)))
+        return any(match_glob(folder, pattern) for folder in folders)
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Filters:
     def accept(self, name: str) -> bool:
         """Return whether the file of this name, relative to the source, is meant."""
         for rule in reversed(self.rules):
-            if match_glob(name, rule.pattern):
+            if rule.matches(name):
                 return rule.include
         return not self.rules or not self.rules[0].include
 
@@ -53,7 +63,7 @@ class Filters:
         for rule in reversed(self.rules):
             if rule.include:
                 return False
-            if match_glob(f'{name}/', rule.pattern):
+            if rule.matches(f'{name}/'):
                 return True
         return False
 
