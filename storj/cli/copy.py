@@ -27,7 +27,8 @@ from storj.cli.options import (
     reading_options,
     transfer_options,
 )
-from storj.cli.output import count_of, human_size, printable
+from storj.cli.output import count_of, human_size, is_terminal, printable
+from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.stamp import Stamp
 from storj.cli.tree import (
@@ -142,31 +143,27 @@ class Copier:
     def download(self, entry: FileEntry, path: Path) -> Job:
         """Return the job that fetches a file to a path."""
         options = self._options
-        start_byte, end_byte = 0, None
-        size = entry.size
-        if options.byte_range is not None:
-            start_byte, end_byte = options.byte_range.bounds(entry.size or 0)
-            size = end_byte - start_byte
+        start, end = self._bounds(entry)
 
         def check() -> None:
             if path.exists() or path.is_symlink():
                 present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
                 self._may_replace(str(path), entry.stamp, present)
 
-        def start() -> Handle:
+        def begin() -> Handle:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle: Handle = self.transfers.download(
                 entry.bucket.id,
                 entry.id,
                 path,
-                start=start_byte,
-                end=end_byte,
+                start=start,
+                end=end,
                 resume=options.resume,
                 overwrite=options.overwrite,
             )
             return handle
 
-        return Job('download', str(entry), str(path), size, start, check=check)
+        return Job('download', str(entry), str(path), self.size_of(entry), begin, check=check)
 
     def to_stream(self, entry: FileEntry) -> Job:
         """Return the job of a download to standard output, to be announced only."""
@@ -199,11 +196,19 @@ class Copier:
         cleaner = self._cleaner(bucket, name, existing)
         return Job('copy', str(entry), target, entry.size, start, cleaner, check)
 
+    def size_of(self, entry: FileEntry) -> int | None:
+        """Return the bytes of a file, or of the wanted part of it; None while unknown."""
+        start, end = self._bounds(entry)
+        return entry.size if end is None else end - start
+
+    def _bounds(self, entry: FileEntry) -> tuple[int, int | None]:
+        if self._options.byte_range is None:
+            return 0, None
+        return self._options.byte_range.bounds(entry.size or 0)
+
     def stream(self, entry: FileEntry) -> Iterator[bytes]:
         """Yield the bytes of a file, or of the wanted part of it, in order."""
-        start, end = 0, None
-        if self._options.byte_range is not None:
-            start, end = self._options.byte_range.bounds(entry.size or 0)
+        start, end = self._bounds(entry)
         chunks: Iterator[bytes] = self.transfers.stream(
             entry.bucket.id, entry.id, start=start, end=end
         )
@@ -337,7 +342,12 @@ def cp(
         file for place in places for file in _expand(session, copier, place, recursive=recursive)
     ]
     if isinstance(target, Stream) and not dry_run:
-        write_stream(copier, found)
+        write_stream(
+            session,
+            copier,
+            [file for file in found if isinstance(file, RemoteFile)],
+            transfer_options_,
+        )
         return
     if isinstance(target, Stream):
         jobs = [copier.to_stream(file.entry) for file in found if isinstance(file, RemoteFile)]
@@ -370,13 +380,14 @@ def cat(
     """Write files to standard output, one after the other."""
     places = [parse_remote(uri, bare=True) for uri in uris]
     options = CopyOptions(byte_range=byte_range)
-    copier = Copier(session, options, TransferOptions(**engine))
+    transfer_options_ = TransferOptions(**engine)
+    copier = Copier(session, options, transfer_options_)
     found = [
         file
         for place in places
         for file in find_remote(copier.directory, place, recursive=False, singly=True)
     ]
-    write_stream(copier, found)
+    write_stream(session, copier, found, transfer_options_)
 
 
 def standard_input(stopping: threading.Event) -> Iterable[bytes] | IO[bytes]:
@@ -472,13 +483,44 @@ def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> None:
     session.output.note(f'would move {count_of(len(planned), "file")}, {size}{rest}')
 
 
-def write_stream(copier: Copier, files: Sequence[Any]) -> None:
+def write_stream(
+    session: Session, copier: Copier, files: Sequence[RemoteFile], options: TransferOptions
+) -> None:
     """Write files to standard output and nothing else."""
+    parts = [(str(file.entry), copier.size_of(file.entry)) for file in files]
+    pour(session, parts, (copier.stream(file.entry) for file in files), options)
+
+
+def pour(
+    session: Session,
+    parts: Sequence[tuple[str, int | None]],
+    contents: Iterable[Iterable[bytes]],
+    options: TransferOptions,
+) -> None:
+    """Write bytes to standard output, with bars where they do not get between them.
+
+    Args:
+        session (Session): of the command.
+        parts (Sequence[tuple[str, int | None]]): name and size of every file.
+        contents (Iterable[Iterable[bytes]]): of the files, each begun when it is its turn.
+        options (TransferOptions): of the command.
+    """
+    wanted = session.wants_progress(options)
+    if session.output.as_json or (wanted is None and is_terminal(sys.stdout)):
+        wanted = False
+    sizes = [size for _, size in parts if size is not None]
+    total = sum(sizes) if len(sizes) == len(parts) else None
     stream = sys.stdout.buffer
-    for file in files:
-        for chunk in copier.stream(file.entry):
-            stream.write(chunk)
-    stream.flush()
+    poured = 0
+    with display_for(session.output, wanted) as display:
+        for number, ((name, size), content) in enumerate(zip(parts, contents, strict=True)):
+            begun = poured
+            for chunk in content:
+                stream.write(chunk)
+                poured += len(chunk)
+                overview = Overview(number, len(parts), poured, total)
+                display.draw(overview, [Snapshot(name, poured - begun, size)])
+        stream.flush()
 
 
 def _check_places(

@@ -227,7 +227,7 @@ def download(
     options = TransferOptions(**engine)
     copier = Copier(session, CopyOptions(overwrite, resume=resume), options)
     if path == '-':
-        write_stream(copier, [RemoteFile(entry.name, entry)])
+        write_stream(session, copier, [RemoteFile(entry.name, entry)], options)
         return
     target = Path(path or '')
     if path is None or target.is_dir():

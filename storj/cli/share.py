@@ -16,7 +16,6 @@ import base64
 import binascii
 import datetime
 import json
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -371,7 +370,7 @@ def copy_link(
         transfer_options (TransferOptions): for the engine.
         dry_run (bool): only say what would be done.
     """
-    from storj.cli.copy import announce, run_jobs
+    from storj.cli.copy import announce, pour, run_jobs
 
     shared = Share.read(link.text)
     if shared.expires <= datetime.datetime.now(datetime.timezone.utc):
@@ -387,10 +386,8 @@ def copy_link(
     part: dict[str, Any] = {'start': start, 'end': end, 'key': shared.key}
     size = shared.size if end is None else end - start
     if isinstance(target, Stream) and not dry_run:
-        stream = sys.stdout.buffer
-        for chunk in transfers.stream(shared.bucket_id, shared.file_id, **part):
-            stream.write(chunk)
-        stream.flush()
+        content = transfers.stream(shared.bucket_id, shared.file_id, **part)
+        pour(session, [(shared.name, size)], [content], transfer_options)
         return
     if not isinstance(target, (Local, Stream)):
         raise UsageProblem('a link is copied to a local path')

@@ -125,7 +125,9 @@ def sync(
     summary = move(session, plan.jobs, options)
     summary.unchanged = plan.alike
     # Only after everything arrived: a failed run must not lose the last copy.
-    if surplus and not summary.exit_code:
+    if surplus and summary.exit_code:
+        session.output.note('nothing is removed, because not everything arrived')
+    elif surplus:
         maker.remove(surplus, summary)
     if plan.jobs or surplus or session.output.as_json:
         finish(session.output, summary, several=True)

@@ -22,8 +22,10 @@ INTERRUPT = '\x03'
 
 @pytest.fixture
 def terminal(program, tmp_path):
-    def start(*arguments, **extra):
+    def start(*arguments, stdout=None, **extra):
         words, environment = program(*arguments)
+        if stdout is not None:
+            words = ['sh', '-c', 'exec "$@" > "$0"', str(stdout), *words]
         return Terminal(words, {**environment, 'COLUMNS': '120', **extra}, cwd=tmp_path)
 
     return start
@@ -216,6 +218,21 @@ def test_ctrl_c_before_anything_arrived_promises_no_resume(terminal, network, bu
         network.faults.release()
     assert 'storj: interrupted' in screen.text
     assert 'resume' not in screen.text
+
+
+def test_bars_are_drawn_while_standard_output_goes_elsewhere(
+    terminal, storj, bucket, big, tmp_path
+):
+    storj('cp', big, f'storj://{bucket}/big')
+    for command in ('cat', f'storj://{bucket}/big'), ('cp', f'storj://{bucket}/big', '-'):
+        with terminal(*command, '--limit-download', '16MB', stdout=tmp_path / 'out') as screen:
+            screen.expect(r'━.* [1-9][0-9.]*/11.4 MiB')
+            assert screen.end() == 0
+        assert (tmp_path / 'out').read_bytes() == big.read_bytes()
+    storj('cp', '-', f'storj://{bucket}/small', input='small')
+    with terminal('cat', f'storj://{bucket}/small') as screen:
+        assert screen.end() == 0
+    assert screen.raw == 'small'
 
 
 def test_bars_are_drawn_while_a_file_is_verified(terminal, storj, bucket, big):
