@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import select
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, Any, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import click
 
 from storj.cli.command import command
 from storj.cli.completion import complete_place, complete_uri
-from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import ConflictError, UnsafeNameError, UsageProblem, explain
-from storj.cli.jobs import Handle, Job, Runner, Skip, Summary, Unchanged, finish
+from storj.cli.copier import Copier, CopyOptions, refused
+from storj.cli.errors import UnsafeNameError, UsageProblem, explain
+from storj.cli.jobs import Job, Runner, Summary, Unchanged, finish
 from storj.cli.options import (
     BYTE_RANGE,
     ByteRange,
@@ -30,15 +25,7 @@ from storj.cli.options import (
 from storj.cli.output import count_of, human_size, is_terminal, printable
 from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.session import Session, TransferOptions, pass_session
-from storj.cli.stamp import Stamp
-from storj.cli.tree import (
-    LocalFile,
-    RemoteFile,
-    find_local,
-    find_remote,
-    local_file,
-    remote_names,
-)
+from storj.cli.tree import LocalFile, RemoteFile, find_local, find_remote, remote_names
 from storj.cli.uri import (
     Link,
     Local,
@@ -50,199 +37,9 @@ from storj.cli.uri import (
     parse_remote,
     safe_relative_path,
 )
-from storj.exception import StorjError, TransferCancelled
+from storj.exception import StorjError
 
-#: Seconds between two looks whether the reading of standard input is to end.
-_LOOK = 0.2
-_PIECE = 256 * 1024
-
-__all__ = ('Copier', 'CopyOptions', 'cat', 'cp', 'upload_options')
-
-
-@dataclass(frozen=True)
-class CopyOptions:
-    """How files are copied.
-
-    Attributes:
-        overwrite (bool): replace what exists.
-        encrypt (bool): encrypt the content of uploads.
-        plain_names (bool | None): store names in clear; None follows the settings.
-        parity (bool | None): upload parity shards; None follows the settings and the bridge.
-        mimetype (str | None): of uploads; guessed from the name by default.
-        byte_range (ByteRange | None): part of a download.
-        resume (bool): go on with transfers that broke off.
-        several (bool): whether an existing file is skipped instead of refused.
-    """
-
-    overwrite: bool = False
-    encrypt: bool = True
-    plain_names: bool | None = None
-    parity: bool | None = None
-    mimetype: str | None = None
-    byte_range: ByteRange | None = None
-    resume: bool = True
-    several: bool = False
-
-
-class Copier:
-    """Makes jobs of files to copy.
-
-    Args:
-        session (Session): of the command.
-        options (CopyOptions): for all files.
-        transfer_options (TransferOptions): for the engine.
-    """
-
-    def __init__(
-        self, session: Session, options: CopyOptions, transfer_options: TransferOptions
-    ) -> None:
-        self._session = session
-        self._options = options
-        self.directory = session.directory_for(plain_names=options.plain_names)
-        self.transfers = session.transfers(transfer_options)
-
-    def upload(
-        self,
-        source: LocalFile | Stream,
-        bucket: BucketEntry,
-        name: str,
-        existing: FileEntry | None,
-    ) -> Job:
-        """Return the job that stores a local file, or standard input, under a name."""
-        options = self._options
-
-        def check() -> None:
-            if isinstance(source, LocalFile) and source.trouble is not None:
-                raise source.trouble
-            if existing is not None:
-                here = Stamp(None) if isinstance(source, Stream) else source.stamp
-                self._may_replace(str(existing), here, existing.stamp)
-
-        def start() -> Handle:
-            handle: Handle = self.transfers.upload(
-                bucket.id,
-                standard_input(self._session.stopping)
-                if isinstance(source, Stream)
-                else source.path,
-                name=name,
-                mimetype=options.mimetype,
-                encrypt=options.encrypt,
-                encrypt_name=self.directory.encrypts_names,
-                parity=options.parity,
-                resume=options.resume,
-                overwrite=options.overwrite,
-            )
-            return handle
-
-        size = None if isinstance(source, Stream) else source.size
-        origin = '-' if isinstance(source, Stream) else str(source.path)
-        target = str(Remote(bucket.name, name))
-        cleaner = self._cleaner(bucket, name, existing)
-        return Job('upload', origin, target, size, start, cleaner, check)
-
-    def download(self, entry: FileEntry, path: Path) -> Job:
-        """Return the job that fetches a file to a path."""
-        options = self._options
-        start, end = self._bounds(entry)
-
-        def check() -> None:
-            if path.exists() or path.is_symlink():
-                present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
-                self._may_replace(str(path), entry.stamp, present)
-
-        def begin() -> Handle:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle: Handle = self.transfers.download(
-                entry.bucket.id,
-                entry.id,
-                path,
-                start=start,
-                end=end,
-                resume=options.resume,
-                overwrite=options.overwrite,
-            )
-            return handle
-
-        return Job('download', str(entry), str(path), self.size_of(entry), begin, check=check)
-
-    def to_stream(self, entry: FileEntry) -> Job:
-        """Return the job of a download to standard output, to be announced only."""
-        return replace(self.download(entry, Path('-')), check=None)
-
-    def copy(
-        self, entry: FileEntry, bucket: BucketEntry, name: str, existing: FileEntry | None
-    ) -> Job:
-        """Return the job that moves a file through this machine into another bucket or name."""
-        options = self._options
-
-        def check() -> None:
-            if existing is not None:
-                self._may_replace(str(existing), entry.stamp, existing.stamp)
-
-        def start() -> Handle:
-            handle: Handle = self.transfers.upload(
-                bucket.id,
-                self.transfers.stream(entry.bucket.id, entry.id),
-                name=name,
-                mimetype=options.mimetype or entry.mimetype,
-                encrypt=options.encrypt,
-                encrypt_name=self.directory.encrypts_names,
-                parity=options.parity,
-                overwrite=options.overwrite,
-            )
-            return handle
-
-        target = str(Remote(bucket.name, name))
-        cleaner = self._cleaner(bucket, name, existing)
-        return Job('copy', str(entry), target, entry.size, start, cleaner, check)
-
-    def size_of(self, entry: FileEntry) -> int | None:
-        """Return the bytes of a file, or of the wanted part of it; None while unknown."""
-        start, end = self._bounds(entry)
-        return entry.size if end is None else end - start
-
-    def _bounds(self, entry: FileEntry) -> tuple[int, int | None]:
-        if self._options.byte_range is None:
-            return 0, None
-        return self._options.byte_range.bounds(entry.size or 0)
-
-    def stream(self, entry: FileEntry) -> Iterator[bytes]:
-        """Yield the bytes of a file, or of the wanted part of it, in order."""
-        start, end = self._bounds(entry)
-        chunks: Iterator[bytes] = self.transfers.stream(
-            entry.bucket.id, entry.id, start=start, end=end
-        )
-        return chunks
-
-    def upload_as(self, source: LocalFile | Stream, bucket: BucketEntry, name: str) -> Job:
-        """Return the job that stores a file under a name, after a look at what is there."""
-        existing = self.directory.find_file(bucket, name, ids=False)
-        return self.upload(source, bucket, name, existing)
-
-    def _cleaner(
-        self, bucket: BucketEntry, name: str, existing: FileEntry | None
-    ) -> Callable[[Any], None] | None:
-        """Return what removes a file of the same name that is stored in the other form.
-
-        The engine replaces an entry of the same stored name; a plain and an encrypted one differ.
-        """
-        if existing is None:
-            return None
-        old = existing
-        if old.stored_name == self.directory.stored_file_name(bucket, name):
-            return None
-
-        def clean(_: Any) -> None:
-            self._session.client.file_remove(bucket.id, old.id)
-
-        return clean
-
-    def _may_replace(self, place: str, source: Stamp, present: Stamp) -> None:
-        if self._options.overwrite:
-            return
-        if not self._options.several:
-            raise ConflictError(f'exists already: {place}')
-        raise Unchanged('unchanged') if present.serves_for(source) else Skip('exists already')
+__all__ = ('announce', 'cat', 'cp', 'move', 'pour', 'run_jobs', 'upload_options', 'write_stream')
 
 
 def upload_options(function: Any) -> Any:
@@ -388,30 +185,6 @@ def cat(
         for file in find_remote(copier.directory, place, recursive=False, singly=True)
     ]
     write_stream(session, copier, found, transfer_options_)
-
-
-def standard_input(stopping: threading.Event) -> Iterable[bytes] | IO[bytes]:
-    """Return standard input, read so that Ctrl-C need not wait for whoever writes to it.
-
-    Args:
-        stopping (threading.Event): ends the reading.
-    """
-    try:
-        number = sys.stdin.fileno()
-    except (OSError, ValueError):
-        return sys.stdin.buffer
-    return sys.stdin.buffer if os.name == 'nt' else _pieces(number, stopping)
-
-
-def _pieces(number: int, stopping: threading.Event) -> Iterator[bytes]:
-    while not stopping.is_set():
-        # Not a selector: epoll takes no regular file.
-        if select.select([number], [], [], _LOOK)[0]:
-            piece = os.read(number, _PIECE)
-            if not piece:
-                return
-            yield piece
-    raise TransferCancelled('the upload was interrupted')
 
 
 def run_jobs(
@@ -628,12 +401,3 @@ def _download(copier: Copier, file: RemoteFile, target: Local, folder: bool) -> 
         return copier.download(file.entry, target.path / safe_relative_path(file.name))
     except UnsafeNameError as error:
         return refused(file.entry, error)
-
-
-def refused(entry: FileEntry, error: Exception) -> Job:
-    """Return a job that fails: one bad name must not keep the other files from their places."""
-
-    def refuse() -> NoReturn:
-        raise error
-
-    return Job('download', str(entry), entry.id, entry.size, refuse, check=refuse)

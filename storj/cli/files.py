@@ -13,7 +13,8 @@ import click
 from storj.cli.buckets import bucket_name
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_file, complete_uri
-from storj.cli.copy import Copier, CopyOptions, run_jobs, upload_options, write_stream
+from storj.cli.copier import Copier, CopyOptions
+from storj.cli.copy import run_jobs, upload_options, write_stream
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import PartialFailure, UsageProblem, explain
 from storj.cli.jobs import Summary, finish, snapshot

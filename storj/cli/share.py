@@ -49,7 +49,7 @@ from storj.exception import AuthenticationError, ConfigurationError, NotFoundErr
 from storj.model import File, FilePointer, Token
 
 if TYPE_CHECKING:
-    from storj.cli.copy import CopyOptions
+    from storj.cli.copier import CopyOptions
     from storj.http import Client
 
 __all__ = ('Share', 'SharedBridge', 'copy_link', 'read_link', 'share')

@@ -13,7 +13,8 @@ import click
 
 from storj.cli.command import command
 from storj.cli.completion import complete_place
-from storj.cli.copy import Copier, CopyOptions, announce, move, refused, upload_options
+from storj.cli.copier import Copier, CopyOptions, refused
+from storj.cli.copy import announce, move, upload_options
 from storj.cli.directory import FileEntry
 from storj.cli.errors import (
     FileNotFound,
