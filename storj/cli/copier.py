@@ -115,6 +115,8 @@ class Copier:
         start, end = self._bounds(entry)
 
         def check() -> None:
+            if path.is_dir():
+                raise ConflictError(f'a folder has this name: {path}', hint='')
             if path.exists() or path.is_symlink():
                 present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
                 self._may_replace(str(path), entry.stamp, present)

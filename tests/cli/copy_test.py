@@ -164,6 +164,16 @@ def test_copy_of_a_folder_can_be_run_again(storj, bucket, folder, tmp_path):
     storj('cp', folder / 'done.txt', f'storj://{bucket}/', code=9)
 
 
+def test_file_and_prefix_of_one_name_collide_alone(storj, bucket, tmp_path):
+    for name in ('a', 'a/b'):
+        storj('cp', '-', f'storj://{bucket}/{name}', input=name)
+    (tmp_path / 'out' / 'a').mkdir(parents=True)
+    for _ in range(2):
+        done = storj('cp', '-r', '--overwrite', f'storj://{bucket}/', tmp_path / 'out', code=3)
+        assert f'failed: storj://{bucket}/a: a folder has this name: {tmp_path}/out/a' in done.err
+        assert content(tmp_path / 'out') == {'a/b': b'a/b'}
+
+
 def test_prefix_without_recursive_says_so(storj, bucket, folder, tmp_path):
     storj('cp', '-r', folder, f'storj://{bucket}/')
     place = f'storj://{bucket}/pics'
