@@ -58,10 +58,11 @@ def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]
             'farmers': farmers,
             'totals': {
                 'files': session.scalar(select(func.count()).select_from(Entry)),
-                'bytes': session.scalar(
-                    select(func.coalesce(func.sum(Frame.size), 0)).join(
-                        Entry, Entry.frame == Frame.id
+                'bytes': int(
+                    session.scalar(
+                        select(func.sum(Frame.size)).join(Entry, Entry.frame == Frame.id)
                     )
+                    or 0
                 ),
                 **{
                     name: sum(farmer[name] for farmer in farmers)
@@ -74,7 +75,8 @@ def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]
 
 def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
     held = {
-        node_id: (shards, mirrors, size)
+        # Some databases sum whole numbers up to decimal ones.
+        node_id: (shards, int(mirrors), int(size))
         for node_id, shards, mirrors, size in session.execute(
             select(
                 Contract.node_id,
