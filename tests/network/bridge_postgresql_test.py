@@ -1,4 +1,4 @@
-"""The bridge on PostgreSQL: on a server of the test's own, where programs and a driver are found."""
+"""The bridge on PostgreSQL: on a server of the test, where programs and a driver are found."""
 
 from __future__ import annotations
 
