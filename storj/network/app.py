@@ -30,7 +30,7 @@ from storj.network.mirrors import Mirroring
 from storj.network.passwords import Passwords
 from storj.network.renter import RenterNode
 from storj.network.upkeep import Upkeep
-from storj.network.wire import BODY_LIMIT, Handler, Refusal, Route, answer
+from storj.network.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off
 
 __all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app')
 
@@ -127,10 +127,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = answer({'error': _FRAMEWORK_TEXTS.get(error.status, error.reason)}, error.status)
         if 'Allow' in error.headers:
             response.headers['Allow'] = error.headers['Allow']
-    except ConnectionResetError:
-        # The client went away while its request was read.
-        raise
-    except Exception:
+    except Exception as error:
+        if is_broken_off(request, error):
+            logger.debug('a client went away in the middle of %s', _pattern(request))
+            return web.Response(status=400)
         # The pattern, not the path: that may hold the secret of a mailed link.
         logger.exception('%s %s failed', request.method, _pattern(request))
         response = answer({'error': 'Internal error'}, 500)

@@ -36,6 +36,7 @@ from storj.network.identity import Identity, is_extended_key, is_node_id
 from storj.network.lock import FolderLock
 from storj.network.rpc import NodeContact, RpcClient, RpcServer
 from storj.network.store import FarmerIndex, NullStore, ShardStore, StoreError
+from storj.network.wire import is_broken_off
 
 __all__ = ('PROTOCOLS', 'Farmer', 'FarmerSettings', 'Workers')
 
@@ -457,6 +458,10 @@ class Farmer:
         except StoreError as error:
             logger.warning('%s failed: %s', request.method, error)
             return web.json_response({'result': str(error)}, status=500)
+        except ConnectionError as error:
+            if is_broken_off(request, error):
+                return web.Response(status=400)
+            raise
         except web.HTTPNotFound:
             answer = {'code': 'ResourceNotFound', 'message': f'{request.path} does not exist'}
             return web.json_response(answer, status=404)

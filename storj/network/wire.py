@@ -22,6 +22,7 @@ __all__ = (
     'Route',
     'answer',
     'hex_text',
+    'is_broken_off',
     'iso_date',
     'number',
     'object_id',
@@ -193,3 +194,12 @@ def parse_date(value: object) -> int | None:
     whole = number(value)
     # The years 1 to 9999, which is what iso_date can write.
     return whole if whole is not None and -62135596800000 <= whole < 253402300800000 else None
+
+
+def is_broken_off(request: web.Request, error: Exception) -> bool:
+    """Tell whether a request failed because whoever made it has gone.
+
+    Give any answer then: it reaches nobody, but without one the framework logs an error.
+    """
+    gone = request.transport is None or request.transport.is_closing()
+    return gone and isinstance(error, ConnectionError)

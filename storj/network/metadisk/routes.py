@@ -135,10 +135,6 @@ class Routes:
                 return json_answer(request, refusal.answer, refusal.status, refusal.headers)
             except InsufficientBalanceError:
                 return json_answer(request, {'error': 'balance-insufficient'}, 402)
-            except ConnectionError:
-                logger.debug('a client went away in the middle of %s', request.method)
-                # Reaches nobody; the framework wants one, or it logs an error.
-                return json_answer(request, {'error': 'bad-request'}, 400)
 
         return guarded
 
