@@ -87,14 +87,21 @@ def test_one_client_leaves_room_for_others() -> None:
     )
     with Network(farmers=2, metadisk=settings) as network, contextlib.ExitStack() as stack:
         parts = urlsplit(network.bridge_url)
-        for _ in range(3):
-            client = socket.create_connection((parts.hostname, parts.port), timeout=20)
-            stack.enter_context(client).sendall(begun)
+        clients = [
+            stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=20))
+            for _ in range(3)
+        ]
+        for client in clients:
+            client.sendall(begun)
         session = stack.enter_context(requests.Session())
         session.mount('http://', _From('127.0.0.2'))
         files = {'file': ('a.txt', b'text')}
         answer = session.post(f'{network.bridge_url}/api/upload', files=files, timeout=30)
         assert answer.status_code == 201
+        for client in clients:
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(4096):
+                pass
 
 
 class _From(requests.adapters.HTTPAdapter):
