@@ -114,8 +114,16 @@ def basic_authorization(email: str, password_hash: str) -> str:
     Args:
         email (str): as registered.
         password_hash (str): from :func:`hash_password`.
+
+    Raises:
+        ValueError: if the e-mail address cannot be encoded.
     """
-    return 'Basic ' + b64encode(f'{email}:{password_hash}'.encode()).decode()
+    try:
+        raw = f'{email}:{password_hash}'.encode()
+    except UnicodeEncodeError:
+        # Without the cause, which quotes the hash.
+        raise ValueError('the e-mail address is not valid text') from None
+    return 'Basic ' + b64encode(raw).decode()
 
 
 def new_nonce() -> str:

@@ -242,19 +242,29 @@ def test_head_of_a_proxy_that_trickles_is_cut_off() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_time_of_one_answer_is_not_taken_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http.transport, 'ANSWER_TIME', 0.6)
+def test_time_of_one_answer_is_not_taken_from_the_next() -> None:
+    now = [0.0]
 
     def twice(connection: socket.socket, stop: threading.Event) -> None:
         for _ in range(2):
-            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[')
-            stop.wait(0.4)
-            connection.sendall(b'"]'.rjust(3, b'"'))
+            # Together they take longer than one may.
+            now[0] += http.transport.ANSWER_TIME - 100
+            connection.sendall(with_length(b'["k"]'))
             connection.recv(65536)
 
-    with answering(twice) as client:
-        assert client._request(method='GET', path='/x') == ['']
-        assert client._request(method='GET', path='/x') == ['']
+    with (
+        Server(twice) as server,
+        http.Client(
+            None,
+            None,
+            server.url,
+            timeout=(5, 500),
+            retries=http.Retries(count=0, clock=lambda: now[0]),
+        ) as client,
+    ):
+        assert client._request(method='GET', path='/x') == ['k']
+        assert client._request(method='GET', path='/x') == ['k']
+        assert len(server.heads) == 1
 
 
 # -- closing ---------------------------------------------------------------------------------------

@@ -45,6 +45,15 @@ def test_password_that_is_no_text_is_refused_and_not_repeated() -> None:
     assert 'secret' not in repr(caught.value)
 
 
+def test_email_that_is_no_text_is_refused_without_the_hash() -> None:
+    client, replay = client_of([[]], 'alice\udcff@example.org', 'pw')
+    with pytest.raises(ValueError, match='e-mail') as caught:
+        client.key_list()
+    assert str(client.password) not in repr(caught.value)
+    assert caught.value.__suppress_context__
+    assert not replay.requests
+
+
 def test_basic_header_is_the_one_of_the_reference() -> None:
     client, replay = client_of([[]], 'alice@example.org', 'correct horse')
     client.key_list()
