@@ -131,7 +131,7 @@ class _Guard(AbstractResolver):
     """Looks names up, and refuses those that lead where nobody elsewhere may send a call."""
 
     def __init__(self) -> None:
-        self._resolver = aiohttp.DefaultResolver()
+        self._resolver = aiohttp.ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
