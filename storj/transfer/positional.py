@@ -37,9 +37,8 @@ class Positional:
             return len(data)
 
         def _write(self, offset: int, data: memoryview) -> int:
-            with self._lock:
-                os.lseek(self.descriptor, offset, os.SEEK_SET)
-                return os.write(self.descriptor, data)
+            os.lseek(self.descriptor, offset, os.SEEK_SET)
+            return os.write(self.descriptor, data)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill a buffer from an offset.
@@ -56,9 +55,14 @@ class Positional:
         return done
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Write all of the data at an offset."""
+        """Write all of the data at an offset.
+
+        One thread at a time: file systems let no two write to one file, and those that wait for
+        the kernel's lock do so in a loop that takes their core from all others.
+        """
         view = memoryview(data)
-        while view:
-            count = self._write(offset, view)
-            offset += count
-            view = view[count:]
+        with self._lock:
+            while view:
+                count = self._write(offset, view)
+                offset += count
+                view = view[count:]
