@@ -36,7 +36,6 @@ This module knows no other; the mapping of an HTTP answer to a class is :func:`b
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -445,6 +444,9 @@ def _page_text(body: str) -> str:
 
         <title>Error</title> <pre>Error: Bucket not found<br> &nbsp; at next (/app/...)</pre>
     """
+    # Imported here: a program that meets no such page is the faster for it.
+    import html
+
     for tag in ('pre', 'h1', 'title'):
         page = re.search(rf'<{tag}>(.*?)(?:</{tag}>|\Z)', body, re.IGNORECASE | re.DOTALL)
         if page is not None:

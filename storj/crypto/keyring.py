@@ -14,28 +14,31 @@ core 5.1        the same, with ``.deterministic_key``, which holds the mnemonic
 
 All are AES-256-CTR with a key straight from the passphrase, without salt, rounds or authentication:
 good for reading what there is, and no place for new secrets that matter.
+
+What reads archives is imported when there is one: the documented model of a keyring stands here, so
+every program loads this module.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
 import re
 import secrets
-import tarfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from storj.crypto import base58, secret_file
 from storj.crypto.cipher import CtrStream, cbc_decrypt, cbc_encrypt
 from storj.crypto.keys import ContentKey, file_key_node, file_key_pair, file_key_random
 from storj.digest import rmd160sha256
 from storj.exception import ConfigurationError, DecryptionError
+
+if TYPE_CHECKING:
+    import gzip
 
 __all__ = (
     'KeyEntry',
@@ -343,6 +346,8 @@ class Keyring:
         Args:
             file (BinaryIO): takes the archive; its entries stay sealed with the passphrase.
         """
+        import tarfile
+
         with tarfile.open(fileobj=file, mode='w:gz', format=tarfile.USTAR_FORMAT) as archive:
             for name, text in sorted(self.to_files().items()):
                 member = tarfile.TarInfo(f'{_FOLDER}/{name}')
@@ -403,6 +408,10 @@ class _Limited(io.RawIOBase):
 
 def _read_archive(file: BinaryIO) -> dict[str, str]:
     """Return content by name of the files of an archive that belong to a keyring."""
+    import gzip
+    import tarfile
+    import zlib
+
     files: dict[str, str] = {}
     try:
         with (
