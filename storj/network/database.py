@@ -29,6 +29,7 @@ from sqlalchemy import (
     JSON,
     URL,
     BigInteger,
+    Column,
     ColumnElement,
     Connection,
     Engine,
@@ -42,13 +43,19 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    false,
+    insert,
     inspect,
     make_url,
     select,
+    text,
+    true,
+    update,
 )
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.schema import CreateColumn
 
 from storj.exception import NetworkSetupError
 
@@ -99,7 +106,7 @@ class User(_Base):
     created: Mapped[int]
     activated: Mapped[bool]
     # Registered by itself; quotas do not hold for accounts of whoever runs the bridge.
-    free_tier: Mapped[bool] = mapped_column(default=True)
+    free_tier: Mapped[bool] = mapped_column(default=True, server_default=true())
     uuid: Mapped[str] = mapped_column(String(36))
     referral_partner: Mapped[str | None] = mapped_column(String(255))
     activator: Mapped[str | None] = mapped_column(String(64), index=True)
@@ -224,7 +231,7 @@ class Contact(_Base):
     node_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     address: Mapped[str] = mapped_column(String(255))
     # Announced from the bridge's own machine, so that the address may mean it.
-    local: Mapped[bool]
+    local: Mapped[bool] = mapped_column(server_default=false())
     port: Mapped[int]
     protocol: Mapped[str] = mapped_column(String(80))
     user_agent: Mapped[str] = mapped_column(String(64))
@@ -262,7 +269,7 @@ class Contract(_Base):
     failed: Mapped[bool]
     download_count: Mapped[int]
     next_audit: Mapped[int]
-    next_renewal: Mapped[int]
+    next_renewal: Mapped[int] = mapped_column(server_default=text('0'))
 
     __table_args__ = (
         Index('contracts_by_audit', 'node_id', 'next_audit'),
@@ -337,7 +344,8 @@ class _Schema(_Base):
     fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
-#: Changes with every table and column.
+#: Changes with every table and column. A new column needs a default that the server knows, so that
+#: the tables of earlier versions can have it.
 _FINGERPRINT = fingerprint(
     ' '.join(
         sorted(
@@ -358,7 +366,8 @@ class Database:
             moments, never the consistency.
 
     Raises:
-        NetworkSetupError: it cannot be opened, or another version of this program made it.
+        NetworkSetupError: it cannot be opened, or a later version of this program made it. The
+            tables of an earlier one are brought up to date.
     """
 
     def __init__(self, url: str) -> None:
@@ -386,15 +395,16 @@ class Database:
             )
 
     def _adopt_tables(self) -> bool:
-        """Make the tables, or tell whether those that are there are ours."""
-        with self._engine.connect() as connection:
-            fresh = not inspect(connection).has_table(_Schema.__tablename__)
-        if fresh:
-            _Base.metadata.create_all(self._engine)
-        with self.begin() as session:
-            if fresh:
-                session.add(_Schema(fingerprint=_FINGERPRINT))
-            return fresh or session.get(_Schema, _FINGERPRINT) is not None
+        """Make the tables, or bring up those that are there; tell whether they are ours."""
+        with self._engine.begin() as connection:
+            if not inspect(connection).has_table(_Schema.__tablename__):
+                _Base.metadata.create_all(connection)
+                connection.execute(insert(_Schema).values(fingerprint=_FINGERPRINT))
+            elif connection.scalar(select(_Schema.fingerprint)) != _FINGERPRINT:
+                if not _add_what_is_new(connection):
+                    return False
+                connection.execute(update(_Schema).values(fingerprint=_FINGERPRINT))
+        return True
 
     def begin(self) -> AbstractContextManager[Session]:
         """Return a transaction: committed at the end of the block, rolled back by an error.
@@ -467,6 +477,32 @@ def _open(url: URL) -> Engine:
     engine = create_engine(url, **options)
     event.listen(engine, 'connect', _tune_sqlite)
     return engine
+
+
+def _add_what_is_new(connection: Connection) -> bool:
+    """Bring tables of an earlier version up; tell whether they were such.
+
+    They are when they have no column that is not known here, and lack none but with a default.
+    What was cut off is done by the next start.
+    """
+    found = inspect(connection)
+    missing: list[Column[Any]] = []
+    tables = [table for table in _Base.metadata.sorted_tables if found.has_table(table.name)]
+    for table in tables:
+        names = {column['name'] for column in found.get_columns(table.name)}
+        if not names <= set(table.columns.keys()):
+            return False
+        missing += (column for column in table.columns if column.name not in names)
+    if any(column.server_default is None for column in missing):
+        return False
+    for column in missing:
+        addition = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(text(f'ALTER TABLE {column.table.name} ADD COLUMN {addition}'))
+    _Base.metadata.create_all(connection)
+    for table in tables:
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    return True
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:

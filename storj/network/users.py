@@ -282,10 +282,9 @@ async def open_account(bridge: Bridge, email: str, password: str) -> None:
             email=email,
             password=stored,
             created=bridge.now(),
-            free_tier=False,
             uuid=str(uuid.uuid4()),
         )
-        user.activated = True
+        user.activated, user.free_tier = True, False
         session.merge(user)
 
 

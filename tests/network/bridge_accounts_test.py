@@ -281,12 +281,21 @@ def test_database_that_cannot_be_used_is_a_clear_error(url: str) -> None:
     assert 'secret' not in str(caught.value)
 
 
-def test_database_of_another_version_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    'change',
+    [
+        'ALTER TABLE buckets ADD COLUMN colour TEXT',
+        # As if a column was missing that has no default.
+        'ALTER TABLE buckets RENAME COLUMN created TO made',
+    ],
+)
+def test_database_of_a_later_version_is_refused(tmp_path: Path, change: str) -> None:
     url = f'sqlite:///{tmp_path / "bridge.db"}'
     Database(url).close()
     Database(url).close()
     with sqlite3.connect(tmp_path / 'bridge.db') as database:
         database.execute("UPDATE bridge_schema SET fingerprint = 'other'")
+        database.execute(change)
     database.close()
     with pytest.raises(ConfigurationError, match='another version'):
         Database(url)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, inspect, text
 
 from storj.network.audits import audit_round
 from storj.network.bridge import BRIDGE
-from storj.network.database import Contract, Database, Entry, Nonce
+from storj.network.database import Contact, Contract, Database, Entry, Nonce, User, Volume
 from storj.network.quotas import Quota
 from storj.network.renewals import renewal_round
 from storj.network.status import network_status
@@ -28,6 +28,8 @@ from tests.network.nodes import DAY
 
 #: Tables that are as long as the list of farmers, and one with a single row.
 SMALL = {'contacts', 'bridge_schema'}
+#: Columns that the first version did not have.
+NEWER = (('users', 'free_tier'), ('contacts', 'local'), ('contracts', 'next_renewal'))
 
 
 @pytest.fixture
@@ -124,6 +126,49 @@ def test_no_statement_goes_through_a_large_table(bridge: RunningBridge, tmp_path
         and (steps := scans(tmp_path / 'bridge.db', statement, parameters))
     }
     assert bad == {}
+
+
+def age(database: Database) -> None:
+    """Take from a database what its first version did not have."""
+    with database.begin_plain() as connection:
+        connection.execute(text('DROP INDEX contracts_by_renewal'))
+        connection.execute(text('DROP TABLE volumes'))
+        for table, column in NEWER:
+            connection.execute(text(f'ALTER TABLE {table} DROP COLUMN {column}'))
+        connection.execute(text("UPDATE bridge_schema SET fingerprint = 'earlier'"))
+
+
+def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
+    """Make a file, let the database be one of an earlier version, and use it again."""
+    with RunningBridge(folder, **settings) as bridge:
+        alice = bridge.account()
+        bridge.farmer()
+        bucket = bridge.bucket(alice)
+        file = bridge.file(alice, bucket)
+        before = inspect(bridge.state.database._engine).get_columns('contracts')
+        age(bridge.state.database)
+    with RunningBridge(folder, **settings) as bridge:
+        path = f'/buckets/{bucket}/files/{file}/info'
+        assert bridge.request('GET', path, by=alice).json['id'] == file
+        found = inspect(bridge.state.database._engine)
+        assert {column['name'] for column in before} == {
+            column['name'] for column in found.get_columns('contracts')
+        }
+        assert 'contracts_by_renewal' in {index['name'] for index in found.get_indexes('contracts')}
+        with bridge.state.database.begin() as session:
+            assert session.query(Volume).count() == 0
+            assert {contract.next_renewal for contract in session.query(Contract)} == {0}
+            assert {contact.local for contact in session.query(Contact)} == {False}
+            assert {user.free_tier for user in session.query(User)} == {True}
+    with RunningBridge(folder, **settings) as bridge:
+        assert bridge.request('GET', path, by=alice).status == 200
+
+
+@pytest.mark.skipif(
+    sqlite3.sqlite_version_info < (3, 35), reason='this SQLite cannot drop a column'
+)
+def test_database_of_an_earlier_version_is_brought_up(tmp_path: Path) -> None:
+    keep_files_over_an_upgrade(tmp_path)
 
 
 def test_many_rows_are_deleted_some_at_a_time(bridge: RunningBridge) -> None:

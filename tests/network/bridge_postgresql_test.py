@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from storj.exception import NetworkSetupError
 from storj.network import Network
 from storj.network.database import Database
-from tests.network.bridge_database_test import use_everything
+from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
 from tests.network.bridges import Account, RunningBridge, eventually
 from tests.network.supervisor_test import download, upload
 
@@ -142,6 +142,10 @@ def test_files_of_all_names_and_sizes_are_kept_over_a_restart(tmp_path: Path, ur
         files = bridge.request('GET', f'/buckets/{bucket}/files', by=alice).json
         assert [file['filename'] for file in files] == names
         assert {file['size'] for file in files} == {4294967296}
+
+
+def test_database_of_an_earlier_version_is_brought_up(tmp_path: Path, url: str) -> None:
+    keep_files_over_an_upgrade(tmp_path, database_url=url)
 
 
 def test_name_with_nul_is_nobodys(tmp_path: Path, url: str) -> None:

@@ -119,6 +119,13 @@ def test_accounts_of_whoever_runs_the_bridge_have_no_quota(bridge: RunningBridge
     assert [add(bridge, owner, frame, 200, index).status for index in range(3)] == [200] * 3
 
 
+def test_account_that_the_bridge_had_before_is_given_none(bridge: RunningBridge) -> None:
+    alice = bridge.account()
+    bridge.call(lambda: open_account(bridge.state, alice.email, alice.password))
+    frame = bridge.frame(alice)
+    assert [add(bridge, alice, frame, 200, index).status for index in range(3)] == [200] * 3
+
+
 @pytest.mark.parametrize(('version', 'status'), [('3.1.2', 200), ('3.2.0', 420)])
 def test_releases_before_quotas_have_none(tmp_path: Path, version: str, status: int) -> None:
     with RunningBridge(tmp_path, version=version, upload_quota=Quota(hour=0)) as bridge:
