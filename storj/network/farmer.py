@@ -35,6 +35,7 @@ from storj.network.faults import FaultPlan
 from storj.network.identity import Identity, is_extended_key, is_node_id
 from storj.network.lock import FolderLock
 from storj.network.rpc import NodeContact, RpcClient, RpcServer
+from storj.network.serving import close_runner
 from storj.network.store import FarmerIndex, NullStore, ShardStore, StoreError
 from storj.network.wire import is_broken_off
 
@@ -167,6 +168,7 @@ class Farmer:
         self._workers: Workers
         self._clock = clock
         self._runner: web.AppRunner | None = None
+        self._listening: socket.socket
         self._sweeper: asyncio.Task[None] | None = None
         self._link: BridgeLink | None = None
         self._leaving = False
@@ -191,7 +193,7 @@ class Farmer:
             NetworkSetupError: the folder cannot be used, or the port is taken.
         """
         settings = self.settings
-        listening = self._listen()
+        listening = self._listening = self._listen()
         try:
             self._lock = FolderLock(settings.path, 'farmer')
         except BaseException:
@@ -281,7 +283,7 @@ class Farmer:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         # First of all: when a whole network stops, the farmers copied from go at the same time.
         await self._copies.close()
-        await runner.cleanup()
+        await close_runner(runner, self._listening)
         await self._channels.close()
         if self._link is not None:
             await self._link.close()

@@ -46,6 +46,7 @@ from storj.network.lock import FolderLock
 from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
 from storj.network.renter import RenterNode
+from storj.network.serving import close_runner
 from storj.network.users import open_account
 
 __all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
@@ -416,6 +417,7 @@ class Network:
         self._workers: Workers
         self._renter: RenterNode | None = None
         self._runner: web.AppRunner | None = None
+        self._listening: socket.socket
         self._seed = b''
         self._clock_skews: Mapping[str, float] = {}
 
@@ -541,7 +543,7 @@ class Network:
     async def _start(self) -> None:
         # Faults are for those who use the network; it comes up by itself.
         self.faults.pause()
-        listening = _listen(self._host, self._port)
+        listening = self._listening = _listen(self._host, self._port)
         try:
             port = listening.getsockname()[1]
             host = f'[{self._address}]' if ':' in self._address else self._address
@@ -624,7 +626,7 @@ class Network:
         )
         runner, self._runner = self._runner, None
         if runner is not None:
-            await runner.cleanup()
+            await close_runner(runner, self._listening)
         if self._renter is not None:
             await self._renter.close()
         # What else runs belongs to a start that failed.
