@@ -18,8 +18,12 @@ def main() -> None:
     # processes are measured before this one grows.
     startup.main()
     print()
-    sizes = {'1 KiB': 1024, '16 MiB': 16 * MIB} if options.quick else transfers.SIZES
-    transfers.main(options.runs, sizes)
+    quick = {'1 KiB': 1024, '16 MiB': 16 * MIB}
+    transfers.main(
+        options.runs,
+        quick if options.quick else transfers.SIZES,
+        {'16 MiB': quick['16 MiB']} if options.quick else transfers.LARGE,
+    )
     print()
     small.main()
     print()
