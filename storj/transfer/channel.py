@@ -180,10 +180,10 @@ class HttpChannel:
             self._request(connection, 'POST', ticket, {'Content-Length': str(size)})
             _send_body(connection.wire, watch, chunks, size)
             watch.expect(watch.limits.acknowledge, 'the farmer does not acknowledge the shard')
-            response = connection.getresponse()
-            status, answer = response.status, _answer(response)
-            if status not in _STORED:
-                raise farmer_error(status, answer)
+            with connection.getresponse() as response:
+                status, answer = response.status, _answer(response)
+                if status not in _STORED:
+                    raise farmer_error(status, answer)
 
     def pull(
         self,
@@ -200,10 +200,11 @@ class HttpChannel:
         with self._connected(ticket, watch) as connection:
             self._request(connection, 'GET', ticket, {})
             watch.expect(watch.limits.first_byte, 'the farmer does not send the shard')
-            response = connection.getresponse()
-            if response.status != 200:
-                raise farmer_error(response.status, _answer(response))
-            _receive_body(response, watch, size, sink)
+            # Closed by itself, as it holds the socket of a connection that ends with it.
+            with connection.getresponse() as response:
+                if response.status != 200:
+                    raise farmer_error(response.status, _answer(response))
+                _receive_body(response, watch, size, sink)
 
     @staticmethod
     @contextmanager

@@ -167,6 +167,23 @@ def test_http_wrong_length_is_told_before_the_body():
         pull(farmer.pointer(SHARD))
 
 
+@pytest.mark.parametrize('field', ['Connection: close', 'Connection: keep-alive'])
+def test_http_error_that_is_kept_keeps_no_connection(field):
+    ended = threading.Event()
+
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.answer(200, b'short', field)
+        peer.wait_for_end()
+        ended.set()
+
+    with ScriptedFarmer(script) as farmer:
+        with pytest.raises(exception.IntegrityError) as kept:
+            pull(farmer.pointer(SHARD))
+        assert ended.wait(5)
+    assert kept.value.__traceback__
+
+
 lines = st.sampled_from(
     [
         b'HTTP/1.1 200 OK\r\n',
