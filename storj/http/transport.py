@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -247,6 +248,8 @@ def exchange(
     Raises:
         FailedExchange: if there is no answer, or an endless one, or the calls were ended.
     """
+    # What the caller is handling is in the context of every error in here.
+    handled = sys.exc_info()[1]
     try:
         with calls.begin(timeout[1], ANSWER_TIME, clock):
             prepared = session.prepare_request(request)
@@ -259,7 +262,7 @@ def exchange(
                 body = _read(response)
     except (OSError, urllib3.HTTPError) as cause:
         # Without the cause, whose text quotes the address: the last part of some is a secret.
-        raise _failure(cause, place, ended=calls.ended) from _system_error(cause)
+        raise _failure(cause, place, ended=calls.ended) from _system_error(cause, handled)
     return response.status_code, response.headers, body
 
 
@@ -278,11 +281,14 @@ def _failure(cause: Exception, place: str, *, ended: bool) -> FailedExchange:
     return FailedExchange(error, unsent=_is_unsent(cause))
 
 
-def _system_error(cause: Exception) -> OSError | None:
-    """Return the error of the system at the bottom of a library's, which quotes nothing of ours."""
+def _system_error(cause: Exception, handled: BaseException | None) -> OSError | None:
+    """Return the error of the system at the bottom of a library's, which quotes nothing of ours.
+
+    ``handled`` is what lies below that bottom already.
+    """
     found = None
     error: BaseException | None = cause
-    while error is not None:
+    while error is not None and error is not handled:
         if isinstance(error, OSError) and not isinstance(error, exceptions.RequestException):
             found = error
         error = error.__cause__ or error.__context__

@@ -335,6 +335,17 @@ def test_failure_below_http_names_the_error_of_the_system() -> None:
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
 
+@pytest.mark.parametrize('cause', [exceptions.InvalidURL('x'), refused()])
+def test_failure_below_http_is_not_laid_to_what_the_caller_handles(cause: Exception) -> None:
+    client, _ = client_of([cause], retries=http.Retries(count=0))
+    try:
+        raise FileNotFoundError('of the caller')
+    except FileNotFoundError:
+        with pytest.raises(exception.BridgeUnreachableError) as caught:
+            client._request(method='GET', path='/x')
+    assert caught.value.__cause__ is None
+
+
 WORDS = 'abandon ability able about above absent absorb abstract absurd abuse access accident'
 
 
