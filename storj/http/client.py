@@ -155,7 +155,7 @@ class Client:
         self._profile: api.BridgeProfile | None = None
         self._lock = threading.Lock()
         self._profile_lock = threading.Lock()
-        self._closing = threading.Lock()
+        self._closings = 0
         self._calls = Calls()
         self._local = threading.local()
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
@@ -176,10 +176,11 @@ class Client:
         way are broken off, those of other threads too: they raise a
         :class:`~storj.exception.ClientError`, and nothing is tried again.
         """
-        with self._closing:
-            with self._lock:
-                transfers, self._transfers = self._transfers, None
-                sessions = list(self._sessions)
+        with self._lock:
+            self._closings += 1
+            transfers, self._transfers = self._transfers, None
+            sessions = list(self._sessions)
+        try:
             if transfers is not None:
                 transfers.cancel()
             # Until the threads of the transfers have ended, none of their requests begins anew.
@@ -188,7 +189,13 @@ class Client:
                 transfers.close()
             for session in sessions:
                 session.close()
-            self._calls = Calls()
+        finally:
+            with self._lock:
+                self._closings -= 1
+                # Who closes it at the same time may be a callback that the other waits for: neither
+                # holds a lock meanwhile, and the last one opens the client again.
+                if not self._closings:
+                    self._calls = Calls()
 
     # -- the exchange ---------------------------------------------------------------------------
 

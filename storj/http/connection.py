@@ -50,7 +50,7 @@ class Call:
         self._limit = limit
         self._clock = clock
         self._lock = threading.Lock()
-        self._socket: Any = None
+        self._handle: socket.socket | None = None
         self._aborted = False
         self._ends = clock() + limit
 
@@ -87,8 +87,12 @@ class Call:
         Raises:
             ConnectionAbortedError: if the call was ended meanwhile.
         """
+        # Of its own: TLS takes a socket from whoever holds it, before it shakes hands.
+        handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         with self._lock:
-            self._socket = sock
+            before, self._handle = self._handle, handle
+        if before is not None:
+            before.close()
         self.check()
 
     def check(self) -> None:
@@ -100,12 +104,15 @@ class Call:
         """End the call: whoever waits for its socket finds the connection at its end."""
         with self._lock:
             self._aborted = True
-            # TLS within TLS is no socket, but has one.
-            sock = getattr(self._socket, 'socket', self._socket)
-        if isinstance(sock, socket.socket):
-            with suppress(OSError):
-                # Not the method of a TLS socket, which takes the session from its reader.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            if self._handle is not None:
+                with suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the socket; the call is over."""
+        with self._lock:
+            if self._handle is not None:
+                self._handle.close()
 
 
 class Calls:
@@ -142,6 +149,7 @@ class Calls:
             _CALL.reset(token)
             with self._lock:
                 self._under_way.remove(call)
+            call.close()
 
     def pause(self, seconds: float) -> None:
         """Wait for so long, or until the calls are ended."""

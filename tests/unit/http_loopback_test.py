@@ -311,6 +311,21 @@ def test_close_breaks_a_request_off(beginning: bytes) -> None:
         assert len(server.heads) == 1
 
 
+def test_close_breaks_a_handshake_of_tls_off() -> None:
+    greeted = threading.Event()
+
+    def hang(connection: socket.socket, stop: threading.Event) -> None:
+        greeted.set()
+        stop.wait(10)
+
+    with Server(hang) as server:
+        client = http.Client(None, None, server.url.replace('http:', 'https:'), timeout=60)
+        with asking(client) as raised:
+            assert greeted.wait(10)
+            client.close()
+        assert [type(error) for error in raised] == [exception.ClientError]
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere the attempt lasts its time')
 def test_close_breaks_a_connection_attempt_off(monkeypatch: pytest.MonkeyPatch) -> None:
     attempted = threading.Event()
@@ -372,6 +387,38 @@ def test_close_ends_transfers_whose_requests_hang(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
         with pytest.raises(exception.TransferCancelled):
             future.result(5)
+
+
+def test_client_may_be_closed_by_what_its_closing_calls() -> None:
+    asked, called = threading.Event(), threading.Event()
+
+    def hang(connection: socket.socket, stop: threading.Event) -> None:
+        asked.set()
+        stop.wait(10)
+
+    with Server(hang) as server:
+        client = http.Client(
+            'e@x', 'pw', server.url, timeout=60, mnemonic='abandon ' * 11 + 'about'
+        )
+        future = client.transfers.upload('b' * 24, b'content', name='name')
+
+        def close_too(future: Any) -> None:
+            client.close()
+            called.set()
+
+        future.add_done_callback(close_too)
+        assert asked.wait(10)
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(5)
+        assert not closing.is_alive()
+        assert called.is_set()
+        # Nor is the client closed for good by the second.
+        with asking(client) as raised:
+            asked.clear()
+            assert asked.wait(10)
+            client.close()
+        assert len(raised) == 1
 
 
 def test_silent_bridge_is_given_up() -> None:
