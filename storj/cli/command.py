@@ -261,8 +261,7 @@ def run(root: click.Command, args: list[str], program: str, extra: dict[str, Any
     """
     session = Session()
     session.arguments = args
-    # Also known when the arguments cannot be read.
-    session.as_json = '--json' in args or bool(os.environ.get('STORJ_JSON'))
+    session.as_json = bool(os.environ.get('STORJ_JSON'))
     try:
         with session, root.make_context(program, args, obj=session, **extra) as ctx:
             root.invoke(ctx)
@@ -270,6 +269,8 @@ def run(root: click.Command, args: list[str], program: str, extra: dict[str, Any
     except click.exceptions.Exit as end:
         return end.exit_code
     except (Exception, KeyboardInterrupt) as error:
+        # Of arguments that could not be read, those of a subcommand have not been asked.
+        session.as_json = session.as_json or '--json' in args
         return _end(error, session)
     return 0
 

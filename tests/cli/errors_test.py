@@ -103,3 +103,23 @@ def test_json_error_has_the_promised_fields():
 def test_files_that_fail_alike_give_their_code_and_others_three():
     assert worst([7, 7]) == 7
     assert worst([7, 6]) == 3
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['--json', 'bogus'],
+        ['bogus', '--json'],
+        ['ls', '--bogus', '--json'],
+        ['cp', '--json'],
+        ['file', 'bogus', '--json'],
+        ['--bogus', '--json'],
+    ],
+)
+def test_arguments_that_cannot_be_read_are_an_error_in_json(stranger, arguments):
+    error = stranger(*arguments, code=2).error()
+    assert (error['type'], error['exit_code']) == ('error', 2)
+
+
+def test_arguments_that_cannot_be_read_are_an_error_in_words(stranger):
+    assert stranger('ls', '--bogus', code=2).err.startswith("storj: No such option '--bogus'")
