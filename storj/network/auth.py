@@ -112,11 +112,13 @@ async def _by_password(bridge: Bridge, address: str, email: str, password: str) 
         with bridge.database.begin_plain() as connection:
             user = connection.execute(_USER, {'email': email}).one_or_none()
     stored = user.password if user else None
+    found_right = None
     if not bridge.passwords.knows(password, stored):
-        bridge.limits.check_passwords(address, email)
-        if not await bridge.passwords.verify(password, stored):
-            bridge.limits.count_wrong_password(address, email)
-            raise Refusal(401, 'Invalid email or password')
+        found_right = bridge.limits.count_password(address, email)
+    if not await bridge.passwords.verify(password, stored):
+        raise Refusal(401, 'Invalid email or password')
+    if found_right is not None:
+        found_right()
     _require_active(bridge, user is not None and user.activated)
     return Caller(email)
 

@@ -111,20 +111,28 @@ class AccountLimits:
         self._by_hour.refuse_beyond(('mail', email), self._mails)
         self._by_hour.counter(('mail', email)).used += 1
 
-    def check_passwords(self, address: str, email: str) -> None:
-        """Refuse to check one more password.
+    def count_password(self, address: str, email: str) -> Callable[[], None]:
+        """Count a password as a wrong one before it is checked: others may be sent meanwhile.
+
+        Returns:
+            Callable[[], None]: takes it back, for a password that was found right.
 
         Raises:
             Refusal: 429, with ``Retry-After``.
         """
         limit = self._wrong_passwords
-        self._by_minute.refuse_beyond(('password', address, email), limit)
-        self._by_minute.refuse_beyond(('password', address), _ACCOUNTS_AT_ONCE * limit)
+        of_account, of_all = ('password', address, email), ('password', address)
+        self._by_minute.refuse_beyond(of_account, limit)
+        self._by_minute.refuse_beyond(of_all, _ACCOUNTS_AT_ONCE * limit)
+        counters = [self._by_minute.counter(key) for key in (of_account, of_all)]
+        for counter in counters:
+            counter.used += 1
 
-    def count_wrong_password(self, address: str, email: str) -> None:
-        """Count a password that was wrong."""
-        for key in (('password', address, email), ('password', address)):
-            self._by_minute.counter(key).used += 1
+        def take_back() -> None:
+            for counter in counters:
+                counter.used -= 1
+
+        return take_back
 
 
 class RateLimits:

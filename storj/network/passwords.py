@@ -54,13 +54,18 @@ class Passwords:
         return await self._in_thread(self._encode, password, secrets.token_bytes(16))
 
     def knows(self, password: str, stored: str | None) -> bool:
-        """Tell whether ``password`` was found right within the last minutes, at no cost.
+        """Tell whether :meth:`verify` costs nothing.
+
+        It does not if the password was found right within the last minutes, or is being checked.
 
         Args:
             password (str): as the client sent it.
             stored (str | None): the text of :meth:`hash`; None if there is no such user.
         """
-        return stored is not None and self._remembers(self._key(password, stored))
+        if stored is None:
+            return False
+        key = self._key(password, stored)
+        return key in self._running or self._remembers(key)
 
     async def verify(self, password: str, stored: str | None) -> bool:
         """Tell whether ``password`` is the one that ``stored`` was made from.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,31 @@ def test_wrong_passwords_are_limited_and_the_right_one_goes_on(bridge: RunningBr
     assert bridge.request('GET', '/buckets', by=Account('bob@example.org')).status == 200
     bridge.clock.now += 60
     assert bridge.request('GET', '/buckets', by=wrong).status == 401
+
+
+def test_wrong_passwords_are_limited_while_they_are_checked(bridge: RunningBridge) -> None:
+    guesses = [Account(ALICE.email, f'guess {number}') for number in range(6)]
+    go = threading.Event()
+    threads = bridge.state.passwords._threads
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(threads._max_workers):
+            threads.submit(go.wait)
+        try:
+            asked = [pool.submit(bridge.request, 'GET', '/buckets', by=guess) for guess in guesses]
+            early = [answer.result() for answer in islice(as_completed(asked, 10), 4)]
+        finally:
+            go.set()
+    assert all(refused(answer, '60.000') for answer in early)
+    assert sorted(answer.result().status for answer in asked) == [401] * 2 + [429] * 4
+
+
+def test_right_password_may_come_many_times_at_once(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, wrong_passwords=2) as bridge, ThreadPoolExecutor(6) as pool:
+        alice = bridge.account()
+        for _ in range(3):
+            bridge.state.passwords._verified.clear()
+            asked = [pool.submit(bridge.request, 'GET', '/buckets', by=alice) for _ in range(6)]
+            assert [answer.result().status for answer in asked] == [200] * 6
 
 
 def test_wrong_passwords_for_many_accounts_are_limited_too(bridge: RunningBridge) -> None:
