@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -37,6 +38,7 @@ class Pools:
         hashing (Executor): encryption, hashing, parity.
         requests (Executor): requests that a driver waits for.
         errands (Executor): requests that nobody waits for.
+        member (threading.local): has ``inside`` in their own threads.
     """
 
     drivers: Executor
@@ -44,13 +46,18 @@ class Pools:
     hashing: Executor
     requests: Executor
     errands: Executor
+    member: threading.local = field(default_factory=threading.local)
 
     @classmethod
     def threads(cls, config: TransferConfig) -> Pools:
         """Make pools of threads, which begin as they are needed."""
+        member = threading.local()
+
+        def enter() -> None:
+            member.inside = True
 
         def pool(name: str, width: int) -> ThreadPoolExecutor:
-            return ThreadPoolExecutor(width, thread_name_prefix=f'storj-{name}')
+            return ThreadPoolExecutor(width, f'storj-{name}', initializer=enter)
 
         return cls(
             drivers=pool('transfer', config.transfers),
@@ -59,17 +66,23 @@ class Pools:
             hashing=pool('hash', config.hash_workers),
             requests=pool('request', 2 * config.transfers + 2),
             errands=pool('errand', 2),
+            member=member,
         )
 
     @classmethod
     def serial(cls) -> Pools:
         """Make pools that run everything in the caller's thread."""
-        return cls(*(SerialExecutor() for _ in range(5)))
+        drivers, shards, hashing, requests, errands = (SerialExecutor() for _ in range(5))
+        return cls(drivers, shards, hashing, requests, errands)
 
     def close(self) -> None:
-        """Wait for every thread to end; tasks that have not begun never do."""
+        """Wait for every thread to end; tasks that have not begun never do.
+
+        One of the threads itself, in the callback of a transfer say, does not wait.
+        """
+        wait = not hasattr(self.member, 'inside')
         for pool in (self.drivers, self.shards, self.hashing, self.requests, self.errands):
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=wait, cancel_futures=True)
 
 
 @dataclass

@@ -6,6 +6,7 @@ list and the key at the price of a request or two, and nothing is fetched in vai
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -161,7 +162,8 @@ class PointerBook(Job):
 
     def _first_page(self, limit: int) -> list[FilePointer]:
         # A bridge whose release is known may need no token for the pointers: a request less.
-        self.bridge.profile()
+        with contextlib.suppress(BridgeUnavailableError):
+            self.bridge.profile()
         return self._page(0, limit)
 
     def _page(

@@ -421,6 +421,34 @@ def test_client_may_be_closed_by_what_its_closing_calls() -> None:
         assert len(raised) == 1
 
 
+def test_client_may_be_closed_by_the_callback_of_a_transfer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked, called = threading.Event(), threading.Event()
+
+    def hang(connection: socket.socket, stop: threading.Event) -> None:
+        asked.set()
+        stop.wait(10)
+
+    with Server(hang) as server:
+        client = http.Client(
+            'e@x', 'pw', server.url, timeout=60, mnemonic='abandon ' * 11 + 'about'
+        )
+        future = client.transfers.upload('b' * 24, b'content', name='name')
+
+        def close(future: Any) -> None:
+            client.close()
+            called.set()
+
+        future.add_done_callback(close)
+        assert asked.wait(10)
+        # The transfer ends, and calls back, in a thread of the engine.
+        assert future.cancel()
+        assert called.wait(10)
+        client.close()
+    assert 'callback' not in caplog.text
+
+
 def test_silent_bridge_is_given_up() -> None:
     with (
         Server(lambda connection, stop: stop.wait(10)) as server,

@@ -108,6 +108,26 @@ def test_every_range_of_every_file_is_the_slice_of_it(
     assert setting.transfers.verify(BUCKET, file.id).healthy
 
 
+def test_bridge_that_does_not_describe_itself_now_is_asked_for_pointers_all_the_same(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(SHARD)
+    file = setting.upload(data)
+    known = setting.bridge.profile()
+    answers = iter([BridgeUnavailableError('busy', 503)])
+
+    def profile() -> BridgeProfile:
+        for error in answers:
+            raise error
+        return known
+
+    monkeypatch.setattr(setting.bridge, 'profile', profile)
+    started = setting.clock.now()
+    assert setting.download(file).read() == data
+    # Nothing was waited for, as before a second attempt.
+    assert setting.clock.now() == started
+
+
 def test_stored_form_is_the_one_of_libstorj(setting: Setting) -> None:
     data = os.urandom(3 * SHARD + 7)
     file = setting.upload(data, name='a name')
