@@ -8,8 +8,8 @@ parity bytes its values at D .. D+P-1 (libstorj reference, section 7)::
              data  data  ...   data  | parity ... parity      any D of them give all the others
 
 So every missing shard is a weighted sum of D others, with the weights of Lagrange's formula, be it
-parity made from data or data repaired from what is left. Whole files go through in stripes: pieces
-of :data:`STRIPE` bytes of each shard.
+parity made from data or data repaired from what is left. Whole files go through in stripes: the
+same piece of each shard, of any length (:data:`STRIPE` is libstorj's).
 
 Two backends compute the sums. ``isa-l`` calls Intel's library when the system has it (Debian and
 Ubuntu: ``libisal2``), without copying and with the interpreter's lock released; it is ten times as
@@ -28,7 +28,7 @@ from storj.exception import ConfigurationError, NotEnoughShardsError
 
 __all__ = ('MAX_SHARDS', 'STRIPE', 'Backend', 'ReedSolomon', 'available_backends')
 
-#: Bytes of each shard that are coded at a time: small enough that 27 of them stay in a cache.
+#: Bytes of each shard that libstorj codes at a time.
 STRIPE = 65536
 
 #: Shards of one file, parity included: the points of the field, 0 included and 255 left out as in

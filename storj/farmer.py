@@ -297,7 +297,7 @@ class Wire(socket.socket):
     ``recv_into`` and what is built on them never block for longer than the watch allows.
 
     Attributes:
-        watch (Watch): of the transfer under way; set anew for the next one.
+        watch (Watch): of the transfer.
     """
 
     watch: Watch

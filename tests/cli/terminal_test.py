@@ -146,17 +146,22 @@ def test_broken_off_transfers_are_cleaned_with_their_frames(terminal, storj, buc
     assert storj('transfer', 'list', '--json').json() == []
 
 
-def test_second_ctrl_c_ends_at_once(terminal, network, bucket, big):
-    stalled = network.faults.add('stall:farmer=*,operation=push,times=0,offset=1000')
-    try:
-        with terminal('cp', big, f'storj://{bucket}/big') as screen:
-            screen.expect(r'0/\d+ shards')
-            screen.type(INTERRUPT)
-            screen.type(INTERRUPT)
-            assert screen.end() == 130
-    finally:
-        network.faults.remove(stalled)
-        network.faults.release()
+@pytest.fixture
+def stalled(network):
+    """Farmers that take the beginning of a shard and no more."""
+    fault = network.faults.add('stall:farmer=*,operation=push,times=0,offset=1000')
+    yield
+    network.faults.remove(fault)
+    network.faults.release()
+
+
+@pytest.mark.usefixtures('stalled')
+def test_second_ctrl_c_ends_at_once(terminal, bucket, big):
+    with terminal('cp', big, f'storj://{bucket}/big') as screen:
+        screen.expect(r'0/\d+ shards')
+        screen.type(INTERRUPT)
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
     assert 'Traceback' not in screen.text
 
 
@@ -206,16 +211,12 @@ def test_ctrl_c_at_a_question_is_130_and_ctrl_d_is_2(terminal, bucket):
         assert 'resume' not in screen.text
 
 
-def test_ctrl_c_before_anything_arrived_promises_no_resume(terminal, network, bucket, big):
-    stalled = network.faults.add('stall:farmer=*,operation=push,times=0,offset=1000')
-    try:
-        with terminal('cp', big, f'storj://{bucket}/big') as screen:
-            screen.expect(r'0/\d+ shards')
-            screen.type(INTERRUPT)
-            assert screen.end() == 130
-    finally:
-        network.faults.remove(stalled)
-        network.faults.release()
+@pytest.mark.usefixtures('stalled')
+def test_ctrl_c_before_anything_arrived_promises_no_resume(terminal, bucket, big):
+    with terminal('cp', big, f'storj://{bucket}/big') as screen:
+        screen.expect(r'0/\d+ shards')
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
     assert 'storj: interrupted' in screen.text
     assert 'resume' not in screen.text
 

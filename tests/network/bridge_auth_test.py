@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +76,6 @@ class Signer:
         return self._bridge.request(
             'POST', path, raw=raw.encode(), headers=self.headers(f'POST\n{path}\n{raw}')
         )
-
-
-@pytest.fixture
-def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
-    with RunningBridge(tmp_path) as running:
-        yield running
 
 
 @pytest.fixture

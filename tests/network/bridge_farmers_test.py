@@ -23,17 +23,6 @@ from storj.network.upkeep import ping_round, sweep
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer, eventually
 
 
-@pytest.fixture
-def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
-    with RunningBridge(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def alice(bridge: RunningBridge) -> Account:
-    return bridge.account()
-
-
 def test_worked_example_of_the_proof_of_work() -> None:
     challenge, target = 'ab' * 32, '0' + 'f' * 63
     first = next(nonce for nonce in range(10) if work(challenge, nonce) <= target)

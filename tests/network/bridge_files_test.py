@@ -18,17 +18,6 @@ MISSING = 'ab' * 12
 HMAC = {'type': 'sha512', 'value': 'ab' * 64}
 
 
-@pytest.fixture
-def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
-    with RunningBridge(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def alice(bridge: RunningBridge) -> Account:
-    return bridge.account()
-
-
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     """A bridge for tests that leave nothing behind."""

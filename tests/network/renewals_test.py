@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,6 @@ from tests.network.nodes import DAY, SHARD, SHARD_HASH, Clock, run
 LIFE = 90 * DAY
 #: Days after which a contract of 90 is renewed.
 DUE = 60 * DAY
-
-
-@pytest.fixture
-def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
-    with RunningBridge(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def alice(bridge: RunningBridge) -> Account:
-    return bridge.account()
 
 
 def renew(bridge: RunningBridge) -> tuple[int, list[str]]:

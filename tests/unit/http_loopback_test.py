@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from storj import exception, http
+from storj import exception, http, transfer
 
 QUICK = http.Retries(count=0)
 CLOSING = b'HTTP/1.0 200 OK\r\n\r\n["cut'
@@ -389,41 +389,16 @@ def test_close_ends_transfers_whose_requests_hang(tmp_path: Path) -> None:
             future.result(5)
 
 
-def test_client_may_be_closed_by_what_its_closing_calls() -> None:
-    asked, called = threading.Event(), threading.Event()
+@contextlib.contextmanager
+def closing_when_done() -> Iterator[
+    tuple[http.Client, transfer.TransferFuture[Any], threading.Event, threading.Event]
+]:
+    """Give a client whose upload hangs at the bridge, and closes the client when it ends.
 
-    def hang(connection: socket.socket, stop: threading.Event) -> None:
-        asked.set()
-        stop.wait(10)
-
-    with Server(hang) as server:
-        client = http.Client(
-            'e@x', 'pw', server.url, timeout=60, mnemonic='abandon ' * 11 + 'about'
-        )
-        future = client.transfers.upload('b' * 24, b'content', name='name')
-
-        def close_too(future: Any) -> None:
-            client.close()
-            called.set()
-
-        future.add_done_callback(close_too)
-        assert asked.wait(10)
-        closing = threading.Thread(target=client.close, daemon=True)
-        closing.start()
-        closing.join(5)
-        assert not closing.is_alive()
-        assert called.is_set()
-        # Nor is the client closed for good by the second.
-        with asking(client) as raised:
-            asked.clear()
-            assert asked.wait(10)
-            client.close()
-        assert len(raised) == 1
-
-
-def test_client_may_be_closed_by_the_callback_of_a_transfer(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+    Yields:
+        tuple: the client, the upload, what is set when the bridge is asked something, and what is
+        set once the upload has closed the client.
+    """
     asked, called = threading.Event(), threading.Event()
 
     def hang(connection: socket.socket, stop: threading.Event) -> None:
@@ -442,6 +417,28 @@ def test_client_may_be_closed_by_the_callback_of_a_transfer(
 
         future.add_done_callback(close)
         assert asked.wait(10)
+        yield client, future, asked, called
+
+
+def test_client_may_be_closed_by_what_its_closing_calls() -> None:
+    with closing_when_done() as (client, _, asked, called):
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(5)
+        assert not closing.is_alive()
+        assert called.is_set()
+        # Nor is the client closed for good by the second.
+        with asking(client) as raised:
+            asked.clear()
+            assert asked.wait(10)
+            client.close()
+        assert len(raised) == 1
+
+
+def test_client_may_be_closed_by_the_callback_of_a_transfer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with closing_when_done() as (client, future, _, called):
         # The transfer ends, and calls back, in a thread of the engine.
         assert future.cancel()
         assert called.wait(10)
