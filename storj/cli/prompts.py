@@ -39,8 +39,9 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not interactive():
         raise UsageProblem(f'refused: {question} needs an answer', hint="say '--yes' to do it")
-    if not click.confirm(f'{question}?', err=True):
-        raise UsageProblem('refused: nothing was done', hint='')
+    while (answer := _line(f'{question}? [y/N]: ').lower()) not in ('y', 'yes'):
+        if answer in ('', 'n', 'no'):
+            raise UsageProblem('refused: nothing was done', hint='')
 
 
 def ask(question: str, *, option: str, default: str | None = None) -> str:
@@ -56,8 +57,10 @@ def ask(question: str, *, option: str, default: str | None = None) -> str:
     """
     if not interactive():
         raise UsageProblem(f'{question.lower()} missing', hint=f'give it with {option}')
-    answer: str = click.prompt(question, default=default, err=True)
-    return answer.strip()
+    shown = question if default is None else f'{question} [{default}]'
+    while not (answer := _line(f'{shown}: ') or default):
+        pass
+    return answer
 
 
 def ask_secret(question: str, *, option: str, twice: bool = False) -> str:
@@ -75,6 +78,22 @@ def ask_secret(question: str, *, option: str, twice: bool = False) -> str:
         raise UsageProblem(f'{question.lower()} missing', hint=f'give it with {option}')
     answer: str = click.prompt(question, hide_input=True, confirmation_prompt=twice, err=True)
     return answer
+
+
+def _line(prompt: str) -> str:
+    """Show a prompt and return what is typed, without the blanks around it.
+
+    ``input``, which click asks with, writes the prompt and waits for the line in one call into C:
+    a Ctrl-C that comes between the two waits there until the line is typed.
+
+    Raises:
+        click.Abort: the input ended.
+    """
+    click.echo(prompt, nl=False, err=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise click.Abort
+    return line.strip()
 
 
 def read_secret_file(path: str, *, what: str = 'secret', limit: int = SECRET_LIMIT) -> str:

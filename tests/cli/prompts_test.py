@@ -1,0 +1,91 @@
+"""Questions at the terminal: what is typed, and what comes while they are shown."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import signal
+import sys
+from functools import partial
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from storj.cli import prompts
+from storj.cli.errors import UsageProblem
+
+pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals of POSIX')
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Put lines into the hands of somebody at the terminal."""
+
+    def say(text):
+        monkeypatch.setattr(sys, 'stdin', io.StringIO(text))
+        return sys.stdin
+
+    monkeypatch.setattr(prompts, 'interactive', lambda: True)
+    return say
+
+
+@pytest.mark.parametrize('text', ['y\n', 'yes\n', 'Y\n', ' Yes \n', 'what?\ny\n', 'y'])
+def test_yes_goes_on(typed, capsys, text):
+    typed(text)
+    prompts.confirm('go on', yes=False)
+    assert capsys.readouterr().err.startswith('go on? [y/N]: ')
+
+
+@pytest.mark.parametrize('text', ['\n', 'n\n', 'NO\n', 'what?\n\n'])
+def test_everything_else_is_refused(typed, text):
+    typed(text)
+    with pytest.raises(UsageProblem, match='nothing was done'):
+        prompts.confirm('go on', yes=False)
+
+
+def test_a_text_is_asked_for_until_there_is_one(typed, capsys):
+    typed('\n  \n you@example.com \n')
+    assert prompts.ask('E-mail', option='--email') == 'you@example.com'
+    assert capsys.readouterr().err == 'E-mail: ' * 3
+
+
+def test_a_default_is_shown_and_taken(typed, capsys):
+    typed('\n')
+    assert prompts.ask('Name', option='--name', default='mine') == 'mine'
+    assert capsys.readouterr().err == 'Name [mine]: '
+
+
+@pytest.mark.parametrize(
+    'question', [partial(prompts.confirm, yes=False), partial(prompts.ask, option='--name')]
+)
+def test_end_of_the_input_is_no_answer(typed, question):
+    typed('')
+    with pytest.raises(click.Abort):
+        question('go on')
+
+
+class Interrupted(Exception):
+    """Ctrl-C was seen."""
+
+
+@pytest.mark.parametrize(
+    'question', [partial(prompts.confirm, yes=False), partial(prompts.ask, option='--name')]
+)
+def test_ctrl_c_that_comes_with_the_question_does_not_wait_for_the_line(
+    typed, monkeypatch, question
+):
+    def handle(number, frame):
+        raise Interrupted
+
+    # It runs no Python code, so that the handler runs not before the caller lets it.
+    write = partial(ctypes.CDLL(None)['raise'], int(signal.SIGINT))
+    monkeypatch.setattr(sys, 'stderr', SimpleNamespace(write=write, flush=bool, isatty=bool))
+    line = typed('y\n')
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        with pytest.raises(Interrupted):
+            question('go on')
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert line.read() == 'y\n'
