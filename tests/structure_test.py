@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     'http': PURE | {'web_socket', 'transfer', 'configuration'},
     'metadisk': PURE,
     '': PURE | {'configuration', 'web_socket', 'transfer', 'http', 'metadisk'},
-    'network': PURE,
+    'network': PURE | {'file_lock'},
     'cli': PURE | {'', 'configuration', 'web_socket', 'transfer', 'http', 'metadisk', 'network'},
     '__main__': {'cli'},
 }

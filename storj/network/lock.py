@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from storj import file_lock
 from storj.exception import NetworkSetupError
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system; two on one folder are not noticed there
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = ('FolderLock',)
-
-
-def _for_owner(path: str, flags: int) -> int:
-    # Whoever can read the file can lock it.
-    return os.open(path, flags, 0o600)
 
 
 class FolderLock:
@@ -34,19 +24,14 @@ class FolderLock:
     def __init__(self, folder: Path, kind: str) -> None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = open(folder / f'{kind}.lock', 'w', opener=_for_owner)  # noqa: SIM115
+            self._held = file_lock.lock(folder / f'{kind}.lock')
         except OSError as error:
             raise NetworkSetupError(f'{folder}: cannot be used: {error}') from error
-        try:
-            if fcntl is not None:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise NetworkSetupError(f'{folder}: another {kind} runs here') from error
-        except OSError as error:
-            self._file.close()
-            raise NetworkSetupError(f'{folder}: cannot be locked: {error}') from error
+        if self._held is None:
+            raise NetworkSetupError(f'{folder}: another {kind} runs here')
 
     def close(self) -> None:
         """Let go of the folder; may be called twice."""
-        self._file.close()
+        held, self._held = self._held, None
+        if held is not None:
+            file_lock.unlock(held)
