@@ -31,7 +31,14 @@ from storj.exception import ClientError, NotFoundError, StorjError, TransferErro
 from storj.transfer.bridge import Bridge
 from storj.transfer.config import TransferConfig
 
-__all__ = ('Journal', 'JournalEntry', 'clean_journals', 'list_journals', 'open_journal')
+__all__ = (
+    'Journal',
+    'JournalEntry',
+    'clean_journals',
+    'destroy_unused_frame',
+    'list_journals',
+    'open_journal',
+)
 
 _log = logging.getLogger(__name__)
 
@@ -280,12 +287,7 @@ def _destroy_frame(bridge: Bridge, entry: JournalEntry, frame_id: str) -> None:
     try:
         if owner != (bridge.api_url.rstrip('/'), bridge.email or ''):
             raise ClientError('it is of another account or bridge')
-        locked = bridge.frame_get(frame_id).locked
-        if locked is None:
-            raise ClientError('the bridge does not say whether a file uses it')
-        # The upload may have been broken off after its end. A file would be lost with its frame.
-        if not locked:
-            bridge.frame_delete(frame_id)
+        destroy_unused_frame(bridge, frame_id)
     except NotFoundError:
         return
     except StorjError as error:
@@ -293,6 +295,22 @@ def _destroy_frame(bridge: Bridge, entry: JournalEntry, frame_id: str) -> None:
             'the frame %s of the upload of %s stays at %s: %s',
             *(frame_id, entry.path, entry.bridge, getattr(error, 'message', error)),
         )
+
+
+def destroy_unused_frame(bridge: Bridge, frame_id: str) -> None:
+    """Destroy the frame of a broken-off upload, unless a file uses it.
+
+    The upload may have been broken off after its end, and a file would be lost with its frame:
+    bridges destroy those as well (observed, finding 9).
+
+    Raises:
+        ClientError: if the bridge does not say whether one does.
+    """
+    locked = bridge.frame_get(frame_id).locked
+    if locked is None:
+        raise ClientError('the bridge does not say whether a file uses it')
+    if not locked:
+        bridge.frame_delete(frame_id)
 
 
 def _remove(folder: Path, entry: JournalEntry) -> bool:

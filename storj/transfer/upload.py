@@ -59,7 +59,7 @@ from storj.sharding import Plan, Span
 from storj.transfer.context import Context, Job, describe
 from storj.transfer.coordinator import Coordinator, Gate
 from storj.transfer.envelope import Envelope, seal
-from storj.transfer.journal import Journal, open_journal
+from storj.transfer.journal import Journal, destroy_unused_frame, open_journal
 from storj.transfer.negotiate import Spread, check_pointer, node_of
 from storj.transfer.progress import Meter
 from storj.transfer.source import PathSource, Source, SourceLike, name_of, once, open_source
@@ -138,6 +138,7 @@ class Upload(Job):
         self._confirmed: set[int] = set()
         self._frame_id: str | None = None
         self._frame_is_ours = False
+        self._finished_before: File | None = None
         self._entry_sent = False
         self._listed = False
         self._ended = False
@@ -181,7 +182,7 @@ class Upload(Job):
         checks = self._begin_checks()
         self.meter.expect(sum(span.size for span in self._plan), self._plan.shards)
         self._adopt_confirmed()
-        entry = self._finished_before()
+        entry = self._finished_before
         if entry is None:
             self._start_shards()
             self.meter.phase('transferring')
@@ -343,8 +344,7 @@ class Upload(Job):
         if not request.resume:
             abandoned = journal.state.get('frame')
             journal.remove()
-            if isinstance(abandoned, str):
-                self._destroy(abandoned)
+            self._abandon(abandoned)
             return
         self._journal = journal
         fingerprint = source.fingerprint()
@@ -375,35 +375,37 @@ class Upload(Job):
         if 'frame' in state:
             if not hmac.compare_digest(str(state.get('key')), proof):
                 raise ResumeMismatchError('the upload was begun with another encryption key')
-            found = self._find_frame(state)
-            if found and {key: state.get(key) for key in form} == form:
-                self._frame_id, self._frame_is_ours = state['frame'], True
+            same = {key: state.get(key) for key in form} == form
+            if same and self._take_up(state['frame'], len(state.get('shards', ()))):
                 return
+            self._abandon(state['frame'])
         state.update(form)
         state.pop('frame', None)
         state['shards'] = {}
         state['total'] = sum(span.size for span in plan)
 
-    def _find_frame(self, state: Mapping[str, Any]) -> bool:
-        frame_id = state['frame']
+    def _take_up(self, frame_id: str, shards: int) -> bool:
+        """Go on with the frame of the last attempt, or with the entry that it was made."""
         try:
             frame = self.ask(lambda: self.bridge.frame_get(frame_id), 'the frame')
         except NotFoundError:
             return False
-        if frame.locked:
+        if frame.locked is not False:
             # The last attempt may have been broken off after the entry was made.
-            self._entry_sent = True
-            return True
-        return len(frame.shards) >= len(state.get('shards', ()))
+            self._finished_before = self.coordinator.ask(
+                self.context.pools.requests, lambda: self._look_up(frame_id)
+            )
+        if self._finished_before is None and (frame.locked or len(frame.shards) < shards):
+            return False
+        self._frame_id, self._frame_is_ours = frame_id, frame.locked is False
+        return True
 
-    def _finished_before(self) -> File | None:
-        """Return the entry if the last attempt did everything but hear so."""
-        if not self._entry_sent:
-            return None
-        entry = self.ask(self._look_up, 'the entry')
-        if entry is None:
-            raise TransferError('the frame of the broken-off upload belongs to another file')
-        return entry
+    def _abandon(self, frame_id: object) -> None:
+        """Destroy the frame of an attempt that nobody continues, unless a file uses it."""
+        if isinstance(frame_id, str):
+            self.context.errands.run(
+                'dropping a frame', lambda: destroy_unused_frame(self.bridge, frame_id)
+            )
 
     def _adopt_confirmed(self) -> None:
         """Count the shards that the last attempt delivered."""
@@ -424,12 +426,13 @@ class Upload(Job):
         if journal is None:
             return
         with self._lock:
+            # At once: other tasks confirm their shards meanwhile.
+            done = [self._records[index] for index in sorted(self._confirmed)]
             journal.state['frame'] = self._frame_id
             journal.state['shards'] = {
-                str(index): [self._records[index].hash, self._records[index].farmer]
-                for index in sorted(self._confirmed)
+                str(record.span.index): [record.hash, record.farmer] for record in done
             }
-            journal.state['bytes'] = sum(self._records[i].span.size for i in self._confirmed)
+            journal.state['bytes'] = sum(record.span.size for record in done)
             journal.save()
 
     def _drop_frame(self) -> None:
@@ -766,6 +769,7 @@ class Upload(Job):
 
     def _post_entry(self, mimetype: str | None) -> File:
         policy, failures = self.config.bridge_retry, 0
+        frame_id = self._frame_id or ''
         hashes = [self._records[index].hash for index in range(self._plan.shards)]
         while True:
             self._entry_sent = True
@@ -774,7 +778,7 @@ class Upload(Job):
                     self.context.once,
                     self.bridge.file_create,
                     self._request.bucket_id,
-                    self._frame_id or '',
+                    frame_id,
                     self._envelope.name,
                     mimetype=mimetype,
                     index=self._envelope.index,
@@ -784,7 +788,7 @@ class Upload(Job):
             except StorjError as error:
                 # Lost on the way there or back? The bridge knows; a second POST of the same frame
                 # would be refused although the file is there.
-                entry = self._look_up() if error.retryable or failures else None
+                entry = self._look_up(frame_id) if error.retryable or failures else None
                 if entry is not None:
                     return entry
                 failures += 1
@@ -796,8 +800,8 @@ class Upload(Job):
                     policy.wait(failures, self.context.clock.random(), error.retry_after)
                 )
 
-    def _look_up(self) -> File | None:
-        """Return the entry if it is there and made of our frame."""
+    def _look_up(self, frame_id: str) -> File | None:
+        """Return the entry if it is there and made of our frame; called by a task."""
         bucket_id = self._request.bucket_id
         found = self.request(
             lambda: self.bridge.file_id(bucket_id, self._envelope.name), 'looking for the entry'
@@ -807,7 +811,7 @@ class Upload(Job):
         entry = self.request(
             lambda: self.bridge.file_metadata(bucket_id, found), 'looking at the entry'
         )
-        same = entry.frame is not None and entry.frame.id == self._frame_id
+        same = entry.frame is not None and entry.frame.id == frame_id
         return entry if same else None
 
     def _guess_mimetype(self) -> str | None:

@@ -439,6 +439,108 @@ def test_refused_entry_destroys_the_frame_and_unsure_one_does_not(setting: Setti
         assert len(setting.bridge.frames) == left
 
 
+def ended_unheard(setting: Setting, source: Path) -> str:
+    """Upload a file, and let the client never hear that its entry was made; return its frame."""
+    create = setting.bridge.file_create
+
+    def silent(name: str) -> None:
+        raise BridgeUnreachableError('gone')
+
+    def lost(*args: Any, **fields: Any) -> File:
+        create(*args, **fields)
+        setting.bridge.before = silent
+        raise BridgeUnreachableError('reset')
+
+    setting.bridge.file_create = lost  # type: ignore[method-assign]
+    with pytest.raises(BridgeUnreachableError):
+        setting.upload(source)
+    setting.bridge.file_create = create  # type: ignore[method-assign]
+    setting.bridge.before = lambda name: None
+    [(_, frame_id)] = setting.bridge.files.values()
+    return frame_id
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / 'source'
+    path.write_bytes(os.urandom(2 * SHARD))
+    return path
+
+
+def test_frame_of_a_file_outlives_an_upload_that_begins_afresh(
+    setting: Setting, source: Path
+) -> None:
+    frame_id = ended_unheard(setting, source)
+    with pytest.raises(AlreadyExistsError):
+        setting.upload(source, resume=False)
+    assert [*setting.bridge.frames] == [frame_id]
+
+
+def locked_as(setting: Setting, locked: bool | None) -> None:
+    """Have the bridge say of every frame that a file uses it, or not whether one does."""
+    whole = setting.bridge.frame_get
+
+    def frame_get(frame_id: str) -> Frame:
+        frame = whole(frame_id)
+        frame.locked = locked
+        return frame
+
+    setting.bridge.frame_get = frame_get  # type: ignore[method-assign]
+
+
+def test_upload_that_had_ended_unheard_is_known_where_frames_tell_nothing(
+    setting: Setting, source: Path
+) -> None:
+    frame_id = ended_unheard(setting, source)
+    locked_as(setting, None)
+    assert setting.upload(source).frame.id == frame_id
+    assert [*setting.bridge.frames] == [frame_id]
+
+
+def test_frame_that_a_file_may_use_is_left_where_frames_tell_nothing(
+    setting: Setting, source: Path
+) -> None:
+    frame_id = ended_unheard(setting, source)
+    locked_as(setting, None)
+    for file, _ in setting.bridge.files.values():
+        file.frame = None
+    with pytest.raises(AlreadyExistsError):
+        setting.upload(source)
+    assert [*setting.bridge.frames] == [frame_id]
+
+
+def test_other_form_of_a_file_that_had_ended_unheard_is_another_file(
+    setting: Setting, source: Path
+) -> None:
+    frame_id = ended_unheard(setting, source)
+    assert setting.upload(source, encrypt_name=False).frame.id != frame_id
+    assert len(setting.bridge.files) == len(setting.bridge.frames) == 2
+
+
+def test_file_that_was_removed_after_it_had_ended_unheard_is_uploaded_again(
+    setting: Setting, source: Path
+) -> None:
+    ended_unheard(setting, source)
+    setting.bridge.files.clear()
+    locked_as(setting, True)
+    file = setting.upload(source)
+    assert setting.download(file).read() == source.read_bytes()
+
+
+def test_broken_off_upload_in_another_form_leaves_no_frame(setting: Setting, source: Path) -> None:
+    def busy(name: str) -> None:
+        if name == 'file_id':
+            raise BridgeUnavailableError('busy', 503)
+
+    setting.bridge.before = busy
+    with pytest.raises(BridgeUnavailableError):
+        setting.upload(source)
+    assert len(setting.bridge.frames) == 1
+    setting.bridge.before = lambda name: None
+    file = setting.upload(source, encrypt_name=False)
+    assert [*setting.bridge.frames] == [file.frame.id]
+
+
 def test_mimetype_unknown_to_the_bridge_is_left_out(setting: Setting) -> None:
     create = setting.bridge.file_create
 
