@@ -134,7 +134,8 @@ class Copier:
             )
             return handle
 
-        return Job('download', str(entry), str(path), self.size_of(entry), begin, check=check)
+        size = self.size_of(entry)
+        return Job('download', str(entry), str(path), size, begin, check=check, file_id=entry.id)
 
     def to_stream(self, entry: FileEntry) -> Job:
         """Return the job of a download to standard output, to be announced only."""

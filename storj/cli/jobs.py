@@ -55,6 +55,7 @@ class Job:
         finish (Callable[[Any], None] | None): called with the result once it is there.
         check (Callable[[], None] | None): raises what keeps the transfer from being begun, and
             :class:`Skip` to leave the file; changes nothing, so that ``--dry-run`` may ask too.
+        file_id (str | None): of a file that is stored already; the result of an upload has its own.
     """
 
     action: Literal['upload', 'download', 'copy']
@@ -64,6 +65,7 @@ class Job:
     start: Callable[[], Handle]
     finish: Callable[[Any], None] | None = None
     check: Callable[[], None] | None = None
+    file_id: str | None = None
 
 
 @dataclass
@@ -292,7 +294,7 @@ class Runner:
             record |= {
                 'size': size,
                 'seconds': round(seconds, 3),
-                'id': getattr(result, 'id', None),
+                'id': getattr(result, 'id', job.file_id),
             }
             self._say(f'{way}  {human_size(size)} in {human_duration(seconds)}', record)
 

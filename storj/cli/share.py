@@ -411,7 +411,15 @@ def copy_link(
         )
         return handle
 
-    job = Job('download', shared.name, str(path), size, start_download, check=check)
+    job = Job(
+        'download',
+        shared.name,
+        str(path),
+        size,
+        start_download,
+        check=check,
+        file_id=shared.file_id,
+    )
     if dry_run:
         announce(session, [job])
     else:

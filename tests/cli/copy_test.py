@@ -256,6 +256,24 @@ def test_json_lines_of_a_transfer(storj, bucket, folder):
     assert finished['size'] == 4
 
 
+def test_file_id_is_told_whichever_way_a_file_goes(storj, bucket, tmp_path):
+    (tmp_path / 'a').write_bytes(b'a')
+    place = f'storj://{bucket}/a'
+
+    def told(*arguments):
+        return storj(*arguments, '--json').events()[0]['id']
+
+    stored = told('cp', tmp_path / 'a', place)
+    assert stored == storj('file', 'info', bucket, 'a', '--json').json()['id']
+    link = storj('share', '--with-key', place).out.strip()
+    assert told('cp', place, tmp_path / 'b') == stored
+    assert told('cp', link, tmp_path / 'c') == stored
+    assert told('file', 'download', bucket, 'a', tmp_path / 'd') == stored
+    assert told('sync', f'storj://{bucket}/', tmp_path / 'e') == stored
+    copied = told('cp', place, f'storj://{bucket}/b')
+    assert copied == storj('file', 'info', bucket, 'b', '--json').json()['id']
+
+
 def test_several_failures_are_listed_last(storj, bucket, tmp_path):
     for name in ('a', 'b'):
         storj('cp', '-', f'storj://{bucket}/{name}', input=name)
