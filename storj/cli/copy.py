@@ -14,7 +14,7 @@ from storj.cli.command import command
 from storj.cli.completion import complete_place, complete_uri
 from storj.cli.copier import Copier, CopyOptions, refused
 from storj.cli.errors import UnsafeNameError, UsageProblem, explain
-from storj.cli.jobs import Job, Runner, Summary, Unchanged, finish
+from storj.cli.jobs import Forecast, Job, Runner, Summary, Unchanged, finish
 from storj.cli.options import (
     BYTE_RANGE,
     ByteRange,
@@ -22,7 +22,7 @@ from storj.cli.options import (
     reading_options,
     transfer_options,
 )
-from storj.cli.output import count_of, human_size, is_terminal, printable
+from storj.cli.output import is_terminal, printable
 from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import LocalFile, RemoteFile, find_local, find_remote, remote_names
@@ -151,7 +151,7 @@ def cp(
     else:
         jobs = _jobs(copier, found, target, folder=several)
     if dry_run:
-        announce(session, jobs)
+        announce(session, jobs).report(session.output)
     else:
         run_jobs(session, jobs, transfer_options_, several=several)
 
@@ -217,15 +217,18 @@ def move(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Sum
         raise
 
 
-def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> None:
+def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forecast:
     """Say what would be done, and what would be left as it is, and why.
 
     Args:
         session (Session): of the command.
         jobs (Sequence[Job]): in the order in which they would be begun.
         unchanged (int): files that need no job.
+
+    Returns:
+        Forecast: the sum, to be reported last.
     """
-    planned: list[Job] = []
+    forecast = Forecast(unchanged=unchanged)
     for job in jobs:
         record = {
             'type': 'file_planned',
@@ -239,21 +242,22 @@ def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> None:
         try:
             if job.check is not None:
                 job.check()
-            planned.append(job)
         except Unchanged:
-            unchanged += 1
+            forecast.unchanged += 1
             continue
         except (StorjError, OSError) as error:
             reason = explain(error).message.removesuffix(f': {job.source}')
             record['refused'] = reason
             text = f'would not {job.action} {way}: {printable(reason)}'
+            forecast.refused += 1
+        else:
+            forecast.files += 1
+            forecast.bytes += job.size or 0
         if session.output.as_json:
             session.output.event(record)
         else:
             session.output.line(text)
-    size = human_size(sum(job.size or 0 for job in planned))
-    rest = f', {unchanged} unchanged' if unchanged else ''
-    session.output.note(f'would move {count_of(len(planned), "file")}, {size}{rest}')
+    return forecast
 
 
 def write_stream(

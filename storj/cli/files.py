@@ -17,7 +17,7 @@ from storj.cli.copier import Copier, CopyOptions
 from storj.cli.copy import run_jobs, upload_options, write_stream
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import PartialFailure, UsageProblem, explain
-from storj.cli.jobs import Summary, finish, snapshot
+from storj.cli.jobs import Forecast, Summary, finish, snapshot
 from storj.cli.listing import FILE_COLUMNS
 from storj.cli.options import (
     filter_options,
@@ -85,17 +85,20 @@ def _remove(
     session: Session, entries: Sequence[FileEntry], *, dry_run: bool = False, yes: bool = False
 ) -> None:
     """Remove files after a question, or say which would be removed."""
+    output, summary = session.output, Summary()
+    if not entries:
+        output.note('nothing to remove')
+        if not output.as_json:
+            return
     if dry_run:
         for entry in entries:
             _report(session, entry, 'would remove', 'file_planned')
+        Forecast(removals=len(entries)).report(output)
         return
-    if not entries:
-        session.output.note('nothing to remove')
-        return
-    confirm(f'remove {count_of(len(entries), "file")}', yes=yes)
-    summary = Summary()
-    remove_entries(session, entries, summary)
-    finish(session.output, summary, several=len(entries) > 1)
+    if entries:
+        confirm(f'remove {count_of(len(entries), "file")}', yes=yes)
+        remove_entries(session, entries, summary)
+    finish(output, summary, several=len(entries) > 1)
 
 
 def remove_entries(session: Session, entries: Sequence[FileEntry], summary: Summary) -> None:

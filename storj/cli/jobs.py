@@ -14,7 +14,7 @@ from storj.cli.output import Output, count_of, human_duration, human_size, print
 from storj.cli.progress import Display, Overview, Snapshot, display_for
 from storj.exception import StorjError, TransferCancelled
 
-__all__ = ('Handle', 'Job', 'Runner', 'Skip', 'Summary')
+__all__ = ('Forecast', 'Handle', 'Job', 'Runner', 'Skip', 'Summary', 'Unchanged', 'finish')
 
 #: Seconds between two looks at what is under way; a bar is drawn at most this often.
 TICK = 0.1
@@ -128,6 +128,48 @@ class Summary:
         if self.failures:
             parts.append(f'{len(self.failures)} failed')
         return ', '.join(parts) or '0 files'
+
+
+@dataclass
+class Forecast:
+    """What would become of all files, which ``--dry-run`` tells.
+
+    Attributes:
+        files (int): files that would be moved.
+        bytes (int): of them, as far as sizes are known.
+        removals (int): files that would be removed.
+        refused (int): files that would be skipped or fail.
+        unchanged (int): files that are there already.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    removals: int = 0
+    refused: int = 0
+    unchanged: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the last JSON line: a summary in which nothing is done yet."""
+        return {
+            **Summary(unchanged=self.unchanged).to_dict(),
+            'dry_run': True,
+            'files_planned': self.files,
+            'bytes_planned': self.bytes,
+            'removals_planned': self.removals,
+            'files_refused': self.refused,
+        }
+
+    def report(self, output: Output) -> None:
+        """Print the end of a dry run."""
+        if output.as_json:
+            output.event(self.to_dict())
+            return
+        if self.files or self.unchanged or self.refused or not self.removals:
+            rest = f', {self.unchanged} unchanged' if self.unchanged else ''
+            files = count_of(self.files, 'file')
+            output.note(f'would move {files}, {human_size(self.bytes)}{rest}')
+        if self.removals:
+            output.note(f'would remove {count_of(self.removals, "file")}')
 
 
 class Runner:

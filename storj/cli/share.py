@@ -421,6 +421,6 @@ def copy_link(
         file_id=shared.file_id,
     )
     if dry_run:
-        announce(session, [job])
+        announce(session, [job]).report(session.output)
     else:
         run_jobs(session, [job], transfer_options, several=False)

@@ -113,11 +113,11 @@ def sync(
     plan = maker.plan()
     surplus = plan.surplus if delete else []
     if dry_run:
-        announce(session, plan.jobs, plan.alike)
+        forecast = announce(session, plan.jobs, plan.alike)
         for item in surplus:
             _tell(session, 'would remove', item, 'file_planned')
-        if surplus:
-            session.output.note(f'would remove {count_of(len(surplus), "file")}')
+        forecast.removals = len(surplus)
+        forecast.report(session.output)
         return
     if surplus:
         confirm(f'remove {count_of(len(surplus), "file")} from {destination}', yes=yes)

@@ -103,8 +103,40 @@ def test_dry_run_does_nothing(storj, bucket, folder):
     done = storj('cp', '-r', '--dry-run', folder, f'storj://{bucket}/')
     assert f'would upload {folder}/todo.txt -> storj://{bucket}/todo.txt' in done.out
     assert names(storj, bucket) == []
-    events = storj('cp', '-r', '--dry-run', '--json', folder, f'storj://{bucket}/').events()
-    assert {event['type'] for event in events} == {'file_planned'}
+
+
+def test_dry_run_ends_with_a_summary_in_json(storj, bucket, folder, tmp_path):
+    place = f'storj://{bucket}/'
+
+    def planned(*arguments):
+        *events, summary = storj(*arguments, '--dry-run', '--json').events()
+        assert {event['type'] for event in events} <= {'file_planned'}
+        assert (summary['type'], summary['dry_run']) == ('summary', True)
+        assert (summary['files_done'], summary['files_removed'], summary['bytes_done']) == (0, 0, 0)
+        names = ('files_planned', 'bytes_planned', 'removals_planned')
+        return tuple(summary[name] for name in names), summary
+
+    assert planned('cp', '-r', folder, place)[0] == (5, 19, 0)
+    assert planned('rm', '-r', place)[0] == (0, 0, 0)
+    storj('cp', '-r', folder, place)
+    assert planned('rm', '-r', place)[0] == (0, 0, 5)
+    counts, summary = planned('cp', '-r', folder, place)
+    assert (counts, summary['files_unchanged']) == ((0, 0, 0), 5)
+    counts, summary = planned('sync', folder, place)
+    assert (counts, summary['files_unchanged']) == ((0, 0, 0), 5)
+    (folder / 'todo.txt').unlink()
+    assert planned('sync', '--delete', folder, place)[0] == (0, 0, 1)
+    (folder / 'done.txt').write_text('more was done')
+    counts, summary = planned('cp', '-r', folder, place)
+    assert (counts, summary['files_refused'], summary['files_unchanged']) == ((0, 0, 0), 1, 3)
+    assert planned('cp', f'{place}todo.txt', '-')[0] == (1, 4, 0)
+    link = storj('share', '--with-key', f'{place}todo.txt').out.strip()
+    assert planned('cp', link, tmp_path / 'linked')[0] == (1, 4, 0)
+
+
+def test_removal_of_nothing_ends_with_a_summary_in_json(storj, bucket):
+    done = storj('rm', '-ry', f'storj://{bucket}/', '--json')
+    assert [event['type'] for event in done.events()] == ['summary']
 
 
 def test_what_exists_is_kept_unless_overwritten(storj, bucket, tmp_path):
