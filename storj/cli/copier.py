@@ -68,7 +68,10 @@ class Copier:
         self._session = session
         self._options = options
         self.directory = session.directory_for(plain_names=options.plain_names)
-        self.transfers = session.transfers(transfer_options)
+        # One for each way, because a low limit of one must not slow the other. What is copied from
+        # bucket to bucket is read from the second by the first, so the second is closed first.
+        self.uploads = session.transfers(transfer_options.sending())
+        self.downloads = session.transfers(transfer_options.receiving())
 
     def upload(
         self,
@@ -88,7 +91,7 @@ class Copier:
                 self._may_replace(str(existing), here, existing.stamp)
 
         def start() -> Handle:
-            handle: Handle = self.transfers.upload(
+            handle: Handle = self.uploads.upload(
                 bucket.id,
                 standard_input(self._session.stopping)
                 if isinstance(source, Stream)
@@ -123,7 +126,7 @@ class Copier:
 
         def begin() -> Handle:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle: Handle = self.transfers.download(
+            handle: Handle = self.downloads.download(
                 entry.bucket.id,
                 entry.id,
                 path,
@@ -152,9 +155,9 @@ class Copier:
                 self._may_replace(str(existing), entry.stamp, existing.stamp)
 
         def start() -> Handle:
-            handle: Handle = self.transfers.upload(
+            handle: Handle = self.uploads.upload(
                 bucket.id,
-                self.transfers.stream(entry.bucket.id, entry.id),
+                self.downloads.stream(entry.bucket.id, entry.id),
                 name=name,
                 mimetype=options.mimetype or entry.mimetype,
                 encrypt=options.encrypt,
@@ -181,7 +184,7 @@ class Copier:
     def stream(self, entry: FileEntry) -> Iterator[bytes]:
         """Yield the bytes of a file, or of the wanted part of it, in order."""
         start, end = self._bounds(entry)
-        chunks: Iterator[bytes] = self.transfers.stream(
+        chunks: Iterator[bytes] = self.downloads.stream(
             entry.bucket.id, entry.id, start=start, end=end
         )
         return chunks

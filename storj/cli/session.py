@@ -55,6 +55,14 @@ class TransferOptions:
     progress: bool | None = None
     key_scheme: str = 'v0'
 
+    def sending(self) -> TransferOptions:
+        """Return the options of an engine that uploads only."""
+        return dataclasses.replace(self, limit_download=None)
+
+    def receiving(self) -> TransferOptions:
+        """Return the options of an engine that downloads only."""
+        return dataclasses.replace(self, limit_upload=None)
+
 
 class _Handler(logging.Handler):
     """Prints log records through the output, so that bars and lines do not mix."""

@@ -379,7 +379,7 @@ def copy_link(
         )
     client = session.make_client(None, None, bridge=shared.bridge)
     bridge = SharedBridge(client, shared, session.words)
-    transfers = session.transfers(transfer_options, bridge, reports=False)
+    transfers = session.transfers(transfer_options.receiving(), bridge, reports=False)
     start, end = 0, None
     if options.byte_range is not None:
         start, end = options.byte_range.bounds(shared.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from storj.cli.copier import Copier, CopyOptions
 from storj.cli.session import Session, TransferOptions
 from storj.transfer import TransferConfig
 
@@ -48,3 +49,23 @@ def test_pieces_are_small_enough_for_the_limit(config):
 
 def test_number_that_was_asked_for_stays(config):
     assert config(limit_upload=100, concurrency=7).concurrency == 7
+
+
+@pytest.mark.parametrize(
+    ('limits', 'shards'),
+    [
+        ({'limit_upload': 512 * 1024}, (1, USUAL.concurrency)),
+        ({'limit_download': 512 * 1024}, (USUAL.concurrency, 1)),
+        ({'limit_upload': 512 * 1024, 'limit_download': 2 * 1024 * 1024}, (1, 4)),
+    ],
+)
+def test_limit_of_one_way_leaves_the_shards_of_the_other(monkeypatch, tmp_path, limits, shards):
+    monkeypatch.setenv('STORJ_CONFIG_DIR', str(tmp_path))
+    monkeypatch.setenv('STORJ_BRIDGE_USER', 'somebody@example.com')
+    monkeypatch.setenv('STORJ_BRIDGE_PASS', 'secret')
+    with Session() as session:
+        copier = Copier(session, CopyOptions(), TransferOptions(**limits))
+        uploads, downloads = copier.uploads.config, copier.downloads.config
+    assert (uploads.concurrency, downloads.concurrency) == shards
+    assert uploads.upload_rate == limits.get('limit_upload')
+    assert downloads.download_rate == limits.get('limit_download')
