@@ -25,7 +25,7 @@ from typing import IO, Any, Union
 from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
-from storj.exception import DecryptionError, IntegrityError, NotFoundError
+from storj.exception import DecryptionError, IntegrityError, NotFoundError, TransferError
 from storj.transfer.context import Context
 from storj.transfer.coordinator import Coordinator
 from storj.transfer.envelope import key_of
@@ -302,9 +302,11 @@ class FileDownload(_Download):
         else:
             # Wrong bytes or a full disk do not get better by going on.
             hopeless = isinstance(error, (IntegrityError, DecryptionError, NotFoundError)) or (
-                error is not None and isinstance(error.__cause__, OSError)
+                isinstance(error, (TransferError, OSError)) and isinstance(error.__cause__, OSError)
             )
-            keep = journal is not None and bool(self._gather.done) and not hopeless
+            keep = (
+                journal is not None and journal.written and bool(self._gather.done) and not hopeless
+            )
             if not keep:
                 part.discard()
         if journal is not None and not keep:

@@ -149,6 +149,11 @@ class Journal:
             Path(name).unlink(missing_ok=True)
             raise
 
+    @property
+    def written(self) -> bool:
+        """Whether a next attempt will find a state, of this one or of those before it."""
+        return self._path.exists()
+
     def remove(self) -> None:
         """Forget the transfer: it is done, or cannot be resumed."""
         self.state = {}
@@ -159,7 +164,7 @@ class Journal:
         if self._lock is None:
             return
         file = self._path.with_suffix('.lock')
-        file_lock.unlock(self._lock, None if self._path.exists() else file)
+        file_lock.unlock(self._lock, None if self.written else file)
         self._lock = None
 
 

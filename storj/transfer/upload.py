@@ -178,10 +178,10 @@ class Upload(Job):
         self._plan = self._cut(self._source.size)
         self._resume()
         self._spread = Spread(self._profile)
-        self.coordinator.clean_up(self._drop_frame)
-        checks = self._begin_checks()
         self.meter.expect(sum(span.size for span in self._plan), self._plan.shards)
         self._adopt_confirmed()
+        self.coordinator.clean_up(self._drop_frame)
+        checks = self._begin_checks()
         entry = self._finished_before
         if entry is None:
             self._start_shards()
@@ -469,7 +469,7 @@ class Upload(Job):
         hopeless = (IntegrityError, AlreadyExistsError, NotFoundError, ValueError, TypeError)
         if self._journal is None or isinstance(error, hopeless):
             return False
-        return isinstance(error, ResumeMismatchError) or self._frame_id is not None
+        return bool(self._confirmed) and self._journal.written
 
     # -- shards: read, encrypt, hash ---------------------------------------------------------------
 
@@ -587,8 +587,8 @@ class Upload(Job):
         with self.coordinator.condition:
             self._confirmed.add(record.span.index)
             self.coordinator.condition.notify_all()
-        self.meter.confirm()
         self._save()
+        self.meter.confirm()
 
     def _deliver_alone(self, record: _Record) -> None:
         clock, allowed = self.context.clock, self.config.shard_deadline
@@ -712,9 +712,8 @@ class Upload(Job):
                 self.meter.add(len(piece))
 
         self.meter.begin(node)
-        channel = self.context.channel_for(pointer)
         try:
-            channel.push(
+            self.context.channel_for(pointer).push(
                 pointer,
                 pieces(),
                 record.span.size,

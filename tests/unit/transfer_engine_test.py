@@ -29,6 +29,7 @@ from storj.exception import (
     AuthenticationError,
     BridgeUnavailableError,
     BridgeUnreachableError,
+    FarmerError,
     FarmerUnreachableError,
     IntegrityError,
     NotEnoughFarmersError,
@@ -39,7 +40,8 @@ from storj.exception import (
     TransferError,
 )
 from storj.model import Contact, File, FilePointer, Frame, Token
-from storj.transfer import RetryPolicy, TransferConfig, Transfers
+from storj.transfer import Progress, RetryPolicy, TransferConfig, Transfers, list_journals
+from storj.transfer.upload import Upload
 from tests.unit.fake_network import BUCKET, WORDS, FakeBridge, FakeChannel, FakeClock
 from tests.unit.replay import Answer, client_of
 
@@ -872,18 +874,122 @@ def test_destination_that_takes_nothing_is_told(setting: Setting, taken: int | N
         setting.download(setting.upload(b'data'), Full())
 
 
+def no_room(**_: object) -> None:
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+
 def test_full_disk_below_the_journals_ends_no_transfer(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(**_: object) -> None:
-        raise OSError(errno.ENOSPC, 'No space left on device')
-
-    monkeypatch.setattr(tempfile, 'mkstemp', refuse)
+    monkeypatch.setattr(tempfile, 'mkstemp', no_room)
     source, target = tmp_path / 'in', tmp_path / 'out'
     source.write_bytes(os.urandom(3 * SHARD))
     setting.download(setting.upload(source), target)
     assert target.read_bytes() == source.read_bytes()
     assert not list(tmp_path.glob('*.part'))
+
+
+def test_download_whose_journal_cannot_be_written_leaves_no_part(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = setting.upload(os.urandom(3 * SHARD))
+    monkeypatch.setattr(tempfile, 'mkstemp', no_room)
+    setting.bridge.down.add([*setting.bridge.farmers][2])
+    with pytest.raises(NotEnoughShardsError):
+        setting.download(file, tmp_path / 'out')
+    assert not list(tmp_path.glob('*.part'))
+
+
+def test_upload_whose_journal_cannot_be_written_leaves_no_frame(
+    setting: Setting, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(name: str) -> None:
+        if name == 'file_id':
+            raise BridgeUnavailableError('busy', 503)
+
+    monkeypatch.setattr(tempfile, 'mkstemp', no_room)
+    setting.bridge.before = busy
+    with pytest.raises(BridgeUnavailableError):
+        setting.upload(source)
+    assert setting.bridge.frames == {}
+
+
+def test_upload_that_stored_nothing_leaves_no_frame(setting: Setting, source: Path) -> None:
+    setting.bridge.down.update(setting.bridge.farmers)
+    with pytest.raises(NotEnoughFarmersError):
+        setting.upload(source)
+    assert setting.bridge.frames == {}
+
+
+def test_shard_is_noted_before_it_is_told(setting: Setting, source: Path) -> None:
+    def refuse(progress: Progress) -> None:
+        if progress.shards:
+            raise RuntimeError('told')
+
+    with pytest.raises(RuntimeError, match='told'):
+        setting.upload(source, progress=refuse)
+    [entry] = list_journals(setting.transfers.config.journal_dir())
+    assert entry.bytes == SHARD
+
+
+def test_shards_that_are_confirmed_meanwhile_do_not_disturb_the_journal(
+    setting: Setting, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Upload._save
+
+    def disturbed(upload: Upload) -> None:
+        class Records(dict[int, Any]):
+            def __getitem__(self, index: int) -> Any:
+                # As another task may at this moment.
+                upload._confirmed.add(index + 1)
+                return super().__getitem__(index)
+
+        confirmed, records = upload._confirmed, upload._records
+        upload._confirmed, upload._records = set(confirmed), Records(records)
+        try:
+            save(upload)
+        finally:
+            upload._confirmed, upload._records = confirmed, records
+
+    monkeypatch.setattr(Upload, '_save', disturbed)
+    assert setting.upload(source).size == 2 * SHARD
+
+
+def test_download_is_kept_when_the_bridge_goes_away(setting: Setting, tmp_path: Path) -> None:
+    data = os.urandom(3 * SHARD)
+    file = setting.upload(data)
+
+    def away(name: str) -> None:
+        raise BridgeUnreachableError('no answer') from ConnectionRefusedError()
+
+    def pulling(node: str, kept: bytes) -> bytes:
+        if node == [*setting.bridge.farmers][2]:
+            setting.bridge.before = away
+            raise FarmerUnreachableError(message='gone')
+        return kept
+
+    setting.channel.pulling = pulling
+    target = tmp_path / 'out'
+    with pytest.raises(BridgeUnreachableError):
+        setting.download(file, target)
+    [part] = tmp_path.glob('*.part')
+    assert part.read_bytes() == data[: 2 * SHARD]
+    setting.bridge.before = lambda name: None
+    setting.channel.pulling = lambda node, kept: kept
+    setting.download(file, target)
+    assert target.read_bytes() == data
+
+
+def test_farmer_of_a_pointer_that_makes_no_sense_is_not_busy(setting: Setting) -> None:
+    def refuse(pointer: Any) -> Any:
+        if pointer['farmer']['nodeID'] == next(iter(setting.bridge.farmers)):
+            raise FarmerError(message='no address')
+        return setting.channel
+
+    setting.transfers._context.channel_for = refuse
+    future = setting.transfers.upload(BUCKET, b'data', name='n')
+    assert future.result().size == 4
+    assert future.progress.farmers == ()
 
 
 # -- parity ----------------------------------------------------------------------------------------
