@@ -75,12 +75,17 @@ class Pools:
         drivers, shards, hashing, requests, errands = (SerialExecutor() for _ in range(5))
         return cls(drivers, shards, hashing, requests, errands)
 
+    @property
+    def inside(self) -> bool:
+        """Whether the calling thread is one of them."""
+        return hasattr(self.member, 'inside')
+
     def close(self) -> None:
         """Wait for every thread to end; tasks that have not begun never do.
 
         One of the threads itself, in the callback of a transfer say, does not wait.
         """
-        wait = not hasattr(self.member, 'inside')
+        wait = not self.inside
         for pool in (self.drivers, self.shards, self.hashing, self.requests, self.errands):
             pool.shutdown(wait=wait, cancel_futures=True)
 

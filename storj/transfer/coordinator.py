@@ -94,7 +94,8 @@ class Coordinator(Generic[T]):
         self._result: T | None = None
         self._settled = False
         self._begun = False
-        self._running = 0
+        # The threads of the tasks that are at work.
+        self._running: list[int] = []
         self._clean_ups: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[], object]] = []
         self._causes: list[BaseException] = []
@@ -216,7 +217,7 @@ class Coordinator(Generic[T]):
             # A task that waited in the queue of a busy pool while its transfer ended never begins.
             if self._error is not None or self._settled:
                 return
-            self._running += 1
+            self._running.append(threading.get_ident())
         try:
             self.check()
             task(*args)
@@ -226,7 +227,7 @@ class Coordinator(Generic[T]):
             self.fail(error)
         finally:
             with self.condition:
-                self._running -= 1
+                self._running.remove(threading.get_ident())
                 self.condition.notify_all()
 
     def outside(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -240,13 +241,13 @@ class Coordinator(Generic[T]):
         """
         self.check()
         with self.condition:
-            self._running -= 1
+            self._running.remove(threading.get_ident())
             self.condition.notify_all()
         try:
             return function(*args, **kwargs)
         finally:
             with self.condition:
-                self._running += 1
+                self._running.append(threading.get_ident())
             self.check()
 
     def ask(self, executor: Executor, function: Callable[[], T_], /) -> T_:
@@ -298,6 +299,7 @@ class Coordinator(Generic[T]):
         A result counts even if the transfer was cancelled while its last request was answered.
         """
         with self.driving():
+            self.check()
             self._result = work()
 
     @contextmanager
@@ -311,7 +313,6 @@ class Coordinator(Generic[T]):
         # A transfer that was cancelled before its turn is settled already.
         begun = self._begin()
         try:
-            self.check()
             yield
             done = True
         except Stopped:
@@ -322,7 +323,11 @@ class Coordinator(Generic[T]):
         except BaseException as error:
             self.fail(error)
         finally:
-            if begun:
+            if begun and threading.get_ident() in self._running:
+                # A reader that was forgotten, found by the garbage collection in the middle of one
+                # of its own tasks, which has to end first.
+                threading.Thread(target=self.settle, kwargs={'done': done}).start()
+            elif begun:
                 self.settle(done=done)
 
     def begin_drive(self, executor: Executor, work: Callable[[], T]) -> None:
@@ -341,23 +346,20 @@ class Coordinator(Generic[T]):
         with self.condition:
             if done:
                 # Tasks that lost a race, such as the slower of two pulls, stop as if it had failed.
-                self._error = self._error or Stopped()
+                self._error = Stopped()
             while self._running:
                 self.clock.wait(self.condition, None)
             actions, self._clean_ups = self._clean_ups, []
-        for action in reversed(actions):
-            try:
-                action()
-            except Exception:
-                _log.warning('could not clean up after a transfer', exc_info=True)
+        leaving = _call_each(actions[::-1], 'could not clean up after a transfer')
         with self.condition:
             if done:
                 self._error = None
             self._settled = True
             callbacks, self._callbacks = self._callbacks, []
             self.condition.notify_all()
-        for callback in callbacks:
-            self._call(callback)
+        leaving = self._tell(callbacks) or leaving
+        if leaving is not None:
+            raise leaving
 
     @property
     def error(self) -> BaseException | None:
@@ -399,11 +401,23 @@ class Coordinator(Generic[T]):
             if not self._settled:
                 self._callbacks.append(callback)
                 return
-        self._call(callback)
+        if leaving := self._tell([callback]):
+            raise leaving
 
     @staticmethod
-    def _call(callback: Callable[[], object]) -> None:
+    def _tell(callbacks: list[Callable[[], object]]) -> BaseException | None:
+        return _call_each(callbacks, 'a callback at the end of a transfer failed')
+
+
+def _call_each(actions: list[Callable[[], object]], complaint: str) -> BaseException | None:
+    """Call them all, and return what one of them wanted to end the thread with."""
+    leaving: BaseException | None = None
+    for action in actions:
         try:
-            callback()
+            action()
         except Exception:
-            _log.exception('a callback at the end of a transfer failed')
+            _log.warning(complaint, exc_info=True)
+        except BaseException as error:
+            # Whoever exits in a callback, or is interrupted here, must not leave waiters asleep.
+            leaving = leaving or error
+    return leaving

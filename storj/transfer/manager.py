@@ -58,6 +58,8 @@ class Transfers:
         self._lock = threading.Lock()
         self._closed = False
         self._active: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()
+        # Of these, those that end without their callers' doing.
+        self._driven: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()
 
     def upload(
         self,
@@ -226,6 +228,7 @@ class Transfers:
         coordinator: Coordinator[None] = Coordinator(self._context.clock, self.config.deadline)
         meter = self._register(coordinator, progress)
         with coordinator.driving():
+            coordinator.check()
             for piece in StreamDownload(self._context, coordinator, meter, request).pieces():
                 yield bytes(piece)
         coordinator.result()
@@ -263,6 +266,8 @@ class Transfers:
     ) -> TransferFuture[T]:
         coordinator: Coordinator[T] = Coordinator(self._context.clock, self.config.deadline)
         meter = self._register(coordinator, progress)
+        with self._lock:
+            self._driven.add(coordinator)
         coordinator.begin_drive(self._context.pools.drivers, work(coordinator, meter))
         return TransferFuture(coordinator, meter)
 
@@ -285,10 +290,16 @@ class Transfers:
             if self._closed:
                 return
             self._closed = True
-            active = list(self._active)
+            active, driven = list(self._active), list(self._driven)
         for coordinator in active:
             coordinator.cancel()
-        self._context.errands.flush(self.config.flush_seconds)
+        clock, pools = self._context.clock, self._context.pools
+        until = clock.now() + self.config.flush_seconds
+        # What they leave to errands is known when they have ended. One whose callback this is does
+        # not end before the callback.
+        for coordinator in () if pools.inside else driven:
+            coordinator.wait(until - clock.now())
+        self._context.errands.flush(until - clock.now())
 
     def close(self) -> None:
         """Cancel as :meth:`cancel` does, and wait for all threads to end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,35 @@ def test_failing_clean_up_does_not_keep_the_others_from_running() -> None:
     assert ran == [1]
 
 
+def test_exit_in_clean_up_or_callback_leaves_no_waiter_asleep() -> None:
+    coordinator: Coordinator[int] = Coordinator()
+    ran: list[str] = []
+    coordinator.clean_up(lambda: ran.append('clean-up'))
+    coordinator.clean_up(lambda: sys.exit(3))
+    coordinator.when_settled(lambda: sys.exit(4))
+    coordinator.when_settled(lambda: ran.append('callback'))
+    with pytest.raises(SystemExit):
+        coordinator.drive(lambda: 7)
+    assert coordinator.wait(0)
+    assert coordinator.result() == 7
+    assert ran == ['clean-up', 'callback']
+
+
+def test_reader_that_is_forgotten_amid_its_own_task_is_let_go(pool: ThreadPoolExecutor) -> None:
+    coordinator: Coordinator[int] = Coordinator()
+
+    def read() -> Iterator[int]:
+        with coordinator.driving():
+            yield 1
+
+    reader = read()
+    next(reader)
+    # As the collection of garbage does in whatever thread it begins.
+    coordinator.spawn(pool, reader.close)
+    assert coordinator.wait(10)
+    assert isinstance(coordinator.error, TransferCancelled)
+
+
 def test_error_of_a_task_ends_the_driver(pool: ThreadPoolExecutor) -> None:
     coordinator: Coordinator[int] = Coordinator()
 
@@ -145,12 +175,17 @@ def test_cancelled_before_its_turn_never_begins() -> None:
 def test_result_counts_although_cancelled_at_the_last_moment() -> None:
     coordinator: Coordinator[int] = Coordinator()
 
+    seen: list[BaseException | None] = []
+
     def work() -> int:
         coordinator.cancel()
         return 7
 
+    coordinator.clean_up(lambda: seen.append(coordinator.error))
     coordinator.drive(work)
     assert coordinator.result() == 7
+    # Nor does a clean-up, or the last phase that is told, take it for a failure.
+    assert seen == [None]
     assert coordinator.error is None
     assert not coordinator.cancel()
 

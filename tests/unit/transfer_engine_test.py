@@ -37,6 +37,7 @@ from storj.exception import (
     NotFoundError,
     StorjBridgeApiError,
     StorjError,
+    TransferCancelled,
     TransferError,
 )
 from storj.model import Contact, File, FilePointer, Frame, Token
@@ -303,6 +304,35 @@ def test_frame_is_dropped_only_when_no_contract_is_made_any_more(tmp_path: Path)
         released.set()
     assert bridge.calls.index('contract made') < bridge.calls.index('frame_delete')
     assert len(bridge.frames) == 1
+
+
+def test_engine_that_is_closed_leaves_no_frame(tmp_path: Path) -> None:
+    bridge = FakeBridge()
+    channel, pushing = FakeChannel(bridge), threading.Event()
+
+    def push(*_: Any, cancelled: Callable[[], bool], **limits: Any) -> None:
+        pushing.set()
+        while not cancelled():
+            threading.Event().wait(0.01)
+        raise TransferCancelled('cancelled')
+
+    channel.push = push  # type: ignore[method-assign]
+    with Transfers(bridge, TransferConfig(state_dir=tmp_path), channel_for=channel) as transfers:
+        transfers.upload(BUCKET, b'data', name='n')
+        assert pushing.wait(10)
+        assert bridge.frames
+    assert bridge.frames == {}
+
+
+def test_stream_whose_time_is_over_before_it_begins_says_so(setting: Setting) -> None:
+    class Late(FakeClock):
+        def now(self) -> float:
+            self.time += 10
+            return self.time
+
+    transfers = Transfers(setting.bridge, TransferConfig(deadline=1), clock=Late(), serial=True)
+    with pytest.raises(TransferError, match='took longer than the 1 s allowed'):
+        next(transfers.stream(BUCKET, 'f' * 24))
 
 
 def test_frame_is_left_to_an_old_bridge_that_owes_an_answer(make: Callable[..., Setting]) -> None:
