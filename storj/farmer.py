@@ -28,7 +28,10 @@ from storj.exception import (
     TransferCancelled,
 )
 
-__all__ = ('ChannelLimits', 'Ticket', 'Watch', 'Wire', 'farmer_error', 'never')
+__all__ = ('MAX_SHARD', 'ChannelLimits', 'Ticket', 'Watch', 'Wire', 'farmer_error', 'never')
+
+#: Bytes of one shard at most: older clients had no limit of 4 GiB, but a file has an end.
+MAX_SHARD: Final = 1 << 46
 
 #: Seconds after which a wait looks whether it was cancelled.
 TICK: Final = 0.25
@@ -42,7 +45,6 @@ _LABEL = '[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?'
 _HOST = re.compile(rf'{_LABEL}(?:\.{_LABEL})*\.?')
 _MAX_HOST = 254
 _MAX_MESSAGE = 500
-_MAX_SHARD = 4 * 1024**3
 
 
 def never() -> bool:
@@ -172,7 +174,7 @@ class Ticket:
         node_id, protocol = _field(farmer, 'nodeID'), _field(farmer, 'protocol')
         size = _field(pointer, 'size')
         if size is not None and (
-            isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _MAX_SHARD
+            isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_SHARD
         ):
             raise FarmerError(message='the size in the pointer is not valid')
         known = isinstance(node_id, str) and _NODE_ID.fullmatch(node_id)
@@ -326,7 +328,12 @@ class Wire(socket.socket):
         except (OSError, UnicodeError) as error:
             raise FarmerUnreachableError(message=f'no address of {host} is known') from error
         for family, kind, protocol, _, address in choices:
-            wire = cls(family, kind, protocol)
+            try:
+                # A machine need not have all kinds of addresses.
+                wire = cls(family, kind, protocol)
+            except OSError as error:
+                refused = error
+                continue
             wire.watch = watch
             try:
                 wire._connect(address)

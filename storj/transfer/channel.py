@@ -138,7 +138,11 @@ class _Response(http.client.HTTPResponse):
     def readinto1(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Read what there is of the body, waiting only if there is nothing; 0 at its end."""
         if self.chunked or self.isclosed():
-            return super().readinto1(buffer)
+            try:
+                return super().readinto1(buffer)
+            except ValueError as error:
+                # So the library says of a chunk of negative length.
+                raise http.client.HTTPException('the chunks make no sense') from error
         room = buffer if self.length is None else buffer[: self.length]
         count: int = self.fp.readinto1(room)
         if self.length is not None:

@@ -18,6 +18,7 @@ from storj.exception import (
     IntegrityError,
     NotFoundError,
 )
+from storj.farmer import MAX_SHARD
 from storj.model import File, FilePointer
 from storj.sharding import MAX_SHARDS
 from storj.transfer.context import Context, Job
@@ -31,9 +32,6 @@ _HASH = re.compile('[0-9a-f]{40}')
 
 #: Shards of one file at most: 64 TiB in shards of libstorj's. A bridge that lists more lies.
 _MOST_SHARDS = 1 << 14
-
-#: Bytes of one shard at most: older clients had no limit of 4 GiB, but a file has an end.
-_LARGEST_SHARD = 1 << 46
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ class PointerBook(Job):
                 f'the bridge lists shard {pointer.index} where shard {index} belongs'
             )
         size, shard_hash = pointer.size, pointer.hash
-        if not isinstance(size, int) or not 0 < size <= _LARGEST_SHARD:
+        if not isinstance(size, int) or not 0 < size <= MAX_SHARD:
             raise IntegrityError(f'the bridge states a size of {size!r} for shard {index}')
         if not isinstance(shard_hash, str) or not _HASH.fullmatch(shard_hash):
             raise IntegrityError(f'the bridge states no hash for shard {index}')

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storj import exception
+from storj.farmer import Ticket
 from storj.transfer import channel
 
 from .scripted_farmer import NODE_ID, TOKEN, Connection, ScriptedFarmer, frame
@@ -227,6 +228,19 @@ def test_any_http_answer_is_a_shard_or_an_error_of_ours(answer):
             pass
 
 
+@pytest.mark.parametrize('chunk', [b'-5', b'-1', b'1000'])
+def test_http_chunk_that_is_longer_than_the_shard_is_the_farmers_fault(chunk):
+    def script(peer: Connection) -> None:
+        peer.read_head()
+        peer.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
+        peer.send(chunk + b'\r\n' + b'x' * 5000)
+        peer.wait_for_end()
+
+    wrong = (exception.FarmerError, exception.IntegrityError)
+    with ScriptedFarmer(script) as farmer, pytest.raises(wrong):
+        pull(farmer.pointer(b'hello'), 5)
+
+
 def test_http_flood_of_interim_answers_ends():
     def script(peer: Connection) -> None:
         peer.read_head()
@@ -424,6 +438,19 @@ def test_reset_while_pulling_is_unreachable(protocol):
         pull(farmer.pointer(SHARD, protocol=protocol))
 
 
+@pytest.mark.parametrize(('protocol', 'send'), [(HTTP, http_shard), (WEB_SOCKET, web_socket_shard)])
+def test_address_of_a_kind_that_this_machine_lacks_is_passed_over(protocol, send, monkeypatch):
+    look_up = socket.getaddrinfo
+
+    def with_another_kind(*args, **options):
+        found = look_up(*args, **options)
+        return [(99, *found[0][1:]), *found]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', with_another_kind)
+    with ScriptedFarmer(send) as farmer:
+        assert pull(farmer.pointer(SHARD, protocol=protocol)) == SHARD
+
+
 @both
 def test_nobody_listening_is_unreachable(protocol):
     with ScriptedFarmer() as farmer:
@@ -518,3 +545,9 @@ def test_pointer_is_checked_before_use(protocol):
     for pointer in bad:
         with pytest.raises(exception.FarmerError, match='pointer'):
             pull(pointer)
+
+
+def test_shard_of_an_old_client_is_as_long_as_it_likes():
+    with ScriptedFarmer() as farmer:
+        pointer = farmer.pointer(SHARD) | {'size': 5 * 1024**3}
+    assert Ticket.of(pointer).size == 5 * 1024**3
