@@ -13,6 +13,7 @@ MORE = 'More'
 #: A new family is one line here.
 ENTRIES = (
     Entry('cp', 'storj.cli.copy:cp', 'Copy files to, from and between buckets.', FILES),
+    Entry('mv', 'storj.cli.move:mv', 'Move files to, from and between buckets.', FILES),
     Entry('ls', 'storj.cli.listing:ls', 'List buckets, or the files of a bucket.', FILES),
     Entry('rm', 'storj.cli.files:rm', 'Remove files from a bucket.', FILES),
     Entry('cat', 'storj.cli.copy:cat', 'Write files to standard output.', FILES),
@@ -43,7 +44,7 @@ _LOGIN = "'storj account login' logs in"
 _ELSEWHERE = {
     **dict.fromkeys(('copy', 'upload', 'download', 'put', 'get', 'upload-file'), _COPY),
     **dict.fromkeys(('download-file', 'rcat', 'pipe'), _COPY),
-    **dict.fromkeys(('mv', 'move', 'rename'), "copy with 'storj cp', then remove with 'storj rm'"),
+    **dict.fromkeys(('move', 'moveto', 'rename', 'ren'), "'storj mv' moves and renames"),
     **dict.fromkeys(('list', 'dir', 'lsf', 'lsd', 'lsl', 'lsjson', 'tree'), "'storj ls' lists"),
     **dict.fromkeys(('list-buckets', 'list-files'), "'storj ls' lists"),
     **dict.fromkeys(('du', 'size', 'stat'), "'storj ls -r' lists all files and sums them up"),

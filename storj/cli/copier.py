@@ -8,20 +8,22 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import ConflictError
-from storj.cli.jobs import Handle, Job, Skip, Unchanged
+from storj.cli.jobs import Action, Handle, Job, Skip, Unchanged
 from storj.cli.options import ByteRange
+from storj.cli.removal import Removal, local_removal, remote_removal
 from storj.cli.session import Session, TransferOptions
 from storj.cli.stamp import Stamp
 from storj.cli.tree import LocalFile, local_file
 from storj.cli.uri import Remote, Stream
 from storj.exception import TransferCancelled
 
-__all__ = ('Copier', 'CopyOptions', 'refused', 'standard_input')
+__all__ = ('Copier', 'CopyOptions', 'standard_input')
 
 #: Seconds between two looks whether the reading of standard input is to end.
 _LOOK = 0.2
@@ -41,6 +43,7 @@ class CopyOptions:
         byte_range (ByteRange | None): part of a download.
         resume (bool): go on with transfers that broke off.
         several (bool): whether an existing file is skipped instead of refused.
+        move (bool): remove the source once its copy is complete.
     """
 
     overwrite: bool = False
@@ -51,6 +54,7 @@ class CopyOptions:
     byte_range: ByteRange | None = None
     resume: bool = True
     several: bool = False
+    move: bool = False
 
 
 class Copier:
@@ -71,7 +75,8 @@ class Copier:
         # One for each way, because a low limit of one must not slow the other. What is copied from
         # bucket to bucket is read from the second by the first, so the second is closed first.
         self.uploads = session.transfers(transfer_options.sending())
-        self.downloads = session.transfers(transfer_options.receiving())
+        # What is moved here is on the disk before it is removed there.
+        self.downloads = session.transfers(transfer_options.receiving(), fsync=options.move)
 
     def upload(
         self,
@@ -87,8 +92,11 @@ class Copier:
             if isinstance(source, LocalFile) and source.trouble is not None:
                 raise source.trouble
             if existing is not None:
-                here = Stamp(None) if isinstance(source, Stream) else source.stamp
-                self._may_replace(str(existing), here, existing.stamp)
+                if isinstance(source, Stream):
+                    self._may_replace(str(existing), Stamp(None), existing.stamp)
+                    return
+                alike = partial(self._same_content, source.path, existing)
+                self._may_replace(str(existing), source.stamp, existing.stamp, alike)
 
         def start() -> Handle:
             handle: Handle = self.uploads.upload(
@@ -110,7 +118,10 @@ class Copier:
         origin = '-' if isinstance(source, Stream) else str(source.path)
         target = str(Remote(bucket.name, name))
         cleaner = self._cleaner(bucket, name, existing)
-        return Job('upload', origin, target, size, start, cleaner, check)
+        removal = None if isinstance(source, Stream) else self._removal(source)
+        return Job(
+            self._action('upload'), origin, target, size, start, cleaner, check, removal=removal
+        )
 
     def download(self, entry: FileEntry, path: Path) -> Job:
         """Return the job that fetches a file to a path."""
@@ -122,7 +133,8 @@ class Copier:
                 raise ConflictError(f'a folder has this name: {path}', hint='')
             if path.exists() or path.is_symlink():
                 present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
-                self._may_replace(str(path), entry.stamp, present)
+                alike = partial(self._same_content, path, entry)
+                self._may_replace(str(path), entry.stamp, present, alike)
 
         def begin() -> Handle:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,8 +149,16 @@ class Copier:
             )
             return handle
 
-        size = self.size_of(entry)
-        return Job('download', str(entry), str(path), size, begin, check=check, file_id=entry.id)
+        return Job(
+            self._action('download'),
+            str(entry),
+            str(path),
+            self.size_of(entry),
+            begin,
+            check=check,
+            file_id=entry.id,
+            removal=self._removal(entry),
+        )
 
     def to_stream(self, entry: FileEntry) -> Job:
         """Return the job of a download to standard output, to be announced only."""
@@ -147,7 +167,7 @@ class Copier:
     def copy(
         self, entry: FileEntry, bucket: BucketEntry, name: str, existing: FileEntry | None
     ) -> Job:
-        """Return the job that moves a file through this machine into another bucket or name."""
+        """Return the job that brings a file through this machine into another bucket or name."""
         options = self._options
 
         def check() -> None:
@@ -169,7 +189,24 @@ class Copier:
 
         target = str(Remote(bucket.name, name))
         cleaner = self._cleaner(bucket, name, existing)
-        return Job('copy', str(entry), target, entry.size, start, cleaner, check)
+        return Job(
+            self._action('copy'),
+            str(entry),
+            target,
+            entry.size,
+            start,
+            cleaner,
+            check,
+            removal=self._removal(entry),
+        )
+
+    def refused(self, source: str, destination: str, error: Exception) -> Job:
+        """Return a job that fails: one bad name must not keep the other files from their places."""
+
+        def refuse() -> NoReturn:
+            raise error
+
+        return Job(self._action('download'), source, destination, None, refuse, check=refuse)
 
     def size_of(self, entry: FileEntry) -> int | None:
         """Return the bytes of a file, or of the wanted part of it; None while unknown."""
@@ -212,12 +249,50 @@ class Copier:
 
         return clean
 
-    def _may_replace(self, place: str, source: Stamp, present: Stamp) -> None:
-        if self._options.overwrite:
+    def _action(self, action: Action) -> Action:
+        return 'move' if self._options.move else action
+
+    def _removal(self, source: LocalFile | FileEntry) -> Removal | None:
+        """Return what removes the source of a move."""
+        if not self._options.move:
+            return None
+        if isinstance(source, LocalFile):
+            return local_removal(source.path)
+        return remote_removal(self._session.client, source)
+
+    def _may_replace(
+        self,
+        place: str,
+        source: Stamp,
+        present: Stamp,
+        alike: Callable[[], bool] | None = None,
+    ) -> None:
+        """Raise what keeps a file from being replaced.
+
+        Args:
+            place (str): where it lies, as the person knows it.
+            source (Stamp): of the file that would take its place.
+            present (Stamp): its own.
+            alike (Callable[[], bool] | None): compares the contents of both, if that can be done.
+        """
+        options = self._options
+        if options.overwrite:
             return
-        if not self._options.several:
+        if options.move:
+            # As large and not older is not enough for a copy that is to outlive its source.
+            unchanged = alike is not None and source.size == present.size and alike()
+        else:
+            unchanged = options.several and present.serves_for(source)
+        if unchanged:
+            raise Unchanged('unchanged')
+        if not options.several:
             raise ConflictError(f'exists already: {place}')
-        raise Unchanged('unchanged') if present.serves_for(source) else Skip('exists already')
+        raise Skip('exists already')
+
+    def _same_content(self, path: Path, entry: FileEntry) -> bool:
+        from storj.cli.content import same_content  # few copies need it
+
+        return same_content(self._session.client, path, entry)
 
 
 def standard_input(stopping: threading.Event) -> Iterable[bytes] | IO[bytes]:
@@ -242,12 +317,3 @@ def _pieces(number: int, stopping: threading.Event) -> Iterator[bytes]:
                 return
             yield piece
     raise TransferCancelled('the upload was interrupted')
-
-
-def refused(entry: FileEntry, error: Exception) -> Job:
-    """Return a job that fails: one bad name must not keep the other files from their places."""
-
-    def refuse() -> NoReturn:
-        raise error
-
-    return Job('download', str(entry), entry.id, entry.size, refuse, check=refuse)

@@ -12,7 +12,7 @@ import click
 
 from storj.cli.command import command
 from storj.cli.completion import complete_place, complete_uri
-from storj.cli.copier import Copier, CopyOptions, refused
+from storj.cli.copier import Copier, CopyOptions
 from storj.cli.errors import UnsafeNameError, UsageProblem, explain
 from storj.cli.jobs import Forecast, Job, Runner, Summary, Unchanged, finish
 from storj.cli.options import (
@@ -39,7 +39,20 @@ from storj.cli.uri import (
 )
 from storj.exception import StorjError
 
-__all__ = ('announce', 'cat', 'cp', 'move', 'pour', 'run_jobs', 'upload_options', 'write_stream')
+__all__ = (
+    'announce',
+    'cat',
+    'check_places',
+    'cp',
+    'expand',
+    'is_several',
+    'jobs_for',
+    'perform',
+    'pour',
+    'run_jobs',
+    'upload_options',
+    'write_stream',
+)
 
 
 def upload_options(function: Any) -> Any:
@@ -125,8 +138,8 @@ def cp(
     if link_file is not None:
         places = [read_link(link_file)]
     target = parse_location(destination)
-    _check_places(places, target, recursive, byte_range)
-    several = recursive or len(places) > 1 or any(_is_pattern(place) for place in places)
+    check_places(places, target, recursive, byte_range)
+    several = is_several(places, recursive)
     options = CopyOptions(
         overwrite, encrypt, plain_names, parity, mimetype, byte_range, resume, several
     )
@@ -136,7 +149,7 @@ def cp(
         return
     copier = Copier(session, options, transfer_options_)
     found = [
-        file for place in places for file in _expand(session, copier, place, recursive=recursive)
+        file for place in places for file in expand(session, copier, place, recursive=recursive)
     ]
     if isinstance(target, Stream) and not dry_run:
         write_stream(
@@ -149,7 +162,7 @@ def cp(
     if isinstance(target, Stream):
         jobs = [copier.to_stream(file.entry) for file in found if isinstance(file, RemoteFile)]
     else:
-        jobs = _jobs(copier, found, target, folder=several)
+        jobs = jobs_for(copier, found, target, folder=several)
     if dry_run:
         announce(session, jobs).report(session.output)
     else:
@@ -191,10 +204,10 @@ def run_jobs(
     session: Session, jobs: Sequence[Job], options: TransferOptions, *, several: bool
 ) -> None:
     """Run jobs, report them, and raise what the command ends with if not all went well."""
-    finish(session.output, move(session, jobs, options), several=several)
+    finish(session.output, perform(session, jobs, options), several=several)
 
 
-def move(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Summary:
+def perform(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Summary:
     """Run jobs, report each as it ends, and return their sum."""
     from storj.transfer import list_journals
 
@@ -230,7 +243,7 @@ def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forec
     """
     forecast = Forecast(unchanged=unchanged)
     for job in jobs:
-        record = {
+        record: dict[str, Any] = {
             'type': 'file_planned',
             'action': job.action,
             'source': job.source,
@@ -244,7 +257,11 @@ def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forec
                 job.check()
         except Unchanged:
             forecast.unchanged += 1
-            continue
+            if job.removal is None:
+                continue
+            forecast.removals += 1
+            record = {'type': 'file_planned', 'action': 'remove', **job.removal.record}
+            text = f'would remove {printable(job.source)}: {printable(job.destination)} is the same'
         except (StorjError, OSError) as error:
             reason = explain(error).message.removesuffix(f': {job.source}')
             record['refused'] = reason
@@ -253,6 +270,7 @@ def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forec
         else:
             forecast.files += 1
             forecast.bytes += job.size or 0
+            forecast.removals += job.removal is not None
         if session.output.as_json:
             session.output.event(record)
         else:
@@ -300,7 +318,7 @@ def pour(
         stream.flush()
 
 
-def _check_places(
+def check_places(
     places: Sequence[Location],
     target: Location,
     recursive: bool,
@@ -315,7 +333,8 @@ def _check_places(
     if kinds & {Local, Stream} and not isinstance(target, Remote):
         raise UsageProblem(
             'neither source nor destination is a storj:// URI',
-            hint="'cp' copies local files; a remote file is written storj://bucket/path",
+            hint="the system's own commands are for local files; "
+            'a remote file is written storj://bucket/path',
         )
     if kinds == {Stream} and isinstance(target, Remote) and target.is_folder:
         raise UsageProblem(
@@ -327,15 +346,21 @@ def _check_places(
         raise UsageProblem('--range is for one download')
 
 
+def is_several(places: Sequence[Location], recursive: bool) -> bool:
+    """Return whether sources may be more than one file, so that the destination is a folder."""
+    return recursive or len(places) > 1 or any(_is_pattern(place) for place in places)
+
+
 def _is_pattern(place: Location) -> bool:
     if isinstance(place, Local):
         return is_glob(str(place)) and not place.path.exists()
     return isinstance(place, Remote) and is_glob(place.path)
 
 
-def _expand(
+def expand(
     session: Session, copier: Copier, place: Location, *, recursive: bool
 ) -> Sequence[LocalFile | RemoteFile | Stream]:
+    """Return the files that a source means."""
     if isinstance(place, Local):
         return find_local(place, recursive=recursive, filters=session.filters)
     if isinstance(place, Remote):
@@ -343,7 +368,7 @@ def _expand(
     return [Stream()]
 
 
-def _jobs(
+def jobs_for(
     copier: Copier,
     files: Sequence[LocalFile | RemoteFile | Stream],
     target: Location,
@@ -404,4 +429,4 @@ def _download(copier: Copier, file: RemoteFile, target: Local, folder: bool) -> 
     try:
         return copier.download(file.entry, target.path / safe_relative_path(file.name))
     except UnsafeNameError as error:
-        return refused(file.entry, error)
+        return copier.refused(str(file.entry), file.entry.id, error)

@@ -26,6 +26,7 @@ __all__ = (
     'NotLoggedIn',
     'PartialFailure',
     'Report',
+    'SourceKept',
     'Terminated',
     'UnsafeNameError',
     'UsageProblem',
@@ -125,6 +126,20 @@ class PartialFailure(CommandError):
     def __init__(self, message: str, *, exit_code: int = PARTLY, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
+
+
+class SourceKept(PartialFailure):
+    """A file was copied to where it was to be moved, and is still at its source as well.
+
+    See which of the two is wanted, and remove the other.
+
+    Args:
+        source (str): the file.
+        reason (str): why it was not removed.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f'copied, but not removed ({reason}): {source}')
 
 
 class Terminated(KeyboardInterrupt):

@@ -12,9 +12,23 @@ from typing import Any, Literal, Protocol
 from storj.cli.errors import PARTLY, PartialFailure, explain, worst
 from storj.cli.output import Output, count_of, human_duration, human_size, printable
 from storj.cli.progress import Display, Overview, Snapshot, display_for
+from storj.cli.removal import Removal
 from storj.exception import StorjError, TransferCancelled
 
-__all__ = ('Forecast', 'Handle', 'Job', 'Runner', 'Skip', 'Summary', 'Unchanged', 'finish')
+__all__ = (
+    'Action',
+    'Forecast',
+    'Handle',
+    'Job',
+    'Runner',
+    'Skip',
+    'Summary',
+    'Unchanged',
+    'finish',
+)
+
+#: What is done with a file.
+Action = Literal['upload', 'download', 'copy', 'move']
 
 #: Seconds between two looks at what is under way; a bar is drawn at most this often.
 TICK = 0.1
@@ -56,9 +70,11 @@ class Job:
         check (Callable[[], None] | None): raises what keeps the transfer from being begun, and
             :class:`Skip` to leave the file; changes nothing, so that ``--dry-run`` may ask too.
         file_id (str | None): of a file that is stored already; the result of an upload has its own.
+        removal (Removal | None): removes the source when its copy is complete; also when the check
+            raises :class:`Unchanged`.
     """
 
-    action: Literal['upload', 'download', 'copy']
+    action: Action
     source: str
     destination: str
     size: int | None
@@ -66,6 +82,7 @@ class Job:
     finish: Callable[[Any], None] | None = None
     check: Callable[[], None] | None = None
     file_id: str | None = None
+    removal: Removal | None = None
 
 
 @dataclass
@@ -268,6 +285,8 @@ class Runner:
                 raise TransferCancelled(f'{job.source} was not begun')
             with self._lock:
                 self._active[number] = (job, None)
+            if job.removal is not None:
+                job.removal.begin()
             if job.check is not None:
                 job.check()
             handle = job.start()
@@ -279,7 +298,13 @@ class Runner:
             result = handle.result()
             if job.finish is not None:
                 job.finish(result)
+            if job.removal is not None:
+                job.removal.complete()
             return result, self._clock() - begun
+        except Unchanged:
+            if job.removal is not None:
+                job.removal.complete()
+            raise
         finally:
             with self._lock:
                 self._active.pop(number, None)
@@ -319,6 +344,9 @@ class Runner:
             summary.unchanged += 1
             if self._output.as_json:
                 self._say('', {**record, 'type': 'file_skipped', 'reason': str(reason)})
+            elif job.removal is not None:
+                self._say(f'{way}  there already, source removed', {})
+            self._count_removal(job, summary)
         except Skip as reason:
             summary.skipped += 1
             self._say(
@@ -339,6 +367,15 @@ class Runner:
                 'id': getattr(result, 'id', job.file_id),
             }
             self._say(f'{way}  {human_size(size)} in {human_duration(seconds)}', record)
+            self._count_removal(job, summary)
+
+    def _count_removal(self, job: Job, summary: Summary) -> None:
+        """Count the source of a move, which is gone; in JSON it has a line of its own."""
+        if job.removal is None:
+            return
+        summary.removed += 1
+        if self._output.as_json:
+            self._say('', {'type': 'file_removed', 'action': 'remove', **job.removal.record})
 
     def _say(self, text: str, record: dict[str, Any]) -> None:
         if self._silent:
@@ -411,5 +448,6 @@ def _failure(summary: Summary, code: int, several: bool) -> BaseException:
     hint: str | None = "'--overwrite' replaces what exists" if summary.skipped else ''
     if any(explain(error).retryable for _, error in summary.failures):
         hint = None
-    done = f'{summary.removed} removed' if summary.removed else f'{summary.done} done'
+    removed_only = summary.removed and not summary.done
+    done = f'{summary.removed} removed' if removed_only else f'{summary.done} done'
     return PartialFailure(f'{" and ".join(parts)}, {done}', exit_code=code, hint=hint)

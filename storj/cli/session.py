@@ -292,6 +292,7 @@ class Session:
         *,
         reports: bool = True,
         state: Path | None = None,
+        fsync: bool = False,
     ) -> Transfers:
         """Return the engine, which the session closes.
 
@@ -300,6 +301,7 @@ class Session:
             bridge (Any): what the engine asks; the client of the account by default.
             reports (bool): whether the bridge is told how transfers went.
             state (Path | None): folder for journals; the user's own by default.
+            fsync (bool): whether a download is on the disk before it gets its name.
         """
         from storj.transfer import TransferConfig, Transfers
 
@@ -312,6 +314,7 @@ class Session:
             'transfers': options.transfers,
             'concurrency': options.concurrency or self.settings.push_shard_limit,
             'state_dir': state,
+            'fsync': fsync,
             'shard_attempts': None if options.retries is None else options.retries + 1,
             'upload_rate': options.limit_upload,
             'download_rate': options.limit_download,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ import click
 
 from storj.cli.command import command
 from storj.cli.completion import complete_place
-from storj.cli.copier import Copier, CopyOptions, refused
-from storj.cli.copy import announce, move, upload_options
+from storj.cli.content import same_content
+from storj.cli.copier import Copier, CopyOptions
+from storj.cli.copy import announce, perform, upload_options
 from storj.cli.directory import FileEntry
 from storj.cli.errors import (
     FileNotFound,
@@ -32,16 +32,8 @@ from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.stamp import Stamp
 from storj.cli.tree import LocalFile, remote_names, walk
 from storj.cli.uri import Local, Remote, parse_location, safe_relative_path
-from storj.crypto.cipher import CtrStream
-from storj.digest import ShardDigest
-from storj.transfer.envelope import key_of
 
 __all__ = ('sync',)
-
-#: Bytes read at a time to compare a file with what is stored.
-_PIECE = 256 * 1024
-#: Pointers asked for at a time.
-_POINTERS = 32
 
 
 @dataclass
@@ -123,7 +115,7 @@ def sync(
         confirm(f'remove {count_of(len(surplus), "file")} from {destination}', yes=yes)
     if not plan.jobs and not surplus:
         session.output.note(f'nothing to do: {count_of(plan.alike, "file")} unchanged')
-    summary = move(session, plan.jobs, options)
+    summary = perform(session, plan.jobs, options)
     summary.unchanged = plan.alike
     # Only after everything arrived: a failed run must not lose the last copy.
     if surplus and summary.exit_code:
@@ -177,7 +169,7 @@ class _Side:
         if file.trouble is not None or file.size != entry.size:
             return True
         if self.checksum:
-            return not same_content(self.session, file.path, entry)
+            return not same_content(self.session.client, file.path, entry)
         return not present.serves_for(source)
 
 
@@ -227,7 +219,7 @@ class _Down(_Side):
             try:
                 path = self.folder / safe_relative_path(name)
             except UnsafeNameError as error:
-                plan.jobs.append(refused(entry, error))
+                plan.jobs.append(self.copier.refused(str(entry), entry.id, error))
                 continue
             job = self.copier.download(entry, path)
             job.finish = _dated(path, entry)
@@ -272,48 +264,3 @@ def _tell(session: Session, verb: str, item: LocalFile | FileEntry, event: str) 
         session.output.event({'type': event, 'action': 'remove', 'destination': place})
     elif not session.output.quiet:
         session.output.line(f'{verb} {printable(place)}')
-
-
-def same_content(session: Session, path: Path, entry: FileEntry) -> bool:
-    """Return whether a local file has the content of a stored one, without fetching that.
-
-    The file is encrypted as the stored one is and cut where its shards end; then the hashes must
-    agree with those in the pointers. Costs one pass over the file and a few small requests.
-
-    Args:
-        session (Session): of the command.
-        path (Path): of the local file.
-        entry (FileEntry): of the stored file, of the same size.
-    """
-    client = session.client
-    shards = _shards(client, entry)
-    described = client.file_metadata(entry.bucket.id, entry.id)
-    hashes = [shard_hash for shard_hash, _, _ in shards]
-    key = key_of(client, entry.bucket.id, entry.id, described, hashes)
-    cipher = None if key is None else CtrStream(key)
-    with path.open('rb') as file:
-        for shard_hash, size, parity in shards:
-            if parity:
-                continue
-            digest = ShardDigest()
-            while size:
-                piece = file.read(min(size, _PIECE))
-                if not piece:
-                    return False
-                digest.update(piece if cipher is None else cipher.process(piece))
-                size -= len(piece)
-            if not hmac.compare_digest(digest.hexdigest(), shard_hash):
-                return False
-        return not file.read(1)
-
-
-def _shards(client: Any, entry: FileEntry) -> list[tuple[str, int, bool]]:
-    """Return hash, size and whether it is parity of every shard of a file, in order."""
-    shards: list[tuple[str, int, bool]] = []
-    while page := list(
-        client.file_pointers(entry.bucket.id, entry.id, skip=len(shards), limit=_POINTERS)
-    ):
-        shards += [
-            (pointer['hash'], int(pointer['size']), bool(pointer.get('parity'))) for pointer in page
-        ]
-    return shards

@@ -155,7 +155,12 @@ def test_misspelt_command_is_answered_with_the_nearest(stranger, typed, meant):
 
 @pytest.mark.parametrize(
     ('typed', 'meant'),
-    [('upload', 'storj cp'), ('mv', 'storj rm'), ('mkdir', 'storj mb'), ('help', 'storj --help')],
+    [
+        ('upload', 'storj cp'),
+        ('rename', 'storj mv'),
+        ('mkdir', 'storj mb'),
+        ('help', 'storj --help'),
+    ],
 )
 def test_command_of_another_program_is_answered_with_ours(stranger, typed, meant):
     done = stranger(typed, 'a', 'b', code=2)
