@@ -30,6 +30,7 @@ from storj import file_lock
 from storj.exception import ClientError, NotFoundError, StorjError, TransferError
 from storj.transfer.bridge import Bridge
 from storj.transfer.config import TransferConfig
+from storj.transfer.part import discard_former
 
 __all__ = (
     'Journal',
@@ -320,17 +321,17 @@ def destroy_unused_frame(bridge: Bridge, frame_id: str) -> None:
 
 def _remove(folder: Path, entry: JournalEntry) -> bool:
     """Remove a journal and the unfinished file; return whether nobody works on it."""
-    file = folder / f'{entry.key}.lock'
+    file, journal = folder / f'{entry.key}.lock', folder / f'{entry.key}.json'
     with _looking(folder):
         lock = file_lock.lock(file)
         if lock is None:
             return False
         try:
-            # Only a file that our downloads can have made; a journal is no licence to delete.
-            if entry.kind == 'download' and entry.part is not None and entry.part.endswith('.part'):
+            if entry.kind == 'download':
+                inode = _read(journal).get('state', {}).get('inode')
                 with contextlib.suppress(OSError):
-                    Path(entry.part).unlink()
-            (folder / f'{entry.key}.json').unlink(missing_ok=True)
+                    discard_former(Path(entry.path), entry.part, inode)
+            journal.unlink(missing_ok=True)
         finally:
             file_lock.unlock(lock, file)
     return True

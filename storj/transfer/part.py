@@ -55,6 +55,7 @@ class PartFile:
         else:
             self._create()
         self._file = Positional(self._descriptor)
+        self._status = os.fstat(self._descriptor)
 
     def _create(self) -> None:
         names = [f'{self.target.name}.part']
@@ -82,7 +83,14 @@ class PartFile:
     @property
     def inode(self) -> int:
         """The file's number, for the journal."""
-        return os.fstat(self._descriptor).st_ino
+        return self._status.st_ino
+
+    def _is_there(self) -> bool:
+        """Return whether the name is still that of the file."""
+        try:
+            return os.path.samestat(self._status, self.path.lstat())
+        except OSError:
+            return False
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write at an offset.
@@ -113,12 +121,12 @@ class PartFile:
             overwrite (bool): whether it may replace a file of that name.
 
         Raises:
-            IntegrityError: if it has another size.
+            IntegrityError: if it has another size, or somebody removed it.
             FileExistsError: if there is a file of that name by now.
         """
         if size == 0:
             os.ftruncate(self._descriptor, 0)
-        if os.fstat(self._descriptor).st_size != size:
+        if os.fstat(self._descriptor).st_size != size or not self._is_there():
             raise IntegrityError(f'{self.path} was changed while it was written')
         mode = self.mode
         with contextlib.suppress(FileNotFoundError):
@@ -145,7 +153,7 @@ class PartFile:
 
     def discard(self) -> None:
         """Remove the unfinished file."""
-        with contextlib.suppress(FileNotFoundError):
+        if self._is_there():
             self.path.unlink()
 
 
@@ -173,8 +181,9 @@ def discard_former(target: Path, former: str | None, inode: int | None) -> None:
     reopened = _reopen(target, former, inode)
     if reopened is not None:
         path, descriptor = reopened
-        path.unlink(missing_ok=True)
+        # Windows removes no file that is open.
         os.close(descriptor)
+        path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -116,6 +116,10 @@ class PathSource:
         if self._now() != self._stat:
             raise IntegrityError(f'{_CHANGED}: its size or time of change is another')
 
+    def grows(self) -> bool:
+        """Return whether there is something behind the end, as in the files of ``/proc``."""
+        return self._file.read_into(self._start + self.size, memoryview(bytearray(1))) > 0
+
     def fingerprint(self) -> dict[str, object]:
         """Return what tells this file, as it is now, from another or a changed one."""
         size, changed, inode = self._stat
@@ -164,14 +168,19 @@ class FileSource:
 
 
 def _open_path(path: str | os.PathLike[str]) -> PathSource:
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_BINARY', 0))
+    # Opening a pipe would wait for its writer, whom nobody may ever start.
+    flags = os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NONBLOCK', 0)
+    descriptor = os.open(path, flags)
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(f'{os.fspath(path)!r} is a folder; upload its files one by one')
         if not stat.S_ISREG(mode):
             raise ValueError(f'{os.fspath(path)!r} is no regular file; hand it over opened')
-        return PathSource(descriptor)
+        source = PathSource(descriptor)
+        if not source.size and source.grows():
+            raise ValueError(f'{os.fspath(path)!r} does not tell its size; hand it over opened')
+        return source
     except BaseException:
         os.close(descriptor)
         raise
@@ -214,8 +223,11 @@ def open_source(source: Any) -> Source | None:
         raise TypeError('the source is a text file; open it in binary mode')
     if hasattr(source, 'read'):
         descriptor = _plain_descriptor(source)
-        if descriptor is not None and stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return PathSource(os.dup(descriptor), source.tell())
+        if descriptor is not None:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                # What seems to be empty may be a file that the kernel makes while it is read.
+                return PathSource(os.dup(descriptor), source.tell()) if status.st_size else None
         return FileSource(source) if _is_seekable(source) else None
     if isinstance(source, Iterable):
         return None

@@ -126,6 +126,23 @@ def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
         open_source(7)
 
 
+def test_pipe_in_the_place_of_a_file_is_refused_although_nobody_writes_to_it(
+    tmp_path: Path,
+) -> None:
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(ValueError, match='no regular file'):
+        open_source(tmp_path / 'pipe')
+
+
+@pytest.mark.skipif(not Path('/proc/version').exists(), reason='a file that the kernel makes')
+def test_file_that_does_not_tell_its_size_is_not_taken_for_an_empty_one() -> None:
+    with pytest.raises(ValueError, match='does not tell its size; hand it over opened'):
+        open_source('/proc/version')
+    with Path('/proc/version').open('rb') as file:
+        assert open_source(file) is None
+        assert b''.join(once(file, 4096, stop)) == Path('/proc/version').read_bytes()
+
+
 def test_changes_of_a_file_are_seen(tmp_path: Path) -> None:
     path = tmp_path / 'file'
     path.write_bytes(DATA)
@@ -225,6 +242,20 @@ def test_name_that_is_taken_meanwhile_is_kept(tmp_path: Path) -> None:
     part.close()
     part.discard()
     assert target.read_bytes() == b'old'
+
+
+def test_part_file_that_somebody_replaced_is_neither_renamed_nor_removed(tmp_path: Path) -> None:
+    target = tmp_path / 'out'
+    part = PartFile(target)
+    part.write(0, memoryview(b'data'))
+    (tmp_path / 'other').write_bytes(b'mine')
+    (tmp_path / 'other').replace(part.path)
+    with pytest.raises(IntegrityError, match='was changed'):
+        part.finish(4, fsync=False, overwrite=False)
+    part.close()
+    part.discard()
+    assert part.path.read_bytes() == b'mine'
+    assert not target.exists()
 
 
 @pytest.mark.parametrize(
@@ -460,6 +491,23 @@ def test_bridge_that_destroys_no_frame_does_not_keep_the_journal(
     assert len(clean_journals(tmp_path, bridge=bridge)) == 1
     assert list(tmp_path.iterdir()) == []
     assert caplog.text.strip().endswith('nobody answers')
+
+
+@pytest.mark.parametrize('ours', [True, False])
+def test_cleaned_download_leaves_the_files_of_others(tmp_path: Path, ours: bool) -> None:
+    target, folder = tmp_path / 'out', tmp_path / 'journals'
+    part = PartFile(target)
+    journal = Journal(folder, {**IDENTITY, 'kind': 'download', 'path': str(target)})
+    journal.state.update(part=str(part.path), inode=part.inode)
+    journal.save()
+    journal.close()
+    part.close()
+    if not ours:
+        (tmp_path / 'other').write_bytes(b'mine')
+        (tmp_path / 'other').replace(part.path)
+    assert len(clean_journals(folder)) == 1
+    assert part.path.exists() != ours
+    assert not list(folder.iterdir())
 
 
 def test_no_folder_means_no_journals(tmp_path: Path) -> None:
