@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from storj.exception import FarmerError, StorjError
+from storj.exception import FarmerError, FarmerUnreachableError, StorjError
 from storj.transfer.bridge import Bridge
 from storj.transfer.channel import Channel, channel_for
 from storj.transfer.clock import Clock, SystemClock
@@ -153,6 +153,13 @@ class Job:
     def ask(self, function: Callable[[], T], what: str) -> T:
         """Make a request from the driver."""
         return self.begin(function, what)()
+
+
+def overdue(config: TransferConfig) -> FarmerUnreachableError:
+    """Return the error of a farmer that was interrupted as its shard had no time left."""
+    return FarmerUnreachableError(
+        message=f'the shard took longer than the {config.shard_deadline:g} s allowed'
+    )
 
 
 def describe(error: BaseException) -> str:

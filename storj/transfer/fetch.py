@@ -16,7 +16,7 @@ from storj.exception import (
     TransferCancelled,
 )
 from storj.model import ExchangeReport, FilePointer
-from storj.transfer.context import Context, Job
+from storj.transfer.context import Context, Job, overdue
 from storj.transfer.negotiate import node_of
 from storj.transfer.pointers import PointerBook, StoredShard
 
@@ -65,7 +65,7 @@ class Fetcher(Job):
             Stopped: if the transfer ends meanwhile.
         """
         clock, allowed = self.context.clock, self.config.shard_deadline
-        ends = None if allowed is None else clock.now() + allowed
+        ends = float('inf') if allowed is None else clock.now() + allowed
         policy = self.config.bridge_retry
         excluded: list[str] = []
         distrusted: list[str] = []
@@ -73,32 +73,40 @@ class Fetcher(Job):
         last: StorjError = FarmerUnreachableError(message='the bridge names no farmer')
         failures = absences = 0
         pointer = self._book.pointer(shard.index)
-        while ends is None or clock.now() < ends:
+        while clock.now() < ends:
             if pointer is None:
                 troubled()
                 absences += 1
                 # Only a farmer that could not be reached may come back with the right bytes.
                 if absences >= policy.attempts or not last.retryable:
                     break
-                self._pause(policy.wait(absences, clock.random()), cancelled)
+                wait = policy.wait(absences, clock.random())
+                self._pause(min(wait, ends - clock.now()), cancelled)
                 excluded = list(distrusted)
                 pointer = self._book.replace(shard.index, excluded)
                 continue
             node = node_of(pointer)
             try:
-                self.pull(shard, pointer, place, cancelled=cancelled)
+                self.pull(
+                    shard,
+                    pointer,
+                    place,
+                    cancelled=lambda: clock.now() >= ends or cancelled(),
+                )
             except (FarmerError, IntegrityError, TransferCancelled) as error:
                 last = error
             else:
                 return
             if cancelled():
                 break
+            if isinstance(last, TransferCancelled):
+                last = overdue(self.config)
             _log.warning('shard %d: farmer %s failed: %s', shard.index, node, last)
             self.coordinator.note(last)
             self.meter.retry()
             troubled()
             failures += 1
-            if failures >= self.config.shard_attempts:
+            if failures >= self.config.shard_attempts or clock.now() >= ends:
                 break
             # A token may have been used before its time; the farmer gets another chance with a
             # new one, once.

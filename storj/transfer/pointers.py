@@ -26,12 +26,12 @@ from storj.transfer.coordinator import Coordinator
 from storj.transfer.negotiate import node_of
 from storj.transfer.progress import Meter
 
-__all__ = ('Layout', 'PointerBook', 'StoredShard', 'usable')
+__all__ = ('MOST_SHARDS', 'Layout', 'PointerBook', 'StoredShard', 'usable')
 
 _HASH = re.compile('[0-9a-f]{40}')
 
 #: Shards of one file at most: 64 TiB in shards of libstorj's. A bridge that lists more lies.
-_MOST_SHARDS = 1 << 14
+MOST_SHARDS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ class PointerBook(Job):
 
     def _add(self, pointer: FilePointer) -> None:
         index = len(self._shards)
-        if index >= _MOST_SHARDS:
-            raise IntegrityError(f'the bridge lists more than {_MOST_SHARDS} shards')
+        if index >= MOST_SHARDS:
+            raise IntegrityError(f'the bridge lists more than {MOST_SHARDS} shards')
         if pointer.index is not None and pointer.index != index:
             raise IntegrityError(
                 f'the bridge lists shard {pointer.index} where shard {index} belongs'

@@ -52,15 +52,17 @@ from storj.exception import (
     StorjBridgeApiError,
     StorjError,
     SuppliedTokenNotAcceptedError,
+    TransferCancelled,
     TransferError,
 )
 from storj.model import ExchangeReport, File, Frame, Shard
 from storj.sharding import Plan, Span
-from storj.transfer.context import Context, Job, describe
+from storj.transfer.context import Context, Job, describe, overdue
 from storj.transfer.coordinator import Coordinator, Gate
 from storj.transfer.envelope import Envelope, seal
 from storj.transfer.journal import Journal, destroy_unused_frame, open_journal
 from storj.transfer.negotiate import Spread, check_pointer, node_of
+from storj.transfer.pointers import MOST_SHARDS
 from storj.transfer.progress import Meter
 from storj.transfer.source import PathSource, Source, SourceLike, name_of, once, open_source
 from storj.transfer.spool import Spool
@@ -223,6 +225,15 @@ class Upload(Job):
         )
 
     def _cut(self, size: int) -> Plan:
+        plan = self._planned(size)
+        if plan.shards > MOST_SHARDS:
+            raise ValueError(
+                f'{plan.shards} shards are more than the {MOST_SHARDS} of a file; choose a larger '
+                'shard size'
+            )
+        return plan
+
+    def _planned(self, size: int) -> Plan:
         wanted, known = self._request.parity, self._profile.has_erasure
         if wanted and not known:
             raise ClientError('this bridge knows no parity shards; upload without them')
@@ -592,17 +603,17 @@ class Upload(Job):
 
     def _deliver_alone(self, record: _Record) -> None:
         clock, allowed = self.context.clock, self.config.shard_deadline
-        ends = None if allowed is None else clock.now() + allowed
+        ends = float('inf') if allowed is None else clock.now() + allowed
         causes: list[BaseException] = []
         for _ in range(self.config.shard_attempts):
             pointer = self._negotiate(record, causes)
-            error = self._attempt(record, pointer)
+            error = self._attempt(record, pointer, ends)
             if error is None:
                 return
             causes.append(error)
             self.coordinator.note(error)
             self.meter.retry()
-            if ends is not None and clock.now() >= ends:
+            if clock.now() >= ends:
                 break
         raise TransferError(
             f'shard {record.span.index} could not be stored: {len(causes)} farmers failed, '
@@ -677,12 +688,20 @@ class Upload(Job):
             causes,
         )
 
-    def _attempt(self, record: _Record, pointer: Mapping[str, Any]) -> FarmerError | None:
-        """Push a shard to a farmer; return the farmer's failure, or None for success."""
+    def _attempt(
+        self, record: _Record, pointer: Mapping[str, Any], ends: float
+    ) -> FarmerError | None:
+        """Push a shard to a farmer; return the farmer's failure, or None for success.
+
+        Args:
+            record (_Record): of the shard.
+            pointer (Mapping): to the farmer.
+            ends (float): moment until which the shard may take.
+        """
         node, began = node_of(pointer), self.context.clock.wall()
         try:
             with self.coordinator.turn(self._pushing):
-                self._push(record, pointer, node)
+                self._push(record, pointer, node, ends)
         except HashMismatchError as error:
             self._spread.drop(node, failed=True)
             self._check_hash(record)
@@ -699,7 +718,8 @@ class Upload(Job):
         self.context.errands.report(record.hash, node, began, ExchangeReport.TRANSFER_FAILED)
         return failure
 
-    def _push(self, record: _Record, pointer: Mapping[str, Any], node: str) -> None:
+    def _push(self, record: _Record, pointer: Mapping[str, Any], node: str, ends: float) -> None:
+        clock = self.context.clock
         sent = 0
         shard = self._pieces(record, keep=False)
 
@@ -718,12 +738,14 @@ class Upload(Job):
                 pieces(),
                 record.span.size,
                 limits=self.config.channel,
-                cancelled=self.coordinator.stopped,
+                cancelled=lambda: clock.now() >= ends or self.coordinator.stopped(),
             )
-        except BaseException:
+        except BaseException as error:
             self.meter.add(-sent)
             # A channel that was interrupted ends with an error of its own.
             self.coordinator.check()
+            if isinstance(error, TransferCancelled):
+                raise overdue(self.config) from None
             raise
         else:
             # A farmer that has the shard already takes none of it.

@@ -681,6 +681,36 @@ def test_deadline_ends_a_transfer_that_cannot_go_on(make: Callable[..., Setting]
 # -- source ----------------------------------------------------------------------------------------
 
 
+def test_farmer_that_is_not_done_when_its_shard_has_no_time_left_is_interrupted(
+    make: Callable[..., Setting],
+) -> None:
+    setting = make(shard_deadline=5)
+    data = os.urandom(SHARD)
+    file = setting.upload(data)
+
+    def endless(*_: Any, cancelled: Callable[[], bool], **limits: Any) -> None:
+        while not cancelled():
+            setting.clock.time += 1
+            assert setting.clock.time < 2000
+        raise TransferCancelled('cancelled')
+
+    setting.channel.pull = endless  # type: ignore[method-assign]
+    with pytest.raises(NotEnoughShardsError, match='the shard took longer than the 5 s allowed'):
+        setting.download(file)
+    setting.channel.push = endless  # type: ignore[method-assign]
+    with pytest.raises(TransferError, match='the shard took longer than the 5 s allowed'):
+        setting.upload(data, name='other')
+
+
+def test_more_shards_than_a_list_of_shards_may_have_are_not_begun(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('storj.transfer.upload.MOST_SHARDS', 2)
+    assert setting.upload(bytes(2 * SHARD)).size == 2 * SHARD
+    with pytest.raises(ValueError, match='3 shards are more than the 2 of a file'):
+        setting.upload(bytes(3 * SHARD), name='other')
+
+
 def test_source_that_changes_between_hash_and_push_is_noticed(make: Callable[..., Setting]) -> None:
     setting = make(shelf_size=0)
 
