@@ -314,7 +314,8 @@ class Upload(Job):
             late = self._ended
             self.coordinator.condition.notify_all()
         if late:
-            self._destroy(frame.id)
+            # Now: when the engine is closed, it waits for this thread and takes no errand any more.
+            self.bridge.frame_delete(frame.id)
 
     def _list_farmers(self) -> None:
         try:
@@ -469,9 +470,6 @@ class Upload(Job):
             while self._contracts:
                 self.context.clock.wait(self.coordinator.condition, None)
         self.bridge.frame_delete(frame_id)
-
-    def _destroy(self, frame_id: str) -> None:
-        self.context.errands.run('dropping a frame', lambda: self.bridge.frame_delete(frame_id))
 
     def _journal_keeps(self, error: BaseException | None) -> bool:
         """Return whether the same call may go on where this one stops."""

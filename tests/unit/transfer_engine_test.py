@@ -324,6 +324,26 @@ def test_engine_that_is_closed_leaves_no_frame(tmp_path: Path) -> None:
     assert bridge.frames == {}
 
 
+def test_frame_that_is_made_while_the_engine_is_closed_is_dropped(tmp_path: Path) -> None:
+    bridge = FakeBridge()
+    make, entered, released = bridge.frame_create, threading.Event(), threading.Event()
+
+    def slow() -> Frame:
+        entered.set()
+        assert released.wait(30)
+        return make()
+
+    bridge.frame_create = slow  # type: ignore[method-assign]
+    transfers = Transfers(bridge, TransferConfig(state_dir=tmp_path))
+    transfers.upload(BUCKET, b'data', name='n')
+    assert entered.wait(30)
+    transfers.cancel()
+    released.set()
+    transfers.close()
+    assert bridge.calls.count('frame_create') == 1
+    assert bridge.frames == {}
+
+
 def test_stream_whose_time_is_over_before_it_begins_says_so(setting: Setting) -> None:
     class Late(FakeClock):
         def now(self) -> float:
