@@ -62,6 +62,7 @@ def unlock(descriptor: int, remove: Path | None = None) -> None:
         # stays, empty.
         with contextlib.suppress(PermissionError):
             remove.unlink(missing_ok=True)
+    _unlock_descriptor(descriptor)
     os.close(descriptor)
 
 
@@ -90,7 +91,14 @@ except ImportError:  # Windows
         mode = msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK  # type: ignore[attr-defined]
         msvcrt.locking(descriptor, mode, 1)  # type: ignore[attr-defined]
 
+    def _unlock_descriptor(descriptor: int) -> None:
+        """Leave it to the end of the descriptor."""
+
 else:
 
     def _lock_descriptor(descriptor: int, wait: bool) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+    def _unlock_descriptor(descriptor: int) -> None:
+        # A process that was forked meanwhile has the descriptor too, and may keep it.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

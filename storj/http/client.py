@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,6 +81,18 @@ T = TypeVar('T')
 _HASH_DIGITS = 64
 
 
+_CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _begin_in_fork() -> None:
+    for client in list(_CLIENTS):
+        client._begin_in_fork()
+
+
+if hasattr(os, 'register_at_fork'):  # Windows knows no forks.
+    os.register_at_fork(after_in_child=_begin_in_fork)
+
+
 class Client:
     """Client of a Storj bridge.
 
@@ -151,14 +164,29 @@ class Client:
         self._verify = verify
         self._retries = retries
         self._transfer_config = transfer_config
-        self._transfers: Transfers | None = None
         self._profile: api.BridgeProfile | None = None
+        self._local = threading.local()
+        self._begin()
+        _CLIENTS.add(self)
+
+    def _begin(self) -> None:
+        """Begin with no transfers, and no locks that somebody holds."""
+        self._transfers: Transfers | None = None
         self._lock = threading.Lock()
         self._profile_lock = threading.Lock()
         self._closings = 0
         self._calls = Calls()
-        self._local = threading.local()
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
+
+    def _begin_in_fork(self) -> None:
+        """Begin anew in a process that was forked: connections and threads are the other's."""
+        self._begin()
+        session: requests.Session | None = getattr(self._local, 'session', None)
+        if session is not None:
+            # Closes this process's ends only. What came over one of them would be the answer to
+            # whichever process asked.
+            session.close()
+            self._sessions.add(session)
 
     def __repr__(self) -> str:
         return f'Client(email={self.email!r}, storj_bridge={self.api_url!r})'

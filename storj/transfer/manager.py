@@ -56,6 +56,7 @@ class Transfers:
         pools = Pools.serial() if serial else Pools.threads(self.config)
         self._context = Context(bridge, self.config, pools, channel_for, clock or SystemClock())
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._closed = False
         self._active: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()
         # Of these, those that end without their callers' doing.
@@ -273,6 +274,10 @@ class Transfers:
 
     def _register(self, coordinator: Coordinator[Any], progress: ProgressCallback | None) -> Meter:
         meter = Meter(self._context.clock, progress)
+        if os.getpid() != self._process:
+            raise ValueError(
+                'the threads of these transfers are those of the process before a fork'
+            )
         with self._lock:
             if self._closed:
                 raise ValueError('the transfers are closed')

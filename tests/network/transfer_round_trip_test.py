@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -337,6 +340,42 @@ def test_closed_stream_lets_go_at_once(engine: Engine, bucket: str) -> None:
     assert next(stream)
     stream.close()
     assert list(stream) == []
+
+
+FORK = """
+    import os, sys
+    from storj import get_client
+
+    with get_client() as client:
+        bucket = sys.argv[1]
+        client.transfers.upload(bucket, b'before', name='before').result(30)
+        transfers = client.transfers
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                stored = client.transfers.upload(bucket, b'child', name='child').result(30)
+                if client.transfers.download(bucket, stored.id).result(30).read() == b'child':
+                    transfers.download(bucket, stored.id)
+            except ValueError as error:
+                code = 0 if 'before a fork' in str(error) else 2
+            finally:
+                os._exit(code)
+        stored = client.transfers.upload(bucket, b'parent', name='parent').result(30)
+        assert client.transfers.download(bucket, stored.id).result(30).read() == b'parent'
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no forks here')
+def test_forked_process_transfers_on_its_own(network: Network, client: Client, bucket: str) -> None:
+    subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', textwrap.dedent(FORK), bucket],
+        env={**os.environ, **network.environment()},
+        check=True,
+        timeout=100,
+    )
+    assert len(list(client.bucket_files(bucket))) == 3
 
 
 def test_close_cancels_and_ends_every_thread(engine: Engine, bucket: str) -> None:

@@ -415,6 +415,17 @@ def test_look_at_a_journal_is_not_taken_for_a_transfer(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lock_is_not_kept_by_who_has_its_descriptor_from_a_fork(tmp_path: Path) -> None:
+    held = file_lock.lock(tmp_path / 'lock')
+    assert held is not None
+    inherited = os.dup(held)
+    file_lock.unlock(held)
+    again = file_lock.lock(tmp_path / 'lock')
+    assert again is not None
+    file_lock.unlock(again)
+    os.close(inherited)
+
+
 def test_look_leaves_nothing_behind(tmp_path: Path) -> None:
     journal = Journal(tmp_path, IDENTITY)
     journal.save()
