@@ -75,10 +75,15 @@ class PartFile:
                     continue
                 raise disk_error(error, str(self.target.parent)) from error
             self.mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
-            if hasattr(os, 'fchmod'):
-                os.fchmod(self._descriptor, 0o600)
+            self._set_mode(0o600)
             return
         raise FileExistsError(f'{self.target}.part exists and is not ours')
+
+    def _set_mode(self, mode: int) -> None:
+        # Windows, and some file systems everywhere, know no modes.
+        if hasattr(os, 'fchmod'):
+            with contextlib.suppress(OSError):
+                os.fchmod(self._descriptor, mode)
 
     @property
     def inode(self) -> int:
@@ -130,9 +135,10 @@ class PartFile:
             raise IntegrityError(f'{self.path} was changed while it was written')
         mode = self.mode
         with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(self.target.stat().st_mode)
-        if mode is not None and hasattr(os, 'fchmod'):
-            os.fchmod(self._descriptor, mode)
+            # Nobody is to act as its owner by running what comes from elsewhere.
+            mode = stat.S_IMODE(self.target.stat().st_mode) & ~(stat.S_ISUID | stat.S_ISGID)
+        if mode is not None:
+            self._set_mode(mode)
         if fsync:
             os.fsync(self._descriptor)
         # Windows renames no file that is open.
@@ -147,9 +153,10 @@ class PartFile:
 
     def close(self) -> None:
         """Let go of the file and leave it where it is."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        # Closed even if that fails, as it does on network file systems that have no room left.
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def discard(self) -> None:
         """Remove the unfinished file."""

@@ -244,6 +244,48 @@ def test_name_that_is_taken_meanwhile_is_kept(tmp_path: Path) -> None:
     assert target.read_bytes() == b'old'
 
 
+def test_file_system_without_modes_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, 'Operation not permitted')
+
+    monkeypatch.setattr(os, 'fchmod', refuse)
+    part = PartFile(tmp_path / 'out')
+    part.write(0, memoryview(b'data'))
+    part.finish(4, fsync=False, overwrite=True)
+    assert (tmp_path / 'out').read_bytes() == b'data'
+
+
+def test_download_acts_for_nobody_although_the_file_before_it_did(tmp_path: Path) -> None:
+    target = tmp_path / 'out'
+    target.write_bytes(b'old')
+    target.chmod(0o6751)
+    part = PartFile(target)
+    part.finish(0, fsync=False, overwrite=True)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o751
+
+
+def test_part_file_is_closed_once_although_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, close = PartFile(tmp_path / 'out'), os.close
+
+    def full(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EDQUOT, 'Disk quota exceeded')
+
+    monkeypatch.setattr(os, 'close', full)
+    with pytest.raises(OSError, match='quota'):
+        part.finish(0, fsync=False, overwrite=True)
+    monkeypatch.setattr(os, 'close', close)
+    # Another thread may have the number by now.
+    with (tmp_path / 'other').open('wb') as other:
+        part.close()
+        other.write(b'data')
+    assert not (tmp_path / 'out').exists()
+
+
 def test_part_file_that_somebody_replaced_is_neither_renamed_nor_removed(tmp_path: Path) -> None:
     target = tmp_path / 'out'
     part = PartFile(target)
