@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -110,6 +111,8 @@ class Coordinator(Generic[T]):
 
     def note(self, error: BaseException) -> None:
         """Remember a failure that was overcome, or may be."""
+        # But not the buffers of whoever failed, which its traceback would keep.
+        traceback.clear_frames(error.__traceback__)
         with self.condition:
             if len(self._causes) < _CAUSES_KEPT:
                 self._causes.append(error)

@@ -766,25 +766,30 @@ class Upload(Job):
     def _post(self, existing: str | None) -> File:
         """Make the entry of the file, exactly once."""
         guessed = self._guess_mimetype()
-        try:
-            return self._ask_entry(guessed)
-        except AlreadyExistsError:
-            if existing is None or not self._request.overwrite:
-                raise
-            bucket_id = self._request.bucket_id
-            # Gone already? An attempt whose answer was lost did it, or somebody else.
-            with contextlib.suppress(NotFoundError):
-                self.ask(lambda: self.bridge.file_remove(bucket_id, existing), 'the old file')
-            return self._ask_entry(guessed)
-        except StorjBridgeApiError as error:
-            # Bridges know the types of one list, of which Python's is no part.
-            if guessed is None or 'mimetype' not in error.message:
-                raise
-            return self._ask_entry(None)
+        while True:
+            try:
+                return self._ask_entry(guessed)
+            except AlreadyExistsError:
+                if existing is None or not self._request.overwrite:
+                    raise
+                self._remove_old(existing)
+                existing = None
+            except StorjBridgeApiError as error:
+                # Bridges know the types of one list, of which Python's is no part; some look at
+                # the name first.
+                if guessed is None or 'mimetype' not in error.message:
+                    raise
+                guessed = None
 
     def _ask_entry(self, mimetype: str | None) -> File:
         """Have the entry posted by a task."""
         return self.coordinator.ask(self.context.pools.requests, lambda: self._post_entry(mimetype))
+
+    def _remove_old(self, file_id: str) -> None:
+        bucket_id = self._request.bucket_id
+        # Gone already? An attempt whose answer was lost did it, or somebody else.
+        with contextlib.suppress(NotFoundError):
+            self.ask(lambda: self.bridge.file_remove(bucket_id, file_id), 'the old file')
 
     def _post_entry(self, mimetype: str | None) -> File:
         policy, failures = self.config.bridge_retry, 0

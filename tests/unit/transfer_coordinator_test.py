@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
@@ -76,6 +77,23 @@ def test_failing_clean_up_does_not_keep_the_others_from_running() -> None:
     coordinator.drive(lambda: 7)
     assert coordinator.result() == 7
     assert ran == [1]
+
+
+def test_failure_that_is_remembered_keeps_no_buffer() -> None:
+    coordinator: Coordinator[int] = Coordinator()
+    kept: list[weakref.ref[object]] = []
+
+    def fail() -> None:
+        buffer = {1, 2, 3}
+        kept.append(weakref.ref(buffer))
+        raise LookupError('farmer')
+
+    try:
+        fail()
+    except LookupError as error:
+        coordinator.note(error)
+    assert [str(cause) for cause in coordinator.causes] == ['farmer']
+    assert kept[0]() is None
 
 
 def test_exit_in_clean_up_or_callback_leaves_no_waiter_asleep() -> None:

@@ -605,6 +605,26 @@ def test_mimetype_unknown_to_the_bridge_is_left_out(setting: Setting) -> None:
     assert setting.upload(b'x', name='a.png', encrypt_name=False).mimetype is None
 
 
+def test_old_file_is_not_lost_to_a_mimetype_that_is_looked_at_after_the_name(
+    setting: Setting,
+) -> None:
+    create = setting.bridge.file_create
+
+    def strict(bucket_id: str, frame_id: str, name: str, **fields: Any) -> File:
+        if setting.bridge.file_id(bucket_id, name):
+            raise AlreadyExistsError('Name already used in this bucket', 409)
+        if fields.get('mimetype') is not None:
+            raise StorjBridgeApiError('x', 400, 'Invalid mimetype supplied')
+        return create(bucket_id, frame_id, name, **fields)
+
+    setting.bridge.file_create = strict  # type: ignore[method-assign]
+    named = {'name': 'a.png', 'encrypt_name': False}
+    setting.upload(b'old', **named)
+    file = setting.upload(b'new', **named, overwrite=True)
+    assert setting.download(file).read() == b'new'
+    assert len(setting.bridge.files) == 1
+
+
 def test_name_taken_meanwhile_is_replaced_only_on_demand(setting: Setting) -> None:
     first = setting.upload(b'first')
     with pytest.raises(AlreadyExistsError):
