@@ -1,17 +1,22 @@
 """AES as the network uses it: seekable CTR streams for content, GCM for names and secrets.
 
 PyCryptodome is imported by the first call and not with the module: it costs as much as all the
-rest of the package together, and most commands encrypt nothing.
+rest of the package together. The OpenSSL of the interpreter goes before it, where there is one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from storj.crypto.keys import ContentKey
 from storj.digest import Buffer
+
+if TYPE_CHECKING:
+    from Crypto.Cipher._mode_ctr import CtrMode
+
+    from storj.crypto.openssl import CtrCipher, OpenSsl
 
 __all__ = (
     'CtrStream',
@@ -60,11 +65,9 @@ class CtrStream:
     """
 
     def __init__(self, content_key: ContentKey, offset: int = 0) -> None:
-        from Crypto.Cipher import AES
-
         within = offset % _BLOCK
         start = counter_at(content_key.counter, offset - within)
-        self._cipher = AES.new(content_key.key, AES.MODE_CTR, nonce=b'', initial_value=start)
+        self._cipher = _ctr(content_key.key, start)
         self._cipher.encrypt(bytes(within))
 
     @overload
@@ -89,8 +92,24 @@ class CtrStream:
         """
         if output is None:
             return self._cipher.encrypt(data)
-        self._cipher.encrypt(data, output=output)
+        self._cipher.encrypt(data, output)
         return None
+
+
+def _openssl() -> OpenSsl | None:
+    # Imported late, as PyCryptodome is.
+    from storj.crypto import openssl
+
+    return openssl.library()
+
+
+def _ctr(key: bytes, counter: bytes) -> CtrCipher | CtrMode:
+    """Return the fastest AES-256-CTR that the machine has."""
+    if (fast := _openssl()) is not None:
+        return fast.ctr(key, counter)
+    from Crypto.Cipher import AES
+
+    return AES.new(key, AES.MODE_CTR, nonce=b'', initial_value=counter)
 
 
 def load() -> None:
@@ -104,9 +123,12 @@ def seal(key: bytes, iv: bytes, text: bytes) -> bytes:
     Returns:
         bytes: tag (16 bytes), nonce (32), ciphertext (libstorj reference, section 6.8).
     """
-    from Crypto.Cipher import AES
+    if (fast := _openssl()) is not None:
+        ciphertext, tag = fast.gcm_encrypt(key, iv, text)
+    else:
+        from Crypto.Cipher import AES
 
-    ciphertext, tag = AES.new(key, AES.MODE_GCM, nonce=iv).encrypt_and_digest(text)
+        ciphertext, tag = AES.new(key, AES.MODE_GCM, nonce=iv).encrypt_and_digest(text)
     return tag + iv + ciphertext
 
 
@@ -115,11 +137,13 @@ def open_sealed(key: bytes, sealed: bytes) -> bytes | None:
 
     A text of no bytes counts as not right: libstorj seals none.
     """
-    from Crypto.Cipher import AES
-
     tag, iv, ciphertext = sealed[:_TAG_SIZE], sealed[_TAG_SIZE:][:_IV_SIZE], sealed[48:]
     if not ciphertext:
         return None
+    if (fast := _openssl()) is not None:
+        return fast.gcm_decrypt(key, iv, ciphertext, tag)
+    from Crypto.Cipher import AES
+
     try:
         return AES.new(key, AES.MODE_GCM, nonce=iv).decrypt_and_verify(ciphertext, tag)
     except ValueError:

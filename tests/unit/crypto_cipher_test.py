@@ -6,9 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj.crypto import cipher, keys
+from storj.crypto import cipher, keys, openssl
+
+pytestmark = pytest.mark.usefixtures('library')
 
 KEY = keys.ContentKey(bytes(range(32)), b'\xff' * 15 + b'\xfe')
+
+
+@pytest.fixture(scope='module', params=['OpenSSL', 'PyCryptodome'])
+def library(request):
+    """Run every test with both."""
+    if request.param == 'OpenSSL':
+        if openssl.library() is None:
+            pytest.skip('this interpreter shows no OpenSSL')
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openssl, 'library', lambda: None)
+        yield
 
 
 @given(st.binary(max_size=200), st.integers(0, 200))
