@@ -14,9 +14,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from Crypto.Cipher import AES
-
 from benchmarks.measure import MIB
+from storj.crypto.cipher import CtrStream
+from storj.crypto.keys import ContentKey
 
 PIECE = MIB
 ROUNDS = 192
@@ -41,10 +41,10 @@ def _sha256() -> None:
 
 
 def _aes() -> None:
-    piece, output = bytearray(PIECE), bytearray(PIECE)
-    cipher = AES.new(bytes(32), AES.MODE_CTR, nonce=b'', initial_value=0)
+    piece = bytearray(PIECE)
+    stream = CtrStream(ContentKey(bytes(32), bytes(16)))
     for _ in range(ROUNDS):
-        cipher.encrypt(piece, output=output)
+        stream.process(piece, piece)
 
 
 def _loopback() -> float:

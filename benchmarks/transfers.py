@@ -4,6 +4,10 @@ Both clients use the same network in the same run, in turn; the network runs in 
 own, whose CPU is not counted. Every figure is of a whole process, start-up included, but those of
 downloads in a *running* process, which are of its second one. libstorj knows HTTP farmers only, so
 the WebSocket rows stand beside our own HTTP rows.
+
+Before each transfer a scratch file is written and removed, twice as large. A virtual machine gives
+freed memory back to its host and gets it again at a price, several times that of the writing; the
+clients free and take pages of different sizes, so that one would pay for what the other freed.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks.bound import bound
@@ -62,6 +67,14 @@ class Bench:
         name.hardlink_to(source)
         return name
 
+    def make_room(self, size: int) -> None:
+        """Have memory at hand for the pages of whatever is written next."""
+        scratch, piece = self.folder / 'scratch', bytes(MIB)
+        with scratch.open('wb', buffering=0) as file:
+            for _ in range(0, 2 * size, MIB):
+                file.write(piece)
+        scratch.unlink()
+
     def store(self, source: Path, parity: bool) -> str:
         """Upload a file that the downloads can use; return its id."""
         command = [sys.executable, '-m', 'benchmarks.client', 'upload', self.bucket_id]
@@ -103,15 +116,19 @@ class Bench:
         return measured
 
 
-def _pairs(measure: Callable[[bool], Run], runs: int, theirs: bool) -> tuple[Run, Run | None]:
+def _pairs(
+    measure: Callable[[bool], Run], runs: int, theirs: bool, prepare: Callable[[], None]
+) -> tuple[Run, Run | None]:
     """Measure both clients in turn; return the medians of each.
 
-    A first round does not count: it compiles modules, and has the system make room for files.
+    A first round does not count: it compiles modules.
     """
     own, other = [], []
     for _ in range(runs + 1):
+        prepare()
         own.append(measure(True))
         if theirs:
+            prepare()
             other.append(measure(False))
     return median(own[1:]), median(other[1:]) if other else None
 
@@ -157,7 +174,8 @@ def measure_network(
                     def upload(ours: bool, source=source, parity=parity) -> Run:
                         return bench.upload(source, parity, ours)
 
-                    own, other = _pairs(upload, runs, theirs)
+                    prepare = partial(bench.make_room, size)
+                    own, other = _pairs(upload, runs, theirs, prepare)
                     yield _row(f'upload {label}', size, least_upload, own, other)
                     if store == 'null':
                         continue
@@ -170,7 +188,7 @@ def measure_network(
                         ) -> Run:
                             return bench.download(source, file_id, ours, again)
 
-                        own, other = _pairs(download, runs, theirs)
+                        own, other = _pairs(download, runs, theirs, prepare)
                         kind = f'download {label}{", running" if again else ""}'
                         yield _row(kind, size, least_download, own, other)
 
