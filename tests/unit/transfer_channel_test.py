@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storj import exception
-from storj.farmer import Ticket
+from storj.farmer import Ticket, farmer_error
 from storj.transfer import channel
 
 from .scripted_farmer import NODE_ID, TOKEN, Connection, ScriptedFarmer, frame
@@ -100,6 +100,11 @@ def test_http_refusal_becomes_error(status, text, kind):
     assert type(caught.value) is kind
     assert caught.value.message == text
     assert caught.value.code in (status, kind.default_code)
+
+
+def test_words_of_a_farmer_do_not_drive_a_terminal():
+    error = farmer_error(500, 'disk\x1b]0;owned\x07 full\r\n\x9b2J')
+    assert error.message == 'disk ]0;owned full 2J'
 
 
 def test_http_refusal_before_the_body_is_heard():
