@@ -855,7 +855,7 @@ class Client:
             )
         )
 
-    def file_id(self, bucket_id: str, name: str) -> str | None:
+    def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:
         """Look a file up by its name.
 
         See API buckets: GET /buckets/{id}/file-ids/{name} (bridges since 5.14). Of earlier ones the
@@ -866,24 +866,25 @@ class Client:
             bucket_id (str): bucket unique identifier.
             name (str): as stored or in the clear; with a mnemonic, the encrypted form of a clear
                 name is looked up first.
+            stored (bool): whether the name is as stored, and nothing else is looked up.
 
         Returns:
             str | None: unique identifier, None if the bucket has no such file.
         """
         path = _route('/buckets/{bucket_id}/file-ids/', bucket_id=bucket_id)
-        stored = [_text('name', name)]
-        if self.mnemonic:
+        forms = [_text('name', name)]
+        if self.mnemonic and not stored:
             key = content_keys.bucket_key(self.mnemonic, bucket_id)
             if names.decrypt_file_name(key, name) is None:
-                stored.insert(0, names.encrypt_file_name(key, bucket_id, name))
+                forms.insert(0, names.encrypt_file_name(key, bucket_id, name))
         if self._looks_names_up(name):
-            return self._first_id(path, stored)
+            return self._first_id(path, forms)
         profile = self.profile()
         if profile.has_file_info and profile.has_deterministic_ids:
-            identifier = self._computed_id(bucket_id, stored)
+            identifier = self._computed_id(bucket_id, forms)
             if identifier is not None or not self._may_have_random_ids(bucket_id):
                 return identifier
-        return self._listed_id(bucket_id, stored)
+        return self._listed_id(bucket_id, forms)
 
     def _computed_id(self, bucket_id: str, stored_names: Iterable[str]) -> str | None:
         """Return the id that follows from the first of several stored names that is in use."""

@@ -45,8 +45,8 @@ class Bridge(Protocol):
     def contact_list(self) -> Iterable[Contact]:
         """Return the farmers that the bridge knows, the first page of them."""
 
-    def file_id(self, bucket_id: str, name: str) -> str | None:
-        """Return the id of the file with this stored name, None if there is none."""
+    def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:
+        """Return the id of the file with this name, as stored if so told; None if there is none."""
 
     def file_metadata(self, bucket_id: str, file_id: str) -> File:
         """Return the description of a file."""

@@ -272,7 +272,7 @@ class Upload(Job):
         if self._frame_id is None:
             self.coordinator.spawn(requests, self.request, self._make_frame, 'making a frame')
         taken = self.begin(
-            lambda: self.bridge.file_id(request.bucket_id, self._envelope.name),
+            lambda: self.bridge.file_id(request.bucket_id, self._envelope.name, stored=True),
             'looking the name up',
         )
         if self._plan.shards > 1:
@@ -828,7 +828,8 @@ class Upload(Job):
         """Return the entry if it is there and made of our frame; called by a task."""
         bucket_id = self._request.bucket_id
         found = self.request(
-            lambda: self.bridge.file_id(bucket_id, self._envelope.name), 'looking for the entry'
+            lambda: self.bridge.file_id(bucket_id, self._envelope.name, stored=True),
+            'looking for the entry',
         )
         if found is None:
             return None

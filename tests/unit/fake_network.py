@@ -85,7 +85,7 @@ class FakeBridge:
         self._called('contact_list')
         return [Contact(nodeID=node) for node in self.farmers]
 
-    def file_id(self, bucket_id: str, name: str) -> str | None:
+    def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:
         self._called('file_id')
         identifier = sharding.file_id(bucket_id, name)
         return identifier if identifier in self.files else None
