@@ -177,7 +177,8 @@ class FileDownload(_Download):
         target, request = self._target, self.request
         if target.is_dir():
             raise IsADirectoryError(f'{target} is a folder; name the file in it')
-        if not request.overwrite and target.exists():
+        # A link that leads nowhere takes the name as well.
+        if not request.overwrite and os.path.lexists(target):
             raise FileExistsError(f'{target} exists already')
         if target.exists() and not target.is_file():
             # A rename would put a file in the place of /dev/null.

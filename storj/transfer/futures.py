@@ -71,6 +71,7 @@ class TransferFuture(Generic[T]):
     def add_done_callback(self, callback: Callable[[TransferFuture[T]], object]) -> None:
         """Call something with this future at the end, at once if it has come.
 
-        It runs in a thread of the engine; its errors are logged.
+        It runs in a thread of the engine; its errors are logged. It must not wait for another
+        transfer, which may need that thread.
         """
         self._coordinator.when_settled(lambda: callback(self))

@@ -134,7 +134,8 @@ class PartFile:
         if os.fstat(self._descriptor).st_size != size or not self._is_there():
             raise IntegrityError(f'{self.path} was changed while it was written')
         mode = self.mode
-        with contextlib.suppress(FileNotFoundError):
+        # It need not be there, or may be a link that leads nowhere.
+        with contextlib.suppress(OSError):
             # Nobody is to act as its owner by running what comes from elsewhere.
             mode = stat.S_IMODE(self.target.stat().st_mode) & ~(stat.S_ISUID | stat.S_ISGID)
         if mode is not None:

@@ -1092,6 +1092,23 @@ def test_farmer_of_a_pointer_that_makes_no_sense_is_not_busy(setting: Setting) -
     assert future.progress.farmers == ()
 
 
+@pytest.mark.parametrize('leads_to', ['nowhere', 'link'])
+def test_link_that_leads_nowhere_is_a_name_that_is_taken(
+    setting: Setting, tmp_path: Path, leads_to: str
+) -> None:
+    file = setting.upload(b'data')
+    link = tmp_path / 'link'
+    link.symlink_to(tmp_path / leads_to)
+    asked = len(setting.bridge.calls)
+    with pytest.raises(FileExistsError):
+        setting.download(file, link, overwrite=False)
+    assert len(setting.bridge.calls) == asked
+    assert link.is_symlink()
+    setting.download(file, link)
+    assert link.read_bytes() == b'data'
+    assert not (tmp_path / 'nowhere').exists()
+
+
 # -- parity ----------------------------------------------------------------------------------------
 
 LARGE = 2 * 1024 * 1024 + 16

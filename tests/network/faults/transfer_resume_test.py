@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -140,9 +141,14 @@ def test_two_processes_do_not_share_a_journal(
     engine: Engine, bucket: str, source: Path, network: Network
 ) -> None:
     fault = network.faults.add(Fault('stall', operation='push', times=0))
-    first = engine().upload(bucket, source)
-    with pytest.raises(TimeoutError):
-        first.result(0.5)
+    begun = threading.Event()
+
+    def tell(progress: Progress) -> None:
+        if progress.phase == 'transferring':
+            begun.set()
+
+    first = engine().upload(bucket, source, progress=tell)
+    assert begun.wait(30)
     with pytest.raises(TransferError, match='another process'):
         engine().upload(bucket, source).result(30)
     assert [entry.active for entry in list_journals(engine().config.journal_dir())] in ([], [True])
