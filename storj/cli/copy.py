@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -25,7 +25,14 @@ from storj.cli.options import (
 from storj.cli.output import is_terminal, printable
 from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.session import Session, TransferOptions, pass_session
-from storj.cli.tree import LocalFile, RemoteFile, find_local, find_remote, remote_names
+from storj.cli.tree import (
+    LocalFile,
+    RemoteFile,
+    find_local,
+    find_remote,
+    ignores_case,
+    remote_names,
+)
 from storj.cli.uri import (
     Link,
     Local,
@@ -383,20 +390,32 @@ def jobs_for(
         target (Location): a place for one file, or a folder for all.
         folder (bool): whether the destination is a folder even if it does not look like one.
     """
+    alike: Callable[[str], str] = str
     if isinstance(target, Local):
         jobs = [
             _download(copier, file, target, folder)
             for file in files
             if isinstance(file, RemoteFile)
         ]
+        if ignores_case(target.path):
+            alike = _caseless
     elif isinstance(target, Remote):
         jobs = _remote_jobs(copier, files, target, folder)
     else:
         raise UsageProblem('standard output takes downloads only')
-    [(place, count)] = Counter(job.destination for job in jobs).most_common(1) or [('', 0)]
-    if count > 1:
-        raise UsageProblem(f'several sources would be written to {place}')
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(alike(job.destination), job)
+        if other is not job:
+            raise UsageProblem(
+                f'several sources would be written to {job.destination}',
+                hint='' if job.destination == other.destination else 'case is ignored there',
+            )
     return jobs
+
+
+def _caseless(path: str) -> str:
+    return unicodedata.normalize('NFC', path).casefold()
 
 
 def _remote_jobs(

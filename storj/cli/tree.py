@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = (
     'RemoteFile',
     'find_local',
     'find_remote',
+    'ignores_case',
     'local_file',
     'remote_names',
     'walk',
@@ -208,6 +210,19 @@ def local_file(name: str, path: Path) -> LocalFile:
     status = path.stat()
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     return LocalFile(name, path, size, status.st_mtime)
+
+
+def ignores_case(path: Path) -> bool:
+    """Return whether names that differ in nothing but case are one name at a place.
+
+    The place need not exist: the nearest folder above it that has letters in its name tells.
+    """
+    whole = path.absolute()
+    for place in (whole, *whole.parents):
+        other = place.parent / place.name.swapcase()
+        if other != place and place.exists():
+            return other.exists() and other.samefile(place)
+    return sys.platform == 'win32'
 
 
 def _expand(pattern: Path) -> Sequence[Path]:

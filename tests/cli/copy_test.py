@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from storj.cli.tree import walk
+from storj.cli.tree import ignores_case, walk
 from storj.crypto import mnemonic
 
 
@@ -488,3 +488,47 @@ def test_words_of_somebody_else_are_noticed(storj, bucket):
     assert 'the words do not open' in storj('ls', STORJ_ENCRYPTION_KEY=others).err
     assert 'there are no words to open' in storj('ls', STORJ_ENCRYPTION_KEY='').err
     assert 'open' not in storj('ls').err
+
+
+@pytest.fixture
+def caseless(tmp_path):
+    """A folder that has its name in both cases, as if case made no difference there."""
+    folder = tmp_path / 'Folder'
+    folder.mkdir()
+    (tmp_path / 'fOLDER').symlink_to(folder)
+    return folder
+
+
+def test_a_place_tells_whether_case_is_ignored(caseless, tmp_path):
+    assert ignores_case(caseless)
+    assert ignores_case(caseless / '1' / '2')
+    assert not ignores_case(tmp_path)
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'OTHER').mkdir()
+    assert not ignores_case(tmp_path / 'other')
+
+
+@pytest.mark.parametrize('word', ['cp', 'mv'])
+def test_names_that_are_one_name_at_the_destination_are_refused(
+    storj, bucket, tmp_path, caseless, word
+):
+    for name in ('a', 'A', 'b'):
+        storj('cp', '-', f'storj://{bucket}/{name}', input=name)
+    refused = storj(word, '-r', f'storj://{bucket}/', f'{caseless}/', code=2)
+    assert 'several sources would be written to' in refused.err
+    assert 'case is ignored there' in refused.err
+    assert not list(caseless.iterdir())
+    assert sorted(names(storj, bucket)) == ['A', 'a', 'b']
+    storj(word, '-r', f'storj://{bucket}/', f'{tmp_path / "sensitive"}/')
+    assert content(tmp_path / 'sensitive') == {'a': b'a', 'A': b'A', 'b': b'b'}
+
+
+def test_two_sources_of_one_name_are_refused(storj, bucket, tmp_path):
+    for folder in ('one', 'two'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'same').write_text(folder)
+    refused = storj(
+        'cp', tmp_path / 'one/same', tmp_path / 'two/same', f'storj://{bucket}/', code=2
+    )
+    assert f'several sources would be written to storj://{bucket}/same' in refused.err
+    assert names(storj, bucket) == []
