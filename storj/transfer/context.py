@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,6 +28,23 @@ T = TypeVar('T')
 ChannelFactory = Callable[[Any], Channel]
 
 
+class _OwnThreads(Executor):
+    """A thread for each task, which may last for ever: nobody waits for its end."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Begin a task."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, name='storj-source', daemon=True).start()
+        return future
+
+
 @dataclass(frozen=True)
 class Pools:
     """The threads. A task waits only for what runs in a pool further down this list.
@@ -38,6 +55,7 @@ class Pools:
         hashing (Executor): encryption, hashing, parity.
         requests (Executor): requests that a driver waits for.
         errands (Executor): requests that nobody waits for.
+        sources (Executor): sources that may keep their reader waiting for ever.
         member (threading.local): has ``inside`` in their own threads.
     """
 
@@ -46,6 +64,7 @@ class Pools:
     hashing: Executor
     requests: Executor
     errands: Executor
+    sources: Executor
     member: threading.local = field(default_factory=threading.local)
 
     @classmethod
@@ -66,14 +85,15 @@ class Pools:
             hashing=pool('hash', config.hash_workers),
             requests=pool('request', 2 * config.transfers + 2),
             errands=pool('errand', 2),
+            sources=_OwnThreads(),
             member=member,
         )
 
     @classmethod
     def serial(cls) -> Pools:
         """Make pools that run everything in the caller's thread."""
-        drivers, shards, hashing, requests, errands = (SerialExecutor() for _ in range(5))
-        return cls(drivers, shards, hashing, requests, errands)
+        drivers, shards, hashing, requests, errands, sources = (SerialExecutor() for _ in range(6))
+        return cls(drivers, shards, hashing, requests, errands, sources)
 
     @property
     def inside(self) -> bool:

@@ -310,7 +310,8 @@ class Transfers:
         """Cancel as :meth:`cancel` does, and wait for all threads to end.
 
         A thread whose request the bridge does not answer ends when that is given up, or when
-        :meth:`storj.http.Client.close` breaks it off.
+        :meth:`storj.http.Client.close` breaks it off. One that an iterator keeps waiting is left to
+        it.
         """
         self.cancel()
         self._context.pools.close()

@@ -173,7 +173,7 @@ class Upload(Job):
         self._source: Source
         self._sealed_source = source is None
         self._source = (
-            self.coordinator.ask(self.context.pools.requests, self._spooled)
+            self.coordinator.ask(self.context.pools.sources, self._spooled)
             if source is None
             else source
         )
@@ -250,8 +250,8 @@ class Upload(Job):
     def _spooled(self) -> Spool:
         """Encrypt a source that can be read only once into a temporary file; a task.
 
-        The source may keep a reader waiting for ever, so it is read as requests are made: the
-        transfer can end meanwhile.
+        The source may keep a reader waiting for ever, so it is read as requests are made, but in a
+        thread of its own: the transfer, and the engine, can end meanwhile.
         """
         spool = Spool(self.config.temp_dir)
         self.coordinator.clean_up(spool.close)

@@ -10,7 +10,7 @@ import stat
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +342,28 @@ def test_frame_that_is_made_while_the_engine_is_closed_is_dropped(tmp_path: Path
     transfers.close()
     assert bridge.calls.count('frame_create') == 1
     assert bridge.frames == {}
+
+
+def test_source_that_waits_for_ever_holds_neither_engine_nor_others(tmp_path: Path) -> None:
+    bridge = FakeBridge()
+    asked, released = threading.Semaphore(0), threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        asked.release()
+        released.wait(60)
+        yield b'late'
+
+    config = TransferConfig(state_dir=tmp_path, transfers=1)
+    with Transfers(bridge, config, channel_for=FakeChannel(bridge)) as transfers:
+        for _ in range(6):
+            future = transfers.upload(BUCKET, silent(), name='n')
+            assert asked.acquire(timeout=10)
+            future.cancel()
+            assert future.wait(10)
+        assert transfers.upload(BUCKET, b'data', name='n').result(10).size == 4
+        transfers.upload(BUCKET, silent(), name='other')
+        assert asked.acquire(timeout=10)
+    released.set()
 
 
 def test_stream_whose_time_is_over_before_it_begins_says_so(setting: Setting) -> None:
