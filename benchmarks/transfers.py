@@ -2,7 +2,7 @@
 
 Both clients use the same network in the same run, in turn; the network runs in a process of its
 own, whose CPU is not counted. Every figure is of a whole process, start-up included, but those of
-downloads in a *running* process, which are of its second one. libstorj knows HTTP farmers only, so
+a *running* process, which are of its second transfer. libstorj knows HTTP farmers only, so
 the WebSocket rows stand beside our own HTTP rows.
 
 Before each transfer a scratch file is written and removed, twice as large. A virtual machine gives
@@ -81,14 +81,29 @@ class Bench:
         name = self._named(source)
         return self._output([*command, str(name), name.name], self._settings(parity))
 
-    def upload(self, source: Path, parity: bool, ours: bool) -> Run:
-        """Measure one upload."""
+    def upload(self, source: Path, parity: bool, ours: bool, again: bool = False) -> Run:
+        """Measure one upload.
+
+        Args:
+            source (Path): the bytes.
+            parity (bool): whether it gets parity shards.
+            ours (bool): whether by this package.
+            again (bool): whether ours is the second upload of a running process.
+        """
         name = self._named(source)
-        command = [LIBSTORJ, 'upload-file', self.bucket_id, str(name)]
-        if ours:
-            command = [sys.executable, '-m', 'benchmarks.client', 'upload', self.bucket_id]
-            command += [str(name), name.name]
-        return run(command, self._settings(parity))
+        settings = self._settings(parity)
+        if not ours:
+            return run([LIBSTORJ, 'upload-file', self.bucket_id, str(name)], settings)
+        return self._own('upload', [self.bucket_id, str(name), name.name], settings, again)
+
+    def _own(
+        self, operation: str, words: list[str], environment: dict[str, str], again: bool
+    ) -> Run:
+        command = [sys.executable, '-m', 'benchmarks.client', operation, *words]
+        if not again:
+            return run(command, environment)
+        wall, cpu = self._output([*command, 'again'], environment).split()
+        return Run(float(wall), float(cpu), 0)
 
     def download(self, source: Path, file_id: str, ours: bool, again: bool = False) -> Run:
         """Measure one download, and see that it brought the right bytes.
@@ -100,19 +115,16 @@ class Bench:
             again (bool): whether ours is the second download of a running process.
         """
         target = self.folder / 'copy'
-        target.unlink(missing_ok=True)
         words = [self.bucket_id, file_id, str(target)]
-        if not ours:
-            measured = run([LIBSTORJ, 'download-file', *words], self.environment)
-        elif again:
-            program = [sys.executable, '-m', 'benchmarks.client', 'again']
-            wall, cpu = self._output([*program, *words], self.environment).split()
-            measured = Run(float(wall), float(cpu), 0)
+        if ours:
+            measured = self._own('download', words, self.environment, again)
         else:
-            program = [sys.executable, '-m', 'benchmarks.client', 'download']
-            measured = run([*program, *words], self.environment)
-        if subprocess.run(['cmp', '-s', source, target], check=False).returncode:
-            raise RuntimeError('a download brought other bytes than were stored')
+            measured = run([LIBSTORJ, 'download-file', *words], self.environment)
+        copies = [target, target.with_name(f'{target.name}-2')] if ours and again else [target]
+        for copy in copies:
+            if subprocess.run(['cmp', '-s', source, copy], check=False).returncode:
+                raise RuntimeError('a download brought other bytes than were stored')
+            copy.unlink()
         return measured
 
 
@@ -171,17 +183,20 @@ def measure_network(
                 for parity in (False, True) if 2 * MIB <= size < 1024 * MIB else (False,):
                     label = f'{wire} {name}{" parity" if parity else ""}'
 
-                    def upload(ours: bool, source=source, parity=parity) -> Run:
-                        return bench.upload(source, parity, ours)
-
                     prepare = partial(bench.make_room, size)
-                    own, other = _pairs(upload, runs, theirs, prepare)
-                    yield _row(f'upload {label}', size, least_upload, own, other)
+                    kinds = (False, True) if size >= 16 * MIB else (False,)
+                    for again in kinds:
+
+                        def upload(ours: bool, source=source, parity=parity, again=again) -> Run:
+                            return bench.upload(source, parity, ours, again)
+
+                        own, other = _pairs(upload, runs, theirs, prepare)
+                        kind = f'upload {label}{", running" if again else ""}'
+                        yield _row(kind, size, least_upload, own, other)
                     if store == 'null':
                         continue
                     file_id = bench.store(source, parity)
-
-                    for again in (False, True) if size >= 16 * MIB else (False,):
+                    for again in kinds:
 
                         def download(
                             ours: bool, source=source, file_id=file_id, again=again
