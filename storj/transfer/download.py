@@ -35,7 +35,7 @@ from storj.transfer.journal import Journal, open_journal
 from storj.transfer.part import PartFile, discard_former
 from storj.transfer.pointers import Layout, PointerBook, StoredShard
 from storj.transfer.progress import Meter
-from storj.transfer.spool import Spool, disk_error
+from storj.transfer.spool import Spool, raise_disk_error
 
 __all__ = ('Destination', 'DownloadRequest', 'FileDownload', 'StreamDownload')
 
@@ -303,7 +303,7 @@ class FileDownload(_Download):
         else:
             # Wrong bytes or a full disk do not get better by going on.
             hopeless = isinstance(error, (IntegrityError, DecryptionError, NotFoundError)) or (
-                isinstance(error, (TransferError, OSError)) and isinstance(error.__cause__, OSError)
+                isinstance(error, TransferError) and isinstance(error.__cause__, OSError)
             )
             keep = (
                 journal is not None and journal.written and bool(self._gather.done) and not hopeless
@@ -359,7 +359,7 @@ class StreamDownload(_Download):
                         raise BlockingIOError(errno.EAGAIN, 'the destination takes nothing')
                     view = view[taken:]
             except OSError as error:
-                raise disk_error(error, 'the destination') from error
+                raise_disk_error(error, 'the destination')
         return destination
 
     def collect(self) -> io.BytesIO:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from storj.exception import IntegrityError
 from storj.transfer.positional import Positional
-from storj.transfer.spool import disk_error
+from storj.transfer.spool import raise_disk_error
 
 __all__ = ('PartFile', 'discard_former')
 
@@ -73,7 +73,7 @@ class PartFile:
             except OSError as error:
                 if error.errno == errno.ENAMETOOLONG and name is not names[-1]:
                     continue
-                raise disk_error(error, str(self.target.parent)) from error
+                raise_disk_error(error, str(self.target.parent))
             self.mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
             self._set_mode(0o600)
             return
@@ -106,7 +106,7 @@ class PartFile:
         try:
             self._file.write(offset, data)
         except OSError as error:
-            raise disk_error(error, str(self.target.parent)) from error
+            raise_disk_error(error, str(self.target.parent))
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the buffer from an offset.

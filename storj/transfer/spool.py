@@ -10,18 +10,20 @@ import errno
 import os
 import tempfile
 import threading
+from typing import NoReturn
 
 from storj.exception import IntegrityError, TransferError
 from storj.transfer.positional import Positional
 
-__all__ = ('Spool', 'disk_error')
+__all__ = ('Spool', 'raise_disk_error')
 
 
-def disk_error(error: OSError, place: str) -> BaseException:
-    """Return the error to raise for a local file that could not be written."""
+def raise_disk_error(error: OSError, place: str) -> NoReturn:
+    """Raise what a local file that could not be written means; called where it is handled."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return TransferError(f'no space left in {place}: {error.strerror}', (error,))
-    return error
+        raise TransferError(f'no space left in {place}: {error.strerror}', (error,)) from error
+    # Not from itself: who follows the causes would never come to an end.
+    raise error
 
 
 class Spool:
@@ -40,7 +42,7 @@ class Spool:
             # Closed by `close`, a clean-up of the transfer.
             self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115
         except OSError as error:
-            raise disk_error(error, self._folder) from error
+            raise_disk_error(error, self._folder)
         self._positional = Positional(self._file.fileno())
         self._lock = threading.Lock()
         self.size = 0
@@ -54,7 +56,7 @@ class Spool:
         try:
             self._positional.write(offset, data)
         except OSError as error:
-            raise disk_error(error, self._folder) from error
+            raise_disk_error(error, self._folder)
         with self._lock:
             self.size = max(self.size, offset + len(data))
 

@@ -33,7 +33,7 @@ from storj.transfer.journal import Journal, open_journal
 from storj.transfer.negotiate import Spread, check_pointer
 from storj.transfer.part import PartFile, discard_former
 from storj.transfer.source import FileSource, MemorySource, PathSource, name_of, once, open_source
-from storj.transfer.spool import Spool, disk_error
+from storj.transfer.spool import Spool, raise_disk_error
 from tests.unit.fake_network import FakeBridge
 
 DATA = bytes(range(256)) * 40
@@ -191,13 +191,14 @@ def test_spool_has_no_name_and_goes_with_its_user(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_told_and_other_errors_stay_what_they_are() -> None:
-    full = disk_error(OSError(errno.ENOSPC, 'No space left on device'), '/somewhere')
-    assert isinstance(full, TransferError)
-    assert 'no space left in /somewhere' in str(full)
-    denied = OSError(errno.EACCES, 'denied')
-    assert disk_error(denied, '/somewhere') is denied
-    with pytest.raises(FileNotFoundError):
+    full = OSError(errno.ENOSPC, 'No space left on device')
+    with pytest.raises(TransferError, match='no space left in /somewhere') as told:
+        raise_disk_error(full, '/somewhere')
+    assert told.value.__cause__ is full
+    with pytest.raises(FileNotFoundError) as missing:
         Spool('/nonexistent')
+    # Who follows causes comes to an end.
+    assert missing.value.__cause__ is None
 
 
 def test_part_file_is_private_until_it_gets_its_name(tmp_path: Path) -> None:
