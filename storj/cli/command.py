@@ -21,6 +21,7 @@ from click.shell_completion import shell_complete
 
 from storj.cli.errors import UsageProblem, explain, is_broken_pipe
 from storj.cli.filters import Rule
+from storj.cli.output import printable_lines
 from storj.cli.session import Session
 from storj.metadata import __version__
 
@@ -289,7 +290,7 @@ def _end(error: BaseException, session: Session) -> int:
     output = session.output
     try:
         if session.debugging:
-            output.warn(''.join(traceback.format_exception(error)).rstrip())
+            output.warn(printable_lines(''.join(traceback.format_exception(error)).rstrip()))
         if output.as_json:
             output.warn(json.dumps(report.to_dict(), ensure_ascii=False))
         else:

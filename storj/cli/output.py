@@ -26,6 +26,7 @@ __all__ = (
     'human_size',
     'plain',
     'printable',
+    'printable_lines',
     'wants_colour',
 )
 
@@ -67,6 +68,11 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode('unicode_escape').decode()
         for character in text
     )
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines, each :func:`printable`."""
+    return '\n'.join(map(printable, text.split('\n')))
 
 
 def count_of(number: int, thing: str) -> str:

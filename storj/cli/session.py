@@ -18,7 +18,7 @@ import click
 
 from storj.cli.errors import LocalPathNotFound, NotLoggedIn
 from storj.cli.filters import Filters, Rule
-from storj.cli.output import Output
+from storj.cli.output import Output, printable_lines
 from storj.exception import ConfigurationError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record on standard error."""
         try:
-            self._say(self.format(record))
+            self._say(printable_lines(self.format(record)))
         except Exception:
             self.handleError(record)
 

@@ -1,6 +1,8 @@
-"""What options make of the engine's limits."""
+"""What options make of the engine's limits, and of what is logged."""
 
 from __future__ import annotations
+
+import logging
 
 import pytest
 
@@ -69,3 +71,21 @@ def test_limit_of_one_way_leaves_the_shards_of_the_other(monkeypatch, tmp_path, 
     assert (uploads.concurrency, downloads.concurrency) == shards
     assert uploads.upload_rate == limits.get('limit_upload')
     assert downloads.download_rate == limits.get('limit_download')
+
+
+@pytest.mark.parametrize('verbose', [0, 1])
+def test_what_others_say_drives_no_terminal(capsys, verbose):
+    with Session() as session:
+        session.verbose = verbose
+        session.start()
+        try:
+            raise ValueError('from \x1b[2J afar')
+        except ValueError:
+            logging.getLogger('storj.test').warning(
+                'the farmer says: \x1b]0;gone\x07', exc_info=True
+            )
+    told = capsys.readouterr().err
+    assert '\x1b' not in told
+    assert r'the farmer says: \x1b]0;gone\x07' in told
+    # The lines of a traceback stay lines.
+    assert '\nValueError: from \\x1b[2J afar\n' in told
