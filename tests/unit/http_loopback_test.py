@@ -369,7 +369,13 @@ def test_closed_client_can_be_used_again() -> None:
         assert client._request(method='GET', path='/x') == ['k']
 
 
-def test_close_ends_transfers_whose_requests_hang(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def hanging_upload() -> Iterator[tuple[http.Client, transfer.TransferFuture[Any], threading.Event]]:
+    """Give a client whose upload hangs at the bridge.
+
+    Yields:
+        tuple: the client, the upload, and what is set when the bridge is asked something.
+    """
     asked = threading.Event()
 
     def hang(connection: socket.socket, stop: threading.Event) -> None:
@@ -380,7 +386,11 @@ def test_close_ends_transfers_whose_requests_hang(tmp_path: Path) -> None:
         client = http.Client(
             'e@x', 'pw', server.url, timeout=60, mnemonic='abandon ' * 11 + 'about'
         )
-        future = client.transfers.upload('b' * 24, b'content', name='name')
+        yield client, client.transfers.upload('b' * 24, b'content', name='name'), asked
+
+
+def test_close_ends_transfers_whose_requests_hang() -> None:
+    with hanging_upload() as (client, future, asked):
         assert asked.wait(10)
         began = time.monotonic()
         client.close()
@@ -399,22 +409,13 @@ def closing_when_done() -> Iterator[
         tuple: the client, the upload, what is set when the bridge is asked something, and what is
         set once the upload has closed the client.
     """
-    asked, called = threading.Event(), threading.Event()
+    called = threading.Event()
 
-    def hang(connection: socket.socket, stop: threading.Event) -> None:
-        asked.set()
-        stop.wait(10)
+    def close(future: Any) -> None:
+        client.close()
+        called.set()
 
-    with Server(hang) as server:
-        client = http.Client(
-            'e@x', 'pw', server.url, timeout=60, mnemonic='abandon ' * 11 + 'about'
-        )
-        future = client.transfers.upload('b' * 24, b'content', name='name')
-
-        def close(future: Any) -> None:
-            client.close()
-            called.set()
-
+    with hanging_upload() as (client, future, asked):
         future.add_done_callback(close)
         assert asked.wait(10)
         yield client, future, asked, called
