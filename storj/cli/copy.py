@@ -170,10 +170,7 @@ def cp(
         jobs = [copier.to_stream(file.entry) for file in found if isinstance(file, RemoteFile)]
     else:
         jobs = jobs_for(copier, found, target, folder=several)
-    if dry_run:
-        announce(session, jobs).report(session.output)
-    else:
-        run_jobs(session, jobs, transfer_options_, several=several)
+    run_jobs(session, jobs, transfer_options_, several=several, dry_run=dry_run)
 
 
 @command(
@@ -208,10 +205,26 @@ def cat(
 
 
 def run_jobs(
-    session: Session, jobs: Sequence[Job], options: TransferOptions, *, several: bool
+    session: Session,
+    jobs: Sequence[Job],
+    options: TransferOptions,
+    *,
+    several: bool,
+    dry_run: bool = False,
 ) -> None:
-    """Run jobs, report them, and raise what the command ends with if not all went well."""
-    finish(session.output, perform(session, jobs, options), several=several)
+    """Run jobs, report them, and raise what the command ends with if not all went well.
+
+    Args:
+        session (Session): of the command.
+        jobs (Sequence[Job]): what is to be done.
+        options (TransferOptions): of the command.
+        several (bool): whether a sum is told.
+        dry_run (bool): say what would be done, and do nothing.
+    """
+    if dry_run:
+        announce(session, jobs).report(session.output)
+    else:
+        finish(session.output, perform(session, jobs, options), several=several)
 
 
 def perform(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Summary:

@@ -11,7 +11,6 @@ from storj.cli.command import command
 from storj.cli.completion import complete_place
 from storj.cli.copier import Copier, CopyOptions
 from storj.cli.copy import (
-    announce,
     check_places,
     expand,
     is_several,
@@ -96,11 +95,7 @@ def mv(
             gone.append(copier.refused(str(place), str(target), error))
     jobs = jobs_for(copier, found, target, folder=several)
     _check_apart(jobs)
-    jobs += gone
-    if dry_run:
-        announce(session, jobs).report(session.output)
-    else:
-        run_jobs(session, jobs, transfer_options_, several=several)
+    run_jobs(session, jobs + gone, transfer_options_, several=several, dry_run=dry_run)
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:

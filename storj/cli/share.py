@@ -370,7 +370,7 @@ def copy_link(
         transfer_options (TransferOptions): for the engine.
         dry_run (bool): only say what would be done.
     """
-    from storj.cli.copy import announce, pour, run_jobs
+    from storj.cli.copy import pour, run_jobs
 
     shared = Share.read(link.text)
     if shared.expires <= datetime.datetime.now(datetime.timezone.utc):
@@ -420,7 +420,4 @@ def copy_link(
         check=check,
         file_id=shared.file_id,
     )
-    if dry_run:
-        announce(session, [job]).report(session.output)
-    else:
-        run_jobs(session, [job], transfer_options, several=False)
+    run_jobs(session, [job], transfer_options, several=False, dry_run=dry_run)
