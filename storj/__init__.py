@@ -151,7 +151,7 @@ def generate_new_key_pair() -> tuple[SigningKey, VerifyingKey]:
         tuple[ecdsa.keys.SigningKey, ecdsa.keys.VerifyingKey]: key pair (private, public), of the
         curve secp256k1.
     """
-    from storj.http import keys
+    from storj.rest import keys
 
     return keys.generate_key_pair()
 
@@ -328,7 +328,7 @@ class BucketKeyManager:
 
 
 def _public_key_text(key: VerifyingKey | str | bytes) -> str:
-    from storj.http import keys
+    from storj.rest import keys
 
     return keys.public_key_text(key)
 

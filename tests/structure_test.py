@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,21 +28,34 @@ ALLOWED: dict[str, set[str]] = {
     'model': PURE,
     'configuration': PURE | {'file_lock', 'ini'},
     'farmer': GROUND,
+    'rest': PURE,
     'web_socket': PURE | {'farmer'},
     'transfer': PURE | {'farmer', 'web_socket', 'configuration', 'file_lock'},
-    'http': PURE | {'web_socket', 'transfer', 'configuration'},
+    'http': PURE | {'web_socket', 'transfer', 'configuration', 'rest'},
     'metadisk': PURE,
-    '': PURE | {'configuration', 'web_socket', 'transfer', 'http', 'metadisk'},
-    'network': PURE | {'file_lock'},
-    'cli': PURE | {'', 'configuration', 'web_socket', 'transfer', 'http', 'metadisk', 'network'},
+    '': PURE | {'configuration', 'web_socket', 'transfer', 'http', 'rest', 'metadisk'},
+    # Bridge and farmers know each other by the wire only, and nothing of the client's side.
+    'network.node': PURE | {'file_lock', 'network'},
+    'network.bridge': PURE | {'network', 'network.node'},
+    'network.farmer': PURE | {'network', 'network.node'},
+    'network': PURE | {'file_lock', 'network.node', 'network.bridge', 'network.farmer'},
+    'cli': PURE
+    | {'', 'configuration', 'web_socket', 'transfer', 'http', 'rest', 'metadisk', 'network'}
+    | {'network.node', 'network.bridge', 'network.farmer'},
     '__main__': {'cli'},
 }
 
 
 def room_of(path: Path) -> str:
     """Return the room that a source file belongs to; '' is the package itself."""
-    first = path.relative_to(PACKAGE).parts[0]
-    return '' if first == '__init__.py' else first.removesuffix('.py')
+    parts = path.relative_to(PACKAGE).with_suffix('').parts
+    return room_named([part for part in parts if part != '__init__'])
+
+
+def room_named(parts: Sequence[str]) -> str:
+    """Return the room of a dotted name below the package; '' is the package itself."""
+    rooms = ['.'.join(parts[:count]) for count in (2, 1)]
+    return next((room for room in rooms if room in ALLOWED), '' if not parts else parts[0])
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -61,8 +74,8 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             parts = name.split('.')
             if parts[0] != 'storj':
                 continue
-            rooms = {*ALLOWED} - {''}
-            yield node.lineno, parts[1] if len(parts) > 1 and parts[1] in rooms else ''
+            room = room_named(parts[1:])
+            yield node.lineno, room if room in ALLOWED else ''
 
 
 SOURCES = sorted(PACKAGE.rglob('*.py'))

@@ -87,7 +87,7 @@ def farm(
     """
     require_extra()
     from storj.network.farm import farm as run
-    from storj.network.farmer import FarmerSettings
+    from storj.network.farmer.farmer import FarmerSettings
 
     try:
         settings = FarmerSettings(

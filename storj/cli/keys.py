@@ -189,7 +189,7 @@ def _public_key(session: Session, given: str | None) -> str:
 
 
 def _pair(folder: Path) -> tuple[Path, Path]:
-    from storj.http.keys import PRIVATE_NAME, PUBLIC_NAME
+    from storj.rest.keys import PRIVATE_NAME, PUBLIC_NAME
 
     pair = folder / PRIVATE_NAME, folder / PUBLIC_NAME
     if not pair[0].exists():

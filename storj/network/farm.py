@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from storj.network.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.metadisk.website import Website
 from storj.network.program import stop_signals
 

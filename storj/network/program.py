@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TextIO
 
-from storj.network.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import Fault, FaultPlan
 from storj.network.supervisor import Network, Protocols
 

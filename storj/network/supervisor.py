@@ -36,18 +36,18 @@ from aiohttp import web
 
 from storj.crypto import mnemonic, secret_file
 from storj.exception import MnemonicError, NetworkSetupError, StorjError
-from storj.network.addresses import is_loopback
-from storj.network.app import HEAD_LIMIT, create_app
-from storj.network.bridge import BRIDGE, BridgeSettings
-from storj.network.farmer import Farmer, FarmerSettings, Workers
+from storj.network.bridge.app import HEAD_LIMIT, create_app
+from storj.network.bridge.renter import RenterNode
+from storj.network.bridge.state import BRIDGE, BridgeSettings
+from storj.network.bridge.users import open_account
+from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
 from storj.network.faults import Fault, FaultPlan
-from storj.network.identity import ExtendedKey
-from storj.network.lock import FolderLock
 from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
-from storj.network.renter import RenterNode
-from storj.network.serving import close_runner
-from storj.network.users import open_account
+from storj.network.node.addresses import is_loopback
+from storj.network.node.identity import ExtendedKey
+from storj.network.node.lock import FolderLock
+from storj.network.node.serving import close_runner
 
 __all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
 
@@ -142,7 +142,7 @@ class FarmerHandle(ABC):
         self.start()
 
     def status(self) -> dict[str, Any]:
-        """Return what is known of it, as :meth:`storj.network.farmer.Farmer.status` does.
+        """Return what is known of it, as :meth:`storj.network.farmer.farmer.Farmer.status` does.
 
         Raises:
             NetworkError: it runs in a process of its own that does not answer.
@@ -343,7 +343,7 @@ class Network:
         size (int | None): bytes that each farmer offers; None for as much as the disk holds.
         store (str): ``disk``, or ``null`` for farmers that keep nothing (benchmarks).
         bridge (Mapping[str, Any] | None): further settings, by the names of
-            :class:`storj.network.bridge.BridgeSettings`.
+            :class:`storj.network.bridge.state.BridgeSettings`.
         metadisk (Mapping[str, Any] | None): the same of
             :class:`storj.network.metadisk.Settings`.
 

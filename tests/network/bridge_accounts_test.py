@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import text
 
 from storj.exception import ConfigurationError
-from storj.network.database import Database
-from storj.network.passwords import Passwords
+from storj.network.bridge.database import Database
+from storj.network.bridge.passwords import Passwords
 from tests.network.bridges import PASSWORD_COST, Account, Clock, RunningBridge
 
 ALICE = Account('alice@example.org')

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storj.network import buckets, files
-from storj.network.bridge import BridgeSettings, Release
+from storj.network.bridge import buckets, files
+from storj.network.bridge.state import BridgeSettings, Release
 from storj.sharding import bucket_id
 from tests.network.bridges import Account, RunningBridge
 

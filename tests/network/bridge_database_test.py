@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from sqlalchemy import event, inspect, text
 
-from storj.network.audits import audit_round
-from storj.network.bridge import BRIDGE
-from storj.network.database import Contact, Contract, Database, Entry, Nonce, User, Volume
-from storj.network.quotas import Quota
-from storj.network.renewals import renewal_round
-from storj.network.status import network_status
-from storj.network.upkeep import ping_round, sweep
+from storj.network.bridge.audits import audit_round
+from storj.network.bridge.database import Contact, Contract, Database, Entry, Nonce, User, Volume
+from storj.network.bridge.quotas import Quota
+from storj.network.bridge.renewals import renewal_round
+from storj.network.bridge.state import BRIDGE
+from storj.network.bridge.status import network_status
+from storj.network.bridge.upkeep import ping_round, sweep
 from tests.network.bridges import Account, RunningBridge
 from tests.network.nodes import DAY
 

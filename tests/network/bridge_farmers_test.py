@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj.digest import Generation, ShardDigest, make_proof, new_challenges
-from storj.network.audits import AuditResult, audit_round, proves
-from storj.network.contacts import work
-from storj.network.identity import Identity
-from storj.network.reports import MIRRORING
-from storj.network.upkeep import ping_round, sweep
+from storj.network.bridge.audits import AuditResult, audit_round, proves
+from storj.network.bridge.contacts import work
+from storj.network.bridge.reports import MIRRORING
+from storj.network.bridge.upkeep import ping_round, sweep
+from storj.network.node.identity import Identity
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer, eventually
 
 

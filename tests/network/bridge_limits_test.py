@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storj.network.bridge import BridgeSettings
+from storj.network.bridge.state import BridgeSettings
 from tests.network.bridges import Account, Answer, RunningBridge
 
 ALICE = Account('alice@example.org')

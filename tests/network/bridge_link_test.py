@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from storj.network.bridge_link import BridgeLink, BridgeLinkError
-from storj.network.farmer import Workers
-from storj.network.identity import Identity
-from storj.network.rpc import NodeContact
+from storj.network.farmer.bridge_link import BridgeLink, BridgeLinkError
+from storj.network.farmer.farmer import Workers
+from storj.network.node.identity import Identity
+from storj.network.node.rpc import NodeContact
 from tests.network.nodes import run
 
 BRIDGE_TIME = 1_480_000_000.0

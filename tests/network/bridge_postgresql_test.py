@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from storj.exception import NetworkSetupError
 from storj.network import Network
-from storj.network.database import Database
+from storj.network.bridge.database import Database
 from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
 from tests.network.bridges import Account, RunningBridge, eventually
 from tests.network.supervisor_test import download, upload

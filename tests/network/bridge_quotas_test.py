@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from storj.network.bridge import BridgeSettings
-from storj.network.quotas import FREE_DOWNLOAD, FREE_UPLOAD, Quota
-from storj.network.users import open_account
+from storj.network.bridge.quotas import FREE_DOWNLOAD, FREE_UPLOAD, Quota
+from storj.network.bridge.state import BridgeSettings
+from storj.network.bridge.users import open_account
 from tests.network.bridges import Account, Answer, RunningBridge
 
 HOUR, DAY = 3600, 24 * 3600

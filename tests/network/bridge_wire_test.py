@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj.network.wire import Refusal, hex_text, iso_date, number, object_id, parse_date, text
+from storj.network.node.wire import Refusal, hex_text, iso_date, number, object_id, parse_date, text
 
 # The years 1 to 9999.
 MILLISECONDS = st.integers(-62135596800000, 253402300799999)

@@ -1,8 +1,9 @@
 """What the tests of the bridge share: a bridge on a free port, and farmers that follow a script.
 
 The bridge is the real one, reached over a real socket. Its renter node is replaced by
-:class:`ScriptedFarmers`, which keeps the promises of :class:`storj.network.renter.RenterNode` and
-can be told to refuse, to be away, or to keep its caller waiting.
+:class:`ScriptedFarmers`, which keeps the promises of
+:class:`storj.network.bridge.renter.RenterNode` and can be told to refuse, to be away, or to keep
+its caller waiting.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from storj.digest import Generation, ShardDigest, make_proof, new_challenges, shard_hash
-from storj.network import passwords
-from storj.network.app import HEAD_LIMIT, create_app
-from storj.network.bridge import BRIDGE, Bridge, BridgeSettings
-from storj.network.contacts import work
-from storj.network.contract import Contract
-from storj.network.identity import Identity
-from storj.network.renter import (
+from storj.network.bridge import passwords
+from storj.network.bridge.app import HEAD_LIMIT, create_app
+from storj.network.bridge.contacts import work
+from storj.network.bridge.renter import (
     Allocation,
     ClockSkewError,
     NodeContact,
     NodeError,
     NodeUnreachableError,
 )
-from storj.network.reports import MIRRORING
+from storj.network.bridge.reports import MIRRORING
+from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
+from storj.network.node.contract import Contract
+from storj.network.node.identity import Identity
 
 T = TypeVar('T')
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj.network.contract import Contract, ContractError
-from storj.network.identity import Identity
+from storj.network.node.contract import Contract, ContractError
+from storj.network.node.identity import Identity
 
 VECTOR = json.loads((Path(__file__).parents[1] / 'vectors' / 'protocol.json').read_text('utf-8'))[
     'contract_signing_string'

@@ -15,7 +15,7 @@ pytest.importorskip('aiohttp')
 
 from storj.metadisk import MetaDisk
 from storj.network import Network
-from storj.network.identity import Identity
+from storj.network.node.identity import Identity
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from storj.digest import shard_hash
-from storj.network.channels import DataChannels
-from storj.network.renter import NodeError
+from storj.network.bridge.renter import NodeError
+from storj.network.farmer.channels import DataChannels
 from tests.network.nodes import SHARD, SHARD_HASH, Site, pull, push, run, site
 
 OTHER = b'another shard'

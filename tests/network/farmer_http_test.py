@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from storj.digest import shard_hash
-from storj.network.store import FREE_SPACE_KEPT
+from storj.network.farmer.store import FREE_SPACE_KEPT
 from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, push, run, site
 
 UNKNOWN = 'f' * 40
@@ -319,7 +319,7 @@ def test_transfers_beyond_the_limit_are_503(
         async with site(tmp_path) as here:
             token = await here.push_token()
             async with here.session.ws_connect(f'{here.url}/') as channel:
-                monkeypatch.setattr('storj.network.channels.MAX_TRANSFERS', 1)
+                monkeypatch.setattr('storj.network.farmer.channels.MAX_TRANSFERS', 1)
                 with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                     await here.talk(push(token))
                 assert refused.value.status == 503
@@ -355,7 +355,7 @@ def test_idle_transfer_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                     await asyncio.sleep(0)
                 here.farmer._channels.abort_idle()
                 assert here.farmer._channels.active == 1
-                monkeypatch.setattr('storj.network.channels.IDLE_LIMIT', -1.0)
+                monkeypatch.setattr('storj.network.farmer.channels.IDLE_LIMIT', -1.0)
                 here.farmer._channels.abort_idle()
                 await channel.receive()
                 assert channel.close_code == 1006

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from storj.exception import ConfigurationError
-from storj.network.channels import PIECE
-from storj.network.farmer import Farmer, FarmerSettings
+from storj.network.farmer.channels import PIECE
+from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import FaultPlan
-from storj.network.rpc import NodeError
+from storj.network.node.rpc import NodeError
 from tests.network.nodes import SHARD, SHARD_HASH, Site, push, run, site
 
 SIZE = 3 * PIECE

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from storj.digest import shard_hash
 from storj.network.faults import KINDS, Fault, FaultPlan
-from storj.network.rpc import NodeError, NodeUnreachableError
+from storj.network.node.rpc import NodeError, NodeUnreachableError
 from tests.network.nodes import SHARD, SHARD_HASH, pull, push, run, site
 
 DATA = bytes(range(256)) * 1000

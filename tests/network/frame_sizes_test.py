@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj.network.database import Database, Frame, Pointer, User
-from storj.network.frames import _Addition, _check_sizes
-from storj.network.placement import Shard
-from storj.network.wire import Refusal
+from storj.network.bridge.database import Database, Frame, Pointer, User
+from storj.network.bridge.frames import _Addition, _check_sizes
+from storj.network.bridge.placement import Shard
+from storj.network.node.wire import Refusal
 
 SIZES = st.sampled_from((15359, 15360, 20000))
 PIECES = st.tuples(SIZES, st.booleans())

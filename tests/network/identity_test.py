@@ -14,8 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj.exception import ConfigurationError
-from storj.network.bridge_link import BridgeLinkError, find_nonce, request_digest_text, work_of
-from storj.network.identity import (
+from storj.network.farmer.bridge_link import (
+    BridgeLinkError,
+    find_nonce,
+    request_digest_text,
+    work_of,
+)
+from storj.network.node.identity import (
     ExtendedKey,
     Identity,
     SignatureError,

@@ -18,10 +18,10 @@ from typing import Any
 import aiohttp
 
 from storj.digest import ShardDigest, new_challenges, shard_hash
-from storj.network.farmer import Farmer, FarmerSettings
+from storj.network.bridge.renter import Allocation, RenterNode
+from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import FaultPlan
-from storj.network.identity import ExtendedKey
-from storj.network.renter import Allocation, RenterNode
+from storj.network.node.identity import ExtendedKey
 
 SHARD = b'testshard'
 SHARD_HASH = '4af6b8cd7fac9e832650c82e965a06aabe920c07'

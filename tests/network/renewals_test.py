@@ -14,14 +14,14 @@ import pytest
 from aiohttp import web
 
 from storj.digest import ShardDigest, new_challenges
-from storj.network.app import create_app
-from storj.network.bridge import BRIDGE, BridgeSettings
-from storj.network.database import Challenge, Contract
-from storj.network.farmer import RENEWAL_TIME, Farmer, FarmerSettings
-from storj.network.identity import ExtendedKey
-from storj.network.renewals import renewal_round
-from storj.network.renter import RenterNode
-from storj.network.users import open_account
+from storj.network.bridge.app import create_app
+from storj.network.bridge.database import Challenge, Contract
+from storj.network.bridge.renewals import renewal_round
+from storj.network.bridge.renter import RenterNode
+from storj.network.bridge.state import BRIDGE, BridgeSettings
+from storj.network.bridge.users import open_account
+from storj.network.farmer.farmer import RENEWAL_TIME, Farmer, FarmerSettings
+from storj.network.node.identity import ExtendedKey
 from tests.network.bridges import Account, RunningBridge
 from tests.network.nodes import DAY, SHARD, SHARD_HASH, Clock, run
 

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storj.digest import ShardDigest, merkle_rows, new_challenges, shard_hash, verify_proof
-from storj.network import rpc
-from storj.network.contract import Contract
-from storj.network.farmer import FarmerSettings
-from storj.network.identity import ExtendedKey, Identity
-from storj.network.renter import RenterNode
-from storj.network.rpc import (
+from storj.network.bridge.renter import RenterNode
+from storj.network.farmer.farmer import FarmerSettings
+from storj.network.node import rpc
+from storj.network.node.contract import Contract
+from storj.network.node.identity import ExtendedKey, Identity
+from storj.network.node.rpc import (
     ClockSkewError,
     ContactError,
     NodeContact,
@@ -783,14 +783,14 @@ PROOFS = st.recursive(
 
 @given(PROOFS)
 def test_malformed_proofs_are_our_error(raw: object) -> None:
-    from storj.network.renter import _plain_proof
+    from storj.network.bridge.renter import _plain_proof
 
     with pytest.raises(NodeError):
         _plain_proof(raw)
 
 
 def test_proofs_of_binary_hashes_are_read() -> None:
-    from storj.network.renter import _plain_proof
+    from storj.network.bridge.renter import _plain_proof
 
     binary = {'type': 'Buffer', 'data': [171] * 20}
     assert _plain_proof([[binary], 'cd' * 20]) == [['ab' * 20], 'cd' * 20]

@@ -10,7 +10,7 @@ import warnings
 import pytest
 from aiohttp import web
 
-from storj.network.serving import close_runner
+from storj.network.node.serving import close_runner
 
 
 @pytest.mark.parametrize('turns', range(5))

@@ -13,8 +13,7 @@ import pytest
 
 from storj.digest import shard_hash
 from storj.exception import ConfigurationError
-from storj.network.contract import Contract
-from storj.network.store import (
+from storj.network.farmer.store import (
     SWEPT,
     FarmerIndex,
     NoSpaceLeftError,
@@ -22,6 +21,7 @@ from storj.network.store import (
     ShardStore,
     StoreError,
 )
+from storj.network.node.contract import Contract
 from tests.network.nodes import SHARD, SHARD_HASH, Clock
 
 

@@ -29,9 +29,9 @@ from storj.digest import ShardDigest, new_challenges
 from storj.exception import ConfigurationError
 from storj.network import Fault, FaultPlan, Network
 from storj.network.__main__ import main
-from storj.network.bridge import BRIDGE
+from storj.network.bridge.state import BRIDGE
+from storj.network.bridge.upkeep import ping_round
 from storj.network.supervisor import NetworkError
-from storj.network.upkeep import ping_round
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from storj import exception, http, transfer
+from storj.rest import transport
 
 QUICK = http.Retries(count=0)
 CLOSING = b'HTTP/1.0 200 OK\r\n\r\n["cut'
@@ -151,7 +152,7 @@ def test_damaged_answer_is_an_unreachable_bridge(answer: bytes) -> None:
 
 
 def test_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http.transport, 'ANSWER_LIMIT', 1_000_000)
+    monkeypatch.setattr(transport, 'ANSWER_LIMIT', 1_000_000)
 
     def pour(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(b'HTTP/1.1 200 OK\r\n\r\n')
@@ -163,7 +164,7 @@ def test_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gzip_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http.transport, 'ANSWER_LIMIT', 1_000_000)
+    monkeypatch.setattr(transport, 'ANSWER_LIMIT', 1_000_000)
     bomb = gzip.compress(b' ' * 50_000_000)
     answer = with_length(bomb, b'Content-Encoding: gzip\r\n')
     with (
@@ -192,7 +193,7 @@ def trickles(head: bytes, piece: bytes) -> Callable[[socket.socket, threading.Ev
     ids=['length', 'chunked', 'close'],
 )
 def test_body_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
-    monkeypatch.setattr(http.transport, 'ANSWER_TIME', 0.3)
+    monkeypatch.setattr(transport, 'ANSWER_TIME', 0.3)
     began = time.monotonic()
     with (
         answering(trickles(head, b' ')) as client,
@@ -248,7 +249,7 @@ def test_time_of_one_answer_is_not_taken_from_the_next() -> None:
     def twice(connection: socket.socket, stop: threading.Event) -> None:
         for _ in range(2):
             # Together they take longer than one may.
-            now[0] += http.transport.ANSWER_TIME - 100
+            now[0] += transport.ANSWER_TIME - 100
             connection.sendall(with_length(b'["k"]'))
             connection.recv(65536)
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj import api, exception, http, model
-from storj.http import Pages, paging
+from storj.http import Pages
+from storj.rest import paging
 
 from .replay import Answer, client_of
 
@@ -49,8 +50,8 @@ class Bridge:
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http.client, 'FILES_PAGE', 4)
-    monkeypatch.setattr(http.client, 'BUCKETS_PAGE', 4)
+    monkeypatch.setattr(http, 'FILES_PAGE', 4)
+    monkeypatch.setattr(http, 'BUCKETS_PAGE', 4)
 
 
 @given(st.lists(st.integers(0, 12), max_size=24))
@@ -60,7 +61,7 @@ def test_every_entry_is_listed_once(created: list[int]) -> None:
         # More entries in one millisecond than a page has: no client can reach them all.
         return
     bridge = Bridge(created, 4)
-    http.client.FILES_PAGE = 4
+    http.FILES_PAGE = 4
     client, _ = client_of(bridge)
     listed = [entry['id'] for entry in client.bucket_files('b')]
     assert listed == [entry['id'] for entry in bridge.entries]

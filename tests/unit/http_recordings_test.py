@@ -212,7 +212,7 @@ def test_recorded_exchange_is_made_and_understood(name: str, exchange: dict[str,
     assert known
     call, kind, match = known
     client, replay = client_of([answer_of(response)], do_hashing=False, password=None)
-    client._profile = http.client.api.BridgeProfile.from_info(BY_VERSION[name])
+    client._profile = http.api.BridgeProfile.from_info(BY_VERSION[name])
     status = response['status']
 
     value, error = outcome(lambda: call(client, match, body, query))

@@ -527,7 +527,7 @@ def test_bucket_of_a_computed_id_is_not_listed(version: str) -> None:
 
 
 def test_endless_list_is_not_searched_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http.client, '_MAX_FILES', 2)
+    monkeypatch.setattr(http, '_MAX_FILES', 2)
     bridge = Directory('1.0.0', ['a', 'b', 'c'])
     client = Client('alice@example.org', 'pw')
     with mock.patch.object(Client, '_request', side_effect=bridge):
@@ -727,7 +727,7 @@ def test_bridge_without_pages_and_indexes_ends_the_list() -> None:
 
 
 def test_endless_pointers_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http.client, '_MAX_POINTERS', 20)
+    monkeypatch.setattr(http, '_MAX_POINTERS', 20)
     bridge = Pointers(40, indexed=False, window=lambda skip, limit: slice(0, 6))
     with pytest.raises(exception.BridgeUnavailableError, match='20 pointers'):
         pointers_of(bridge)

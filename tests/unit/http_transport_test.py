@@ -20,6 +20,7 @@ from requests import exceptions
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from storj import exception, http, model
+from storj.rest import transport
 
 from .replay import Answer, Clock, client_of, recording
 
@@ -264,7 +265,7 @@ def test_refusal_is_the_error_of_its_status(
 
 
 def test_answer_longer_than_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http.transport, 'ANSWER_LIMIT', 1000)
+    monkeypatch.setattr(transport, 'ANSWER_LIMIT', 1000)
     client, replay = client_of([Answer(body=b'"' + b'x' * 10_000_000 + b'"')])
     with pytest.raises(exception.BridgeUnavailableError, match='beyond 1000 bytes'):
         client._request(method='GET', path='/x')
@@ -607,7 +608,7 @@ def test_close_closes_the_sessions_of_all_threads(monkeypatch: pytest.MonkeyPatc
 
 def proxies(client: http.Client, url: str = 'http://bridge.test/') -> dict[str, str]:
     prepared = requests.Request('GET', url).prepare()
-    return http.transport._proxies(client.session, prepared)
+    return transport._proxies(client.session, prepared)
 
 
 def test_closed_client_tries_nothing_again() -> None:

@@ -19,6 +19,7 @@ from ecdsa import SECP256k1, SigningKey, VerifyingKey
 import storj
 from storj import exception, http, transfer
 from storj.exception import ClientError, ConfigurationError
+from storj.rest import transport
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -185,7 +186,7 @@ def test_client_signs_with_the_key_of_the_settings(folder: Path) -> None:
     write(folder, f'private_key = {folder / "private.pem"}\n')
     client = storj.get_client()
     assert client.private_key == key
-    assert isinstance(client._auth(), http.transport.KeyAuth)
+    assert isinstance(client._auth(), transport.KeyAuth)
 
 
 def test_without_account_there_is_no_client(folder: Path) -> None:

@@ -15,15 +15,15 @@ from aiohttp import web
 
 from storj.crypto import secret_file
 from storj.exception import NetworkSetupError
-from storj.network.bridge import BRIDGE
+from storj.network.bridge.state import BRIDGE
+from storj.network.bridge.users import open_account
+from storj.network.farmer.shard_client import ShardClient
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import Ledger
 from storj.network.metadisk.mover import Account, Mover
 from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
 from storj.network.metadisk.routes import Routes
 from storj.network.metadisk.website import Website
-from storj.network.shard_client import ShardClient
-from storj.network.users import open_account
 
 __all__ = ('mount',)
 

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from aiohttp import BodyPartReader, hdrs, web
 
 from storj.crypto.convergent import parse_key
-from storj.network.limits import MINUTE, Windows
+from storj.network.bridge.limits import MINUTE, Windows
 from storj.network.metadisk.catalog import StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
 from storj.network.metadisk.mover import MoverError, Place

@@ -1,0 +1,1005 @@
+"""Storj model module: the records that travel between the bridge and a program.
+
+Field names are those of the wire (``nodeID``, ``lastSeen``). Every class takes and keeps fields
+that it does not document, because bridges gained fields with every release; see
+:class:`storj.object.Object` for what all records can do. Numbers and times are brought into one
+form on the way in; what cannot be read is None, so that one damaged entry never ends a listing.
+Knows no client: a record that acts (:meth:`Bucket.delete`, :meth:`File.download`) does so through
+the client that made it.
+
+Transfers do not pass :class:`ShardManager`; they hash while they read. It cuts a file as
+documented, reads it once, and keeps none of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from types import GeneratorType
+from typing import Any, BinaryIO, ClassVar
+
+from storj.crypto import secret_file
+from storj.crypto.keyring import KeyEntry
+from storj.crypto.keyring import Keyring as CoreKeyring
+from storj.crypto.keys import ContentKey
+from storj.digest import Generation, ShardDigest, merkle_rows, new_challenges, rmd160sha256
+from storj.exception import IntegrityError
+from storj.object import Integer, Object, Time
+
+__all__ = (
+    'Bucket',
+    'Contact',
+    'ExchangeReport',
+    'File',
+    'FileMirrors',
+    'FilePointer',
+    'Frame',
+    'Key',
+    'Keyring',
+    'MerkleTree',
+    'Mirror',
+    'Shard',
+    'ShardManager',
+    'Token',
+    'User',
+)
+
+# Read at a time; more does not hash faster.
+_PIECE = 1024 * 1024
+
+
+def _hash_text(text: str) -> str:
+    return rmd160sha256(text.encode('utf-8')).hex()
+
+
+class MerkleTree(Object):
+    """Simple Merkle hash tree, its nodes kept as text in rows.
+
+    Row 0 is the root, row 1 its children, and so on. A parent is the hash of its children's two
+    texts joined, as in audits of generation B (protocol reference, section 5.3).
+
+    Args:
+        leaves (list[str] | generator[str]): leaves of the tree, as hex digests; they are padded
+            with the hash of nothing up to a power of two.
+        prehashed (bool): False if the leaves are texts that have yet to be hashed.
+
+    Raises:
+        ValueError: if there is no leaf, or one that is no text.
+
+    Attributes:
+        leaves (list[str]): the bottom row.
+        rows (list[list[str]]): all rows, the root's first.
+        depth (int): the number of rows.
+        count (int): the number of nodes.
+    """
+
+    def __init__(self, leaves: Sequence[str] | Iterator[str], prehashed: bool = True) -> None:
+        super().__init__()
+        self.prehashed = prehashed
+        self.leaves = leaves
+
+    @property
+    def leaves(self) -> list[str]:
+        """The bottom row; setting it builds the tree anew."""
+        return self.rows[-1]
+
+    @leaves.setter
+    def leaves(self, value: object) -> None:
+        if not isinstance(value, list | tuple | GeneratorType):
+            raise ValueError('leaves are a list or a generator')
+        row = list(value)
+        if not row:
+            raise ValueError('a tree needs at least one leaf')
+        if not all(isinstance(leaf, str) for leaf in row):
+            raise ValueError('leaves are texts')
+        if not self.prehashed:
+            row = [_hash_text(leaf) for leaf in row]
+        row += [_hash_text('')] * ((1 << (len(row) - 1).bit_length()) - len(row))
+        # Not digest.merkle_rows: this documented class takes any texts, not hashes only.
+        rows = [row]
+        while len(row) > 1:
+            row = [
+                _hash_text(left + right) for left, right in zip(row[::2], row[1::2], strict=True)
+            ]
+            rows.insert(0, row)
+        self.rows: list[list[str]] = rows
+
+    @property
+    def depth(self) -> int:
+        """The number of levels in the tree."""
+        return len(self.rows)
+
+    @property
+    def count(self) -> int:
+        """The number of nodes in the tree."""
+        return sum(map(len, self.rows))
+
+    def get_root(self) -> str:
+        """Return the root of the tree."""
+        return self.rows[0][0]
+
+    def get_level(self, depth: int) -> list[str]:
+        """Return the row at the specified depth; the root's is 0.
+
+        Raises:
+            IndexError: if the tree has no such row.
+        """
+        if not 0 <= depth < self.depth:
+            raise IndexError(f'no row {depth} in a tree of {self.depth}')
+        return self.rows[depth]
+
+
+class Shard(Object):
+    """Shard of a file, with what its audits need.
+
+    Attributes:
+        id (str | None): unique identifier.
+        hash (str | None): of the data, 40 hex digits.
+        size (int | None): bytes.
+        index (int | None): number of the shard in the frame, from zero.
+        challenges (list[str]): 64 hex digits each.
+        tree (list[str]): leaves of the audit tree, 40 hex digits each; a :class:`MerkleTree` will
+            do as well.
+        exclude (list[str]): nodeIDs of farmers that shall not get it.
+        parity (bool | None): whether it is computed and no part of the file.
+        generation (str): formulas of the tree, see :mod:`storj.digest`.
+    """
+
+    size = Integer()
+    index = Integer()
+
+    def __init__(
+        self,
+        /,
+        id: str | None = None,
+        hash: str | None = None,
+        size: int | None = None,
+        index: int | None = None,
+        challenges: Iterable[str] | None = None,
+        tree: Iterable[str] | MerkleTree | None = None,
+        exclude: Iterable[str] | None = None,
+        parity: bool | None = None,
+        generation: Generation = 'B',
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.id = id
+        self.hash = hash
+        self.size = size
+        self.index = index
+        self.challenges = list(challenges or ())
+        self.tree: list[str] | MerkleTree = (
+            tree if isinstance(tree, MerkleTree) else list(tree or ())
+        )
+        self.exclude = list(exclude or ())
+        self.parity = parity
+        self.generation: Generation = generation
+
+    def add_challenge(self, challenge: str) -> None:
+        """Append a challenge, 64 hex digits."""
+        self.challenges.append(challenge)
+
+    def add_tree(self, tree: str) -> None:
+        """Append a leaf of the audit tree, 40 hex digits.
+
+        Raises:
+            TypeError: if the shard holds a whole :class:`MerkleTree`.
+        """
+        if isinstance(self.tree, MerkleTree):
+            raise TypeError('this shard holds a whole tree; a leaf cannot be added')
+        self.tree.append(tree)
+
+    @property
+    def leaves(self) -> list[str]:
+        """Bottom row of the audit tree, as ``PUT /frames/{id}`` wants it."""
+        return self.tree.leaves if isinstance(self.tree, MerkleTree) else self.tree
+
+    def all(self) -> str:
+        """Return the shard with both of its audit records, as JSON text."""
+        return json.dumps(
+            {
+                'hash': self.hash,
+                'size': self.size,
+                'index': self.index,
+                'public': self.get_public_record(),
+                'private': self.get_private_record(),
+            }
+        )
+
+    def get_public_record(self) -> dict[str, Any]:
+        """Return what the farmer may know: ``hash``, ``size`` and the leaves as ``tree``."""
+        return {'hash': self.hash, 'size': self.size, 'tree': list(self.leaves)}
+
+    def get_private_record(self) -> dict[str, Any]:
+        """Return what only the auditor may know: ``challenges``, ``root`` and ``depth``.
+
+        Raises:
+            ValueError: if the shard has no leaves, or malformed ones.
+        """
+        rows = (
+            self.tree.rows
+            if isinstance(self.tree, MerkleTree)
+            else merkle_rows(self.tree, self.generation)
+        )
+        return {'challenges': list(self.challenges), 'root': rows[0][0], 'depth': len(rows)}
+
+
+class ShardManager(Object):
+    """Cuts a file into shards, as documented: sizes, hashes, challenges and audit trees.
+
+    The file is read when ``shards`` is first asked for, in pieces of 1 MiB, whatever its size.
+
+    Args:
+        filepath (str | PathLike): path to the file.
+        shard_size (int): bytes of every shard but the last.
+        nchallenges (int): audits that each shard can have.
+        generation (str): formulas of the audit tree, ``B`` (farmers of November 2016) or ``C``.
+
+    Raises:
+        ValueError: if a number is not positive.
+        OSError: if there is no such file.
+
+    Attributes:
+        filepath (str): path to the file; setting it starts anew.
+        shard_size (int): as given.
+        nchallenges (int): as given.
+        index (int): number of shards; none for an empty file.
+        shards (list[Shard]): in the order of the file.
+    """
+
+    def __init__(
+        self,
+        filepath: str | PathLike[str],
+        shard_size: int,
+        nchallenges: int = 12,
+        generation: Generation = 'B',
+    ) -> None:
+        super().__init__()
+        for name, number in (('shard_size', shard_size), ('nchallenges', nchallenges)):
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise TypeError(f'{name} is a whole number')
+            if number < 1:
+                raise ValueError(f'{name} is at least 1')
+        if generation not in ('A', 'B', 'C'):
+            raise ValueError(f'unknown generation of audits: {generation!r}')
+        self.shard_size = shard_size
+        self.nchallenges = nchallenges
+        self.generation: Generation = generation
+        self.filepath = fspath(filepath)
+
+    @property
+    def filepath(self) -> str:
+        """Path to the file."""
+        return self._filepath
+
+    @filepath.setter
+    def filepath(self, value: str | PathLike[str]) -> None:
+        self._filepath = fspath(value)
+        self._size = Path(self._filepath).stat().st_size
+        self._shards: list[Shard] | None = None
+
+    @property
+    def index(self) -> int:
+        """Number of shards for the given file."""
+        return -(-self._size // self.shard_size)
+
+    @property
+    def shards(self) -> list[Shard]:
+        """The shards, hashed on first use.
+
+        Raises:
+            IntegrityError: if the file has changed its size meanwhile.
+        """
+        if self._shards is None:
+            with Path(self._filepath).open('rb') as file:
+                shards = [self._shard(file, index) for index in range(self.index)]
+                if file.read(1) or sum(shard.size or 0 for shard in shards) != self._size:
+                    raise IntegrityError(f'{self._filepath} changed its size while it was read')
+            self._shards = shards
+        return self._shards
+
+    def _shard(self, file: BinaryIO, index: int) -> Shard:
+        """Hash the next shard of the open file."""
+        challenges = new_challenges(self.nchallenges)
+        digest = ShardDigest(challenges, self.generation)
+        while missing := self.shard_size - digest.size:
+            piece = file.read(min(_PIECE, missing))
+            if not piece:
+                break
+            digest.update(piece)
+        return Shard(
+            hash=digest.hexdigest(),
+            size=digest.size,
+            index=index,
+            challenges=challenges,
+            tree=digest.leaves(),
+            generation=self.generation,
+        )
+
+    @staticmethod
+    def hash(data: str | bytes) -> str:
+        """Return RIPEMD-160 of SHA-256 of data, 40 hex digits.
+
+        Args:
+            data (str | bytes): text is taken as UTF-8.
+        """
+        return rmd160sha256(data.encode('utf-8') if isinstance(data, str) else data).hex()
+
+
+# A key alone stands in its keyring under any id.
+_ID = '0' * 24
+
+# A sealed key has 2,300 hex digits.
+_FILE_LIMIT = 64 * 1024
+
+
+class Keyring(Object):
+    """Random key of one file, as the core client made them (protocol reference, section 6.1).
+
+    Attributes:
+        password (str | None): 512 random bytes in hex.
+        salt (str | None): 32 random bytes in hex.
+    """
+
+    def __init__(self, password: str | None = None, salt: str | None = None) -> None:
+        super().__init__()
+        self.password = password
+        self.salt = salt
+
+    def generate(self) -> None:
+        """Make a new key, from the system's secure source, and keep it in this keyring."""
+        entry = KeyEntry.generate()
+        self.password, self.salt = entry.password, entry.salt
+
+    def content_key(self) -> ContentKey:
+        """Return what a file is encrypted with.
+
+        Raises:
+            ValueError: if the keyring holds no key, or a malformed one.
+        """
+        return self._entry(self.password, self.salt).content_key()
+
+    def export_keyring(
+        self,
+        password: str,
+        salt: str,
+        user_pass: str,
+        filepath: str | PathLike[str] = 'storj.key',
+    ) -> Path:
+        """Write a key into a file that only its owner can read, sealed with a passphrase.
+
+        The file is one of a core client's folder ``key.ring``. Its encryption has neither salt nor
+        rounds: choose a long passphrase.
+
+        Args:
+            password (str): hex digits, as in ``Keyring.password``.
+            salt (str): hex digits, as in ``Keyring.salt``.
+            user_pass (str): passphrase.
+            filepath (str | PathLike): where to; a file of that name is replaced.
+
+        Returns:
+            pathlib.Path: of the file.
+
+        Raises:
+            ValueError: if the key is not hex.
+            ConfigurationError: if the file cannot be written.
+        """
+        ring = CoreKeyring(user_pass)
+        ring.entries[_ID] = self._entry(password, salt)
+        path = Path(filepath)
+        secret_file.write(path, ring.to_files()[_ID])
+        return path
+
+    def import_keyring(self, filepath: str | PathLike[str], user_pass: str = '') -> None:
+        """Read a key that :meth:`export_keyring`, or the core client, wrote.
+
+        Args:
+            filepath (str | PathLike): of the file.
+            user_pass (str): passphrase.
+
+        Raises:
+            ConfigurationError: if the file cannot be read.
+            DecryptionError: if the passphrase is not the right one.
+        """
+        text = secret_file.read(Path(filepath), _FILE_LIMIT).strip()
+        entry = CoreKeyring.from_files({_ID: text}, user_pass).entries[_ID]
+        self.password, self.salt = entry.password, entry.salt
+
+    @staticmethod
+    def _entry(password: str | None, salt: str | None) -> KeyEntry:
+        try:
+            if not bytes.fromhex(password or '') or not bytes.fromhex(salt or ''):
+                raise ValueError
+        except ValueError:
+            # Without the cause, which may quote the secret.
+            raise ValueError('a key is a password and a salt, each in hex digits') from None
+        return KeyEntry(password or '', salt or '')
+
+
+def _entries(value: object) -> list[Any]:
+    """Return a field that is a list; what a bridge sends in the place of one is empty."""
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        return []
+    return list(value)
+
+
+class _ById:
+    """Descriptor: takes an identifier as text, gives it as the documented record."""
+
+    def __init__(self, kind: type[Object]) -> None:
+        self._kind: Any = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Object | None, owner: type) -> Any:
+        return self if instance is None else vars(instance).get(self._name)
+
+    def __set__(self, instance: Object, value: object) -> None:
+        if isinstance(value, str):
+            value = self._kind(id=value)
+        vars(instance)[self._name] = value if isinstance(value, self._kind) else None
+
+
+class User(Object):
+    """Account at a bridge (protocol reference, section 3.2).
+
+    Attributes:
+        email (str | None): the account's name.
+        id (str | None): the same again.
+        created (datetime.datetime | None): in UTC.
+        activated (bool | None): whether the account can be used yet.
+    """
+
+    created = Time()
+
+    def __init__(
+        self,
+        /,
+        email: str | None = None,
+        id: str | None = None,
+        created: object = None,
+        activated: bool | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.email = email
+        self.id = id
+        self.created = created
+        self.activated = activated
+
+
+class Key(Object):
+    """Public key registered with an account (protocol reference, section 3.3).
+
+    Attributes:
+        key (str | None): hex text, compressed (66 digits) or uncompressed (130).
+        label (str | None): the user's name for it.
+        user (str | None): e-mail of the account.
+        id (str | None): the key again.
+    """
+
+    def __init__(
+        self,
+        /,
+        key: str | None = None,
+        label: str | None = None,
+        user: str | None = None,
+        id: str | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.key = key
+        self.label = label
+        self.user = user
+        self.id = id
+
+
+class Bucket(Object):
+    """Storage bucket: files grouped under one name, owner and set of permissions.
+
+    Attributes:
+        id (str | None): unique identifier, 24 hex digits.
+        name (str | None): as stored; libstorj and this package encrypt names.
+        status (str | None): ``Active`` or ``Inactive``.
+        user (str | None): the owner's e-mail.
+        created (datetime.datetime | None): in UTC.
+        storage (int | None): limit in GB; 0 on every bridge since 1.0.
+        transfer (int | None): limit in GB; 0 on every bridge since 1.0.
+        pubkeys (list[str] | None): keys that may create tokens without an account.
+        publicPermissions (list[str] | None): of ``PUSH`` and ``PULL``, what anybody may do.
+        encryptionKey (str | None): the published key of a public bucket.
+    """
+
+    created = Time()
+    storage = Integer()
+    transfer = Integer()
+
+    def __init__(
+        self,
+        /,
+        id: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        user: str | None = None,
+        created: object = None,
+        storage: int | None = None,
+        transfer: int | None = None,
+        pubkeys: list[str] | None = None,
+        publicPermissions: list[str] | None = None,
+        encryptionKey: str | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.id = id
+        self.name = name
+        self.status = status
+        self.user = user
+        self.created = created
+        self.storage = storage
+        self.transfer = transfer
+        self.pubkeys = pubkeys
+        self.publicPermissions = publicPermissions
+        self.encryptionKey = encryptionKey
+
+    def delete(self) -> None:
+        """Destroy this bucket (``DELETE /buckets/{id}``).
+
+        Raises:
+            StorjBridgeApiError: if the bridge refuses.
+        """
+        self._acting_client().bucket_delete(self.id)
+
+
+class Contact(Object):
+    """Address card of a farmer (protocol reference, section 7.2).
+
+    Attributes:
+        address (str | None): hostname or IP address.
+        port (int | None): of its data channel.
+        nodeID (str | None): unique identifier, 40 hex digits.
+        lastSeen (datetime.datetime | None): in UTC.
+        protocol (str | None): SemVer protocol tag; major 0 moves shards over WebSocket.
+        userAgent (str | None): version of the farmer's program.
+        lastTimeout (datetime.datetime | None): when it last failed to answer, in UTC.
+        timeoutRate (float | None): 0 to 1.
+        responseTime (float | None): milliseconds.
+        spaceAvailable (bool | None): whether it takes new shards.
+        reputation (float | None): 0 to 5000.
+        lastContractSent (datetime.datetime | None): in UTC.
+    """
+
+    port = Integer()
+    lastSeen = Time()
+    lastTimeout = Time()
+    lastContractSent = Time()
+
+    def __init__(
+        self,
+        /,
+        address: str | None = None,
+        port: int | None = None,
+        nodeID: str | None = None,
+        lastSeen: object = None,
+        protocol: str | None = None,
+        userAgent: str | None = None,
+        lastTimeout: object = None,
+        timeoutRate: float | None = None,
+        responseTime: float | None = None,
+        spaceAvailable: bool | None = None,
+        reputation: float | None = None,
+        lastContractSent: object = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.address = address
+        self.port = port
+        self.nodeID = nodeID
+        self.lastSeen = lastSeen
+        self.protocol = protocol
+        self.userAgent = userAgent
+        self.lastTimeout = lastTimeout
+        self.timeoutRate = timeoutRate
+        self.responseTime = responseTime
+        self.spaceAvailable = spaceAvailable
+        self.reputation = reputation
+        self.lastContractSent = lastContractSent
+
+
+class Frame(Object):
+    """File staging frame: the shards of a file while it is uploaded.
+
+    Attributes:
+        id (str | None): unique identifier, 24 hex digits.
+        created (datetime.datetime | None): in UTC.
+        shards (list): pointer ids as bridges since 0.10 send them, or objects of earlier ones.
+        user (str | None): the owner's e-mail.
+        locked (bool | None): whether a file uses it.
+        size (int | None): bytes of its data shards.
+        storageSize (int | None): bytes of all its shards.
+    """
+
+    created = Time()
+    size = Integer()
+    storageSize = Integer()
+
+    def __init__(
+        self,
+        /,
+        id: str | None = None,
+        created: object = None,
+        shards: Iterable[Any] | None = None,
+        user: str | None = None,
+        locked: bool | None = None,
+        size: int | None = None,
+        storageSize: int | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.id = id
+        self.created = created
+        self.shards: list[Any] = _entries(shards)
+        self.user = user
+        self.locked = locked
+        self.size = size
+        self.storageSize = storageSize
+
+
+class File(Object):
+    """File stored in a bucket, or one to be uploaded.
+
+    Attributes:
+        bucket (str | None): bucket unique identifier.
+        hash (str | None): only bridges below 0.7 gave files one.
+        mimetype (str | None): ``application/octet-stream`` if nobody said otherwise.
+        filename (str | None): as stored, often encrypted; of a file to upload, its path.
+        size (int | None): bytes of the encrypted file, which is as long as the file.
+        id (str | None): unique identifier, 24 hex digits.
+        frame (storj.model.Frame | None): made from the text that the bridge sends.
+        created (datetime.datetime | None): in UTC.
+        hmac (dict[str, str] | None): ``type`` and ``value`` over the shards' hashes.
+        erasure (dict[str, str] | None): ``type`` ``reedsolomon`` when there are parity shards.
+        index (str | None): 64 hex digits from which the file's key is made.
+        shard_manager (storj.model.ShardManager | None): of a file to upload, its shards.
+    """
+
+    size = Integer()
+    created = Time()
+
+    def __init__(
+        self,
+        /,
+        bucket: str | None = None,
+        hash: str | None = None,
+        mimetype: str | None = None,
+        filename: str | PathLike[str] | None = None,
+        size: int | None = None,
+        id: str | None = None,
+        frame: Frame | Mapping[str, Any] | str | None = None,
+        created: object = None,
+        hmac: dict[str, str] | None = None,
+        erasure: dict[str, str] | None = None,
+        index: str | None = None,
+        shard_manager: ShardManager | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.bucket = bucket
+        self.hash = hash
+        self.mimetype = mimetype
+        self.filename = fspath(filename) if isinstance(filename, PathLike) else filename
+        self.size = size
+        self.id = id
+        self.frame = _frame(frame)
+        self.created = created
+        self.hmac = hmac
+        self.erasure = erasure
+        self.index = index
+        self.shard_manager = shard_manager
+
+    @property
+    def content_type(self) -> str | None:
+        """The mimetype under its HTTP name."""
+        return self.mimetype
+
+    @content_type.setter
+    def content_type(self, value: str | None) -> None:
+        self.mimetype = value
+
+    @property
+    def name(self) -> str | None:
+        """The name in the clear, where the client that made this record can read it.
+
+        Otherwise, and for names that are stored in the clear, it is the filename as it stands.
+        """
+        if self._client is None or not self.bucket or not self.filename:
+            return self.filename
+        clear: str = self._client.file_name(self.bucket, self.filename)
+        return clear
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        self.filename = value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON has it, with the frame as its id and without the shards."""
+        fields = super().to_dict()
+        fields.pop('shard_manager', None)
+        if self.frame is not None:
+            fields['frame'] = self.frame.id
+        return fields
+
+    def download(self, destination: Any = None, **options: Any) -> Any:
+        """Fetch and decrypt this file; see :meth:`storj.http.Client.file_download`.
+
+        Args:
+            destination (str | PathLike | BinaryIO | None): where to, memory if None.
+            **options: of ``Client.file_download``.
+
+        Returns:
+            io.BytesIO: when there is no destination.
+        """
+        return self._acting_client().file_download(self.bucket, self.id, destination, **options)
+
+    def delete(self) -> None:
+        """Remove this file (``DELETE /buckets/{id}/files/{file}``)."""
+        self._acting_client().file_remove(self.bucket, self.id)
+
+
+def _frame(value: Frame | Mapping[str, Any] | str | None) -> Frame | None:
+    """Return a file's frame; bridges send its id only."""
+    if value is None or isinstance(value, Frame):
+        return value
+    if isinstance(value, Mapping):
+        return Frame(**value)
+    return Frame(id=value)
+
+
+class Token(Object):
+    """Right to do one operation on one bucket, once (protocol reference, section 3.5).
+
+    Attributes:
+        token (str | None): 64 hex digits, the value of ``x-token``.
+        id (str | None): the same value.
+        bucket (storj.model.Bucket | None): the bucket, of which the bridge tells the id;
+            ``token['bucket']`` is the id.
+        operation (str | None): ``PUSH`` or ``PULL``.
+        expires (datetime.datetime | None): in UTC.
+        encryptionKey (str | None): the published key of a public bucket.
+    """
+
+    bucket = _ById(Bucket)
+    expires = Time()
+
+    def __init__(
+        self,
+        /,
+        token: str | None = None,
+        bucket: Bucket | str | None = None,
+        operation: str | None = None,
+        expires: object = None,
+        encryptionKey: str | None = None,
+        id: str | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.token = id if token is None else token
+        self.bucket = bucket
+        self.operation = operation
+        self.expires = expires
+        self.encryptionKey = encryptionKey
+
+    @property
+    def id(self) -> str | None:
+        """The token's value, under the name that the documentation gives it."""
+        return self.token
+
+    @id.setter
+    def id(self, value: str | None) -> None:
+        self.token = value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the token as the bridge sent it, its value twice."""
+        fields = super().to_dict()
+        if self.bucket is not None:
+            fields['bucket'] = self.bucket.id
+        return fields if self.token is None else {**fields, 'id': self.token}
+
+
+class FilePointer(Object):
+    """Where one shard of a file is, and what its farmer wants to hear.
+
+    ``pointer['token']`` is the text that the farmer wants, ``pointer.token`` a record around it.
+
+    Attributes:
+        hash (str | None): shard hash, 40 hex digits.
+        token (storj.model.Token | None): of the farmer; None when no farmer has the shard now.
+        operation (str | None): ``PULL`` or ``PUSH``.
+        channel (str | None): ``ws://host:port``; bridges below 0.7 only.
+        farmer (dict[str, Any] | None): ``address``, ``port``, ``nodeID``, ``protocol``, ...
+        size (int | None): bytes of the shard.
+        index (int | None): number of the shard in its file; bridges since 5.11.
+        parity (bool | None): whether the shard is computed and no part of the file.
+    """
+
+    token = _ById(Token)
+    size = Integer()
+    index = Integer()
+
+    def __init__(
+        self,
+        /,
+        hash: str | None = None,
+        token: Token | str | None = None,
+        operation: str | None = None,
+        channel: str | None = None,
+        farmer: dict[str, Any] | None = None,
+        size: int | None = None,
+        index: int | None = None,
+        parity: bool | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.hash = hash
+        self.token = token
+        self.operation = operation
+        self.channel = channel
+        self.farmer = farmer
+        self.size = size
+        self.index = index
+        self.parity = parity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pointer as the bridge sent it, with the token as text."""
+        fields = super().to_dict()
+        if self.token is not None:
+            fields['token'] = self.token.id
+        return fields
+
+
+class Mirror(Object):
+    """Replicas of a file or of one of its shards (protocol reference, section 3.7).
+
+    Attributes:
+        hash (str | None): shard hash.
+        mirrors (int | None): number of replicas; of a whole file, of its worst shard.
+        status (str | None): ``pending`` or ``established``.
+        shards (list[storj.model.Mirror]): of a whole file, one per shard.
+        contacts (list[storj.model.Contact]): the farmers that took a replica, where the bridge
+            says so.
+    """
+
+    mirrors = Integer()
+
+    def __init__(
+        self,
+        /,
+        hash: str | None = None,
+        mirrors: int | None = None,
+        status: str | None = None,
+        shards: Iterable[Mirror] = (),
+        contacts: Iterable[Contact] = (),
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.hash = hash
+        self.mirrors = mirrors
+        self.status = status
+        self.shards = list(shards)
+        self.contacts = list(contacts)
+
+    @classmethod
+    def from_answer(cls, answer: object) -> Mirror:
+        """Read any of the answers that bridges 0.10 to 3.2 gave, and the documented one.
+
+        Args:
+            answer (object): one object, or per shard an object or a list of contacts.
+
+        Raises:
+            TypeError: if it is none of these.
+        """
+        if isinstance(answer, Mapping):
+            # Bridges 0.10 and 0.11 list the contacts where later ones say how many.
+            if isinstance(answer.get('mirrors'), list):
+                rest = {name: v for name, v in answer.items() if name != 'mirrors'}
+                return cls._of_contacts(answer['mirrors'], **rest)
+            return cls(**answer)
+        if isinstance(answer, list):
+            shards = [
+                cls._of_contacts(shard) if isinstance(shard, list) else cls.from_answer(shard)
+                for shard in answer
+            ]
+            return cls(
+                mirrors=min((shard.mirrors or 0 for shard in shards), default=0),
+                status=shards[0].status if shards else None,
+                shards=shards,
+            )
+        raise TypeError(f'not an answer about mirrors: {type(answer).__name__}')
+
+    @classmethod
+    def _of_contacts(cls, contacts: list[Any], **fields: Any) -> Mirror:
+        known = [Contact(**contact) for contact in contacts if isinstance(contact, Mapping)]
+        return cls(**{'status': 'established', **fields, 'mirrors': len(known), 'contacts': known})
+
+
+class FileMirrors(Object):
+    """Replicas of one shard (``GET /buckets/{id}/files/{file}/mirrors``).
+
+    Attributes:
+        established (list[dict[str, Any]]): farmers that hold the shard: ``shardHash``,
+            ``contact`` and ``contract``, or since bridge 5.23 the contract alone.
+        available (list[dict[str, Any]]): farmers that offered to; empty since bridge 5.23.
+    """
+
+    def __init__(
+        self,
+        /,
+        established: Iterable[dict[str, Any]] | None = None,
+        available: Iterable[dict[str, Any]] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.established = _entries(established)
+        self.available = _entries(available)
+
+
+class ExchangeReport(Object):
+    """Note to the bridge about one transfer (``POST /reports/exchanges``).
+
+    Attributes:
+        dataHash (str | None): shard hash, 40 hex digits.
+        reporterId (str | None): who reports; the client's e-mail if left out.
+        farmerId (str | None): ``nodeID`` of the farmer.
+        clientId (str | None): the client's e-mail or public key.
+        exchangeStart (datetime.datetime | None): in UTC; set it as milliseconds if that is easier.
+        exchangeEnd (datetime.datetime | None): likewise.
+        exchangeResultCode (int | None): ``SUCCESS`` or ``FAILURE``.
+        exchangeResultMessage (str | None): one of the texts below.
+    """
+
+    SUCCESS: ClassVar[int] = 1000
+    FAILURE: ClassVar[int] = 1100
+
+    SHARD_UPLOADED: ClassVar[str] = 'SHARD_UPLOADED'
+    SHARD_DOWNLOADED: ClassVar[str] = 'SHARD_DOWNLOADED'
+    TRANSFER_FAILED: ClassVar[str] = 'TRANSFER_FAILED'
+    DOWNLOAD_ERROR: ClassVar[str] = 'DOWNLOAD_ERROR'
+    FAILED_INTEGRITY: ClassVar[str] = 'FAILED_INTEGRITY'
+
+    exchangeStart = Time()
+    exchangeEnd = Time()
+    exchangeResultCode = Integer()
+
+    def __init__(
+        self,
+        /,
+        dataHash: str | None = None,
+        reporterId: str | None = None,
+        farmerId: str | None = None,
+        clientId: str | None = None,
+        exchangeStart: object = None,
+        exchangeEnd: object = None,
+        exchangeResultCode: int | None = None,
+        exchangeResultMessage: str | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(extra)
+        self.dataHash = dataHash
+        self.reporterId = reporterId
+        self.farmerId = farmerId
+        self.clientId = clientId
+        self.exchangeStart = exchangeStart
+        self.exchangeEnd = exchangeEnd
+        self.exchangeResultCode = exchangeResultCode
+        self.exchangeResultMessage = exchangeResultMessage
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as the bridge wants it, with times in milliseconds."""
+        fields = super().to_dict()
+        for name in ('exchangeStart', 'exchangeEnd'):
+            moment = getattr(self, name)
+            if moment is not None:
+                fields[name] = round(moment.timestamp() * 1000)
+        return fields

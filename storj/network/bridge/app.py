@@ -1,0 +1,257 @@
+"""The bridge as an aiohttp application: its routes, what wraps each request, and its life."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from storj.network.bridge import (
+    auth,
+    buckets,
+    contacts,
+    departure,
+    files,
+    frames,
+    keys,
+    reports,
+    status,
+    users,
+)
+from storj.network.bridge.database import Database
+from storj.network.bridge.limits import RateLimits
+from storj.network.bridge.mail import Outbox
+from storj.network.bridge.mirrors import Mirroring
+from storj.network.bridge.passwords import Passwords
+from storj.network.bridge.renter import RenterNode
+from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
+from storj.network.bridge.upkeep import Upkeep
+from storj.network.node.addresses import is_loopback
+from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off
+
+__all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app')
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a request's first line and of a header field, for the ``AppRunner``: a file name of
+#: 32767 characters, percent-encoded, stands in the path.
+HEAD_LIMIT = 256 * 1024
+
+_SECURITY_HEADERS = {
+    'Cache-Control': 'no-store',
+    'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'",
+    'Referrer-Policy': 'no-referrer',
+    'Server': 'storj-bridge',
+    'X-Content-Type-Options': 'nosniff',
+    'X-Frame-Options': 'DENY',
+}
+_METHODS = 'GET,HEAD,PUT,PATCH,POST,DELETE'
+_READABLE = 'Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset'
+#: What the framework says by itself, in the bridge's words (protocol reference, section 2.5).
+_FRAMEWORK_TEXTS = {404: 'Resource not found', 413: 'Request entity too large'}
+
+
+async def get_description(request: web.Request) -> web.Response:
+    """Describe the service, in Swagger 2.0."""
+    bridge = request.app[BRIDGE]
+    url = urlsplit(bridge.settings.public_url)
+    paths: dict[str, dict[str, object]] = {}
+    for route in _routes(bridge.settings):
+        summary = (route.handler.__doc__ or '').partition('\n')[0]
+        paths.setdefault(route.path, {})[route.method.lower()] = {'summary': summary}
+    return answer(
+        {
+            'swagger': '2.0',
+            'info': {
+                'title': 'Storj Bridge',
+                'version': bridge.release.version,
+                'description': 'Access the Storj network using a simple REST API.',
+                'x-protocol-version': bridge.release.protocol,
+                'x-core-version': bridge.release.core,
+            },
+            'host': url.hostname or '127.0.0.1',
+            'basePath': '/',
+            'schemes': [url.scheme],
+            'consumes': ['application/json'],
+            'produces': ['application/json'],
+            'securityDefinitions': {'basic': {'type': 'basic'}},
+            'paths': paths,
+        }
+    )
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """Tell whether the bridge can work."""
+    try:
+        healthy = request.app[BRIDGE].database.healthy()
+    except Exception:
+        logger.exception('the database does not answer')
+        healthy = False
+    if healthy:
+        return web.Response(text='OK')
+    return web.Response(text='Service Unavailable', status=503)
+
+
+def _routes(settings: BridgeSettings) -> Iterable[Route]:
+    yield Route('GET', '/', get_description)
+    yield Route('GET', '/health', get_health)
+    for room in (auth, buckets, contacts, departure, files, frames, keys, reports, users):
+        yield from room.ROUTES
+    if settings.status:
+        yield from status.ROUTES
+
+
+def _pattern(request: web.Request) -> str:
+    """Return the pattern of the route that a request goes to; empty if there is none."""
+    resource = request.match_info.route.resource
+    return '' if resource is None else resource.canonical
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever goes wrong into ``{"error": text}`` with its status."""
+    try:
+        # No database keeps the character NUL, and no name has it.
+        if '%00' in request.raw_path:
+            raise Refusal(400, 'URL is malformed')
+        return await handler(request)
+    except Refusal as refusal:
+        response = answer({'error': refusal.text}, refusal.status)
+        response.headers.update(refusal.headers)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = answer({'error': _FRAMEWORK_TEXTS.get(error.status, error.reason)}, error.status)
+        if 'Allow' in error.headers:
+            response.headers['Allow'] = error.headers['Allow']
+    except Exception as error:
+        if is_broken_off(request, error):
+            logger.debug('a client went away in the middle of %s', _pattern(request))
+            return web.Response(status=400)
+        # The pattern, not the path: that may hold the secret of a mailed link.
+        logger.exception('%s %s failed', request.method, _pattern(request))
+        response = answer({'error': 'Internal error'}, 500)
+    return response
+
+
+@web.middleware
+async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Add CORS and security headers, and answer preflight requests.
+
+    Any page may call the bridge with credentials of its own making, as the original allows, but
+    not with those that a browser remembers: no ``Access-Control-Allow-Credentials`` is sent.
+    """
+    origin = request.headers.get('origin')
+    if request.method == 'OPTIONS':
+        response: web.StreamResponse = web.Response(status=204)
+        if origin:
+            response.headers['Access-Control-Allow-Methods'] = _METHODS
+            asked = request.headers.get('access-control-request-headers')
+            if asked:
+                response.headers['Access-Control-Allow-Headers'] = asked
+    else:
+        response = await handler(request)
+    for name, value in _SECURITY_HEADERS.items():
+        # Pages that are served beside the bridge have rules of their own.
+        response.headers.setdefault(name, value)
+    if origin:
+        response.headers['Access-Control-Allow-Origin'] = origin
+        response.headers['Access-Control-Expose-Headers'] = _READABLE
+        response.headers['Vary'] = 'Origin'
+    return response
+
+
+def _addressed(hosts: Collection[str]) -> Callable[..., object]:
+    known = {host.lower() for host in hosts}
+
+    @web.middleware
+    async def addressed(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Browsers always say whom they mean; HTTP/1.0 need not.
+        host = _host_name(request.headers.get('Host', 'localhost'))
+        if host not in known and not is_loopback(host):
+            raise Refusal(403, 'The bridge is not known by this host name')
+        return await handler(request)
+
+    return addressed
+
+
+def _host_name(authority: str) -> str:
+    try:
+        return (urlsplit(f'//{authority}').hostname or '').rstrip('.')
+    except ValueError:
+        return ''
+
+
+def _limited(limits: RateLimits) -> Callable[..., object]:
+    @web.middleware
+    async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
+        headers = limits.count(request.remote or '', _pattern(request), request.method)
+        try:
+            response = await handler(request)
+        except Refusal as refusal:
+            refusal.headers.update(headers)
+            raise
+        response.headers.update(headers)
+        return response
+
+    return limited
+
+
+def create_app(
+    settings: BridgeSettings, renter: RenterNode, *, clock: Callable[[], float] = time.time
+) -> web.Application:
+    """Make a bridge.
+
+    Give the ``AppRunner`` ``max_line_size`` and ``max_field_size`` of :data:`HEAD_LIMIT`.
+
+    Args:
+        settings (BridgeSettings): what it is started with.
+        renter (RenterNode): its way to the farmers; closed by whoever made it.
+        clock (Callable[[], float]): seconds since 1970.
+
+    Returns:
+        web.Application: opens its database when it starts, and owns its background work.
+    """
+    middlewares: list[Callable[..., object]] = [_headers, _errors]
+    if settings.hosts is not None:
+        middlewares.append(_addressed(settings.hosts))
+    if settings.rate_limits:
+        middlewares.append(_limited(RateLimits(clock)))
+    app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)  # type: ignore[arg-type]
+
+    async def life(app: web.Application) -> AsyncIterator[None]:
+        database = Database(settings.database_url)
+        passwords = Passwords()
+        bridge = Bridge(
+            settings=settings,
+            renter=renter,
+            database=database,
+            passwords=passwords,
+            outbox=Outbox(settings.data_dir / 'outbox', settings.public_url),
+            clock=clock,
+        )
+        mirroring = Mirroring(bridge)
+        upkeep = Upkeep(bridge, mirroring)
+        app[BRIDGE] = bridge
+        app[reports.MIRRORING] = mirroring
+        mirroring.start()
+        upkeep.start()
+        try:
+            yield
+        finally:
+            await upkeep.stop()
+            await mirroring.stop()
+            passwords.close()
+            database.close()
+
+    app.cleanup_ctx.append(life)
+    for route in _routes(settings):
+        paths = [route.path] if route.path == '/' else [route.path, route.path + '/']
+        for path in paths:
+            app.router.add_route(route.method, path, route.handler)
+            if route.method == 'GET':
+                app.router.add_route('HEAD', path, route.handler)
+    return app

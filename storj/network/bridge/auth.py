@@ -1,0 +1,308 @@
+"""Who is asking: Basic, ECDSA signatures with nonces, and the bridge's one-time tokens.
+
+The order of checks is the original's (protocol reference, section 2.2): Basic wins over ECDSA; a
+signature is checked before its key is looked up, and a nonce is used up by an otherwise valid
+request only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from dataclasses import dataclass
+
+from aiohttp import web
+from coincurve import PublicKey
+from coincurve.ecdsa import cdata_to_der, der_to_cdata, signature_normalize
+from sqlalchemy import bindparam, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from storj.network.bridge.database import Bucket, Entry, Frame, Key, Nonce, Token, User, fingerprint
+from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body
+
+__all__ = (
+    'NONCE_LIFE',
+    'ROUTES',
+    'Caller',
+    'authenticate',
+    'is_public_key',
+    'owned_bucket',
+    'reachable_bucket',
+    'use_token',
+)
+
+#: Milliseconds that a nonce is remembered (section 8.1).
+NONCE_LIFE = 5 * 60 * 1000
+
+_OPERATIONS = ('PUSH', 'PULL')
+_SHORT_TOKEN_LIFE = 5 * 60 * 1000
+_LONG_TOKEN_LIFE = 60 * 60 * 1000
+_MAX_NONCE = 256
+# Longest honest values: an uncompressed key, and a DER signature of two 33-byte numbers.
+_MAX_KEY = 130
+_MAX_SIGNATURE = 144
+
+# Asked for with every request, so built once.
+_USER = select(User.password, User.activated).where(User.email == bindparam('email'))
+_KEY = (
+    select(Key.user, User.activated)
+    .outerjoin(User, User.email == Key.user)
+    .where(Key.key == bindparam('key'))
+)
+_NONCE = insert(Nonce)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent an authenticated request.
+
+    Attributes:
+        email (str): of the account.
+        public_key (str | None): the key that signed the request, as it was registered.
+    """
+
+    email: str
+    public_key: str | None = None
+
+
+class _UnknownKey(Refusal):
+    """The signature is right, and no account has its key."""
+
+    def __init__(self, public_key: str) -> None:
+        super().__init__(401, 'Public key not registered')
+        self.public_key = public_key
+
+
+async def authenticate(request: web.Request) -> Caller:
+    """Return who sent a request.
+
+    Raises:
+        Refusal: 401 or, for an account that is not active, 403 (401 before bridge 5).
+    """
+    bridge = request.app[BRIDGE]
+    credentials = _basic(request)
+    if credentials is not None:
+        return await _by_password(bridge, request.remote or '', *credentials)
+    if request.headers.get('x-signature') and request.headers.get('x-pubkey'):
+        public_key = await _signer(request)
+        nonce = await _nonce(request)
+        return _by_key(bridge, public_key, nonce)
+    raise Refusal(401, 'No authentication strategy detected')
+
+
+def _basic(request: web.Request) -> tuple[str, str] | None:
+    """Return name and password of the header, if both are there."""
+    scheme, _, encoded = request.headers.get('authorization', '').partition(' ')
+    if scheme.lower() != 'basic':
+        return None
+    try:
+        name, _, password = base64.b64decode(encoded).decode().partition(':')
+    except (ValueError, binascii.Error):
+        return None
+    return (name.lower(), password) if name and password else None
+
+
+async def _by_password(bridge: Bridge, address: str, email: str, password: str) -> Caller:
+    user = None
+    # No database keeps the character NUL, and some refuse to look for it.
+    if '\0' not in email:
+        with bridge.database.begin_plain() as connection:
+            user = connection.execute(_USER, {'email': email}).one_or_none()
+    stored = user.password if user else None
+    found_right = None
+    if not bridge.passwords.knows(password, stored):
+        found_right = bridge.limits.count_password(address, email)
+    if not await bridge.passwords.verify(password, stored):
+        raise Refusal(401, 'Invalid email or password')
+    if found_right is not None:
+        found_right()
+    _require_active(bridge, user is not None and user.activated)
+    return Caller(email)
+
+
+def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
+    try:
+        with bridge.database.begin_plain() as connection:
+            key = connection.execute(_KEY, {'key': public_key}).one_or_none()
+            if key is None:
+                raise _UnknownKey(public_key)
+            if key.activated is None:
+                raise Refusal(401, 'User not found')
+            _require_active(bridge, key.activated)
+            if nonce is None:
+                raise Refusal(401, 'Invalid nonce supplied')
+            connection.execute(
+                _NONCE,
+                {'user': key.user, 'nonce': fingerprint(nonce), 'created': bridge.now()},
+            )
+    except IntegrityError:
+        raise Refusal(401, 'Invalid nonce supplied') from None
+    return Caller(key.user, public_key)
+
+
+def _require_active(bridge: Bridge, activated: bool) -> None:
+    if not activated:
+        status = 403 if bridge.release.since(5) else 401
+        raise Refusal(status, 'User account has not been activated')
+
+
+async def _signer(request: web.Request) -> str:
+    """Return the text of the key that signed a request.
+
+    Raises:
+        Refusal: 401, also for a key or signature that cannot be read.
+    """
+    public_key = request.headers['x-pubkey']
+    signature = request.headers['x-signature']
+    # Path and query as they were transmitted: decoding them would break the signature.
+    path, _, query = request.raw_path.partition('?')
+    if request.method in ('POST', 'PUT', 'PATCH'):
+        parameters = await request.read()
+    elif request.method in ('GET', 'DELETE', 'OPTIONS'):
+        parameters = query.encode('utf-8', 'surrogateescape')
+    else:
+        parameters = b''
+    head = f'{request.method}\n{path}\n'.encode('utf-8', 'surrogateescape')
+    if not _verify(public_key, signature, head + parameters):
+        raise Refusal(401, 'Invalid signature')
+    return public_key
+
+
+def _verify(public_key: str, signature: str, message: bytes) -> bool:
+    if len(public_key) > _MAX_KEY or len(signature) > _MAX_SIGNATURE:
+        return False
+    try:
+        key = PublicKey(bytes.fromhex(public_key))
+        # The library takes the low-S form only; clients of the time send either.
+        _, parsed = signature_normalize(der_to_cdata(bytes.fromhex(signature)))
+        return bool(key.verify(cdata_to_der(parsed), message))
+    except ValueError:
+        return False
+
+
+async def _nonce(request: web.Request) -> str | None:
+    """Return the nonce as text, from the body or the query; None if there is none that will do."""
+    if request.method in ('POST', 'PUT', 'PATCH'):
+        value = (await read_body(request)).get('__nonce')
+    else:
+        value = request.query.get('__nonce')
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_NONCE else None
+
+
+def is_public_key(value: object) -> bool:
+    """Tell whether a value is the hex text of a point of secp256k1."""
+    if not isinstance(value, str) or len(value) not in (66, 130):
+        return False
+    try:
+        PublicKey(bytes.fromhex(value))
+    except ValueError:
+        return False
+    # fromhex() skips white space, so its length tells whether there was some.
+    return len(bytes.fromhex(value)) * 2 == len(value)
+
+
+def owned_bucket(session: Session, caller: Caller, bucket_id: str) -> Bucket:
+    """Return a bucket of the caller's.
+
+    Raises:
+        Refusal: 400 for a malformed id, 404 otherwise; another user's bucket does not exist.
+    """
+    bucket = session.get(Bucket, object_id(bucket_id, 'Bucket'))
+    if bucket is None or bucket.user != caller.email:
+        raise Refusal(404, 'Bucket not found')
+    return bucket
+
+
+async def reachable_bucket(request: web.Request, bucket_id: str, operation: object) -> Bucket:
+    """Return a bucket that is public for an operation, the caller's own, or open to its key.
+
+    The three ways of section 2.3, in this order.
+
+    Raises:
+        Refusal: of the normal authentication, or 404.
+    """
+    bridge = request.app[BRIDGE]
+    key = object_id(bucket_id, 'Bucket')
+    with bridge.database.begin() as session:
+        bucket = session.get(Bucket, key)
+    if bucket is not None and operation in bucket.public_permissions:
+        return bucket
+    try:
+        caller = await authenticate(request)
+    except _UnknownKey as refusal:
+        if bucket is None or refusal.public_key not in bucket.public_keys:
+            raise
+        return bucket
+    if bucket is None or not (
+        bucket.user == caller.email or caller.public_key in bucket.public_keys
+    ):
+        raise Refusal(404, 'Bucket not found')
+    return bucket
+
+
+async def create_token(request: web.Request) -> web.Response:
+    """Make a one-time token for a bucket."""
+    bridge = request.app[BRIDGE]
+    body = await read_body(request)
+    operation = body.get('operation')
+    bucket_id = request.match_info['bucket']
+    if bridge.release.since(5, 12):
+        caller = await authenticate(request)
+        with bridge.database.begin() as session:
+            bucket = owned_bucket(session, caller, bucket_id)
+    else:
+        bucket = await reachable_bucket(request, bucket_id, operation)
+    if operation not in _OPERATIONS:
+        raise Refusal(400, 'Token validation failed: operation is PUSH or PULL')
+    token = secrets.token_hex(32)
+    life = _LONG_TOKEN_LIFE if bridge.release.since(5, 15, 1) else _SHORT_TOKEN_LIFE
+    expires = bridge.now() + life
+    described: dict[str, object] = {}
+    with bridge.database.begin() as session:
+        if operation == 'PULL' and body.get('file') is not None and bridge.release.since(3):
+            entry = session.get(Entry, object_id(body['file'], 'File'))
+            if entry is None or entry.bucket != bucket.id:
+                raise Refusal(404, 'Bucket entry not found')
+            frame = session.get_one(Frame, entry.frame)
+            described = {'mimetype': entry.mimetype, 'size': frame.size}
+        session.add(
+            Token(token=fingerprint(token), bucket=bucket.id, operation=operation, expires=expires)
+        )
+    return answer(
+        {
+            'bucket': bucket.id,
+            'operation': operation,
+            'expires': iso_date(expires),
+            'token': token,
+            'id': token,
+            'encryptionKey': bucket.encryption_key,
+            **described,
+        },
+        201,
+    )
+
+
+def use_token(bridge: Bridge, token: str, bucket_id: str) -> None:
+    """Use up a token for a bucket; it is gone even if the request fails after that.
+
+    Raises:
+        Refusal: 500 for a token that is unknown, used or expired, as every release of the
+            original answers and clients expect; 401 for another bucket's.
+    """
+    now = bridge.now()
+    with bridge.database.begin() as session:
+        known = session.get(Token, fingerprint(token), with_for_update=True)
+        if known is None or known.expires <= now:
+            raise Refusal(500, 'Invalid or expired token')
+        known.expires = now
+        owner = known.bucket
+    if owner != bucket_id:
+        raise Refusal(401, 'Not authorized')
+
+
+ROUTES = (Route('POST', '/buckets/{bucket}/tokens', create_token),)

@@ -1,0 +1,186 @@
+"""Buckets."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
+
+from storj.network.bridge.auth import authenticate, is_public_key, owned_bucket
+from storj.network.bridge.database import Bucket, Entry, Token
+from storj.network.bridge.state import BRIDGE
+from storj.network.node.wire import Refusal, Route, answer, iso_date, parse_date, read_body, text
+from storj.sharding import bucket_id
+
+__all__ = ('LIST_LIMIT', 'ROUTES', 'start_date')
+
+#: Buckets in one answer (protocol reference, section 8.1).
+LIST_LIMIT = 5000
+
+_MAX_NAME = 260
+_MAX_KEYS = 1000
+_MAX_ENCRYPTION_KEY = 4096
+_PERMISSIONS = ('PUSH', 'PULL')
+
+
+def _bucket_object(bucket: Bucket) -> dict[str, Any]:
+    return {
+        'user': bucket.user,
+        'encryptionKey': bucket.encryption_key,
+        'publicPermissions': bucket.public_permissions,
+        'created': iso_date(bucket.created),
+        'name': bucket.name,
+        'pubkeys': bucket.public_keys,
+        'status': 'Active',
+        'transfer': 0,
+        'storage': 0,
+        'id': bucket.id,
+    }
+
+
+def start_date(request: web.Request) -> int | None:
+    """Return the ``startDate`` of a listing in milliseconds; entries created later are listed.
+
+    Raises:
+        Refusal: 400 for what is no date.
+    """
+    value = request.query.get('startDate')
+    if not value:
+        return None
+    date = parse_date(value)
+    if date is None:
+        raise Refusal(400, 'Invalid startDate supplied')
+    return date
+
+
+def _public_keys(value: object) -> list[str]:
+    if (
+        not isinstance(value, list)
+        or len(value) > _MAX_KEYS
+        or not all(is_public_key(key) for key in value)
+    ):
+        raise Refusal(400, 'Invalid public key supplied')
+    return list(dict.fromkeys(value))
+
+
+async def list_buckets(request: web.Request) -> web.Response:
+    """List the caller's buckets, oldest first."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    after = start_date(request)
+    query = select(Bucket).where(Bucket.user == caller.email)
+    if after is not None:
+        query = query.where(Bucket.created > after)
+    with bridge.database.begin() as session:
+        buckets = session.scalars(query.order_by(Bucket.created).limit(LIST_LIMIT))
+        return answer([_bucket_object(bucket) for bucket in buckets])
+
+
+async def create_bucket(request: web.Request) -> web.Response:
+    """Make a bucket."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    body = await read_body(request)
+    name = body.get('name')
+    if name is None or name == '':
+        name = f'Bucket-{secrets.token_hex(3)}'
+    if not isinstance(name, str):
+        raise Refusal(400, 'Invalid bucket name')
+    if len(name) > _MAX_NAME:
+        raise Refusal(400, 'Maximum bucket name')
+    keys = _public_keys(body.get('pubkeys') or [])
+    if caller.public_key is not None and caller.public_key not in keys:
+        keys.append(caller.public_key)
+    try:
+        with bridge.database.begin() as session:
+            # Strictly ascending within an account, so that no page of a listing loses a bucket
+            # that was made in the same millisecond as the last one of the page before.
+            newest = session.scalar(
+                select(func.max(Bucket.created)).where(Bucket.user == caller.email)
+            )
+            bucket = Bucket(
+                id=bucket_id(caller.email, name),
+                user=caller.email,
+                name=name,
+                created=max(bridge.now(), (newest or 0) + 1),
+                public_keys=keys,
+                public_permissions=[],
+                encryption_key='',
+            )
+            session.add(bucket)
+    except IntegrityError:
+        raise Refusal(409, 'Name already used by another bucket') from None
+    return answer(_bucket_object(bucket), 201)
+
+
+async def get_bucket(request: web.Request) -> web.Response:
+    """Describe a bucket."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        return answer(_bucket_object(owned_bucket(session, caller, request.match_info['bucket'])))
+
+
+async def update_bucket(request: web.Request) -> web.Response:
+    """Change the keys, the public permissions or the public key of encryption."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    body = await read_body(request)
+    encryption_key = text(body, 'encryptionKey', _MAX_ENCRYPTION_KEY)
+    permissions = body.get('publicPermissions')
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, request.match_info['bucket'])
+        if body.get('pubkeys') is not None:
+            bucket.public_keys = _public_keys(body['pubkeys'])
+        if encryption_key is not None:
+            bucket.encryption_key = encryption_key
+        if permissions is not None:
+            if not isinstance(permissions, list) or any(
+                permission not in _PERMISSIONS for permission in permissions
+            ):
+                raise Refusal(400, 'Bucket validation failed: publicPermissions are PUSH and PULL')
+            bucket.public_permissions = list(dict.fromkeys(permissions))
+        return answer(_bucket_object(bucket))
+
+
+async def delete_bucket(request: web.Request) -> web.Response:
+    """Remove a bucket and its entries."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, request.match_info['bucket'])
+    while bridge.database.delete_some(Entry, Entry.bucket == bucket.id):
+        await asyncio.sleep(0)
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, bucket.id)
+        # What came meanwhile.
+        session.execute(delete(Entry).where(Entry.bucket == bucket.id))
+        session.execute(delete(Token).where(Token.bucket == bucket.id))
+        session.delete(bucket)
+    return web.Response(status=204)
+
+
+async def get_bucket_id(request: web.Request) -> web.Response:
+    """Return the id of the caller's bucket with a name."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    name = request.match_info['name']
+    with bridge.database.begin() as session:
+        bucket = session.get(Bucket, bucket_id(caller.email, name))
+        if bucket is None or bucket.user != caller.email or bucket.name != name:
+            raise Refusal(404, 'Bucket not found')
+        return answer({'id': bucket.id})
+
+
+ROUTES = (
+    Route('GET', '/buckets', list_buckets),
+    Route('POST', '/buckets', create_bucket),
+    Route('GET', '/buckets/{bucket}', get_bucket),
+    Route('PATCH', '/buckets/{bucket}', update_bucket),
+    Route('DELETE', '/buckets/{bucket}', delete_bucket),
+    Route('GET', '/bucket-ids/{name}', get_bucket_id),
+)

@@ -1,0 +1,475 @@
+"""Farmers as the bridge knows them: the public list, their registration, and how they behave.
+
+A farmer registers by itself (protocol reference, section 3.9): it signs its requests with its
+node key, and pays for the first one with a proof of work. The bridge believes nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import re
+import secrets
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiohttp import web
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Float,
+    bindparam,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from storj.network.bridge.database import Contact, WorkChallenge
+from storj.network.bridge.renter import ClockSkewError, NodeContact
+from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.node.addresses import comes_from_here, may_announce
+from storj.network.node.identity import SignatureError, node_id_of, verify_der
+from storj.network.node.rpc import ContactError
+from storj.network.node.wire import Refusal, Route, answer, hex_text, iso_date, number, read_body
+
+__all__ = (
+    'KNOWN_FARMER',
+    'PAGE',
+    'ROUTES',
+    'FarmerCall',
+    'KnownFarmer',
+    'contact_object',
+    'lately_timed_out',
+    'mark_failure',
+    'mark_seen',
+    'node_contact',
+    'not_lately_timed_out',
+    'note_calls',
+    'reward',
+    'work',
+)
+
+logger = logging.getLogger(__name__)
+
+#: Contacts on one page (section 8.1).
+PAGE = 30
+
+#: Milliseconds after a timeout during which a farmer is the last one to be asked.
+_WARY = 10 * 60 * 1000
+_CLOCK_SKEW = 300_000
+_CHALLENGE_LIFE = 3600 * 1000
+# Registrations that are welcome in a stretch of time; more make the work harder.
+_WELCOME = 10
+_WELCOME_STRETCH = 10_000
+_EASIEST = 2**256 - 1
+_MAX_REPUTATION = 5000
+# How slowly the rate of timeouts forgets: one call in this many weighs a tenth.
+_RATE_WEIGHT = 0.1
+
+_INTEGER = re.compile(r'[0-9]{1,16}')
+#: Core library of farmers that do not say theirs, by the protocol they announce: clients need one.
+_USER_AGENTS = (('0.', '5.1.2'), ('1.0.', '6.0.0'), ('1.1.', '6.8.0'))
+_LATEST_USER_AGENT = '8.7.2'
+
+_TAKEN: BindParameter[float | None] = bindparam('taken', type_=Float)
+_SEEN = (
+    update(Contact)
+    .where(Contact.node_id == bindparam('farmer'))
+    .values(
+        last_seen=bindparam('ended'),
+        last_timeout=None,
+        timeout_rate=Contact.timeout_rate * (1 - _RATE_WEIGHT),
+        # An average that forgets; a call without a time leaves it, the first one begins it.
+        response_time=func.coalesce(
+            0.8 * Contact.response_time + 0.2 * _TAKEN, _TAKEN, Contact.response_time
+        ),
+    )
+)
+_FAILED = (
+    update(Contact)
+    .where(Contact.node_id == bindparam('farmer'))
+    .values(
+        last_timeout=bindparam('ended'),
+        timeout_rate=Contact.timeout_rate + _RATE_WEIGHT * (1 - Contact.timeout_rate),
+    )
+)
+
+
+class KnownFarmer(NamedTuple):
+    """A contact as it was when it was looked up, as far as the farmer's choice and call need it.
+
+    A row and no object of the database: farmers are looked up for every shard.
+    """
+
+    node_id: str
+    address: str
+    port: int
+    protocol: str
+    user_agent: str
+    last_seen: int
+    last_timeout: int | None
+    local: bool
+
+
+#: The columns of a :class:`KnownFarmer`.
+KNOWN_FARMER = tuple(getattr(Contact, name) for name in KnownFarmer._fields)
+
+
+def node_contact(contact: Contact | KnownFarmer) -> NodeContact:
+    """Return a farmer's address card as the renter node takes it."""
+    return NodeContact(
+        address=contact.address,
+        port=contact.port,
+        node_id=contact.node_id,
+        protocol=contact.protocol,
+        user_agent=contact.user_agent,
+        last_seen=contact.last_seen,
+        local=contact.local,
+    )
+
+
+def contact_object(contact: Contact | KnownFarmer, *, last_seen: object) -> dict[str, Any]:
+    """Return a farmer as clients see it.
+
+    Args:
+        contact (Contact | KnownFarmer): the farmer.
+        last_seen (object): as a date text or a number, which differs by route (section 7.2).
+    """
+    return {
+        'userAgent': contact.user_agent,
+        'protocol': contact.protocol,
+        'address': contact.address,
+        'port': contact.port,
+        'nodeID': contact.node_id,
+        'lastSeen': last_seen,
+    }
+
+
+def lately_timed_out(contact: Contact | KnownFarmer, now: int) -> bool:
+    """Tell whether a farmer has been unreachable within the last ten minutes."""
+    return contact.last_timeout is not None and now - contact.last_timeout < _WARY
+
+
+def not_lately_timed_out(now: int) -> ColumnElement[bool]:
+    """Return the condition on contacts that :func:`lately_timed_out` is the opposite of."""
+    return or_(Contact.last_timeout.is_(None), Contact.last_timeout <= now - _WARY)
+
+
+@dataclass(frozen=True)
+class FarmerCall:
+    """How a call to a farmer went.
+
+    Attributes:
+        node_id (str): of the farmer.
+        ended (int): milliseconds since 1970.
+        seconds (float | None): how long it took, of a plain call.
+        failure (Exception | None): why the farmer could not be reached, did not answer in time, or
+            cannot be understood; None if it answered, be it with a refusal.
+    """
+
+    node_id: str
+    ended: int
+    seconds: float | None = None
+    failure: Exception | None = None
+
+
+def note_calls(bridge: Bridge, connection: Connection, calls: Iterable[FarmerCall]) -> None:
+    """Note on the farmers' contacts how calls went, in their order.
+
+    Args:
+        bridge (Bridge): the bridge.
+        connection (Connection): in a transaction.
+        calls (Iterable[FarmerCall]): a wrong clock is shown to people, who alone can mend it.
+    """
+    for failed, group in itertools.groupby(calls, key=lambda call: call.failure is not None):
+        rows: list[dict[str, object]] = []
+        for call in group:
+            _note_clock(bridge, call)
+            row: dict[str, object] = {'farmer': call.node_id, 'ended': call.ended}
+            if not failed:
+                row['taken'] = None if call.seconds is None else call.seconds * 1000
+            rows.append(row)
+        connection.execute(_FAILED if failed else _SEEN, rows)
+
+
+def _note_clock(bridge: Bridge, call: FarmerCall) -> None:
+    if call.failure is None:
+        bridge.clock_skews.pop(call.node_id, None)
+    elif isinstance(call.failure, ClockSkewError):
+        ahead = call.failure.seconds
+        if call.node_id not in bridge.clock_skews:
+            logger.warning(
+                'the clock of farmer %s is %.0f s %s the bridge: it gets no shards',
+                call.node_id,
+                abs(ahead),
+                'ahead of' if ahead > 0 else 'behind',
+            )
+        bridge.clock_skews[call.node_id] = ahead
+
+
+def mark_seen(bridge: Bridge, node_id: str, seconds: float | None = None) -> None:
+    """Note that a farmer has answered.
+
+    Args:
+        bridge (Bridge): the bridge.
+        node_id (str): of the farmer.
+        seconds (float | None): how long it took, for a plain call.
+    """
+    with bridge.database.begin_plain() as connection:
+        note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), seconds)])
+
+
+def mark_failure(bridge: Bridge, node_id: str, error: Exception) -> None:
+    """Note that a farmer could not be reached, did not answer in time, or cannot be understood.
+
+    Args:
+        bridge (Bridge): the bridge.
+        node_id (str): of the farmer.
+        error (Exception): of the call.
+    """
+    with bridge.database.begin_plain() as connection:
+        note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), failure=error)])
+
+
+def reward(session: Session, node_id: str, points: int) -> None:
+    """Change a farmer's reputation, which stays within 0 and 5000."""
+    contact = session.get(Contact, node_id)
+    if contact is not None:
+        contact.reputation = min(_MAX_REPUTATION, max(0, contact.reputation + points))
+
+
+def _listed(contact: Contact, bridge: Bridge) -> dict[str, Any]:
+    fields = contact_object(contact, last_seen=iso_date(contact.last_seen))
+    release = bridge.release
+    if release.since(4, 1) and contact.response_time is not None:
+        fields['responseTime'] = contact.response_time
+    if release.since(4, 3):
+        if contact.last_timeout is not None:
+            fields['lastTimeout'] = iso_date(contact.last_timeout)
+        fields['timeoutRate'] = contact.timeout_rate
+    if release.since(6):
+        fields['spaceAvailable'] = contact.space_available
+        if contact.last_contract_sent is not None:
+            fields['lastContractSent'] = contact.last_contract_sent
+    if release.since(7, 2):
+        fields['reputation'] = contact.reputation
+    return fields
+
+
+async def list_contacts(request: web.Request) -> web.Response:
+    """List farmers, the most recently seen first."""
+    bridge = request.app[BRIDGE]
+    query = select(Contact).order_by(Contact.last_seen.desc(), Contact.node_id)
+    columns = {
+        'address': Contact.address,
+        'protocol': Contact.protocol,
+        'userAgent': Contact.user_agent,
+    }
+    for name, column in columns.items():
+        if name in request.query:
+            query = query.where(column == request.query[name])
+    if 'port' in request.query:
+        port = request.query['port']
+        query = query.where(Contact.port == (int(port) if _INTEGER.fullmatch(port) else -1))
+    page = request.query.get('page', '1')
+    skipped = (int(page) - 1) * PAGE if _INTEGER.fullmatch(page) and int(page) > 0 else 0
+    # No database counts further than 64 bits.
+    query = query.offset(min(skipped, 2**53)).limit(PAGE)
+    with bridge.database.begin() as session:
+        return answer([_listed(contact, bridge) for contact in session.scalars(query)])
+
+
+async def get_contact(request: web.Request) -> web.Response:
+    """Describe a farmer."""
+    bridge = request.app[BRIDGE]
+    with bridge.database.begin() as session:
+        return answer(_listed(_known(session, request.match_info['node']), bridge))
+
+
+def _known(session: Session, node_id: str) -> Contact:
+    contact = session.get(Contact, node_id)
+    if contact is None:
+        raise Refusal(404, 'Contact not found')
+    return contact
+
+
+async def signed_farmer(request: web.Request) -> str:
+    """Return the node id of the farmer that signed a request.
+
+    Raises:
+        Refusal: 400.
+    """
+    bridge = request.app[BRIDGE]
+    timestamp = request.headers.get('x-node-timestamp', '')
+    public_key = request.headers.get('x-node-pubkey', '')
+    node_id = request.headers.get('x-node-id', '')
+    if not _INTEGER.fullmatch(timestamp) or abs(bridge.now() - int(timestamp)) > _CLOCK_SKEW:
+        raise Refusal(400, 'Invalid timestamp header')
+    if not re.fullmatch(r'(?:[0-9a-f]{66}|[0-9a-f]{130})', public_key):
+        raise Refusal(400, 'Invalid pubkey header')
+    if node_id != node_id_of(bytes.fromhex(public_key)):
+        raise Refusal(400, 'Invalid nodeID header')
+    scheme = request.headers.get('x-forwarded-proto', request.scheme)
+    url = f'{scheme}://{request.headers.get("host", "")}{request.raw_path}'
+    message = f'{request.method}{url}{timestamp}'.encode('utf-8', 'surrogateescape')
+    signature = request.headers.get('x-node-signature', '')
+    try:
+        genuine = verify_der(public_key, message + await request.read(), signature)
+    except SignatureError:
+        genuine = False
+    if not genuine:
+        raise Refusal(400, 'Invalid signature header')
+    return node_id
+
+
+def work(challenge: str, nonce: int) -> str:
+    """Return the work for one nonce: hex of scrypt over the challenge, salted with the nonce."""
+    # The nonce is a JavaScript number, hence the salt a double.
+    digest = hashlib.scrypt(
+        challenge.encode('ascii'), salt=struct.pack('>d', nonce), n=1024, r=1, p=1, dklen=32
+    )
+    return digest.hex()
+
+
+def _target(session: Session, now: int) -> str:
+    """Return how hard the work is at the moment: harder in a rush of registrations."""
+    registrations = session.scalar(
+        select(func.count()).select_from(Contact).where(Contact.created > now - _WELCOME_STRETCH)
+    )
+    rush = max(1, (registrations or 0) // _WELCOME)
+    return f'{_EASIEST // rush:064x}'
+
+
+async def create_challenge(request: web.Request) -> web.Response:
+    """Ask a farmer for a proof of work."""
+    bridge = request.app[BRIDGE]
+    await signed_farmer(request)
+    with bridge.database.begin() as session:
+        challenge = WorkChallenge(
+            challenge=secrets.token_hex(32),
+            target=_target(session, bridge.now()),
+            expires=bridge.now() + _CHALLENGE_LIFE,
+        )
+        session.add(challenge)
+        return answer({'challenge': challenge.challenge, 'target': challenge.target}, 201)
+
+
+def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
+    """Check a proof of work, and use its challenge up.
+
+    Raises:
+        Refusal: 400.
+    """
+    challenge = headers.get('x-challenge', '')
+    known = session.get(WorkChallenge, challenge) if hex_text(challenge, 64) else None
+    if known is None or known.expires <= now:
+        raise Refusal(400, 'Challenge not found')
+    nonce = headers.get('x-challenge-nonce', '')
+    if not _INTEGER.fullmatch(nonce) or work(known.challenge, int(nonce)) > known.target:
+        raise Refusal(400, 'Invalid proof of work')
+    session.delete(known)
+
+
+async def _card(request: web.Request, node_id: str, fields: Mapping[str, Any]) -> NodeContact:
+    """Return the card that a farmer announces.
+
+    The bridge calls what farmers announce. So a farmer on another machine must not name an address
+    that means the bridge's; one that does so by mistake would get no shards either.
+
+    Raises:
+        Refusal: 400.
+    """
+    local = comes_from_here(request)
+    try:
+        card = NodeContact.from_mapping({**fields, 'nodeID': node_id}, local=local)
+    except ContactError:
+        raise Refusal(400, 'Invalid body') from None
+    if not await may_announce(card.address, local=local):
+        raise Refusal(400, 'The bridge cannot reach a farmer at this address')
+    return card
+
+
+def _user_agent(card: NodeContact) -> str:
+    if card.user_agent:
+        return card.user_agent
+    return next(
+        (agent for start, agent in _USER_AGENTS if card.protocol.startswith(start)),
+        _LATEST_USER_AGENT,
+    )
+
+
+def _space(value: object) -> bool:
+    # Farmers send a truth value; a number of bytes is understood as well.
+    return bool(value) if isinstance(value, bool) else (number(value) or 0) > 0
+
+
+async def register(request: web.Request) -> web.Response:
+    """Take a farmer in, or back."""
+    bridge = request.app[BRIDGE]
+    node_id = await signed_farmer(request)
+    body = await read_body(request)
+    card = await _card(request, node_id, body)
+    now = bridge.now()
+    with bridge.database.begin() as session:
+        _use_work(session, request.headers, now)
+        contact = session.get(Contact, node_id)
+        if contact is None:
+            contact = Contact(node_id=node_id, created=now, timeout_rate=0.0, reputation=0)
+            session.add(contact)
+        contact.address = card.address
+        contact.local = card.local
+        contact.port = card.port
+        contact.protocol = card.protocol
+        contact.user_agent = _user_agent(card)
+        contact.last_seen = now
+        contact.last_timeout = None
+        contact.space_available = _space(body.get('spaceAvailable', True))
+        contact.space_offered = number(body.get('spaceOffered'))
+    return answer({'nodeID': node_id, 'address': card.address, 'port': card.port})
+
+
+async def update_card(request: web.Request) -> web.Response:
+    """Change the card of the farmer that signed the request."""
+    bridge = request.app[BRIDGE]
+    node_id = await signed_farmer(request)
+    body = await read_body(request)
+    with bridge.database.begin() as session:
+        known = node_contact(_known(session, node_id)).to_json()
+    card = await _card(request, node_id, known | body)
+    with bridge.database.begin() as session:
+        contact = _known(session, node_id)
+        contact.address = card.address
+        contact.local = card.local
+        contact.port = card.port
+        contact.protocol = card.protocol
+        contact.user_agent = _user_agent(card)
+        contact.last_seen = bridge.now()
+        contact.last_timeout = None
+        if 'spaceAvailable' in body:
+            contact.space_available = _space(body['spaceAvailable'])
+        if 'spaceOffered' in body:
+            contact.space_offered = number(body['spaceOffered'])
+        return answer(
+            {
+                'nodeID': node_id,
+                'address': contact.address,
+                'port': contact.port,
+                'spaceAvailable': contact.space_available,
+            },
+            201,
+        )
+
+
+ROUTES = (
+    Route('GET', '/contacts', list_contacts),
+    Route('GET', '/contacts/{node}', get_contact),
+    Route('POST', '/contacts/challenges', create_challenge),
+    Route('POST', '/contacts', register),
+    Route('PATCH', '/contacts/{node}', update_card),
+)

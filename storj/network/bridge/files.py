@@ -1,0 +1,430 @@
+"""Files: the entries of buckets, and the pointers to their shards."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from storj.network.bridge.auth import authenticate, owned_bucket, reachable_bucket, use_token
+from storj.network.bridge.buckets import start_date
+from storj.network.bridge.contacts import KnownFarmer, contact_object
+from storj.network.bridge.database import Bucket, Contract, Entry, Frame, Pointer
+from storj.network.bridge.frames import owned_frame
+from storj.network.bridge.mirrors import establish
+from storj.network.bridge.placement import CONTRACT_LIFE, download_tokens
+from storj.network.bridge.quotas import check_volume, count_volume
+from storj.network.bridge.state import BRIDGE, Release
+from storj.network.node.wire import (
+    Refusal,
+    Route,
+    answer,
+    hex_text,
+    iso_date,
+    number,
+    object_id,
+    read_body,
+    text,
+)
+from storj.sharding import file_id
+
+__all__ = ('LIST_LIMIT', 'ROUTES')
+
+#: Files in one answer (protocol reference, section 8.1).
+LIST_LIMIT = 2000
+
+_MAX_NAME = 32767
+_MAX_MIRRORS = 12
+_MAX_EXCLUDE = 300
+_DEFAULT_POINTERS = 6
+# Pointers of one answer.
+_MAX_POINTERS = 500
+_POINTERS = (
+    select(Pointer)
+    .where(
+        Pointer.frame == bindparam('frame'),
+        Pointer.position >= bindparam('start'),
+        Pointer.position < bindparam('end'),
+    )
+    .order_by(Pointer.position)
+)
+
+_HMAC_TYPES = ('sha512', 'sha256', 'ripemd160')
+# IANA's top-level types, and those that mime-db adds; any registered subtype may follow.
+_MIMETYPE = re.compile(
+    r'(?:application|audio|chemical|font|image|message|model|multipart|text|video|x-conference'
+    r'|x-shader)/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}'
+)
+
+
+def _file_object(entry: Entry, frame: Frame, release: Release, *, listed: bool) -> dict[str, Any]:
+    """Return a file as the listing and ``/info`` describe it."""
+    fields: dict[str, Any] = {
+        'bucket': entry.bucket,
+        'mimetype': entry.mimetype,
+        'filename': entry.name if entry.name is not None else entry.frame,
+        'frame': entry.frame,
+        'size': frame.size,
+        'id': entry.id,
+    }
+    if release.since(5, 8):
+        fields['created'] = iso_date(entry.created)
+    if release.since(5, 3):
+        fields['hmac'] = _hmac_object(entry)
+    complete = not listed or release.since(7, 6)
+    if complete and release.since(5, 11):
+        fields['erasure'] = {} if entry.erasure is None else {'type': entry.erasure}
+    if complete and release.since(5, 13) and entry.index is not None:
+        fields['index'] = entry.index
+    return fields
+
+
+def _hmac_object(entry: Entry) -> dict[str, str]:
+    if entry.hmac_type is None or entry.hmac_value is None:
+        return {}
+    return {'value': entry.hmac_value, 'type': entry.hmac_type}
+
+
+def _entry_object(entry: Entry, frame: Frame) -> dict[str, Any]:
+    """Return a file as its creation answers."""
+    fields: dict[str, Any] = {'frame': entry.frame, 'bucket': entry.bucket}
+    if entry.index is not None:
+        fields['index'] = entry.index
+    if entry.erasure is not None:
+        fields['erasure'] = {'type': entry.erasure}
+    if entry.hmac_type is not None:
+        fields['hmac'] = _hmac_object(entry)
+    return fields | {
+        'created': iso_date(entry.created),
+        'renewal': iso_date(entry.renewal),
+        'mimetype': entry.mimetype,
+        'filename': entry.name if entry.name is not None else entry.frame,
+        'id': entry.id,
+        'size': frame.size,
+    }
+
+
+def _entry_of(session: Session, bucket_id: str, entry_id: str) -> Entry:
+    entry = session.get(Entry, object_id(entry_id, 'File'))
+    if entry is None or entry.bucket != bucket_id:
+        raise Refusal(404, 'File not found')
+    return entry
+
+
+async def list_files(request: web.Request) -> web.Response:
+    """List the files of a bucket, oldest first."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    after = start_date(request)
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, request.match_info['bucket'])
+        query = (
+            select(Entry, Frame)
+            .join(Frame, Frame.id == Entry.frame)
+            .where(Entry.bucket == bucket.id)
+            .order_by(Entry.created)
+            .limit(LIST_LIMIT)
+        )
+        if after is not None:
+            query = query.where(Entry.created > after)
+        return answer(
+            [
+                _file_object(entry, frame, bridge.release, listed=True)
+                for entry, frame in session.execute(query)
+            ]
+        )
+
+
+def _fill(entry: Entry, body: dict[str, Any]) -> None:
+    """Set what a client may say about a file.
+
+    Raises:
+        Refusal: 400.
+    """
+    mimetype = body.get('mimetype') or 'application/octet-stream'
+    if not isinstance(mimetype, str) or not _MIMETYPE.fullmatch(mimetype):
+        raise Refusal(400, 'Invalid mimetype supplied')
+    entry.mimetype = mimetype
+    entry.hmac_type = entry.hmac_value = entry.erasure = entry.index = None
+    code = body.get('hmac')
+    if code:
+        if not isinstance(code, dict) or code.get('type') not in _HMAC_TYPES:
+            raise Refusal(400, 'Invalid hmac type')
+        value = code.get('value')
+        if not isinstance(value, str) or not re.fullmatch(r'(?:[0-9a-fA-F]{2}){1,64}', value):
+            raise Refusal(400, 'Invalid hmac value')
+        entry.hmac_type, entry.hmac_value = code['type'], value
+    erasure = body.get('erasure')
+    if erasure:
+        if not isinstance(erasure, dict) or erasure.get('type') != 'reedsolomon':
+            raise Refusal(400, 'Invalid erasure type')
+        entry.erasure = 'reedsolomon'
+    index = body.get('index')
+    if index is not None:
+        if not isinstance(index, str) or not hex_text(index.lower(), 64):
+            raise Refusal(400, 'Invalid index, expected to be 256 hex string')
+        entry.index = index
+
+
+async def create_file(request: web.Request) -> web.Response:
+    """Turn a frame into a file.
+
+    A name that is taken: bridges 2.1 to 5.12 replace the entry, which keeps its id and its date;
+    later ones refuse (with the database's words and 500, meant is 409).
+    """
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    body = await read_body(request)
+    name = body.get('filename')
+    if name is not None and not isinstance(name, str):
+        raise Refusal(400, 'Invalid filename supplied')
+    if name is not None and len(name) > _MAX_NAME:
+        raise Refusal(400, 'Maximum bucket entry name')
+    now = bridge.now()
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, request.match_info['bucket'])
+        if not isinstance(body.get('frame'), str):
+            raise Refusal(404, 'Frame not found')
+        frame = owned_frame(session, caller, body['frame'])
+        if frame.locked:
+            raise Refusal(400, 'Frame is already locked')
+        key = file_id(bucket.id, name or None)
+        entry = session.get(Entry, key)
+        if entry is not None and bridge.release.since(5, 13):
+            raise Refusal(409, 'Name already used in this bucket')
+        if entry is None:
+            newest = session.scalar(
+                select(func.max(Entry.created)).where(Entry.bucket == bucket.id)
+            )
+            # Strictly ascending within a bucket, as the buckets of an account are.
+            entry = Entry(
+                id=key,
+                bucket=bucket.id,
+                name=name or None,
+                created=max(now, (newest or 0) + 1),
+            )
+        _fill(entry, body)
+        entry.renewal = now + CONTRACT_LIFE
+        entry.frame = frame.id
+        frame.locked = True
+        session.add(entry)
+        try:
+            session.flush()
+        except IntegrityError:
+            raise Refusal(409, 'Index already used by another file') from None
+        return answer(_entry_object(entry, frame))
+
+
+async def get_info(request: web.Request) -> web.Response:
+    """Describe a file."""
+    bridge = request.app[BRIDGE]
+    bucket = await reachable_bucket(request, request.match_info['bucket'], 'PULL')
+    with bridge.database.begin() as session:
+        entry = _entry_of(session, bucket.id, request.match_info['file'])
+        frame = session.get_one(Frame, entry.frame)
+        return answer(_file_object(entry, frame, bridge.release, listed=False))
+
+
+async def delete_file(request: web.Request) -> web.Response:
+    """Remove a file's entry; its shards expire at the farmers."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, request.match_info['bucket'])
+        session.delete(_entry_of(session, bucket.id, request.match_info['file']))
+    return web.Response(status=204)
+
+
+async def get_file_id(request: web.Request) -> web.Response:
+    """Return the id of the file with a name."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, request.match_info['bucket'])
+        entry = session.get(Entry, file_id(bucket.id, request.match_info['name']))
+        if entry is None or entry.name != request.match_info['name']:
+            raise Refusal(404, 'File not found')
+        return answer({'id': entry.id})
+
+
+def _count(request: web.Request, name: str, default: int, maximum: int) -> int:
+    value = request.query.get(name, '')
+    return min(int(value), maximum) if re.fullmatch(r'[0-9]{1,16}', value) else default
+
+
+def _excluded(request: web.Request) -> frozenset[str]:
+    nodes = request.query.get('exclude', '').split(',')
+    if len(nodes) > _MAX_EXCLUDE:
+        raise Refusal(400, 'Maximum blacklist length')
+    return frozenset(node for node in nodes if hex_text(node, 40))
+
+
+async def _bucket_for_pointers(request: web.Request) -> Bucket:
+    """Return the bucket that a request for pointers may read.
+
+    By a bridge token, which is used up, or from bridge 5.16 on as its owner.
+    """
+    bridge = request.app[BRIDGE]
+    bucket_id = object_id(request.match_info['bucket'], 'Bucket')
+    token = request.headers.get('x-token')
+    if token is not None or not bridge.release.since(5, 16):
+        use_token(bridge, token or '', bucket_id)
+        with bridge.database.begin() as session:
+            bucket = session.get(Bucket, bucket_id)
+        if bucket is None:
+            raise Refusal(404, 'Bucket not found')
+        return bucket
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        return owned_bucket(session, caller, bucket_id)
+
+
+async def list_pointers(request: web.Request) -> web.Response:
+    """Return where a range of a file's shards can be fetched, with the farmers' tokens."""
+    bridge = request.app[BRIDGE]
+    bucket = await _bucket_for_pointers(request)
+    quota = bridge.settings.download_quota if bridge.release.since(4, 2) else None
+    skip = _count(request, 'skip', 0, 2**31 - 1)
+    limit = _count(request, 'limit', _DEFAULT_POINTERS, _MAX_POINTERS)
+    if not skip + limit:
+        # The core's slice streams ask for skip=0&limit=0 and mean the default.
+        limit = _DEFAULT_POINTERS
+    exclude = _excluded(request)
+    with bridge.database.begin() as session:
+        check_volume(session, quota, bucket.user, 'download', bridge.now(), 'Could not get file')
+        entry = _entry_of(session, bucket.id, request.match_info['file'])
+        window = {'frame': entry.frame, 'start': skip, 'end': skip + limit}
+        pointers = session.scalars(_POINTERS, window).all()
+    found = await download_tokens(
+        bridge, [pointer.shard_hash for pointer in pointers], exclude=exclude
+    )
+    if None in found and not bridge.release.since(5, 11):
+        raise Refusal(503, 'Failed to get retrieval token')
+    if quota is not None:
+        pairs = zip(pointers, found, strict=True)
+        size = sum(pointer.size for pointer, grant in pairs if grant is not None)
+        with bridge.database.begin() as session:
+            count_volume(session, quota, bucket.user, 'download', size, bridge.now())
+    return answer(
+        [
+            _pointer_object(pointer, grant, bridge.release)
+            for pointer, grant in zip(pointers, found, strict=True)
+        ]
+    )
+
+
+def _pointer_object(
+    pointer: Pointer, grant: tuple[KnownFarmer, str] | None, release: Release
+) -> dict[str, Any]:
+    """Return where one shard can be fetched, if a farmer grants it."""
+    fields: dict[str, Any] = {'hash': pointer.shard_hash, 'size': pointer.size}
+    if release.since(5, 11):
+        fields = {'index': pointer.position, **fields, 'parity': pointer.parity}
+    if grant is not None:
+        contact, token = grant
+        fields['token'] = token
+        fields['farmer'] = contact_object(contact, last_seen=iso_date(contact.last_seen))
+        fields['operation'] = 'PULL'
+    return fields
+
+
+async def list_mirrors(request: web.Request) -> web.Response:
+    """List which farmers have contracts for each shard of a file (the form of bridge 5.23)."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, request.match_info['bucket'])
+        entry = _entry_of(session, bucket.id, request.match_info['file'])
+        hashes = _shard_hashes(session, entry)
+        established: dict[str, list[dict[str, Any]]] = {name: [] for name in hashes}
+        # Not whole contracts: their audit trees are most of them.
+        for contract in session.execute(
+            select(
+                Contract.shard_hash,
+                Contract.node_id,
+                Contract.data_size,
+                Contract.store_begin,
+                Contract.store_end,
+                Contract.stored,
+                Contract.failed,
+            )
+            .where(
+                Contract.shard_hash.in_(
+                    select(Pointer.shard_hash).where(Pointer.frame == entry.frame)
+                )
+            )
+            .order_by(Contract.mirror, Contract.store_begin, Contract.node_id)
+        ):
+            established[contract.shard_hash].append(
+                {
+                    'shardHash': contract.shard_hash,
+                    'contract': {
+                        'farmer_id': contract.node_id,
+                        'data_size': contract.data_size,
+                        'store_begin': contract.store_begin,
+                        'store_end': contract.store_end,
+                    },
+                    # Not of the original, which other clients ignore.
+                    'stored': contract.stored,
+                    'failed': contract.failed,
+                }
+            )
+    return answer([{'established': established[name], 'available': []} for name in hashes])
+
+
+def _shard_hashes(session: Session, entry: Entry) -> list[str]:
+    return list(
+        session.scalars(
+            select(Pointer.shard_hash)
+            .where(Pointer.frame == entry.frame)
+            .order_by(Pointer.position)
+        )
+    )
+
+
+async def create_mirrors(request: web.Request) -> web.Response:
+    """Have more farmers copy the shards of a file.
+
+    Answers, as bridges 1.2 to 3.2, with the farmers that accepted, for each shard; later releases
+    lack this route, but the SDK's ``bucket_set_mirrors`` needs it.
+    """
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    body = await read_body(request)
+    file = text(body, 'file', 64)
+    if not file:
+        raise Refusal(400, 'No file ID supplied')
+    redundancy = number(body.get('redundancy', bridge.settings.mirrors))
+    if redundancy is None or redundancy < 0:
+        raise Refusal(400, 'Invalid redundancy supplied')
+    if redundancy > _MAX_MIRRORS:
+        raise Refusal(400, f'Refusing to create more than {_MAX_MIRRORS} mirrors')
+    with bridge.database.begin() as session:
+        bucket = owned_bucket(session, caller, request.match_info['bucket'])
+        entry = session.get(Entry, object_id(file, 'File'))
+        if entry is None or entry.bucket != bucket.id:
+            raise Refusal(404, 'Entry not found')
+        hashes = _shard_hashes(session, entry)
+    accepted = [await establish(bridge, shard_hash, redundancy) for shard_hash in hashes]
+    return answer(
+        [
+            [contact_object(contact, last_seen=iso_date(contact.last_seen)) for contact in mirrors]
+            for mirrors in accepted
+        ]
+    )
+
+
+ROUTES = (
+    Route('GET', '/buckets/{bucket}/files', list_files),
+    Route('POST', '/buckets/{bucket}/files', create_file),
+    Route('GET', '/buckets/{bucket}/files/{file}', list_pointers),
+    Route('DELETE', '/buckets/{bucket}/files/{file}', delete_file),
+    Route('GET', '/buckets/{bucket}/files/{file}/info', get_info),
+    Route('GET', '/buckets/{bucket}/files/{file}/mirrors', list_mirrors),
+    Route('GET', '/buckets/{bucket}/file-ids/{name}', get_file_id),
+    Route('POST', '/buckets/{bucket}/mirrors', create_mirrors),
+)

@@ -1,0 +1,366 @@
+"""Frames: the shards of a file while it is uploaded."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from storj.network.bridge.auth import Caller, authenticate
+from storj.network.bridge.contacts import contact_object
+from storj.network.bridge.database import Entry, Frame, Pointer
+from storj.network.bridge.placement import Shard, farmers_by_merit, place
+from storj.network.bridge.quotas import check_volume, count_volume
+from storj.network.bridge.state import BRIDGE, Bridge, Release
+from storj.network.node.wire import (
+    Refusal,
+    Route,
+    answer,
+    hex_text,
+    iso_date,
+    number,
+    object_id,
+    read_body,
+)
+
+__all__ = ('MAX_SHARD_SIZE', 'ROUTES', 'owned_frame')
+
+#: Bytes; and of every data shard of a file but the last (protocol reference, section 3.8).
+MAX_SHARD_SIZE = 4294967296
+_MIN_SHARD_SIZE = 15360
+
+_LIST_LIMIT = 10
+_OLD_LIST_LIMIT = 1000
+_MAX_EXCLUDE = 300
+# Beyond any honest client's; a file of 2 MiB shards and this many is larger than a frame is read.
+_MAX_CHALLENGES = 1024
+_MAX_INDEX = 2**31 - 1
+
+# What is asked and noted for every shard, so built once.
+_FRAME = select(Frame.user, Frame.locked).where(Frame.id == bindparam('frame'))
+_OTHER_DATA = (
+    Pointer.frame == bindparam('frame'),
+    Pointer.parity.is_(False),
+    Pointer.position != bindparam('index'),
+)
+#: How many, the last position, and the size of the first.
+_OTHERS = select(
+    func.count(),
+    func.coalesce(func.max(Pointer.position), 0),
+    func.max(case((Pointer.position == 0, Pointer.size))),
+).where(*_OTHER_DATA)
+_UNEVEN = select(
+    exists().where(
+        *_OTHER_DATA, Pointer.position != bindparam('last'), Pointer.size != bindparam('first')
+    )
+)
+_PLACE = (Pointer.frame == bindparam('frame'), Pointer.position == bindparam('index'))
+_POINTER = select(Pointer.size, Pointer.parity).where(*_PLACE)
+_DROP_POINTER = delete(Pointer).where(*_PLACE)
+_NEW_POINTER = insert(Pointer)
+_GROW = (
+    update(Frame)
+    .where(Frame.id == bindparam('this'))
+    .values(
+        size=Frame.size + bindparam('more'),
+        storage_size=Frame.storage_size + bindparam('more_storage'),
+    )
+)
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """What a client wants to add to a frame."""
+
+    shard: Shard
+    index: int
+    parity: bool
+    exclude: frozenset[str]
+
+
+def _frame_object(session: Session, frame: Frame, release: Release) -> dict[str, Any]:
+    shards = session.scalars(
+        select(Pointer.id).where(Pointer.frame == frame.id).order_by(Pointer.position)
+    )
+    fields: dict[str, Any] = {'user': frame.user, 'shards': list(shards)}
+    if release.since(5, 15):
+        fields['storageSize'] = frame.storage_size
+    fields['size'] = frame.size
+    fields['locked'] = frame.locked
+    fields['created'] = iso_date(frame.created)
+    fields['id'] = frame.id
+    return fields
+
+
+def owned_frame(session: Session, caller: Caller, frame_id: object) -> Frame:
+    """Return a frame of the caller's.
+
+    Raises:
+        Refusal: 400 for a malformed id, 404 otherwise.
+    """
+    frame = session.get(Frame, object_id(frame_id, 'Frame'))
+    if frame is None or frame.user != caller.email:
+        raise Refusal(404, 'Frame not found')
+    return frame
+
+
+def _check_volume(bridge: Bridge, session: Session, caller: Caller, text: str) -> None:
+    """Refuse a caller that has brought as many bytes as it may.
+
+    Raises:
+        Refusal: 420.
+    """
+    if bridge.release.since(3, 2):
+        quota = bridge.settings.upload_quota
+        check_volume(session, quota, caller.email, 'upload', bridge.now(), text)
+
+
+async def create_frame(request: web.Request) -> web.Response:
+    """Make an empty frame."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        _check_volume(bridge, session, caller, 'Could not create frame')
+        frame = Frame(
+            id=secrets.token_hex(12),
+            user=caller.email,
+            created=bridge.now(),
+            locked=False,
+            size=0,
+            storage_size=0,
+        )
+        session.add(frame)
+        session.flush()
+        return answer(_frame_object(session, frame, bridge.release))
+
+
+async def list_frames(request: web.Request) -> web.Response:
+    """List the caller's last frames; from bridge 5.22.4 on, ten of them."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    query = select(Frame).where(Frame.user == caller.email).order_by(Frame.created.desc())
+    query = query.limit(_LIST_LIMIT if bridge.release.since(5, 22, 4) else _OLD_LIST_LIMIT)
+    with bridge.database.begin() as session:
+        frames = session.scalars(query).all()
+        return answer([_frame_object(session, frame, bridge.release) for frame in reversed(frames)])
+
+
+async def get_frame(request: web.Request) -> web.Response:
+    """Describe a frame."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        frame = owned_frame(session, caller, request.match_info['frame'])
+        return answer(_frame_object(session, frame, bridge.release))
+
+
+async def delete_frame(request: web.Request) -> web.Response:
+    """Remove a frame that no file uses; its shards expire at the farmers."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        frame = owned_frame(session, caller, request.match_info['frame'])
+        if session.scalar(select(Entry.id).where(Entry.frame == frame.id)) is not None:
+            raise Refusal(400, 'Refusing to destroy frame that is referenced by a bucket entry')
+        session.execute(delete(Pointer).where(Pointer.frame == frame.id))
+        session.delete(frame)
+    return web.Response(status=204)
+
+
+def _hex_list(value: object, length: int, maximum: int) -> list[str] | None:
+    """Return a list of hex texts in lower case, or None if it is none."""
+    if not isinstance(value, list) or len(value) > maximum:
+        return None
+    if not all(isinstance(item, str) and hex_text(item.lower(), length) for item in value):
+        return None
+    return [item.lower() for item in value]
+
+
+def _audits(body: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Read challenges and tree.
+
+    Raises:
+        Refusal: 400.
+    """
+    challenges = _hex_list(body.get('challenges'), 64, _MAX_CHALLENGES)
+    if challenges is None:
+        raise Refusal(400, 'Invalid challenges supplied')
+    if not challenges:
+        raise Refusal(400, 'Not enough challenges supplied')
+    tree = _hex_list(body.get('tree'), 40, 2 * _MAX_CHALLENGES)
+    if tree is None:
+        raise Refusal(400, 'Invalid tree supplied')
+    if len(tree) != 1 << (len(challenges) - 1).bit_length():
+        raise Refusal(400, 'Challenges and tree do not match')
+    return challenges, tree
+
+
+def _exclude(body: dict[str, Any]) -> frozenset[str]:
+    """Read the farmers that are not wanted.
+
+    Raises:
+        Refusal: 400.
+    """
+    nodes = body.get('exclude')
+    if nodes is None:
+        return frozenset()
+    if not isinstance(nodes, list) or not all(isinstance(node, str) for node in nodes):
+        raise Refusal(400, 'Invalid exclude supplied')
+    if len(nodes) > _MAX_EXCLUDE:
+        raise Refusal(400, 'Maximum blacklist length')
+    return frozenset(node for node in nodes if hex_text(node, 40))
+
+
+def _addition(body: dict[str, Any]) -> _Addition:
+    """Read the body of ``PUT /frames/{frame}``, in the order in which bridge 5 checks it.
+
+    Raises:
+        Refusal: 400.
+    """
+    challenges, tree = _audits(body)
+    index = number(body.get('index'))
+    if index is None or not 0 <= index <= _MAX_INDEX:
+        raise Refusal(400, 'Invalid index supplied')
+    size = number(body.get('size'))
+    if size is None or size <= 0:
+        raise Refusal(400, 'Invalid size supplied')
+    if size > MAX_SHARD_SIZE:
+        raise Refusal(400, f'Maximum shard size {MAX_SHARD_SIZE} exceeded')
+    shard_hash = body.get('hash')
+    if shard_hash is None:
+        raise Refusal(400, 'Hash is expected to be supplied')
+    if not isinstance(shard_hash, str) or not hex_text(shard_hash, 40):
+        raise Refusal(400, 'Invalid contract specification was supplied')
+    return _Addition(
+        Shard(shard_hash, size, tree, challenges),
+        index,
+        body.get('parity') is True,
+        _exclude(body),
+    )
+
+
+def _check_sizes(connection: Connection, frame: str, addition: _Addition) -> None:
+    """Refuse sizes that would leave a reader guessing where a shard begins.
+
+    All data shards but the last have the size of the first, and at least 15 KiB. The database
+    looks: a frame of a large file has thousands of pointers, and this is asked for each of them.
+
+    Raises:
+        Refusal: 400.
+    """
+    shard, index = addition.shard, addition.index
+    others = {'frame': frame, 'index': index}
+    count, last, first = connection.execute(_OTHERS, others).one()
+    uneven = False
+    if not addition.parity:
+        count, last = count + 1, max(last, index)
+        first = shard.size if index == 0 else first
+        uneven = index != last and shard.size != first
+    if count < 2 or first is None:
+        return
+    if (
+        first < _MIN_SHARD_SIZE
+        or uneven
+        or connection.scalar(_UNEVEN, {**others, 'last': last, 'first': first})
+    ):
+        raise Refusal(400, 'Invalid shard sizes')
+
+
+def _open_frame(
+    connection: Connection, caller: Caller, frame_id: str, addition: _Addition, release: Release
+) -> str:
+    """Return the id of a frame that takes this shard.
+
+    Raises:
+        Refusal: 400 or 404.
+    """
+    key = object_id(frame_id, 'Frame')
+    frame = connection.execute(_FRAME, {'frame': key}).one_or_none()
+    if frame is None or frame.user != caller.email:
+        raise Refusal(404, 'Frame not found')
+    if frame.locked:
+        raise Refusal(400, 'Frame is already locked')
+    if release.since(5, 16):
+        _check_sizes(connection, key, addition)
+    return key
+
+
+def _put_pointer(connection: Connection, frame: str, addition: _Addition) -> None:
+    """Put a shard at its place in a frame; one that was there goes."""
+    shard = addition.shard
+    size, storage_size = (0 if addition.parity else shard.size), shard.size
+    place = {'frame': frame, 'index': addition.index}
+    replaced = connection.execute(_POINTER, place).one_or_none()
+    if replaced is not None:
+        size -= 0 if replaced.parity else replaced.size
+        storage_size -= replaced.size
+        connection.execute(_DROP_POINTER, place)
+    connection.execute(_GROW, {'this': frame, 'more': size, 'more_storage': storage_size})
+    connection.execute(
+        _NEW_POINTER,
+        {
+            'id': secrets.token_hex(12),
+            'frame': frame,
+            'position': addition.index,
+            'shard_hash': shard.shard_hash,
+            'size': shard.size,
+            'parity': addition.parity,
+        },
+    )
+
+
+async def add_shard(request: web.Request) -> web.Response:
+    """Add a shard to a frame, and find a farmer for it."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    addition = _addition(await read_body(request))
+    shard = addition.shard
+    frame_id = request.match_info['frame']
+    with bridge.database.begin() as session:
+        _check_volume(bridge, session, caller, 'Could not add shard to frame')
+        connection = session.connection()
+        frame = _open_frame(connection, caller, frame_id, addition, bridge.release)
+        contacts = farmers_by_merit(
+            bridge, connection, shard.shard_hash, exclude=addition.exclude, frame=frame
+        )
+
+    def keep(session: Session) -> None:
+        connection = session.connection()
+        # Much can have happened to the frame while a farmer was looked for.
+        _open_frame(connection, caller, frame_id, addition, bridge.release)
+        quota = bridge.settings.upload_quota
+        count_volume(session, quota, caller.email, 'upload', shard.size, bridge.now())
+        _put_pointer(connection, frame, addition)
+
+    contact, allocation = await place(bridge, shard, contacts, keep)
+    return answer(
+        {
+            'hash': shard.shard_hash,
+            'token': allocation.token,
+            'operation': 'PUSH',
+            'farmer': contact_object(contact, last_seen=contact.last_seen),
+        }
+    )
+
+
+ROUTES = (
+    Route('GET', '/frames', list_frames),
+    Route('POST', '/frames', create_frame),
+    Route('GET', '/frames/{frame}', get_frame),
+    Route('PUT', '/frames/{frame}', add_shard),
+    Route('DELETE', '/frames/{frame}', delete_frame),
+)

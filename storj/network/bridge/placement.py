@@ -1,0 +1,497 @@
+"""Where shards lie: choosing a farmer for one, and asking those that have it for a token.
+
+The bridge's only way to a farmer is the renter node; what a farmer answers, or fails to, is noted
+on its contact, so that healthy farmers are asked first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from storj.network.bridge.contacts import (
+    KNOWN_FARMER,
+    FarmerCall,
+    KnownFarmer,
+    lately_timed_out,
+    node_contact,
+    note_calls,
+)
+from storj.network.bridge.database import (
+    Challenge,
+    Contact,
+    Contract,
+    FarmerToken,
+    Pointer,
+    fingerprint,
+)
+from storj.network.bridge.renter import Allocation, ClockSkewError, NodeError, NodeUnreachableError
+from storj.network.bridge.state import Bridge
+from storj.network.node.wire import Refusal
+
+__all__ = (
+    'CONTRACT_LIFE',
+    'Shard',
+    'allocate',
+    'call_farmer',
+    'download_tokens',
+    'drop_contract',
+    'farmers_by_merit',
+    'place',
+)
+
+logger = logging.getLogger(__name__)
+
+#: Milliseconds of a storage contract (protocol reference, section 3.12).
+CONTRACT_LIFE = 90 * 24 * 3600 * 1000
+
+# Farmers looked at when one is chosen, the most recently seen ones.
+_CHOICE = 500
+# Seconds after which the next farmer is asked for a token as well, and after which none is.
+_STAGGER = 1.0
+_TOKEN_WAIT = 20.0
+# Shards of one request for which farmers are asked at once.
+_TOKENS_AT_ONCE = 24
+
+# Chance breaks ties.
+_DICE = 2**32
+
+# What is asked and noted for every shard: built once, which is most of what a statement costs.
+_CANDIDATES = (
+    select(*KNOWN_FARMER)
+    .where(
+        Contact.space_available.is_(True),
+        Contact.node_id.not_in(bindparam('exclude', expanding=True)),
+    )
+    .order_by(Contact.last_seen.desc())
+    .limit(_CHOICE)
+)
+_HOLDERS = select(Contract.node_id).where(Contract.shard_hash == bindparam('shard'))
+_SHARES = (
+    select(Contract.node_id, func.count())
+    .join(Pointer, Pointer.shard_hash == Contract.shard_hash)
+    .where(Pointer.frame == bindparam('frame'), Contract.mirror.is_(False))
+    .group_by(Contract.node_id)
+)
+_KEEPERS = (
+    select(Contract.shard_hash, Contract.failed, Contract.stored, *KNOWN_FARMER)
+    .join(Contact, Contact.node_id == Contract.node_id)
+    .where(
+        Contract.shard_hash.in_(bindparam('shards', expanding=True)),
+        Contact.node_id.not_in(bindparam('exclude', expanding=True)),
+    )
+)
+_THIS_CONTRACT = (
+    Contract.shard_hash == bindparam('shard'),
+    Contract.node_id == bindparam('farmer'),
+)
+_CONTRACT = select(Contract.stored, Contract.mirror, Contract.download_count).where(*_THIS_CONTRACT)
+_NEW_CONTRACT = insert(Contract)
+_NEW_CHALLENGES = insert(Challenge)
+_FETCHED = (
+    update(Contract)
+    .where(*_THIS_CONTRACT)
+    .values(stored=True, download_count=Contract.download_count + 1)
+)
+_DROP_CONTRACT = tuple(
+    delete(table).where(
+        table.shard_hash == bindparam('shard'), table.node_id == bindparam('farmer')
+    )
+    for table in (Challenge, Contract)
+)
+_SENT = (
+    update(Contact)
+    .where(Contact.node_id == bindparam('farmer'))
+    .values(last_contract_sent=bindparam('sent'))
+)
+_DROP_TOKEN = delete(FarmerToken).where(FarmerToken.token == bindparam('known'))
+_NEW_TOKEN = insert(FarmerToken)
+
+_T = TypeVar('_T')
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a farmer is asked to keep.
+
+    Attributes:
+        shard_hash (str): 40 hex digits.
+        size (int): bytes.
+        tree (Sequence[str]): audit leaves, padded to a power of two.
+        challenges (Sequence[str]): 64 hex digits each.
+    """
+
+    shard_hash: str
+    size: int
+    tree: Sequence[str]
+    challenges: Sequence[str]
+
+
+async def call_farmer(
+    bridge: Bridge,
+    contact: Contact | KnownFarmer,
+    call: Awaitable[_T],
+    calls: list[FarmerCall],
+    *,
+    timed: bool = False,
+) -> _T:
+    """Wait for a call to a farmer, and tell how it went.
+
+    Args:
+        bridge (Bridge): the bridge.
+        contact (Contact | KnownFarmer): the farmer.
+        call (Awaitable[_T]): of the renter node.
+        calls (list[FarmerCall]): how it went is appended, for :func:`note_calls`.
+        timed (bool): whether the time taken says something about the farmer's speed.
+
+    Raises:
+        NodeError: the farmer refused.
+        NodeUnreachableError: it does not answer, or not in time.
+    """
+    started = time.monotonic()
+
+    def ended(seconds: float | None = None, failure: Exception | None = None) -> None:
+        calls.append(FarmerCall(contact.node_id, bridge.now(), seconds, failure))
+
+    try:
+        result = await asyncio.wait_for(call, bridge.settings.farmer_timeout)
+    except (ClockSkewError, NodeUnreachableError) as error:
+        ended(failure=error)
+        raise
+    except NodeError:
+        ended()
+        raise
+    except asyncio.TimeoutError as error:
+        ended(failure=error)
+        raise NodeUnreachableError(f'{contact.node_id} did not answer in time') from None
+    ended(time.monotonic() - started if timed else None)
+    return result
+
+
+def farmers_by_merit(
+    bridge: Bridge,
+    connection: Connection,
+    shard_hash: str,
+    *,
+    exclude: Collection[str],
+    frame: str = '',
+) -> list[KnownFarmer]:
+    """Return the farmers that may take a shard, the best first.
+
+    Healthy ones come before those that lately did not answer; those that do not have the shard
+    yet before those that do, as a second copy there is none; then those with few shards of the
+    same file, so that the loss of one farmer costs little of it.
+    """
+    now = bridge.now()
+    rows = connection.execute(_CANDIDATES, {'exclude': list(exclude)})
+    contacts = [KnownFarmer(*row) for row in rows]
+    holders = set(connection.scalars(_HOLDERS, {'shard': shard_hash}))
+    shares = dict(connection.execute(_SHARES, {'frame': frame}).all())
+
+    def rank(contact: KnownFarmer) -> tuple[bool, bool, int, int]:
+        away = lately_timed_out(contact, now)
+        share = shares.get(contact.node_id, 0) + bridge.pending[contact.node_id]
+        return away, contact.node_id in holders, share, secrets.randbelow(_DICE)
+
+    return sorted(contacts, key=rank)
+
+
+async def place(
+    bridge: Bridge,
+    shard: Shard,
+    contacts: Sequence[KnownFarmer],
+    keep: Callable[[Session], object],
+) -> tuple[KnownFarmer, Allocation]:
+    """Make a contract for a shard with one farmer after the other, until one accepts.
+
+    Args:
+        bridge (Bridge): the bridge.
+        shard (Shard): what is to be kept.
+        contacts (Sequence[KnownFarmer]): the farmers, the best first.
+        keep (Callable[[Session], object]): see :func:`allocate`.
+
+    Returns:
+        tuple[KnownFarmer, Allocation]: the farmer and what it granted; the contract is recorded.
+
+    Raises:
+        Refusal: 503, no farmer is left or the time is over.
+    """
+    deadline = time.monotonic() + bridge.settings.placing_timeout
+    for contact in contacts:
+        if time.monotonic() >= deadline:
+            break
+        bridge.pending[contact.node_id] += 1
+        try:
+            allocation = await allocate(bridge, contact, shard, keep)
+        except (NodeError, NodeUnreachableError) as error:
+            logger.info('farmer %s takes no shard: %s', contact.node_id, error)
+            continue
+        finally:
+            bridge.pending[contact.node_id] -= 1
+        return contact, allocation
+    raise Refusal(503, 'Could not locate farmers')
+
+
+async def allocate(
+    bridge: Bridge,
+    contact: KnownFarmer,
+    shard: Shard,
+    keep: Callable[[Session], object] = lambda session: None,
+    *,
+    mirror: bool = False,
+) -> Allocation:
+    """Make a contract for a shard with one farmer, and record it.
+
+    Args:
+        bridge (Bridge): the bridge.
+        contact (KnownFarmer): the farmer.
+        shard (Shard): what is to be kept.
+        keep (Callable[[Session], object]): records what is to be recorded with the contract, in
+            the same transaction; its errors undo both.
+        mirror (bool): whether the shard is a copy.
+
+    Raises:
+        NodeError: the farmer refused.
+        NodeUnreachableError: it does not answer.
+    """
+    begin = bridge.now()
+    calls: list[FarmerCall] = []
+    try:
+        allocation = await call_farmer(
+            bridge,
+            contact,
+            bridge.renter.alloc(
+                node_contact(contact),
+                data_hash=shard.shard_hash,
+                data_size=shard.size,
+                audit_tree=shard.tree,
+                audit_count=len(shard.challenges),
+                store_begin=begin,
+                store_end=begin + CONTRACT_LIFE,
+            ),
+            calls,
+            timed=True,
+        )
+    except (NodeError, NodeUnreachableError):
+        with bridge.database.begin_plain() as connection:
+            note_calls(bridge, connection, calls)
+        raise
+    with bridge.database.begin() as session:
+        connection = session.connection()
+        note_calls(bridge, connection, calls)
+        _record_contract(bridge, connection, contact.node_id, shard, allocation, mirror=mirror)
+        keep(session)
+    return allocation
+
+
+def _record_contract(
+    bridge: Bridge,
+    connection: Connection,
+    node_id: str,
+    shard: Shard,
+    allocation: Allocation,
+    *,
+    mirror: bool,
+) -> None:
+    """Keep a contract with its audits; a new one for the same shard and farmer replaces the old.
+
+    The farmer keeps the newest audit leaves only, so the older challenges are worth nothing.
+
+    Raises:
+        NodeError: the farmer is not known any more.
+    """
+    now = bridge.now()
+    if not connection.execute(_SENT, {'farmer': node_id, 'sent': now}).rowcount:
+        raise NodeError('The farmer has left')
+    key = {'shard': shard.shard_hash, 'farmer': node_id}
+    old = connection.execute(_CONTRACT, key).one_or_none()
+    if old is not None:
+        drop_contract(connection, shard.shard_hash, node_id)
+    connection.execute(
+        _NEW_CONTRACT,
+        {
+            'shard_hash': shard.shard_hash,
+            'node_id': node_id,
+            'data_size': shard.size,
+            'store_begin': allocation.contract.store_begin,
+            'store_end': allocation.contract.store_end,
+            'tree': list(shard.tree),
+            'document': allocation.contract.to_json(),
+            'auditable': allocation.auditable,
+            'stored': old is not None and old.stored,
+            'mirror': mirror and (old is None or old.mirror),
+            'failed': False,
+            'download_count': 0 if old is None else old.download_count,
+            'next_audit': now + int(bridge.settings.audit_interval * 1000),
+            'next_renewal': bridge.settings.renewal_of(allocation.contract.store_end),
+        },
+    )
+    connection.execute(
+        _NEW_CHALLENGES,
+        [
+            {
+                'shard_hash': shard.shard_hash,
+                'node_id': node_id,
+                'position': position,
+                'challenge': challenge,
+            }
+            for position, challenge in enumerate(shard.challenges)
+        ],
+    )
+    _remember_tokens(bridge, connection, [(allocation.token, shard.shard_hash, node_id)])
+
+
+def drop_contract(connection: Connection, shard_hash: str, node_id: str) -> None:
+    """Forget a contract that came to nothing, with its audits."""
+    for statement in _DROP_CONTRACT:
+        connection.execute(statement, {'shard': shard_hash, 'farmer': node_id})
+
+
+def _remember_tokens(
+    bridge: Bridge, connection: Connection, tokens: Iterable[tuple[str, str, str]]
+) -> None:
+    """Keep which farmer gave out which tokens, for the reports about their use.
+
+    Args:
+        bridge (Bridge): the bridge.
+        connection (Connection): in a transaction.
+        tokens (Iterable[tuple[str, str, str]]): token, shard hash and node id of each; at least
+            one.
+    """
+    now = bridge.now()
+    # By the token: farmers make them up, and nothing keeps one from saying the same twice.
+    rows = {
+        (key := fingerprint(token)): {
+            'token': key,
+            'shard_hash': shard_hash,
+            'node_id': node_id,
+            'created': now,
+        }
+        for token, shard_hash, node_id in tokens
+    }
+    connection.execute(_DROP_TOKEN, [{'known': key} for key in rows])
+    connection.execute(_NEW_TOKEN, list(rows.values()))
+
+
+def _holders_by_merit(
+    bridge: Bridge, connection: Connection, hashes: Collection[str], *, exclude: Collection[str]
+) -> dict[str, list[KnownFarmer]]:
+    """Return for each shard the farmers that have a contract for it, the most promising first."""
+    now = bridge.now()
+    ranked: dict[str, list[tuple[tuple[bool, bool, bool, int], KnownFarmer]]] = {}
+    rows = connection.execute(_KEEPERS, {'shards': list(set(hashes)), 'exclude': list(exclude)})
+    for shard_hash, failed, stored, *card in rows:
+        contact = KnownFarmer(*card)
+        away = lately_timed_out(contact, now)
+        rank = (failed, not stored, away, secrets.randbelow(_DICE))
+        ranked.setdefault(shard_hash, []).append((rank, contact))
+    return {
+        shard_hash: [contact for _, contact in sorted(pairs, key=lambda pair: pair[0])]
+        for shard_hash, pairs in ranked.items()
+    }
+
+
+async def download_tokens(
+    bridge: Bridge, hashes: Sequence[str], *, exclude: Collection[str] = ()
+) -> list[tuple[KnownFarmer, str] | None]:
+    """Get farmers' tokens for the download of shards.
+
+    For each shard the best farmer is asked first; as long as there is no token, another one every
+    second. The holders of all shards are looked up at once, and what came of it is noted at once.
+
+    Args:
+        bridge (Bridge): the bridge.
+        hashes (Sequence[str]): of the shards; one that comes twice gets two tokens.
+        exclude (Collection[str]): farmers that are not wanted.
+
+    Returns:
+        list[tuple[KnownFarmer, str] | None]: for each shard a farmer and its token, or None if none
+        gives one out.
+    """
+    with bridge.database.begin_plain() as connection:
+        holders = _holders_by_merit(bridge, connection, hashes, exclude=exclude)
+    calls: list[FarmerCall] = []
+    granted: list[tuple[str, str, str]] = []
+    at_once = asyncio.Semaphore(_TOKENS_AT_ONCE)
+
+    async def token_for(shard_hash: str) -> tuple[KnownFarmer, str] | None:
+        async with at_once:
+            # What the calls for other shards have shown meanwhile counts as if it were noted.
+            silent = {call.node_id for call in calls if call.failure is not None}
+            contacts = sorted(holders.get(shard_hash, ()), key=lambda c: c.node_id in silent)
+            found = await _first(
+                [partial(_retrieve, bridge, contact, shard_hash, calls) for contact in contacts]
+            )
+        if found is not None:
+            contact, token = found
+            granted.append((token, shard_hash, contact.node_id))
+        return found
+
+    found = await asyncio.gather(*map(token_for, hashes))
+    with bridge.database.begin_plain() as connection:
+        note_calls(bridge, connection, calls)
+        if granted:
+            _note_granted(bridge, connection, granted)
+    return found
+
+
+def _note_granted(
+    bridge: Bridge, connection: Connection, granted: Sequence[tuple[str, str, str]]
+) -> None:
+    """Note tokens for downloads: a farmer gives none for what it does not have.
+
+    Args:
+        bridge (Bridge): the bridge.
+        connection (Connection): in a transaction.
+        granted (Sequence[tuple[str, str, str]]): token, shard hash and node id of each; at least
+            one.
+    """
+    _remember_tokens(bridge, connection, granted)
+    connection.execute(
+        _FETCHED,
+        [{'shard': shard_hash, 'farmer': node_id} for _, shard_hash, node_id in granted],
+    )
+
+
+async def _retrieve(
+    bridge: Bridge, contact: KnownFarmer, shard_hash: str, calls: list[FarmerCall]
+) -> tuple[KnownFarmer, str]:
+    card = node_contact(contact)
+    retrieval = bridge.renter.retrieve(card, shard_hash)
+    return contact, await call_farmer(bridge, contact, retrieval, calls, timed=True)
+
+
+async def _first(calls: Sequence[Callable[[], Awaitable[_T]]]) -> _T | None:
+    """Return the first result of staggered calls; None if all fail, or the time is over."""
+    waiting = list(calls)
+    running: set[asyncio.Future[_T]] = set()
+    deadline = time.monotonic() + _TOKEN_WAIT
+    try:
+        while (waiting or running) and time.monotonic() < deadline:
+            if waiting:
+                running.add(asyncio.ensure_future(waiting.pop(0)()))
+            patience = _STAGGER if waiting else deadline - time.monotonic()
+            done, running = await asyncio.wait(
+                running, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            )
+            for future in done:
+                error = future.exception()
+                if error is None:
+                    return future.result()
+                if not isinstance(error, (NodeError, NodeUnreachableError)):
+                    raise error
+                logger.info('no token for a download: %s', error)
+        return None
+    finally:
+        for future in running:
+            future.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

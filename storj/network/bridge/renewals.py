@@ -1,0 +1,157 @@
+"""Renewals: what a file still needs is kept beyond the end of its contract.
+
+A contract ends after 90 days, and a farmer drops what no contract covers. So contracts are signed
+again before they end, with every farmer that has one for a shard of a file; shards of removed files
+come to their end and are gone. A farmer that is away is asked when it is back, be it after the end:
+it waits for its bridge too before it drops anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sqlalchemy import bindparam, exists, select, update
+
+from storj.network.bridge.contacts import FarmerCall, lately_timed_out, node_contact, note_calls
+from storj.network.bridge.database import Contact, Contract, Entry, Pointer
+from storj.network.bridge.placement import CONTRACT_LIFE, call_farmer, drop_contract
+from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
+from storj.network.bridge.state import Bridge
+from storj.network.node.contract import Contract as Agreement
+from storj.network.node.contract import ContractError
+
+__all__ = ('renewal_round',)
+
+logger = logging.getLogger(__name__)
+
+# Contracts of a farmer in one round, and farmers at once.
+_CONTRACTS = 100
+_FARMERS_AT_ONCE = 4
+# Milliseconds after which a contract is looked at again that is not, or cannot be, renewed.
+_AGAIN = 24 * 3600 * 1000
+
+_NEEDED = exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame)
+_RENEWED = (
+    update(Contract)
+    .where(
+        Contract.shard_hash == bindparam('shard'),
+        Contract.node_id == bindparam('farmer'),
+        # Else it has been made anew meanwhile.
+        Contract.store_begin == bindparam('begin'),
+    )
+    .values(
+        document=bindparam('signed'), store_end=bindparam('end'), next_renewal=bindparam('next')
+    )
+)
+
+
+async def renewal_round(bridge: Bridge) -> list[str]:
+    """Renew what is due, up to a hundred contracts of each farmer.
+
+    Args:
+        bridge (Bridge): the bridge.
+
+    Returns:
+        list[str]: hashes of shards that a file needs and that a farmer no longer keeps.
+    """
+    due = exists().where(Contract.node_id == Contact.node_id, Contract.next_renewal <= bridge.now())
+    with bridge.database.begin() as session:
+        contacts = session.scalars(select(Contact).where(due)).all()
+    at_once = asyncio.Semaphore(_FARMERS_AT_ONCE)
+
+    async def with_farmer(contact: Contact) -> list[str]:
+        async with at_once:
+            return await _renew_with(bridge, contact)
+
+    reachable = [contact for contact in contacts if not lately_timed_out(contact, bridge.now())]
+    lost = await asyncio.gather(*map(with_farmer, reachable))
+    return [shard_hash for part in lost for shard_hash in part]
+
+
+async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:
+    """Renew a farmer's contracts that are due; return the shards that it no longer keeps."""
+    calls: list[FarmerCall] = []
+    renewed: list[tuple[Contract, Agreement]] = []
+    refused: list[Contract] = []
+    for contract in _due(bridge, contact.node_id):
+        try:
+            renewed.append((contract, await _renew(bridge, contact, contract, calls)))
+        except (ClockSkewError, NodeUnreachableError) as error:
+            # The others stay due until it is back.
+            logger.info('farmer %s renews no contract: %s', contact.node_id, error)
+            break
+        except (ContractError, NodeError) as error:
+            logger.warning(
+                'farmer %s does not renew the contract for shard %s: %s',
+                contact.node_id,
+                contract.shard_hash,
+                error,
+            )
+            refused.append(contract)
+    with bridge.database.begin_plain() as connection:
+        note_calls(bridge, connection, calls)
+        if renewed:
+            connection.execute(
+                _RENEWED,
+                [
+                    {
+                        'shard': contract.shard_hash,
+                        'farmer': contract.node_id,
+                        'begin': contract.store_begin,
+                        'signed': agreement.to_json(),
+                        'end': agreement.store_end,
+                        'next': bridge.settings.renewal_of(agreement.store_end),
+                    }
+                    for contract, agreement in renewed
+                ],
+            )
+    return [contract.shard_hash for contract in refused if _postpone(bridge, contract)]
+
+
+def _due(bridge: Bridge, node_id: str) -> list[Contract]:
+    """Choose contracts of a farmer; one that no file needs comes to its end, and is forgotten."""
+    now = bridge.now()
+    contracts = []
+    with bridge.database.begin() as session:
+        for contract, needed in session.execute(
+            select(Contract, _NEEDED)
+            .where(Contract.node_id == node_id, Contract.next_renewal <= now)
+            .order_by(Contract.next_renewal)
+            .limit(_CONTRACTS)
+        ).all():
+            if needed:
+                contracts.append(contract)
+            elif contract.store_end <= now:
+                drop_contract(session.connection(), contract.shard_hash, node_id)
+            else:
+                contract.next_renewal = min(now + _AGAIN, contract.store_end)
+    return contracts
+
+
+async def _renew(
+    bridge: Bridge, contact: Contact, contract: Contract, calls: list[FarmerCall]
+) -> Agreement:
+    """Have a contract signed again, for as long as a new one.
+
+    Raises:
+        ContractError, NodeError, NodeUnreachableError: it stays as it is.
+    """
+    agreement = Agreement.from_mapping(contract.document)
+    end = bridge.now() + CONTRACT_LIFE
+    renewal = bridge.renter.renew(node_contact(contact), agreement, store_end=end)
+    return await call_farmer(bridge, contact, renewal, calls)
+
+
+def _postpone(bridge: Bridge, contract: Contract) -> bool:
+    """Try again tomorrow, or forget a contract that has ended; tell whether it has."""
+    now = bridge.now()
+    with bridge.database.begin() as session:
+        known = session.get(Contract, (contract.shard_hash, contract.node_id))
+        if known is None or known.store_begin != contract.store_begin:
+            return False
+        if known.store_end > now:
+            known.next_renewal = min(now + _AGAIN, known.store_end)
+            return False
+        drop_contract(session.connection(), contract.shard_hash, contract.node_id)
+        return True

@@ -1,0 +1,345 @@
+"""The renter node: the bridge's end of the node RPC (protocol reference, sections 7.4 and 7.5).
+
+It negotiates contracts, asks farmers for tokens, audits them and has them copy shards from each
+other. It knows no database and no HTTP route of the bridge; what it learns it returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storj.network.node.contract import Contract, ContractError
+from storj.network.node.identity import ExtendedKey, Identity
+from storj.network.node.rpc import (
+    ClockSkewError,
+    NodeContact,
+    NodeError,
+    NodeUnreachableError,
+    RpcClient,
+)
+
+__all__ = (
+    'Allocation',
+    'ClockSkewError',
+    'NodeContact',
+    'NodeError',
+    'NodeUnreachableError',
+    'RenterNode',
+)
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for an answer to AUDIT: the farmer reads the whole shard first, 4 GiB at the most.
+AUDIT_TIMEOUT = 60.0
+#: Audits in one message; farmers work on three at a time (section 5.6).
+AUDITS_PER_CALL = 12
+
+_TOKEN = re.compile(r'[0-9a-f]{40}\Z')
+_PROOF_DEPTH = 40
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a farmer grants for one shard.
+
+    Attributes:
+        token (str): farmer token for the upload, 40 hex characters.
+        contract (Contract): complete, signed by both sides.
+        auditable (bool): the farmer holds the audit leaves, so that it can answer audits.
+    """
+
+    token: str
+    contract: Contract
+    auditable: bool
+
+    def __repr__(self) -> str:
+        return f'Allocation(contract={self.contract!r}, auditable={self.auditable!r})'
+
+
+class RenterNode:
+    """A node that stores on behalf of its bridge.
+
+    Args:
+        key (ExtendedKey | Identity): the node's key; with an extended key, the node is the child
+            `index` of it, and contracts name the extended public key, which farmers of core 8
+            demand.
+        address (str): where the bridge is reached, told to the farmers.
+        port (int): the same, 1 to 65535.
+        index (int): which child of the extended key, 0 to 2**31 - 1.
+        clock (Callable[[], float]): seconds since 1970.
+
+    Attributes:
+        node_id (str): 40 hex characters.
+        extended_key (str | None): extended public key, for the configuration of farmers.
+    """
+
+    def __init__(
+        self,
+        key: ExtendedKey | Identity,
+        *,
+        address: str = '127.0.0.1',
+        port: int = 6382,
+        index: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.extended_key: str | None = None
+        if isinstance(key, ExtendedKey):
+            self.extended_key = key.public
+            self._identity = Identity(key.child(index).key)
+        else:
+            self._identity = key
+        self.node_id = self._identity.node_id
+        self._index = index
+        self._clock = clock
+        self.address = address
+        self.port = port
+        self._rpc = RpcClient(self._identity, self.contact, clock=clock)
+
+    def contact(self) -> NodeContact:
+        """Return this node's address card."""
+        return NodeContact(
+            address=self.address,
+            port=self.port,
+            node_id=self.node_id,
+            protocol='1.2.0',
+            user_agent='8.7.2',
+            last_seen=int(self._clock() * 1000),
+            hd_key=self.extended_key,
+            hd_index=None if self.extended_key is None else self._index,
+        )
+
+    async def close(self) -> None:
+        """Close the connections to farmers."""
+        await self._rpc.close()
+
+    async def ping(self, contact: NodeContact) -> None:
+        """Ask a farmer whether it is there.
+
+        Raises:
+            NodeError, NodeUnreachableError: it is not.
+        """
+        await self._rpc.call(contact, 'PING')
+
+    async def alloc(
+        self,
+        contact: NodeContact,
+        *,
+        data_hash: str,
+        data_size: int,
+        audit_tree: Sequence[str],
+        audit_count: int,
+        store_begin: int,
+        store_end: int,
+    ) -> Allocation:
+        """Make a contract with a farmer and get the token for the upload.
+
+        Args:
+            contact (NodeContact): the farmer.
+            data_hash (str): shard hash, 40 hex characters.
+            data_size (int): bytes.
+            audit_tree (Sequence[str]): audit leaves, padded to a power of two.
+            audit_count (int): number of challenges.
+            store_begin (int): milliseconds since 1970.
+            store_end (int): milliseconds since 1970.
+
+        Returns:
+            Allocation: token and contract.
+
+        Raises:
+            NodeError: the farmer refused, or changed the terms.
+            NodeUnreachableError: it does not answer.
+        """
+        terms = Contract(
+            data_hash=data_hash,
+            data_size=data_size,
+            store_begin=store_begin,
+            store_end=store_end,
+            audit_count=audit_count,
+            renter_id=self.node_id,
+            renter_hd_key=self.extended_key or False,
+            renter_hd_index=False if self.extended_key is None else self._index,
+        ).signed('renter', self._identity)
+        tree = list(audit_tree)
+        # `audit_tree` is ours: ALLOC of core 7 and 8 has no place for the leaves, and farmers
+        # that do not know the field ignore it.
+        result = await self._rpc.call(
+            contact, 'ALLOC', {'contract': terms.to_json(), 'audit_tree': tree}
+        )
+        try:
+            granted = Contract.from_mapping(result.get('contract'))
+        except ContractError as error:
+            raise NodeError(str(error)) from error
+        if (
+            granted.farmer_id != contact.node_id
+            or not granted.verify('farmer', contact.node_id)
+            or not granted.same_terms(terms)
+        ):
+            raise NodeError('The farmer returned another contract than was offered')
+        # The farmer's fields are part of what is signed, so the renter signs again.
+        granted = granted.signed('renter', self._identity)
+        if not granted.is_complete():
+            raise NodeError('Contract is not complete')
+        token = _token(result)
+        if result.get('audit_tree') == len(tree):
+            return Allocation(token, granted, True)
+        return await self._consign(contact, Allocation(token, granted, False), tree)
+
+    async def renew(self, contact: NodeContact, contract: Contract, *, store_end: int) -> Contract:
+        """Sign a contract again with a new end.
+
+        Args:
+            contact (NodeContact): the farmer.
+            contract (Contract): as both have signed it.
+            store_end (int): milliseconds since 1970.
+
+        Returns:
+            Contract: complete, signed by both sides.
+
+        Raises:
+            NodeError: the farmer refused, has no such contract, or changed the terms.
+            NodeUnreachableError: it does not answer.
+        """
+        wanted = dataclasses.replace(
+            contract,
+            store_end=store_end,
+            renter_id=self.node_id,
+            renter_hd_key=self.extended_key or False,
+            renter_hd_index=False if self.extended_key is None else self._index,
+        ).signed('renter', self._identity)
+        result = await self._rpc.call(
+            contact,
+            'RENEW',
+            {
+                'renter_id': self.node_id,
+                'renter_signature': wanted.renter_signature,
+                'contract': wanted.to_json(),
+            },
+        )
+        try:
+            renewed = Contract.from_mapping(result.get('contract'))
+        except ContractError as error:
+            raise NodeError(str(error)) from error
+        if (
+            renewed.signing_text() != wanted.signing_text()
+            or not renewed.verify('renter', self.node_id)
+            or not renewed.verify('farmer', contact.node_id)
+        ):
+            raise NodeError('The farmer returned another contract than was wanted')
+        return renewed
+
+    async def retrieve(self, contact: NodeContact, data_hash: str) -> str:
+        """Get a farmer token for the download of a shard.
+
+        Raises:
+            NodeError: the farmer refused, e.g. because it does not hold the shard.
+            NodeUnreachableError: it does not answer.
+        """
+        return _token(await self._rpc.call(contact, 'RETRIEVE', {'data_hash': data_hash}))
+
+    async def audit(
+        self, contact: NodeContact, audits: Sequence[tuple[str, str]]
+    ) -> list[list[Any]]:
+        """Have a farmer prove that it still holds shards.
+
+        Args:
+            contact (NodeContact): the farmer.
+            audits (Sequence[tuple[str, str]]): shard hash and challenge (64 hex) of each.
+
+        Returns:
+            list[list[Any]]: one proof each, in order, as :func:`storj.digest.verify_proof` takes
+            them; not verified here.
+
+        Raises:
+            NodeError: the farmer refused, or its answer is malformed.
+            NodeUnreachableError: it does not answer.
+        """
+        proofs: list[list[Any]] = []
+        for start in range(0, len(audits), AUDITS_PER_CALL):
+            part = audits[start : start + AUDITS_PER_CALL]
+            result = await self._rpc.call(
+                contact,
+                'AUDIT',
+                {'audits': [{'data_hash': name, 'challenge': text} for name, text in part]},
+                timeout=AUDIT_TIMEOUT,
+            )
+            answers = result.get('proofs')
+            if not isinstance(answers, list) or len(answers) != len(part):
+                raise NodeError('Invalid proof returned')
+            proofs += [_plain_proof(answer) for answer in answers]
+        return proofs
+
+    async def mirror(
+        self, contact: NodeContact, data_hash: str, token: str, source: NodeContact
+    ) -> None:
+        """Have a farmer copy a shard from another; it answers when the copy has begun.
+
+        Args:
+            contact (NodeContact): the farmer that shall copy; it must hold a contract.
+            data_hash (str): shard hash.
+            token (str): farmer token from :meth:`retrieve` of the source.
+            source (NodeContact): the farmer that has the shard.
+
+        Raises:
+            NodeError: the farmer refused.
+            NodeUnreachableError: it does not answer.
+        """
+        await self._rpc.call(
+            contact,
+            'MIRROR',
+            {'data_hash': data_hash, 'token': token, 'farmer': source.to_json()},
+        )
+
+    async def _consign(
+        self, contact: NodeContact, allocation: Allocation, tree: list[str]
+    ) -> Allocation:
+        """Hand the audit leaves over by CONSIGN, to a farmer that ignored them in ALLOC."""
+        try:
+            result = await self._rpc.call(
+                contact,
+                'CONSIGN',
+                {'data_hash': allocation.contract.data_hash, 'audit_tree': tree},
+            )
+            return dataclasses.replace(allocation, token=_token(result), auditable=True)
+        except NodeError as error:
+            # The contract stands and its token is good; the shard just cannot be audited.
+            logger.info('%s takes no audit leaves: %s', contact.node_id, error)
+            return allocation
+
+
+def _token(result: Mapping[str, Any]) -> str:
+    token = result.get('token')
+    if not isinstance(token, str) or not _TOKEN.match(token):
+        raise NodeError('The farmer returned no token')
+    return token
+
+
+def _plain_proof(value: Any, depth: int = 0) -> list[Any]:
+    """Return a proof with its hashes as hex text.
+
+    Farmers of generation C may write them as the runtime's buffer object,
+    ``{"type": "Buffer", "data": [..]}`` (section 5.5).
+    """
+    if not isinstance(value, list) or not 1 <= len(value) <= 2 or depth > _PROOF_DEPTH:
+        raise NodeError('Invalid proof returned')
+    return [
+        _plain_proof(item, depth + 1) if isinstance(item, list) else _plain_hash(item)
+        for item in value
+    ]
+
+
+def _plain_hash(value: Any) -> str:
+    if isinstance(value, Mapping) and value.get('type') == 'Buffer':
+        data = value.get('data')
+        if isinstance(data, list) and all(
+            isinstance(byte, int) and 0 <= byte < 256 for byte in data
+        ):
+            value = bytes(data).hex()
+    if not isinstance(value, str) or not _TOKEN.match(value):
+        raise NodeError('Invalid proof returned')
+    return value

@@ -1,0 +1,211 @@
+"""What the bridge's rooms share: its settings, the release it plays, its state and its renter node.
+
+Every handler finds one :class:`Bridge` in its application under :data:`BRIDGE`. This module knows
+no route.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType
+from typing import Literal
+
+from aiohttp import web
+
+from storj.network.bridge.database import Database
+from storj.network.bridge.limits import AccountLimits
+from storj.network.bridge.mail import Outbox
+from storj.network.bridge.passwords import Passwords
+from storj.network.bridge.quotas import Quota
+from storj.network.bridge.renter import RenterNode
+
+__all__ = ('BRIDGE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
+
+#: ``auto``: an account is active at once. ``mail``: only after the link in its message was visited.
+Activation = Literal['auto', 'mail']
+
+#: First release of a line, and the network protocol and core library that it reports
+#: (protocol reference, section 1.5; the last three as recorded).
+_LINES: tuple[tuple[tuple[int, ...], str, str], ...] = (
+    ((7,), '1.2.0', '8.7.2'),
+    ((6,), '1.2.0', '7.0.0'),
+    ((5,), '1.1.0', '6.8.0'),
+    ((4,), '1.1.0', '6.0.13'),
+    ((3,), '1.0.0', '6.0.0'),
+    ((2,), '0.10.0', '5.1.2'),
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of the original bridge whose manners this one shows.
+
+    Only what a client can adapt to differs: fields of answers, the life of bridge tokens, whether
+    a pointer request may come without one, what a second file of the same name does. Statuses of
+    errors are the intended ones in all of them.
+
+    Attributes:
+        version (str): as ``GET /`` reports it.
+        number (tuple[int, ...]): the same as numbers.
+        protocol (str): version of the network protocol.
+        core (str): version of the core library; it tells clients which audit formula holds.
+    """
+
+    version: str
+    number: tuple[int, ...]
+    protocol: str
+    core: str
+
+    @classmethod
+    def parse(cls, version: str) -> Release:
+        """Return the release with this version.
+
+        Args:
+            version (str): three numbers with dots, from ``2.0.0`` on.
+
+        Raises:
+            ValueError: not a version, or one whose clients are not served.
+        """
+        if not re.fullmatch(r'[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}', version):
+            raise ValueError(f'{version!r} is not a version of the bridge, such as 7.7.1')
+        number = tuple(map(int, version.split('.')))
+        for first, protocol, core in _LINES:
+            if number >= first:
+                return cls(version, number, protocol, core)
+        raise ValueError(f'bridge {version} is too old: its clients speak another protocol')
+
+    def since(self, *number: int) -> bool:
+        """Tell whether this release has what came with release ``number``."""
+        return self.number >= number
+
+
+@dataclass(frozen=True)
+class BridgeSettings:
+    """What a bridge is started with.
+
+    Attributes:
+        database_url (str): any SQLAlchemy URL.
+        data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``.
+        public_url (str): where clients reach the bridge; the links in messages begin with it.
+        hosts (Collection[str] | None): names that requests may be addressed to, beside those of
+            the loopback interface; None for any. A bridge that only this machine reaches has them,
+            so that no page of a browser gets to it by a name of its own that leads here.
+        activation (Activation): whether an account has to be activated by mail.
+        version (str): release of the original bridge whose manners are shown.
+        audit_interval (float): seconds between two audits of the same shard; 0 for none.
+        renewal_ahead (float): seconds before the end of a contract, which lives 90 days, from which
+            on it is renewed, if a file needs its shard; 0 for never.
+        ping_interval (float): seconds between two rounds of pings to the farmers; 0 for none.
+        mirrors (int): copies of each shard, beside the first, that the bridge has made by itself.
+            The original has 5 made; on one machine that would write everything six times.
+        rate_limits (bool): whether requests are limited as on the public bridge, with 429.
+        account_calls (int): registrations, activations, deactivations and resets that one address
+            may ask for in a minute, beyond which it gets 429; 0 for any number.
+        mails (int): messages that one account may get in an hour, likewise.
+        wrong_passwords (int): of one address for one account in a minute, likewise.
+        upload_quota (Quota | None): bytes that an account may bring, beyond which it gets 420; None
+            for any number. Accounts of whoever runs the bridge have none.
+        download_quota (Quota | None): the same of what the buckets of an account give out.
+        status (bool): whether ``GET /status`` is served: farmers and sums to anybody, to users also
+            the ids, sizes and places of their files.
+        farmer_timeout (float): seconds that one farmer may take to answer.
+        placing_timeout (float): seconds after which looking for a farmer ends, with 503.
+    """
+
+    database_url: str
+    data_dir: Path
+    public_url: str = 'http://127.0.0.1:6382'
+    hosts: Collection[str] | None = None
+    activation: Activation = 'auto'
+    version: str = '7.7.1'
+    audit_interval: float = 60.0
+    renewal_ahead: float = 30 * 86400.0
+    ping_interval: float = 60.0
+    mirrors: int = 2
+    rate_limits: bool = False
+    account_calls: int = 120
+    mails: int = 20
+    wrong_passwords: int = 30
+    upload_quota: Quota | None = None
+    download_quota: Quota | None = None
+    status: bool = True
+    farmer_timeout: float = 10.0
+    placing_timeout: float = 45.0
+
+    def __post_init__(self) -> None:
+        Release.parse(self.version)
+        if self.activation not in ('auto', 'mail'):
+            raise ValueError(f"activation is 'auto' or 'mail', not {self.activation!r}")
+        for quota in (self.upload_quota, self.download_quota):
+            if not isinstance(quota, (Quota, NoneType)):
+                raise ValueError(f'a quota is a Quota, not {quota!r}')
+        for name in (
+            'audit_interval',
+            'renewal_ahead',
+            'ping_interval',
+            'mirrors',
+            'account_calls',
+            'mails',
+            'wrong_passwords',
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f'{name} must not be negative')
+        for name in ('farmer_timeout', 'placing_timeout'):
+            if getattr(self, name) <= 0:
+                raise ValueError(f'{name} must be positive')
+
+    def renewal_of(self, store_end: int) -> int:
+        """Return when a contract with this end is due to be renewed; both in milliseconds."""
+        return store_end - int(self.renewal_ahead * 1000)
+
+
+@dataclass
+class Bridge:
+    """The state of one running bridge.
+
+    Attributes:
+        settings (BridgeSettings): what it was started with.
+        renter (RenterNode): its way to the farmers, and the only one.
+        database (Database): all that it remembers.
+        passwords (Passwords): hashes and checks passwords, away from the event loop.
+        outbox (Outbox): where its messages go.
+        limits (AccountLimits): how often it does what costs much; by its settings.
+        clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
+        pending (Counter[str]): by farmer, contracts being made at this moment.
+        clock_skews (dict[str, float]): by farmer, seconds by which its clock was ahead when it was
+            called last (negative: behind); of those only that cannot be used because of it.
+        release (Release): the release it plays.
+    """
+
+    settings: BridgeSettings
+    renter: RenterNode
+    database: Database
+    passwords: Passwords
+    outbox: Outbox
+    clock: Callable[[], float] = time.time
+    pending: Counter[str] = field(default_factory=Counter)
+    clock_skews: dict[str, float] = field(default_factory=dict)
+    limits: AccountLimits = field(init=False)
+    release: Release = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.release = Release.parse(self.settings.version)
+        self.limits = AccountLimits(
+            self.clock,
+            calls=self.settings.account_calls,
+            mails=self.settings.mails,
+            wrong_passwords=self.settings.wrong_passwords,
+        )
+
+    def now(self) -> int:
+        """Return the time in milliseconds since 1970."""
+        return int(self.clock() * 1000)
+
+
+#: Key of the bridge in its application.
+BRIDGE: web.AppKey[Bridge] = web.AppKey('bridge', Bridge)

@@ -1,0 +1,274 @@
+"""How the local network is doing: for ``storj network status``, and as a page for a browser.
+
+Anybody sees farmers and sums; of files, each user the own ones. There are ids, sizes and places,
+never names, tokens or accounts.
+"""
+
+from __future__ import annotations
+
+import html
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
+
+from storj.network.bridge.auth import authenticate
+from storj.network.bridge.contacts import lately_timed_out
+from storj.network.bridge.database import (
+    Bucket,
+    Challenge,
+    Contact,
+    Contract,
+    Entry,
+    Frame,
+    Pointer,
+)
+from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.node.wire import Route, answer, iso_date
+
+__all__ = ('ROUTES', 'network_status')
+
+# Newest files whose places are shown, and shards of them all.
+_FILES = 100
+_SHARDS = 5000
+
+
+def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]:
+    """Return the state of the network.
+
+    Args:
+        bridge (Bridge): the bridge.
+        user (str | None): e-mail of the account whose files are shown; None for no files.
+
+    Returns:
+        dict[str, Any]: ``bridge`` (version, protocol, url, and the ``extended_key`` of its renter
+        nodes), ``farmers`` (address card, ``online``, ``clock_skew`` (seconds by which its clock is
+        ahead, if that is too much for it to be called; else None), ``space_available``,
+        ``space_offered`` (None if it does not say), ``shards``, ``mirrors``, ``bytes``,
+        ``audits_passed``, ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards,
+        mirrors, audits) and ``files``, the user's newest 100, each with its ``shards`` (of all
+        files 5000) and for each the ``farmers`` that have it (``node_id``, ``stored``, ``mirror``,
+        ``failed``). Sizes are bytes.
+    """
+    with bridge.database.begin() as session:
+        farmers = _farmers(session, bridge)
+        return {
+            'bridge': {
+                'url': bridge.settings.public_url,
+                'version': bridge.release.version,
+                'protocol': bridge.release.protocol,
+                'extended_key': bridge.renter.extended_key,
+            },
+            'farmers': farmers,
+            'totals': {
+                'files': session.scalar(select(func.count()).select_from(Entry)),
+                'bytes': int(
+                    session.scalar(
+                        select(func.sum(Frame.size)).join(Entry, Entry.frame == Frame.id)
+                    )
+                    or 0
+                ),
+                **{
+                    name: sum(farmer[name] for farmer in farmers)
+                    for name in ('shards', 'mirrors', 'audits_passed', 'audits_failed')
+                },
+            },
+            'files': [] if user is None else _files(session, user),
+        }
+
+
+def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
+    held = {
+        # Some databases sum whole numbers up to decimal ones.
+        node_id: (shards, int(mirrors), int(size))
+        for node_id, shards, mirrors, size in session.execute(
+            select(
+                Contract.node_id,
+                func.count(),
+                func.sum(case((Contract.mirror.is_(True), 1), else_=0)),
+                func.sum(Contract.data_size),
+            )
+            .where(Contract.stored.is_(True))
+            .group_by(Contract.node_id)
+        )
+    }
+    audits: dict[str, dict[bool | None, int]] = defaultdict(dict)
+    for node_id, passed, count in session.execute(
+        select(Challenge.node_id, Challenge.passed, func.count()).group_by(
+            Challenge.node_id, Challenge.passed
+        )
+    ):
+        audits[node_id][passed] = count
+    now = bridge.now()
+    return [
+        {
+            'node_id': contact.node_id,
+            'address': contact.address,
+            'port': contact.port,
+            'protocol': contact.protocol,
+            'user_agent': contact.user_agent,
+            'last_seen': iso_date(contact.last_seen),
+            'online': not lately_timed_out(contact, now),
+            'clock_skew': bridge.clock_skews.get(contact.node_id),
+            'space_available': contact.space_available,
+            'space_offered': contact.space_offered,
+            'reputation': contact.reputation,
+            'shards': held.get(contact.node_id, (0, 0, 0))[0],
+            'mirrors': held.get(contact.node_id, (0, 0, 0))[1],
+            'bytes': held.get(contact.node_id, (0, 0, 0))[2],
+            'audits_passed': audits[contact.node_id].get(True, 0),
+            'audits_failed': audits[contact.node_id].get(False, 0),
+            'audits_open': audits[contact.node_id].get(None, 0),
+        }
+        for contact in session.scalars(select(Contact).order_by(Contact.port, Contact.node_id))
+    ]
+
+
+def _files(session: Session, user: str) -> list[dict[str, Any]]:
+    entries = session.execute(
+        select(Entry, Frame)
+        .join(Frame, Frame.id == Entry.frame)
+        .join(Bucket, Bucket.id == Entry.bucket)
+        .where(Bucket.user == user)
+        .order_by(Entry.created.desc())
+        .limit(_FILES)
+    ).all()
+    frames = [entry.frame for entry, _ in entries]
+    places: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    in_frames = select(Pointer.shard_hash).where(Pointer.frame.in_(frames))
+    for contract in session.scalars(
+        select(Contract)
+        .where(Contract.shard_hash.in_(in_frames))
+        .order_by(Contract.mirror, Contract.store_begin, Contract.node_id)
+    ):
+        places[contract.shard_hash].append(
+            {
+                'node_id': contract.node_id,
+                'stored': contract.stored,
+                'mirror': contract.mirror,
+                'failed': contract.failed,
+            }
+        )
+    shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for pointer in session.scalars(
+        select(Pointer).where(Pointer.frame.in_(frames)).order_by(Pointer.position).limit(_SHARDS)
+    ):
+        shards[pointer.frame].append(
+            {
+                'index': pointer.position,
+                'hash': pointer.shard_hash,
+                'size': pointer.size,
+                'parity': pointer.parity,
+                'farmers': places[pointer.shard_hash],
+            }
+        )
+    return [
+        {
+            'id': entry.id,
+            'bucket': entry.bucket,
+            'size': frame.size,
+            'created': iso_date(entry.created),
+            'shards': shards[entry.frame],
+        }
+        for entry, frame in entries
+    ]
+
+
+async def get_status(request: web.Request) -> web.Response:
+    """Show how the network and the caller's files are doing, as JSON or as a page."""
+    known = 'authorization' in request.headers or 'x-pubkey' in request.headers
+    user = (await authenticate(request)).email if known else None
+    bridge = request.app[BRIDGE]
+    state = await bridge.database.apart(partial(network_status, bridge, user=user))
+    if 'text/html' in request.headers.get('accept', ''):
+        return web.Response(text=_page(state), content_type='text/html', charset='utf-8')
+    return answer(state)
+
+
+_STYLE = (
+    'body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;'
+    'color:#1b2430;background:#fff}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}'
+    'table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6rem;'
+    'border-bottom:1px solid #d8dee6}td.n,th.n{text-align:right}code{font-size:.85em}'
+    '.off{color:#b3261e}'
+)
+
+
+def _page(state: dict[str, Any]) -> str:
+    bridge, totals = state['bridge'], state['totals']
+    farmer_rows = [
+        (
+            _code(farmer['node_id'][:12]),
+            html.escape(f'{farmer["address"]}:{farmer["port"]}'),
+            html.escape(farmer['protocol']),
+            _state(farmer),
+            *(f'{farmer[name]:,}' for name in ('shards', 'mirrors', 'bytes')),
+            f'{farmer["audits_passed"]:,}',
+            f'{farmer["audits_failed"]:,}',
+        )
+        for farmer in state['farmers']
+    ]
+    shard_rows = [
+        (
+            _code(file['id']),
+            f'{shard["index"]}{" parity" if shard["parity"] else ""}',
+            _code(shard['hash'][:12]),
+            f'{shard["size"]:,}',
+            ' '.join(_code(farmer['node_id'][:12]) for farmer in shard['farmers']),
+        )
+        for file in state['files']
+        for shard in file['shards']
+    ]
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f'<title>Storj network</title><style>{_STYLE}</style></head><body>'
+        f'<h1>Storj network at {html.escape(bridge["url"])}</h1>'
+        f'<p>Bridge {html.escape(bridge["version"])}, {len(state["farmers"])} farmers, '
+        f'{totals["files"]:,} files of {totals["bytes"]:,} bytes, {totals["shards"]:,} shards, '
+        f'{totals["audits_passed"]:,} audits passed, {totals["audits_failed"]:,} failed.</p>'
+        '<h2>Farmers</h2>'
+        + _table(
+            'Node,Address,Protocol,State,#Shards,#Mirrors,#Bytes,#Audits passed,#Failed',
+            farmer_rows,
+        )
+        + (
+            '<h2>Where shards lie</h2>' + _table('File,Shard,Hash,#Bytes,Farmers', shard_rows)
+            if shard_rows
+            else ''
+        )
+        + '</body></html>'
+    )
+
+
+def _state(farmer: Mapping[str, Any]) -> str:
+    if farmer['clock_skew'] is not None:
+        return f'<span class="off">clock {farmer["clock_skew"]:+.0f} s</span>'
+    return 'online' if farmer['online'] else '<span class="off">away</span>'
+
+
+def _code(text: str) -> str:
+    return f'<code>{html.escape(text)}</code>'
+
+
+def _table(heads: str, rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table; a head that begins with # stands over numbers."""
+    names = heads.split(',')
+    kinds = [' class="n"' if name.startswith('#') else '' for name in names]
+    head = ''.join(
+        f'<th{kind}>{name.lstrip("#")}</th>' for name, kind in zip(names, kinds, strict=True)
+    )
+    body = ''.join(
+        '<tr>'
+        + ''.join(f'<td{kind}>{cell}</td>' for cell, kind in zip(row, kinds, strict=True))
+        + '</tr>'
+        for row in rows
+    )
+    return f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+ROUTES = (Route('GET', '/status', get_status),)

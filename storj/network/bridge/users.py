@@ -1,0 +1,300 @@
+"""Accounts: registration, activation, deactivation, and the password's reset."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from storj.api import hash_password
+from storj.exception import NetworkSetupError
+from storj.network.bridge.auth import authenticate
+from storj.network.bridge.database import User, fingerprint
+from storj.network.bridge.keys import new_key
+from storj.network.bridge.mail import Kind
+from storj.network.bridge.state import BRIDGE, Bridge, Release
+from storj.network.node.wire import Refusal, Route, answer, hex_text, iso_date, read_body, text
+
+__all__ = ('ROUTES', 'open_account')
+
+# The later releases' pattern (protocol reference, section 3.2), without what no header can carry.
+_EMAIL = re.compile(r'[^\s@<>,;:"\\]{1,64}@[^\s@<>,;:"\\]{1,255}')
+_MAX_URL = 2048
+
+
+def _user_object(user: User, release: Release) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if release.since(5, 19):
+        fields['referralPartner'] = user.referral_partner
+    if release.since(5, 10):
+        fields['preferences'] = {'dnt': False}
+    if release.since(3, 2):
+        fields['isFreeTier'] = user.free_tier
+    fields['activated'] = user.activated
+    fields['created'] = iso_date(user.created)
+    if release.since(5, 8):
+        fields['uuid'] = user.uuid
+    fields['email'] = user.email
+    fields['id'] = user.email
+    return fields
+
+
+def _password(body: dict[str, Any]) -> str:
+    """Return the hex SHA-256 of the password that a body holds."""
+    password = body.get('password')
+    if isinstance(password, str) and hex_text(password.lower(), 64):
+        return password
+    raise Refusal(400, 'Password must be hex encoded SHA-256 hash')
+
+
+def _redirect(value: object) -> str | None:
+    """Return the URL to go to after a link was visited.
+
+    Raises:
+        Refusal: 400 for what is no web address.
+    """
+    if value is None or value == '':
+        return None
+    if isinstance(value, str) and len(value) <= _MAX_URL and value.isprintable():
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            parts = urlsplit('')
+        if parts.scheme in ('http', 'https') and parts.netloc:
+            return value
+    raise Refusal(400, 'Invalid redirect supplied')
+
+
+def _known_user(session: Session, email: object) -> User:
+    user = session.get(User, email.lower()) if isinstance(email, str) else None
+    if user is None:
+        raise Refusal(404, 'User not found')
+    return user
+
+
+def _after_link(request: web.Request, payload: object) -> web.Response:
+    """Answer who visited a link: with JSON, or by leading on to where the link says."""
+    redirect = _redirect(request.query.get('redirect'))
+    if redirect is None:
+        return answer(payload)
+    return web.Response(status=302, headers={'Location': redirect})
+
+
+def _send(bridge: Bridge, kind: Kind, email: str, token: str, redirect: str | None) -> str:
+    """Write a message, and return what is kept of the token in its link.
+
+    Raises:
+        Refusal: 429, the account gets too many.
+    """
+    bridge.limits.count_mail(email)
+    bridge.outbox.send(kind, email, token, redirect, bridge.now())
+    return fingerprint(token)
+
+
+async def create_user(request: web.Request) -> web.Response:
+    """Register an account."""
+    bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
+    body = await read_body(request)
+    email = body.get('email')
+    if email is None:
+        raise Refusal(400, 'Must supply an email')
+    if not isinstance(email, str) or len(email) > 320 or not _EMAIL.fullmatch(email):
+        raise Refusal(400, 'Invalid email')
+    email = email.lower()
+    password = _password(body)
+    redirect = _redirect(body.get('redirect'))
+    partner = text(body, 'referralPartner', 255)
+    public_key = body.get('pubkey')
+    with bridge.database.begin() as session:
+        if session.get(User, email) is not None:
+            raise Refusal(400, 'Email is already registered')
+    stored = await bridge.passwords.hash(password)
+    now = bridge.now()
+    user = User(
+        email=email,
+        password=stored,
+        created=now,
+        activated=bridge.settings.activation == 'auto',
+        uuid=str(uuid.uuid4()),
+        referral_partner=partner,
+    )
+    try:
+        with bridge.database.begin() as session:
+            session.add(user)
+            session.flush()
+            if public_key is not None:
+                session.add(new_key(session, email, public_key, '', now))
+            user.activator = _send(bridge, 'activation', email, secrets.token_hex(32), redirect)
+    except IntegrityError:
+        # Registered by another request while the password was hashed.
+        raise Refusal(400, 'Email is already registered') from None
+    fields = _user_object(user, bridge.release)
+    if public_key is not None:
+        fields['pubkey'] = public_key
+    return answer(fields, 201)
+
+
+async def resend_activation(request: web.Request) -> web.Response:
+    """Send the activation message once more."""
+    bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
+    body = await read_body(request)
+    redirect = _redirect(body.get('redirect'))
+    with bridge.database.begin() as session:
+        user = _known_user(session, body.get('email'))
+        if user.activated:
+            raise Refusal(400, 'User is already activated')
+        token = secrets.token_hex(32)
+        user.activator = _send(bridge, 'activation', user.email, token, redirect)
+        return answer(_user_object(user, bridge.release), 201)
+
+
+async def activate(request: web.Request) -> web.Response:
+    """Activate an account by the token of its message."""
+    bridge = request.app[BRIDGE]
+    token = fingerprint(request.match_info['token'])
+    with bridge.database.begin() as session:
+        user = session.scalar(select(User).where(User.activator == token))
+        if user is None:
+            raise Refusal(400, 'Invalid activation token')
+        response = _after_link(request, _user_object(user, bridge.release) | {'activated': True})
+        user.activated = True
+        user.activator = None
+        return response
+
+
+async def delete_user(request: web.Request) -> web.Response:
+    """Begin the deactivation of the caller's account, by a message."""
+    bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
+    caller = await authenticate(request)
+    redirect = _redirect((await read_body(request)).get('redirect'))
+    with bridge.database.begin() as session:
+        user = _known_user(session, request.match_info['email'])
+        if user.email != caller.email:
+            raise Refusal(401, 'Not authorized')
+        token = secrets.token_hex(256)
+        user.deactivator = _send(bridge, 'deactivation', user.email, token, redirect)
+        return answer(_user_object(user, bridge.release))
+
+
+async def deactivate(request: web.Request) -> web.Response:
+    """Deactivate an account by the token of its message; its data is kept."""
+    bridge = request.app[BRIDGE]
+    token = fingerprint(request.match_info['token'])
+    with bridge.database.begin() as session:
+        user = session.scalar(select(User).where(User.deactivator == token))
+        if user is None:
+            raise Refusal(404, 'User not found')
+        response = _after_link(request, _user_object(user, bridge.release) | {'activated': False})
+        user.activated = False
+        user.deactivator = None
+        return response
+
+
+async def request_reset(request: web.Request) -> web.Response:
+    """Begin the reset of a password, by a message.
+
+    Releases before 7.5 take the new password here, later ones with the confirmation. Both ways are
+    open in all of them: a password sent here is pending until the link is visited.
+    """
+    bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
+    body = await read_body(request)
+    redirect = _redirect(body.get('redirect'))
+    pending: str | None = None
+    if body.get('password') is not None or not bridge.release.since(7, 5):
+        password = _password(body)
+        with bridge.database.begin() as session:
+            _known_user(session, request.match_info['email'])
+        pending = await bridge.passwords.hash(password)
+    with bridge.database.begin() as session:
+        user = _known_user(session, request.match_info['email'])
+        user.resetter = _send(bridge, 'reset', user.email, secrets.token_hex(256), redirect)
+        user.pending_password = pending
+        return answer(_user_object(user, bridge.release))
+
+
+def _resetting_user(session: Session, token: str) -> User:
+    if not hex_text(token.lower(), 512):
+        raise Refusal(400, 'Resetter must be hex encoded 256 byte string')
+    user = session.scalar(select(User).where(User.resetter == fingerprint(token)))
+    if user is None:
+        raise Refusal(404, 'User not found')
+    return user
+
+
+async def confirm_reset(request: web.Request) -> web.Response:
+    """Put the pending password into force (releases before 7.5)."""
+    bridge = request.app[BRIDGE]
+    with bridge.database.begin() as session:
+        user = _resetting_user(session, request.match_info['token'])
+        if user.pending_password is None:
+            raise Refusal(400, 'Password must be hex encoded SHA-256 hash')
+        response = _after_link(request, _user_object(user, bridge.release))
+        user.password, user.pending_password, user.resetter = user.pending_password, None, None
+        return response
+
+
+async def reset(request: web.Request) -> web.Response:
+    """Set the password that comes with the confirmation (releases from 7.5 on)."""
+    bridge = request.app[BRIDGE]
+    bridge.limits.count_call(request.remote or '')
+    password = _password(await read_body(request))
+    token = request.match_info['token']
+    with bridge.database.begin() as session:
+        _resetting_user(session, token)
+    stored = await bridge.passwords.hash(password)
+    with bridge.database.begin() as session:
+        user = _resetting_user(session, token)
+        response = _after_link(request, _user_object(user, bridge.release))
+        user.password, user.pending_password, user.resetter = stored, None, None
+        return response
+
+
+async def open_account(bridge: Bridge, email: str, password: str) -> None:
+    """Have an active account for whoever runs the bridge, however others' are activated.
+
+    Args:
+        bridge (Bridge): the bridge.
+        email (str): of the account, in lower case.
+        password (str): in clear.
+
+    Raises:
+        NetworkSetupError: somebody else has it: the database is that of another network.
+    """
+    hashed = hash_password(password)
+    with bridge.database.begin() as session:
+        user = session.get(User, email)
+    if user is not None and not await bridge.passwords.verify(hashed, user.password):
+        raise NetworkSetupError(f'the database has the account {email} with another password')
+    stored = await bridge.passwords.hash(hashed) if user is None else user.password
+    with bridge.database.begin() as session:
+        user = user or User(
+            email=email,
+            password=stored,
+            created=bridge.now(),
+            uuid=str(uuid.uuid4()),
+        )
+        user.activated, user.free_tier = True, False
+        session.merge(user)
+
+
+ROUTES = (
+    Route('POST', '/users', create_user),
+    Route('DELETE', '/users/{email}', delete_user),
+    Route('PATCH', '/users/{email}', request_reset),
+    Route('POST', '/activations', resend_activation),
+    Route('GET', '/activations/{token}', activate),
+    Route('GET', '/deactivations/{token}', deactivate),
+    Route('GET', '/resets/{token}', confirm_reset),
+    Route('POST', '/resets/{token}', reset),
+)

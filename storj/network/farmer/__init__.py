@@ -1,0 +1,1 @@
+"""The farmer: a node that keeps shards, serves them over both data channels, and proves them."""

@@ -1,0 +1,347 @@
+"""A farmer's way to its bridge: registration, heartbeat and exchange reports, over HTTP.
+
+Requests carry the farmer's signature in their headers (protocol reference, section 3.9). The
+bridge may be away when the farmer starts, and may come back without any memory of it: the link
+registers again and again until it is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from storj.exception import StorjError
+from storj.network.node.identity import Identity
+from storj.network.node.rpc import NodeContact, read_limited
+
+__all__ = ('BridgeLink', 'BridgeLinkError', 'find_nonce', 'request_digest_text', 'work_of')
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two signs of life.
+HEARTBEAT = 60.0
+#: Seconds between two attempts to reach a bridge that is away: the first, and the most.
+RETRY_FIRST, RETRY_MOST = 0.25, 10.0
+#: Seconds for one request.
+TIMEOUT = 30.0
+#: Seconds that the proof of work may take before the challenge is given up.
+WORK_LIMIT = 900.0
+#: Bytes of an answer.
+ANSWER_LIMIT = 65536
+#: Reports on their way at one time; more are dropped, as they are courtesy only.
+REPORTS = 256
+
+_HEX64 = re.compile(r'[0-9a-f]{64}\Z')
+
+
+class BridgeLinkError(StorjError):
+    """The bridge cannot be reached, or does not take this farmer.
+
+    The farmer tries again by itself; check its bridge URL.
+
+    Attributes:
+        status (int | None): HTTP status, if there was an answer.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BridgeLink:
+    """Keeps a farmer known at its bridge.
+
+    Args:
+        url (str): of the bridge, ``http://host:port``; what is signed begins with it, as given.
+        identity (Identity): of the farmer.
+        contact (Callable[[], NodeContact]): its address card at the time.
+        space_available (Callable[[], bool]): whether it takes more shards.
+        space_offered (Callable[[], int | None]): bytes that it offers in all; not said if None.
+        workers (Executor): threads for the proof of work.
+        heartbeat (float): seconds between two signs of life.
+        clock (Callable[[], float]): seconds since 1970.
+
+    Attributes:
+        url (str): as given, without a slash at the end.
+        registered (asyncio.Event): set while the bridge knows the farmer.
+
+    Raises:
+        ValueError: the URL is not one of HTTP.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        identity: Identity,
+        contact: Callable[[], NodeContact],
+        space_available: Callable[[], bool],
+        workers: Executor,
+        *,
+        space_offered: Callable[[], int | None] = lambda: None,
+        heartbeat: float = HEARTBEAT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ('http', 'https') or not parts.hostname:
+            raise ValueError(f'{url!r} is not the URL of a bridge')
+        self.url = url.rstrip('/')
+        self.registered = asyncio.Event()
+        self._identity = identity
+        self._contact = contact
+        self._space_available = space_available
+        self._space_offered = space_offered
+        self._workers = workers
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._reports: set[asyncio.Task[None]] = set()
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Begin to register, and to stay registered, in the background."""
+        self._session = aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=TIMEOUT)
+        )
+        self._keeper = asyncio.ensure_future(self._keep())
+
+    async def close(self) -> None:
+        """Stop; reports that are on their way get a moment to arrive."""
+        self._closing.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        if self._reports:
+            await asyncio.wait(self._reports, timeout=1.0)
+        for task in list(self._reports):
+            task.cancel()
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def report(
+        self,
+        data_hash: str,
+        begun: float,
+        message: str,
+        *,
+        farmer_id: str | None = None,
+        success: bool = True,
+    ) -> None:
+        """Send an exchange report in the background (section 9); a failure is logged only.
+
+        Args:
+            data_hash (str): shard hash.
+            begun (float): seconds since 1970.
+            message (str): e.g. ``SHARD_UPLOADED``.
+            farmer_id (str | None): the farmer that had the shard; by default this one.
+            success (bool): result code 1000 instead of 1100.
+        """
+        if self._closing.is_set() or len(self._reports) >= REPORTS:
+            logger.warning('exchange report %s of %s is dropped', message, data_hash)
+            return
+        body = {
+            'dataHash': data_hash,
+            'reporterId': self._identity.node_id,
+            'farmerId': farmer_id or self._identity.node_id,
+            'exchangeStart': int(begun * 1000),
+            'exchangeEnd': int(self._clock() * 1000),
+            'exchangeResultCode': 1000 if success else 1100,
+            'exchangeResultMessage': message,
+        }
+        task = asyncio.ensure_future(self._send_report(body))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def announce(self) -> None:
+        """Tell the bridge address, port, protocol and whether there is space; register if need be.
+
+        Raises:
+            BridgeLinkError: the bridge cannot be reached, or refuses.
+        """
+        contact = self._contact()
+        # `userAgent` is ours: bridges from 6.0 on do not ask a farmer for it, and ignore it.
+        body: dict[str, Any] = {
+            'address': contact.address,
+            'port': contact.port,
+            'spaceAvailable': self._space_available(),
+            'protocol': contact.protocol,
+            'userAgent': contact.user_agent,
+        }
+        if (offered := self._space_offered()) is not None:
+            body['spaceOffered'] = offered
+        try:
+            await self._request('PATCH', f'/contacts/{contact.node_id}', body)
+        except BridgeLinkError as error:
+            if error.status != 404:
+                raise
+            await self._register(body)
+        self.registered.set()
+
+    async def depart(self) -> int:
+        """Ask the bridge to let this farmer go, once its shards lie elsewhere too.
+
+        Returns:
+            int: shards that lie on no other farmer yet; 0 when the bridge has forgotten this one.
+
+        Raises:
+            BridgeLinkError: the bridge cannot be reached, or knows no departures.
+        """
+        try:
+            answer = await self._request('DELETE', f'/contacts/{self._contact().node_id}', {})
+        except BridgeLinkError as error:
+            if error.status == 404 and str(error) == 'Contact not found':
+                return 0
+            raise
+        remaining = answer.get('remaining')
+        if isinstance(remaining, bool) or not isinstance(remaining, int) or remaining < 0:
+            raise BridgeLinkError('The bridge does not say how many shards remain')
+        return remaining
+
+    async def _keep(self) -> None:
+        """Register, and send signs of life, until cancelled."""
+        pause = RETRY_FIRST
+        while True:
+            try:
+                await self.announce()
+            except BridgeLinkError as error:
+                self.registered.clear()
+                logger.warning('bridge %s: %s; trying again', self.url, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, RETRY_MOST)
+            else:
+                pause = RETRY_FIRST
+                await asyncio.sleep(self._heartbeat)
+
+    async def _register(self, body: Mapping[str, Any]) -> None:
+        answer = await self._request('POST', '/contacts/challenges', {})
+        challenge, target = answer.get('challenge'), answer.get('target')
+        if not (isinstance(challenge, str) and isinstance(target, str)):
+            raise BridgeLinkError('The bridge sent no challenge')
+        loop = asyncio.get_running_loop()
+        nonce = await loop.run_in_executor(
+            self._workers, find_nonce, challenge, target, self._closing.is_set
+        )
+        await self._request(
+            'POST', '/contacts', body, {'x-challenge': challenge, 'x-challenge-nonce': str(nonce)}
+        )
+        logger.info('registered at %s as %s', self.url, self._identity.node_id)
+
+    async def _send_report(self, body: Mapping[str, Any]) -> None:
+        try:
+            await self._request('POST', '/reports/exchanges', body)
+        except BridgeLinkError as error:
+            logger.warning(
+                'exchange report %s was not taken: %s', body['exchangeResultMessage'], error
+            )
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Send a signed request and return the decoded answer."""
+        if self._session is None:
+            raise BridgeLinkError('The link is closed')
+        raw = json.dumps(body, separators=(',', ':'))
+        timestamp = str(int(self._clock() * 1000))
+        text = request_digest_text(method, self.url + path, timestamp, raw)
+        try:
+            async with self._session.request(
+                method,
+                self.url + path,
+                data=raw.encode(),
+                headers={
+                    'content-type': 'application/json',
+                    'x-node-timestamp': timestamp,
+                    'x-node-id': self._identity.node_id,
+                    'x-node-pubkey': self._identity.public_key.hex(),
+                    'x-node-signature': self._identity.sign_der(text),
+                    **(headers or {}),
+                },
+                allow_redirects=False,
+            ) as response:
+                status = response.status
+                content = await read_limited(response.content, ANSWER_LIMIT)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise BridgeLinkError(str(error) or 'no answer in time') from error
+        try:
+            answer = json.loads(content or b'')
+        except (ValueError, RecursionError):
+            answer = None
+        if not 200 <= status < 300:
+            reason = answer.get('error') if isinstance(answer, dict) else None
+            if reason == 'Invalid timestamp header':
+                reason += self._skew(response.headers.get('Date'))
+            raise BridgeLinkError(str(reason)[:500] if reason else f'status {status}', status)
+        if not isinstance(answer, dict):
+            raise BridgeLinkError('The answer is not JSON', status)
+        return answer
+
+    def _skew(self, date: str | None) -> str:
+        """Say how wrong the clock is, by the date of the bridge's answer."""
+        theirs = _seconds(date)
+        if theirs is None:
+            return '; the clock here is wrong'
+        ahead = self._clock() - theirs
+        return f'; the clock here is {abs(ahead):.0f} s {"ahead" if ahead > 0 else "behind"}'
+
+
+def _seconds(date: str | None) -> float | None:
+    """Return a date of HTTP as seconds since 1970."""
+    try:
+        return parsedate_to_datetime(date or '').timestamp()
+    except ValueError:
+        return None
+
+
+def request_digest_text(method: str, url: str, timestamp: str, body: str) -> bytes:
+    """Return what a farmer signs of a request: its parts without separators (section 3.9)."""
+    return (method + url + timestamp + body).encode()
+
+
+def work_of(challenge: str, nonce: int) -> str:
+    """Return the proof of work of a nonce, 64 hex characters (section 3.9)."""
+    salt = struct.pack('>d', nonce)
+    return hashlib.scrypt(challenge.encode(), salt=salt, n=1024, r=1, p=1, dklen=32).hex()
+
+
+def find_nonce(challenge: str, target: str, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Find the smallest nonce whose proof of work does not exceed the target; takes a while.
+
+    Args:
+        challenge (str): 64 hex characters.
+        target (str): 64 hex characters.
+        stopped (Callable[[], bool]): asked between two attempts whether to give up.
+
+    Raises:
+        BridgeLinkError: the challenge is malformed, or takes too long.
+    """
+    if not _HEX64.match(challenge) or not _HEX64.match(target):
+        raise BridgeLinkError('The bridge sent a malformed challenge')
+    deadline = time.monotonic() + WORK_LIMIT
+    nonce = 0
+    while work_of(challenge, nonce) > target:
+        nonce += 1
+        if stopped() or time.monotonic() > deadline:
+            raise BridgeLinkError('The proof of work was given up')
+    return nonce

@@ -1,0 +1,114 @@
+"""A farmer as a client of another: it copies shards when a renter node says so (section 4.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
+
+from storj.network.farmer.channels import PIECE
+from storj.network.farmer.shard_client import ShardClient, ShardClientError
+from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
+from storj.network.node.contract import Contract
+from storj.network.node.rpc import NodeContact, NodeError
+
+__all__ = ('Copies', 'Run')
+
+logger = logging.getLogger(__name__)
+
+#: Shards that are copied from other farmers at one time.
+AT_ONCE = 8
+
+
+class Run(Protocol):
+    """Does blocking work about so many bytes, in a thread if it is worth it."""
+
+    def __call__(self, size: int, work: Callable[[], bool | None], /) -> Awaitable[bool | None]:
+        """Do it and return what it returns."""
+
+
+class Copies:
+    """The copies that a farmer is making.
+
+    Args:
+        store (ShardStore): where they go.
+        run (Run): does blocking work.
+        ended (Callable[[Contract, NodeContact, float, bool], object]): told of each copy that
+            ended: contract, source, begin (seconds since 1970), and whether it succeeded.
+        clock (Callable[[], float]): seconds since 1970.
+
+    Attributes:
+        running (dict[str, asyncio.Task[None]]): by shard hash.
+    """
+
+    def __init__(
+        self,
+        store: ShardStore,
+        run: Run,
+        ended: Callable[[Contract, NodeContact, float, bool], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._run = run
+        self._ended = ended
+        self._clock = clock
+        self._client = ShardClient()
+        self.running: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
+
+    def begin(self, contract: Contract, source: NodeContact, token: str) -> None:
+        """Begin to copy a shard, unless it is here or on its way already.
+
+        Args:
+            contract (Contract): of this farmer, about the shard.
+            source (NodeContact): the farmer that has it.
+            token (str): for one download there.
+
+        Raises:
+            NodeError: there is no room, too much to do, or the farmer stops.
+        """
+        if self._closed:
+            raise NodeError('Not accepting copies')
+        name = contract.data_hash
+        if name in self._store or name in self.running:
+            return
+        if len(self.running) >= AT_ONCE:
+            raise NodeError('Too many transfers')
+        try:
+            writer = self._store.writer(name, contract.data_size)
+        except StoreError as error:
+            raise NodeError(str(error)) from error
+        task = asyncio.ensure_future(self._copy(contract, writer, source, token))
+        self.running[name] = task
+        task.add_done_callback(lambda _: self.running.pop(name, None))
+        # A task that is cancelled before its first step never gets to its own clean-up.
+        task.add_done_callback(lambda _: writer.close())
+
+    async def close(self) -> None:
+        """Give up what is under way, take nothing more, and close the connections."""
+        self._closed = True
+        tasks = list(self.running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    async def _copy(
+        self, contract: Contract, writer: ShardWriter, source: NodeContact, token: str
+    ) -> None:
+        begun = self._clock()
+        stored = False
+
+        async def write(piece: bytes) -> None:
+            await self._run(len(piece), partial(writer.write, [piece]))
+
+        try:
+            await self._client.pull(source, contract.data_hash, token, contract.data_size, write)
+            stored = bool(await self._run(PIECE, writer.finish))
+        except (ShardClientError, StoreError) as error:
+            logger.warning('copy of %s failed: %s', contract.data_hash, error)
+        finally:
+            writer.close()
+        self._ended(contract, source, begun, stored)

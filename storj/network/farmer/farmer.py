@@ -1,0 +1,479 @@
+"""A farmer: a node that stores shards for the renter nodes of a bridge.
+
+One port serves everything: the node RPC at ``POST /``, the WebSocket data channel at ``GET /`` and
+the HTTP one below ``/shards/``. The farmer knows its bridge by URL only, and the bridge knows the
+farmer by its address card only, so that each may run in another process or on another machine.
+
+::
+
+    bridge --- node RPC --->  Farmer -------> store (files) and index (contracts, tokens)
+    client --- shards ----->  channels ---'
+    bridge <-- HTTP --------  bridge_link     registration, heartbeat, exchange reports
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from aiohttp import web
+
+from storj.exception import NetworkSetupError
+from storj.network.farmer.bridge_link import HEARTBEAT, BridgeLink, BridgeLinkError
+from storj.network.farmer.channels import PIECE, DataChannels
+from storj.network.farmer.copies import Copies
+from storj.network.farmer.service import FarmerMethods, FarmerTerms
+from storj.network.farmer.store import FarmerIndex, NullStore, ShardStore, StoreError
+from storj.network.faults import FaultPlan
+from storj.network.node.contract import Contract
+from storj.network.node.identity import Identity, is_extended_key, is_node_id
+from storj.network.node.lock import FolderLock
+from storj.network.node.rpc import NodeContact, RpcClient, RpcServer
+from storj.network.node.serving import close_runner
+from storj.network.node.wire import is_broken_off
+
+__all__ = ('PROTOCOLS', 'Farmer', 'FarmerSettings', 'Workers')
+
+logger = logging.getLogger(__name__)
+
+#: Protocol versions that a farmer may announce, and the core release that goes with each.
+PROTOCOLS: Mapping[str, str] = {'0.10.0': '5.1.2', '1.2.0': '8.7.2'}
+
+#: Seconds that a farmer token lives (section 8.1).
+TOKEN_LIFETIME = 86400.0
+#: Seconds between two rounds of forgetting what has expired.
+SWEEP_INTERVAL = 60.0
+#: Seconds that a bridge which was away has for renewals, before contracts that ended are dropped.
+RENEWAL_TIME = 3600.0
+#: Seconds between two questions of a leaving farmer to its bridge.
+LEAVE_INTERVAL = 1.0
+
+
+class Workers:
+    """Threads for what would hold up an event loop; farmers of one process share them.
+
+    Args:
+        transfers (int): threads for shards that are moving.
+        background (int): threads for audits and proofs of work, which take long and must never
+            stand in the way of a transfer.
+
+    Attributes:
+        transfers (Executor): as said.
+        background (Executor): as said.
+    """
+
+    def __init__(self, transfers: int = 2, background: int = 1) -> None:
+        self.transfers: Executor = ThreadPoolExecutor(transfers, 'storj-farmer-transfer')
+        self.background: Executor = ThreadPoolExecutor(background, 'storj-farmer-background')
+
+    def close(self) -> None:
+        """End the threads; what has not begun is dropped."""
+        for executor in (self.transfers, self.background):
+            executor.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class FarmerSettings:
+    """What a farmer is started with.
+
+    Attributes:
+        path (Path): its folder; identity, index and shards lie there.
+        bridge_url (str | None): where it registers; None for a farmer that nobody is told of.
+        size (int | None): bytes that it stores at the most; None for as much as the disk holds.
+        host (str): address that it listens on.
+        port (int): port that it listens on; 0 for any free one.
+        address (str | None): address that it announces; by default the host.
+        protocol (str): version that it announces, one of :data:`PROTOCOLS`.
+        store (Literal['disk', 'null']): ``null`` counts bytes and keeps nothing.
+        durable (bool): flush each shard to the disk before it counts as stored.
+        token_lifetime (float): seconds.
+        heartbeat (float): seconds between two signs of life to the bridge.
+        renters (Collection[str] | None): node ids and extended public keys of the renter nodes
+            that it stores for; None for any.
+
+    Raises:
+        ValueError: a value makes no sense.
+    """
+
+    path: Path
+    bridge_url: str | None = None
+    size: int | None = None
+    host: str = '127.0.0.1'
+    port: int = 0
+    address: str | None = None
+    protocol: str = '1.2.0'
+    store: Literal['disk', 'null'] = 'disk'
+    durable: bool = False
+    token_lifetime: float = TOKEN_LIFETIME
+    heartbeat: float = HEARTBEAT
+    renters: Collection[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f'protocol is one of {", ".join(PROTOCOLS)}, not {self.protocol!r}')
+        if self.store not in ('disk', 'null'):
+            raise ValueError(f"store is 'disk' or 'null', not {self.store!r}")
+        if self.size is not None and self.size <= 0:
+            raise ValueError('a farmer offers at least one byte')
+        if not 0 <= self.port <= 65535:
+            raise ValueError('a port is a number from 0 to 65535')
+        if self.address is None and self.host in ('', '0.0.0.0', '::'):  # noqa: S104
+            raise ValueError(f'a farmer that listens on {self.host!r} needs an address to announce')
+        for renter in self.renters or ():
+            if not (is_node_id(renter) or is_extended_key(renter)):
+                raise ValueError(
+                    f'{renter!r} is neither a node id (40 hex digits) nor an extended public key'
+                )
+        if self.token_lifetime <= 0 or self.heartbeat <= 0:
+            raise ValueError('a time is a positive number of seconds')
+
+
+class Farmer:
+    """A running farmer; all of its methods belong to one event loop.
+
+    Args:
+        settings (FarmerSettings): what it is started with.
+        number (int): by which faults select it.
+        faults (FaultPlan | None): what shall go wrong.
+        workers (Workers | None): threads; own ones by default.
+        clock (Callable[[], float]): seconds since 1970.
+
+    Attributes:
+        settings (FarmerSettings): as given.
+        identity (Identity): read from its folder by :meth:`start`.
+        port (int): that it listens on.
+    """
+
+    def __init__(
+        self,
+        settings: FarmerSettings,
+        *,
+        number: int = 0,
+        faults: FaultPlan | None = None,
+        workers: Workers | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.number = number
+        self.port = settings.port
+        self._faults = faults if faults is not None else FaultPlan()
+        self._shared_workers = workers
+        self._workers: Workers
+        self._clock = clock
+        self._runner: web.AppRunner | None = None
+        self._listening: socket.socket
+        self._sweeper: asyncio.Task[None] | None = None
+        self._link: BridgeLink | None = None
+        self._leaving = False
+        self._together_since: float | None = None
+        self.identity: Identity
+        self._lock: FolderLock
+        self._store: ShardStore
+        self._index: FarmerIndex
+        self._channels: DataChannels
+        self._copies: Copies
+        self._rpc: RpcServer
+        self._calls: RpcClient
+
+    # ------------------------------------------------------------- life
+
+    async def start(self) -> None:
+        """Open the store, listen, and begin to register at the bridge.
+
+        Returns when the port is open; :meth:`wait_registered` waits for the bridge.
+
+        Raises:
+            NetworkSetupError: the folder cannot be used, or the port is taken.
+        """
+        settings = self.settings
+        listening = self._listening = self._listen()
+        try:
+            self._lock = FolderLock(settings.path, 'farmer')
+        except BaseException:
+            listening.close()
+            raise
+        try:
+            store = ShardStore if settings.store == 'disk' else NullStore
+            self._store = store(settings.path, settings.size, durable=settings.durable)
+            self.identity = Identity.load(settings.path / 'identity.key')
+            self._index = FarmerIndex(settings.path / 'farmer.db', self._clock)
+        except BaseException:
+            listening.close()
+            self._lock.close()
+            raise
+        self._workers = self._shared_workers or Workers()
+        self._channels = DataChannels(
+            self.number,
+            self.identity.node_id,
+            self._store,
+            self._index,
+            self._report,
+            self._faults,
+            self._clock,
+            self._workers.transfers,
+        )
+        self._calls = RpcClient(self.identity, self.contact, clock=self._clock)
+        self._copies = Copies(self._store, self._channels.run, self._copied, self._clock)
+        methods = FarmerMethods(
+            self.identity,
+            FarmerTerms(
+                settings.protocol,
+                settings.token_lifetime,
+                settings.renters,
+                lambda: not self._leaving,
+            ),
+            self._store,
+            self._index,
+            self._copies,
+            self._calls,
+            self._workers.background,
+            self._clock,
+        )
+        self._rpc = RpcServer(self.identity, self.contact, methods.handlers(), clock=self._clock)
+        app = web.Application(middlewares=[self._addressed_here])
+        app.add_routes([web.post('/', self._answer_rpc), *self._channels.routes()])
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=0.5,
+            read_bufsize=PIECE // 2,
+            auto_decompress=False,
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, listening, backlog=128).start()
+        self._sweeper = asyncio.ensure_future(self._sweep())
+        if settings.bridge_url is not None:
+            self._link = BridgeLink(
+                settings.bridge_url,
+                self.identity,
+                self.contact,
+                self._has_space,
+                self._workers.background,
+                space_offered=lambda: settings.size,
+                heartbeat=settings.heartbeat,
+                clock=self._clock,
+            )
+            self._link.start()
+        logger.info('farmer %s listens on %s:%d', self.identity.node_id, settings.host, self.port)
+
+    async def stop(self, *, abruptly: bool = False) -> None:
+        """End all transfers and close everything; nothing happens if it does not run.
+
+        Args:
+            abruptly (bool): reset the connections first, as the end of a process would.
+        """
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        if abruptly and runner.server is not None:
+            for connection in runner.server.connections:
+                connection.force_close()
+                if connection.transport is not None:
+                    connection.transport.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        # First of all: when a whole network stops, the farmers copied from go at the same time.
+        await self._copies.close()
+        await close_runner(runner, self._listening)
+        await self._channels.close()
+        if self._link is not None:
+            await self._link.close()
+        await self._calls.close()
+        self._index.close()
+        self._lock.close()
+        if self._shared_workers is None:
+            await asyncio.to_thread(self._workers.close)
+
+    async def leave(self, progress: Callable[[int], object] = lambda remaining: None) -> None:
+        """Take no more shards, and wait until the bridge has copies of all on other farmers.
+
+        After that the bridge knows this farmer no more; stop it, and start it again to come back.
+        A bridge that is away is waited for.
+
+        Args:
+            progress (Callable[[int], object]): called with the shards that lie here only.
+
+        Raises:
+            BridgeLinkError: the bridge knows no departures.
+            RuntimeError: the farmer has no bridge.
+        """
+        if self._link is None:
+            raise RuntimeError('a farmer without a bridge has nothing to leave')
+        self._leaving = True
+        while True:
+            try:
+                remaining = await self._link.depart()
+            except BridgeLinkError as error:
+                if error.status is not None:
+                    raise
+                logger.warning('cannot leave %s yet: %s', self._link.url, error)
+            else:
+                progress(remaining)
+                if not remaining:
+                    await self._link.close()
+                    return
+            await asyncio.sleep(LEAVE_INTERVAL)
+
+    async def wait_registered(self) -> None:
+        """Wait until the bridge knows this farmer."""
+        if self._link is not None:
+            await self._link.registered.wait()
+
+    @property
+    def running(self) -> bool:
+        """Whether the farmer listens."""
+        return self._runner is not None
+
+    def contact(self) -> NodeContact:
+        """Return the farmer's address card."""
+        settings = self.settings
+        return NodeContact(
+            address=settings.address or settings.host,
+            port=self.port,
+            node_id=self.identity.node_id,
+            protocol=settings.protocol,
+            user_agent=PROTOCOLS[settings.protocol],
+            last_seen=int(self._clock() * 1000),
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Return what the farmer stores and has done, for people and for ``--json``.
+
+        Sizes are in bytes; ``counters`` are since its folder was made, by the messages of the
+        exchange reports and ``audits``.
+        """
+        return {
+            'node_id': self.identity.node_id,
+            'address': self.settings.address or self.settings.host,
+            'port': self.port,
+            'protocol': self.settings.protocol,
+            'store': self.settings.store,
+            'path': str(self.settings.path),
+            'shards': len(self._store),
+            'used': self._store.used,
+            'size': self.settings.size,
+            'transfers': self._channels.active,
+            'registered': self._link is not None and self._link.registered.is_set(),
+            'counters': self._index.counters(),
+        }
+
+    def _listen(self) -> socket.socket:
+        """Bind the port; a taken one is an error now, not a wait later."""
+        settings = self.settings
+        try:
+            family = socket.getaddrinfo(
+                settings.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0][0]
+            listening = socket.create_server((settings.host, self.port), family=family)
+        except OSError as error:
+            raise NetworkSetupError(
+                f'cannot listen on {settings.host}:{self.port}: {error.strerror or error}'
+            ) from error
+        # Kept for a restart, so that contacts that others hold stay true.
+        self.port = listening.getsockname()[1]
+        return listening
+
+    async def _sweep(self) -> None:
+        """Forget what has expired, and cut what does not move, from time to time."""
+        while True:
+            await self._forget()
+            self._channels.abort_idle()
+            await asyncio.sleep(SWEEP_INTERVAL)
+
+    async def _forget(self) -> None:
+        """Forget what has expired, and drop shards that no contract covers any more."""
+        try:
+            for expired in self._index.sweep(contracts=self._may_drop()):
+                for data_hash in expired:
+                    self._drop(data_hash)
+                await asyncio.sleep(0)
+        except StoreError as error:
+            logger.warning('cannot look for what has expired: %s', error)
+
+    def _drop(self, data_hash: str) -> None:
+        try:
+            self._store.delete(data_hash)
+        except StoreError as error:
+            logger.warning('cannot remove the expired shard %s: %s', data_hash, error)
+
+    def _may_drop(self) -> bool:
+        """Tell whether the bridge has had the time to renew what it needs.
+
+        Contracts may have ended while the farmer, the bridge, or the whole network was off.
+        """
+        if self._link is None:
+            return True
+        if not self._link.registered.is_set():
+            self._together_since = None
+            return False
+        if self._together_since is None:
+            self._together_since = self._clock()
+        return self._clock() - self._together_since >= RENEWAL_TIME
+
+    def _has_space(self) -> bool:
+        if self._leaving:
+            return False
+        try:
+            return self._store.has_room(1, promised=self._index.promised(self._store))
+        except StoreError as error:
+            logger.warning('%s: %s', self.settings.path, error)
+            return False
+
+    def _report(self, data_hash: str, begun: float, message: str) -> None:
+        if self._link is not None:
+            success = message in ('SHARD_UPLOADED', 'SHARD_DOWNLOADED', 'SHARD_EXISTS')
+            self._link.report(data_hash, begun, message, success=success)
+
+    def _copied(self, contract: Contract, source: NodeContact, begun: float, stored: bool) -> None:
+        message = 'MIRROR_SUCCESS' if stored else 'MIRROR_FAILED'
+        self._index.count(message.lower())
+        if self._link is not None:
+            self._link.report(
+                contract.data_hash, begun, message, farmer_id=source.node_id, success=stored
+            )
+
+    # ------------------------------------------------------------- requests
+
+    @web.middleware
+    async def _addressed_here(
+        self, request: web.Request, handler: Callable[[web.Request], Any]
+    ) -> web.StreamResponse:
+        """Refuse what is meant for another node, and answer unknown paths in JSON."""
+        target = request.headers.get('x-storj-node-id')
+        if target and target != self.identity.node_id:
+            # A farmer may be the relay of others; this one is not (observed, finding 14).
+            text = 'Unable to route to tunnel, client is not connected'
+            return web.json_response({'error': text}, status=502)
+        if request.method == 'OPTIONS':
+            return self._channels.preflight(request)
+        try:
+            response: web.StreamResponse = await handler(request)
+        except StoreError as error:
+            logger.warning('%s failed: %s', request.method, error)
+            return web.json_response({'result': str(error)}, status=500)
+        except ConnectionError as error:
+            if is_broken_off(request, error):
+                return web.Response(status=400)
+            raise
+        except web.HTTPNotFound:
+            answer = {'code': 'ResourceNotFound', 'message': f'{request.path} does not exist'}
+            return web.json_response(answer, status=404)
+        except web.HTTPMethodNotAllowed:
+            answer = {'code': 'MethodNotAllowed', 'message': f'{request.method} is not allowed'}
+            return web.json_response(answer, status=405)
+        return response
+
+    async def _answer_rpc(self, request: web.Request) -> web.StreamResponse:
+        return await self._rpc.handle(request, self._disturb)
+
+    def _disturb(self, method: str) -> Any:
+        return self._faults.at_farmer(self.number, self.identity.node_id, method.lower())

@@ -1,0 +1,217 @@
+"""A client of farmers: shards to and from them, over the channel that each speaks (section 4).
+
+Small and asynchronous, for farmers that copy from each other and for the MetaDisk node. It is the
+network's own, so that an error in the package's other clients cannot hide in both ends of a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+
+import aiohttp
+
+from storj.exception import StorjError
+from storj.network.node.addresses import may_call, open_session
+from storj.network.node.identity import is_node_id
+from storj.network.node.rpc import NodeContact
+
+__all__ = ('ShardClient', 'ShardClientError')
+
+#: Seconds to connect, and without a byte after which a transfer is given up.
+CONNECT, STALL = 10.0, 30.0
+#: Seconds for a farmer's word that it has all.
+ACKNOWLEDGE = 30.0
+
+_BUFFER = 1024 * 1024
+_PIECE = 64 * 1024
+_TEXT_LIMIT = 500
+_STORED = (200, 201, 304)
+# asyncio's TimeoutError is an OSError from Python 3.11 on only.
+_NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+
+
+class ShardClientError(StorjError):
+    """A farmer did not take or give a shard.
+
+    Another farmer is tried by itself.
+    """
+
+
+class ShardClient:
+    """Moves shards; for use in one event loop."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
+
+    async def push(self, farmer: NodeContact, data_hash: str, token: str, data: bytes) -> None:
+        """Bring a shard to a farmer.
+
+        Args:
+            farmer (NodeContact): whom.
+            data_hash (str): shard hash, 40 hex characters.
+            token (str): for this transfer.
+            data (bytes): the shard.
+
+        Raises:
+            ShardClientError: it was not taken.
+        """
+        session = self._session(farmer, data_hash)
+        push = self._push_body if _speaks_http(farmer) else self._push_frames
+        try:
+            await push(session, farmer, data_hash, token, data)
+        except _NETWORK_ERRORS as error:
+            raise ShardClientError(repr(error)) from error
+
+    async def pull(
+        self,
+        farmer: NodeContact,
+        data_hash: str,
+        token: str,
+        size: int,
+        sink: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Get a shard from a farmer; its hash is the caller's to check.
+
+        Args:
+            farmer (NodeContact): from whom.
+            data_hash (str): shard hash, 40 hex characters.
+            token (str): for this transfer.
+            size (int): bytes that it has.
+            sink (Callable[[bytes], Awaitable[object]]): takes the pieces, in order.
+
+        Raises:
+            ShardClientError: it was not had, or not with this size.
+        """
+        session = self._session(farmer, data_hash)
+        pieces = self._body if _speaks_http(farmer) else self._frames
+        received = 0
+        try:
+            async with aclosing(pieces(session, farmer, data_hash, token, size)) as arriving:
+                async for piece in arriving:
+                    received += len(piece)
+                    if received > size:
+                        raise ShardClientError('the farmer sent too much')
+                    await sink(piece)
+        except _NETWORK_ERRORS as error:
+            raise ShardClientError(repr(error)) from error
+        if received != size:
+            raise ShardClientError(f'the farmer sent {received} of {size} bytes')
+
+    def _session(self, farmer: NodeContact, data_hash: str) -> aiohttp.ClientSession:
+        """Return the session for calls to a farmer, if there may be one."""
+        if not is_node_id(data_hash):
+            raise ShardClientError('a shard hash has 40 hex characters')
+        if not may_call(farmer.address, local=farmer.local):
+            raise ShardClientError(f'{farmer.address} must not be called from here')
+        if farmer.local not in self._sessions:
+            self._sessions[farmer.local] = open_session(
+                local=farmer.local,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=STALL),
+                read_bufsize=_BUFFER,
+            )
+        return self._sessions[farmer.local]
+
+    # ------------------------------------------------------------------ HTTP (section 4.2)
+
+    async def _push_body(
+        self,
+        session: aiohttp.ClientSession,
+        farmer: NodeContact,
+        data_hash: str,
+        token: str,
+        data: bytes,
+    ) -> None:
+        async with session.post(
+            f'{farmer.url}/shards/{data_hash}',
+            params={'token': token},
+            headers=_headers(farmer),
+            data=_pieces(data),
+        ) as response:
+            if response.status not in _STORED:
+                raise ShardClientError(await _words(response))
+
+    async def _body(
+        self,
+        session: aiohttp.ClientSession,
+        farmer: NodeContact,
+        data_hash: str,
+        token: str,
+        size: int,
+    ) -> AsyncGenerator[bytes, None]:
+        async with session.get(
+            f'{farmer.url}/shards/{data_hash}',
+            params={'token': token},
+            headers=_headers(farmer),
+        ) as response:
+            if response.status != 200:
+                raise ShardClientError(await _words(response))
+            while piece := await response.content.readany():
+                yield piece
+
+    # ------------------------------------------------------------- WebSocket (section 4.1)
+
+    async def _push_frames(
+        self,
+        session: aiohttp.ClientSession,
+        farmer: NodeContact,
+        data_hash: str,
+        token: str,
+        data: bytes,
+    ) -> None:
+        async with session.ws_connect(f'{farmer.url}/', compress=0) as channel:
+            await channel.send_json({'token': token, 'hash': data_hash, 'operation': 'PUSH'})
+            async for piece in _pieces(data):
+                if channel.closed:
+                    break
+                await asyncio.wait_for(channel.send_bytes(piece), STALL)
+            message = await channel.receive(ACKNOWLEDGE)
+            _check_end(message.type, message.data, message.extra)
+
+    async def _frames(
+        self,
+        session: aiohttp.ClientSession,
+        farmer: NodeContact,
+        data_hash: str,
+        token: str,
+        size: int,
+    ) -> AsyncGenerator[bytes, None]:
+        # The library refuses a frame of the limit itself.
+        async with session.ws_connect(
+            f'{farmer.url}/', max_msg_size=size + 1, compress=0
+        ) as channel:
+            await channel.send_json({'token': token, 'hash': data_hash, 'operation': 'PULL'})
+            while (message := await channel.receive(STALL)).type is aiohttp.WSMsgType.BINARY:
+                yield message.data
+            _check_end(message.type, message.data, message.extra)
+
+
+def _speaks_http(farmer: NodeContact) -> bool:
+    return not farmer.protocol.startswith('0.')
+
+
+def _headers(farmer: NodeContact) -> dict[str, str]:
+    return {'Content-Type': 'application/octet-stream', 'x-storj-node-id': farmer.node_id}
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), _PIECE):
+        yield data[start : start + _PIECE]
+
+
+async def _words(response: aiohttp.ClientResponse) -> str:
+    """Return status and beginning of an answer."""
+    words = await response.content.read(_TEXT_LIMIT)
+    return f'the farmer answered {response.status}: {words.decode("utf-8", "replace")}'
+
+
+def _check_end(kind: aiohttp.WSMsgType, code: object, reason: object) -> None:
+    if kind is not aiohttp.WSMsgType.CLOSE or code != 1000:
+        raise ShardClientError(f'the farmer closed with {code}: {reason}')
