@@ -33,6 +33,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from storj import atomic_file
 from storj.crypto.convergent import (
     Reader,
     Reference,
@@ -360,7 +361,7 @@ class MetaDisk:
             try:
                 with part.open('w+b') as file:
                     counter = fetch.run(file, progress)
-                part.replace(path)
+                atomic_file.replace(part, path, sync=False)
             finally:
                 part.unlink(missing_ok=True)
             return Download(fetch.size, counter, path)

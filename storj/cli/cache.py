@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from storj import atomic_file
 
 __all__ = ('NameCache',)
 
@@ -86,9 +86,4 @@ class NameCache:
                     content[other] = entry
         content[key] = {'time': self._clock(), 'names': list(found)[:LIMIT]}
         with contextlib.suppress(OSError, ValueError):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # mkstemp makes the file readable by its owner alone.
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix='.names-')
-            with os.fdopen(handle, 'w', encoding='utf-8') as file:
-                json.dump(content, file)
-            Path(name).replace(self.path)
+            atomic_file.write(self.path, json.dumps(content).encode(), sync=False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
+from storj import atomic_file
 from storj.exception import ConfigurationError
 
 __all__ = ('read', 'write')
@@ -46,18 +45,7 @@ def write(path: Path, text: str) -> None:
     Raises:
         ConfigurationError: if it cannot be written.
     """
-    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, 'w', encoding='utf-8', newline='') as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        atomic_file.write(path, text.encode())
     except OSError as error:
         raise ConfigurationError(f'cannot write {path}: {error.strerror or error}') from error

@@ -17,8 +17,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -26,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storj import file_lock
+from storj import atomic_file, file_lock
 from storj.exception import ClientError, NotFoundError, StorjError, TransferError
 from storj.transfer.bridge import Bridge
 from storj.transfer.config import TransferConfig
@@ -141,14 +139,8 @@ class Journal:
                 'state': self.state,
             }
         )
-        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix='.', suffix='.new')
-        try:
-            with os.fdopen(descriptor, 'w', encoding='utf-8', errors='surrogatepass') as file:
-                file.write(text)
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        # Written after each shard: a state that a power cut takes back costs that shard again.
+        atomic_file.write(self._path, text.encode('utf-8', 'surrogatepass'), sync=False)
 
     @property
     def written(self) -> bool:

@@ -14,6 +14,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from storj import atomic_file
 from storj.exception import IntegrityError
 from storj.transfer.positional import Positional
 from storj.transfer.spool import raise_disk_error
@@ -148,9 +149,7 @@ class PartFile:
             # Fails if the name is taken, at that very moment; a rename would not. A link would do
             # as well, but not every file system has links.
             os.close(os.open(self.target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        self.path.replace(self.target)
-        if fsync and os.name == 'posix':
-            _sync_folder(self.target.parent)
+        atomic_file.replace(self.path, self.target, sync=fsync)
 
     def close(self) -> None:
         """Let go of the file and leave it where it is."""
@@ -192,11 +191,3 @@ def discard_former(target: Path, former: str | None, inode: int | None) -> None:
         # Windows removes no file that is open.
         os.close(descriptor)
         path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

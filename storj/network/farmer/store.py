@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from storj import atomic_file
 from storj.digest import ripemd160
 from storj.exception import NetworkSetupError, StorjError
 from storj.network.node.contract import Contract, ContractError
@@ -208,11 +209,10 @@ class ShardStore:
         file.close()
         final = self._file(data_hash)
         final.parent.mkdir(mode=0o700, exist_ok=True)
-        path.replace(final)
+        atomic_file.replace(path, final, sync=self._durable)
         if self._durable:
-            # The name is in the folder, not in the file.
-            for folder in (final.parent, self._shards):
-                _sync_folder(folder)
+            # The folder of the first digits may be new.
+            atomic_file.sync_folder(self._shards)
 
     def _remove(self, data_hash: str) -> None:
         self._file(data_hash).unlink(missing_ok=True)
@@ -589,16 +589,6 @@ class FarmerIndex:
     def counters(self) -> dict[str, int]:
         """Return all counters by name."""
         return dict(self._run('SELECT name, value FROM counters'))
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == 'nt':  # where folders cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_hash(data_hash: str) -> None:
