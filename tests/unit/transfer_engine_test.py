@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import stat
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from requests.exceptions import ConnectTimeout
 
-from storj import erasure, sharding
+from storj import atomic_file, erasure, sharding
 from storj.api import BridgeProfile
 from storj.crypto import keys, names
 from storj.crypto.cipher import CtrStream
@@ -996,14 +995,14 @@ def test_destination_that_takes_nothing_is_told(setting: Setting, taken: int | N
         setting.download(setting.upload(b'data'), Full())
 
 
-def no_room(**_: object) -> None:
+def no_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, 'No space left on device')
 
 
 def test_full_disk_below_the_journals_ends_no_transfer(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, 'mkstemp', no_room)
+    monkeypatch.setattr(atomic_file, 'write', no_room)
     source, target = tmp_path / 'in', tmp_path / 'out'
     source.write_bytes(os.urandom(3 * SHARD))
     setting.download(setting.upload(source), target)
@@ -1015,7 +1014,7 @@ def test_download_whose_journal_cannot_be_written_leaves_no_part(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = setting.upload(os.urandom(3 * SHARD))
-    monkeypatch.setattr(tempfile, 'mkstemp', no_room)
+    monkeypatch.setattr(atomic_file, 'write', no_room)
     setting.bridge.down.add([*setting.bridge.farmers][2])
     with pytest.raises(NotEnoughShardsError):
         setting.download(file, tmp_path / 'out')
@@ -1029,7 +1028,7 @@ def test_upload_whose_journal_cannot_be_written_leaves_no_frame(
         if name == 'file_id':
             raise BridgeUnavailableError('busy', 503)
 
-    monkeypatch.setattr(tempfile, 'mkstemp', no_room)
+    monkeypatch.setattr(atomic_file, 'write', no_room)
     setting.bridge.before = busy
     with pytest.raises(BridgeUnavailableError):
         setting.upload(source)
