@@ -145,14 +145,47 @@ def test_activation_message_is_sent_again_on_request(bridge: RunningBridge) -> N
     assert (answer.status, answer.error) == (404, 'User not found')
 
 
-def test_link_leads_on_to_its_redirect(bridge: RunningBridge) -> None:
-    target = 'https://app.example.org/welcome?a=1&b=2'
-    register(bridge, redirect=target)
+def test_link_leads_on_within_the_bridge_only(bridge: RunningBridge) -> None:
+    public = bridge.state.settings.public_url
+    register(bridge, redirect=f'{public}/welcome?a=1&b=2')
     (link,) = bridge.links()
-    assert parse_qs(urlsplit(link).query) == {'redirect': [target]}
+    assert parse_qs(urlsplit(link).query) == {'redirect': [f'{public}/welcome?a=1&b=2']}
     answer = bridge.request('GET', link)
-    assert (answer.status, answer.headers['Location']) == (302, target)
+    assert (answer.status, answer.headers['Location']) == (302, f'{public}/welcome?a=1&b=2')
     assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+
+
+def test_link_never_leads_to_a_strangers_host(bridge: RunningBridge) -> None:
+    register(bridge, redirect='https://evil.example.org/')
+    (link,) = bridge.links()
+    assert 'evil' not in link
+    answer = bridge.request('GET', f'{link}?redirect=https://evil.example.org/')
+    assert (answer.status, answer.headers.get('Location')) == (200, None)
+
+
+VISITS = [('HEAD', {}), ('GET', {'accept': 'text/html,application/xhtml+xml,*/*;q=0.8'})]
+
+
+@pytest.mark.parametrize(('method', 'headers'), VISITS)
+def test_opening_a_link_changes_nothing(
+    bridge: RunningBridge, method: str, headers: dict[str, str]
+) -> None:
+    register(bridge)
+    (link,) = bridge.links()
+    answer = bridge.request(method, link, headers=headers)
+    assert (answer.status, answer.headers['Content-Type'].split(';')[0]) == (200, 'text/html')
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 403
+    # The click on the page.
+    done = bridge.request('POST', link, headers=headers, raw=b'')
+    assert done.status == 200
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+    bridge.clock.now += 1
+    bridge.request('DELETE', f'/users/{ALICE.email}', by=ALICE)
+    link = bridge.links()[-1]
+    bridge.request(method, link, headers=headers)
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+    assert bridge.request('POST', link, headers=headers, raw=b'').status == 200
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 403
 
 
 def test_link_with_a_bad_redirect_changes_nothing(bridge: RunningBridge) -> None:
@@ -187,17 +220,55 @@ def test_deactivation_of_another_account_answers_401(bridge: RunningBridge) -> N
     assert (answer.status, answer.error) == (401, 'Not authorized')
 
 
-def test_reset_with_the_password_sent_first(bridge: RunningBridge) -> None:
+def test_strangers_password_is_never_put_into_force(bridge: RunningBridge) -> None:
+    activate(bridge)
+    bridge.clock.now += 1
+    bridge.request('PATCH', f'/users/{ALICE.email}', {'password': OTHER.hashed})
+    link = bridge.links()[-1]
+    by_owner = ALICE.headers
+    for method, headers in [*VISITS, ('GET', {}), ('GET', by_owner), ('HEAD', by_owner)]:
+        bridge.request(method, link, headers=headers)
+        assert bridge.request('GET', '/buckets', by=OTHER).status == 401
+    answer = bridge.request('GET', link)
+    assert answer.error == 'The new password must come with the confirmation'
+    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+
+
+def test_reset_with_the_password_sent_first_and_last(bridge: RunningBridge) -> None:
     activate(bridge)
     bridge.clock.now += 1
     answer = bridge.request('PATCH', f'/users/{ALICE.email}', {'password': OTHER.hashed})
     assert answer.status == 200
-    # Pending: the old password is in force until the link is visited.
-    assert bridge.request('GET', '/buckets', by=ALICE).status == 200
-    assert bridge.request('GET', bridge.links()[-1]).status == 200
+    link = bridge.links()[-1]
+    # As clients of releases before 7.5 do, logged in with the new password.
+    assert bridge.request('GET', link, by=OTHER).status == 200
     assert bridge.request('GET', '/buckets', by=ALICE).status == 401
     assert bridge.request('GET', '/buckets', by=OTHER).status == 200
-    assert bridge.request('GET', bridge.links()[-1]).status == 404
+    assert bridge.request('GET', link, by=OTHER).status == 404
+
+
+def test_reset_by_the_page_of_the_link(bridge: RunningBridge) -> None:
+    activate(bridge)
+    bridge.clock.now += 1
+    bridge.request('PATCH', f'/users/{ALICE.email}', {})
+    link = bridge.links()[-1]
+    headers = {'accept': 'text/html', 'content-type': 'application/x-www-form-urlencoded'}
+    assert bridge.request('POST', link, raw=b'password=', headers=headers).status == 400
+    typed = b'password=another+password'
+    assert bridge.request('POST', link, raw=typed, headers=headers).status == 200
+    assert bridge.request('GET', '/buckets', by=OTHER).status == 200
+
+
+def test_reset_tells_nothing_about_an_account(bridge: RunningBridge) -> None:
+    activate(bridge)
+    bridge.clock.now += 1
+    answers = [
+        bridge.request('PATCH', f'/users/{email}', {'password': OTHER.hashed})
+        for email in (ALICE.email, 'nobody@example.org')
+    ]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [sorted(answer.json) for answer in answers] == [['email', 'id']] * 2
+    assert sum(link.startswith('/resets/') for link in bridge.links()) == 1
 
 
 def test_reset_with_the_password_sent_last(bridge: RunningBridge) -> None:
@@ -216,8 +287,8 @@ def test_reset_with_the_password_sent_last(bridge: RunningBridge) -> None:
 
 def test_reset_refuses_bad_requests(bridge: RunningBridge) -> None:
     activate(bridge)
-    answer = bridge.request('PATCH', '/users/nobody@example.org', {'password': OTHER.hashed})
-    assert (answer.status, answer.error) == (404, 'User not found')
+    answer = bridge.request('PATCH', '/users/nobody', {'password': OTHER.hashed})
+    assert (answer.status, answer.error) == (400, 'Invalid email')
     answer = bridge.request('PATCH', f'/users/{ALICE.email}', {'password': 'zz'})
     assert (answer.status, answer.error) == (400, 'Password must be hex encoded SHA-256 hash')
     answer = bridge.request('GET', '/resets/abcd')

@@ -162,15 +162,24 @@ def test_nonce_that_is_neither_text_nor_number_answers_401(
     assert (answer.status, answer.error) == (401, 'Invalid nonce supplied')
 
 
-def test_nonce_is_remembered_for_five_minutes(bridge: RunningBridge, alice: Account) -> None:
+@pytest.mark.parametrize('seconds', [1, 361, 10 * 365 * 86400])
+def test_signed_request_is_never_accepted_again(
+    bridge: RunningBridge, alice: Account, seconds: int
+) -> None:
     signer = Signer(bridge)
     assert signer.get('/buckets', '__nonce=7').status == 200
-    bridge.clock.now += 299
+    bridge.clock.now += seconds
     bridge.call(lambda: sweep(bridge.state))
-    assert signer.get('/buckets', '__nonce=7').status == 401
-    bridge.clock.now += 2
-    bridge.call(lambda: sweep(bridge.state))
-    assert signer.get('/buckets', '__nonce=7').status == 200
+    answer = signer.get('/buckets', '__nonce=7')
+    assert (answer.status, answer.error) == (401, 'Invalid nonce supplied')
+
+
+def test_signature_of_head_covers_the_query(bridge: RunningBridge, alice: Account) -> None:
+    signer = Signer(bridge)
+    assert signer.get('/buckets', '__nonce=1', method='HEAD').status == 200
+    assert signer.get('/buckets', '__nonce=1', method='HEAD').status == 401
+    bare = signer.headers('HEAD\n/buckets\n')
+    assert bridge.request('HEAD', '/buckets?__nonce=2', headers=bare).status == 401
 
 
 def test_nonces_of_two_users_are_apart(bridge: RunningBridge, alice: Account) -> None:
@@ -239,6 +248,20 @@ def test_token_of_another_bucket_is_used_up_and_refused(
     assert (answer.status, answer.error) == (401, 'Not authorized')
     answer = bridge.request('GET', f'/buckets/{other}/files/{file}', headers=headers)
     assert (answer.status, answer.error) == (500, 'Invalid or expired token')
+
+
+@pytest.mark.parametrize('version', ['2.2.4', '7.7.1'])
+def test_token_to_push_opens_no_pointers(tmp_path: Path, version: str) -> None:
+    with RunningBridge(tmp_path, version=version) as bridge:
+        alice = bridge.account()
+        bridge.farmer()
+        bucket = bridge.bucket(alice)
+        file = bridge.file(alice, bucket)
+        tokens = f'/buckets/{bucket}/tokens'
+        token = bridge.request('POST', tokens, {'operation': 'PUSH'}, by=alice).json['token']
+        path, headers = f'/buckets/{bucket}/files/{file}', {'x-token': token}
+        answer = bridge.request('GET', path, headers=headers)
+        assert (answer.status, answer.error) == (401, 'Not authorized')
 
 
 @pytest.mark.parametrize(('version', 'life'), [('2.2.4', 300), ('5.24.1', 3600), ('7.7.1', 3600)])
@@ -318,8 +341,10 @@ def test_bucket_is_open_to_a_listed_key_without_account(tmp_path: Path) -> None:
         body = {'pubkeys': [friend.public]}
         assert bridge.request('PATCH', f'/buckets/{bucket}', body, by=alice).status == 200
         path = f'/buckets/{bucket}/tokens'
-        assert friend.post(path, {'operation': 'PUSH'}).status == 201
-        answer = stranger.post(path, {'operation': 'PUSH'})
+        assert friend.post(path, {'operation': 'PUSH', '__nonce': 7}).status == 201
+        assert friend.post(path, {'operation': 'PUSH', '__nonce': 7}).status == 401
+        assert friend.post(path, {'operation': 'PUSH'}).status == 401
+        answer = stranger.post(path, {'operation': 'PUSH', '__nonce': 8})
         assert (answer.status, answer.error) == (401, 'Public key not registered')
         # An account of its own does not take the right away.
         bob = bridge.account('bob@example.org')

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import event, inspect, text
 
 from storj.network.bridge.audits import audit_round
-from storj.network.bridge.database import Contact, Contract, Database, Entry, Nonce, User, Volume
+from storj.network.bridge.database import Contact, Contract, Database, Entry, Token, User, Volume
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.state import BRIDGE
@@ -172,21 +172,21 @@ def test_database_of_an_earlier_version_is_brought_up(tmp_path: Path) -> None:
 
 
 def test_many_rows_are_deleted_some_at_a_time(bridge: RunningBridge) -> None:
-    alice = bridge.account()
+    bucket = bridge.bucket(bridge.account())
     database = bridge.state.database
     with database.begin() as session:
         session.add_all(
-            Nonce(user=alice.email, nonce=f'{number:064x}', created=number % 2)
+            Token(token=f'{number:064x}', bucket=bucket, operation='PULL', expires=number % 2)
             for number in range(1200)
         )
-    assert database.delete_some(Nonce, Nonce.created == 0)
-    assert not database.delete_some(Nonce, Nonce.created == 0, Nonce.user == alice.email)
-    assert not database.delete_some(Nonce, Nonce.created == 0)
+    assert database.delete_some(Token, Token.expires == 0)
+    assert not database.delete_some(Token, Token.expires == 0, Token.bucket == bucket)
+    assert not database.delete_some(Token, Token.expires == 0)
     with database.begin() as session:
-        assert session.query(Nonce).count() == 600
+        assert session.query(Token).count() == 600
     bridge.call(lambda: sweep(bridge.state))
     with database.begin() as session:
-        assert session.query(Nonce).count() == 0
+        assert session.query(Token).count() == 0
 
 
 def test_bucket_with_many_files_is_removed_whole(bridge: RunningBridge) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from coincurve import PublicKey
 from coincurve.ecdsa import cdata_to_der, der_to_cdata, signature_normalize
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,18 +24,15 @@ from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body
 
 __all__ = (
-    'NONCE_LIFE',
     'ROUTES',
     'Caller',
     'authenticate',
+    'basic_credentials',
     'is_public_key',
     'owned_bucket',
     'reachable_bucket',
     'use_token',
 )
-
-#: Milliseconds that a nonce is remembered (section 8.1).
-NONCE_LIFE = 5 * 60 * 1000
 
 _OPERATIONS = ('PUSH', 'PULL')
 _SHORT_TOKEN_LIFE = 5 * 60 * 1000
@@ -83,7 +80,7 @@ async def authenticate(request: web.Request) -> Caller:
         Refusal: 401 or, for an account that is not active, 403 (401 before bridge 5).
     """
     bridge = request.app[BRIDGE]
-    credentials = _basic(request)
+    credentials = basic_credentials(request)
     if credentials is not None:
         return await _by_password(bridge, request.remote or '', *credentials)
     if request.headers.get('x-signature') and request.headers.get('x-pubkey'):
@@ -93,8 +90,8 @@ async def authenticate(request: web.Request) -> Caller:
     raise Refusal(401, 'No authentication strategy detected')
 
 
-def _basic(request: web.Request) -> tuple[str, str] | None:
-    """Return name and password of the header, if both are there."""
+def basic_credentials(request: web.Request) -> tuple[str, str] | None:
+    """Return name, in lower case, and password of the Basic header, if both are there."""
     scheme, _, encoded = request.headers.get('authorization', '').partition(' ')
     if scheme.lower() != 'basic':
         return None
@@ -132,15 +129,22 @@ def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
             if key.activated is None:
                 raise Refusal(401, 'User not found')
             _require_active(bridge, key.activated)
-            if nonce is None:
-                raise Refusal(401, 'Invalid nonce supplied')
-            connection.execute(
-                _NONCE,
-                {'user': key.user, 'nonce': fingerprint(nonce), 'created': bridge.now()},
-            )
+            _use_nonce(bridge, connection, key.user, nonce)
     except IntegrityError:
         raise Refusal(401, 'Invalid nonce supplied') from None
     return Caller(key.user, public_key)
+
+
+def _use_nonce(bridge: Bridge, connection: Connection, user: str, nonce: str | None) -> None:
+    """Record a nonce forever: its signature stays valid, so the request must not.
+
+    Raises:
+        Refusal: 401 if there is none.
+        IntegrityError: If it was used before.
+    """
+    if nonce is None:
+        raise Refusal(401, 'Invalid nonce supplied')
+    connection.execute(_NONCE, {'user': user, 'nonce': fingerprint(nonce), 'created': bridge.now()})
 
 
 def _require_active(bridge: Bridge, activated: bool) -> None:
@@ -161,7 +165,7 @@ async def _signer(request: web.Request) -> str:
     path, _, query = request.raw_path.partition('?')
     if request.method in ('POST', 'PUT', 'PATCH'):
         parameters = await request.read()
-    elif request.method in ('GET', 'DELETE', 'OPTIONS'):
+    elif request.method in ('GET', 'HEAD', 'DELETE', 'OPTIONS'):
         parameters = query.encode('utf-8', 'surrogateescape')
     else:
         parameters = b''
@@ -237,6 +241,14 @@ async def reachable_bucket(request: web.Request, bucket_id: str, operation: obje
     except _UnknownKey as refusal:
         if bucket is None or refusal.public_key not in bucket.public_keys:
             raise
+        nonce = await _nonce(request)
+        # Apart from those of the owner's own keys, so that nobody uses one up in advance.
+        marked = nonce and f'{refusal.public_key} {nonce}'
+        try:
+            with bridge.database.begin_plain() as connection:
+                _use_nonce(bridge, connection, bucket.user, marked)
+        except IntegrityError:
+            raise Refusal(401, 'Invalid nonce supplied') from None
         return bucket
     if bucket is None or not (
         bucket.user == caller.email or caller.public_key in bucket.public_keys
@@ -287,12 +299,12 @@ async def create_token(request: web.Request) -> web.Response:
     )
 
 
-def use_token(bridge: Bridge, token: str, bucket_id: str) -> None:
+def use_token(bridge: Bridge, token: str, bucket_id: str, operation: str) -> None:
     """Use up a token for a bucket; it is gone even if the request fails after that.
 
     Raises:
         Refusal: 500 for a token that is unknown, used or expired, as every release of the
-            original answers and clients expect; 401 for another bucket's.
+            original answers and clients expect; 401 for another bucket's or operation's.
     """
     now = bridge.now()
     with bridge.database.begin() as session:
@@ -300,8 +312,8 @@ def use_token(bridge: Bridge, token: str, bucket_id: str) -> None:
         if known is None or known.expires <= now:
             raise Refusal(500, 'Invalid or expired token')
         known.expires = now
-        owner = known.bucket
-    if owner != bucket_id:
+        allowed = known.bucket, known.operation
+    if allowed != (bucket_id, operation):
         raise Refusal(401, 'Not authorized')
 
 

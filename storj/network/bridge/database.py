@@ -138,7 +138,7 @@ class Key(_Base):
 
 
 class Nonce(_Base):
-    """A nonce that a user's key has signed; kept for five minutes."""
+    """A nonce that a key has signed for a user; kept as long as the account."""
 
     __tablename__ = 'nonces'
 

@@ -272,7 +272,7 @@ async def _bucket_for_pointers(request: web.Request) -> Bucket:
     bucket_id = object_id(request.match_info['bucket'], 'Bucket')
     token = request.headers.get('x-token')
     if token is not None or not bridge.release.since(5, 16):
-        use_token(bridge, token or '', bucket_id)
+        use_token(bridge, token or '', bucket_id, 'PULL')
         with bridge.database.begin() as session:
             bucket = session.get(Bucket, bucket_id)
         if bucket is None:

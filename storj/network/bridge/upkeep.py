@@ -10,13 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from sqlalchemy import select
 
 from storj.network.bridge.audits import audit_round
-from storj.network.bridge.auth import NONCE_LIFE
 from storj.network.bridge.contacts import mark_failure, mark_seen, node_contact
 from storj.network.bridge.database import (
     Contact,
     Contract,
     FarmerToken,
-    Nonce,
     Report,
     Token,
     WorkChallenge,
@@ -30,7 +28,7 @@ __all__ = ('Upkeep', 'ping_round', 'sweep')
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two sweeps: nonces live five minutes and up to one more (section 2.2).
+# Seconds between two sweeps.
 _SWEEP_INTERVAL = 60.0
 # Milliseconds: farmer tokens live a day at the most, reports are history.
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
@@ -43,10 +41,9 @@ _AUDIT_PACE = (0.5, 10.0)
 
 
 async def sweep(bridge: Bridge) -> None:
-    """Forget nonces, tokens, challenges, reports and copies whose time is over."""
+    """Forget tokens, challenges, reports and copies whose time is over."""
     now = bridge.now()
     for table, *conditions in (
-        (Nonce, Nonce.created < now - NONCE_LIFE),
         (Token, Token.expires <= now),
         (WorkChallenge, WorkChallenge.expires <= now),
         (FarmerToken, FarmerToken.created < now - _FARMER_TOKEN_LIFE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from storj.api import hash_password
 from storj.exception import NetworkSetupError
-from storj.network.bridge.auth import authenticate
+from storj.network.bridge.auth import authenticate, basic_credentials
 from storj.network.bridge.database import User, fingerprint
 from storj.network.bridge.keys import new_key
+from storj.network.bridge.links import done_page, is_visit, question_page, wants_page
 from storj.network.bridge.mail import Kind
 from storj.network.bridge.state import BRIDGE, Bridge, Release
 from storj.network.node.wire import Refusal, Route, answer, hex_text, iso_date, read_body, text
@@ -27,6 +28,7 @@ __all__ = ('ROUTES', 'open_account')
 # The later releases' pattern (protocol reference, section 3.2), without what no header can carry.
 _EMAIL = re.compile(r'[^\s@<>,;:"\\]{1,64}@[^\s@<>,;:"\\]{1,255}')
 _MAX_URL = 2048
+_NO_PASSWORD = 'The new password must come with the confirmation'
 
 
 def _user_object(user: User, release: Release) -> dict[str, Any]:
@@ -46,6 +48,10 @@ def _user_object(user: User, release: Release) -> dict[str, Any]:
     return fields
 
 
+def _is_email(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) <= 320 and _EMAIL.fullmatch(value) is not None
+
+
 def _password(body: dict[str, Any]) -> str:
     """Return the hex SHA-256 of the password that a body holds."""
     password = body.get('password')
@@ -54,8 +60,10 @@ def _password(body: dict[str, Any]) -> str:
     raise Refusal(400, 'Password must be hex encoded SHA-256 hash')
 
 
-def _redirect(value: object) -> str | None:
-    """Return the URL to go to after a link was visited.
+def _redirect(bridge: Bridge, value: object) -> str | None:
+    """Return the URL to go to after a link was used; None if it leads to another host.
+
+    Whoever registers an account of somebody else's must not choose where that person is led.
 
     Raises:
         Refusal: 400 for what is no web address.
@@ -68,7 +76,8 @@ def _redirect(value: object) -> str | None:
         except ValueError:
             parts = urlsplit('')
         if parts.scheme in ('http', 'https') and parts.netloc:
-            return value
+            ours = urlsplit(bridge.settings.public_url)
+            return value if (parts.scheme, parts.netloc) == (ours.scheme, ours.netloc) else None
     raise Refusal(400, 'Invalid redirect supplied')
 
 
@@ -79,12 +88,12 @@ def _known_user(session: Session, email: object) -> User:
     return user
 
 
-def _after_link(request: web.Request, payload: object) -> web.Response:
-    """Answer who visited a link: with JSON, or by leading on to where the link says."""
-    redirect = _redirect(request.query.get('redirect'))
-    if redirect is None:
-        return answer(payload)
-    return web.Response(status=302, headers={'Location': redirect})
+def _after_link(request: web.Request, kind: Kind, payload: object) -> web.Response:
+    """Answer who used a link: lead on to where it says, or with a page, or with JSON."""
+    redirect = _redirect(request.app[BRIDGE], request.query.get('redirect'))
+    if redirect is not None:
+        return web.Response(status=302, headers={'Location': redirect})
+    return done_page(kind) if wants_page(request) else answer(payload)
 
 
 def _send(bridge: Bridge, kind: Kind, email: str, token: str, redirect: str | None) -> str:
@@ -106,11 +115,11 @@ async def create_user(request: web.Request) -> web.Response:
     email = body.get('email')
     if email is None:
         raise Refusal(400, 'Must supply an email')
-    if not isinstance(email, str) or len(email) > 320 or not _EMAIL.fullmatch(email):
+    if not _is_email(email):
         raise Refusal(400, 'Invalid email')
     email = email.lower()
     password = _password(body)
-    redirect = _redirect(body.get('redirect'))
+    redirect = _redirect(bridge, body.get('redirect'))
     partner = text(body, 'referralPartner', 255)
     public_key = body.get('pubkey')
     with bridge.database.begin() as session:
@@ -147,7 +156,7 @@ async def resend_activation(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     bridge.limits.count_call(request.remote or '')
     body = await read_body(request)
-    redirect = _redirect(body.get('redirect'))
+    redirect = _redirect(bridge, body.get('redirect'))
     with bridge.database.begin() as session:
         user = _known_user(session, body.get('email'))
         if user.activated:
@@ -158,14 +167,20 @@ async def resend_activation(request: web.Request) -> web.Response:
 
 
 async def activate(request: web.Request) -> web.Response:
-    """Activate an account by the token of its message."""
+    """Activate an account by the token of its message.
+
+    By POST, or by the GET of a client: releases of the time know no other way.
+    """
+    if is_visit(request):
+        return question_page('activation')
     bridge = request.app[BRIDGE]
     token = fingerprint(request.match_info['token'])
     with bridge.database.begin() as session:
         user = session.scalar(select(User).where(User.activator == token))
         if user is None:
             raise Refusal(400, 'Invalid activation token')
-        response = _after_link(request, _user_object(user, bridge.release) | {'activated': True})
+        fields = _user_object(user, bridge.release) | {'activated': True}
+        response = _after_link(request, 'activation', fields)
         user.activated = True
         user.activator = None
         return response
@@ -176,7 +191,7 @@ async def delete_user(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     bridge.limits.count_call(request.remote or '')
     caller = await authenticate(request)
-    redirect = _redirect((await read_body(request)).get('redirect'))
+    redirect = _redirect(bridge, (await read_body(request)).get('redirect'))
     with bridge.database.begin() as session:
         user = _known_user(session, request.match_info['email'])
         if user.email != caller.email:
@@ -188,13 +203,16 @@ async def delete_user(request: web.Request) -> web.Response:
 
 async def deactivate(request: web.Request) -> web.Response:
     """Deactivate an account by the token of its message; its data is kept."""
+    if is_visit(request):
+        return question_page('deactivation')
     bridge = request.app[BRIDGE]
     token = fingerprint(request.match_info['token'])
     with bridge.database.begin() as session:
         user = session.scalar(select(User).where(User.deactivator == token))
         if user is None:
             raise Refusal(404, 'User not found')
-        response = _after_link(request, _user_object(user, bridge.release) | {'activated': False})
+        fields = _user_object(user, bridge.release) | {'activated': False}
+        response = _after_link(request, 'deactivation', fields)
         user.activated = False
         user.deactivator = None
         return response
@@ -203,24 +221,28 @@ async def deactivate(request: web.Request) -> web.Response:
 async def request_reset(request: web.Request) -> web.Response:
     """Begin the reset of a password, by a message.
 
-    Releases before 7.5 take the new password here, later ones with the confirmation. Both ways are
-    open in all of them: a password sent here is pending until the link is visited.
+    Releases before 7.5 take the new password here, later ones with the confirmation. What is sent
+    here comes from anybody, so it counts only if the confirmation brings it as well. The answer is
+    the same whether there is such an account or not.
     """
     bridge = request.app[BRIDGE]
     bridge.limits.count_call(request.remote or '')
+    email = request.match_info['email'].lower()
+    if not _is_email(email):
+        raise Refusal(400, 'Invalid email')
     body = await read_body(request)
-    redirect = _redirect(body.get('redirect'))
+    redirect = _redirect(bridge, body.get('redirect'))
     pending: str | None = None
     if body.get('password') is not None or not bridge.release.since(7, 5):
-        password = _password(body)
-        with bridge.database.begin() as session:
-            _known_user(session, request.match_info['email'])
-        pending = await bridge.passwords.hash(password)
+        pending = await bridge.passwords.hash(_password(body))
     with bridge.database.begin() as session:
-        user = _known_user(session, request.match_info['email'])
-        user.resetter = _send(bridge, 'reset', user.email, secrets.token_hex(256), redirect)
-        user.pending_password = pending
-        return answer(_user_object(user, bridge.release))
+        user = session.get(User, email)
+        if user is None:
+            bridge.limits.count_mail(email)
+        else:
+            user.resetter = _send(bridge, 'reset', email, secrets.token_hex(256), redirect)
+            user.pending_password = pending
+    return answer({'email': email, 'id': email})
 
 
 def _resetting_user(session: Session, token: str) -> User:
@@ -233,29 +255,49 @@ def _resetting_user(session: Session, token: str) -> User:
 
 
 async def confirm_reset(request: web.Request) -> web.Response:
-    """Put the pending password into force (releases before 7.5)."""
+    """Put the password into force that the reset was asked for with (releases before 7.5).
+
+    The request must bring it again, as the credentials of Basic authentication: whoever asked for
+    the reset need not be the person who got the message.
+    """
+    if is_visit(request):
+        return question_page('reset')
     bridge = request.app[BRIDGE]
+    token = request.match_info['token']
     with bridge.database.begin() as session:
-        user = _resetting_user(session, request.match_info['token'])
-        if user.pending_password is None:
-            raise Refusal(400, 'Password must be hex encoded SHA-256 hash')
-        response = _after_link(request, _user_object(user, bridge.release))
-        user.password, user.pending_password, user.resetter = user.pending_password, None, None
-        return response
+        user = _resetting_user(session, token)
+        email, pending = user.email, user.pending_password
+    credentials = basic_credentials(request)
+    if pending is None or credentials is None or credentials[0] != email:
+        raise Refusal(400, _NO_PASSWORD)
+    bridge.limits.count_call(request.remote or '')
+    if not await bridge.passwords.verify(credentials[1], pending):
+        raise Refusal(400, _NO_PASSWORD)
+    return _set_password(request, pending)
 
 
 async def reset(request: web.Request) -> web.Response:
     """Set the password that comes with the confirmation (releases from 7.5 on)."""
     bridge = request.app[BRIDGE]
     bridge.limits.count_call(request.remote or '')
-    password = _password(await read_body(request))
-    token = request.match_info['token']
+    if request.content_type == 'application/x-www-form-urlencoded':
+        # From the page: a form sends what the person typed.
+        typed = (await request.post()).get('password')
+        body = {'password': hash_password(typed)} if isinstance(typed, str) and typed else {}
+    else:
+        body = await read_body(request)
+    password = _password(body)
     with bridge.database.begin() as session:
-        _resetting_user(session, token)
-    stored = await bridge.passwords.hash(password)
+        _resetting_user(session, request.match_info['token'])
+    return _set_password(request, await bridge.passwords.hash(password))
+
+
+def _set_password(request: web.Request, stored: str) -> web.Response:
+    """Put the hash of a password into force; the link is used up."""
+    bridge = request.app[BRIDGE]
     with bridge.database.begin() as session:
-        user = _resetting_user(session, token)
-        response = _after_link(request, _user_object(user, bridge.release))
+        user = _resetting_user(session, request.match_info['token'])
+        response = _after_link(request, 'reset', _user_object(user, bridge.release))
         user.password, user.pending_password, user.resetter = stored, None, None
         return response
 
@@ -294,7 +336,9 @@ ROUTES = (
     Route('PATCH', '/users/{email}', request_reset),
     Route('POST', '/activations', resend_activation),
     Route('GET', '/activations/{token}', activate),
+    Route('POST', '/activations/{token}', activate),
     Route('GET', '/deactivations/{token}', deactivate),
+    Route('POST', '/deactivations/{token}', deactivate),
     Route('GET', '/resets/{token}', confirm_reset),
     Route('POST', '/resets/{token}', reset),
 )
