@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.metadisk.website import Website
+from storj.network.node.serving import Server
 from storj.network.program import stop_signals
 
 __all__ = ('StatusPage', 'farm')
@@ -49,7 +51,7 @@ class StatusPage:
     def __init__(self, farmer: Farmer, port: int = 0) -> None:
         self._farmer = farmer
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._server: Server | None = None
         self.url = ''
 
     async def start(self) -> None:
@@ -61,16 +63,16 @@ class StatusPage:
         app = web.Application(middlewares=[_from_here])
         Website(_PARTS, 'farm.html').add_to(app)
         app.router.add_get('/status', self._status)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, '127.0.0.1', self._port).start()
-        host, port = self._runner.addresses[0][:2]
+        listening = socket.create_server(('127.0.0.1', self._port))
+        host, port = listening.getsockname()
+        self._server = Server(app, shutdown_timeout=0.5)
+        await self._server.start(listening)
         self.url = f'http://{host}:{port}/'
 
     async def stop(self) -> None:
         """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.stop()
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self._farmer.status(), headers={'Cache-Control': 'no-store'})

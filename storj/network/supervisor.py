@@ -47,7 +47,7 @@ from storj.network.metadisk import mount
 from storj.network.node.addresses import is_loopback
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.lock import FolderLock
-from storj.network.node.serving import close_runner
+from storj.network.node.serving import Server
 
 __all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
 
@@ -416,8 +416,8 @@ class Network:
         self._thread: threading.Thread | None = None
         self._workers: Workers
         self._renter: RenterNode | None = None
-        self._runner: web.AppRunner | None = None
-        self._listening: socket.socket
+        self._app: web.Application | None = None
+        self._server: Server | None = None
         self._seed = b''
         self._clock_skews: Mapping[str, float] = {}
 
@@ -543,7 +543,7 @@ class Network:
     async def _start(self) -> None:
         # Faults are for those who use the network; it comes up by itself.
         self.faults.pause()
-        listening = self._listening = _listen(self._host, self._port)
+        listening = _listen(self._host, self._port)
         try:
             port = listening.getsockname()[1]
             host = f'[{self._address}]' if ':' in self._address else self._address
@@ -571,15 +571,9 @@ class Network:
             )
             # Outermost, so that a fault hides even the bridge's own errors.
             app.middlewares.insert(0, self.faults.middleware)
-            self._runner = web.AppRunner(
-                app,
-                access_log=None,
-                shutdown_timeout=1.0,
-                max_line_size=HEAD_LIMIT,
-                max_field_size=HEAD_LIMIT,
-            )
-            await self._runner.setup()
-            await web.SockSite(self._runner, listening, backlog=512).start()
+            self._app = app
+            self._server = Server(app, max_line_size=HEAD_LIMIT, max_field_size=HEAD_LIMIT)
+            await self._server.start(listening)
         except BaseException:
             listening.close()
             raise
@@ -624,9 +618,9 @@ class Network:
         results = await asyncio.gather(
             *(farmer._stop() for farmer in self.farmers), return_exceptions=True
         )
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await close_runner(runner, self._listening)
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
         if self._renter is not None:
             await self._renter.close()
         # What else runs belongs to a start that failed.

@@ -15,6 +15,7 @@ import http.client
 import json
 import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,8 +23,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
-
-from aiohttp import web
 
 from storj.digest import Generation, ShardDigest, make_proof, new_challenges, shard_hash
 from storj.network.bridge import passwords
@@ -40,6 +39,7 @@ from storj.network.bridge.reports import MIRRORING
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity
+from storj.network.node.serving import Server
 
 T = TypeVar('T')
 
@@ -235,22 +235,16 @@ class RunningBridge:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.call(self._runner.cleanup)
+        self.call(self._server.stop)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     async def _start(self) -> None:
-        self._runner = web.AppRunner(
-            self.app,
-            access_log=None,
-            handler_cancellation=True,
-            max_line_size=HEAD_LIMIT,
-            max_field_size=HEAD_LIMIT,
-        )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, '127.0.0.1', 0).start()
-        self.port = int(self._runner.addresses[0][1])
+        listening = socket.create_server(('127.0.0.1', 0))
+        self.port = int(listening.getsockname()[1])
+        self._server = Server(self.app, max_line_size=HEAD_LIMIT, max_field_size=HEAD_LIMIT)
+        await self._server.start(listening)
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a coroutine in the bridge's loop."""

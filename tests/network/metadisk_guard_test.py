@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import logging
 import socket
 import struct
@@ -196,3 +197,26 @@ def test_database_of_another_network_is_refused(tmp_path: Path) -> None:
         Network(farmers=0, data=tmp_path / 'b', database=database).start()
     with Network(farmers=0, data=tmp_path / 'a', database=database) as again:
         assert again.running
+
+
+@pytest.mark.parametrize('encoding', ['gzip', 'deflate', 'br', 'nonsense'])
+def test_encoded_body_is_refused_in_json(url: str, encoding: str) -> None:
+    body = gzip.compress(bytes(1024))
+    for path in ('/api/upload', '/users'):
+        headers = {'Content-Encoding': encoding}
+        answer = requests.post(url + path, data=body, headers=headers, timeout=30)
+        assert (answer.status_code, answer.json()) == (
+            415,
+            {'error': 'Unsupported content encoding'},
+        )
+
+
+@pytest.mark.parametrize('name', [b'a\0b', b'\0'])
+@pytest.mark.parametrize('field', [b'filename', b'name'])
+def test_nul_in_a_name_of_the_form_is_400(url: str, name: bytes, field: bytes) -> None:
+    names = {b'name': b'file', b'filename': b'a.txt', field: name}
+    disposition = b'; '.join(b'%s="%s"' % pair for pair in names.items())
+    body = b'--x\r\nContent-Disposition: form-data; ' + disposition + b'\r\n\r\ntext\r\n--x--\r\n'
+    headers = {'Content-Type': 'multipart/form-data; boundary=x'}
+    answer = requests.post(f'{url}/api/upload', data=body, headers=headers, timeout=30)
+    assert (answer.status_code, answer.json()) == (400, {'error': 'bad-request'})

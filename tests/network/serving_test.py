@@ -1,31 +1,70 @@
-"""The end of a server."""
+"""A server, and what its connections may cost."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from storj.network.node.serving import close_runner
+from storj.network.node import serving, wire
+from storj.network.node.serving import Connections, Server
+
+REQUEST = b'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+#: More than the buffers of both ends of a connection take.
+LARGE = 64 * 1024 * 1024
+
+
+def serve(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    scenario: Callable[[tuple[str, int]], Awaitable[None]],
+    **options: Any,
+) -> None:
+    """Run a scenario against a server whose every request goes to one handler."""
+
+    async def run() -> None:
+        app = web.Application()
+        app.router.add_route('*', '/', handler)
+        server = Server(app, shutdown_timeout=0.1, **options)
+        listening = socket.create_server(('127.0.0.1', 0))
+        address = listening.getsockname()
+        await server.start(listening)
+        try:
+            await asyncio.wait_for(scenario(address), 60)
+        finally:
+            await server.stop()
+
+    asyncio.run(run())
+
+
+async def hello(request: web.Request) -> web.Response:
+    return web.Response(text='hello')
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write(REQUEST)
+    head = await reader.readuntil(b'\r\n\r\n')
+    return head.split(b'\r\n')[0] + await reader.readexactly(5)
 
 
 @pytest.mark.parametrize('turns', range(5))
-def test_connection_that_comes_in_at_the_end_is_closed(turns):
+def test_connection_that_comes_in_at_the_end_is_closed(turns: int) -> None:
     async def end() -> None:
-        runner = web.AppRunner(web.Application(), shutdown_timeout=0.1)
-        await runner.setup()
+        server = Server(web.Application(), shutdown_timeout=0.1)
         listening = socket.create_server(('127.0.0.1', 0))
-        await web.SockSite(runner, listening).start()
         address = listening.getsockname()
+        await server.start(listening)
         clients = [socket.create_connection(address, timeout=5) for _ in range(5)]
         # After some turns they are accepted, and the server does not know them yet.
         for _ in range(turns):
             await asyncio.sleep(0)
-        await close_runner(runner, listening)
+        await server.stop()
         for client in clients:
             with client:
                 try:
@@ -38,3 +77,151 @@ def test_connection_that_comes_in_at_the_end_is_closed(turns):
         asyncio.run(end())
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
+
+
+@pytest.mark.parametrize('sent', [b'', b'GET / HTTP/1.1\r\nHost:'])
+def test_new_connection_takes_the_place_of_an_idle_one(sent: bytes) -> None:
+    async def scenario(address: tuple[str, int]) -> None:
+        # A request of its own keeps this one younger than those that wait.
+        kept = await asyncio.open_connection(*address)
+        waiting = [await asyncio.open_connection(*address) for _ in range(12)]
+        for _, writer in waiting:
+            writer.write(sent)
+            await writer.drain()
+        newcomer = await asyncio.open_connection(*address)
+        assert await ask(*newcomer) == b'HTTP/1.1 200 OKhello'
+        assert await ask(*newcomer) == b'HTTP/1.1 200 OKhello'
+        assert len(connections) == 4
+        closed = [await reader.read() for reader, _ in waiting[:9]]
+        assert closed == [b''] * 9
+        for _, writer in [kept, newcomer, *waiting]:
+            writer.close()
+
+    connections = Connections(limit=4)
+    serve(hello, scenario, connections=connections)
+
+
+def test_request_under_way_is_not_broken_off_for_a_new_one() -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        begun.set()
+        await release.wait()
+        return web.Response(text='hello')
+
+    async def scenario(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        answer = asyncio.ensure_future(ask(reader, writer))
+        await begun.wait()
+        refused, other = await asyncio.open_connection(*address)
+        try:
+            assert await refused.read() == b''
+        except ConnectionResetError:
+            pass
+        release.set()
+        assert await answer == b'HTTP/1.1 200 OKhello'
+        for each in (writer, other):
+            each.close()
+
+    serve(slow, scenario, connections=Connections(limit=1))
+
+
+def test_one_address_cannot_take_all_connections() -> None:
+    class Door:
+        is_local = False
+        requests = 0
+
+        def __init__(self, address: str) -> None:
+            self.address = address
+            self.transport = object()
+            self.aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    connections = Connections(limit=8, per_address=2)
+    doors = [Door('192.0.2.1') for _ in range(3)]
+    other = Door('192.0.2.2')
+    assert [connections.admit(door) for door in [*doors, other]] == [True] * 4  # type: ignore[arg-type]
+    assert [door.aborted for door in [*doors, other]] == [True, False, False, False]
+    for door in doors[1:]:
+        connections.begin(door.transport)  # type: ignore[arg-type]
+    assert not connections.admit(Door('192.0.2.1'))  # type: ignore[arg-type]
+    assert len(connections) == 3
+
+
+def test_answer_that_nobody_reads_ends_its_connection() -> None:
+    ended = asyncio.Event()
+
+    async def pour(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            for _ in range(LARGE // 65536):
+                await response.write(bytes(65536))
+        finally:
+            ended.set()
+        return response
+
+    async def scenario(address: tuple[str, int]) -> None:
+        _, writer = await asyncio.open_connection(*address, limit=1)
+        writer.write(REQUEST)
+        await ended.wait()
+        writer.close()
+
+    serve(pour, scenario, connections=Connections(stall_seconds=0.05))
+
+
+def test_half_a_head_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(REQUEST[:-2])
+        assert await reader.read() == b''
+        writer.close()
+
+    monkeypatch.setattr(serving, 'IDLE_SECONDS', 0.05)
+    serve(hello, scenario)
+
+
+def test_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[wire.Refusal] = []
+
+    async def read(request: web.Request) -> web.Response:
+        try:
+            await wire.read_body(request)
+        except wire.Refusal as refusal:
+            refused.append(refusal)
+        return web.Response(text='hello')
+
+    async def scenario(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{')
+        await reader.readuntil(b'hello')
+        assert [refusal.status for refusal in refused] == [408]
+        writer.close()
+
+    monkeypatch.setattr(wire, 'BODY_SECONDS', 0.05)
+    serve(read, scenario)
+
+
+BROKEN = (
+    b'GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic c2VjcmV0\x00\r\n\r\n',
+    b'GET /secret \x01 HTTP/1.1\r\n\r\n',
+    b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: secret\r\nContent-Length: 5\r\n\r\n',
+    b'GET / HTTP/1.1\r\nx-token: ' + b'c2VjcmV0' * 20000 + b'\r\n\r\n',
+)
+
+
+@pytest.mark.parametrize('head', BROKEN, ids=['header', 'line', 'encoding', 'long'])
+def test_malformed_request_stands_in_no_log(caplog: pytest.LogCaptureFixture, head: bytes) -> None:
+    async def scenario(address: tuple[str, int]) -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(head)
+        assert (await reader.readline()).startswith(b'HTTP/1.')
+        writer.close()
+
+    caplog.set_level(logging.DEBUG)
+    serve(hello, scenario)
+    assert 'secret' not in caplog.text
+    assert 'c2VjcmV0' not in caplog.text
+    assert all(record.levelno < logging.WARNING for record in caplog.records)

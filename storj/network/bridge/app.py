@@ -117,6 +117,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         # No database keeps the character NUL, and no name has it.
         if '%00' in request.raw_path:
             raise Refusal(400, 'URL is malformed')
+        if request.headers.get('content-encoding', 'identity').strip().lower() != 'identity':
+            # What is small on the wire may be large once it is inflated.
+            raise Refusal(415, 'Unsupported content encoding')
         return await handler(request)
     except Refusal as refusal:
         response = answer({'error': refusal.text}, refusal.status)

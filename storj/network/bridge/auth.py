@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from storj.network.bridge.database import Bucket, Entry, Frame, Key, Nonce, Token, User, fingerprint
 from storj.network.bridge.state import BRIDGE, Bridge
-from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body
+from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body, read_raw
 
 __all__ = (
     'ROUTES',
@@ -164,7 +164,7 @@ async def _signer(request: web.Request) -> str:
     # Path and query as they were transmitted: decoding them would break the signature.
     path, _, query = request.raw_path.partition('?')
     if request.method in ('POST', 'PUT', 'PATCH'):
-        parameters = await request.read()
+        parameters = await read_raw(request)
     elif request.method in ('GET', 'HEAD', 'DELETE', 'OPTIONS'):
         parameters = query.encode('utf-8', 'surrogateescape')
     else:

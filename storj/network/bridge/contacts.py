@@ -36,7 +36,16 @@ from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.addresses import comes_from_here, may_announce
 from storj.network.node.identity import SignatureError, node_id_of, verify_der
 from storj.network.node.rpc import ContactError
-from storj.network.node.wire import Refusal, Route, answer, hex_text, iso_date, number, read_body
+from storj.network.node.wire import (
+    Refusal,
+    Route,
+    answer,
+    hex_text,
+    iso_date,
+    number,
+    read_body,
+    read_raw,
+)
 
 __all__ = (
     'KNOWN_FARMER',
@@ -320,7 +329,7 @@ async def signed_farmer(request: web.Request) -> str:
     message = f'{request.method}{url}{timestamp}'.encode('utf-8', 'surrogateescape')
     signature = request.headers.get('x-node-signature', '')
     try:
-        genuine = verify_der(public_key, message + await request.read(), signature)
+        genuine = verify_der(public_key, message + await read_raw(request), signature)
     except SignatureError:
         genuine = False
     if not genuine:

@@ -36,7 +36,7 @@ from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity, is_extended_key, is_node_id
 from storj.network.node.lock import FolderLock
 from storj.network.node.rpc import NodeContact, RpcClient, RpcServer
-from storj.network.node.serving import close_runner
+from storj.network.node.serving import Server
 from storj.network.node.wire import is_broken_off
 
 __all__ = ('PROTOCOLS', 'Farmer', 'FarmerSettings', 'Workers')
@@ -167,8 +167,7 @@ class Farmer:
         self._shared_workers = workers
         self._workers: Workers
         self._clock = clock
-        self._runner: web.AppRunner | None = None
-        self._listening: socket.socket
+        self._server: Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._link: BridgeLink | None = None
         self._leaving = False
@@ -193,7 +192,7 @@ class Farmer:
             NetworkSetupError: the folder cannot be used, or the port is taken.
         """
         settings = self.settings
-        listening = self._listening = self._listen()
+        listening = self._listen()
         try:
             self._lock = FolderLock(settings.path, 'farmer')
         except BaseException:
@@ -239,16 +238,10 @@ class Farmer:
         self._rpc = RpcServer(self.identity, self.contact, methods.handlers(), clock=self._clock)
         app = web.Application(middlewares=[self._addressed_here])
         app.add_routes([web.post('/', self._answer_rpc), *self._channels.routes()])
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=0.5,
-            read_bufsize=PIECE // 2,
-            auto_decompress=False,
+        self._server = Server(
+            app, shutdown_timeout=0.5, handler_cancellation=True, read_bufsize=PIECE // 2
         )
-        await self._runner.setup()
-        await web.SockSite(self._runner, listening, backlog=128).start()
+        await self._server.start(listening, backlog=128)
         self._sweeper = asyncio.ensure_future(self._sweep())
         if settings.bridge_url is not None:
             self._link = BridgeLink(
@@ -270,20 +263,17 @@ class Farmer:
         Args:
             abruptly (bool): reset the connections first, as the end of a process would.
         """
-        runner, self._runner = self._runner, None
-        if runner is None:
+        server, self._server = self._server, None
+        if server is None:
             return
-        if abruptly and runner.server is not None:
-            for connection in runner.server.connections:
-                connection.force_close()
-                if connection.transport is not None:
-                    connection.transport.abort()
+        if abruptly:
+            server.break_off()
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
         # First of all: when a whole network stops, the farmers copied from go at the same time.
         await self._copies.close()
-        await close_runner(runner, self._listening)
+        await server.stop()
         await self._channels.close()
         if self._link is not None:
             await self._link.close()
@@ -331,7 +321,7 @@ class Farmer:
     @property
     def running(self) -> bool:
         """Whether the farmer listens."""
-        return self._runner is not None
+        return self._server is not None
 
     def contact(self) -> NodeContact:
         """Return the farmer's address card."""

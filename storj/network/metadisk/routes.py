@@ -20,6 +20,7 @@ from email.utils import formatdate
 from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from storj.crypto.convergent import parse_key
 from storj.network.bridge.limits import MINUTE, Windows
@@ -238,7 +239,7 @@ class Routes:
                     token = await _take_token(part)
                 elif await _in_time(_has_more_than_one_piece(part)):
                     raise _Refusal(400, 'bad-request')
-        except (ValueError, RuntimeError, AssertionError, KeyError) as error:
+        except (HttpProcessingError, ValueError, RuntimeError, AssertionError, KeyError) as error:
             # What the framework's parser raises for a form that is none.
             raise _Refusal(400, 'bad-request') from error
         if not name:

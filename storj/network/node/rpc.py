@@ -37,7 +37,7 @@ from storj.network.node.identity import (
     is_node_id,
     signer_of_message,
 )
-from storj.network.node.wire import parse_date
+from storj.network.node.wire import BODY_SECONDS, parse_date
 
 __all__ = (
     'ClockSkewError',
@@ -249,7 +249,12 @@ class RpcServer:
             request (web.Request): what came.
             disturb (Callable[[str], Disturbance] | None): says for a method what shall go wrong.
         """
-        body = await read_limited(request.content, MESSAGE_LIMIT)
+        try:
+            body = await asyncio.wait_for(
+                read_limited(request.content, MESSAGE_LIMIT), BODY_SECONDS
+            )
+        except asyncio.TimeoutError:
+            return web.Response(status=408)
         if body is None:
             return web.json_response({'error': 'Message too long'}, status=413)
         try:

@@ -1,30 +1,296 @@
-"""The end of a server that shares its event loop with others."""
+"""A server on one listening socket, and the bounds on what its connections may cost.
+
+Every server of the network starts here. Descriptors belong to the process, so all servers of a
+process share one :class:`Connections`::
+
+    silent, or half a head ......... closed after IDLE_SECONDS (by aiohttp)
+    more connections than allowed .. the one that has waited longest without a request is closed
+    an answer that nobody reads .... closed when the transport was full for STALL_SECONDS
+
+A request under way is never broken off for the sake of another one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
-__all__ = ('close_runner',)
+from storj.network.node.wire import Handler
+
+__all__ = ('CONNECTIONS', 'Connections', 'Server')
+
+#: Seconds that a connection may stay without a whole head of a request.
+IDLE_SECONDS = 75.0
+
+#: Seconds that a client may read nothing of an answer that fills its connection.
+STALL_SECONDS = 60.0
+
+# Of the descriptors of a process, half is for connections that come in: the rest is for files,
+# listeners and calls of its own.
+_SHARE = 2
+_MOST = 10_000
+_FEWEST = 32
+# What systems without such limits have room for.
+_DESCRIPTORS = 1024
 
 # Turns of the event loop from a connection that is accepted to one that the server knows.
 _TURNS = 3
 
+logger = logging.getLogger(__name__)
 
-async def close_runner(runner: web.AppRunner, listening: socket.socket) -> None:
-    """Stop a server and close all of its connections, those too that are just coming in.
 
-    asyncio lets go of a connection that it has accepted, unclosed, if its server was closed before
-    the connection got there; so first no more are accepted.
+def _descriptors() -> int:
+    """Return how many descriptors this process may have open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _DESCRIPTORS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
+class Connections:
+    """The connections of a process that have come in, and how many there may be.
 
     Args:
-        runner (web.AppRunner): set up, or closed already.
-        listening (socket.socket): of its only site.
+        limit (int | None): of all; by default half of the descriptors of the process.
+        per_address (int | None): of one address; by default a quarter of all. Addresses of this
+            machine have no bound of their own: a proxy and all local clients share one.
+        stall_seconds (float): that a client may read nothing.
     """
-    if listening.fileno() >= 0:
-        asyncio.get_running_loop().remove_reader(listening)
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-    await runner.cleanup()
+
+    def __init__(
+        self,
+        limit: int | None = None,
+        per_address: int | None = None,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._limit = limit
+        self._per_address = per_address
+        self.stall_seconds = stall_seconds
+        self._idle: OrderedDict[_Door, None] = OrderedDict()
+        self._doors: dict[asyncio.BaseTransport, _Door] = {}
+        self._by_address: Counter[str] = Counter()
+
+    @property
+    def limit(self) -> int:
+        """How many there may be."""
+        # Asked late: programs raise the limit of their descriptors when they start.
+        return self._limit or max(_FEWEST, min(_MOST, _descriptors() // _SHARE))
+
+    def __len__(self) -> int:
+        return len(self._doors)
+
+    def admit(self, door: _Door) -> bool:
+        """Take a new connection, in the place of the one that has waited longest if need be.
+
+        Returns:
+            bool: False if all others are at work.
+        """
+        own = self._per_address or max(1, self.limit // 4)
+        candidates: Iterable[_Door]
+        if not door.is_local and self._by_address[door.address] >= own:
+            full, candidates = True, [each for each in self._idle if each.address == door.address]
+        else:
+            full, candidates = len(self._doors) >= self.limit, self._idle
+        if full:
+            waiting = next(iter(candidates), None)
+            if waiting is None:
+                return False
+            logger.debug('closing an idle connection of %s for a new one', waiting.address)
+            self.forget(waiting)
+            waiting.abort()
+        self._doors[door.transport] = door
+        self._by_address[door.address] += 1
+        self._idle[door] = None
+        return True
+
+    def forget(self, door: _Door) -> None:
+        """Count a connection no more; nothing happens if it is not counted."""
+        if self._doors.pop(door.transport, None) is not None:
+            self._by_address[door.address] -= 1
+            if not self._by_address[door.address]:
+                del self._by_address[door.address]
+        self._idle.pop(door, None)
+
+    def begin(self, transport: asyncio.BaseTransport | None) -> None:
+        """Count a request that has begun on a connection."""
+        door = None if transport is None else self._doors.get(transport)
+        if door is not None:
+            door.requests += 1
+            self._idle.pop(door, None)
+
+    def end(self, transport: asyncio.BaseTransport | None) -> None:
+        """Count a request that has ended."""
+        door = None if transport is None else self._doors.get(transport)
+        if door is not None:
+            door.requests -= 1
+            if not door.requests:
+                self._idle[door] = None
+
+
+#: Those of this process.
+CONNECTIONS = Connections()
+
+
+class _Door(asyncio.Protocol):
+    """Stands between a connection and the protocol of HTTP for the whole life of both."""
+
+    def __init__(self, connections: Connections, inner: asyncio.Protocol) -> None:
+        self._connections = connections
+        self._inner: Any = inner
+        self._admitted = False
+        self._stalled: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport
+        self.address = ''
+        self.is_local = False
+        self.requests = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast('asyncio.Transport', transport)
+        peer = transport.get_extra_info('peername')
+        self.address = peer[0] if isinstance(peer, tuple) and peer else ''
+        self.is_local = self.address in ('', '::1') or self.address.startswith('127.')
+        self._admitted = self._connections.admit(self)
+        if self._admitted:
+            self._inner.connection_made(transport)
+        else:
+            self.transport.abort()
+
+    def abort(self) -> None:
+        """Close the connection now."""
+        self.transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._set_stalled(None)
+        self._connections.forget(self)
+        if self._admitted:
+            self._inner.connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        if self._admitted:
+            self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        keep: bool | None = self._inner.eof_received() if self._admitted else None
+        return keep
+
+    def pause_writing(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._set_stalled(loop.call_later(self._connections.stall_seconds, self._give_up))
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._set_stalled(None)
+        self._inner.resume_writing()
+
+    def _set_stalled(self, handle: asyncio.TimerHandle | None) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+        self._stalled = handle
+
+    def _give_up(self) -> None:
+        logger.debug('%s reads nothing of its answer; closing the connection', self.address)
+        self.transport.abort()
+
+
+class _NoHeads(logging.Filter):
+    """Keeps what strangers sent out of the log: a head may hold a password or a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, http_exceptions.HttpProcessingError):
+            record.exc_info, record.exc_text = None, None
+            record.msg, record.args = 'a request that is not HTTP', ()
+            record.levelno, record.levelname = logging.DEBUG, 'DEBUG'
+            return logger.isEnabledFor(logging.DEBUG)
+        return True
+
+
+_server_log = logging.getLogger(f'{__name__}.http')
+_server_log.addFilter(_NoHeads())
+
+
+class Server:
+    """A web application on one listening socket.
+
+    Args:
+        app (web.Application): not started yet.
+        connections (Connections): bounds, shared by all servers of the process.
+        shutdown_timeout (float): seconds that requests under way have when it stops.
+        **options (Any): of aiohttp's ``AppRunner``.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        connections: Connections = CONNECTIONS,
+        shutdown_timeout: float = 1.0,
+        **options: Any,
+    ) -> None:
+        self._connections = connections
+        app.middlewares.insert(0, self._counted)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=_server_log,
+            keepalive_timeout=IDLE_SECONDS,
+            # What inflates is inflated by nobody: bodies are bounded as they came.
+            auto_decompress=False,
+            shutdown_timeout=shutdown_timeout,
+            **options,
+        )
+        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        transport = request.transport
+        self._connections.begin(transport)
+        try:
+            return await handler(request)
+        finally:
+            self._connections.end(transport)
+
+    async def start(self, listening: socket.socket, *, backlog: int = 512) -> None:
+        """Serve on a socket that is bound; it belongs to the server from now on."""
+        await self._runner.setup()
+        self._listening = listening
+        make: Any = self._runner.server
+
+        def door() -> _Door:
+            return _Door(self._connections, make())
+
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(door, sock=listening, backlog=backlog)
+
+    def break_off(self) -> None:
+        """Reset all connections, as the end of a process would."""
+        served = self._runner.server
+        for connection in () if served is None else served.connections:
+            transport = connection.transport
+            connection.force_close()
+            if transport is not None:
+                transport.abort()
+
+    async def stop(self) -> None:
+        """Stop, and close all connections, those too that are just coming in.
+
+        asyncio loses a connection that it has accepted, unclosed, if its server was closed before
+        the connection got there; so first no more are accepted.
+        """
+        listening, self._listening = self._listening, None
+        if listening is not None and listening.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(listening)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()

@@ -5,6 +5,7 @@ What comes in here comes from anybody; what leaves here is typed and bounded.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -28,12 +29,16 @@ __all__ = (
     'object_id',
     'parse_date',
     'read_body',
+    'read_raw',
     'text',
 )
 
 #: Bytes of a request's body; the largest honest one is a shard with 300 excluded farmers and
 #: some hundred challenges.
 BODY_LIMIT = 1024 * 1024
+
+#: Seconds for the whole of it.
+BODY_SECONDS = 60.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -76,6 +81,18 @@ def answer(payload: object, status: int = 200) -> web.Response:
     )
 
 
+async def read_raw(request: web.Request) -> bytes:
+    """Return a request's whole body, as it was sent.
+
+    Raises:
+        Refusal: 408 if it is not there within :data:`BODY_SECONDS`.
+    """
+    try:
+        return await asyncio.wait_for(request.read(), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise Refusal(408, 'The body of the request did not come in time') from None
+
+
 async def read_body(request: web.Request) -> dict[str, Any]:
     """Return the fields of a request's JSON body.
 
@@ -83,9 +100,10 @@ async def read_body(request: web.Request) -> dict[str, Any]:
     original (protocol reference, section 2.2).
 
     Raises:
-        Refusal: 413 for a body above :data:`BODY_LIMIT`, 400 for text that is no Unicode.
+        Refusal: 413 for a body above :data:`BODY_LIMIT`, 408 for one that does not come, 400 for
+            text that is no Unicode.
     """
-    raw = await request.read()
+    raw = await read_raw(request)
     try:
         body = json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError):
