@@ -16,6 +16,7 @@ from storj.network.bridge import (
     departure,
     files,
     frames,
+    holdings,
     keys,
     reports,
     status,
@@ -98,7 +99,7 @@ async def get_health(request: web.Request) -> web.Response:
 def _routes(settings: BridgeSettings) -> Iterable[Route]:
     yield Route('GET', '/', get_description)
     yield Route('GET', '/health', get_health)
-    for room in (auth, buckets, contacts, departure, files, frames, keys, reports, users):
+    for room in (auth, buckets, contacts, departure, files, frames, holdings, keys, reports, users):
         yield from room.ROUTES
     if settings.status:
         yield from status.ROUTES

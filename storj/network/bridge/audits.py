@@ -17,7 +17,8 @@ from sqlalchemy import exists, select
 
 from storj.digest import Generation, leaf, merkle_rows, verify_proof
 from storj.network.bridge.contacts import mark_failure, mark_seen, node_contact, reward
-from storj.network.bridge.database import Challenge, Contact, Contract, Entry, Pointer
+from storj.network.bridge.copies import NEEDED
+from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 
@@ -41,7 +42,6 @@ _CHALLENGED = exists().where(
     Challenge.node_id == Contract.node_id,
     Challenge.sent.is_(None),
 )
-_NEEDED = exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame)
 # Newest formula first; shards of older clients are audited by older ones.
 _GENERATIONS: tuple[Generation, ...] = tuple(reversed(get_args(Generation)))
 
@@ -125,7 +125,7 @@ def _due(bridge: Bridge, node_id: str) -> list[Contract]:
     found: list[Contract] = []
     with bridge.database.begin() as session:
         for contract, needed, challenged in session.execute(
-            select(Contract, _NEEDED, _CHALLENGED)
+            select(Contract, NEEDED, _CHALLENGED)
             .where(Contract.node_id == node_id, Contract.next_audit <= now)
             .order_by(Contract.next_audit)
             .limit(_LOOKED_AT)

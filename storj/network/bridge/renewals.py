@@ -1,9 +1,9 @@
 """Renewals: what a file still needs is kept beyond the end of its contract.
 
 A contract ends after 90 days, and a farmer drops what no contract covers. So contracts are signed
-again before they end, with every farmer that has one for a shard of a file; shards of removed files
-come to their end and are gone. A farmer that is away is asked when it is back, be it after the end:
-it waits for its bridge too before it drops anything.
+again before they end, with every farmer that has one for a shard of a file; those for shards of
+removed files come to their end, and are remembered for as long again, as a farmer asks before it
+drops anything (``holdings``). A farmer that is away is asked when it is back, be it after the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import logging
 from sqlalchemy import bindparam, exists, select, update
 
 from storj.network.bridge.contacts import FarmerCall, lately_timed_out, node_contact, note_calls
-from storj.network.bridge.database import Contact, Contract, Entry, Pointer
+from storj.network.bridge.copies import NEEDED
+from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.placement import CONTRACT_LIFE, call_farmer, drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
@@ -31,7 +32,6 @@ _FARMERS_AT_ONCE = 4
 # Milliseconds after which a contract is looked at again that is not, or cannot be, renewed.
 _AGAIN = 24 * 3600 * 1000
 
-_NEEDED = exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame)
 _RENEWED = (
     update(Contract)
     .where(
@@ -110,22 +110,24 @@ async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:
 
 
 def _due(bridge: Bridge, node_id: str) -> list[Contract]:
-    """Choose contracts of a farmer; one that no file needs comes to its end, and is forgotten."""
+    """Choose contracts of a farmer; one that no file needs is forgotten long after its end."""
     now = bridge.now()
     contracts = []
     with bridge.database.begin() as session:
         for contract, needed in session.execute(
-            select(Contract, _NEEDED)
+            select(Contract, NEEDED)
             .where(Contract.node_id == node_id, Contract.next_renewal <= now)
             .order_by(Contract.next_renewal)
             .limit(_CONTRACTS)
         ).all():
             if needed:
                 contracts.append(contract)
-            elif contract.store_end <= now:
+            elif contract.store_end + CONTRACT_LIFE <= now:
                 drop_contract(session.connection(), contract.shard_hash, node_id)
-            else:
+            elif contract.store_end > now:
                 contract.next_renewal = min(now + _AGAIN, contract.store_end)
+            else:
+                contract.next_renewal = min(now + _AGAIN, contract.store_end + CONTRACT_LIFE)
     return contracts
 
 
