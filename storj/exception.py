@@ -39,7 +39,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = (
     'AlreadyExistsError',
@@ -99,7 +99,15 @@ class ClientError(StorjError):
     """Something on this side is wrong.
 
     Check the settings, the credentials and the network connection.
+
+    Attributes:
+        message (str): what is wrong, as ``str(error)`` says it.
     """
+
+    @property
+    def message(self) -> str:
+        """What is wrong, in one text."""
+        return str(self)
 
 
 class ConfigurationError(ClientError):
@@ -138,9 +146,10 @@ class StorjBridgeApiError(StorjError):
     The message is the bridge's own; look up the route in the protocol reference.
 
     Args:
-        text (str): the body of the answer, as it came; ``str(error)`` returns it, because
-            programs written for 0.1.5 parse it.
-        code (int | None): HTTP status.
+        text (str | int | None): the body of the answer, as it came; ``str(error)`` returns it,
+            because programs written for 0.1.5 parse it. A number is the HTTP status, as programs
+            written for 0.3 give it: ``BridgeError(404, 'Bucket not found')``.
+        code (int | str | None): HTTP status; behind a number, the message.
         message (str | None): what the bridge said in words; the text itself by default.
         retry_after (float | None): seconds from the ``Retry-After`` header.
 
@@ -151,16 +160,26 @@ class StorjBridgeApiError(StorjError):
 
     def __init__(
         self,
-        text: str = '',
-        code: int | None = None,
+        text: str | int | None = None,
+        code: int | str | None = None,
         message: str | None = None,
         *,
         retry_after: float | None = None,
     ) -> None:
+        if isinstance(text, int):
+            text, code, message = None, text, message if code is None else str(code)
+        if text is None:
+            text = _coded(code, message or '')
+            message = message or ''
         super().__init__(text)
-        self.code = code
+        self.code: int | None = code if isinstance(code, int) else None
         self.message = text if message is None else message
         self.retry_after = retry_after
+
+
+def _coded(code: object, message: str) -> str:
+    """Return the text of an error that was made of a code and a message, as 0.3 showed it."""
+    return message if code is None or not message else f'[{code}] {message}'
 
 
 BridgeError = StorjBridgeApiError
@@ -218,25 +237,26 @@ class FarmerError(StorjError):
     Another farmer is tried by itself; try again later if none is left.
 
     Args:
-        code (int | None): WebSocket close code, HTTP status, or one of the codes 10002 and 10003
-            that programs of the 0.3 era compare.
-        message (str): the farmer's own words.
+        code (int | str | None): WebSocket close code, HTTP status, or one of the codes 10002 and
+            10003 that programs of the 0.3 era compare. A text is the message.
+        message (str | None): the farmer's own words.
 
     Attributes:
-        code (int | None): as given.
-        message (str): as given.
+        code (int | None): as given, or that of the class.
+        message (str): as given, empty if there are no words.
     """
 
     SUPPLIED_TOKEN_NOT_ACCEPTED = 10002
     CALCULATED_HASH_NOT_MATCH_EXPECTED_RESULT = 10003
 
-    default_code: int | None = None
-    default_message: str = ''
+    CODE: ClassVar[int | None] = None
 
-    def __init__(self, code: int | None = None, message: str | None = None) -> None:
-        self.code = self.default_code if code is None else code
-        self.message = self.default_message if message is None else message
-        super().__init__(self.message or f'farmer error {self.code}')
+    def __init__(self, code: int | str | None = None, message: str | None = None) -> None:
+        if isinstance(code, str):
+            code, message = None, code
+        self.code = self.CODE if code is None else code
+        self.message = message or ''
+        super().__init__(_coded(self.code, self.message) or f'farmer error {self.code}')
 
 
 StorjFarmerError = FarmerError
@@ -248,8 +268,7 @@ class SuppliedTokenNotAcceptedError(FarmerError):
     A new pointer from the bridge brings a new token; transfers fetch one by themselves.
     """
 
-    default_code = FarmerError.SUPPLIED_TOKEN_NOT_ACCEPTED
-    default_message = 'The supplied token is not accepted'
+    CODE = FarmerError.SUPPLIED_TOKEN_NOT_ACCEPTED
 
 
 class HashMismatchError(FarmerError):
@@ -258,8 +277,7 @@ class HashMismatchError(FarmerError):
     The data changed on the way or at its source; transfers send it again to another farmer.
     """
 
-    default_code = FarmerError.CALCULATED_HASH_NOT_MATCH_EXPECTED_RESULT
-    default_message = 'Calculated hash does not match the expected result'
+    CODE = FarmerError.CALCULATED_HASH_NOT_MATCH_EXPECTED_RESULT
 
 
 class FarmerUnreachableError(FarmerError):

@@ -325,6 +325,9 @@ def _message(error: BaseException) -> str:
         return 'no answer'
     if isinstance(error, exception.StorjBridgeApiError):
         text = error.message
+    elif isinstance(error, exception.FarmerError) and error.message:
+        # Its text begins with the code, which stands behind the message here.
+        text = error.message
     elif isinstance(error, click.ClickException):
         text = error.format_message()
     elif isinstance(error, OSError) and error.strerror and error.filename is not None:

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -46,17 +47,45 @@ def test_programs_can_parse_the_text_of_an_error() -> None:
     assert isinstance(error, exception.AlreadyExistsError)
 
 
+@pytest.mark.parametrize('kind', [exception.BridgeError, exception.FarmerError])
+@pytest.mark.parametrize(
+    ('args', 'options'),
+    [((0, 'error'), {}), ((0,), {'message': 'error'}), ((), {'code': 0, 'message': 'error'})],
+)
+def test_error_of_code_and_message_shows_both(
+    kind: type[Any], args: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    error = kind(*args, **options)
+    assert (error.code, error.message, str(error)) == (0, 'error', '[0] error')
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.code, copy.message, str(copy)) == (0, 'error', '[0] error')
+
+
+def test_error_of_a_code_alone_has_no_message() -> None:
+    assert (exception.BridgeError(404).code, exception.BridgeError(404).message) == (404, '')
+    assert (exception.FarmerError(5).code, exception.FarmerError(5).message) == (5, '')
+    assert str(exception.StorjFarmerError(5)) == 'farmer error 5'
+
+
+def test_error_of_a_text_alone_has_it_as_message() -> None:
+    for kind in (exception.BridgeError, exception.FarmerError, exception.ClientError):
+        error: Any = kind('error')
+        assert (error.message, str(error)) == ('error', 'error')
+    assert exception.BridgeError('error').code is None
+    assert exception.FarmerError('error').code is None
+
+
 @pytest.mark.parametrize(
     ('kind', 'code'),
     [(exception.SuppliedTokenNotAcceptedError, 10002), (exception.HashMismatchError, 10003)],
 )
 def test_farmers_errors_have_the_codes_of_old(kind: type[exception.FarmerError], code: int) -> None:
-    assert kind().code == code
-    assert kind(3101, 'own words').code == 3101
-    assert str(kind(3101, 'own words')) == 'own words'
-    assert str(kind())
+    assert kind.CODE == kind().code == code
+    assert kind().message == ''
+    assert str(kind()) == f'farmer error {code}'
+    assert (kind('own words').code, kind('own words').message) == (code, 'own words')
+    assert (kind(3101, 'own words').code, kind(3101, 'own words').message) == (3101, 'own words')
     assert exception.StorjFarmerError(code).code == code
-    assert str(exception.StorjFarmerError(5)) == 'farmer error 5'
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_refusal_gets_its_class_and_keeps_its_words(code, message, kind):
     error = farmer.farmer_error(code, message)
     assert type(error) is kind
     assert error.message == message
-    assert error.code == (kind.default_code or code)
+    assert error.code == (kind.CODE or code)
 
 
 def test_refusal_is_cut_and_never_empty():

@@ -99,7 +99,7 @@ def test_http_refusal_becomes_error(status, text, kind):
         pull(farmer.pointer(SHARD))
     assert type(caught.value) is kind
     assert caught.value.message == text
-    assert caught.value.code in (status, kind.default_code)
+    assert caught.value.code in (status, kind.CODE)
 
 
 def test_words_of_a_farmer_do_not_drive_a_terminal():
