@@ -155,9 +155,20 @@ def sign(private_key: SigningKey, text: bytes) -> str:
         text (bytes): what is signed; its hash is SHA-256.
 
     Returns:
-        str: hex of the DER form; deterministic (RFC 6979).
+        str: hex of the DER form; deterministic (RFC 6979). By OpenSSL where ``cryptography`` is
+        installed: the time that python-ecdsa takes depends on the key.
     """
     # Imported here: one who logs in with a password signs nothing.
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.hashes import SHA256
+    except ImportError:
+        return _sign_in_python(private_key, text)
+    key = ec.derive_private_key(private_key.privkey.secret_multiplier, ec.SECP256K1())
+    return key.sign(text, ec.ECDSA(SHA256(), deterministic_signing=True)).hex()
+
+
+def _sign_in_python(private_key: SigningKey, text: bytes) -> str:
     from ecdsa.util import sigencode_der
 
     signature: bytes = private_key.sign_deterministic(

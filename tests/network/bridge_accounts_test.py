@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from storj.exception import ConfigurationError
-from storj.network.bridge.database import Database
+from storj.network.bridge.database import Database, User
 from storj.network.bridge.passwords import Passwords
 from tests.network.bridges import PASSWORD_COST, Account, Clock, RunningBridge
 
@@ -396,7 +397,7 @@ def test_database_may_live_in_memory(tmp_path: Path) -> None:
 
 
 def test_password_is_hashed_slowly_and_with_salt() -> None:
-    assert PASSWORD_COST >= 2**14
+    assert PASSWORD_COST >= 2**15
     passwords = Passwords()
 
     async def scenario() -> None:
@@ -408,6 +409,25 @@ def test_password_is_hashed_slowly_and_with_salt() -> None:
         asyncio.run(scenario())
     finally:
         passwords.close()
+
+
+def test_old_hash_is_replaced_at_the_next_login(tmp_path: Path) -> None:
+    def stored() -> str:
+        with bridge.state.database.begin() as session:
+            return session.get_one(User, ALICE.email).password
+
+    with RunningBridge(tmp_path) as bridge:
+        alice = bridge.account()
+        salt = bytes(16)
+        key = hashlib.scrypt(alice.hashed.encode(), salt=salt, n=2**4, r=8, p=1, dklen=32)
+        old = f'scrypt$16$8$1${salt.hex()}${key.hex()}'
+        with bridge.state.database.begin() as session:
+            session.get_one(User, ALICE.email).password = old
+        assert bridge.request('GET', '/buckets', by=OTHER).status == 401
+        assert stored() == old
+        assert bridge.request('GET', '/buckets', by=alice).status == 200
+        assert stored() != old
+        assert bridge.request('GET', '/buckets', by=alice).status == 200
 
 
 def test_verified_password_is_checked_again_only_after_a_while(

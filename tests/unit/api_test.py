@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 
 import pytest
+from ecdsa import SECP256k1, SigningKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,3 +146,19 @@ def test_segment_is_one_segment_of_any_text(text):
     assert set(api.segment(text)) <= set(
         'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%'
     )
+
+
+@pytest.mark.parametrize('installed', [True, False])
+def test_signature_is_the_same_with_and_without_cryptography(
+    monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, 'cryptography.hazmat.primitives.asymmetric', None)
+    key = SigningKey.from_string(bytes(31) + b'\1', SECP256k1)
+    # Of the vectors for RFC 6979 that Bitcoin's libraries share; those turn s into n - s.
+    text = b'Satoshi Nakamoto'
+    expected = (
+        '3046022100934b1ea10a4b3c1757e2b0c017d0b6143ce3c9a7e6a4a49860d7a6ab210ee3d8'
+        '022100dbbd3162d46e9f9bef7feb87c16dc13b4f6568a87f4e83f728e2443ba586675c'
+    )
+    assert api.sign(key, text) == expected

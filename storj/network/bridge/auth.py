@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from coincurve import PublicKey
 from coincurve.ecdsa import cdata_to_der, der_to_cdata, signature_normalize
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -116,8 +116,19 @@ async def _by_password(bridge: Bridge, address: str, email: str, password: str) 
         raise Refusal(401, 'Invalid email or password')
     if found_right is not None:
         found_right()
+    if stored is not None and bridge.passwords.is_outdated(stored):
+        await _hash_anew(bridge, email, password, stored)
     _require_active(bridge, user is not None and user.activated)
     return Caller(email)
+
+
+async def _hash_anew(bridge: Bridge, email: str, password: str, stored: str) -> None:
+    """Replace a hash that was made with less effort than is usual now."""
+    made = await bridge.passwords.hash(password)
+    with bridge.database.begin() as session:
+        # Unless the password was changed meanwhile.
+        changed = (User.email == email, User.password == stored)
+        session.execute(update(User).where(*changed).values(password=made))
 
 
 def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
