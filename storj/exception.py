@@ -42,6 +42,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 __all__ = (
+    'NO_FARMER',
     'AlreadyExistsError',
     'AuthenticationError',
     'BridgeError',
@@ -69,6 +70,7 @@ __all__ = (
     'TransferCancelled',
     'TransferError',
     'bridge_error',
+    'contract_error',
 )
 
 
@@ -373,6 +375,12 @@ class ResumeMismatchError(TransferError):
     """
 
 
+#: What bridges say when every farmer that was not excluded refused a contract, or did not answer.
+NO_FARMER = re.compile(
+    r'ESOCKETTIMEDOUT|^Could not locate farmers|^Unable to get offer|[Tt]imed out'
+    r'|^Failed to complete work'
+)
+
 #: Texts of the bridge that say more than the status beside them (observed.md, findings 2 and 3):
 #: each a pattern and the class it stands for. The first match wins.
 _TELLING_TEXTS: tuple[tuple[re.Pattern[str], type[StorjBridgeApiError]], ...] = (
@@ -394,11 +402,28 @@ _TELLING_TEXTS: tuple[tuple[re.Pattern[str], type[StorjBridgeApiError]], ...] = 
         re.compile(r'^(Bucket|Contact|File|Frame|Public key|User) (was )?not found$'),
         NotFoundError,
     ),
-    # Codes above 500 arrive as 400, so these are a 503 in truth: no farmer answered in time.
+    # Codes above 500 arrive as 400, so these are a 503 in truth: no farmer answered in time, or
+    # the process behind the bridge that talks to farmers cannot be reached.
+    (NO_FARMER, BridgeUnavailableError),
     (
-        re.compile(r'ESOCKETTIMEDOUT|^Could not locate farmers|^Unable to get offer|[Tt]imed out'),
+        re.compile(r'^(connect|read|write|getaddrinfo) E[A-Z_]+\b|^socket hang up'),
         BridgeUnavailableError,
     ),
+)
+
+#: What bridges say of a request for a contract that is wrong in itself, whatever the status
+#: (protocol reference, section 3.8).
+_CONTRACT_COMPLAINTS = re.compile(
+    r'^(?:'
+    r'Invalid (?:index|size|challenges|tree|exclude|contract specification|shard sizes)\b'
+    r'|Not enough challenges supplied'
+    r'|Challenges and tree do not match'
+    r'|Hash is expected to be supplied'
+    r'|Maximum (?:blacklist length|shard size)'
+    r'|Frame is already locked'
+    r'|Cast to ObjectId failed'
+    r'|URL is malformed'
+    r')'
 )
 
 _BY_STATUS: Mapping[int, type[StorjBridgeApiError]] = {
@@ -438,6 +463,29 @@ def bridge_error(
         refused = 400 <= status < 500
         kind = StorjBridgeApiError if refused else BridgeUnavailableError
     return kind(body, status, message, retry_after=_retry_after(headers))
+
+
+def contract_error(error: StorjBridgeApiError) -> StorjBridgeApiError:
+    """Return the error that the refusal of a contract (``PUT /frames/{frame}``) stands for.
+
+    Original bridges pass on what the processes behind them say, and turn every status over 500 into
+    400 (observed.md). So a 400 means "unavailable, try again" unless its text is one of the known
+    complaints about the request, and a 500 with such a text does not.
+
+    Args:
+        error (StorjBridgeApiError): of :func:`bridge_error`.
+
+    Returns:
+        StorjBridgeApiError: the same error, or one of another class with the same content.
+    """
+    kind: type[StorjBridgeApiError] = type(error)
+    if _CONTRACT_COMPLAINTS.search(error.message):
+        kind = StorjBridgeApiError
+    elif error.code == 400 and kind in (StorjBridgeApiError, AlreadyExistsError):
+        kind = BridgeUnavailableError
+    if kind is type(error):
+        return error
+    return kind(str(error), error.code, error.message, retry_after=error.retry_after)
 
 
 def _message(status: int, body: str) -> str:

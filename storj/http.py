@@ -33,6 +33,7 @@ from storj.exception import (
     NotFoundError,
     StorjBridgeApiError,
     StorjError,
+    contract_error,
 )
 from storj.metadata import __version__
 from storj.model import (
@@ -1172,6 +1173,11 @@ class Client:
 
         Returns:
             dict: ``hash``, ``token``, ``operation`` and ``farmer``: where to push the shard.
+
+        Raises:
+            BridgeUnavailableError: If no farmer takes the shard now, which original bridges answer
+                as a 400 with any text.
+            StorjBridgeApiError: If the bridge refuses the request itself.
         """
         path = _route('/frames/{frame_id}', frame_id=frame_id)
         if not isinstance(shard, Shard):
@@ -1190,7 +1196,10 @@ class Client:
             body['exclude'] = excluded
         if shard.parity is not None:
             body['parity'] = shard.parity
-        answer = self._request(method='PUT', path=path, json=body)
+        try:
+            answer = self._request(method='PUT', path=path, json=body)
+        except StorjBridgeApiError as error:
+            raise contract_error(error) from error.__cause__
         if not isinstance(answer, dict):
             raise _unexpected(answer, 'an object')
         return answer

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from storj.api import BridgeProfile
-from storj.exception import StorjBridgeApiError
+from storj.exception import NO_FARMER, StorjBridgeApiError, StorjError
 
-__all__ = ('Spread', 'check_pointer', 'node_of')
+__all__ = ('Spread', 'check_pointer', 'finds_nobody', 'node_of')
 
 #: The first release that says at once that there is no farmer.
 _ANSWERS_AT_ONCE = (7, 6, 0)
@@ -47,6 +47,17 @@ def check_pointer(pointer: object) -> Mapping[str, Any]:
     if not isinstance(farmer, Mapping) or not pointer.get('token') or not node_of(pointer):
         raise StorjBridgeApiError('the bridge answered a contract without farmer or token')
     return pointer
+
+
+def finds_nobody(error: StorjError) -> bool:
+    """Return whether a bridge that makes no contract says that it found no farmer.
+
+    A silent bridge may also have missed an offer, or be starting again; a 503 may be of a gateway
+    whose bridge is busy, as original bridges send a 400; any other text tells of something else.
+    """
+    if not isinstance(error, StorjBridgeApiError) or error.code == 503:
+        return False
+    return NO_FARMER.search(error.message) is not None
 
 
 class Spread:

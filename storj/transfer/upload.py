@@ -61,7 +61,7 @@ from storj.transfer.context import Context, Job, describe, overdue
 from storj.transfer.coordinator import Coordinator, Gate
 from storj.transfer.envelope import Envelope, seal
 from storj.transfer.journal import Journal, destroy_unused_frame, open_journal
-from storj.transfer.negotiate import Spread, check_pointer, node_of
+from storj.transfer.negotiate import Spread, check_pointer, finds_nobody, node_of
 from storj.transfer.pointers import MOST_SHARDS
 from storj.transfer.progress import Meter
 from storj.transfer.source import PathSource, Source, SourceLike, name_of, once, open_source
@@ -649,23 +649,21 @@ class Upload(Job):
 
     def _contract(self, shard: Shard, excludes: list[str], *, choosy: bool) -> Mapping[str, Any]:
         frame_id = self._frame_id or ''
-        silences = 0
+        unclear = 0
 
         def ask() -> Mapping[str, Any]:
-            nonlocal silences
+            nonlocal unclear
             with self.coordinator.condition:
                 self._contracts += 1
             try:
                 return self.bridge.frame_add_shard(shard, frame_id, excludes=excludes)
             except (BridgeUnavailableError, BridgeUnreachableError) as error:
-                silent = isinstance(error, BridgeUnreachableError)
-                self._owed = self._owed or silent
-                # An old bridge that finds nobody is silent for longer than it is waited for; one
-                # silence may also mean that it missed an offer, or was started again. One 503 is
-                # of a gateway whose bridge is busy: bridges themselves say it as a 400.
-                vague = silent or getattr(error, 'code', None) == 503
-                silences += vague
-                if choosy and not (vague and silences == 1):
+                self._owed = self._owed or isinstance(error, BridgeUnreachableError)
+                # An old bridge that finds nobody is silent for longer than it is waited for, so
+                # the second failure that does not tell its reason counts as "nobody" as well.
+                nobody = finds_nobody(error)
+                unclear += not nobody
+                if choosy and (nobody or unclear > 1):
                     raise _NoneFree(str(error)) from error
                 raise
             finally:

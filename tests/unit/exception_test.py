@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj import exception
-from storj.exception import bridge_error
+from storj.exception import bridge_error, contract_error
 
 CLASSES = [
     kind
@@ -93,6 +93,18 @@ def test_farmers_errors_have_the_codes_of_old(kind: type[exception.FarmerError],
     [
         (400, '{"error":"ESOCKETTIMEDOUT"}', exception.BridgeUnavailableError),
         (400, '{"error":"Could not locate farmers"}', exception.BridgeUnavailableError),
+        (
+            400,
+            '{"error":"Failed to complete work, reason unknown"}',
+            exception.BridgeUnavailableError,
+        ),
+        (
+            400,
+            '{"error":"connect ECONNREFUSED 127.0.0.1:8152"}',
+            exception.BridgeUnavailableError,
+        ),
+        (400, '{"error":"socket hang up"}', exception.BridgeUnavailableError),
+        (400, '{"error":"Maximum bucket name"}', exception.StorjBridgeApiError),
         (500, '{"error":"Name already used by another bucket"}', exception.AlreadyExistsError),
         (500, '{"error":"E11000 duplicate key error"}', exception.AlreadyExistsError),
         (400, '{"error":"E11000 duplicate key error: nonce"}', exception.AuthenticationError),
@@ -121,6 +133,42 @@ def test_answer_becomes_the_most_specific_error(
     error = bridge_error(status, body)
     assert type(error) is kind
     assert (error.code, str(error)) == (status, body)
+
+
+@pytest.mark.parametrize(
+    ('status', 'text', 'kind'),
+    [
+        (400, 'Consignment is not authorized', exception.BridgeUnavailableError),
+        (400, 'whatever comes next', exception.BridgeUnavailableError),
+        (400, 'E11000 duplicate key error: hash', exception.BridgeUnavailableError),
+        (400, 'E11000 duplicate key error: nonce', exception.AuthenticationError),
+        (500, 'whatever comes next', exception.BridgeUnavailableError),
+        (400, 'Invalid index supplied', exception.StorjBridgeApiError),
+        (400, 'Invalid size supplied', exception.StorjBridgeApiError),
+        (400, 'Hash is expected to be supplied', exception.StorjBridgeApiError),
+        (400, 'Invalid challenges supplied', exception.StorjBridgeApiError),
+        (400, 'Not enough challenges supplied', exception.StorjBridgeApiError),
+        (400, 'Invalid tree supplied', exception.StorjBridgeApiError),
+        (400, 'Challenges and tree do not match', exception.StorjBridgeApiError),
+        (400, 'Invalid contract specification was supplied', exception.StorjBridgeApiError),
+        (400, 'Maximum blacklist length', exception.StorjBridgeApiError),
+        (400, 'Maximum shard size 4294967296 exceeded', exception.StorjBridgeApiError),
+        (500, 'Invalid shard sizes', exception.StorjBridgeApiError),
+        (500, 'Cast to ObjectId failed for value "x"', exception.StorjBridgeApiError),
+        (404, 'Frame not found', exception.NotFoundError),
+        (401, 'Invalid signature', exception.AuthenticationError),
+        (420, 'Could not add shard to frame', exception.RateLimitedError),
+        (413, 'too large', exception.StorjBridgeApiError),
+    ],
+)
+def test_refused_contract_is_temporary_unless_the_text_is_known(
+    status: int, text: str, kind: type[exception.StorjBridgeApiError]
+) -> None:
+    body = json.dumps({'error': text})
+    error = contract_error(bridge_error(status, body, {'Retry-After': '7'}))
+    assert type(error) is kind
+    assert (error.code, str(error), error.message) == (status, body, text)
+    assert error.retry_after == 7
 
 
 @pytest.mark.parametrize(

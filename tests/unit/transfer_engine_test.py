@@ -417,7 +417,12 @@ def test_bridge_that_is_silent_when_nobody_is_left_is_asked_without_exclusions(
 
 
 @pytest.mark.parametrize(
-    'error', [BridgeUnreachableError('away'), BridgeUnavailableError('busy', 503)]
+    'error',
+    [
+        BridgeUnreachableError('away'),
+        BridgeUnavailableError('busy', 503),
+        BridgeUnavailableError('connect ECONNREFUSED 127.0.0.1:8152', 400),
+    ],
 )
 def test_exclusions_outlive_a_bridge_that_was_away_for_a_moment(
     setting: Setting, error: StorjError

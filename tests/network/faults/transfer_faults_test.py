@@ -14,6 +14,7 @@ from storj.exception import (
     IntegrityError,
     NotEnoughFarmersError,
     NotEnoughShardsError,
+    StorjBridgeApiError,
     StorjError,
     TransferCancelled,
     TransferError,
@@ -99,6 +100,40 @@ def test_transfers_survive_a_bridge_that_fails(
     assert transfers.download(bucket, stored.id).result(30).read() == data
     # An entry whose answer was lost was not made twice.
     assert len(list(client.bucket_files(bucket))) == 1
+
+
+# What original bridges answer while the process behind them is away, or loses a race.
+AWAY = ['Failed to complete work, reason unknown', 'connect ECONNREFUSED 127.0.0.1:8152']
+
+
+@pytest.mark.parametrize('text', [*AWAY, 'Consignment is not authorized'])
+def test_upload_outlives_a_backend_that_is_away_for_a_moment(
+    engine: Engine, client: Client, network: Network, bucket: str, text: str
+) -> None:
+    network.faults.add(Fault('status', route='PUT /frames', status=400, message=text, times=3))
+    stored = engine().upload(bucket, os.urandom(SMALL), name='n').result(30)
+    assert stored.size == SMALL
+
+
+@pytest.mark.parametrize('text', AWAY)
+def test_backend_that_stays_away_ends_as_missing_farmers(
+    engine: Engine, client: Client, network: Network, bucket: str, text: str
+) -> None:
+    network.faults.add(Fault('status', route='PUT /frames', status=400, message=text, times=0))
+    with pytest.raises(NotEnoughFarmersError) as caught:
+        engine().upload(bucket, b'data', name='n').result(30)
+    assert text in str(caught.value)
+    assert caught.value.retryable
+
+
+def test_complaint_about_the_request_ends_an_upload_at_once(
+    engine: Engine, client: Client, network: Network, bucket: str
+) -> None:
+    fault = Fault('status', route='PUT /frames', status=500, message='Invalid shard sizes')
+    network.faults.add(fault)
+    with pytest.raises(StorjBridgeApiError, match='Invalid shard sizes') as caught:
+        engine().upload(bucket, b'data', name='n').result(30)
+    assert not caught.value.retryable
 
 
 def test_no_farmer_at_all_is_an_error_with_numbers_and_leaves_no_frame(
