@@ -9,10 +9,10 @@ from functools import partial
 from typing import Protocol
 
 from storj.network.farmer.channels import PIECE
-from storj.network.farmer.shard_client import ShardClient, ShardClientError
 from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
 from storj.network.node.contract import Contract
 from storj.network.node.rpc import NodeContact, NodeError
+from storj.network.node.shard_client import ShardClient, ShardClientError
 
 __all__ = ('Copies', 'Run')
 

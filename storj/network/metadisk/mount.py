@@ -17,13 +17,13 @@ from storj.crypto import secret_file
 from storj.exception import NetworkSetupError
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.users import open_account
-from storj.network.farmer.shard_client import ShardClient
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import Ledger
 from storj.network.metadisk.mover import Account, Mover
 from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
 from storj.network.metadisk.routes import Routes
 from storj.network.metadisk.website import Website
+from storj.network.node.shard_client import ShardClient
 
 __all__ = ('mount',)
 

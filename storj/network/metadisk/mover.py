@@ -25,9 +25,9 @@ import aiohttp
 from storj import sharding
 from storj.api import BridgeProfile
 from storj.digest import Generation, ShardDigest, new_challenges, shard_hash
-from storj.network.farmer.shard_client import ShardClient, ShardClientError
 from storj.network.node.addresses import ip_of, is_loopback
 from storj.network.node.rpc import ContactError, NodeContact
+from storj.network.node.shard_client import ShardClient, ShardClientError
 
 __all__ = ('SHARD_SIZE', 'Account', 'Mover', 'MoverError', 'Place')
 

@@ -1,7 +1,8 @@
 """A client of farmers: shards to and from them, over the channel that each speaks (section 4).
 
-Small and asynchronous, for farmers that copy from each other and for the MetaDisk node. It is the
-network's own, so that an error in the package's other clients cannot hide in both ends of a test.
+Small and asynchronous, for farmers that copy from each other, for the bridge and the MetaDisk node.
+It is the network's own, so that an error in the package's other clients cannot hide in both ends
+of a test.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from storj.network.node.addresses import may_call, open_session
 from storj.network.node.identity import is_node_id
 from storj.network.node.rpc import NodeContact
 
-__all__ = ('ShardClient', 'ShardClientError')
+__all__ = ('ShardClient', 'ShardClientError', 'TransferBrokenError')
 
 #: Seconds to connect, and without a byte after which a transfer is given up.
 CONNECT, STALL = 10.0, 30.0
@@ -36,6 +37,13 @@ class ShardClientError(StorjError):
     """A farmer did not take or give a shard.
 
     Another farmer is tried by itself.
+    """
+
+
+class TransferBrokenError(ShardClientError):
+    """The connection to a farmer could not be opened, or broke off.
+
+    Nothing is known about the shard.
     """
 
 
@@ -68,7 +76,7 @@ class ShardClient:
         try:
             await push(session, farmer, data_hash, token, data)
         except _NETWORK_ERRORS as error:
-            raise ShardClientError(repr(error)) from error
+            raise TransferBrokenError(repr(error)) from error
 
     async def pull(
         self,
@@ -101,7 +109,7 @@ class ShardClient:
                         raise ShardClientError('the farmer sent too much')
                     await sink(piece)
         except _NETWORK_ERRORS as error:
-            raise ShardClientError(repr(error)) from error
+            raise TransferBrokenError(repr(error)) from error
         if received != size:
             raise ShardClientError(f'the farmer sent {received} of {size} bytes')
 
