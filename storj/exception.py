@@ -69,6 +69,7 @@ __all__ = (
     'SuppliedTokenNotAcceptedError',
     'TransferCancelled',
     'TransferError',
+    'UnauthenticatedError',
     'bridge_error',
     'contract_error',
 )
@@ -295,6 +296,13 @@ class IntegrityError(StorjError):
     """Received bytes do not have the hash, the length or the HMAC that was promised.
 
     Nothing was written under the final name; download again, from other farmers if possible.
+    """
+
+
+class UnauthenticatedError(IntegrityError):
+    """Nothing proves that a stored file is what was stored under the caller's key.
+
+    Fetch its bytes as they are stored with ``decrypt=False`` (``--plain``), if they need no proof.
     """
 
 

@@ -836,7 +836,8 @@ class Client:
             progress (Callable[[storj.transfer.Progress], object] | None): called with each state.
             resume (bool): whether a broken-off download to the same path is continued.
             overwrite (bool): whether a file at the path may be replaced.
-            decrypt (bool): False for the bytes as they are stored.
+            decrypt (bool): False for the bytes as they are stored: of a file that was stored
+                without encryption, or still encrypted.
 
         Returns:
             io.BytesIO: the content, at position 0, when there is no destination; otherwise the
@@ -844,7 +845,7 @@ class Client:
 
         Raises:
             TransferError: if the file cannot be had; its ``causes`` say why.
-            IntegrityError: if what came is not the file.
+            IntegrityError: if what came is not the file, or nothing proves that it is.
             DecryptionError: if the mnemonic is not the file's.
         """
         _route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
@@ -1127,18 +1128,19 @@ class Client:
             )
         )
 
-    def file_verify(self, bucket_id: str, file_id: str) -> FileHealth:
+    def file_verify(self, bucket_id: str, file_id: str, *, decrypt: bool = True) -> FileHealth:
         """Fetch and hash every shard of a file, keeping none.
 
         Args:
             bucket_id (str): bucket unique identifier.
             file_id (str): file unique identifier.
+            decrypt (bool): False for a file that was stored without encryption.
 
         Returns:
             storj.transfer.FileHealth: which shards are healthy on which farmers.
         """
         _route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
-        return self.transfers.verify(bucket_id, file_id)
+        return self.transfers.verify(bucket_id, file_id, decrypt=decrypt)
 
     @property
     def transfers(self) -> Transfers:

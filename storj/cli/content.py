@@ -13,6 +13,7 @@ from storj.transfer.envelope import key_of
 
 if TYPE_CHECKING:
     from storj.http import Client
+    from storj.transfer import TransferConfig
 
 __all__ = ('same_content',)
 
@@ -22,7 +23,9 @@ _PIECE = 256 * 1024
 _POINTERS = 32
 
 
-def same_content(client: Client, path: Path, entry: FileEntry) -> bool:
+def same_content(
+    client: Client, path: Path, entry: FileEntry, config: TransferConfig, *, decrypt: bool
+) -> bool:
     """Return whether a local file has the content of a stored one, without fetching that.
 
     The file is encrypted as the stored one is and cut where its shards end; then the hashes must
@@ -32,11 +35,27 @@ def same_content(client: Client, path: Path, entry: FileEntry) -> bool:
         client (Client): of the account.
         path (Path): of the local file.
         entry (FileEntry): of the stored file, of the same size.
+        config (TransferConfig): how keys are made, and what is taken without an HMAC.
+        decrypt (bool): False to compare with the bytes as they are stored.
+
+    Raises:
+        IntegrityError: If the list of shards is not proved to be the one that was stored.
+        DecryptionError: If the encryption key does not fit the file.
     """
     shards = _shards(client, entry)
     described = client.file_metadata(entry.bucket.id, entry.id)
     hashes = [shard_hash for shard_hash, _, _ in shards]
-    key = key_of(client, entry.bucket.id, entry.id, described, hashes)
+    key = None
+    if decrypt:
+        key = key_of(
+            client,
+            entry.bucket.id,
+            entry.id,
+            described,
+            hashes,
+            scheme=config.key_scheme,
+            allow_unauthenticated=config.allow_unauthenticated,
+        )
     cipher = None if key is None else CtrStream(key)
     with path.open('rb') as file:
         for shard_hash, size, parity in shards:

@@ -21,7 +21,7 @@ from storj.cli.session import Session, TransferOptions
 from storj.cli.stamp import Stamp
 from storj.cli.tree import LocalFile, local_file
 from storj.cli.uri import Remote, Stream
-from storj.exception import TransferCancelled
+from storj.exception import TransferCancelled, UnauthenticatedError
 
 __all__ = ('Copier', 'CopyOptions', 'standard_input')
 
@@ -77,6 +77,7 @@ class Copier:
         self.uploads = session.transfers(transfer_options.sending())
         # What is moved here is on the disk before it is removed there.
         self.downloads = session.transfers(transfer_options.receiving(), fsync=options.move)
+        self._decrypt = not transfer_options.plain
 
     def upload(
         self,
@@ -95,7 +96,7 @@ class Copier:
                 if isinstance(source, Stream):
                     self._may_replace(str(existing), Stamp(None), existing.stamp)
                     return
-                alike = partial(self._same_content, source.path, existing)
+                alike = partial(self.same_content, source.path, existing, sending=True)
                 self._may_replace(str(existing), source.stamp, existing.stamp, alike)
 
         def start() -> Handle:
@@ -133,7 +134,7 @@ class Copier:
                 raise ConflictError(f'a folder has this name: {path}', hint='')
             if path.exists() or path.is_symlink():
                 present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
-                alike = partial(self._same_content, path, entry)
+                alike = partial(self.same_content, path, entry, sending=False)
                 self._may_replace(str(path), entry.stamp, present, alike)
 
         def begin() -> Handle:
@@ -146,6 +147,7 @@ class Copier:
                 end=end,
                 resume=options.resume,
                 overwrite=options.overwrite,
+                decrypt=self._decrypt,
             )
             return handle
 
@@ -177,7 +179,7 @@ class Copier:
         def start() -> Handle:
             handle: Handle = self.uploads.upload(
                 bucket.id,
-                self.downloads.stream(entry.bucket.id, entry.id),
+                self.downloads.stream(entry.bucket.id, entry.id, decrypt=self._decrypt),
                 name=name,
                 mimetype=options.mimetype or entry.mimetype,
                 encrypt=options.encrypt,
@@ -222,7 +224,7 @@ class Copier:
         """Yield the bytes of a file, or of the wanted part of it, in order."""
         start, end = self._bounds(entry)
         chunks: Iterator[bytes] = self.downloads.stream(
-            entry.bucket.id, entry.id, start=start, end=end
+            entry.bucket.id, entry.id, start=start, end=end, decrypt=self._decrypt
         )
         return chunks
 
@@ -289,10 +291,23 @@ class Copier:
             raise ConflictError(f'exists already: {place}')
         raise Skip('exists already')
 
-    def _same_content(self, path: Path, entry: FileEntry) -> bool:
+    def same_content(self, path: Path, entry: FileEntry, *, sending: bool) -> bool:
+        """Return whether a local file and a stored one are known to have the same content.
+
+        Args:
+            path (Path): of the local file.
+            entry (FileEntry): of the stored one.
+            sending (bool): whether the local one is the source.
+        """
         from storj.cli.content import same_content  # few copies need it
 
-        return same_content(self._session.client, path, entry)
+        decrypt = self._options.encrypt if sending else self._decrypt
+        try:
+            return same_content(
+                self._session.client, path, entry, self.downloads.config, decrypt=decrypt
+            )
+        except UnauthenticatedError:
+            return False
 
 
 def standard_input(stopping: threading.Event) -> Iterable[bytes] | IO[bytes]:

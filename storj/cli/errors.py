@@ -178,6 +178,8 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     exception.HashMismatchError: Verdict(INTEGRITY, 2004),
     exception.FarmerUnreachableError: Verdict(UNAVAILABLE, 2001),
     exception.IntegrityError: Verdict(INTEGRITY, 3000),
+    # Its message says what to do.
+    exception.UnauthenticatedError: Verdict(INTEGRITY, 3000, ''),
     exception.DecryptionError: Verdict(INTEGRITY, 3004),
     exception.TransferError: Verdict(FAILED),
     exception.NotEnoughFarmersError: Verdict(NOT_ENOUGH, 1014),

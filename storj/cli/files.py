@@ -337,11 +337,18 @@ def verify(session: Session, bucket: str, file: str | None, **engine: Any) -> No
             shown = snapshot(str(entry), entry.size, progress)
             display.draw(Overview(0, 1, shown.done, shown.total), [shown])
 
-        health = transfers.verify(entry.bucket.id, entry.id, progress=show)
+        health = transfers.verify(
+            entry.bucket.id, entry.id, decrypt=not options.plain, progress=show
+        )
     rows = [dataclasses.asdict(shard) for shard in health.shards]
     have, count = health.have, len(rows)
     if session.output.as_json:
-        record = {'have': have, 'need': health.need, 'recoverable': health.recoverable}
+        record = {
+            'have': have,
+            'need': health.need,
+            'recoverable': health.recoverable,
+            'authenticated': health.authenticated,
+        }
         session.output.document({**entry.to_dict(), **record, 'shards': rows})
     else:
         session.output.table(_SHARD_COLUMNS, rows, empty='an empty file has no shards')

@@ -228,6 +228,20 @@ _ENGINE: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
             'help': 'Keys of old files; text for those of the core library 5.1.0 to 6.0.3.',
         },
     ),
+    'plain': (
+        ['--plain'],
+        {
+            'is_flag': True,
+            'help': 'Fetch bytes as they are stored: never encrypted, or still encrypted.',
+        },
+    ),
+    'allow-unauthenticated': (
+        ['--allow-unauthenticated'],
+        {
+            'is_flag': True,
+            'help': 'Decrypt files of bridges before 5.3, although nothing proves them.',
+        },
+    ),
     'limit-upload': (
         ['--limit-upload'],
         {'type': RATE, 'help': 'Most bytes sent per second, like 2MiB.'},
@@ -253,11 +267,24 @@ sending_options = _engine_options(
 )
 #: What a command takes that downloads one file only.
 receiving_options = _engine_options(
-    'concurrency', 'retries', 'resume', 'key-scheme', 'limit-download', 'progress'
+    'concurrency',
+    'retries',
+    'resume',
+    'key-scheme',
+    'plain',
+    'allow-unauthenticated',
+    'limit-download',
+    'progress',
 )
 #: What a command takes that reads files and keeps none.
 reading_options = _engine_options(
-    'concurrency', 'retries', 'key-scheme', 'limit-download', 'progress'
+    'concurrency',
+    'retries',
+    'key-scheme',
+    'plain',
+    'allow-unauthenticated',
+    'limit-download',
+    'progress',
 )
 
 

@@ -45,6 +45,8 @@ class TransferOptions:
         limit_download (int | None): bytes per second.
         progress (bool | None): show bars, or not; None where a terminal is.
         key_scheme (str): how the keys of old files are made.
+        plain (bool): fetch bytes as they are stored.
+        allow_unauthenticated (bool): decrypt what no HMAC proves, of bridges that keep none.
     """
 
     transfers: int = 4
@@ -54,6 +56,8 @@ class TransferOptions:
     limit_download: int | None = None
     progress: bool | None = None
     key_scheme: str = 'v0'
+    plain: bool = False
+    allow_unauthenticated: bool = False
 
     def sending(self) -> TransferOptions:
         """Return the options of an engine that uploads only."""
@@ -321,6 +325,7 @@ class Session:
             'temp_dir': scratch,
             'parity': self.settings.reed_solomon,
             'key_scheme': options.key_scheme,
+            'allow_unauthenticated': options.allow_unauthenticated,
         }
         given = {key: value for key, value in chosen.items() if value is not None}
         config = TransferConfig(reports=reports, **{**_shares(options, TransferConfig()), **given})

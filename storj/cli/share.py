@@ -45,7 +45,12 @@ from storj.cli.uri import (
     safe_relative_path,
 )
 from storj.crypto import keys, secret_file
-from storj.exception import AuthenticationError, ConfigurationError, NotFoundError
+from storj.exception import (
+    AuthenticationError,
+    ConfigurationError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from storj.model import File, FilePointer, Token
 
 if TYPE_CHECKING:
@@ -309,7 +314,12 @@ def _make(session: Session, entry: FileEntry, *, with_key: bool, uses: int) -> S
     key = None
     if with_key:
         hashes = [pointer['hash'] for pointer in pointers]
-        key = key_of(client, entry.bucket.id, entry.id, described, hashes)
+        try:
+            key = key_of(client, entry.bucket.id, entry.id, described, hashes)
+        except UnauthenticatedError as error:
+            raise CommandError(
+                f'{entry} has no key that is proved by an HMAC', hint='leave out --with-key'
+            ) from error
     # A reader asks until a page is empty.
     needed = (len(pointers) // _PAGE + 2) * uses + _SPARE
     tokens = [client.token_create(entry.bucket.id, 'PULL') for _ in range(needed)]
@@ -383,7 +393,8 @@ def copy_link(
     start, end = 0, None
     if options.byte_range is not None:
         start, end = options.byte_range.bounds(shared.size)
-    part: dict[str, Any] = {'start': start, 'end': end, 'key': shared.key}
+    decrypt = not transfer_options.plain
+    part: dict[str, Any] = {'start': start, 'end': end, 'key': shared.key, 'decrypt': decrypt}
     size = shared.size if end is None else end - start
     if isinstance(target, Stream) and not dry_run:
         content = transfers.stream(shared.bucket_id, shared.file_id, **part)

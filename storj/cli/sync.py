@@ -12,7 +12,6 @@ import click
 
 from storj.cli.command import command
 from storj.cli.completion import complete_place
-from storj.cli.content import same_content
 from storj.cli.copier import Copier, CopyOptions
 from storj.cli.copy import announce, perform, upload_options
 from storj.cli.directory import FileEntry
@@ -137,6 +136,9 @@ class _Side:
         checksum (bool): compare contents too.
     """
 
+    #: Whether the folder is the source.
+    sending: bool
+
     def __init__(
         self, session: Session, copier: Copier, folder: Local, prefix: Remote, *, checksum: bool
     ) -> None:
@@ -169,12 +171,14 @@ class _Side:
         if file.trouble is not None or file.size != entry.size:
             return True
         if self.checksum:
-            return not same_content(self.session.client, file.path, entry)
+            return not self.copier.same_content(file.path, entry, sending=self.sending)
         return not present.serves_for(source)
 
 
 class _Up(_Side):
     """Folder to bucket."""
+
+    sending = True
 
     def plan(self) -> _Plan:
         """Return what is to be uploaded, and what the bucket has too many."""
@@ -198,6 +202,8 @@ class _Up(_Side):
 
 class _Down(_Side):
     """Bucket to folder."""
+
+    sending = False
 
     def plan(self) -> _Plan:
         """Return what is to be downloaded, and what the folder has too many."""

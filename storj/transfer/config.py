@@ -64,6 +64,8 @@ class TransferConfig:
         reports (bool): whether exchange reports are sent.
         key_scheme (str): how downloads make the key of a file without an index, of which nothing
             but an HMAC tells: ``v0``, or ``text`` for files of the core library 5.1.0 to 6.0.3.
+        allow_unauthenticated (bool): whether downloads take files that have no HMAC, from bridges
+            before 5.3, which keep none: nothing proves that such a file is what was stored.
         flush_seconds (float): how long closing waits for reports that are still to be sent.
     """
 
@@ -92,6 +94,7 @@ class TransferConfig:
     fsync: bool = False
     reports: bool = True
     key_scheme: KeyScheme = 'v0'
+    allow_unauthenticated: bool = False
     flush_seconds: float = 5.0
 
     def __post_init__(self) -> None:

@@ -28,7 +28,6 @@ from storj.digest import ShardDigest
 from storj.exception import DecryptionError, IntegrityError, NotFoundError, TransferError
 from storj.transfer.context import Context
 from storj.transfer.coordinator import Coordinator
-from storj.transfer.envelope import key_of
 from storj.transfer.fetch import Fetcher, ShardLost
 from storj.transfer.gather import Gather, Window
 from storj.transfer.journal import Journal, open_journal
@@ -100,20 +99,8 @@ class _Download:
         if not 0 <= request.start <= end <= size:
             raise ValueError(f'there is no range from {request.start} to {end} in {size} bytes')
         self.start, self.end = request.start, end
-        if request.decrypt and self.layout.shards:
-            # Without words the bridge is asked for the key of a public bucket: a request.
-            self.key = self.book.ask(
-                lambda: key_of(
-                    self.context.bridge,
-                    request.bucket_id,
-                    request.file_id,
-                    self.layout.entry,
-                    self.layout.hashes,
-                    key=request.key,
-                    scheme=self.book.config.key_scheme,
-                ),
-                'looking for the encryption key',
-            )
+        if request.decrypt:
+            self.key = self.book.content_key(self.layout, key=request.key)
         needed = self.layout.covering(self.start, self.end)
         self.meter.expect(sum(shard.size for shard in needed), len(needed))
         self.meter.phase('transferring')

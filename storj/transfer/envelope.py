@@ -5,16 +5,19 @@ bridge and arguments          entry
 ============================  =============================================================
 5.13 and later                ``index`` at random, key "v1", HMAC-SHA512 with that key
 older                         key "v0" from the file's id, HMAC likewise (since 5.3)
-``encrypt=False``             no key; HMAC-SHA256 with an empty key, which marks the file as
-                              stored in the clear: other clients leave types they do not
-                              know unchecked, and ours needs no hint to read it back
+``encrypt=False``             no key; HMAC-SHA256 with an empty key: it marks the file, and
+                              other clients leave types they do not know unchecked
 ============================  =============================================================
+
+The mark proves nothing, as anybody can make it: what was stored without encryption is read with
+``decrypt=False``, and a bridge that shows the mark for another file gets an error.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,11 +26,18 @@ from storj import sharding
 from storj.api import BridgeProfile
 from storj.crypto import keys, mnemonic, names
 from storj.crypto.keys import ContentKey
-from storj.exception import DecryptionError, IntegrityError, MnemonicError
+from storj.exception import (
+    DecryptionError,
+    IntegrityError,
+    MnemonicError,
+    UnauthenticatedError,
+)
 from storj.model import File
 from storj.transfer.bridge import Bridge
 
 __all__ = ('Envelope', 'KeyScheme', 'bucket_key', 'key_of', 'seal', 'stored_name')
+
+_log = logging.getLogger(__name__)
 
 #: How the key of a file without an index follows from the words: ``v0``, or ``text`` as in the core
 #: library 5.1.0 to 6.0.3 (:mod:`storj.crypto.keys`).
@@ -37,6 +47,8 @@ _NO_WORDS = (
     'there is no encryption key: set STORJ_ENCRYPTION_KEY to a mnemonic '
     "('storj key generate --mnemonic' makes one)"
 )
+_AS_STORED = 'decrypt=False (--plain) fetches the bytes as they are stored'
+_ALLOW = 'allow_unauthenticated (--allow-unauthenticated) decrypts files of bridges before 5.3'
 
 
 @dataclass(frozen=True)
@@ -132,54 +144,94 @@ def key_of(
     *,
     key: ContentKey | None = None,
     scheme: KeyScheme = 'v0',
+    allow_unauthenticated: bool = False,
 ) -> ContentKey | None:
     """Return the key of a stored file, proved by its HMAC before anything is fetched.
 
+    The caller's settings decide whether there is something to prove, and nothing that the bridge
+    answers: whoever has a key gets what was stored under that key, or an error. Who wants the bytes
+    as they are stored does not call this.
+
     Args:
-        bridge (Bridge): whose words are taken.
+        bridge (Bridge): whose encryption key is taken.
         bucket_id (str): 24 hex digits.
         file_id (str): 24 hex digits.
         entry (File): the file's description.
         hashes (Sequence[str]): of all its shards, from its pointers.
-        key (ContentKey | None): of the file, where somebody passed it on; then no words are
-            needed.
-        scheme (KeyScheme): of a file without an index; where there is an HMAC, it decides.
+        key (ContentKey | None): of the file, where somebody passed it on; then no encryption key
+            is needed.
+        scheme (KeyScheme): of a file that has neither index nor HMAC.
+        allow_unauthenticated (bool): whether a file that has neither is taken unproved, from a
+            bridge whose release keeps no HMACs.
 
     Returns:
-        ContentKey | None: None if the file is stored in the clear.
+        ContentKey | None: None if the client has no key and the file no index: its bytes are taken
+        as they are stored, and nothing about them can be proved.
 
     Raises:
-        MnemonicError: if the file is encrypted and there are no words.
-        DecryptionError: if the words do not fit the file.
-        IntegrityError: if they do fit its name, but the hashes are not those of the file.
+        MnemonicError: If the file has an index and there is no encryption key.
+        DecryptionError: If the key does not fit the file.
+        IntegrityError: If it fits the file's name, but the hashes are not those of the file.
+        UnauthenticatedError: If the entry has no HMAC under a key.
     """
-    kind, value = _hmac_of(entry)
-    if kind == 'sha256' and hmac.compare_digest(value, _open_hmac(hashes)):
-        return None
+    of_bucket = bucket_key(bridge, bucket_id, 'PULL') if key is None else None
     if key is not None:
-        if kind == 'sha512' and not hmac.compare_digest(value, key.hmac(hashes)):
-            raise DecryptionError('the key that was given does not fit this file (HMAC)')
-        return key
-    of_bucket = bucket_key(bridge, bucket_id, 'PULL')
-    if of_bucket is None:
-        raise MnemonicError(f'{_NO_WORDS}; decrypt=False fetches the bytes as they are stored')
-    try:
+        candidates = [key]
+    elif of_bucket is not None:
         candidates = _candidates(bridge, bucket_id, file_id, entry, of_bucket, scheme)
-    except ValueError as error:
-        raise IntegrityError(f'the entry of the file is damaged: {error}') from error
-    name = entry.filename if isinstance(entry.filename, str) else None
-    opened = names.decrypt_file_name(of_bucket, name) if name else None
+    elif entry.index:
+        raise MnemonicError(f'{_NO_WORDS}; {_AS_STORED}')
+    else:
+        return None
+    kind, value = _hmac_of(entry)
     if kind != 'sha512':
+        _check_excused(bridge, entry, kind, allow_unauthenticated=allow_unauthenticated)
         # Nothing proves the key; a name that does not open is all the warning there is.
-        if opened is None and names.looks_encrypted(name):
+        if _opens_name(of_bucket, entry) is False:
             raise DecryptionError('the encryption key does not fit the name of this file')
+        _log.warning('file %s has no HMAC: nothing proves that its content is right', file_id)
         return candidates[0]
     for candidate in candidates:
         if hmac.compare_digest(value, candidate.hmac(hashes)):
             return candidate
-    if opened is not None:
+    if _opens_name(of_bucket, entry):
         raise IntegrityError('the list of shards is not the one that was stored (HMAC)')
-    raise DecryptionError('the encryption key does not fit this file (HMAC)')
+    what = 'encryption key' if key is None else 'key that was given'
+    raise DecryptionError(f'the {what} does not fit this file (HMAC)')
+
+
+def _check_excused(
+    bridge: Bridge, entry: File, kind: str | None, *, allow_unauthenticated: bool
+) -> None:
+    """Raise UnauthenticatedError unless a file may be taken without an HMAC under its key.
+
+    Only bridges before 5.3 keep no HMACs, and those keep no indices either.
+    """
+    if kind == 'sha256':
+        raise UnauthenticatedError(
+            'the bridge says that this file was stored without encryption, which nothing proves; '
+            f'if you stored it so, {_AS_STORED}'
+        )
+    if kind is not None:
+        raise UnauthenticatedError(f'the HMAC of this file is of an unknown type; {_AS_STORED}')
+    profile = bridge.profile()
+    keeps_hmacs = bool(entry.index) or (profile.version is not None and profile.has_hmac)
+    if not keeps_hmacs and allow_unauthenticated:
+        return
+    advice = '' if keeps_hmacs else f'; {_ALLOW}'
+    raise UnauthenticatedError(
+        f'this file has no HMAC, so nothing proves its content; {_AS_STORED}{advice}'
+    )
+
+
+def _opens_name(of_bucket: bytes | None, entry: File) -> bool | None:
+    """Return whether the bucket's key decrypts the name; None if the name is not encrypted."""
+    name = entry.filename if isinstance(entry.filename, str) else None
+    if of_bucket is None or not name:
+        return None
+    if names.decrypt_file_name(of_bucket, name) is not None:
+        return True
+    return False if names.looks_encrypted(name) else None
 
 
 def _candidates(
@@ -190,13 +242,20 @@ def _candidates(
     of_bucket: bytes,
     scheme: KeyScheme,
 ) -> list[ContentKey]:
-    """Return the keys that a file may have, the one to take unproved first."""
-    if entry.index:
-        return [keys.file_key(of_bucket, entry.index)]
+    """Return the keys that a file may have, the one to take unproved first.
+
+    Raises:
+        IntegrityError: If the entry's index is none.
+    """
     words = bridge.mnemonic
-    # A public bucket of that time published its text as the other schemes publish their bytes.
-    text = keys.bucket_key_text(words, bucket_id) if words else of_bucket.hex()
-    found = [keys.file_key_v0(of_bucket, file_id), keys.file_key_text(text, file_id)]
+    try:
+        if entry.index:
+            return [keys.file_key(of_bucket, entry.index)]
+        # A public bucket of that time published its text as the other schemes publish their bytes.
+        text = keys.bucket_key_text(words, bucket_id) if words else of_bucket.hex()
+        found = [keys.file_key_v0(of_bucket, file_id), keys.file_key_text(text, file_id)]
+    except ValueError as error:
+        raise IntegrityError(f'the entry of the file is damaged: {error}') from error
     return found if scheme == 'v0' else found[::-1]
 
 

@@ -151,7 +151,8 @@ class Transfers:
             progress (ProgressCallback | None): called with each new state.
             resume (bool): whether a broken-off download to the same path is continued.
             overwrite (bool): whether a file at the path may be replaced.
-            decrypt (bool): False for the bytes as they are stored.
+            decrypt (bool): False for the bytes as they are stored, which nothing proves: of a file
+                that was stored without encryption, or still encrypted.
             key (ContentKey | None): of the file, where somebody passed it on; by default it
                 follows from the client's mnemonic.
 
@@ -164,7 +165,8 @@ class Transfers:
 
         The future's result raises :class:`storj.exception.NotEnoughShardsError` when too many
         farmers are gone, ``DecryptionError`` for the wrong mnemonic, ``IntegrityError`` for a
-        bridge that contradicts itself, ``FileExistsError`` where nothing may be replaced.
+        bridge that contradicts itself, ``UnauthenticatedError`` for a file without an HMAC under
+        its key, ``FileExistsError`` where nothing may be replaced.
         """
         request = DownloadRequest(
             _identifier(bucket_id, 'bucket'),
@@ -235,13 +237,22 @@ class Transfers:
         coordinator.result()
 
     def verify(
-        self, bucket_id: str, file_id: str, *, progress: ProgressCallback | None = None
+        self,
+        bucket_id: str,
+        file_id: str,
+        *,
+        decrypt: bool = True,
+        progress: ProgressCallback | None = None,
     ) -> FileHealth:
         """Pull and hash every shard of a file, and keep none.
+
+        With an encryption key, the file's HMAC is checked first: it proves that the bridge lists
+        the shards that were stored.
 
         Args:
             bucket_id (str): 24 hex digits.
             file_id (str): 24 hex digits.
+            decrypt (bool): False for a file that was stored without encryption: shards only.
             progress (ProgressCallback | None): called with each new state.
 
         Returns:
@@ -249,12 +260,16 @@ class Transfers:
 
         Raises:
             StorjError: if the bridge does not tell the shards.
+            IntegrityError: if their HMAC is missing or wrong.
+            DecryptionError: if the client's encryption key is not the file's.
         """
         _identifier(bucket_id, 'bucket')
         _identifier(file_id, 'file')
         future = self._begin(
             lambda coordinator, meter: (
-                Verification(self._context, coordinator, meter, bucket_id, file_id).run
+                Verification(
+                    self._context, coordinator, meter, bucket_id, file_id, decrypt=decrypt
+                ).run
             ),
             progress,
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storj.crypto import cipher
+from storj.crypto.keys import ContentKey
 from storj.exception import (
     BridgeUnavailableError,
     IntegrityError,
@@ -23,6 +24,7 @@ from storj.model import File, FilePointer
 from storj.sharding import MAX_SHARDS
 from storj.transfer.context import Context, Job
 from storj.transfer.coordinator import Coordinator
+from storj.transfer.envelope import key_of
 from storj.transfer.negotiate import node_of
 from storj.transfer.progress import Meter
 
@@ -256,6 +258,30 @@ class PointerBook(Job):
             if not regular:
                 raise IntegrityError('the sizes of the shards do not go together with parity')
         return Layout(entry, shards, size, len(data))
+
+    def content_key(self, layout: Layout, *, key: ContentKey | None = None) -> ContentKey | None:
+        """Return the key of the file, proved by its HMAC; called by the driver.
+
+        The one way to it for whatever reads files; see :func:`storj.transfer.envelope.key_of`.
+
+        Args:
+            layout (Layout): of the file.
+            key (ContentKey | None): of the file, where somebody passed it on.
+        """
+        # Without words the bridge is asked for the key of a public bucket: a request.
+        return self.ask(
+            lambda: key_of(
+                self.bridge,
+                self.bucket_id,
+                self.file_id,
+                layout.entry,
+                layout.hashes,
+                key=key,
+                scheme=self.config.key_scheme,
+                allow_unauthenticated=self.config.allow_unauthenticated,
+            ),
+            'looking for the encryption key',
+        )
 
     # -- while shards are fetched ------------------------------------------------------------------
 

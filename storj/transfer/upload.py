@@ -804,7 +804,7 @@ class Upload(Job):
                     self._envelope.name,
                     mimetype=mimetype,
                     index=self._envelope.index,
-                    hmac=self._envelope.hmac(hashes) if hashes else None,
+                    hmac=self._envelope.hmac(hashes),
                     erasure=self._plan.parity_shards > 0,
                 )
             except StorjError as error:

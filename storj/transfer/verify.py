@@ -49,6 +49,7 @@ class FileHealth:
         size (int): bytes of the file.
         need (int): healthy shards that are enough.
         shards (tuple[ShardHealth, ...]): in order.
+        authenticated (bool): whether an HMAC proved that these are the shards that were stored.
     """
 
     bucket_id: str
@@ -56,6 +57,7 @@ class FileHealth:
     size: int
     need: int
     shards: tuple[ShardHealth, ...]
+    authenticated: bool = False
 
     @property
     def have(self) -> int:
@@ -85,6 +87,7 @@ class Verification:
         meter (Meter): of the transfer.
         bucket_id (str): 24 hex digits.
         file_id (str): 24 hex digits.
+        decrypt (bool): whether the file is one that is to be decrypted.
     """
 
     def __init__(
@@ -94,10 +97,13 @@ class Verification:
         meter: Meter,
         bucket_id: str,
         file_id: str,
+        *,
+        decrypt: bool,
     ) -> None:
         self._context = context
         self._coordinator = coordinator
         self._meter = meter
+        self._decrypt = decrypt
         self._book = PointerBook(context, coordinator, meter, bucket_id, file_id)
         self._found: dict[int, ShardHealth] = {}
 
@@ -105,6 +111,9 @@ class Verification:
         """Do it all; called by the driver."""
         self._meter.phase('preparing')
         layout = self._book.load()
+        # Whoever has no encryption key of his own can still see whether farmers keep their shards.
+        proves = self._decrypt and bool(self._context.bridge.mnemonic)
+        key = self._book.content_key(layout) if proves else None
         self._meter.expect(sum(shard.size for shard in layout.shards), len(layout.shards))
         self._meter.phase('transferring')
         fetcher = Fetcher(self._context, self._book)
@@ -117,6 +126,7 @@ class Verification:
             size=layout.size,
             need=layout.data_shards,
             shards=tuple(self._found[shard.index] for shard in layout.shards),
+            authenticated=key is not None and bool(layout.entry.hmac),
         )
 
     def _check(self, fetcher: Fetcher, shard: StoredShard) -> None:

@@ -510,6 +510,30 @@ def test_upload_without_words_says_how_to_make_some(storj, bucket, tmp_path):
     assert storj('cat', f'storj://{bucket_id}/a', **no_words).raw == b'abc'
 
 
+def test_file_without_encryption_is_read_with_plain_only(storj, bucket, tmp_path):
+    uri = f'storj://{bucket}/a'
+    storj('cp', '--no-encrypt', '-', uri, input=b'abc')
+    for command in (('cat', uri), ('cp', uri, tmp_path / 'a'), ('file', 'verify', uri)):
+        refused = storj(*command, code=7)
+        assert '--plain' in refused.err
+    assert storj('cat', '--plain', uri).raw == b'abc'
+    storj('cp', '--plain', uri, tmp_path / 'a')
+    assert (tmp_path / 'a').read_bytes() == b'abc'
+    assert storj('file', 'verify', '--plain', uri, '--json').json()['authenticated'] is False
+    shared = storj('share', '--with-key', uri, code=1)
+    assert '--with-key' in shared.err
+
+
+def test_move_of_what_is_there_without_encryption_needs_no_encrypt(storj, bucket, tmp_path):
+    source, uri = tmp_path / 'a', f'storj://{bucket}/a'
+    source.write_bytes(b'abc')
+    storj('cp', '--no-encrypt', source, uri)
+    storj('mv', source, uri, code=9)
+    assert source.exists()
+    storj('mv', '--no-encrypt', source, uri)
+    assert not source.exists()
+
+
 def test_farmers_that_fail_still_after_retries_are_six(storj, network, bucket):
     refusing = network.faults.add('status:farmer=*,operation=push,times=0,status=500')
     try:

@@ -22,6 +22,7 @@ from storj.exception import (
     MnemonicError,
     NotFoundError,
     TransferCancelled,
+    UnauthenticatedError,
 )
 from storj.http import Client
 from storj.model import File
@@ -173,15 +174,17 @@ def test_name_in_the_clear_is_another_than_its_encrypted_form(engine: Engine, bu
     assert transfers.download(bucket, hidden.id).result(30).read() == b'hidden'
 
 
-def test_unencrypted_file_is_known_as_such(
+def test_unencrypted_file_is_read_by_who_asks_for_one(
     engine: Engine, client: Client, bucket: str, network: Network
 ) -> None:
     data = os.urandom(300 * KIB)
     stored = engine().upload(bucket, data, name='a.txt', encrypt=False).result(30)
     entry = client.file_metadata(bucket, stored.id)
     assert (entry.filename, entry.mimetype, entry.index) == ('a.txt', 'text/plain', None)
-    # The marker speaks to readers with and without words.
-    assert engine().download(bucket, stored.id).result(30).read() == data
+    transfers = engine()
+    assert transfers.download(bucket, stored.id, decrypt=False).result(30).read() == data
+    with pytest.raises(UnauthenticatedError, match='decrypt=False'):
+        transfers.download(bucket, stored.id).result(30)
     with client_of(network, mnemonic=None) as wordless:
         assert engine(wordless).download(bucket, stored.id).result(30).read() == data
 

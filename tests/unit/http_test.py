@@ -1016,7 +1016,7 @@ class Engine:
     def download(self, *args: Any, **options: Any) -> Any:
         return self._call('download', args, options)
 
-    def verify(self, *args: Any) -> Any:
+    def verify(self, *args: Any, decrypt: bool) -> Any:
         return 'health'
 
     def cancel(self) -> None:

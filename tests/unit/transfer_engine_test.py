@@ -42,40 +42,16 @@ from storj.exception import (
 from storj.model import Contact, File, FilePointer, Frame, Token
 from storj.transfer import Progress, RetryPolicy, TransferConfig, Transfers, list_journals
 from storj.transfer.upload import Upload
-from tests.unit.fake_network import BUCKET, WORDS, FakeBridge, FakeChannel, FakeClock
+from tests.unit.fake_network import (
+    BUCKET,
+    SHARD,
+    WORDS,
+    FakeBridge,
+    FakeChannel,
+    FakeClock,
+    Setting,
+)
 from tests.unit.replay import Answer, client_of
-
-SHARD = 15360
-
-
-class Setting:
-    """A bridge, its farmers, a clock, and an engine without threads."""
-
-    def __init__(self, folder: Path, *, bridge: FakeBridge | None = None, **limits: Any) -> None:
-        self.bridge = bridge or FakeBridge()
-        self.channel = FakeChannel(self.bridge)
-        self.clock = FakeClock()
-        config: dict[str, Any] = {
-            'shard_size': SHARD,
-            'piece_size': 4096,
-            'state_dir': folder / 'state',
-            'temp_dir': folder,
-            'bridge_retry': RetryPolicy(attempts=3, delay=1.0),
-            **limits,
-        }
-        self.transfers = Transfers(
-            self.bridge,
-            TransferConfig(**config),
-            channel_for=self.channel,
-            clock=self.clock,
-            serial=True,
-        )
-
-    def upload(self, data: Any, **options: Any) -> File:
-        return self.transfers.upload(BUCKET, data, **{'name': 'n', **options}).result()
-
-    def download(self, file: File, destination: Any = None, **options: Any) -> Any:
-        return self.transfers.download(BUCKET, file.id, destination, **options).result()
 
 
 @pytest.fixture
@@ -103,11 +79,12 @@ def test_every_range_of_every_file_is_the_slice_of_it(
     data = os.urandom(size)
     file = setting.upload(data, encrypt=encrypt, name='n')
     start, end = sorted(int(bound * size) for bound in bounds)
-    assert setting.download(file, start=start, end=end).read() == data[start:end]
+    part: dict[str, Any] = {'start': start, 'end': end, 'decrypt': encrypt}
+    assert setting.download(file, **part).read() == data[start:end]
     target = tmp_path / 'out'
-    setting.download(file, target, start=start, end=end)
+    setting.download(file, target, **part)
     assert target.read_bytes() == data[start:end]
-    assert setting.transfers.verify(BUCKET, file.id).healthy
+    assert setting.transfers.verify(BUCKET, file.id, decrypt=encrypt).healthy
 
 
 def test_bridge_that_does_not_describe_itself_now_is_asked_for_pointers_all_the_same(
@@ -147,10 +124,10 @@ def test_stored_form_is_the_one_of_libstorj(setting: Setting) -> None:
 
 
 def test_old_bridge_gets_key_from_file_id_and_old_audits(make: Callable[..., Setting]) -> None:
-    setting = make(bridge=FakeBridge(version=(2, 2, 4)))
+    setting = make(bridge=FakeBridge(version=(2, 2, 4)), allow_unauthenticated=True)
     data = os.urandom(2 * SHARD)
     file = setting.upload(data, name='n')
-    assert file.index is None
+    assert (file.index, file.hmac) == (None, None)
     assert setting.download(file).read() == data
     content = keys.file_key_v0(keys.bucket_key(WORDS, BUCKET), file.id)
     sealed = CtrStream(content).process(data)
@@ -250,7 +227,7 @@ def test_file_of_old_core_is_read_with_the_scheme_of_texts(make: Callable[..., S
     bridge = FakeBridge(version=(2, 2, 4))
     data = os.urandom(2 * SHARD)
     file = store_as_old_core(make(bridge=bridge), data)
-    old = make(bridge=bridge, key_scheme='text')
+    old = make(bridge=bridge, key_scheme='text', allow_unauthenticated=True)
     assert old.download(file).read() == data
     assert old.download(file, start=SHARD + 3).read() == data[SHARD + 3 :]
 
@@ -400,7 +377,7 @@ def test_bridge_that_is_silent_when_nobody_is_left_is_asked_without_exclusions(
     make: Callable[..., Setting],
 ) -> None:
     bridge = FakeBridge(version=(2, 2, 4), farmers=4)
-    setting = make(bridge=bridge)
+    setting = make(bridge=bridge, allow_unauthenticated=True)
     answered, excluded = bridge.frame_add_shard, []
 
     def silent(shard: Any, frame_id: str, excludes: Any = None) -> Any:
