@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ('replace', 'sync_folder', 'write')
+__all__ = ('opened', 'replace', 'sync_folder', 'write')
 
 
 def write(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -25,13 +28,31 @@ def write(path: Path, content: bytes, *, sync: bool = True) -> None:
     Raises:
         OSError: If it cannot be written; nothing is left behind.
     """
+    with opened(path, sync=sync) as file:
+        file.write(content)
+
+
+@contextmanager
+def opened(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Open a file to be written in pieces, which gets its name once the block ends well.
+
+    Args:
+        path (Path): as in :func:`write`.
+        sync (bool): as in :func:`write`.
+
+    Yields:
+        BinaryIO: buffered.
+
+    Raises:
+        OSError: If it cannot be written; as after any error in the block, nothing is left behind.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0)
     descriptor = os.open(temporary, flags, 0o600)
     try:
         with os.fdopen(descriptor, 'wb') as file:
-            file.write(content)
+            yield file
             file.flush()
             if sync:
                 os.fsync(file.fileno())

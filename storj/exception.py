@@ -7,6 +7,7 @@
     │   ├─ ConfigurationError
     │   │   └─ NetworkSetupError            the local network's own settings
     │   ├─ MnemonicError
+    │   ├─ ShardingException
     │   └─ BridgeUnreachableError *
     ├─ StorjBridgeApiError (= BridgeError)  the bridge said no
     │   ├─ AuthenticationError
@@ -63,6 +64,7 @@ __all__ = (
     'PaymentRequiredError',
     'RateLimitedError',
     'ResumeMismatchError',
+    'ShardingException',
     'StorjBridgeApiError',
     'StorjError',
     'StorjFarmerError',
@@ -132,6 +134,23 @@ class MnemonicError(ClientError):
 
     Set STORJ_ENCRYPTION_KEY to the words, or make new ones with 'storj key generate --mnemonic'.
     """
+
+
+class ShardingException(ClientError):
+    """A file could not be cut into shards, or shards could not be joined to a file.
+
+    Check that the folder exists, and the free space of its disk.
+
+    Args:
+        value (str): what failed.
+
+    Attributes:
+        value (str): as given; releases 0.2 and 0.3 had this class with it.
+    """
+
+    def __init__(self, value: str = '') -> None:
+        super().__init__(value)
+        self.value = value
 
 
 class BridgeUnreachableError(ClientError):

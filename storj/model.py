@@ -9,49 +9,59 @@ the client that made it.
 
 Transfers do not pass :class:`ShardManager`; they hash while they read. It cuts a file as
 documented, reads it once, and keeps none of it.
+
+Names that only releases 0.2 and 0.3 had are here as well, for programs that import them; what
+stands behind them lies in :mod:`storj.crypto` and :mod:`storj.sharding`.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike, fspath
 from pathlib import Path
 from types import GeneratorType
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, overload
 
+from storj import atomic_file, digest, sharding
 from storj.crypto import secret_file
+from storj.crypto.id_ecdsa import IdecdsaCipher, KeyPair
 from storj.crypto.keyring import KeyEntry
 from storj.crypto.keyring import Keyring as CoreKeyring
 from storj.crypto.keys import ContentKey
-from storj.digest import Generation, ShardDigest, merkle_rows, new_challenges, rmd160sha256
-from storj.exception import IntegrityError
+from storj.digest import Generation, ShardDigest, merkle_rows, new_challenges
+from storj.exception import IntegrityError, ShardingException
 from storj.object import Integer, Object, Time
 
 __all__ = (
     'Bucket',
+    'BucketId',
     'Contact',
     'ExchangeReport',
     'File',
     'FileMirrors',
     'FilePointer',
     'Frame',
+    'IdecdsaCipher',
     'Key',
+    'KeyPair',
     'Keyring',
     'MerkleTree',
     'Mirror',
+    'Object',
     'Shard',
     'ShardManager',
+    'ShardingException',
+    'StorjParametrs',
     'Token',
     'User',
 )
 
 # Read at a time; more does not hash faster.
 _PIECE = 1024 * 1024
-
-
-def _hash_text(text: str) -> str:
-    return rmd160sha256(text.encode('utf-8')).hex()
 
 
 class MerkleTree(Object):
@@ -66,24 +76,29 @@ class MerkleTree(Object):
         prehashed (bool): False if the leaves are texts that have yet to be hashed.
 
     Raises:
-        ValueError: if there is no leaf, or one that is no text.
+        ValueError: If there is no leaf, or one that is no text.
 
     Attributes:
         leaves (list[str]): the bottom row.
         rows (list[list[str]]): all rows, the root's first.
-        depth (int): the number of rows.
-        count (int): the number of nodes.
+        depth (int): the number of the bottom row; 3 for 8 leaves.
+        count (int): the number of nodes that were hashed: those above the leaves, and the leaves
+            too unless they were hashed already.
     """
+
+    _identifier = ''
 
     def __init__(self, leaves: Sequence[str] | Iterator[str], prehashed: bool = True) -> None:
         super().__init__()
         self.prehashed = prehashed
+        self.count = 0
+        self._rows: list[list[str]] = []
         self.leaves = leaves
 
     @property
     def leaves(self) -> list[str]:
         """The bottom row; setting it builds the tree anew."""
-        return self.rows[-1]
+        return self._leaves
 
     @leaves.setter
     def leaves(self, value: object) -> None:
@@ -94,45 +109,56 @@ class MerkleTree(Object):
             raise ValueError('a tree needs at least one leaf')
         if not all(isinstance(leaf, str) for leaf in row):
             raise ValueError('leaves are texts')
-        if not self.prehashed:
-            row = [_hash_text(leaf) for leaf in row]
-        row += [_hash_text('')] * ((1 << (len(row) - 1).bit_length()) - len(row))
+        self._leaves = row if self.prehashed else [ShardManager.hash(leaf) for leaf in row]
+        self._generate()
+
+    def _generate(self) -> None:
+        """Pad the leaves and build all rows above them."""
+        depth = self.depth
+        self._leaves += [ShardManager.hash('')] * ((1 << depth) - len(self._leaves))
+        self._rows = [*([] for _ in range(depth)), self._leaves]
+        for level in reversed(range(depth)):
+            self._rows[level] = self._make_row(level)
+        self.count = sum(map(len, self._rows[: depth if self.prehashed else depth + 1]))
+
+    def _make_row(self, depth: int) -> list[str]:
+        """Return the row above row ``depth + 1``."""
         # Not digest.merkle_rows: this documented class takes any texts, not hashes only.
-        rows = [row]
-        while len(row) > 1:
-            row = [
-                _hash_text(left + right) for left, right in zip(row[::2], row[1::2], strict=True)
-            ]
-            rows.insert(0, row)
-        self.rows: list[list[str]] = rows
+        below = self._rows[depth + 1]
+        return [
+            ShardManager.hash(f'{left}{right}')
+            for left, right in zip(below[::2], below[1::2], strict=True)
+        ]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The levels of the tree, the root's first."""
+        return self._rows
 
     @property
     def depth(self) -> int:
-        """The number of levels in the tree."""
-        return len(self.rows)
-
-    @property
-    def count(self) -> int:
-        """The number of nodes in the tree."""
-        return sum(map(len, self.rows))
+        """The number of levels above the leaves, which is the number of their row."""
+        return (len(self._leaves) - 1).bit_length()
 
     def get_root(self) -> str:
         """Return the root of the tree."""
-        return self.rows[0][0]
+        return self._rows[0][0]
 
     def get_level(self, depth: int) -> list[str]:
         """Return the row at the specified depth; the root's is 0.
 
         Raises:
-            IndexError: if the tree has no such row.
+            IndexError: If the tree has no such row.
         """
-        if not 0 <= depth < self.depth:
-            raise IndexError(f'no row {depth} in a tree of {self.depth}')
-        return self.rows[depth]
+        if not 0 <= depth < len(self._rows):
+            raise IndexError(f'no row {depth} in a tree of {len(self._rows)}')
+        return self._rows[depth]
 
 
 class Shard(Object):
     """Shard of a file, with what its audits need.
+
+    Programs make it, not the bridge: it keeps what it is given as it is.
 
     Attributes:
         id (str | None): unique identifier.
@@ -147,8 +173,7 @@ class Shard(Object):
         generation (str): formulas of the tree, see :mod:`storj.digest`.
     """
 
-    size = Integer()
-    index = Integer()
+    _identifier = 'hash'
 
     def __init__(
         self,
@@ -169,11 +194,11 @@ class Shard(Object):
         self.hash = hash
         self.size = size
         self.index = index
-        self.challenges = list(challenges or ())
+        self.challenges = _given_list(challenges)
         self.tree: list[str] | MerkleTree = (
-            tree if isinstance(tree, MerkleTree) else list(tree or ())
+            tree if isinstance(tree, MerkleTree) else _given_list(tree)
         )
-        self.exclude = list(exclude or ())
+        self.exclude = _given_list(exclude)
         self.parity = parity
         self.generation: Generation = generation
 
@@ -197,15 +222,11 @@ class Shard(Object):
         return self.tree.leaves if isinstance(self.tree, MerkleTree) else self.tree
 
     def all(self) -> str:
-        """Return the shard with both of its audit records, as JSON text."""
-        return json.dumps(
-            {
-                'hash': self.hash,
-                'size': self.size,
-                'index': self.index,
-                'public': self.get_public_record(),
-                'private': self.get_private_record(),
-            }
+        """Return the shard as one line of text, the challenges of its audits included."""
+        tree, challenges = ', '.join(self.leaves), ', '.join(self.challenges)
+        return (
+            f'Shard{{index={self.index}, hash={self.hash}, size={self.size}, '
+            f'tree={{{tree}}}, challenges={{{challenges}}}'
         )
 
     def get_public_record(self) -> dict[str, Any]:
@@ -229,45 +250,82 @@ class Shard(Object):
 class ShardManager(Object):
     """Cuts a file into shards, as documented: sizes, hashes, challenges and audit trees.
 
-    The file is read when ``shards`` is first asked for, in pieces of 1 MiB, whatever its size.
+    The file is read once, in pieces of 1 MiB, whatever its size: when ``shards`` is first asked
+    for, or at once where ``tmp_path`` is given.
 
     Args:
         filepath (str | PathLike): path to the file.
-        shard_size (int): bytes of every shard but the last.
+        shard_size (int | None): bytes of every shard but the last; chosen as releases 0.2 and 0.3
+            did if None.
         nchallenges (int): audits that each shard can have.
         generation (str): formulas of the audit tree, ``B`` (farmers of November 2016) or ``C``.
+        num_chunks (int): into how many shards of one size the file is cut, where no size is given;
+            0 leaves the choice to :meth:`determine_shard_size`.
+        tmp_path (str | PathLike | None): folder that gets a file for each shard: the name of the
+            file with ``-1``, ``-2`` and so on. A file of such a name is replaced. Whoever gave the
+            folder removes them.
+        suffix (str): what the names of these files end with.
+        max_shard_size (int | None): bytes of a shard that is chosen, at most; 4 GiB if None.
 
     Raises:
-        ValueError: if a number is not positive.
-        OSError: if there is no such file.
+        ValueError: If the path is no text or there is no such file, if a number is not positive, or
+            the suffix names a folder.
+        ShardingException: If the files of the shards cannot be written.
+        IntegrityError: If the file changes its size while they are.
 
     Attributes:
         filepath (str): path to the file; setting it starts anew.
-        shard_size (int): as given.
+        filesize (int): bytes of the file.
+        shard_size (int): as given or chosen.
         nchallenges (int): as given.
         index (int): number of shards; none for an empty file.
+        num_chunks (int): the same number.
         shards (list[Shard]): in the order of the file.
+        tmp_path (str): folder for shards; the platform's for temporary files if none was given.
+        suffix (str): as given.
     """
+
+    #: Bytes of the smallest shard that is chosen.
+    SHARD_SIZE: ClassVar[int] = sharding.SDK_SHARD_SIZE
+
+    #: Bytes of the largest shard.
+    MAX_SHARD_SIZE: ClassVar[int] = sharding.MAX_SHARD_SIZE
+
+    #: Doublings that a shard stays behind its file.
+    SHARD_MULTIPLES_BACK: ClassVar[int] = sharding.SDK_BACK
+
+    _identifier = 'filepath'
 
     def __init__(
         self,
         filepath: str | PathLike[str],
-        shard_size: int,
+        shard_size: int | None = None,
         nchallenges: int = 12,
         generation: Generation = 'B',
+        *,
+        num_chunks: int = 0,
+        tmp_path: str | PathLike[str] | None = None,
+        suffix: str = '',
+        max_shard_size: int | None = None,
     ) -> None:
         super().__init__()
-        for name, number in (('shard_size', shard_size), ('nchallenges', nchallenges)):
-            if not isinstance(number, int) or isinstance(number, bool):
-                raise TypeError(f'{name} is a whole number')
-            if number < 1:
-                raise ValueError(f'{name} is at least 1')
+        _check_count('nchallenges', nchallenges)
+        _check_count('num_chunks', num_chunks, least=0)
+        for name, size in (('shard_size', shard_size), ('max_shard_size', max_shard_size)):
+            if size is not None:
+                _check_count(name, size)
         if generation not in ('A', 'B', 'C'):
             raise ValueError(f'unknown generation of audits: {generation!r}')
-        self.shard_size = shard_size
+        if Path(f'-1{suffix}').name != f'-1{suffix}':
+            raise ValueError(f'a suffix is part of a file name, which {suffix!r} cannot be')
         self.nchallenges = nchallenges
         self.generation: Generation = generation
-        self.filepath = fspath(filepath)
+        self.suffix = suffix
+        self.max_shard_size = self.MAX_SHARD_SIZE if max_shard_size is None else max_shard_size
+        self._given = shard_size, num_chunks
+        self.tmp_path = tmp_path
+        # Last: it reads the file.
+        self.filepath = fspath(filepath) if isinstance(filepath, PathLike) else filepath
 
     @property
     def filepath(self) -> str:
@@ -275,48 +333,136 @@ class ShardManager(Object):
         return self._filepath
 
     @filepath.setter
-    def filepath(self, value: str | PathLike[str]) -> None:
-        self._filepath = fspath(value)
-        self._size = Path(self._filepath).stat().st_size
+    def filepath(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise ValueError(f'a path is text, not {type(value).__name__}')
+        if not os.path.exists(value):  # noqa: PTH110 - Path raises for some texts
+            raise ValueError(f'{value!r} does not exist')
+        if not os.path.isfile(value):  # noqa: PTH113
+            raise ValueError(f'{value!r} is no file')
+        self._filepath = value
+        self._filesize = os.path.getsize(value)  # noqa: PTH202
         self._shards: list[Shard] | None = None
+        if self._folder is not None:
+            self._make_shards()
+
+    @property
+    def filesize(self) -> int:
+        """Bytes of the file."""
+        return self._filesize
+
+    @property
+    def tmp_path(self) -> str:
+        """Folder for the files of shards; another one counts from the next ``filepath`` on."""
+        return tempfile.gettempdir() if self._folder is None else self._folder
+
+    @tmp_path.setter
+    def tmp_path(self, value: str | PathLike[str] | None) -> None:
+        self._folder = None if value is None else fspath(value)
+
+    @property
+    def shard_size(self) -> int:
+        """Bytes of every shard but the last; another size cuts the file anew."""
+        size, count = self._given
+        if size is None:
+            # Bytes of the largest of so many equal parts, the last one as much shorter.
+            size = -(-self.filesize // count) if count else self.determine_shard_size()
+        return size
+
+    @shard_size.setter
+    def shard_size(self, value: int) -> None:
+        _check_count('shard_size', value)
+        self._given = value, 0
+        self._shards = None
 
     @property
     def index(self) -> int:
         """Number of shards for the given file."""
-        return -(-self._size // self.shard_size)
+        return -(-self.filesize // self.shard_size) if self.filesize else 0
+
+    @property
+    def num_chunks(self) -> int:
+        """Number of shards, under the name of release 0.3."""
+        return self.index
+
+    def determine_shard_size(self, accumulator: int = 0) -> int:
+        """Return the size of shards that releases 0.2 and 0.3 choose for the file, in bytes.
+
+        Args:
+            accumulator (int): doublings of 8 MiB up to the size of the file, counted at least.
+        """
+        chosen = sharding.shard_size_for(self.filesize, 'sdk', doublings=accumulator)
+        return min(chosen, self.max_shard_size)
+
+    def get_optimal_shard_number(self) -> int:
+        """Return into how many shards releases 0.2 and 0.3 cut the file."""
+        return int(self.get_optimal_shard_parameters()['shard_count'])
+
+    def get_optimal_shard_parameters(self) -> dict[str, Any]:
+        """Return the choice of releases 0.2 and 0.3.
+
+        Returns:
+            dict[str, Any]: ``shard_size`` as text, ``shard_count`` and ``file_size`` as numbers.
+        """
+        return sharding.sdk_parameters(self.filesize, self.determine_shard_size())
 
     @property
     def shards(self) -> list[Shard]:
         """The shards, hashed on first use.
 
         Raises:
-            IntegrityError: if the file has changed its size meanwhile.
+            IntegrityError: If the file has changed its size meanwhile.
+            ShardingException: If the file cannot be read.
         """
         if self._shards is None:
+            self._make_shards()
+        return self._shards or []
+
+    def _make_shards(self) -> None:
+        """Read the file, hash its shards, and write each to its file if there is a folder."""
+        try:
             with Path(self._filepath).open('rb') as file:
                 shards = [self._shard(file, index) for index in range(self.index)]
-                if file.read(1) or sum(shard.size or 0 for shard in shards) != self._size:
+                if file.read(1) or sum(shard.size or 0 for shard in shards) != self.filesize:
                     raise IntegrityError(f'{self._filepath} changed its size while it was read')
-            self._shards = shards
-        return self._shards
+        except OSError as error:
+            raise ShardingException(
+                f'cannot cut {self._filepath} into shards: {error.strerror or error}'
+            ) from error
+        self._shards = shards
 
     def _shard(self, file: BinaryIO, index: int) -> Shard:
-        """Hash the next shard of the open file."""
-        challenges = new_challenges(self.nchallenges)
-        digest = ShardDigest(challenges, self.generation)
-        while missing := self.shard_size - digest.size:
-            piece = file.read(min(_PIECE, missing))
-            if not piece:
-                break
-            digest.update(piece)
+        """Hash the next shard of the open file, and write it."""
+        challenges = self._make_challenges(self.nchallenges)
+        made = ShardDigest(challenges, self.generation)
+        with self._target(index) as target:
+            while missing := self.shard_size - made.size:
+                piece = file.read(min(_PIECE, missing))
+                if not piece:
+                    break
+                made.update(piece)
+                if target is not None:
+                    target.write(piece)
         return Shard(
-            hash=digest.hexdigest(),
-            size=digest.size,
+            hash=made.hexdigest(),
+            size=made.size,
             index=index,
             challenges=challenges,
-            tree=digest.leaves(),
+            tree=made.leaves(),
             generation=self.generation,
         )
+
+    def _target(self, index: int) -> AbstractContextManager[BinaryIO | None]:
+        """Return the file that a shard is written to, opened, or None in its place."""
+        if self._folder is None:
+            return nullcontext()
+        name = f'{Path(self._filepath).name}-{index + 1}{self.suffix}'
+        # It can be cut again: no need to wait for the disk.
+        return atomic_file.opened(Path(self._folder, name), sync=False)
+
+    def _make_challenges(self, challenges: int = 12) -> list[str]:
+        """Return new challenges, 64 hex digits each."""
+        return new_challenges(challenges)
 
     @staticmethod
     def hash(data: str | bytes) -> str:
@@ -325,7 +471,51 @@ class ShardManager(Object):
         Args:
             data (str | bytes): text is taken as UTF-8.
         """
-        return rmd160sha256(data.encode('utf-8') if isinstance(data, str) else data).hex()
+        raw = data.encode('utf-8') if isinstance(data, str) else data
+        return ShardManager._ripemd160(ShardManager._sha256(raw)).hex()
+
+    @staticmethod
+    def _sha256(data: str | bytes) -> bytes:
+        return _digest('sha256', data)
+
+    @staticmethod
+    def _ripemd160(data: str | bytes) -> bytes:
+        try:
+            return _digest('ripemd160', data)
+        except ValueError:
+            # OpenSSL 3 may keep it in its legacy provider.
+            return digest.ripemd160(data.encode('utf-8') if isinstance(data, str) else data)
+
+
+def _digest(name: str, data: Any) -> bytes:
+    """Return a digest by this module's ``hashlib``, which programs replace in their tests."""
+    try:
+        made = hashlib.new(name, data)
+    except TypeError:
+        # Text; one that is replaced has taken it as it was given.
+        made = hashlib.new(name, data.encode('utf-8'))
+    return made.digest()
+
+
+def _check_count(name: str, number: object, least: int = 1) -> None:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f'{name} is a whole number')
+    if number < least:
+        raise ValueError(f'{name} is at least {least}')
+
+
+class StorjParametrs(Object):
+    """Settings of an upload, as releases 0.2 and 0.3 spelled them.
+
+    Attributes:
+        tmpPath (str | None): folder for temporary files.
+    """
+
+    _identifier = ''
+
+    def __init__(self, tmpPath: str | None = None) -> None:
+        super().__init__()
+        self.tmpPath = tmpPath
 
 
 # A key alone stands in its keyring under any id.
@@ -343,6 +533,8 @@ class Keyring(Object):
         salt (str | None): 32 random bytes in hex.
     """
 
+    _identifier = ''
+
     def __init__(self, password: str | None = None, salt: str | None = None) -> None:
         super().__init__()
         self.password = password
@@ -352,6 +544,18 @@ class Keyring(Object):
         """Make a new key, from the system's secure source, and keep it in this keyring."""
         entry = KeyEntry.generate()
         self.password, self.salt = entry.password, entry.salt
+
+    def get_encryption_key(self, user_pass: str | None = None) -> str:
+        """Make a new key, as :meth:`generate`, and return it (releases 0.2 and 0.3).
+
+        Args:
+            user_pass (str | None): not used, as in those releases.
+
+        Returns:
+            str: the key of AES-256, 64 hex digits.
+        """
+        self.generate()
+        return self.content_key().key.hex()
 
     def content_key(self) -> ContentKey:
         """Return what a file is encrypted with.
@@ -418,6 +622,13 @@ class Keyring(Object):
         return KeyEntry(password or '', salt or '')
 
 
+def _given_list(value: Any) -> Any:
+    """Return a list of the caller's, copied; what is no list stays as it is."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple | set | GeneratorType) else value
+
+
 def _entries(value: object) -> list[Any]:
     """Return a field that is a list; what a bridge sends in the place of one is empty."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
@@ -443,6 +654,49 @@ class _ById:
         vars(instance)[self._name] = value if isinstance(value, self._kind) else None
 
 
+class BucketId(str):
+    """Unique identifier of a bucket: text that equals the record of which only this is known.
+
+    Releases 0.1.5 to 0.3 document :attr:`File.bucket` as the identifier and gave a
+    :class:`Bucket`; programs compare it with either, and ask for its ``id``.
+    """
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """The identifier as plain text."""
+        return str(self)
+
+    def __eq__(self, other: object) -> bool:
+        return Bucket(id=str(self)) == other if isinstance(other, Bucket) else str(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    # Equals that of the text, and of the record.
+    __hash__ = str.__hash__
+
+
+class _BucketIdField:
+    """Descriptor of a field that takes the identifier of a bucket, or the bucket."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> _BucketIdField: ...
+    @overload
+    def __get__(self, instance: Object, owner: type) -> BucketId | None: ...
+    def __get__(self, instance: Object | None, owner: type) -> _BucketIdField | BucketId | None:
+        return self if instance is None else vars(instance).get(self._name)
+
+    def __set__(self, instance: Object, value: object) -> None:
+        identifier = value.id if isinstance(value, Bucket) else value
+        known = isinstance(identifier, str)
+        vars(instance)[self._name] = BucketId(identifier) if known else None
+
+
 class User(Object):
     """Account at a bridge (protocol reference, section 3.2).
 
@@ -452,6 +706,8 @@ class User(Object):
         created (datetime.datetime | None): in UTC.
         activated (bool | None): whether the account can be used yet.
     """
+
+    _identifier = 'email'
 
     created = Time()
 
@@ -480,6 +736,8 @@ class Key(Object):
         user (str | None): e-mail of the account.
         id (str | None): the key again.
     """
+
+    _identifier = 'key'
 
     def __init__(
         self,
@@ -511,6 +769,7 @@ class Bucket(Object):
         pubkeys (list[str] | None): keys that may create tokens without an account.
         publicPermissions (list[str] | None): of ``PUSH`` and ``PULL``, what anybody may do.
         encryptionKey (str | None): the published key of a public bucket.
+        index (str | None): as release 0.3 had it; no bridge that is known sends one.
     """
 
     created = Time()
@@ -530,6 +789,7 @@ class Bucket(Object):
         pubkeys: list[str] | None = None,
         publicPermissions: list[str] | None = None,
         encryptionKey: str | None = None,
+        index: str | None = None,
         **extra: Any,
     ) -> None:
         super().__init__(extra)
@@ -543,6 +803,7 @@ class Bucket(Object):
         self.pubkeys = pubkeys
         self.publicPermissions = publicPermissions
         self.encryptionKey = encryptionKey
+        self.index = index
 
     def delete(self) -> None:
         """Destroy this bucket (``DELETE /buckets/{id}``).
@@ -563,13 +824,15 @@ class Contact(Object):
         lastSeen (datetime.datetime | None): in UTC.
         protocol (str | None): SemVer protocol tag; major 0 moves shards over WebSocket.
         userAgent (str | None): version of the farmer's program.
-        lastTimeout (datetime.datetime | None): when it last failed to answer, in UTC.
-        timeoutRate (float | None): 0 to 1.
         responseTime (float | None): milliseconds.
+        timeoutRate (float | None): 0 to 1.
+        lastTimeout (datetime.datetime | None): when it last failed to answer, in UTC.
         spaceAvailable (bool | None): whether it takes new shards.
         reputation (float | None): 0 to 5000.
         lastContractSent (datetime.datetime | None): in UTC.
     """
+
+    _identifier = 'nodeID'
 
     port = Integer()
     lastSeen = Time()
@@ -585,9 +848,9 @@ class Contact(Object):
         lastSeen: object = None,
         protocol: str | None = None,
         userAgent: str | None = None,
-        lastTimeout: object = None,
-        timeoutRate: float | None = None,
         responseTime: float | None = None,
+        timeoutRate: float | None = None,
+        lastTimeout: object = None,
         spaceAvailable: bool | None = None,
         reputation: float | None = None,
         lastContractSent: object = None,
@@ -600,9 +863,9 @@ class Contact(Object):
         self.lastSeen = lastSeen
         self.protocol = protocol
         self.userAgent = userAgent
-        self.lastTimeout = lastTimeout
-        self.timeoutRate = timeoutRate
         self.responseTime = responseTime
+        self.timeoutRate = timeoutRate
+        self.lastTimeout = lastTimeout
         self.spaceAvailable = spaceAvailable
         self.reputation = reputation
         self.lastContractSent = lastContractSent
@@ -615,8 +878,8 @@ class Frame(Object):
         id (str | None): unique identifier, 24 hex digits.
         created (datetime.datetime | None): in UTC.
         shards (list): pointer ids as bridges since 0.10 send them, or objects of earlier ones.
-        user (str | None): the owner's e-mail.
         locked (bool | None): whether a file uses it.
+        user (str | None): the owner's e-mail.
         size (int | None): bytes of its data shards.
         storageSize (int | None): bytes of all its shards.
     """
@@ -631,8 +894,8 @@ class Frame(Object):
         id: str | None = None,
         created: object = None,
         shards: Iterable[Any] | None = None,
-        user: str | None = None,
         locked: bool | None = None,
+        user: str | None = None,
         size: int | None = None,
         storageSize: int | None = None,
         **extra: Any,
@@ -641,8 +904,8 @@ class Frame(Object):
         self.id = id
         self.created = created
         self.shards: list[Any] = _entries(shards)
-        self.user = user
         self.locked = locked
+        self.user = user
         self.size = size
         self.storageSize = storageSize
 
@@ -651,7 +914,7 @@ class File(Object):
     """File stored in a bucket, or one to be uploaded.
 
     Attributes:
-        bucket (str | None): bucket unique identifier.
+        bucket (storj.model.BucketId | None): bucket unique identifier.
         hash (str | None): only bridges below 0.7 gave files one.
         mimetype (str | None): ``application/octet-stream`` if nobody said otherwise.
         filename (str | None): as stored, often encrypted; of a file to upload, its path.
@@ -665,13 +928,14 @@ class File(Object):
         shard_manager (storj.model.ShardManager | None): of a file to upload, its shards.
     """
 
+    bucket = _BucketIdField()
     size = Integer()
     created = Time()
 
     def __init__(
         self,
         /,
-        bucket: str | None = None,
+        bucket: Bucket | str | None = None,
         hash: str | None = None,
         mimetype: str | None = None,
         filename: str | PathLike[str] | None = None,
@@ -770,6 +1034,8 @@ class Token(Object):
         encryptionKey (str | None): the published key of a public bucket.
     """
 
+    _identifier = 'token'
+
     bucket = _ById(Bucket)
     expires = Time()
 
@@ -800,6 +1066,15 @@ class Token(Object):
     def id(self, value: str | None) -> None:
         self.token = value
 
+    @property
+    def bucket_id(self) -> str | None:
+        """Unique identifier of the bucket."""
+        return None if self.bucket is None else self.bucket.id
+
+    @bucket_id.setter
+    def bucket_id(self, value: str | None) -> None:
+        self.bucket = value
+
     def to_dict(self) -> dict[str, Any]:
         """Return the token as the bridge sent it, its value twice."""
         fields = super().to_dict()
@@ -823,6 +1098,8 @@ class FilePointer(Object):
         index (int | None): number of the shard in its file; bridges since 5.11.
         parity (bool | None): whether the shard is computed and no part of the file.
     """
+
+    _identifier = 'hash'
 
     token = _ById(Token)
     size = Integer()
@@ -870,6 +1147,8 @@ class Mirror(Object):
         contacts (list[storj.model.Contact]): the farmers that took a replica, where the bridge
             says so.
     """
+
+    _identifier = 'hash'
 
     mirrors = Integer()
 
@@ -928,21 +1207,24 @@ class FileMirrors(Object):
     """Replicas of one shard (``GET /buckets/{id}/files/{file}/mirrors``).
 
     Attributes:
-        established (list[dict[str, Any]]): farmers that hold the shard: ``shardHash``,
-            ``contact`` and ``contract``, or since bridge 5.23 the contract alone.
-        available (list[dict[str, Any]]): farmers that offered to; empty since bridge 5.23.
+        available (list[dict[str, Any]]): farmers that offered to hold the shard; empty since
+            bridge 5.23.
+        established (list[dict[str, Any]]): farmers that do: ``shardHash``, ``contact`` and
+            ``contract``, or since bridge 5.23 the contract alone.
     """
+
+    _identifier = ''
 
     def __init__(
         self,
         /,
-        established: Iterable[dict[str, Any]] | None = None,
         available: Iterable[dict[str, Any]] | None = None,
+        established: Iterable[dict[str, Any]] | None = None,
         **extra: Any,
     ) -> None:
         super().__init__(extra)
-        self.established = _entries(established)
         self.available = _entries(available)
+        self.established = _entries(established)
 
 
 class ExchangeReport(Object):
@@ -967,6 +1249,14 @@ class ExchangeReport(Object):
     TRANSFER_FAILED: ClassVar[str] = 'TRANSFER_FAILED'
     DOWNLOAD_ERROR: ClassVar[str] = 'DOWNLOAD_ERROR'
     FAILED_INTEGRITY: ClassVar[str] = 'FAILED_INTEGRITY'
+
+    # The same texts, under the names of releases 0.2 and 0.3.
+    STORJ_REPORT_UPLOAD_ERROR: ClassVar[str] = TRANSFER_FAILED
+    STORJ_REPORT_SHARD_UPLOADED: ClassVar[str] = SHARD_UPLOADED
+    STORJ_REPORT_DOWNLOAD_ERROR: ClassVar[str] = DOWNLOAD_ERROR
+    STORJ_REPORT_SHARD_DOWNLOADED: ClassVar[str] = SHARD_DOWNLOADED
+
+    _identifier = 'dataHash'
 
     exchangeStart = Time()
     exchangeEnd = Time()

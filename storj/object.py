@@ -1,8 +1,9 @@
 """Storj object module: what all models have in common.
 
 Records are compared by value, keep the fields they do not know, show themselves without their
-secrets, and answer to field names like the JSON object they came from. They are mutable and
-therefore not hashable. Knows nothing of the bridge; a record merely remembers which client made it.
+secrets, and answer to field names like the JSON object they came from. They are mutable, so they
+are hashed by their identifier alone, which the bridge never changes. Knows nothing of the bridge; a
+record merely remembers which client made it.
 """
 
 from __future__ import annotations
@@ -158,14 +159,15 @@ class Object(_Base):
     A field that the class does not document is kept: it is read as an attribute, unless a method or
     property has its name, and always with ``record['name']``, ``get`` and ``to_dict``.
 
-    Two records are equal when they are of one class and all their fields are. Records are mutable,
-    hence not hashable; use their ``id`` as a key.
+    Two records are equal when they are of one class and all their fields are. They can be put in
+    sets and be keys, found by their identifier: do not change it while they are.
     """
 
     # Slots keep both out of vars(): the fields of a record are what is left there.
     __slots__ = ('_client', '_extra')
 
-    __hash__: ClassVar[None]  # type: ignore[assignment]
+    #: Field that tells records of the class apart, '' if there is none.
+    _identifier: ClassVar[str] = 'id'
 
     def __init__(self, extra: Mapping[str, Any] | None = None, /) -> None:
         self._extra: dict[str, Any] = dict(extra or {})
@@ -199,6 +201,12 @@ class Object(_Base):
         # Said here because steenzout's base has one of its own.
         result = self.__eq__(other)
         return result if result is NotImplemented else not result
+
+    def __hash__(self) -> int:
+        # Not by value: a record that changed would be lost in its set. Records of equal value have
+        # equal identifiers, and where a bridge sends something else than text, one hash for all.
+        identifier = getattr(self, self._identifier, None) if self._identifier else None
+        return hash(identifier if isinstance(identifier, str) else type(self))
 
     def __repr__(self) -> str:
         shown = (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from storj.digest import rmd160sha256
 
@@ -22,6 +22,8 @@ __all__ = (
     'MAX_SHARD_SIZE',
     'MIN_SHARD_SIZE',
     'PARITY_THRESHOLD',
+    'SDK_BACK',
+    'SDK_SHARD_SIZE',
     'Plan',
     'Rule',
     'Span',
@@ -29,6 +31,7 @@ __all__ = (
     'file_id',
     'parity_count',
     'plan',
+    'sdk_parameters',
     'shard_size_for',
 )
 
@@ -47,16 +50,25 @@ MAX_SHARDS = 255
 # Shards begin on a block of AES, so that each can be encrypted by itself.
 _BLOCK = 16
 
-#: Whose rule decides the size of shards: libstorj's, or the core client's as of 6.0.9
-#: ('core-back4') and of 3.0 to 6.0.8 ('core-back5'). Protocol reference, section 8.2.
-Rule = Literal['libstorj', 'core-back4', 'core-back5']
+#: Whose rule decides the size of shards: libstorj's, the core client's as of 6.0.9 ('core-back4')
+#: and of 3.0 to 6.0.8 ('core-back5'), or that of this SDK's releases 0.2 and 0.3 ('sdk').
+#: Protocol reference, section 8.2.
+Rule = Literal['libstorj', 'core-back4', 'core-back5', 'sdk']
 
 _MIB = 1024**2
+
+#: Bytes of the smallest shard that the rule 'sdk' chooses.
+SDK_SHARD_SIZE = 8 * _MIB
+
+#: Doublings that the rule 'sdk' keeps a shard behind its file.
+SDK_BACK = 4
+
 # base size, how many doublings the size of a shard stays behind the file's, the largest size
 _RULES: dict[Rule, tuple[int, int, int | None]] = {
     'libstorj': (2 * _MIB, 4, MAX_SHARD_SIZE),
     'core-back4': (8 * _MIB, 4, None),
     'core-back5': (8 * _MIB, 5, None),
+    'sdk': (SDK_SHARD_SIZE, SDK_BACK, MAX_SHARD_SIZE),
 }
 
 
@@ -117,12 +129,13 @@ class Plan:
         return map(self.span, range(self.shards))
 
 
-def shard_size_for(size: int, rule: Rule = 'libstorj') -> int:
+def shard_size_for(size: int, rule: Rule = 'libstorj', *, doublings: int = 0) -> int:
     """Return the size of shards that a client chooses for a file.
 
     Args:
         size (int): bytes of the file.
         rule (str): whose choice.
+        doublings (int): of the rule's base size up to the file's size, counted at least.
 
     Returns:
         int: bytes; 0 for an empty file, which has no shards.
@@ -135,9 +148,23 @@ def shard_size_for(size: int, rule: Rule = 'libstorj') -> int:
     if size == 0:
         return 0
     base, back, largest = _RULES[rule]
-    doublings = max(0, (-(-size // base) - 1).bit_length() - back)
-    chosen = base << doublings
+    doublings = max(doublings, (-(-size // base) - 1).bit_length())
+    chosen = base << max(0, doublings - back)
     return chosen if largest is None else min(chosen, largest)
+
+
+def sdk_parameters(size: int, shard_size: int) -> dict[str, Any]:
+    """Return how a file is cut, in the form of this SDK's releases 0.2 and 0.3.
+
+    Args:
+        size (int): bytes of the file.
+        shard_size (int): bytes of a shard; 0 for an empty file.
+
+    Returns:
+        dict[str, Any]: ``shard_size`` as text, ``shard_count`` and ``file_size`` as numbers.
+    """
+    count = -(-size // shard_size) if shard_size else 0
+    return {'shard_size': str(shard_size), 'shard_count': count, 'file_size': size}
 
 
 def parity_count(size: int, data_shards: int) -> int:

@@ -21,7 +21,6 @@ every program loads this module.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from storj.crypto import base58, secret_file
 from storj.crypto.cipher import CtrStream, cbc_decrypt, cbc_encrypt
 from storj.crypto.keys import ContentKey, file_key_node, file_key_pair, file_key_random
+from storj.crypto.salted import bytes_to_key
 from storj.digest import rmd160sha256
 from storj.exception import ConfigurationError, DecryptionError
 
@@ -66,13 +66,7 @@ Kind = Literal['DataCipherKeyIv', 'DeterministicKeyIv', 'KeyPair']
 
 
 def _passphrase_key(passphrase: str) -> ContentKey:
-    """Return what OpenSSL's EVP_BytesToKey makes of a passphrase: MD5, no salt, one round."""
-    secret, made = passphrase.encode(), b''
-    last = b''
-    while len(made) < 48:
-        last = hashlib.md5(last + secret, usedforsecurity=False).digest()
-        made += last
-    return ContentKey(made[:32], made[32:48])
+    return ContentKey(*bytes_to_key(passphrase))
 
 
 def seal_text(passphrase: str, text: str) -> str:
