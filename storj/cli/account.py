@@ -135,10 +135,15 @@ def login(
         record['mnemonic'] = words
     session.output.done(f'logged in as {email}, kept in {path}', record)
     if made and not session.output.as_json:
-        session.output.warn(
-            '\nThese words encrypt your files. They are shown this once: write them down.\n'
-            f'Without them nobody can read the files again.\n\n    {words}\n'
-        )
+        for line in (
+            '',
+            'These words encrypt your files. They are shown this once: write them down.',
+            'Without them nobody can read the files again.',
+            '',
+            f'    {words}',
+            '',
+        ):
+            session.output.warn(line)
 
 
 def _words(session: Session, path: str | None, shared: _SharedLogin | None) -> tuple[str, bool]:

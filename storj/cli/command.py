@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-import json
 import os
 import sys
 import traceback
@@ -19,10 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from click.shell_completion import shell_complete
 
-from storj.cli.errors import UsageProblem, explain, is_broken_pipe
+from storj.cli.errors import FAILED, OK, UsageProblem, explain
 from storj.cli.filters import Rule
-from storj.cli.output import printable_lines
+from storj.cli.output import Output, indented, styled
 from storj.cli.session import Session
+from storj.cli.streams import StandardStreams, StreamFailed
 from storj.metadata import __version__
 
 __all__ = ('Command', 'Entry', 'Group', 'command', 'group')
@@ -234,21 +234,16 @@ class _Base(click.Command):
         """
         arguments = list(sys.argv[1:] if args is None else args)
         program = prog_name or (self.name or 'storj')
-        variable = (
-            complete_var or f'_{program.replace("-", "_").replace(" ", "_").upper()}_COMPLETE'
-        )
-        instruction = os.environ.get(variable)
-        if instruction:
-            importlib.import_module('storj.cli.shells')
-            status: int = shell_complete(self, extra, program, variable, instruction)
-        else:
-            status = run(self, arguments, program, extra)
+        instruction = os.environ.get(complete_var or _variable(program), '')
+        status = run(self, arguments, program, extra, instruction)
         if standalone_mode:
             sys.exit(status)
         return status
 
 
-def run(root: click.Command, args: list[str], program: str, extra: dict[str, Any]) -> int:
+def run(
+    root: click.Command, args: list[str], program: str, extra: dict[str, Any], instruction: str
+) -> int:
     """Run a command and say what went wrong, if anything did.
 
     Args:
@@ -256,6 +251,7 @@ def run(root: click.Command, args: list[str], program: str, extra: dict[str, Any
         args (list[str]): its arguments.
         program (str): as messages name it.
         extra (dict[str, Any]): further arguments of the context.
+        instruction (str): what a shell asks that completes a line; empty for a command.
 
     Returns:
         int: exit code.
@@ -263,17 +259,29 @@ def run(root: click.Command, args: list[str], program: str, extra: dict[str, Any
     session = Session()
     session.arguments = args
     session.as_json = bool(os.environ.get('STORJ_JSON'))
-    try:
-        with session, root.make_context(program, args, obj=session, **extra) as ctx:
-            root.invoke(ctx)
-            sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except (Exception, KeyboardInterrupt) as error:
-        # Of arguments that could not be read, those of a subcommand have not been asked.
-        session.as_json = session.as_json or '--json' in args
-        return _end(error, session)
-    return 0
+    status: int
+    with StandardStreams() as streams:
+        try:
+            streams.check()
+            if instruction:
+                importlib.import_module('storj.cli.shells')
+                status = shell_complete(root, extra, program, _variable(program), instruction)
+            else:
+                with session, root.make_context(program, args, obj=session, **extra) as ctx:
+                    root.invoke(ctx)
+                status = OK
+        except click.exceptions.Exit as end:
+            status = end.exit_code
+        except (Exception, KeyboardInterrupt) as error:
+            # Of arguments that could not be read, those of a subcommand have not been asked.
+            session.as_json = session.as_json or '--json' in args
+            status = _end(error, session)
+        return status or FAILED * streams.failed
+
+
+def _variable(program: str) -> str:
+    """Return the environment variable by which a shell asks a program for completions."""
+    return f'_{program.replace("-", "_").replace(" ", "_").upper()}_COMPLETE'
 
 
 def _end(error: BaseException, session: Session) -> int:
@@ -281,46 +289,31 @@ def _end(error: BaseException, session: Session) -> int:
     if isinstance(error, click.Abort) and isinstance(error.__context__, KeyboardInterrupt):
         # That is what click makes of Ctrl-C at a question.
         error = error.__context__
-    if is_broken_pipe(error):
-        _silence(sys.stdout)
-        return 1
     report = explain(error)
+    if isinstance(error, StreamFailed) and error.reader_gone:
+        # Whoever closes a pipe early, as 'head' does, knows it.
+        return report.exit_code
     if isinstance(error, KeyboardInterrupt) and session.resumable:
         report = dataclasses.replace(report, hint='run the same command to resume')
     output = session.output
-    try:
-        if session.debugging:
-            output.warn(printable_lines(''.join(traceback.format_exception(error)).rstrip()))
-        if output.as_json:
-            output.warn(json.dumps(report.to_dict(), ensure_ascii=False))
-        else:
-            _print(report.lines(), error, output)
-    except OSError as gone:
-        if not is_broken_pipe(gone):
-            raise
-        _silence(sys.stderr)
+    if session.debugging:
+        for line in indented(''.join(traceback.format_exception(error)).rstrip()).split('\n'):
+            output.warn(line)
+    if output.as_json:
+        output.failure(report.to_dict())
+    else:
+        _print(report.lines(), error, output)
     return report.exit_code
 
 
-def _print(lines: Sequence[str], error: BaseException, output: Any) -> None:
+def _print(lines: Sequence[str], error: BaseException, output: Output) -> None:
     first, *rest = lines
-    output.warn(click.style('storj:', fg='red', bold=True) + first.removeprefix('storj:'))
+    output.warn(styled('storj:', fg='red', bold=True), first.removeprefix('storj:'))
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None and not rest:
         rest = [f"hint: '{context.command_path} --help' shows how it is used"]
     for line in rest:
-        output.warn(click.style('hint:', fg='cyan') + line.removeprefix('hint:'))
-
-
-def _silence(stream: Any) -> None:
-    """Send the rest of a stream nowhere, so that the interpreter's last flush finds no pipe."""
-    try:
-        number = stream.fileno()
-    except (OSError, ValueError):
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+        output.warn(styled('hint:', fg='cyan'), line.removeprefix('hint:'))
 
 
 class Command(_Base):

@@ -40,7 +40,9 @@ def completion(session: Session, shell: str) -> None:
     """
     from storj.cli.app import app
 
-    session.output.line(SHELLS[shell](app, {}, 'storj', '_STORJ_COMPLETE').source().rstrip())
+    source = SHELLS[shell](app, {}, 'storj', '_STORJ_COMPLETE').source()
+    for line in source.rstrip().split('\n'):
+        session.output.line(line)
 
 
 def complete_bucket(

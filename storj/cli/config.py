@@ -9,7 +9,7 @@ import click
 
 from storj.cli.command import group
 from storj.cli.errors import CommandError, UsageProblem
-from storj.cli.output import Column
+from storj.cli.output import MASK, Column, masked
 from storj.cli.prompts import ask_secret, read_secret_file
 from storj.cli.session import Session, pass_session
 
@@ -17,7 +17,6 @@ __all__ = ('config', 'get', 'path', 'profiles', 'set_', 'show', 'unset')
 
 #: Settings that are masked when shown and never taken from an argument.
 SECRETS = frozenset({'password', 'mnemonic', 'keypass'})
-_MASK = '********'
 
 
 @group(
@@ -123,21 +122,10 @@ def _shown(session: Session) -> dict[str, Any]:
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         if item.name in SECRETS:
-            value = _MASK if value else None
-        elif item.name == 'proxy' and value:
-            value = mask_url(value)
-        record[item.name] = value if isinstance(value, (bool, int, type(None))) else str(value)
+            value = MASK if value else None
+        simple = isinstance(value, (bool, int, type(None)))
+        record[item.name] = value if simple else masked(str(value))
     return record
-
-
-def mask_url(url: str) -> str:
-    """Return a URL without the password that may stand in it."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f':{parts.password}@', f':{_MASK}@', 1)
 
 
 def _save(session: Session, name: str, value: str | None) -> Any:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import ConflictError
@@ -19,11 +18,12 @@ from storj.cli.options import ByteRange
 from storj.cli.removal import Removal, local_removal, remote_removal
 from storj.cli.session import Session, TransferOptions
 from storj.cli.stamp import Stamp
+from storj.cli.streams import standard_input
 from storj.cli.tree import LocalFile, local_file
 from storj.cli.uri import Remote, Stream
 from storj.exception import TransferCancelled, UnauthenticatedError
 
-__all__ = ('Copier', 'CopyOptions', 'standard_input')
+__all__ = ('Copier', 'CopyOptions', 'input_pieces')
 
 #: Seconds between two looks whether the reading of standard input is to end.
 _LOOK = 0.2
@@ -102,9 +102,7 @@ class Copier:
         def start() -> Handle:
             handle: Handle = self.uploads.upload(
                 bucket.id,
-                standard_input(self._session.stopping)
-                if isinstance(source, Stream)
-                else source.path,
+                input_pieces(self._session.stopping) if isinstance(source, Stream) else source.path,
                 name=name,
                 mimetype=options.mimetype,
                 encrypt=options.encrypt,
@@ -310,24 +308,28 @@ class Copier:
             return False
 
 
-def standard_input(stopping: threading.Event) -> Iterable[bytes] | IO[bytes]:
+def input_pieces(stopping: threading.Event) -> Iterable[bytes] | BinaryIO:
     """Return standard input, read so that Ctrl-C need not wait for whoever writes to it.
 
     Args:
         stopping (threading.Event): ends the reading.
+
+    Raises:
+        UsageProblem: If standard input is closed.
     """
+    stream = standard_input()
     try:
-        number = sys.stdin.fileno()
+        stream.fileno()
     except (OSError, ValueError):
-        return sys.stdin.buffer
-    return sys.stdin.buffer if os.name == 'nt' else _pieces(number, stopping)
+        return stream
+    return stream if os.name == 'nt' else _pieces(stream, stopping)
 
 
-def _pieces(number: int, stopping: threading.Event) -> Iterator[bytes]:
+def _pieces(stream: Any, stopping: threading.Event) -> Iterator[bytes]:
     while not stopping.is_set():
         # Not a selector: epoll takes no regular file.
-        if select.select([number], [], [], _LOOK)[0]:
-            piece = os.read(number, _PIECE)
+        if select.select([stream], [], [], _LOOK)[0]:
+            piece: bytes = stream.read1(_PIECE)
             if not piece:
                 return
             yield piece

@@ -22,9 +22,10 @@ from storj.cli.options import (
     reading_options,
     transfer_options,
 )
-from storj.cli.output import is_terminal, printable
+from storj.cli.output import is_terminal
 from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.session import Session, TransferOptions, pass_session
+from storj.cli.streams import standard_input
 from storj.cli.tree import (
     LocalFile,
     RemoteFile,
@@ -270,7 +271,7 @@ def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forec
             'destination': job.destination,
             'size': job.size,
         }
-        way = f'{printable(job.source)} -> {printable(job.destination)}'
+        way = f'{job.source} -> {job.destination}'
         text = f'would {job.action} {way}'
         try:
             if job.check is not None:
@@ -281,11 +282,11 @@ def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forec
                 continue
             forecast.removals += 1
             record = {'type': 'file_planned', 'action': 'remove', **job.removal.record}
-            text = f'would remove {printable(job.source)}: {printable(job.destination)} is the same'
+            text = f'would remove {job.source}: {job.destination} is the same'
         except (StorjError, OSError) as error:
             reason = explain(error).message.removesuffix(f': {job.source}')
             record['refused'] = reason
-            text = f'would not {job.action} {way}: {printable(reason)}'
+            text = f'would not {job.action} {way}: {reason}'
             forecast.refused += 1
         else:
             forecast.files += 1
@@ -350,6 +351,8 @@ def check_places(
     kinds = {type(place) for place in places}
     if len(places) > 1 and kinds & {Stream, Link}:
         raise UsageProblem('standard input or a link is copied alone')
+    if Stream in kinds:
+        standard_input()
     if kinds & {Local, Stream} and not isinstance(target, Remote):
         raise UsageProblem(
             'neither source nor destination is a storj:// URI',

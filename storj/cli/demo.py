@@ -17,7 +17,7 @@ from storj.cli.directory import Directory
 from storj.cli.errors import CommandError, LocalPathNotFound
 from storj.cli.jobs import Job, Runner, Summary, finish
 from storj.cli.network import channel_of
-from storj.cli.output import Column, Output, count_of, human_duration, human_size, printable
+from storj.cli.output import Column, Output, count_of, human_duration, human_size, styled
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.exception import IntegrityError
 
@@ -112,7 +112,7 @@ class _Step:
         self.seconds = 0.0
 
     def __enter__(self) -> _Step:
-        self._output.note(click.style(f'==> {self._text}', bold=True))
+        self._output.note(styled(f'==> {self._text}', bold=True))
         self._begun = time.monotonic()
         return self
 
@@ -251,13 +251,12 @@ class _Demo:
                 f'download {human_duration(down_seconds)}, {human_size(total / down_seconds)}/s'
             )
         if different:
-            names = ', '.join(map(printable, different))
-            raise IntegrityError(f'came back different: {names}')
+            raise IntegrityError(f'came back different: {", ".join(different)}')
         if not self._output.as_json:
             count = len(sizes)
             text = {1: 'the file', 2: 'both files'}.get(count, f'all {count} files')
             text += ' came back equal'
-            self._output.line(click.style(text, fg='green', bold=True))
+            self._output.line(styled(text, fg='green', bold=True))
 
 
 def _chosen(files: Sequence[Path], work: Path) -> dict[str, Path]:

@@ -7,7 +7,6 @@ or the error itself knows better.
 
 from __future__ import annotations
 
-import errno
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from storj import exception
+from storj.cli.output import masked
 
 __all__ = (
     'BucketNotFound',
@@ -291,11 +291,6 @@ def worst(codes: Sequence[int]) -> int:
     return codes[0] if codes and len(set(codes)) == 1 else PARTLY
 
 
-def is_broken_pipe(error: BaseException) -> bool:
-    """Return whether the reader of our standard output has gone away."""
-    return isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ESHUTDOWN)
-
-
 def _verdict(error: BaseException) -> Verdict:
     for ancestor in type(error).__mro__:
         if ancestor in VERDICTS:
@@ -336,5 +331,5 @@ def _message(error: BaseException) -> str:
         text = f'{error.strerror}: {error.filename!s}'
     else:
         text = str(error)
-    text = ' '.join(text.split())
+    text = masked(' '.join(text.split()))
     return text or _paragraphs(type(error))[0].rstrip('.') or type(error).__name__

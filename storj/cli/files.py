@@ -26,7 +26,7 @@ from storj.cli.options import (
     sending_options,
     yes_option,
 )
-from storj.cli.output import Column, count_of, printable
+from storj.cli.output import Column, count_of
 from storj.cli.progress import Overview, display_for
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
@@ -125,7 +125,7 @@ def _report(session: Session, entry: FileEntry, verb: str, event: str) -> None:
     if session.output.as_json:
         session.output.event({'type': event, 'action': 'remove', **entry.to_dict()})
     elif not session.output.quiet:
-        session.output.line(f'{verb} {printable(str(entry))}')
+        session.output.line(f'{verb} {entry}')
 
 
 @group(

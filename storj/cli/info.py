@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 from storj.cli.command import command
-from storj.cli.config import mask_url
 from storj.cli.errors import explain
+from storj.cli.output import masked
 from storj.cli.session import Session, pass_session
 from storj.exception import StorjError
 from storj.metadata import __version__
@@ -44,7 +44,7 @@ def info(session: Session) -> None:
         'system': platform.platform(),
         'settings': str(settings.path),
         'profile': settings.profile,
-        'bridge': mask_url(settings.bridge),
+        'bridge': masked(settings.bridge),
         'account': settings.email,
         'words_set': settings.mnemonic is not None,
         **_bridge(session),

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from storj.cli.errors import INTERRUPTED, TERMINATED, Terminated
+from storj.cli.output import is_terminal
 
 __all__ = ('interrupts',)
 
@@ -53,6 +54,6 @@ def interrupts() -> Iterator[None]:
 
 def _leave(status: int) -> NoReturn:
     """End the process without winding anything up but the terminal."""
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
     os._exit(status)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from storj.cli.errors import PARTLY, PartialFailure, explain, worst
-from storj.cli.output import Output, count_of, human_duration, human_size, printable
+from storj.cli.output import Output, count_of, human_duration, human_size
 from storj.cli.progress import Display, Overview, Snapshot, display_for
 from storj.cli.removal import Removal
 from storj.exception import StorjError, TransferCancelled
@@ -337,7 +337,7 @@ class Runner:
             'source': job.source,
             'destination': job.destination,
         }
-        way = f'{printable(job.source)} -> {printable(job.destination)}'
+        way = f'{job.source} -> {job.destination}'
         try:
             result, seconds = future.result()
         except Unchanged as reason:
@@ -431,7 +431,7 @@ def finish(output: Output, summary: Summary, *, several: bool) -> None:
     if several and not output.as_json:
         for name, error in summary.failures:
             reason = explain(error).message.removesuffix(f': {name}')
-            output.warn(f'failed: {printable(name)}: {printable(reason)}')
+            output.warn(f'failed: {name}: {reason}')
     code = summary.exit_code
     if code:
         raise _failure(summary, code, several)

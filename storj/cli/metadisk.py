@@ -16,7 +16,9 @@ from storj.cli.command import group
 from storj.cli.errors import CommandError, ConflictError, LocalPathNotFound, UnsafeNameError
 from storj.cli.output import Column, human_size
 from storj.cli.progress import Overview, Snapshot, display_for
+from storj.cli.prompts import read_secret_file
 from storj.cli.session import Session, pass_session
+from storj.cli.streams import standard_input
 
 if TYPE_CHECKING:
     from storj.metadisk import MetaDisk
@@ -76,7 +78,7 @@ def _reference(text: str) -> str:
     from storj.metadisk import Reference
 
     if text == '-':
-        text = sys.stdin.readline()
+        text = read_secret_file('-', what='reference')
     try:
         return str(Reference.parse(text))
     except ValueError as error:
@@ -113,13 +115,12 @@ def upload(
 ) -> None:
     """Upload FILE (- for standard input) and print its reference."""
     path = Path(source)
+    content = standard_input() if source == '-' else path
     if source != '-' and not path.is_file():
         raise LocalPathNotFound(f'{source}: no such file')
     label = name or ('standard input' if source == '-' else path.name)
     with _node(session, token) as node, _moving(session, label, progress) as move:
-        reference = node.upload(
-            sys.stdin.buffer if source == '-' else path, name=name, token=token, progress=move
-        )
+        reference = node.upload(content, name=name, token=token, progress=move)
     filehash, _, key = reference.partition('?key=')
     if session.output.as_json:
         session.output.document({'reference': reference, 'filehash': filehash, 'key': key})
@@ -204,7 +205,7 @@ def find(session: Session, filehash: str) -> None:
     if record.uploads:
         columns = (Column('host'), Column('shards'), Column('url', 'WHERE'))
         for line in output.table_lines(columns, [_place(row) for row in record.uploads]):
-            output.line(line)
+            output.line(*line)
 
 
 def _place(upload: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from storj.cli.command import group
 from storj.cli.control import RunningNetwork, serve_control
 from storj.cli.errors import FAILED, CommandError, ConflictError
 from storj.cli.options import DURATION, SIZE
-from storj.cli.output import Column, Output
+from storj.cli.output import Column, Output, Part, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.exception import ConfigurationError
 
@@ -380,7 +380,7 @@ def channel_of(protocol: str) -> str:
     return 'WebSocket' if protocol.startswith('0.') else 'HTTP'
 
 
-def _lines(output: Output, state: Mapping[str, Any]) -> list[str]:
+def _lines(output: Output, state: Mapping[str, Any]) -> list[list[Part]]:
     totals = state['totals']
     up_count = sum(bool(farmer.get('running')) for farmer in state['farmers'])
     lines = [
@@ -391,7 +391,9 @@ def _lines(output: Output, state: Mapping[str, Any]) -> list[str]:
         f'farmers  {up_count} of {len(state["farmers"])} up',
     ]
     lines += [f'fault    {fault}' for fault in state['faults']]
-    return [*lines, '', *output.table_lines(_FARMER_COLUMNS, farmer_rows(state['farmers']))]
+    table = output.table_lines(_FARMER_COLUMNS, farmer_rows(state['farmers']))
+    plain: list[list[Part]] = [[line] for line in [*lines, '']]
+    return [*plain, *table]
 
 
 def _show(output: Output, state: Mapping[str, Any]) -> None:
@@ -399,13 +401,13 @@ def _show(output: Output, state: Mapping[str, Any]) -> None:
         output.document(state)
         return
     for line in _lines(output, state):
-        output.line(line)
+        output.line(*line)
 
 
 def _watch(output: Output, folder: Path, every: float) -> None:
     """Show the state until Ctrl-C: in place on a terminal, as JSON lines for a program."""
     draw: Callable[[Mapping[str, Any]], None]
-    if output.as_json or not sys.stdout.isatty() or os.environ.get('TERM') == 'dumb':
+    if output.as_json or not is_terminal(sys.stdout) or os.environ.get('TERM') == 'dumb':
         draw = (
             (lambda state: output.event({'type': 'status', **state}))
             if output.as_json
@@ -421,7 +423,8 @@ def _watch(output: Output, folder: Path, every: float) -> None:
 
     with Live(console=Console(), screen=True, auto_refresh=False) as live:
         while True:
-            text = '\n'.join(_lines(output, _state(folder)))
+            lines = _lines(output, _state(folder))
+            text = '\n'.join(output.text(*line, colour=True) for line in lines)
             live.update(Text.from_ansi(text), refresh=True)
             time.sleep(every)
 

@@ -1,32 +1,40 @@
 """What commands print: tables, records, JSON, notes; the only place that writes to the terminal.
 
-Standard output carries the answer alone; notes, warnings and questions go to standard error. Text
-from the network is made harmless before it reaches a terminal.
+Standard output carries the answer alone; notes, warnings and questions go to standard error. Every
+text may quote a bridge or a farmer, so characters that would drive a terminal are escaped here, in
+every form of output; only the parts that are :class:`Styled` here get colours.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import datetime
 import json
+import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import click
 
 __all__ = (
     'Column',
+    'LogFormatter',
     'Output',
+    'Part',
+    'Styled',
     'count_of',
     'human_duration',
     'human_size',
+    'indented',
+    'is_terminal',
+    'masked',
     'plain',
     'printable',
-    'printable_lines',
+    'styled',
     'wants_colour',
 )
 
@@ -52,16 +60,20 @@ def wants_colour(choice: str, stream: IO[Any], environment: Mapping[str, str]) -
     return is_terminal(stream)
 
 
-def is_terminal(stream: IO[Any]) -> bool:
+def is_terminal(stream: IO[Any] | None) -> bool:
     """Return whether a stream is a terminal; a closed one is none."""
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:
         return False
 
 
 def printable(text: str) -> str:
-    """Return a text whose control characters are escaped: a name must not drive the terminal."""
+    """Return a text on one line whose control characters are escaped.
+
+    So are the characters that change the direction of a line, those that nobody sees, and bytes of
+    a name that are no text.
+    """
     if text.isprintable():
         return text
     return ''.join(
@@ -70,9 +82,53 @@ def printable(text: str) -> str:
     )
 
 
-def printable_lines(text: str) -> str:
-    """Return a text of several lines, each :func:`printable`."""
-    return '\n'.join(map(printable, text.split('\n')))
+#: User and password of a URL.
+_CREDENTIALS = re.compile(r'(://[^/?#\s:@]*):[^/?#\s]*@')
+MASK = '********'
+
+
+def masked(text: str) -> str:
+    """Return a text without the passwords of the URLs in it."""
+    return _CREDENTIALS.sub(rf'\1:{MASK}@', text)
+
+
+class Styled(NamedTuple):
+    """A part of a line in a style of its own.
+
+    Attributes:
+        text (str): what is printed.
+        style (Mapping[str, Any]): of :func:`click.style`.
+    """
+
+    text: str
+    style: Mapping[str, Any]
+
+
+#: What lines consist of.
+Part = str | Styled
+
+
+def styled(text: str, **style: Any) -> Styled:
+    """Return a part of a line in a style of :func:`click.style`."""
+    return Styled(text, style)
+
+
+class LogFormatter(logging.Formatter):
+    """Formats records so that what they quote begins no line and drives no terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the first line of a record."""
+        record.message = printable(masked(record.message))
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the lines of a traceback, indented."""
+        return indented(super().formatException(ei))
+
+
+def indented(text: str) -> str:
+    """Return the lines of a traceback, which quotes others, so that none passes for ours."""
+    return '\n'.join(f'  {printable(masked(line))}' for line in text.split('\n'))
 
 
 def count_of(number: int, thing: str) -> str:
@@ -196,35 +252,55 @@ class Output:
         finally:
             self._above = None
 
-    def line(self, text: str) -> None:
+    def line(self, *parts: Part) -> None:
         """Print one line of an answer."""
-        self._print(text, sys.stdout)
+        self._print(parts, sys.stdout)
 
-    def note(self, text: str) -> None:
+    def note(self, *parts: Part) -> None:
         """Tell the person at the terminal something that is no part of the answer."""
         if not self.quiet and not self.as_json:
-            self.warn(text)
+            self.warn(*parts)
 
-    def warn(self, text: str) -> None:
+    def warn(self, *parts: Part) -> None:
         """Print a line on standard error, whatever was asked for."""
-        self._print(text, sys.stderr)
+        self._print(parts, sys.stderr)
 
-    def _print(self, text: str, stream: IO[Any]) -> None:
+    def ask(self, question: str) -> None:
+        """Print a question on standard error; the answer is typed behind it."""
+        self._write(self.text(question), sys.stderr, end='')
+
+    def text(self, *parts: Part, colour: bool = False) -> str:
+        """Return a line as it is printed."""
+        return ''.join(
+            printable(part)
+            if isinstance(part, str)
+            else click.style(printable(part.text), **(part.style if colour else {}), reset=colour)
+            for part in parts
+        )
+
+    def _print(self, parts: Sequence[Part], stream: IO[str]) -> None:
         colour = wants_colour(self.colour, stream, os.environ)
-        text = _encodable(text, stream)
+        self._write(self.text(*parts, colour=colour), stream)
+
+    def _write(self, text: str, stream: IO[str], end: str = '\n') -> None:
         with self._lock:
             if self._above is not None and is_terminal(stream):
-                self._above(text if colour else click.unstyle(text))
+                self._above(text)
             else:
-                click.echo(text, err=stream is sys.stderr, color=colour)
+                stream.write(text + end)
+                stream.flush()
 
     def document(self, value: Any) -> None:
         """Print one JSON document."""
-        self.line(_json(value, indent=2))
+        self._write(_json(value, sys.stdout, indent=2), sys.stdout)
 
     def event(self, value: Mapping[str, Any]) -> None:
         """Print one JSON line."""
-        self.line(_json(value))
+        self._write(_json(value, sys.stdout), sys.stdout)
+
+    def failure(self, value: Mapping[str, Any]) -> None:
+        """Print the JSON line of an error on standard error."""
+        self._write(_json(value, sys.stderr), sys.stderr)
 
     def done(self, text: str, record: Mapping[str, Any]) -> None:
         """Report what a command did: a line, or a JSON document."""
@@ -247,8 +323,7 @@ class Output:
         width = max((len(key) for key in shown), default=0)
         for key, value in shown.items():
             text = self.cell(value, (kinds or {}).get(key, 'text'))
-            label = click.style(key.replace('_', ' ').ljust(width), dim=True)
-            self.line(f'{label}  {text}')
+            self.line(styled(key.replace('_', ' ').ljust(width), dim=True), f'  {text}')
 
     def table(
         self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], *, empty: str
@@ -264,13 +339,13 @@ class Output:
             self.document(rows)
         elif rows:
             for line in self.table_lines(columns, rows):
-                self.line(line)
+                self.line(*line)
         else:
             self.note(empty)
 
     def table_lines(
         self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]
-    ) -> Iterable[str]:
+    ) -> Iterator[list[Part]]:
         """Yield the lines of a table, its titles first."""
         cells = [
             [self.cell(row.get(column.key), column.kind) for column in columns] for row in rows
@@ -281,13 +356,15 @@ class Output:
         ]
         titles = [column.title for column in columns]
         for number, line in enumerate([titles, *cells]):
-            parts = []
+            parts: list[Part] = []
+            gap = ''
             for column, text, width in zip(columns, line, widths, strict=True):
                 padding = ' ' * (width - _width(text))
-                style: Mapping[str, Any] = column.style if number else {'dim': True}
-                styled = click.style(text, **style) if style else text
-                parts.append(padding + styled if column.flush_right else styled + padding)
-            yield '  '.join(parts).rstrip()
+                style = column.style if number else {'dim': True}
+                gap += padding if column.flush_right else ''
+                parts += [gap, Styled(text, style) if style else text]
+                gap = ('' if column.flush_right else padding) + '  '
+            yield parts
 
     def cell(self, value: Any, kind: str = 'text') -> str:
         """Return one value as a person reads it."""
@@ -312,29 +389,26 @@ class Output:
         return moment.astimezone().strftime('%Y-%m-%d %H:%M:%S')
 
 
-def _json(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON that is UTF-8 whatever the names in it were."""
+def _json(value: Any, stream: IO[str], indent: int | None = None) -> str:
+    """Return a value as JSON without a character that drives a terminal or that a stream lacks."""
     found = plain(value)
     text = json.dumps(found, indent=indent, ensure_ascii=False)
     try:
-        text.encode(_encoding(sys.stdout))
+        text.encode(getattr(stream, 'encoding', None) or 'utf-8')
     except UnicodeEncodeError:
         # A name of this system that is no text, \\udcXX for the byte XX of it; or a stream that is
         # not in UTF-8.
-        return json.dumps(found, indent=indent)
-    return text
+        text = json.dumps(found, indent=indent)
+    return _UNUSUAL.sub(_escaped, text)
 
 
-def _encoding(stream: IO[Any]) -> str:
-    encoding = getattr(stream, 'encoding', None) or 'utf-8'
-    # ASCII is what a system says that was not set up; click takes UTF-8 then.
-    return 'utf-8' if codecs.lookup(encoding).name == 'ascii' else encoding
+#: All but printable ASCII characters and the line breaks that JSON has between its items.
+_UNUSUAL = re.compile(r'[^ -~\n]')
 
 
-def _encodable(text: str, stream: IO[Any]) -> str:
-    """Return a text with escapes for what a stream has no characters for."""
-    encoding = _encoding(stream)
-    return text.encode(encoding, 'backslashreplace').decode(encoding)
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def _width(text: str) -> int:

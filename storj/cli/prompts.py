@@ -12,12 +12,15 @@ from pathlib import Path
 import click
 
 from storj.cli.errors import UsageProblem
-from storj.cli.output import is_terminal
+from storj.cli.output import is_terminal, printable
+from storj.cli.streams import standard_input
 
 __all__ = ('ask', 'ask_secret', 'confirm', 'interactive', 'read_secret_file')
 
-#: No password or list of words is longer.
-SECRET_LIMIT = 4096
+#: Bytes of the longest password or list of words that is read from a file.
+SECRET_LIMIT = 64 * 1024
+#: Bytes of a line, with its end, that a terminal of Linux hands over; the rest is lost.
+TYPED_LIMIT = 4095
 
 
 def interactive() -> bool:
@@ -76,7 +79,18 @@ def ask_secret(question: str, *, option: str, twice: bool = False) -> str:
     """
     if not interactive():
         raise UsageProblem(f'{question.lower()} missing', hint=f'give it with {option}')
-    answer: str = click.prompt(question, hide_input=True, confirmation_prompt=twice, err=True)
+    try:
+        answer: str = click.prompt(question, hide_input=True, confirmation_prompt=twice, err=True)
+    except UnicodeError:
+        # Without the cause, which quotes what was typed.
+        raise UsageProblem(
+            f'the {question.lower()} is not text in the encoding of this system',
+            hint=f'give it in UTF-8 with {option}',
+        ) from None
+    if len(answer) >= TYPED_LIMIT:
+        raise UsageProblem(
+            f'a terminal hands over {TYPED_LIMIT - 1} characters at most', hint=f'use {option}'
+        )
     return answer
 
 
@@ -87,33 +101,45 @@ def _line(prompt: str) -> str:
     a Ctrl-C that comes between the two waits there until the line is typed.
 
     Raises:
-        click.Abort: the input ended.
+        click.Abort: If the input ended.
+        UsageProblem: If it is not UTF-8.
     """
-    click.echo(prompt, nl=False, err=True)
-    line = sys.stdin.readline()
+    sys.stderr.write(printable(prompt))
+    sys.stderr.flush()
+    line = standard_input().readline()
     if not line:
         raise click.Abort
-    return line.strip()
+    return _decoded(line, 'the answer').strip()
 
 
 def read_secret_file(path: str, *, what: str = 'secret', limit: int = SECRET_LIMIT) -> str:
     """Return the secret in the first line of a file, or of standard input for ``-``.
 
     Args:
-        path (str): of the file.
+        path (str): of the file, in UTF-8.
         what (str): kind of secret, for the message.
-        limit (int): characters of the longest.
+        limit (int): bytes of the longest.
 
     Raises:
-        UsageProblem: there is none, or it is far too long.
+        UsageProblem: If there is none, it is longer, or no text.
     """
+    place = 'standard input' if path == '-' else path
     if path == '-':
-        line = sys.stdin.readline(limit + 2)
+        line = standard_input().readline(limit + 3)
     else:
-        with Path(path).open(encoding='utf-8') as file:
-            line = file.readline(limit + 2)
-    secret = line.rstrip('\r\n')
-    if not secret or len(secret) > limit:
-        place = 'standard input' if path == '-' else path
+        with Path(path).open('rb') as file:
+            line = file.readline(limit + 3)
+    line = line.rstrip(b'\r\n')
+    if not line:
         raise UsageProblem(f'no {what} in the first line of {place}')
-    return secret
+    if len(line) > limit:
+        raise UsageProblem(f'the first line of {place} is longer than {limit} bytes')
+    return _decoded(line, f'the first line of {place}')
+
+
+def _decoded(line: bytes, what: str) -> str:
+    try:
+        return line.decode('utf-8-sig')
+    except UnicodeDecodeError:
+        # Without the cause, which quotes the secret.
+        raise UsageProblem(f'{what} is not UTF-8 text', hint='') from None

@@ -18,7 +18,7 @@ import click
 
 from storj.cli.errors import LocalPathNotFound, NotLoggedIn
 from storj.cli.filters import Filters, Rule
-from storj.cli.output import Output, printable_lines
+from storj.cli.output import LogFormatter, Output
 from storj.exception import ConfigurationError
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record on standard error."""
         try:
-            self._say(printable_lines(self.format(record)))
+            for line in self.format(record).split('\n'):
+                self._say(line)
         except Exception:
             self.handleError(record)
 
@@ -353,7 +354,7 @@ class Session:
 
     def _log_to(self, handler: logging.Handler, level: int, form: str) -> None:
         """Send the records of this package to a handler until the session ends."""
-        handler.setFormatter(logging.Formatter(form))
+        handler.setFormatter(LogFormatter(form))
         handler.setLevel(level)
         names = ['storj']
         if self.debug == 'http':

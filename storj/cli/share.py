@@ -29,7 +29,7 @@ from storj.cli.completion import complete_uri
 from storj.cli.directory import FileEntry
 from storj.cli.errors import CommandError, ConflictError, UsageProblem
 from storj.cli.jobs import Handle, Job
-from storj.cli.output import human_duration, printable
+from storj.cli.output import human_duration
 from storj.cli.prompts import read_secret_file
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import find_remote
@@ -294,7 +294,7 @@ def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str 
     if session.output.as_json:
         session.output.document(record)
         return
-    session.output.line(link if link_file is None else f'link written to {printable(link_file)}')
+    session.output.line(link if link_file is None else f'link written to {link_file}')
     session.output.note(
         f'expires {session.output.moment(made.expires)}, in {human_duration(max(0.0, left))}'
     )

@@ -25,7 +25,7 @@ from storj.cli.errors import (
 from storj.cli.files import remove_entries
 from storj.cli.jobs import Job, Summary, finish
 from storj.cli.options import filter_options, transfer_options, yes_option
-from storj.cli.output import count_of, printable
+from storj.cli.output import count_of
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.stamp import Stamp
@@ -269,4 +269,4 @@ def _tell(session: Session, verb: str, item: LocalFile | FileEntry, event: str) 
     if session.output.as_json:
         session.output.event({'type': event, 'action': 'remove', 'destination': place})
     elif not session.output.quiet:
-        session.output.line(f'{verb} {printable(place)}')
+        session.output.line(f'{verb} {place}')

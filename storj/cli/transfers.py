@@ -10,7 +10,7 @@ import click
 from storj.cli.command import group
 from storj.cli.errors import explain
 from storj.cli.options import DURATION, yes_option
-from storj.cli.output import Column, printable
+from storj.cli.output import Column
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
 from storj.exception import ClientError
@@ -89,7 +89,7 @@ def clean(session: Session, older_than: float, yes: bool) -> None:
         session.output.document(rows)
     else:
         for row in rows:
-            session.output.line(f'forgot {row["kind"]} of {printable(row["path"])}')
+            session.output.line(f'forgot {row["kind"]} of {row["path"]}')
 
 
 def _record(entry: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from storj.cli.directory import BucketEntry, Directory, FileEntry
 from storj.cli.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.cli.filters import NO_FILTERS, Filters, match_glob
-from storj.cli.output import printable
 from storj.cli.stamp import Stamp
 from storj.cli.uri import Local, Remote, is_glob
 
@@ -111,7 +110,7 @@ def walk(folder: Path, filters: Filters = NO_FILTERS) -> Iterator[LocalFile]:
             path = Path(base, name)
             relative = path.relative_to(folder).as_posix()
             if path.is_symlink() and not filters.excludes_folder(relative):
-                _log.warning('left out, a link to a folder: %s', printable(str(path)))
+                _log.warning('left out, a link to a folder: %s', path)
         for name in sorted(files):
             path = Path(base, name)
             relative = path.relative_to(folder).as_posix()
@@ -125,7 +124,7 @@ def walk(folder: Path, filters: Filters = NO_FILTERS) -> Iterator[LocalFile]:
             if file.size is not None:
                 yield file
             else:
-                _log.warning('left out, not a regular file: %s', printable(str(path)))
+                _log.warning('left out, not a regular file: %s', path)
     for trouble in unread:
         path = Path(trouble.filename)
         relative = path.relative_to(folder).as_posix()

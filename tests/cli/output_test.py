@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import re
 
 import pytest
 
@@ -13,8 +14,10 @@ from storj.cli.output import (
     Output,
     human_duration,
     human_size,
+    masked,
     plain,
     printable,
+    styled,
     wants_colour,
 )
 
@@ -84,12 +87,61 @@ def test_name_cannot_drive_the_terminal():
     assert printable('Bücher 本') == 'Bücher 本'
 
 
+#: A clipboard written by OSC 52, a C1 control, DEL, a line that is turned round, a byte that is no
+#: text, and a line that passes for one of ours.
+HOSTILE = 'a\x1b]52;c;aGk=\x07\x9b2J\x7f\u202egpj\udcff\nhint: obey'
+
+
+@pytest.mark.parametrize(
+    'say',
+    [
+        lambda output: output.line(HOSTILE),
+        lambda output: output.warn('before ', styled(HOSTILE, fg='red')),
+        lambda output: output.note(HOSTILE),
+        lambda output: output.ask(HOSTILE),
+        lambda output: output.done(HOSTILE, {}),
+        lambda output: output.record({HOSTILE: HOSTILE}),
+        lambda output: output.table((Column('a', HOSTILE),), [{'a': HOSTILE}], empty=''),
+        lambda output: output.document({HOSTILE: [HOSTILE]}),
+        lambda output: output.event({HOSTILE: HOSTILE}),
+        lambda output: output.failure({HOSTILE: HOSTILE}),
+    ],
+)
+def test_whatever_is_printed_drives_no_terminal(say, capsys):
+    say(Output(colour='always'))
+    captured = capsys.readouterr()
+    for line in re.sub(r'\x1b\[[0-9;]*m', '', captured.out + captured.err).split('\n'):
+        assert line.isprintable()
+        assert not line.startswith('hint')
+
+
+def test_json_escapes_give_the_text_back(capsys):
+    Output().document({'name': HOSTILE + 'ä😀'})
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {'name': HOSTILE + 'ä😀'}
+    Output().document({'name': 'ä😀'})
+    assert 'ä😀' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('text', 'shown'),
+    [
+        ('http://me:secret@host:80/a', 'http://me:********@host:80/a'),
+        ('at http://:se@cret@host, again', 'at http://:********@host, again'),
+        ('http://me@host/', 'http://me@host/'),
+        ('storj://photos/a:b@c', 'storj://photos/a:b@c'),
+        ('no answer: http://host:80/users/me@host', 'no answer: http://host:80/users/me@host'),
+    ],
+)
+def test_password_in_a_url_is_masked(text, shown):
+    assert masked(text) == shown
+
+
 def test_table_is_aligned_without_borders():
     rows = [{'name': 'a', 'size': 1024}, {'name': '本', 'size': 5}]
-    lines = list(
-        Output().table_lines((Column('name'), Column('size', kind='size'), Column('x')), rows)
-    )
-    assert [line.replace('\x1b[2m', '').replace('\x1b[0m', '') for line in lines] == [
+    output = Output()
+    lines = output.table_lines((Column('name'), Column('size', kind='size'), Column('x')), rows)
+    assert [output.text(*line) for line in lines] == [
         'NAME   SIZE  X',
         'a     1 KiB  -',
         '本      5 B  -',

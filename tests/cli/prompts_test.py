@@ -23,7 +23,8 @@ def typed(monkeypatch):
     """Put lines into the hands of somebody at the terminal."""
 
     def say(text):
-        monkeypatch.setattr(sys, 'stdin', io.StringIO(text))
+        content = io.BytesIO(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(content))
         return sys.stdin
 
     monkeypatch.setattr(prompts, 'interactive', lambda: True)

@@ -1,0 +1,212 @@
+"""The standard streams of the program: what is printed arrives whole, or the command fails.
+
+A write to a pipe may take a part of what it is given (Python repeats it only where it buffers), and
+a stream that some process has made non-blocking takes nothing for a while. So ``sys.stdout``,
+``sys.stderr`` and ``sys.stdin`` are replaced while a command runs, and whoever prints, a library as
+well, writes through the one loop here. Characters that a stream cannot encode become escapes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import select
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, TextIO
+
+from storj.cli.errors import CommandError, UsageProblem
+
+__all__ = ('StandardStreams', 'StreamFailed', 'standard_input')
+
+
+class StreamFailed(CommandError):
+    """A standard stream cannot be written, or not be read.
+
+    Args:
+        what (str): what was tried.
+        error (OSError): why it failed.
+    """
+
+    def __init__(self, what: str, error: OSError) -> None:
+        super().__init__(f'cannot {what}: {error.strerror or error}', hint='')
+        self.errno = error.errno
+
+    @property
+    def reader_gone(self) -> bool:
+        """Whether nobody reads the stream any more."""
+        return self.errno in (errno.EPIPE, errno.ESHUTDOWN)
+
+
+class _Writer(io.RawIOBase):
+    """Writes all that it is given, however little the stream below takes at a time.
+
+    After a failure the rest is dropped: ``failure`` says at the end that something is missing.
+
+    Args:
+        raw (Any): the stream below.
+        name (str): of the stream, for the message.
+        fatal (bool): raise the failure. Notes that cannot be printed are no reason to break off a
+            transfer, so standard error only remembers it.
+    """
+
+    def __init__(self, raw: Any, name: str, *, fatal: bool) -> None:
+        self._raw = raw
+        self._name = name
+        self._fatal = fatal
+        self.failure: StreamFailed | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        number: int = self._raw.fileno()
+        return number
+
+    def isatty(self) -> bool:
+        return bool(self._raw.isatty())
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast('B')
+        size = rest.nbytes
+        try:
+            while rest and self.failure is None:
+                count = self._raw.write(rest)
+                if count is None:
+                    select.select([], [self._raw], [])
+                else:
+                    rest = rest[count:]
+        except OSError as error:
+            self.failure = StreamFailed(f'write to {self._name}', error)
+            if self._fatal:
+                raise self.failure from error
+        return size
+
+
+class _Reader(io.RawIOBase):
+    """Waits for input where the stream below is non-blocking.
+
+    Args:
+        raw (Any): the stream below.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        number: int = self._raw.fileno()
+        return number
+
+    def isatty(self) -> bool:
+        return bool(self._raw.isatty())
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            while (count := self._raw.readinto(buffer)) is None:
+                select.select([self._raw], [], [])
+        except OSError as error:
+            raise StreamFailed('read standard input', error) from error
+        size: int = count
+        return size
+
+
+class StandardStreams:
+    """Context in which the standard streams write everything or fail."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._writers: list[_Writer] = []
+        self._output_closed = False
+
+    def __enter__(self) -> StandardStreams:
+        before = sys.stdin, sys.stdout, sys.stderr
+        self._stack.callback(_restore, *before)
+        self._output_closed = sys.stdout is None
+        if None in before:
+            _occupy_numbers()
+        if sys.stdin is not None:
+            sys.stdin = self._reading(sys.stdin)
+        sys.stdout = self._writing(sys.stdout, 'standard output', fatal=True)
+        sys.stderr = self._writing(sys.stderr, 'standard error', fatal=False)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def check(self) -> None:
+        """Refuse to run without standard output: no command is of use whose answer is lost.
+
+        Raises:
+            UsageProblem: If it is closed.
+        """
+        if self._output_closed:
+            raise UsageProblem(
+                'standard output is closed', hint=f"to do without it write '> {os.devnull}'"
+            )
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that was printed did not arrive."""
+        return any(writer.failure for writer in self._writers)
+
+    def _writing(self, stream: TextIO | None, name: str, *, fatal: bool) -> Any:
+        if stream is None:
+            # Whoever closes a stream wants nothing of it; what is printed has to go somewhere.
+            return self._stack.enter_context(Path(os.devnull).open('w', encoding='utf-8'))
+        binary = getattr(stream, 'buffer', None)
+        if binary is None:
+            return stream
+        stream.flush()
+        writer = _Writer(getattr(binary, 'raw', binary), name, fatal=fatal)
+        self._writers.append(writer)
+        # No buffer in between: after an interrupt it would write what has arrived already again.
+        target: Any = writer
+        return io.TextIOWrapper(target, stream.encoding, 'backslashreplace', write_through=True)
+
+    def _reading(self, stream: TextIO) -> Any:
+        binary = getattr(stream, 'buffer', None)
+        if binary is None:
+            return stream
+        reader = io.BufferedReader(_Reader(getattr(binary, 'raw', binary)))
+        return io.TextIOWrapper(reader, stream.encoding, stream.errors)
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input.
+
+    Raises:
+        UsageProblem: If it is closed.
+    """
+    if sys.stdin is None:
+        raise UsageProblem(
+            'standard input is closed', hint=f"for an empty one write '< {os.devnull}'"
+        )
+    return sys.stdin.buffer
+
+
+def _restore(stdin: Any, stdout: Any, stderr: Any) -> None:
+    sys.stdin, sys.stdout, sys.stderr = stdin, stdout, stderr
+
+
+def _occupy_numbers() -> None:
+    """Open the null device in the place of closed streams.
+
+    The next file or socket would get their numbers, and then what a library or a child process
+    prints there.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
