@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -18,6 +19,7 @@ pytest.importorskip('aiohttp')
 
 from storj.crypto.convergent import Reference, content_stream
 from storj.network import Network
+from storj.network.metadisk.names import clean_name
 
 VECTORS = json.loads(
     (Path(__file__).parent.parent / 'vectors' / 'metadisk.json').read_text(encoding='utf-8')
@@ -257,8 +259,10 @@ def test_payments_credit_the_orders_token(network: Network) -> None:
         ('test.dat', 'test.dat'),
         ('../../etc/passwd', 'etc_passwd'),
         ('my file (1).txt', 'my_file_1.txt'),
-        ('日本語.txt', 'txt'),
-        ('日本語', 'file'),
+        ('日本語.txt', '日本語.txt'),
+        ('日本語', '日本語'),
+        ('A\u0308 \u202e🙂.txt', 'Ä_.txt'),
+        ('🙂', 'file'),
         ('C:\\dir\\w.txt', 'w.txt'),
         ('a"; x="\r\nSet-Cookie: y', 'a_x0D0ASet-Cookie_y'),
     ],
@@ -273,7 +277,11 @@ def test_hostile_names_do_no_harm(url: str, name: str, kept: str) -> None:
         f'{reference.filehash[:7]}_a22_x220D0ASet-Cookie_y',
     )
     headers = get(url, f'/api/download/{reference}').headers
-    assert headers['Content-Disposition'] == f'attachment; filename={record["filename"]}'
+    plain = clean_name(record['filename'])
+    disposition = f'attachment; filename={plain}'
+    if plain != record['filename']:
+        disposition += f"; filename*=UTF-8''{quote(record['filename'])}"
+    assert headers['Content-Disposition'] == disposition
     assert 'Set-Cookie' not in headers
 
 
@@ -426,6 +434,45 @@ def test_other_ranges_are_ignored_or_refused(url: str, headers: dict, status: in
     if status == 416:
         assert answer.json() == {'error': 'range-not-satisfiable'}
         assert answer.headers['Content-Range'] == 'bytes */10'
+
+
+def test_known_content_is_not_sent_again(url: str) -> None:
+    reference = stored(url, b'sent once')
+    path = f'/api/download/{reference.filehash}'
+    first = get(url, path)
+    for name, value in (
+        ('If-None-Match', first.headers['ETag']),
+        ('If-None-Match', f'"other", W/{first.headers["ETag"]}'),
+        ('If-None-Match', '*'),
+        ('If-Modified-Since', first.headers['Last-Modified']),
+    ):
+        answer = get(url, path, headers={name: value})
+        assert (answer.status_code, answer.content) == (304, b'')
+        assert answer.headers['ETag'] == first.headers['ETag']
+    for headers in (
+        {'If-None-Match': '"other"', 'If-Modified-Since': first.headers['Last-Modified']},
+        {'If-Modified-Since': 'Thu, 01 Jan 1970 00:00:00 GMT'},
+        {'If-Modified-Since': 'nonsense'},
+    ):
+        assert get(url, path, headers=headers).content == first.content
+    # The address with the key names other bytes.
+    answer = get(url, f'/api/download/{reference}', headers={'If-None-Match': '*'})
+    assert (answer.status_code, answer.content) == (200, b'sent once')
+
+
+def test_streamed_answers_have_the_headers_of_all_others(url: str) -> None:
+    reference = stored(url, b'streamed')
+    origin = {'Origin': 'https://page.example'}
+    other = get(url, '/contacts', headers=origin).headers
+    streamed = get(url, f'/api/download/{reference}', headers=origin).headers
+    for name in ('Server', 'Referrer-Policy', 'X-Content-Type-Options', 'X-Frame-Options'):
+        assert streamed[name] == other[name]
+    assert streamed['Access-Control-Allow-Origin'] == 'https://page.example'
+    assert streamed['Content-Security-Policy'] == "default-src 'none'; sandbox"
+    for path in ('/contacts', f'/api/download/{reference}', '/', '/status', '/api/status'):
+        assert 'Origin' in get(url, path).headers['Vary']
+    assert 'Accept' in get(url, '/status').headers['Vary']
+    assert 'X-Requested-With' in get(url, '/api/status').headers['Vary']
 
 
 def test_head_tells_the_length_and_sends_nothing(url: str) -> None:

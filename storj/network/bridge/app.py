@@ -31,7 +31,7 @@ from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.upkeep import Upkeep
 from storj.network.node.addresses import is_loopback
-from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off
+from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
 
 __all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app')
 
@@ -142,8 +142,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @web.middleware
-async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Add CORS and security headers, and answer preflight requests.
+async def _preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer preflight requests.
 
     Any page may call the bridge with credentials of its own making, as the original allows, but
     not with those that a browser remembers: no ``Access-Control-Allow-Credentials`` is sent.
@@ -158,14 +158,20 @@ async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse
                 response.headers['Access-Control-Allow-Headers'] = asked
     else:
         response = await handler(request)
+    return response
+
+
+async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Complete an answer's headers before they are sent, a streamed answer's too."""
     for name, value in _SECURITY_HEADERS.items():
         # Pages that are served beside the bridge have rules of their own.
         response.headers.setdefault(name, value)
+    origin = request.headers.get('origin')
     if origin:
         response.headers['Access-Control-Allow-Origin'] = origin
         response.headers['Access-Control-Expose-Headers'] = _READABLE
-        response.headers['Vary'] = 'Origin'
-    return response
+    # The answer to a request without the header is another one, too.
+    vary(response, 'Origin')
 
 
 def _addressed(hosts: Collection[str]) -> Callable[..., object]:
@@ -219,7 +225,7 @@ def create_app(
     Returns:
         web.Application: opens its database when it starts, and owns its background work.
     """
-    middlewares: list[Callable[..., object]] = [_headers, _errors]
+    middlewares: list[Callable[..., object]] = [_preflight, _errors]
     if settings.hosts is not None:
         middlewares.append(_addressed(settings.hosts))
     if settings.rate_limits:
@@ -252,6 +258,7 @@ def create_app(
             database.close()
 
     app.cleanup_ctx.append(life)
+    app.on_response_prepare.append(_set_headers)
     for route in _routes(settings):
         paths = [route.path] if route.path == '/' else [route.path, route.path + '/']
         for path in paths:

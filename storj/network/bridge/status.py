@@ -28,7 +28,7 @@ from storj.network.bridge.database import (
     Pointer,
 )
 from storj.network.bridge.state import BRIDGE, Bridge
-from storj.network.node.wire import Route, answer, iso_date
+from storj.network.node.wire import Route, answer, iso_date, vary
 
 __all__ = ('ROUTES', 'network_status')
 
@@ -185,8 +185,11 @@ async def get_status(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     state = await bridge.database.apart(partial(network_status, bridge, user=user))
     if 'text/html' in request.headers.get('accept', ''):
-        return web.Response(text=_page(state), content_type='text/html', charset='utf-8')
-    return answer(state)
+        response = web.Response(text=_page(state), content_type='text/html', charset='utf-8')
+    else:
+        response = answer(state)
+    vary(response, 'Accept')
+    return response
 
 
 _STYLE = (

@@ -21,7 +21,16 @@ from storj.network.bridge.keys import new_key
 from storj.network.bridge.links import done_page, is_visit, question_page, wants_page
 from storj.network.bridge.mail import Kind
 from storj.network.bridge.state import BRIDGE, Bridge, Release
-from storj.network.node.wire import Refusal, Route, answer, hex_text, iso_date, read_body, text
+from storj.network.node.wire import (
+    Refusal,
+    Route,
+    answer,
+    hex_text,
+    iso_date,
+    read_body,
+    text,
+    vary,
+)
 
 __all__ = ('ROUTES', 'open_account')
 
@@ -93,7 +102,9 @@ def _after_link(request: web.Request, kind: Kind, payload: object) -> web.Respon
     redirect = _redirect(request.app[BRIDGE], request.query.get('redirect'))
     if redirect is not None:
         return web.Response(status=302, headers={'Location': redirect})
-    return done_page(kind) if wants_page(request) else answer(payload)
+    response = done_page(kind) if wants_page(request) else answer(payload)
+    vary(response, 'Accept')
+    return response
 
 
 def _send(bridge: Bridge, kind: Kind, email: str, token: str, redirect: str | None) -> str:

@@ -86,7 +86,7 @@ def mount(
         engine = _engine(folder / 'node.db')
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT)
         farmers = ShardClient()
-        mover = Mover(bridge_url, Account(kept.email, kept.password), session, farmers)
+        mover = Mover(bridge_url, Account(kept.email, kept.password), session, farmers, folder)
         try:
             app[NODE] = MetaDiskNode(mover, Catalog(engine), Ledger(engine), folder, settings)
             yield

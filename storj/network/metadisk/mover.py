@@ -1,22 +1,26 @@
 """Moves a node's files onto the farmers and back, as any client of the bridge does.
 
 The node talks to its bridge over the wire, with an account of its own, and to the farmers as the
-network's own client does. A shard is held in memory while it is checked and moved, so
-memory is bounded by SHARD_SIZE times the shards under way, whatever the files' sizes.
+network's own client does. A shard is held in memory while it is checked and moved; what waits for
+a reader lies on the disk, however slowly that reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import json
 import logging
 import os
+import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +46,9 @@ _ANSWER_LIMIT = 4 * 1024 * 1024
 _PUSHES = 3
 _FARMERS = 8
 _POINTERS = 3
+# Of all files: shards that are in memory to be checked.
+_RECEIVING = 8
+_PIECE = 256 * 1024
 # The bridge picks farmers at random and now and then finds none although there are some.
 _OFFERS = 3
 _PAUSE = 0.25
@@ -105,6 +112,50 @@ class Place:
     failed: bool
 
 
+class _ProvedShard:
+    """A shard whose hash was right, in a file without a name. Blocking.
+
+    Args:
+        folder (Path): of the file.
+        data (bytearray): all of the shard.
+
+    Raises:
+        OSError: If the disk takes no more.
+    """
+
+    def __init__(self, folder: Path, data: bytearray) -> None:
+        self.size = len(data)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - see close()
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> _ProvedShard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._file.close()
+
+    def read(self, position: int, size: int) -> bytearray:
+        """Return bytes of the shard, in a buffer of their own."""
+        buffer = bytearray(size)
+        if os.preadv(self._file.fileno(), [buffer], position) != size:
+            raise OSError(errno.EIO, 'a shard on the disk became shorter')
+        return buffer
+
+
+def _close_unwanted(writing: asyncio.Future[_ProvedShard]) -> None:
+    if not writing.cancelled() and writing.exception() is None:
+        writing.result().close()
+
+
 class Mover:
     """The node as a client of its bridge.
 
@@ -113,6 +164,7 @@ class Mover:
         account (Account): the node's; it must be activated.
         session (aiohttp.ClientSession): for calls to the bridge; stays the caller's.
         farmers (ShardClient): for shards; stays the caller's.
+        folder (Path): for shards that wait for their reader.
     """
 
     def __init__(
@@ -121,11 +173,14 @@ class Mover:
         account: Account,
         session: aiohttp.ClientSession,
         farmers: ShardClient,
+        folder: Path,
     ) -> None:
         self._url = bridge_url.rstrip('/')
         self._host = urlsplit(bridge_url).hostname or ''
         self._session = session
         self._farmers = farmers
+        self._folder = folder
+        self._receiving = asyncio.Semaphore(_RECEIVING)
         self._email = account.email
         digest = hashlib.sha256(account.password.encode()).hexdigest()
         credentials = base64.b64encode(f'{account.email}:{digest}'.encode()).decode()
@@ -169,9 +224,14 @@ class Mover:
             self._shards(entry, start // shard_size, -(-end // shard_size))
         ) as all_:
             offset = start // shard_size * shard_size
-            async for data in all_:
-                yield memoryview(data)[max(0, start - offset) : end - offset]
-                offset += len(data)
+            async for shard in all_:
+                with shard:
+                    first, last = max(0, start - offset), min(shard.size, end - offset)
+                    for position in range(first, last, _PIECE):
+                        size = min(_PIECE, last - position)
+                        # It was written just now, so this does not wait for the disk.
+                        yield memoryview(shard.read(position, size))
+                offset += shard.size
         if offset < end:
             raise MoverError('the file lacks shards at its end')
 
@@ -280,26 +340,33 @@ class Mover:
 
     # -- down ----------------------------------------------------------------------------------
 
-    async def _shards(self, entry: str, first: int, end: int) -> AsyncGenerator[bytearray, None]:
+    async def _shards(self, entry: str, first: int, end: int) -> AsyncGenerator[_ProvedShard, None]:
         """Yield the shards ``first`` to ``end`` (exclusive); the next is fetched meanwhile."""
-        ahead: asyncio.Task[bytearray] | None = None
+        pulls: deque[asyncio.Task[_ProvedShard]] = deque()
+
+        async def oldest() -> _ProvedShard:
+            shard = await pulls[0]
+            pulls.popleft()
+            return shard
+
         try:
             for page in range(first, end, _POINTERS):
-                # Tokens of farmers do not live for ever: ask for a few, when they are wanted.
+                # Tokens of farmers expire: ask for a few, when they are wanted.
                 pointers = await self._pointers(entry, page, min(_POINTERS, end - page))
                 for index, pointer in enumerate(pointers, page):
-                    done = ahead
-                    ahead = asyncio.create_task(self._pull(entry, index, pointer))
-                    if done is not None:
-                        yield await done
-            if ahead is not None:
-                yield await ahead
+                    pulls.append(asyncio.create_task(self._pull(entry, index, pointer)))
+                    if len(pulls) > 1:
+                        yield await oldest()
+            while pulls:
+                yield await oldest()
         finally:
-            if ahead is not None:
-                ahead.cancel()
-                await asyncio.gather(ahead, return_exceptions=True)
+            for pull in pulls:
+                pull.cancel()
+            for left in await asyncio.gather(*pulls, return_exceptions=True):
+                if isinstance(left, _ProvedShard):
+                    left.close()
 
-    async def _pull(self, entry: str, index: int, pointer: Mapping[str, Any]) -> bytearray:
+    async def _pull(self, entry: str, index: int, pointer: Mapping[str, Any]) -> _ProvedShard:
         """Get one shard, from another farmer when one fails."""
         exclude: list[str] = []
         for _ in range(_FARMERS):
@@ -308,21 +375,35 @@ class Mover:
             farmer, hash_ = self._farmer_of(pointer), str(pointer['hash'])
             begun = time.time()
             try:
-                data = await self._receive(pointer, farmer, hash_)
-                if await asyncio.to_thread(shard_hash, data) != hash_:
-                    raise ShardClientError('the bytes are not those of the hash')
+                async with self._receiving:
+                    data = await self._receive(pointer, farmer, hash_)
+                    if await asyncio.to_thread(shard_hash, data) != hash_:
+                        raise ShardClientError('the bytes are not those of the hash')
+                    shard = await self._spooled(data)
+                    del data
             except ShardClientError as error:
                 logger.warning('shard %s not had from %s: %s', hash_, farmer.node_id, error)
                 await self._report(farmer, hash_, begun, 1100, 'DOWNLOAD_ERROR')
                 exclude.append(farmer.node_id)
+            except OSError as error:
+                raise MoverError(f'a shard cannot wait on the disk: {error}') from error
             else:
                 await self._report(farmer, hash_, begun, 1000, 'SHARD_DOWNLOADED')
-                return data
+                return shard
             found = await self._pointers(entry, index, 1, exclude)
             if not found:
                 break
             pointer = found[0]
         raise MoverError(f'no farmer gives shard {index} of entry {entry}')
+
+    async def _spooled(self, data: bytearray) -> _ProvedShard:
+        """Put a shard on the disk, and leave nothing there if nobody waits for it any more."""
+        writing = asyncio.ensure_future(asyncio.to_thread(_ProvedShard, self._folder, data))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            writing.add_done_callback(_close_unwanted)
+            raise
 
     async def _receive(
         self, pointer: Mapping[str, Any], farmer: NodeContact, hash_: str

@@ -1,7 +1,8 @@
 """Names that strangers give to files, made harmless.
 
-A cleaned name is ASCII letters, digits, ``_``, ``.`` and ``-``, so it is safe in a header, a log
-and a folder. It is never used as a path here all the same: what a node stores lies under hashes.
+A cleaned name is letters, digits, ``_``, ``.`` and ``-``, so it is safe in a log and a folder; in
+ASCII it is safe in a header, too. It is never used as a path here all the same: what a node stores
+lies under hashes.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ __all__ = ('clean_name', 'media_type', 'stored_name')
 _NAMELESS = 'file'
 _LIMIT = 200
 _SEPARATORS = re.compile(r'[/\0]')
-_UNWANTED = re.compile(r'[^A-Za-z0-9_.-]')
+_UNWANTED = re.compile(r'[^\w.-]')
 _BROWSER_PATH = re.compile(r'(?:[A-Za-z]:\\|\\\\).*\\([^\\]*)', re.DOTALL)
 
 
-def clean_name(name: str) -> str:
+def clean_name(name: str, *, ascii_only: bool = True) -> str:
     """Clean a file's name as nodes of 2014 do.
 
     Args:
         name (str): as a client sent it, of any length.
+        ascii_only (bool): whether only ASCII is kept, as those nodes do.
 
     Returns:
         str: at most 200 characters; ``file`` when nothing usable is left (the nodes of 2014 answer
@@ -32,7 +34,11 @@ def clean_name(name: str) -> str:
     name = name[: 16 * _LIMIT]
     if match := _BROWSER_PATH.fullmatch(name):
         name = match.group(1)
-    name = unicodedata.normalize('NFKD', name).encode('ascii', 'ignore').decode('ascii')
+    if ascii_only:
+        name = unicodedata.normalize('NFKD', name).encode('ascii', 'ignore').decode('ascii')
+    else:
+        # Composed, so that the letters of one name are the same from every system.
+        name = unicodedata.normalize('NFC', name)
     name = '_'.join(_SEPARATORS.sub(' ', name).split())
     name = _UNWANTED.sub('', name).strip('._')
     if len(name) > _LIMIT:
@@ -43,8 +49,11 @@ def clean_name(name: str) -> str:
 
 
 def stored_name(filehash: str, name: str) -> str:
-    """Return the name that a node lists: 7 digits of the filehash, ``_``, the cleaned name."""
-    return f'{filehash[:7]}_{clean_name(name)}'
+    """Return the name that a node lists: 7 digits of the filehash, ``_``, the cleaned name.
+
+    Letters beyond ASCII are kept; the nodes of 2014 dropped them.
+    """
+    return f'{filehash[:7]}_{clean_name(name, ascii_only=False)}'
 
 
 def media_type(name: str) -> str:

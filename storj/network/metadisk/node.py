@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from aiohttp import web
 from storj.crypto.convergent import content_stream
 from storj.network.metadisk.catalog import Catalog, StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger
-from storj.network.metadisk.mover import SHARD_SIZE, Mover, MoverError, Place
+from storj.network.metadisk.mover import SHARD_SIZE, Mover, Place
 from storj.network.metadisk.names import stored_name
 from storj.network.metadisk.spool import Spool
 
@@ -28,7 +28,6 @@ __all__ = ('NODE', 'MetaDiskNode', 'NodeFullError', 'Settings')
 
 logger = logging.getLogger(__name__)
 
-_PIECE = 256 * 1024
 _UPLOAD_COST = 4
 
 
@@ -150,14 +149,29 @@ class MetaDiskNode:
 
         Raises:
             InsufficientBalanceError: nothing was taken from the token.
-            MoverError: the token has its bytes back.
+            MoverError: when the network fails. Whatever ends it: what was not handed out is not
+                charged.
         """
-        async with (
-            # A client that hangs up has had its bytes, so only the network's failure is refunded.
-            self._charged(token, end - start, 'download', MoverError),
-            aclosing(self._pieces(file, start, end, key)) as pieces,
-        ):
-            yield pieces
+        sent = 0
+
+        async def counted() -> AsyncGenerator[memoryview, None]:
+            nonlocal sent
+            async with aclosing(self._pieces(file, start, end, key)) as pieces:
+                async for piece in pieces:
+                    yield piece
+                    sent += len(piece)
+
+        def unsent() -> int:
+            return end - start - sent
+
+        try:
+            async with (
+                self._charged(token, end - start, 'download', BaseException, unsent),
+                aclosing(counted()) as pieces,
+            ):
+                yield pieces
+        finally:
+            self.catalog.note(outgoing=sent)
 
     async def _pieces(
         self, file: StoredFile, start: int, end: int, key: bytes | None
@@ -165,19 +179,11 @@ class MetaDiskNode:
         if file.entry is None or start >= end:
             return
         stream = None if key is None else content_stream(key, offset=start)
-        sent = 0
-        shards = self._mover.fetch(file.entry, file.shard_size, start, end)
-        try:
-            async with aclosing(shards):
-                async for shard in shards:
-                    for offset in range(0, len(shard), _PIECE):
-                        piece = shard[offset : offset + _PIECE]
-                        if stream is not None:
-                            stream.process(piece, piece)
-                        yield piece
-                        sent += len(piece)
-        finally:
-            self.catalog.note(outgoing=sent)
+        async with aclosing(self._mover.fetch(file.entry, file.shard_size, start, end)) as fetched:
+            async for piece in fetched:
+                if stream is not None:
+                    stream.process(piece, piece)
+                yield piece
 
     async def places(self, file: StoredFile) -> tuple[int, list[Place]]:
         """Return how many shards a file has, and which farmers took them.
@@ -189,9 +195,14 @@ class MetaDiskNode:
 
     @asynccontextmanager
     async def _charged(
-        self, token: str | None, cost: int, reason: str, failure: type[BaseException]
+        self,
+        token: str | None,
+        cost: int,
+        reason: str,
+        failure: type[BaseException],
+        refund: Callable[[], int] | None = None,
     ) -> AsyncIterator[None]:
-        """Take the cost first and give it back if what it pays for ends by ``failure``."""
+        """Take the cost first, and give back what ``refund`` says if it ends by ``failure``."""
         if not self.settings.charge:
             yield
             return
@@ -201,7 +212,9 @@ class MetaDiskNode:
         try:
             yield
         except failure:
-            self.ledger.deposit(token, cost, f'refund of {reason}')
+            amount = cost if refund is None else refund()
+            if amount:
+                self.ledger.deposit(token, amount, f'refund of {reason}')
             raise
 
     def status(self) -> dict[str, Any]:

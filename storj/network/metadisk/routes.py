@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -27,9 +28,10 @@ from storj.network.bridge.limits import MINUTE, Windows
 from storj.network.metadisk.catalog import StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
 from storj.network.metadisk.mover import MoverError, Place
-from storj.network.metadisk.names import media_type
+from storj.network.metadisk.names import clean_name, media_type
 from storj.network.metadisk.node import NODE, NodeFullError, Settings
 from storj.network.metadisk.spool import Spool
+from storj.network.node.wire import vary
 
 __all__ = ('Routes', 'json_answer')
 
@@ -84,7 +86,11 @@ def json_answer(
         text = json.dumps(answer, sort_keys=True, indent=2)
     body = text.encode('utf-8')
     # Without a charset: RFC 8259 knows none, and the nodes of 2014 sent none.
-    return web.Response(body=body, status=status, headers=headers, content_type='application/json')
+    response = web.Response(
+        body=body, status=status, headers=headers, content_type='application/json'
+    )
+    vary(response, 'X-Requested-With')
+    return response
 
 
 class Routes:
@@ -261,6 +267,10 @@ class Routes:
         if file is None:
             raise _Refusal(404, 'file-not-found')
         key = _key(request)
+        if key is None and _is_unchanged(request, file):
+            headers = _file_headers(file, False)
+            kept = (hdrs.CACHE_CONTROL, hdrs.ETAG, hdrs.LAST_MODIFIED)
+            return web.Response(status=304, headers={name: headers[name] for name in kept})
         start, end, partial = _range(request, file)
         response = web.StreamResponse(
             status=206 if partial else 200, headers=_file_headers(file, key is not None)
@@ -268,12 +278,15 @@ class Routes:
         if partial:
             response.headers[hdrs.CONTENT_RANGE] = f'bytes {start}-{end - 1}/{file.size}'
         response.content_length = end - start
+        if request.method == hdrs.METH_HEAD:
+            # Nothing is fetched for it, so nothing is charged.
+            await response.prepare(request)
+            return response
         token = request.query.get('token')
         try:
             async with request.app[NODE].read(file, start, end, key=key, token=token) as pieces:
                 # The first shard is proved before a status is sent.
-                first = None if request.method == hdrs.METH_HEAD else await anext(pieces, None)
-                # Here, for the bridge would put its own headers over those of an answer to come.
+                first = await anext(pieces, None)
                 await response.prepare(request)
                 if first is not None:
                     await response.write(first)
@@ -425,14 +438,31 @@ def _range(request: web.Request, file: StoredFile) -> tuple[int, int, bool]:
     return start, end, True
 
 
+def _is_unchanged(request: web.Request, file: StoredFile) -> bool:
+    """Return whether the client has this very file already (RFC 9110, section 13.1)."""
+    known = request.if_none_match
+    if known is not None:
+        # Content never changes under its hash, so a weak tag is as good.
+        return any(tag.value in ('*', file.filehash) for tag in known)
+    since = request.if_modified_since
+    return since is not None and file.stored <= since.timestamp()
+
+
 def _etag(file: StoredFile) -> str:
     return f'"{file.filehash}"'
+
+
+def _disposition(name: str) -> str:
+    """Return the header that names the download, beyond ASCII as RFC 6266 has it."""
+    plain = clean_name(name)
+    header = f'attachment; filename={plain}'
+    return header if plain == name else f"{header}; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _file_headers(file: StoredFile, decrypted: bool) -> dict[str, str]:
     headers = {
         hdrs.ACCEPT_RANGES: 'bytes',
-        hdrs.CONTENT_DISPOSITION: f'attachment; filename={file.name}',
+        hdrs.CONTENT_DISPOSITION: _disposition(file.name),
         # Whatever the bytes are, no browser shall make a page of them.
         'Content-Security-Policy': "default-src 'none'; sandbox",
         'X-Content-Type-Options': 'nosniff',

@@ -11,6 +11,8 @@ from importlib import resources
 
 from aiohttp import hdrs, web
 
+from storj.network.node.wire import vary
+
 __all__ = ('PAGE', 'Website')
 
 #: The parts of the MetaDisk page.
@@ -104,7 +106,7 @@ class Website:
             response: web.StreamResponse = self._page(self._start)
         else:
             response = await handler(request)
-        response.headers[hdrs.VARY] = hdrs.ACCEPT
+        vary(response, hdrs.ACCEPT)
         return response
 
 

@@ -31,6 +31,7 @@ __all__ = (
     'read_body',
     'read_raw',
     'text',
+    'vary',
 )
 
 #: Bytes of a request's body; the largest honest one is a shard with 300 excluded farmers and
@@ -79,6 +80,13 @@ def answer(payload: object, status: int = 200) -> web.Response:
         content_type='application/json',
         charset='utf-8',
     )
+
+
+def vary(response: web.StreamResponse, header: str) -> None:
+    """Note that an answer depends on a header of the request, beside those noted already."""
+    named = [name.strip() for name in response.headers.get('Vary', '').split(',') if name.strip()]
+    if header.lower() not in map(str.lower, named):
+        response.headers['Vary'] = ', '.join([*named, header])
 
 
 async def read_raw(request: web.Request) -> bytes:
