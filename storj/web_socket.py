@@ -10,8 +10,7 @@ Three layers: :class:`FrameParser` turns bytes into events and knows no socket,
 
     client = web_socket.Client(pointer, open('shard', 'rb'))         # PUSH
     client.connect()
-    client.run_forever()                         # waits
-    client.result()
+    client.run_forever()                         # waits; raises what went wrong
 
 The exchange (protocol reference, section 4.1): the client names token, hash and operation in a
 text frame, then one side sends the shard in binary frames, then the farmer closes with a code that
@@ -42,6 +41,7 @@ from storj.exception import (
     FarmerError,
     FarmerUnreachableError,
     IntegrityError,
+    TransferCancelled,
 )
 from storj.farmer import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
 
@@ -404,7 +404,7 @@ class DataChannel:
         wire = self._open_wire()
         frame = self._writer.build(_BINARY, payload)
         # Looks once per frame for an answer; a farmer may close before it has read all.
-        heard, broken = wire.readable(), False
+        heard = wire.readable()
         while frame:
             if heard:
                 for event in self._take():
@@ -417,11 +417,8 @@ class DataChannel:
             try:
                 count = wire.write(frame)
             except ConnectionError:
-                # The farmer may have said why before it hung up.
+                # The farmer may have said why before it hung up; if not, reading fails as well.
                 count = 0
-                if broken:
-                    raise
-                broken = True
             heard = not count
             frame = frame[count:]
         self._watch.moved(len(payload))
@@ -714,8 +711,18 @@ class Client(WebSocketClient):  # type: ignore[misc]
         self._stopped.set()
 
     def run_forever(self) -> None:
-        """Wait until the transfer has ended, well or not."""
-        self._th.join()
+        """Wait until the transfer has ended, well or by :meth:`close`.
+
+        Raises:
+            FarmerError: If the farmer refused, or went away.
+            IntegrityError: If the bytes are not those of the pointer.
+            RuntimeError: If :meth:`connect` was not called.
+        """
+        try:
+            self.result()
+        except TransferCancelled:
+            # Whoever stopped it knows; result() says so to the others.
+            pass
 
     def result(self, timeout: float | None = None) -> bytes | None:
         """Wait for the end of the transfer.

@@ -92,6 +92,57 @@ def test_pull_writes_to_a_file_in_the_old_way():
     assert target.getvalue() == SHARD
 
 
+@pytest.mark.parametrize('operation', ['PUSH', 'PULL'])
+def test_waiting_in_the_old_way_tells_of_a_bad_token(operation):
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.close(3101, 'The supplied token is not accepted')
+        peer.wait_for_end()
+
+    contents = io.BytesIO(SHARD)
+    with ScriptedFarmer(script) as farmer:
+        client = web_socket.Client(farmer.pointer(SHARD, operation, protocol=PROTOCOL), contents)
+        client.connect()
+        with pytest.raises(exception.SuppliedTokenNotAcceptedError, match='token'):
+            client.run_forever()
+        assert client.terminated
+
+
+def test_waiting_in_the_old_way_tells_of_a_wrong_shard():
+    with ScriptedFarmer(serve) as farmer:
+        pointer = farmer.pointer(SHARD, protocol=PROTOCOL) | {'hash': '0' * 40}
+        client = web_socket.Client(pointer, io.BytesIO())
+        client.connect()
+        with pytest.raises(exception.IntegrityError):
+            client.run_forever()
+
+
+def test_waiting_in_the_old_way_tells_of_a_farmer_that_is_not_there():
+    with ScriptedFarmer() as farmer:
+        pointer = farmer.pointer(SHARD, protocol=PROTOCOL)
+    client = web_socket.Client(pointer, io.BytesIO())
+    with pytest.raises(RuntimeError, match='connect'):
+        client.run_forever()
+    for call in (client.connect, client.run_forever):
+        with pytest.raises(exception.FarmerUnreachableError):
+            call()
+
+
+def test_waiting_in_the_old_way_ends_with_close():
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer:
+        client = web_socket.Client(farmer.pointer(SHARD, protocol=PROTOCOL), io.BytesIO())
+        client.connect()
+        client.close()
+        client.run_forever()
+        assert client.terminated
+
+
 def test_pull_takes_a_model():
     with ScriptedFarmer(serve) as farmer:
         client = web_socket.Client(model.FilePointer(**farmer.pointer(SHARD, protocol=PROTOCOL)))
@@ -372,6 +423,71 @@ def test_push_answers_pings_between_frames():
     assert pongs == [b'are you there?']
 
 
+def test_push_answers_pings_while_it_waits_for_the_farmer():
+    pongs = []
+
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.read_shard(len(SHARD))
+        for payload in (b'still', b'there?'):
+            peer.send(frame(9, payload))
+            pongs.append(peer.read_frame())
+        peer.close(1000)
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer:
+        run(farmer, 'PUSH', SHARD)
+    assert pongs == [(10, b'still'), (10, b'there?')]
+
+
+def test_pull_answers_pings_between_data():
+    pongs = []
+
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        for start in range(0, len(SHARD), 50_000):
+            payload = b'ping %d' % start
+            peer.send(frame(2, SHARD[start : start + 50_000]) + frame(9, payload))
+            # Sends no more before the answer.
+            pongs.append(peer.read_frame() == (10, payload))
+        peer.close(1000)
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer:
+        assert run(farmer) == SHARD
+    assert pongs == [True] * 4
+
+
+def test_pull_answers_each_of_many_pings():
+    pongs = []
+
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.send(frame(9, b'one') + frame(9) + frame(2, SHARD) + frame(9, b'x' * 125))
+        pongs.extend(peer.read_frame() for _ in range(3))
+        peer.close(1000)
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer:
+        assert run(farmer) == SHARD
+    assert pongs == [(10, b'one'), (10, b''), (10, b'x' * 125)]
+
+
+def test_pong_nobody_asked_for_changes_nothing():
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.send(frame(10, b'x') + frame(2, SHARD) + frame(10))
+        peer.close(1000)
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer:
+        assert run(farmer) == SHARD
+
+
 def test_data_that_comes_with_the_handshake_is_not_lost():
     def script(peer: Connection) -> None:
         peer.upgrade(then=frame(2, SHARD[:100]))
@@ -427,6 +543,76 @@ def test_farmer_that_goes_away_without_a_word_is_unreachable():
     with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerUnreachableError) as found:
         run(farmer)
     assert found.value.code == 1006
+
+
+@pytest.fixture
+def unheard(monkeypatch):
+    """What a farmer said is not there yet when a client looks for it, only when it has failed."""
+    monkeypatch.setattr(web_socket.Wire, 'readable', lambda self: False)
+
+
+@pytest.mark.usefixtures('unheard')
+@pytest.mark.parametrize(
+    ('last', 'kind'),
+    [
+        (frame(8, struct.pack('!H', 3101)), exception.SuppliedTokenNotAcceptedError),
+        (frame(9, b'?') + frame(8, struct.pack('!H', 1011)), exception.FarmerError),
+        (frame(1, b'{"code": 401}'), exception.SuppliedTokenNotAcceptedError),
+        (b'', exception.FarmerUnreachableError),
+        (frame(9, b'?'), exception.FarmerUnreachableError),
+    ],
+)
+def test_last_words_of_a_farmer_that_hangs_up_amid_data_are_heard(last, kind):
+    gone = threading.Event()
+
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.send(last)
+        peer.reset()
+        gone.set()
+
+    def shard():
+        # Nothing but the first frame is sent before the farmer is gone.
+        assert gone.wait(10)
+        yield from (SHARD for _ in range(100))
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError) as caught:
+        run(farmer, 'PUSH', shard())
+    assert type(caught.value) is kind
+
+
+def test_farmer_that_hangs_up_amid_data_is_unreachable():
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.read_shard(len(SHARD))
+        peer.reset()
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerUnreachableError) as found:
+        run(farmer, 'PUSH', (SHARD for _ in range(1000)))
+    assert found.value.code == 1006
+
+
+@pytest.mark.parametrize('moment', ['amid the data', 'after the data'])
+def test_data_nobody_asked_for_ends_a_push(moment):
+    told = []
+
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        if moment == 'after the data':
+            peer.read_shard(len(SHARD))
+        peer.send(frame(2, b'surprise'))
+        while (heard := peer.read_frame())[0] == 2:
+            pass
+        told.append(heard)
+
+    pieces = 1 if moment == 'after the data' else 1000
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError) as caught:
+        run(farmer, 'PUSH', (SHARD for _ in range(pieces)))
+    assert (caught.value.code, told) == (1002, [(8, struct.pack('!H', 1002))])
+    assert 'nobody asked' in caught.value.message
 
 
 HOSTILE = [
