@@ -82,6 +82,16 @@ def network() -> None:
 @click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
 @click.option('--address', help='Address or name to announce, if others reach it by another.')
 @click.option(
+    '--public-url', metavar='URL', help='URL of the bridge, if others reach it by another.'
+)
+@click.option(
+    '--trusted-proxy',
+    'trusted_proxies',
+    multiple=True,
+    metavar='ADDRESS',
+    help='Proxy or network of proxies whose X-Forwarded-* headers are believed.',
+)
+@click.option(
     '--port',
     type=click.IntRange(0, 65535),
     metavar='N',
@@ -191,6 +201,7 @@ def _say_ready(output: Output, network: Network) -> None:
     output.line(
         f'ready: bridge {network.bridge_url}, {len(network.farmers)} farmers, pid {network.pid}'
     )
+    output.note(f'listening on {network.listens_on}')
     _advise(output, network.data)
 
 

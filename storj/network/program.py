@@ -28,6 +28,8 @@ def run_network(
     *,
     host: str = '127.0.0.1',
     address: str | None = None,
+    public_url: str | None = None,
+    trusted_proxies: Sequence[str] = (),
     port: int = 6382,
     farmers: int = 6,
     data: str | None = None,
@@ -51,6 +53,8 @@ def run_network(
     Args:
         host (str): address to listen on.
         address (str | None): address that others reach it at, if it is another.
+        public_url (str | None): URL that others reach the bridge at, if it is another.
+        trusted_proxies (Sequence[str]): proxies whose ``X-Forwarded-*`` is believed.
         port (int): of the bridge; 0 for any free one.
         farmers (int): how many.
         data (str | None): folder that keeps everything; None for a temporary one.
@@ -74,6 +78,8 @@ def run_network(
         farmers,
         host=host,
         address=address,
+        public_url=public_url,
+        trusted_proxies=trusted_proxies,
         port=port,
         data=data,
         database=database,

@@ -26,11 +26,12 @@ import sys
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -57,6 +58,9 @@ T = TypeVar('T')
 
 #: ``mixed``: half of the farmers announce 0.10.0 (WebSocket), half 1.2.0 (HTTP).
 Protocols = Literal['mixed', '0.10', '1.2']
+
+# Addresses that mean all of the machine's, and by which of it the network reaches itself.
+_EVERYWHERE: Mapping[str, str] = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
 
 _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
     'mixed': ('0.10.0', '1.2.0'),
@@ -329,6 +333,10 @@ class Network:
         farmers (int): how many, from 0 on.
         host (str): address that bridge and farmers listen on.
         address (str | None): address that others reach them at, if it is another.
+        public_url (str | None): URL that others reach the bridge at, if it is another, by a proxy
+            say; it stands in links, and :attr:`bridge_url` is it.
+        trusted_proxies (Sequence[str]): addresses or networks of proxies whose
+            ``X-Forwarded-*`` is believed.
         port (int): of the bridge; 0 for any free one. Farmers take free ones always.
         data (str | os.PathLike[str] | None): folder that keeps everything, so that a network
             with the same folder goes on where this one stops; None for a temporary one.
@@ -349,6 +357,8 @@ class Network:
 
     Attributes:
         bridge_url (str): where clients reach the bridge.
+        local_url (str): where this machine does, past any proxy.
+        listens_on (str): the address in words, with the kinds of addresses that it stands for.
         email (str): of the account that is made for the user.
         password (str): of the account.
         mnemonic (str): encryption key for the account.
@@ -367,6 +377,8 @@ class Network:
         *,
         host: str = '127.0.0.1',
         address: str | None = None,
+        public_url: str | None = None,
+        trusted_proxies: Sequence[str] = (),
         port: int = 0,
         data: str | os.PathLike[str] | None = None,
         database: str | None = None,
@@ -390,14 +402,21 @@ class Network:
         self.farmers: list[FarmerHandle] = []
         self.pid = os.getpid()
         self.bridge_url = ''
+        self.local_url = ''
+        self.listens_on = host
         self.email = ''
         self.password = ''
         self.mnemonic = ''
         self._count = farmers
-        if address is None and host in ('', '0.0.0.0', '::'):  # noqa: S104
+        public = None if public_url is None else _checked_url(public_url)
+        if address is None and host in _EVERYWHERE:
+            address = urlsplit(public or '').hostname
+        if address is None and host in _EVERYWHERE:
             raise ValueError(f'a network that listens on {host!r} needs an address to announce')
         self._host = host
         self._address = address or host
+        self._public_url = public
+        self._trusted_proxies = tuple(trusted_proxies)
         self._port = port
         self._database = database
         self._protocols = _ANNOUNCED[protocol]
@@ -517,7 +536,7 @@ class Network:
     def environment(self) -> dict[str, str]:
         """Return the environment variables by which programs find and use this network."""
         return {
-            'STORJ_BRIDGE': self.bridge_url,
+            'STORJ_BRIDGE': self.local_url,
             'STORJ_BRIDGE_USER': self.email,
             'STORJ_BRIDGE_PASS': self.password,
             'STORJ_ENCRYPTION_KEY': self.mnemonic,
@@ -546,8 +565,12 @@ class Network:
         listening = _listen(self._host, self._port)
         try:
             port = listening.getsockname()[1]
-            host = f'[{self._address}]' if ':' in self._address else self._address
-            self.bridge_url = f'http://{host}:{port}'
+            reached = _url(self._address, port)
+            # What belongs to the network itself needs no way round by a proxy.
+            here = _EVERYWHERE.get(self._host)
+            self.listens_on = _described(self._host, listening)
+            self.local_url = reached if here is None else _url(here, port)
+            self.bridge_url = self._public_url or reached
             self._renter = RenterNode(
                 ExtendedKey.renter(self._seed), address=self._address, port=port
             )
@@ -556,7 +579,8 @@ class Network:
                     'database_url': self._database or f'sqlite:///{self.data / "bridge.db"}',
                     'data_dir': self.data,
                     'public_url': self.bridge_url,
-                    'hosts': (self._address,) if is_loopback(self._host) else None,
+                    'trusted_proxies': self._trusted_proxies,
+                    'hosts': self._own_hosts(),
                     'activation': self._activation,
                     **(_NOTHING_KEPT if self._store == 'null' else {}),
                     **self._settings,
@@ -566,7 +590,7 @@ class Network:
             mount(
                 app,
                 self.data / 'metadisk',
-                self.bridge_url,
+                self.local_url,
                 settings=MetaDiskSettings(charge=self._charge, **self._metadisk),
             )
             # Outermost, so that a fault hides even the bridge's own errors.
@@ -587,7 +611,7 @@ class Network:
                 number,
                 FarmerSettings(
                     self.data / 'farmers' / str(number),
-                    self.bridge_url,
+                    self.local_url,
                     size=self._size,
                     host=self._host,
                     address=self._address,
@@ -602,6 +626,13 @@ class Network:
         self.faults.resume()
         self.faults.listener = self._share_faults
         logger.info('network is up: %s, %d farmers', self.bridge_url, self._count)
+
+    def _own_hosts(self) -> tuple[str, ...] | None:
+        """Return the names by which a bridge that only this machine reaches may be called."""
+        if not is_loopback(self._host):
+            return None
+        public = urlsplit(self._public_url or '').hostname
+        return (self._address, public) if public else (self._address,)
 
     def _share_faults(self) -> None:
         """Tell farmers in other processes which faults there are, and wait until they know."""
@@ -685,11 +716,38 @@ class Network:
         self._seed = bytes.fromhex(state['renter_seed'])
 
 
+def _url(host: str, port: int) -> str:
+    return f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'
+
+
+def _described(host: str, listening: socket.socket) -> str:
+    """Return what a server listens on, in words: ``::`` may or may not stand for IPv4 too."""
+    if host not in _EVERYWHERE:
+        return host
+    if listening.family != socket.AF_INET6:
+        return 'all addresses of IPv4'
+    only = listening.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return 'all addresses of IPv6, none of IPv4' if only else 'all addresses of IPv6 and IPv4'
+
+
+def _checked_url(text: str) -> str:
+    """Return the public URL of a bridge without a slash at its end.
+
+    Raises:
+        ValueError: If it is no such URL.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in ('http', 'https') or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f'a public URL begins with http:// or https:// and a host, not {text!r}')
+    return text.rstrip('/')
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Bind the bridge's port; a taken one is an error now, not a wait later."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=512)
+        both = host == '::' and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, backlog=512, dualstack_ipv6=both)
     except OSError as error:
         raise NetworkSetupError(
             f'cannot listen on {host}:{port}: {error.strerror or error}'

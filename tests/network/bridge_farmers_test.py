@@ -117,7 +117,6 @@ def test_farmer_updates_its_card(bridge: RunningBridge) -> None:
         ('x-node-signature', 'zz', 'Invalid signature header'),
         ('x-node-signature', '3006020101020101', 'Invalid signature header'),
         ('host', 'other.example', 'Invalid signature header'),
-        ('x-forwarded-proto', 'https', 'Invalid signature header'),
     ],
 )
 def test_unsigned_farmer_is_refused(
@@ -126,7 +125,8 @@ def test_unsigned_farmer_is_refused(
     answer = bridge.farmer_request(
         Identity.generate(), 'POST', '/contacts/challenges', {}, {header: value}
     )
-    assert (answer.status, answer.error) == (400, text)
+    assert answer.status == 400
+    assert answer.error.partition(':')[0] == text
 
 
 def test_work_counts_once_and_in_time(bridge: RunningBridge) -> None:

@@ -327,11 +327,13 @@ class RunningBridge:
         path: str,
         fields: Any,
         headers: Mapping[str, str] | None = None,
+        *,
+        base: str | None = None,
     ) -> Answer:
-        """Send a request that a farmer signs."""
+        """Send a request that a farmer signs; ``base`` is the address that it calls, if another."""
         raw = json.dumps(fields)
         timestamp = str(int(self.clock() * 1000))
-        url = f'http://127.0.0.1:{self.port}{path}'
+        url = (base or f'http://127.0.0.1:{self.port}') + path
         return self.request(
             method,
             path,

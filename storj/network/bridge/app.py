@@ -31,6 +31,7 @@ from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.upkeep import Upkeep
 from storj.network.node.addresses import is_loopback
+from storj.network.node.proxies import behind_proxies, parse_proxies
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
 
 __all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app')
@@ -180,7 +181,7 @@ def _addressed(hosts: Collection[str]) -> Callable[..., object]:
     @web.middleware
     async def addressed(request: web.Request, handler: Handler) -> web.StreamResponse:
         # Browsers always say whom they mean; HTTP/1.0 need not.
-        host = _host_name(request.headers.get('Host', 'localhost'))
+        host = _host_name(request.host if 'Host' in request.headers else 'localhost')
         if host not in known and not is_loopback(host):
             raise Refusal(403, 'The bridge is not known by this host name')
         return await handler(request)
@@ -226,6 +227,8 @@ def create_app(
         web.Application: opens its database when it starts, and owns its background work.
     """
     middlewares: list[Callable[..., object]] = [_preflight, _errors]
+    if settings.trusted_proxies:
+        middlewares.insert(0, behind_proxies(parse_proxies(settings.trusted_proxies)))
     if settings.hosts is not None:
         middlewares.append(_addressed(settings.hosts))
     if settings.rate_limits:

@@ -324,17 +324,24 @@ async def signed_farmer(request: web.Request) -> str:
         raise Refusal(400, 'Invalid pubkey header')
     if node_id != node_id_of(bytes.fromhex(public_key)):
         raise Refusal(400, 'Invalid nodeID header')
-    scheme = request.headers.get('x-forwarded-proto', request.scheme)
-    url = f'{scheme}://{request.headers.get("host", "")}{request.raw_path}'
-    message = f'{request.method}{url}{timestamp}'.encode('utf-8', 'surrogateescape')
     signature = request.headers.get('x-node-signature', '')
-    try:
-        genuine = verify_der(public_key, message + await read_raw(request), signature)
-    except SignatureError:
-        genuine = False
-    if not genuine:
-        raise Refusal(400, 'Invalid signature header')
-    return node_id
+    body = await read_raw(request)
+    for url in _called_urls(request):
+        message = f'{request.method}{url}{timestamp}'.encode('utf-8', 'surrogateescape')
+        try:
+            if verify_der(public_key, message + body, signature):
+                return node_id
+        except SignatureError:
+            break
+    checked = ' or '.join(map(ascii, _called_urls(request)))
+    raise Refusal(400, f'Invalid signature header: it is not of {request.method} {checked}')
+
+
+def _called_urls(request: web.Request) -> list[str]:
+    """Return what the caller may have called: as it came here, and by the public address."""
+    came = f'{request.scheme}://{request.host}{request.raw_path}'
+    public = request.app[BRIDGE].settings.public_url.rstrip('/') + request.raw_path
+    return list(dict.fromkeys([came, public]))
 
 
 def work(challenge: str, nonce: int) -> str:

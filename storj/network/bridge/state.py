@@ -23,6 +23,7 @@ from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renter import RenterNode
+from storj.network.node.proxies import parse_proxies
 
 __all__ = ('BRIDGE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
 
@@ -92,6 +93,8 @@ class BridgeSettings:
         database_url (str): any SQLAlchemy URL.
         data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``.
         public_url (str): where clients reach the bridge; the links in messages begin with it.
+        trusted_proxies (Collection[str]): addresses or networks of proxies whose
+            ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed.
         hosts (Collection[str] | None): names that requests may be addressed to, beside those of
             the loopback interface; None for any. A bridge that only this machine reaches has them,
             so that no page of a browser gets to it by a name of its own that leads here.
@@ -120,6 +123,7 @@ class BridgeSettings:
     database_url: str
     data_dir: Path
     public_url: str = 'http://127.0.0.1:6382'
+    trusted_proxies: Collection[str] = ()
     hosts: Collection[str] | None = None
     activation: Activation = 'auto'
     version: str = '7.7.1'
@@ -139,6 +143,7 @@ class BridgeSettings:
 
     def __post_init__(self) -> None:
         Release.parse(self.version)
+        parse_proxies(self.trusted_proxies)
         if self.activation not in ('auto', 'mail'):
             raise ValueError(f"activation is 'auto' or 'mail', not {self.activation!r}")
         for quota in (self.upload_quota, self.download_quota):

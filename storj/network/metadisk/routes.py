@@ -18,13 +18,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from storj.crypto.convergent import parse_key
 from storj.network.bridge.limits import MINUTE, Windows
+from storj.network.bridge.state import BRIDGE
 from storj.network.metadisk.catalog import StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
 from storj.network.metadisk.mover import MoverError, Place
@@ -344,7 +345,9 @@ def _is_foreign(request: web.Request) -> bool:
     Without this any page could fill the disk of a node on its visitor's machine.
     """
     origin = request.headers.get(hdrs.ORIGIN)
-    return origin is not None and origin.partition('://')[2] != request.host
+    # A proxy may keep the host to itself that the browser asked for.
+    own = (request.host, urlsplit(request.app[BRIDGE].settings.public_url).netloc)
+    return origin is not None and origin.partition('://')[2] not in own
 
 
 async def _in_time(reading: Awaitable[_T]) -> _T:
