@@ -238,8 +238,8 @@ def load(
     unknown = given.keys() - _VARIABLES.keys()
     if unknown:
         raise TypeError(f'unknown settings: {", ".join(sorted(unknown))}')
-    path = config_path(env)
     asked = profile or env.get('STORJ_PROFILE') or None
+    path = _path_to_read(env, needed=asked is not None)
     name = asked or APP_NAME
     section = _section(path, name, asked is not None and not new)
     values: dict[str, Any] = {}
@@ -259,6 +259,16 @@ def load(
     if key_file is not None and values.get('keypass'):
         _open_key_file(key_file, values)
     return Configuration(profile=name, path=path, **values)
+
+
+def _path_to_read(env: Mapping[str, str], *, needed: bool) -> Path:
+    """Return the path of ``storj.ini``; an empty file where a user of a container has no home."""
+    try:
+        return config_path(env)
+    except ConfigurationError:
+        if needed or env.get('STORJ_CONFIG_DIR'):
+            raise
+        return Path(os.devnull)
 
 
 def _key_file(folder: Path, values: Mapping[str, Any]) -> Path | None:

@@ -561,3 +561,19 @@ def test_profile_that_would_damage_the_file_is_refused(tmp_path: Path, profile: 
     with pytest.raises(ValueError, match='profile'):
         configuration.save(profile, environ={'STORJ_CONFIG_DIR': str(tmp_path)}, email='e')
     assert not list(tmp_path.iterdir())
+
+
+def test_user_without_a_home_is_configured_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_home(_: Path) -> Path:
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.setattr(Path, 'expanduser', no_home)
+    settings = configuration.load(environ={'STORJ_BRIDGE_USER': 'a@example.org'})
+    assert (settings.email, settings.path) == ('a@example.org', Path(os.devnull))
+    for environ in ({'STORJ_PROFILE': 'work'}, {'STORJ_CONFIG_DIR': '~/storj'}):
+        with pytest.raises(ConfigurationError, match='no such home folder'):
+            configuration.load(environ=environ)
+    with pytest.raises(ConfigurationError, match='no such home folder'):
+        configuration.save(bridge='http://127.0.0.1:1', environ={})
