@@ -34,6 +34,11 @@ ALLOWED: dict[str, set[str]] = {
     'transfer': PURE | {'farmer', 'web_socket', 'configuration', 'file_lock'},
     'http': PURE | {'web_socket', 'transfer', 'configuration', 'rest'},
     'metadisk': PURE,
+    # The modules that releases 0.2 and 0.3 had besides the documented ones.
+    'sharder': PURE,
+    'file_crypto': PURE,
+    'uploader': PURE | {'configuration', 'transfer', 'http'},
+    'downloader': PURE | {'transfer', 'http', 'uploader'},
     '': PURE | {'configuration', 'web_socket', 'transfer', 'http', 'rest', 'metadisk'},
     # Bridge and farmers know each other by the wire only, and nothing of the client's side.
     'network.node': PURE | {'file_lock', 'network'},
