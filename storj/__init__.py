@@ -15,10 +15,12 @@ package.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import importlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,15 +37,22 @@ if TYPE_CHECKING:
     from storj import http as http
     from storj import metadata as metadata
     from storj import model as model
+    from storj.api import ecdsa_to_hex as ecdsa_to_hex
     from storj.configuration import Configuration
     from storj.http import Client as Client
+    from storj.model import Bucket as Bucket
+    from storj.model import File as File
+    from storj.model import Token as Token
     from storj.transfer import TransferConfig
 
 __all__ = (
+    'Bucket',
     'BucketKeyManager',
     'BucketManager',
     'Client',
+    'File',
     'FileManager',
+    'Token',
     'TokenManager',
     'UserKeyManager',
     '__author__',
@@ -52,9 +61,12 @@ __all__ = (
     '__title__',
     '__version__',
     'download',
+    'ecdsa_to_hex',
     'generate_new_key_pair',
     'get_client',
+    'read_config',
     'upload',
+    'version',
 )
 
 _SUBMODULES = frozenset(
@@ -82,41 +94,64 @@ _SUBMODULES = frozenset(
     }
 )
 
+#: Name at the top -> the module that has it.
+_NAMES = {
+    'Bucket': 'storj.model',
+    'Client': 'storj.http',
+    'File': 'storj.model',
+    'Token': 'storj.model',
+    'ecdsa_to_hex': 'storj.api',
+}
+
 _SCHEME = 'storj://'
 
 
 def __getattr__(name: str) -> Any:
-    """Load a submodule, or the client class, at first use."""
+    """Load a submodule, or a name of one, at first use."""
     if name in _SUBMODULES:
         return importlib.import_module(f'storj.{name}')
-    if name == 'Client':
-        return importlib.import_module('storj.http').Client
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, 'Client'})
+    return sorted({*globals(), *_SUBMODULES, *_NAMES})
+
+
+def version() -> str:
+    """Return the version of this package, as in 0.2."""
+    return __version__
+
+
+def read_config() -> tuple[str, str]:
+    """Return e-mail and password; see :func:`storj.configuration.read_config`.
+
+    :func:`get_client` calls it by this name, which programs replace.
+    """
+    from storj import configuration
+
+    return configuration.read_config()
 
 
 def get_client() -> Client:
     """Return a pre-configured Storj HTTP client.
 
-    E-mail and password come from :func:`storj.configuration.read_config`, the bridge and the
-    mnemonic from the environment or the same file; with a ``private_key`` in it, requests are
-    signed.
+    E-mail and password come from :func:`read_config`, the bridge and the mnemonic from the
+    environment or the same file; with a ``private_key`` in it, requests are signed.
 
     Returns:
         storj.http.Client: Storj HTTP client.
 
     Raises:
-        ConfigurationError: if there is no account, or the file is broken.
+        ConfigurationError: If there is no account, or the file is broken.
     """
     from storj import configuration, http
 
     settings = configuration.load()
     # Whoever signs needs no password.
     account = (settings.email, settings.password)
-    email, password = configuration.read_config() if settings.private_key is None else account
+    email, password = read_config() if settings.private_key is None else account
     client = http.Client(
         email,
         password,
@@ -126,7 +161,7 @@ def get_client() -> Client:
         transfer_config=_transfer_config(settings),
     )
     if settings.private_key is not None:
-        client.key_import(settings.private_key)
+        client.key_import(settings.private_key, register=False)
         client.authenticate(client.private_key)
     return client
 
@@ -183,7 +218,7 @@ def upload(source: Any, destination: str, **options: Any) -> model.File:
         name += Path(source).name
     if _settings().plain_names:
         options.setdefault('encrypt_name', False)
-    with get_client() as client:
+    with closing(get_client()) as client:
         return client.file_upload(_bucket_id(client, bucket), source, name=name, **options)
 
 
@@ -205,7 +240,7 @@ def download(source: str, destination: str | PathLike[str] | Any = None, **optio
     bucket, name = _split(source)
     if not name:
         raise ValueError(f'{source!r} names no file')
-    with get_client() as client:
+    with closing(get_client()) as client:
         bucket_id = _bucket_id(client, bucket)
         file_id = client.file_id(bucket_id, name)
         if file_id is None:
@@ -242,13 +277,14 @@ def _not_found(message: str) -> exception.NotFoundError:
     return NotFoundError(message, 404)
 
 
-class BucketManager:
+class BucketManager(abc.ABCMeta):
     """Class to manage buckets."""
 
     @staticmethod
-    def all() -> Iterator[model.Bucket]:
+    def all() -> list[model.Bucket]:
         """Return all buckets of the user."""
-        return get_client().bucket_list()
+        with closing(get_client()) as client:
+            return list(client.bucket_list())
 
     @staticmethod
     def create(
@@ -261,7 +297,7 @@ class BucketManager:
             storage_limit (int | None): in GB.
             transfer_limit (int | None): in GB.
         """
-        with get_client() as client:
+        with closing(get_client()) as client:
             return client.bucket_create(name, storage=storage_limit, transfer=transfer_limit)
 
     @staticmethod
@@ -271,7 +307,7 @@ class BucketManager:
         Args:
             bucket_id (str): bucket unique identifier.
         """
-        with get_client() as client:
+        with closing(get_client()) as client:
             client.bucket_delete(bucket_id)
 
     @staticmethod
@@ -281,7 +317,7 @@ class BucketManager:
         Args:
             bucket_id (str): bucket unique identifier.
         """
-        with get_client() as client:
+        with closing(get_client()) as client:
             return client.bucket_get(bucket_id)
 
 
@@ -302,7 +338,7 @@ class BucketKeyManager:
 
     def _set(self, keys: list[Any]) -> None:
         # The list here changes only once the bridge agreed.
-        with get_client() as client:
+        with closing(get_client()) as client:
             bucket = client.bucket_set_keys(self.bucket.id or '', self.bucket.name or '', keys)
         self._keys = list(keys if bucket.pubkeys is None else bucket.pubkeys)
         self.bucket = bucket
@@ -334,7 +370,7 @@ class BucketKeyManager:
 def _public_key_text(key: VerifyingKey | str | bytes) -> str:
     from storj.rest import keys
 
-    return keys.public_key_text(key)
+    return keys.any_key_text(key)
 
 
 class FileManager:
@@ -350,9 +386,10 @@ class FileManager:
     def __init__(self, bucket_id: str) -> None:
         self.bucket_id = bucket_id
 
-    def all(self) -> Any:
+    def all(self) -> list[dict[str, Any]]:
         """Return the files of the bucket; see :meth:`storj.http.Client.bucket_files`."""
-        return get_client().bucket_files(self.bucket_id)
+        with closing(get_client()) as client:
+            return client.bucket_files(self.bucket_id)
 
     def delete(self, bucket_id: str, file_id: str) -> None:
         """Remove a file.
@@ -361,29 +398,44 @@ class FileManager:
             bucket_id (str): bucket unique identifier.
             file_id (str): file unique identifier.
         """
-        with get_client() as client:
+        with closing(get_client()) as client:
             client.file_remove(bucket_id, file_id)
 
-    def download(self, file_id: str, destination: Any = None, **options: Any) -> Any:
+    def download(
+        self, file_id: str, *newer: str, bucket_id: str | None = None, **options: Any
+    ) -> Any:
         """Fetch a file; see :meth:`storj.http.Client.file_download`.
 
         Args:
             file_id (str): file unique identifier.
-            destination (str | PathLike | BinaryIO | None): where to, memory if None.
-            **options: of ``Client.file_download``.
-        """
-        with get_client() as client:
-            return client.file_download(self.bucket_id, file_id, destination, **options)
+            *newer (str): the file's identifier, where the bucket's comes first, as in 0.3:
+                ``download(bucket_id, file_id)``.
+            bucket_id (str | None): bucket unique identifier, that of the manager if None.
+            **options: of ``Client.file_download``, among them ``destination``.
 
-    def upload(self, file: Any, frame: Any = None, **options: Any) -> model.File:
+        Raises:
+            TypeError: If there are more than two ids.
+        """
+        if newer:
+            if len(newer) > 1 or bucket_id is not None:
+                raise TypeError('download takes file_id, or bucket_id and file_id')
+            bucket_id, file_id = file_id, newer[0]
+        with closing(get_client()) as client:
+            return client.file_download(bucket_id or self.bucket_id, file_id, **options)
+
+    def upload(
+        self, file: Any = None, frame: Any = None, *, f: Any = None, **options: Any
+    ) -> model.File:
         """Store a file; see :meth:`storj.http.Client.file_upload`.
 
         Args:
             file (storj.model.File | str | PathLike | BinaryIO): file to be uploaded.
             frame (storj.model.Frame | None): frame used to stage file, made if None.
+            f (storj.model.File | str | PathLike | BinaryIO): the file, under the name of 0.3.
             **options: of ``Client.file_upload``.
         """
-        with get_client() as client:
+        file = f if file is None else file
+        with closing(get_client()) as client:
             return client.file_upload(self.bucket_id, file, frame, **options)
 
 
@@ -404,36 +456,38 @@ class TokenManager:
         """Create a token.
 
         Args:
-            operation (str): operation (PUSH or PULL).
+            operation (str): operation (PUSH or PULL), in any case.
         """
-        with get_client() as client:
-            return client.token_create(self.bucket_id, operation)
+        with closing(get_client()) as client:
+            return client.token_create(
+                self.bucket_id, operation.upper() if isinstance(operation, str) else operation
+            )
 
 
-class UserKeyManager:
+class UserKeyManager(abc.ABCMeta):
     """Public keys registered with the user's account."""
 
     @staticmethod
-    def add(key: VerifyingKey | str | bytes) -> list[model.Key]:
+    def add(key: VerifyingKey | str | bytes) -> None:
         """Register a public key; see :meth:`storj.http.Client.key_register` for its forms."""
-        with get_client() as client:
-            return client.key_register(key)
+        with closing(get_client()) as client:
+            client.key_register(key)
 
     @staticmethod
     def all() -> list[str]:
         """Return the registered keys."""
-        with get_client() as client:
+        with closing(get_client()) as client:
             return client.key_list()
 
     @staticmethod
     def clear() -> None:
         """Remove all registered keys."""
-        with get_client() as client:
+        with closing(get_client()) as client:
             for key in client.key_list():
                 client.key_delete(key)
 
     @staticmethod
     def remove(key: VerifyingKey | str) -> None:
         """Remove a registered key."""
-        with get_client() as client:
+        with closing(get_client()) as client:
             client.key_delete(key)

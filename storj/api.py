@@ -116,13 +116,13 @@ def basic_authorization(email: str, password_hash: str) -> str:
         password_hash (str): from :func:`hash_password`.
 
     Raises:
-        ValueError: if the e-mail address cannot be encoded.
+        ValueError: If one of them cannot be encoded.
     """
     try:
         raw = f'{email}:{password_hash}'.encode()
     except UnicodeEncodeError:
         # Without the cause, which quotes the hash.
-        raise ValueError('the e-mail address is not valid text') from None
+        raise ValueError('the e-mail address or the password is not valid text') from None
     return 'Basic ' + b64encode(raw).decode()
 
 

@@ -3,36 +3,45 @@
 :class:`Client` is the whole of it; one class, because the documentation of 0.1.5 has it so.
 How a call is made lies in :mod:`storj.rest`, which knows no route. Files are moved by
 :mod:`storj.transfer`, to which the client hands itself.
+
+Every method makes the calls of :meth:`Client._request` that 0.1.5 and 0.3 made, with the same
+arguments, and takes what a replacement of it answers: programs and their tests patch that method,
+and names of this module.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
+import importlib
+import itertools
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import requests
 from ecdsa import SigningKey, VerifyingKey
 from requests import exceptions
 
-from storj import api, sharding
+from storj import api, model, sharding
+from storj.api import ecdsa_to_hex
 from storj.configuration import default_folder
 from storj.crypto import keys as content_keys
 from storj.crypto import names
 from storj.exception import (
+    AlreadyExistsError,
+    BridgeError,
     BridgeUnavailableError,
     ClientError,
+    MnemonicError,
     NotFoundError,
     StorjBridgeApiError,
-    StorjError,
     contract_error,
 )
 from storj.metadata import __version__
@@ -45,6 +54,7 @@ from storj.model import (
     FilePointer,
     Frame,
     Key,
+    MerkleTree,
     Mirror,
     Shard,
     Token,
@@ -52,8 +62,18 @@ from storj.model import (
 )
 from storj.object import Object
 from storj.rest import keys, transport
+from storj.rest.answers import as_object, as_objects, unexpected
+from storj.rest.arguments import (
+    checked_count,
+    checked_text,
+    node_ids,
+    route,
+    timeout_pair,
+)
 from storj.rest.connection import Adapter, Calls
+from storj.rest.keys import any_key_text
 from storj.rest.paging import BUCKETS_PAGE, FILES_PAGE, Pages, by_start_date
+from storj.rest.request import Request, perform
 from storj.rest.transport import Retries
 
 if TYPE_CHECKING:
@@ -67,7 +87,17 @@ if TYPE_CHECKING:
     from storj.transfer.download import Destination
     from storj.transfer.source import SourceLike
 
-__all__ = ('DEFAULT_BRIDGE', 'Client', 'Pages', 'Retries')
+__all__ = (
+    'DEFAULT_BRIDGE',
+    'BridgeError',
+    'Client',
+    'ClientError',
+    'Pages',
+    'Retries',
+    'ecdsa_to_hex',
+    'handle_nonhttp_errors',
+    'model',
+)
 
 DEFAULT_BRIDGE = 'https://api.storj.io/'
 
@@ -84,8 +114,20 @@ OPERATIONS = ('PUSH', 'PULL')
 
 R = TypeVar('R', bound=Object)
 T = TypeVar('T')
+P = ParamSpec('P')
 
-_HASH_DIGITS = 64
+#: Seconds, or seconds to connect and seconds to read.
+Timeout: TypeAlias = float | tuple[float, float] | None
+
+#: Opens the files of :meth:`Client.key_export`; programs replace it.
+open = keys.open_private
+
+
+def __getattr__(name: str) -> Any:
+    # Programs of 0.3 find it here; whoever needs it not is spared the import.
+    if name == 'web_socket':
+        return importlib.import_module('storj.web_socket')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -113,8 +155,10 @@ class Client:
     Args:
         email (str | None): user e-mail address; None for calls that need no account.
         password (str | None): user password.
-        storj_bridge (str): URL of the bridge.
-        do_hashing (bool): False if passwords are given as the hex of their SHA-256.
+        storj_bridge (str | bool): URL of the bridge. In 0.3 the third argument was ``do_hashing``,
+            the fourth ``timeout`` and the fifth the URL: so they are taken if the third is a bool.
+        do_hashing (bool): False if passwords are given as the hex of their SHA-256; they are sent
+            as they are.
         timeout (float | tuple[float, float] | None): seconds to connect, and to wait for the head
             of an answer and for each piece of its body, which has 300 s in all; one number stands
             for both. None is the default of 10 and 30 (100 when a bridge as of 3.0 looks for a
@@ -127,15 +171,14 @@ class Client:
         transfer_config (storj.transfer.TransferConfig | None): limits of uploads and downloads.
 
     Raises:
-        ValueError: if the URL, the timeout or a hashed password is malformed.
+        ValueError: If the URL or the timeout is malformed.
 
     Attributes:
         api_url (str): the Storj API endpoint.
         email (str | None): user e-mail address.
         mnemonic (str | None): as given.
-        private_key (ecdsa.SigningKey | None): signs requests after :meth:`authenticate`.
         public_key (ecdsa.VerifyingKey | None): of the private key.
-        timeout (tuple[float, float] | None): as given.
+        timeout (float | tuple[float, float] | None): as given; may be set.
     """
 
     logger = logging.getLogger('storj.http')
@@ -144,9 +187,9 @@ class Client:
         self,
         email: str | None,
         password: str | None,
-        storj_bridge: str = DEFAULT_BRIDGE,
-        do_hashing: bool = True,
-        timeout: float | tuple[float, float] | None = None,
+        storj_bridge: str | bool = DEFAULT_BRIDGE,
+        do_hashing: bool | Timeout = True,
+        timeout: Timeout | str = None,
         mnemonic: str | None = None,
         *,
         proxy: str | None = None,
@@ -155,14 +198,17 @@ class Client:
         retries: Retries = Retries(),  # noqa: B008
         transfer_config: TransferConfig | None = None,
     ) -> None:
+        if isinstance(storj_bridge, bool):
+            storj_bridge, do_hashing, timeout = _order_of_0_3(storj_bridge, do_hashing, timeout)
         self.api_url, user, secret = transport.bridge_address(storj_bridge)
         if email is not None and not isinstance(email, str):
             raise TypeError(f'an e-mail address is text, not {type(email).__name__}')
         self.email = user if email is None else email
         self.do_hashing = do_hashing
-        self.timeout = _timeout(timeout)
+        timeout_pair(timeout)
+        self.timeout: Timeout | str = timeout
         self.mnemonic = mnemonic
-        self.private_key: SigningKey | None = None
+        self._private_key: SigningKey | None = None
         self.public_key: VerifyingKey | None = None
         self.password = secret if password is None else password
         self._signs = False
@@ -252,12 +298,24 @@ class Client:
             raise TypeError(f'a password is text, not {type(password).__name__}')
         if self.do_hashing:
             return api.hash_password(password)
-        text = password.decode('ascii', 'replace') if isinstance(password, bytes) else password
-        if len(text) != _HASH_DIGITS or not all(
-            digit in '0123456789abcdefABCDEF' for digit in text
-        ):
-            raise ValueError('with do_hashing=False a password is the 64 hex digits of its SHA-256')
-        return text.lower()
+        return password.decode('utf-8', 'replace') if isinstance(password, bytes) else password
+
+    @property
+    def private_key(self) -> SigningKey | None:
+        """(ecdsa.SigningKey) – signs every request from when it is set, as :meth:`authenticate`.
+
+        None goes back to e-mail and password.
+        """
+        return self._private_key
+
+    @private_key.setter
+    def private_key(self, value: SigningKey | None) -> None:
+        if isinstance(value, SigningKey):
+            self._adopt(value)
+        else:
+            # Whatever else it is cannot sign, and is refused when it would have to.
+            self._private_key = value
+        self._signs = value is not None
 
     @property
     def public_key_hex(self) -> str | None:
@@ -305,25 +363,33 @@ class Client:
         """
         if ecdsa_private_key is None:
             self._signs = False
-            return
-        self._adopt(ecdsa_private_key)
-        self._signs = True
+        elif isinstance(ecdsa_private_key, SigningKey):
+            self.private_key = ecdsa_private_key
+        else:
+            raise _no_signing_key(ecdsa_private_key)
 
     def _adopt(self, private_key: SigningKey) -> None:
         """Keep a key pair without signing with it yet."""
-        if not isinstance(private_key, SigningKey):
-            raise TypeError(f'a private key is a SigningKey, not {type(private_key).__name__}')
         public_key = private_key.get_verifying_key()
         keys.public_key_text(public_key)
-        self.private_key, self.public_key = private_key, public_key
+        self._private_key, self.public_key = private_key, public_key
+
+    @property
+    def _has_password(self) -> bool:
+        return bool(self.email) and self.password is not None
 
     def _auth(self) -> requests.auth.AuthBase:
-        has_password = bool(self.email) and self.password is not None
-        if self.private_key is not None and (self._signs or not has_password):
-            return transport.KeyAuth(self.private_key, self.public_key_hex or '')
-        if has_password:
-            return transport.BasicAuth(self.email or '', self.password or '')
-        return transport.NoAuth()
+        """Return what signs a request; it does nothing where the password is used, or nothing."""
+        if self.private_key is None or not (self._signs or not self._has_password):
+            return transport.NoAuth()
+        if not isinstance(self.private_key, SigningKey):
+            raise _no_signing_key(self.private_key)
+        return transport.KeyAuth(self.private_key, self.public_key_hex or '')
+
+    def _add_basic_auth(self, kwargs: dict[str, Any]) -> None:
+        """Add e-mail and hash of the password to the headers among a request's arguments."""
+        header = api.basic_authorization(self.email or '', self.password or '')
+        kwargs['headers'] = {**(kwargs.get('headers') or {}), 'Authorization': header.encode()}
 
     @contextmanager
     def once(self) -> Iterator[None]:
@@ -362,82 +428,33 @@ class Client:
             BridgeUnreachableError: if it does not answer.
             TypeError: if a keyword is unknown, or the body cannot be JSON.
         """
-        method = method.upper()
-        headers = dict(kwargs.pop('headers', None) or {})
-        timeout = _timeout(kwargs.pop('timeout', None)) or self._timeout(method)
-        count = kwargs.pop('retries', 0 if self._is_once else self._retries.count)
-        policy = dataclasses.replace(self._retries, count=count)
-        as_text = kwargs.pop('text', False)
-        body, params, data = (kwargs.pop(name, None) for name in ('json', 'params', 'data'))
-        if kwargs:
-            raise TypeError(f'_request does not know {", ".join(sorted(kwargs))}')
-        shown, calls = transport.shown_path(path), self._calls
-        if api.BridgeProfile.is_rare(method, path):
-            refusal = self.profile().refusal(method, path)
+        timeout = timeout_pair(kwargs.pop('timeout', None)) or self._timeout(method.upper())
+        attempts = kwargs.pop('retries', 0 if self._is_once else self._retries.count)
+        policy = dataclasses.replace(self._retries, count=attempts)
+        request, calls = Request.of(method, path, kwargs), self._calls
+        if api.BridgeProfile.is_rare(request.method, request.path):
+            refusal = self.profile().refusal(request.method, request.path)
             if refusal is not None:
                 raise StorjBridgeApiError(refusal)
 
-        def attempt(number: int) -> Any:
-            started = policy.clock()
-            status: object = 'no answer'
-            request = self._prepare(method, path, headers, params, body, data)
-            try:
-                status, fields, content = transport.exchange(
-                    self.session, request, timeout, self.api_url, calls, policy.clock
-                )
-            finally:
-                seconds = policy.clock() - started
-                self.logger.debug('%s %s: %s in %.3f s', method, shown, status, seconds)
-            try:
-                return transport.decode(status, fields, content, as_text=as_text)
-            except NotFoundError:
-                # An attempt whose answer was lost did it.
-                if method == 'DELETE' and number:
-                    return {}
-                raise
-            except StorjBridgeApiError as error:
-                raise transport.FailedExchange(error) from error.__cause__
-
-        def may_repeat(failed: transport.FailedExchange) -> bool:
-            return not calls.ended and transport.may_repeat(method, headers, failed)
-
-        def log(error: StorjError, seconds: float) -> None:
-            reason = f'{error.code}: {error}' if isinstance(error, StorjBridgeApiError) else error
-            self.logger.warning(
-                '%s %s failed (%s), trying again in %.1f s', method, shown, reason, seconds
+        def exchange() -> tuple[int, Mapping[str, str], bytes]:
+            return transport.exchange(
+                self.session, self._prepare(request), timeout, self.api_url, calls, policy.clock
             )
 
-        return policy.run(attempt, may_repeat, log, calls.pause)
+        return perform(request, exchange, policy, calls, self.logger)
 
-    def _prepare(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        params: Mapping[str, Any] | None,
-        body: Any,
-        data: bytes | None,
-    ) -> requests.Request:
-        """Return one request, with a nonce of its own where it is signed."""
-        auth = self._auth()
-        query = dict(params or {})
-        fields = dict(headers)
-        if isinstance(auth, transport.KeyAuth):
-            # protocol.md 2.2: the nonce is in the body where the body is signed.
-            if method in ('POST', 'PUT', 'PATCH'):
-                if data is None and (body is None or isinstance(body, Mapping)):
-                    body = {**(body or {}), '__nonce': api.new_nonce()}
-            else:
-                query['__nonce'] = api.new_nonce()
-        if body is not None:
-            data = json.dumps(body, allow_nan=False).encode()
-            fields.setdefault('Content-Type', 'application/json')
-        url = f'{self.api_url.rstrip("/")}/{path.lstrip("/")}'
-        return requests.Request(method, url, headers=fields, params=query, data=data, auth=auth)
+    def _prepare(self, request: Request) -> requests.Request:
+        """Return one attempt at a request, with credentials."""
+        auth, kwargs = self._auth(), {'headers': request.headers}
+        if isinstance(auth, transport.NoAuth) and self._has_password:
+            self._add_basic_auth(kwargs)
+        return request.addressed(self.api_url, kwargs['headers'], auth)
 
     def _timeout(self, method: str) -> tuple[float, float]:
-        if self.timeout is not None:
-            return self.timeout
+        given = timeout_pair(self.timeout)
+        if given is not None:
+            return given
         connect, read = DEFAULT_TIMEOUT
         # Only what is known already: asking for it here would never end.
         profile = self._profile or api.BridgeProfile()
@@ -446,15 +463,13 @@ class Client:
 
     def _record(self, kind: type[R], answer: object) -> R:
         """Return a record made of an object that the bridge sent."""
-        if not isinstance(answer, Mapping):
-            raise _unexpected(answer, 'an object')
-        record = kind(**answer)
+        record = kind(**as_object(answer))
         record._made_by(self)
         return record
 
     def _records(self, kind: type[R], answer: object) -> list[R]:
         """Return records made of a list that the bridge sent."""
-        return [self._record(kind, entry) for entry in _objects(answer)]
+        return [self._record(kind, entry) for entry in as_objects(answer)]
 
     # -- the bridge -----------------------------------------------------------------------------
 
@@ -467,10 +482,7 @@ class Client:
             dict: Swagger description; under ``info`` are ``version``, ``x-core-version`` and
             ``x-protocol-version``.
         """
-        answer = self._request(method='GET', path='/')
-        if not isinstance(answer, dict):
-            raise _unexpected(answer, 'an object')
-        return answer
+        return as_object(self._request(method='GET', path='/'))
 
     def profile(self) -> api.BridgeProfile:
         """Return what the bridge understands, asked for once.
@@ -537,10 +549,10 @@ class Client:
         Raises:
             AlreadyExistsError: if the user has a bucket of that name.
         """
-        body: dict[str, Any] = {'name': _text('name', name)}
+        body: dict[str, Any] = {'name': checked_text('name', name)}
         for field, value in (('storage', storage), ('transfer', transfer)):
             if value is not None:
-                body[field] = _count(field, value)
+                body[field] = checked_count(field, value)
         return self._record(Bucket, self._request(method='POST', path='/buckets', json=body))
 
     def bucket_delete(self, bucket_id: str) -> None:
@@ -551,9 +563,9 @@ class Client:
         Args:
             bucket_id (str): unique identifier.
         """
-        self._request(method='DELETE', path=_route('/buckets/{bucket_id}', bucket_id=bucket_id))
+        self._request(method='DELETE', path=route('/buckets/{bucket_id}', bucket_id=bucket_id))
 
-    def bucket_files(self, bucket_id: str) -> Pages[dict[str, Any]]:
+    def bucket_files(self, bucket_id: str) -> list[dict[str, Any]]:
         """List all the file metadata stored in the bucket.
 
         See API buckets: GET /buckets/{id}/files
@@ -562,24 +574,31 @@ class Client:
             bucket_id (str): unique identifier.
 
         Returns:
-            Sequence[dict]: a list that fetches its pages of 2000 files when they are reached. The
-            entries are as the bridge sent them, with ``filename``, ``size``, ``id``, ``mimetype``
-            and, on bridges since 5.8, ``created`` as text; they may be changed.
+            list[dict]: the entries as the bridge sent them, with ``filename``, ``size``, ``id``,
+            ``mimetype`` and, on bridges since 5.8, ``created`` as text; they may be changed. Lists
+            of more than 2000 files take several requests.
         """
-        path = _route('/buckets/{bucket_id}/files', bucket_id=bucket_id)
-        pages = by_start_date(lambda start: self._page(path, start), FILES_PAGE)
-        listing: Pages[dict[str, Any]] = Pages(lambda have: next(pages, []))
-        # The first page at once: an unknown bucket is an error here, not somewhere later.
-        bool(listing)
+        listing: list[dict[str, Any]] = []
+        for page in self._file_pages(bucket_id):
+            listing += page
         return listing
+
+    def _file_pages(self, bucket_id: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield the entries of a bucket's files, page by page."""
+        path, have = route('/buckets/{bucket_id}/files/', bucket_id=bucket_id), 0
+        for page in by_start_date(lambda start: self._page(path, start), FILES_PAGE):
+            yield page
+            have += len(page)
+            if have > _MAX_FILES:
+                raise unexpected([], f'no more than {_MAX_FILES} files')
 
     def _page(self, path: str, start: str | None) -> list[dict[str, Any]]:
         """Return one page of a listing; the first request has no query."""
         if start is None:
-            return _objects(self._request(method='GET', path=path))
+            return as_objects(self._request(method='GET', path=path))
         if self._profile is not None and not self._profile.has_start_date:
             return []
-        return _objects(self._request(method='GET', path=path, params={'startDate': start}))
+        return as_objects(self._request(method='GET', path=path, params={'startDate': start}))
 
     def bucket_get(self, bucket_id: str) -> Bucket | None:
         """Return the bucket object.
@@ -593,17 +612,18 @@ class Client:
             storj.model.Bucket: bucket.
 
         Raises:
-            NotFoundError: if the user has no such bucket. (None is returned when a replaced
+            NotFoundError: If the user has no such bucket. (None is returned when a replaced
                 ``_request`` raises a ``requests.HTTPError`` of status 404, as in 0.1.5.)
         """
-        path = _route('/buckets/{bucket_id}', bucket_id=bucket_id)
+        path = route('/buckets/{bucket_id}', bucket_id=bucket_id)
         try:
             answer = self._request(method='GET', path=path)
         except exceptions.HTTPError as error:
-            if error.response is not None and error.response.status_code == 404:
+            status = None if error.response is None else error.response.status_code
+            if status == 404:
                 return None
-            raise
-        return self._record(Bucket, answer)
+            raise StorjBridgeApiError(str(error), status) from error
+        return None if answer is None else self._record(Bucket, answer)
 
     def bucket_id(self, name: str) -> str | None:
         """Look a bucket up by its name.
@@ -617,7 +637,7 @@ class Client:
         Returns:
             str | None: unique identifier, None if the user has no such bucket.
         """
-        stored = [_text('name', name)]
+        stored = [checked_text('name', name)]
         if self.mnemonic and names.decrypt_bucket_name(self.mnemonic, name) is None:
             stored.insert(0, names.encrypt_bucket_name(self.mnemonic, name))
         if self._looks_names_up(name):
@@ -637,7 +657,7 @@ class Client:
             except NotFoundError:
                 continue
             if not isinstance(answer, Mapping) or not isinstance(answer.get('id'), str):
-                raise _unexpected(answer, 'an id')
+                raise unexpected(answer, 'an id')
             return str(answer['id'])
         return None
 
@@ -674,15 +694,19 @@ class Client:
         Args:
             bucket_id (str): bucket unique identifier.
             bucket_name (str): bucket name; bridges since 1.1 ignore it.
-            keys (list[str]): public keys, which replace the bucket's earlier ones.
+            keys (list[str]): public keys, which replace the bucket's earlier ones; see
+                :meth:`key_register` for their forms. Of any other text the bridge judges.
 
         Returns:
             storj.model.Bucket: updated bucket information.
         """
-        path = _route('/buckets/{bucket_id}', bucket_id=bucket_id)
+        path = route('/buckets/{bucket_id}', bucket_id=bucket_id)
         if isinstance(keys, str | bytes):
             raise TypeError('keys is a list of public keys')
-        body = {'name': _text('bucket_name', bucket_name), 'pubkeys': [_key_text(k) for k in keys]}
+        body = {
+            'name': checked_text('bucket_name', bucket_name),
+            'pubkeys': [any_key_text(key) for key in keys],
+        }
         return self._record(Bucket, self._request(method='PATCH', path=path, json=body))
 
     def bucket_set_mirrors(self, bucket_id: str, file_id: str, redundancy: int) -> Mirror:
@@ -699,14 +723,14 @@ class Client:
         Returns:
             storj.model.Mirror: the mirror settings; its ``shards`` has one record per shard.
         """
-        path = _route('/buckets/{bucket_id}/mirrors', bucket_id=bucket_id)
-        _route('{file_id}', file_id=file_id)
-        body = {'file': file_id, 'redundancy': _count('redundancy', redundancy)}
+        path = route('/buckets/{bucket_id}/mirrors', bucket_id=bucket_id)
+        route('{file_id}', file_id=file_id)
+        body = {'file': file_id, 'redundancy': checked_count('redundancy', redundancy)}
         answer = self._request(method='POST', path=path, json=body)
         try:
-            return Mirror.from_answer(answer)
+            return Mirror.from_answer(answer if isinstance(answer, list) else as_object(answer))
         except TypeError:
-            raise _unexpected(answer, 'mirrors') from None
+            raise unexpected(answer, 'mirrors') from None
 
     # -- contacts -------------------------------------------------------------------------------
 
@@ -732,7 +756,7 @@ class Client:
         Returns:
             list[storj.model.Contact]: one page of contacts, empty past the last.
         """
-        number = _count('page', page)
+        number = checked_count('page', page)
         if number < 1:
             raise ValueError('pages are counted from 1')
         params: dict[str, Any] = {} if number == 1 else {'page': number}
@@ -742,7 +766,7 @@ class Client:
             ('userAgent', user_agent),
         ):
             if value is not None:
-                params[field] = _text(field, value)
+                params[field] = checked_text(field, value)
         if connected is not None:
             params['connected'] = 'true' if connected else 'false'
         query: dict[str, Any] = {'params': params} if params else {}
@@ -759,10 +783,23 @@ class Client:
         Returns:
             storj.model.Contact: contact information.
         """
-        path = _route('/contacts/{node_id}', node_id=node_id)
+        path = route('/contacts/{node_id}', node_id=node_id)
         return self._record(Contact, self._request(method='GET', path=path))
 
     # -- files ----------------------------------------------------------------------------------
+
+    def check_file_existence_in_bucket(self, bucket_id: str, filepath: str | PathLike[str]) -> bool:
+        """Return whether a bucket has a file of the name of a local one, as in 0.3.
+
+        Args:
+            bucket_id (str): bucket unique identifier.
+            filepath (str | PathLike): of the local file; its last part counts.
+        """
+        name = Path(filepath).name
+        return any(
+            name in (file.get('filename'), self.file_name(bucket_id, str(file.get('filename'))))
+            for file in self.bucket_files(bucket_id)
+        )
 
     def file_create(
         self,
@@ -792,13 +829,13 @@ class Client:
         Returns:
             storj.model.File: the entry of the file.
         """
-        path = _route('/buckets/{bucket_id}/files', bucket_id=bucket_id)
-        _route('{frame_id}', frame_id=frame_id)
-        body: dict[str, Any] = {'frame': frame_id, 'filename': _text('filename', filename)}
+        path = route('/buckets/{bucket_id}/files', bucket_id=bucket_id)
+        route('{frame_id}', frame_id=frame_id)
+        body: dict[str, Any] = {'frame': frame_id, 'filename': checked_text('filename', filename)}
         if mimetype is not None:
-            body['mimetype'] = _text('mimetype', mimetype)
+            body['mimetype'] = checked_text('mimetype', mimetype)
         if index is not None:
-            body['index'] = _text('index', index)
+            body['index'] = checked_text('index', index)
         if hmac is not None:
             body['hmac'] = {'type': 'sha512', 'value': hmac} if isinstance(hmac, str) else {**hmac}
         if erasure:
@@ -848,7 +885,7 @@ class Client:
             IntegrityError: if what came is not the file, or nothing proves that it is.
             DecryptionError: if the mnemonic is not the file's.
         """
-        _route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
+        route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
         return self._finish(
             self.transfers.download(
                 bucket_id,
@@ -879,8 +916,8 @@ class Client:
         Returns:
             str | None: unique identifier, None if the bucket has no such file.
         """
-        path = _route('/buckets/{bucket_id}/file-ids/', bucket_id=bucket_id)
-        forms = [_text('name', name)]
+        path = route('/buckets/{bucket_id}/file-ids/', bucket_id=bucket_id)
+        forms = [checked_text('name', name)]
         if self.mnemonic and not stored:
             key = content_keys.bucket_key(self.mnemonic, bucket_id)
             if names.decrypt_file_name(key, name) is None:
@@ -922,9 +959,7 @@ class Client:
     def _listed_id(self, bucket_id: str, stored_names: Sequence[str]) -> str | None:
         """Search the list of files for the first of several stored names that is there."""
         found: dict[str, str] = {}
-        for count, file in enumerate(self.bucket_files(bucket_id)):
-            if count >= _MAX_FILES:
-                raise _unexpected([], f'no more than {_MAX_FILES} files')
+        for file in itertools.chain.from_iterable(self._file_pages(bucket_id)):
             text, identifier = file.get('filename'), file.get('id')
             if isinstance(text, str) and text in stored_names and isinstance(identifier, str):
                 found.setdefault(text, identifier)
@@ -944,7 +979,7 @@ class Client:
         Returns:
             storj.model.File: file metadata.
         """
-        path = _route(
+        path = route(
             '/buckets/{bucket_id}/files/{file_id}/info', bucket_id=bucket_id, file_id=file_id
         )
         return self._file(bucket_id, self._request(method='GET', path=path))
@@ -961,7 +996,7 @@ class Client:
         Returns:
             list[storj.model.FileMirrors]: one record per shard.
         """
-        path = _route(
+        path = route(
             '/buckets/{bucket_id}/files/{file_id}/mirrors', bucket_id=bucket_id, file_id=file_id
         )
         return self._records(FileMirrors, self._request(method='GET', path=path))
@@ -1007,12 +1042,13 @@ class Client:
             Sequence[storj.model.FilePointer]: file pointers in the order of their index. A pointer
             has no ``token`` and no ``farmer`` when no farmer has the shard now.
         """
-        path = _route('/buckets/{bucket_id}/files/{file_id}', bucket_id=bucket_id, file_id=file_id)
-        size = POINTERS_PAGE if limit is None else _count('limit', limit)
+        path = route('/buckets/{bucket_id}/files/{file_id}/', bucket_id=bucket_id, file_id=file_id)
+        size = POINTERS_PAGE if limit is None else checked_count('limit', limit)
         if size < 1:
             raise ValueError('limit is at least 1')
-        excluded = ','.join(_node_ids(exclude))
-        start = 0 if skip is None else _count('skip', skip)
+        start = 0 if skip is None else checked_count('skip', skip)
+        excluded = ','.join(map(api.segment, node_ids(exclude)))
+        is_slice = bool(excluded) or not (skip is None and limit is None)
         position: int | None = start
         seen: set[int] = set()
 
@@ -1020,13 +1056,11 @@ class Client:
             nonlocal position
             if position is None:
                 return []
-            # Both always: bridges since 4.3 take 6 as the end of a slice that names no skip.
-            params: dict[str, Any] = {'skip': position, 'limit': size}
-            if excluded:
-                params['exclude'] = excluded
-            answer = self._request(
-                method='GET', path=path, params=params, **self._pull_headers(bucket_id)
-            )
+            # Both or none: bridges since 4.3 take 6 as the end of a slice that names no skip.
+            query = f'?skip={position}&limit={size}' if is_slice or position else ''
+            query += f'&exclude={excluded}' if excluded else ''
+            headers = self._pull_headers(bucket_id)
+            answer = self._request(method='GET', path=path + query, **headers)
             pointers = self._records(FilePointer, answer)
             fresh = [pointer for pointer in pointers if pointer.index not in seen]
             seen.update(pointer.index for pointer in fresh if pointer.index is not None)
@@ -1034,10 +1068,10 @@ class Client:
                 position = None
                 return fresh[:size]
             # Bridges below 0.10 send the whole list whatever is asked.
-            whole = position == 0 and len(pointers) > size
-            position = None if whole or not fresh else position + max(size, len(pointers))
+            is_last = len(pointers) < size or (position == 0 and len(pointers) > size)
+            position = None if is_last or not fresh else position + max(size, len(pointers))
             if have + len(fresh) > _MAX_POINTERS:
-                raise _unexpected(answer, f'no more than {_MAX_POINTERS} pointers')
+                raise unexpected(answer, f'no more than {_MAX_POINTERS} pointers')
             return fresh
 
         listing = Pages(page)
@@ -1049,7 +1083,7 @@ class Client:
         """Return the keyword arguments that give one request the right to pointers."""
         if self._profile is not None and not self._profile.needs_pull_token:
             return {}
-        return {'headers': {'x-token': self.token_create(bucket_id, 'PULL').id}}
+        return {'headers': {'x-token': self.token_create(bucket_id, operation='PULL').id}}
 
     def file_remove(self, bucket_id: str, file_id: str) -> None:
         """Delete a file pointer from a specified bucket.
@@ -1060,15 +1094,16 @@ class Client:
             bucket_id (str): bucket unique identifier.
             file_id (str): file unique identifier.
         """
-        path = _route('/buckets/{bucket_id}/files/{file_id}', bucket_id=bucket_id, file_id=file_id)
+        path = route('/buckets/{bucket_id}/files/{file_id}', bucket_id=bucket_id, file_id=file_id)
         self._request(method='DELETE', path=path)
 
     def file_upload(
         self,
         bucket_id: str,
-        file: SourceLike,
+        file: SourceLike | None = None,
         frame: Frame | str | None = None,
         *,
+        f: SourceLike | None = None,
         name: str | None = None,
         mimetype: str | None = None,
         encrypt: bool = True,
@@ -1087,6 +1122,8 @@ class Client:
             file (storj.model.File | str | PathLike | BinaryIO | bytes | Iterator[bytes]): file to
                 be uploaded; of a :class:`~storj.model.File`, ``filename`` is the path.
             frame (storj.model.Frame | str | None): frame used to stage file, made if None.
+            f (storj.model.File | str | PathLike | BinaryIO | bytes | Iterator[bytes] | None): the
+                file, under the name of 0.3.
             name (str | None): under which it is stored; by default the last part of its path.
             mimetype (str | None): of a :class:`~storj.model.File`, its own by default.
             encrypt (bool): whether the content is encrypted with the client's mnemonic.
@@ -1102,31 +1139,37 @@ class Client:
 
         Raises:
             AlreadyExistsError: if the bucket has a file of this name.
-            MnemonicError: if there is no mnemonic and ``encrypt`` is not False.
+            MnemonicError: If there is no encryption key (mnemonic) and ``encrypt`` is true; the
+                text has the lines that make and store one.
             TransferError: if the file could not be stored; its ``causes`` say why.
         """
-        _route('{bucket_id}', bucket_id=bucket_id)
+        route('{bucket_id}', bucket_id=bucket_id)
+        file = f if file is None else file
         if file is None:
             raise TypeError('there is no file to upload')
         if isinstance(file, File):
             mimetype = mimetype or file.mimetype
             if file.filename is None and file.shard_manager is not None:
                 file = file.shard_manager.filepath
-        return self._finish(
-            self.transfers.upload(
-                bucket_id,
-                file,
-                frame=frame,
-                name=name,
-                mimetype=mimetype,
-                encrypt=encrypt,
-                encrypt_name=encrypt_name,
-                parity=parity,
-                progress=progress,
-                resume=resume,
-                overwrite=overwrite,
-            )
+        upload = self.transfers.upload(
+            bucket_id,
+            file,
+            frame=frame,
+            name=name,
+            mimetype=mimetype,
+            encrypt=encrypt,
+            encrypt_name=encrypt_name,
+            parity=parity,
+            progress=progress,
+            resume=resume,
+            overwrite=overwrite,
         )
+        try:
+            return self._finish(upload)
+        except MnemonicError as error:
+            if self.mnemonic:
+                raise
+            raise MnemonicError(f'{error}.\n{_KEY_LINES}') from error.__cause__
 
     def file_verify(self, bucket_id: str, file_id: str, *, decrypt: bool = True) -> FileHealth:
         """Fetch and hash every shard of a file, keeping none.
@@ -1139,7 +1182,7 @@ class Client:
         Returns:
             storj.transfer.FileHealth: which shards are healthy on which farmers.
         """
-        _route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
+        route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
         return self.transfers.verify(bucket_id, file_id, decrypt=decrypt)
 
     @property
@@ -1181,30 +1224,12 @@ class Client:
                 as a 400 with any text.
             StorjBridgeApiError: If the bridge refuses the request itself.
         """
-        path = _route('/frames/{frame_id}', frame_id=frame_id)
-        if not isinstance(shard, Shard):
-            raise TypeError(f'a shard is a Shard, not {type(shard).__name__}')
-        body: dict[str, Any] = {
-            'hash': _text('hash', shard.hash),
-            'size': _count('size', shard.size),
-            'index': _count('index', shard.index),
-            'challenges': list(shard.challenges),
-            'tree': shard.leaves,
-        }
-        if shard.size == 0:
-            raise ValueError('a shard is not empty')
-        excluded = list(dict.fromkeys([*shard.exclude, *_node_ids(excludes)]))
-        if excluded:
-            body['exclude'] = excluded
-        if shard.parity is not None:
-            body['parity'] = shard.parity
+        path = route('/frames/{frame_id}', frame_id=frame_id)
+        body = _shard_body(shard, node_ids(excludes))
         try:
-            answer = self._request(method='PUT', path=path, json=body)
+            return as_object(self._request(method='PUT', path=path, json=body))
         except StorjBridgeApiError as error:
             raise contract_error(error) from error.__cause__
-        if not isinstance(answer, dict):
-            raise _unexpected(answer, 'an object')
-        return answer
 
     def frame_create(self) -> Frame:
         """Create a file staging frame.
@@ -1214,7 +1239,7 @@ class Client:
         Returns:
             storj.model.Frame: the frame.
         """
-        return self._record(Frame, self._request(method='POST', path='/frames', json={}))
+        return self._record(Frame, self._request(method='POST', path='/frames'))
 
     def frame_delete(self, frame_id: str) -> None:
         """Destroy the file staging frame by its unique ID.
@@ -1224,7 +1249,8 @@ class Client:
         Args:
             frame_id (str): unique identifier.
         """
-        self._request(method='DELETE', path=_route('/frames/{frame_id}', frame_id=frame_id))
+        path = route('/frames/{frame_id}', frame_id=frame_id)
+        self._request(method='DELETE', path=path, json={'frame_id': frame_id})
 
     def frame_get(self, frame_id: str) -> Frame:
         """Fetch the file staging frame by its unique ID.
@@ -1237,8 +1263,9 @@ class Client:
         Returns:
             storj.model.Frame: a frame.
         """
-        path = _route('/frames/{frame_id}', frame_id=frame_id)
-        return self._record(Frame, self._request(method='GET', path=path))
+        path = route('/frames/{frame_id}', frame_id=frame_id)
+        answer = self._request(method='GET', path=path, json={'frame_id': frame_id})
+        return self._record(Frame, answer)
 
     def frame_list(self) -> Iterator[Frame]:
         """Return all open file staging frames.
@@ -1261,45 +1288,60 @@ class Client:
             public_key (str | VerifyingKey): key to be removed; a text is looked up as it is.
         """
         text = public_key if isinstance(public_key, str) else _key_text(public_key)
-        path = _route('/keys/{public_key}', public_key=text)
+        path = route('/keys/{public_key}', public_key=text)
         self._request(method='DELETE', path=path)
 
     def key_dump(self) -> None:
-        """Print this client's public key and the keys registered with the account."""
+        """Print this client's key pair and the keys registered with the account.
+
+        A private key of this package shows no digit of itself.
+        """
         registered = self.key_list()
-        print(f'Local public key: {self.public_key_hex or "none"}')  # noqa: T201
-        print(f'Registered keys: {", ".join(registered) or "none"}')  # noqa: T201
+        if self.private_key is not None and self.public_key is not None:
+            print(f'Local Private Key: {self.private_key}')  # noqa: T201
+            print(f'Local Public Key: {self.public_key}')  # noqa: T201
+        if registered:
+            print(f'Public keys for this account: {_key_ids(registered)}')  # noqa: T201
+        else:
+            print('No keys associated with this account.')  # noqa: T201
 
     def key_export(
         self,
-        folder: str | PathLike[str] | None = None,
+        folder: str | PathLike[str] = '',
         *,
         private_name: str = keys.PRIVATE_NAME,
         public_name: str = keys.PUBLIC_NAME,
         overwrite: bool = False,
     ) -> tuple[Path, Path]:
-        """Write this client's key pair as PEM files, the private one readable by its owner only.
+        """Write this client's key pair as PEM files that only their owner can read, and say so.
+
+        What is printed names the files and the folder, no key.
 
         Args:
-            folder (str | PathLike | None): made with mode 0700 if need be; that of the
-                configuration if None.
+            folder (str | PathLike): made with mode 0700 if need be; the current one by default.
             private_name (str): file name of the private key.
             public_name (str): file name of the public key.
-            overwrite (bool): whether files of these names may be replaced.
+            overwrite (bool): whether files of these names that hold another key may be replaced.
 
         Returns:
             tuple[Path, Path]: paths of the private and the public key.
 
         Raises:
-            ClientError: if the client has no key pair.
-            FileExistsError: if there is such a file.
+            ClientError: If the client has no key pair.
+            FileExistsError: If there is such a file with another content.
         """
-        if self.private_key is None:
+        if self.private_key is None or self.public_key is None:
             raise ClientError('there is no key to export; key_generate() makes one')
-        place = default_folder() if folder is None else Path(folder)
-        return keys.write_key_pair(
-            place, self.private_key, private_name, public_name, overwrite=overwrite
+        paths = keys.write_key_pair(
+            Path(folder),
+            keys.pem_pair(self.private_key, self.public_key),
+            (private_name, public_name),
+            overwrite=overwrite,
+            opener=open,
         )
+        print(f'Wrote public key {public_name} and private key {private_name}')  # noqa: T201
+        print(f'Wrote key files to folder: {folder or os.getcwd()}')  # noqa: PTH109, T201
+        return paths
 
     def key_generate(
         self,
@@ -1308,46 +1350,68 @@ class Client:
         private_name: str = keys.PRIVATE_NAME,
         public_name: str = keys.PUBLIC_NAME,
         overwrite: bool = False,
+        register: bool = True,
     ) -> tuple[SigningKey, VerifyingKey]:
-        """Make a new key pair, keep it in this client and write it as :meth:`key_export` does.
-
-        Nothing is registered: see :meth:`key_register`, and :meth:`authenticate` to sign with it.
+        """Make a new key pair, write it as PEM files, register it, and sign with it from then on.
 
         Args:
-            folder (str | PathLike | None): as in ``key_export``.
-            private_name (str): as in ``key_export``.
-            public_name (str): as in ``key_export``.
-            overwrite (bool): as in ``key_export``.
+            folder (str | PathLike | None): made with mode 0700 if need be; that of the
+                configuration if None.
+            private_name (str): file name of the private key.
+            public_name (str): file name of the public key.
+            overwrite (bool): whether files of these names may be replaced.
+            register (bool): False to keep the pair in this client only; see :meth:`key_register`,
+                and :meth:`authenticate` to sign with it. So does a client without e-mail and
+                password, which has no account to register it with.
 
         Returns:
             tuple[ecdsa.SigningKey, ecdsa.VerifyingKey]: key pair (private, public).
 
         Raises:
-            FileExistsError: if there is such a file; the client's key stays as it was.
+            FileExistsError: If there is such a file; the client's key stays as it was.
+            StorjBridgeApiError: If the bridge refuses the key; its files are there then.
         """
         private_key, public_key = keys.generate_key_pair()
         place = default_folder() if folder is None else Path(folder)
-        keys.write_key_pair(place, private_key, private_name, public_name, overwrite=overwrite)
-        self._adopt(private_key)
+        pair = keys.pem_pair(private_key, public_key)
+        keys.write_key_pair(place, pair, (private_name, public_name), overwrite=overwrite)
+        self._take_key(private_key, register=register)
         return private_key, public_key
 
     def key_import(
         self,
         private_keyfile_path: str | PathLike[str],
         public_keyfile_path: str | PathLike[str] | None = None,
+        *,
+        register: bool = True,
     ) -> None:
-        """Load a key pair from PEM files into this client.
-
-        Nothing is registered: see :meth:`key_register`, and :meth:`authenticate` to sign with it.
+        """Load a key pair from PEM files, register it, and sign with it from then on.
 
         Args:
             private_keyfile_path (str | PathLike): private key.
             public_keyfile_path (str | PathLike | None): public key, compared with the private one.
+            register (bool): as in :meth:`key_generate`. A key that the account has already is not
+                registered again.
 
         Raises:
-            ClientError: if a file cannot be read or the keys do not belong together.
+            ClientError: If a file cannot be read or the keys do not belong together.
+            AlreadyExistsError: If the key is registered with another account.
         """
-        self._adopt(keys.read_key_pair(private_keyfile_path, public_keyfile_path))
+        private_key = keys.read_key_pair(private_keyfile_path, public_keyfile_path)
+        self._take_key(private_key, register=register)
+
+    def _take_key(self, private_key: SigningKey, *, register: bool) -> None:
+        """Keep a key pair, and sign with it once the account has it."""
+        if not (register and self._has_password):
+            self._adopt(private_key)
+            return
+        text = keys.public_key_text(private_key.get_verifying_key())
+        try:
+            self.key_register(private_key.get_verifying_key())
+        except AlreadyExistsError:
+            if text not in self.key_list():
+                raise
+        self.private_key = private_key
 
     def key_list(self) -> list[str]:
         """List the public ECDSA keys associated with the user.
@@ -1357,37 +1421,36 @@ class Client:
         Returns:
             list[str]: public keys, as hex.
         """
-        return [key.key for key in self._keys() if key.key is not None]
-
-    def _keys(self) -> list[Key]:
-        return self._records(Key, self._request(method='GET', path='/keys'))
+        registered = self._records(Key, self._request(method='GET', path='/keys'))
+        return [key.key for key in registered if key.key is not None]
 
     def key_register(
         self, public_key: VerifyingKey | str | bytes, label: str | None = None
-    ) -> list[Key]:
+    ) -> None:
         """Register an ECDSA public key.
 
-        See API keys: POST /keys
+        See API keys: POST /keys. :meth:`key_list` returns all that are registered.
 
         Args:
             public_key (VerifyingKey | str | bytes): the key itself, PEM, hex or bytes.
             label (str | None): a name for it.
 
-        Returns:
-            list[storj.model.Key]: public keys, all that are registered now.
-
         Raises:
-            AlreadyExistsError: if the key is registered, with this account or another.
+            AlreadyExistsError: If the key is registered, with this account or another.
         """
-        body = {'key': _key_text(public_key)}
+        body = {'key': _registered_text(public_key)}
         if label is not None:
-            body['label'] = _text('label', label)
+            body['label'] = checked_text('label', label)
         self._request(method='POST', path='/keys', json=body)
-        return self._keys()
 
     # -- reports, tokens ------------------------------------------------------------------------
 
-    def send_exchange_report(self, report: ExchangeReport) -> None:
+    def send_exchange_report(
+        self,
+        report: ExchangeReport | None = None,
+        *,
+        exchange_report_data: ExchangeReport | None = None,
+    ) -> None:
         """Tell the bridge how one transfer of a shard went.
 
         See API reports: POST /reports/exchanges (bridges since 2.2)
@@ -1395,10 +1458,13 @@ class Client:
         Args:
             report (storj.model.ExchangeReport): ``reporterId`` and ``clientId`` are filled in
                 with the client's e-mail if they are not set.
+            exchange_report_data (storj.model.ExchangeReport | None): the same under the name of
+                0.3.
 
         Raises:
-            NotFoundError: if the bridge does not know the shard.
+            NotFoundError: If the bridge does not know the shard.
         """
+        report = exchange_report_data if report is None else report
         if not isinstance(report, ExchangeReport):
             raise TypeError(f'a report is an ExchangeReport, not {type(report).__name__}')
         reporter = self.email or self.public_key_hex or 'anonymous'
@@ -1418,12 +1484,12 @@ class Client:
         Returns:
             storj.model.Token: good for one request, within 5 minutes (bridges since 5.15: an hour).
         """
-        path = _route('/buckets/{bucket_id}/tokens', bucket_id=bucket_id)
+        path = route('/buckets/{bucket_id}/tokens', bucket_id=bucket_id)
         if operation not in OPERATIONS:
             raise ValueError(f'an operation is one of {", ".join(OPERATIONS)}, not {operation!r}')
         body = {'operation': operation}
         if file_id is not None:
-            _route('{file_id}', file_id=file_id)
+            route('{file_id}', file_id=file_id)
             body['file'] = file_id
         return self._record(Token, self._request(method='POST', path=path, json=body))
 
@@ -1440,7 +1506,7 @@ class Client:
         Returns:
             storj.model.User: the account.
         """
-        path = _route('/activations/{token}', token=token)
+        path = route('/activations/{token}', token=token)
         return self._record(User, self._request(method='GET', path=path))
 
     def user_activation_email(self, email: str, token: str | None = None) -> User:
@@ -1455,7 +1521,7 @@ class Client:
         Returns:
             storj.model.User: the account.
         """
-        body = {'email': _text('email', email)}
+        body = {'email': checked_text('email', email)}
         return self._record(User, self._request(method='POST', path='/activations', json=body))
 
     def user_create(self, email: str, password: str) -> User:
@@ -1473,8 +1539,8 @@ class Client:
         Raises:
             AlreadyExistsError: if there is such an account.
         """
-        hashed = self._hashed(_text('password', password))
-        body = {'email': _text('email', email), 'password': hashed}
+        hashed = self._hashed(checked_text('password', password))
+        body = {'email': checked_text('email', email), 'password': hashed}
         user = self._record(User, self._request(method='POST', path='/users', json=body))
         self.email, self._password = email, hashed
         return user
@@ -1490,7 +1556,7 @@ class Client:
         Returns:
             storj.model.User: the account.
         """
-        path = _route('/deactivations/{token}', token=token)
+        path = route('/deactivations/{token}', token=token)
         return self._record(User, self._request(method='GET', path=path))
 
     def user_delete(self, email: str) -> User:
@@ -1504,7 +1570,7 @@ class Client:
         Returns:
             storj.model.User: the account, still active.
         """
-        path = _route('/users/{email}', email=email)
+        path = route('/users/{email}', email=email)
         return self._record(User, self._request(method='DELETE', path=path))
 
     def user_reset_password(self, email: str, password: str | None = None) -> User:
@@ -1523,14 +1589,15 @@ class Client:
         Raises:
             ValueError: if the bridge wants the new password here and there is none.
         """
-        path = _route('/users/{email}', email=email)
-        body: dict[str, str] = {}
+        path = route('/users/{email}', email=email)
+        kwargs: dict[str, Any] = {}
         if password is not None:
-            hashed = self._hashed(_text('password', password))
-            if not self.profile().resets_by_post:
-                body['password'] = hashed
+            body = {'password': self._hashed(checked_text('password', password))}
+            # Only what is known already: bridges since 7.5 overlook it here.
+            if not (self._profile or api.BridgeProfile()).resets_by_post:
+                kwargs['json'] = body
         try:
-            answer = self._request(method='PATCH', path=path, json=body)
+            answer = self._request(method='PATCH', path=path, **kwargs)
         except StorjBridgeApiError as error:
             if password is None and error.code == 400:
                 raise ValueError('this bridge wants the new password with the request') from error
@@ -1549,19 +1616,90 @@ class Client:
         Returns:
             storj.model.User: the account.
         """
-        path = _route('/resets/{token}', token=token)
+        path = route('/resets/{token}', token=token)
         if password is not None:
-            body = {'password': self._hashed(_text('password', password))}
+            body = {'password': self._hashed(checked_text('password', password))}
             if self.profile().resets_by_post:
                 return self._record(User, self._request(method='POST', path=path, json=body))
         return self._record(User, self._request(method='GET', path=path))
 
 
+def handle_nonhttp_errors(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that raises ``ClientError`` where requests got no answer; 0.3 had it.
+
+    The methods of :class:`Client` do so by themselves.
+
+    Args:
+        function (Callable): makes requests; an ``HTTPError``, which has an answer, passes.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except exceptions.HTTPError:
+            raise
+        except exceptions.RequestException as error:
+            raise ClientError(str(error)) from error
+
+    return call
+
+
+#: What makes an encryption key where an account has none, as of those who know 0.1.5 only. One that
+#: is stored already is kept: it opens the files of the account.
+_KEY_LINES = """\
+These lines of Python make one and store it in storj.ini:
+
+    import storj
+    from storj.crypto import mnemonic
+
+    words = storj.configuration.load().mnemonic or mnemonic.generate()
+    storj.configuration.save(mnemonic=words)
+
+storj.get_client() and the managers find it there; give it to your own client with
+storj.Client(..., mnemonic=words) or client.mnemonic = words. Write it down: nobody can recover it.
+file_upload(..., encrypt=False) stores the file without encryption."""
+
 #: More than a file of 8 TB has in the shard size of the oldest clients.
 _MAX_POINTERS = 2**20
 
-#: Files of one bucket among which a name is searched.
-_MAX_FILES = 2**20
+#: Files of one bucket that are listed, or among which a name is searched.
+_MAX_FILES = 2**22
+
+
+def _order_of_0_3(
+    do_hashing: bool, timeout: bool | Timeout, storj_bridge: Timeout | str
+) -> tuple[str, bool, Timeout]:
+    """Return URL, ``do_hashing`` and timeout of arguments in the order of 0.3.
+
+    A timeout that was given by its name stands in the last place.
+    """
+    bridge = storj_bridge if isinstance(storj_bridge, str) else DEFAULT_BRIDGE
+    named = None if isinstance(storj_bridge, str) else storj_bridge
+    return bridge, do_hashing, named if isinstance(timeout, bool) else timeout
+
+
+def _no_signing_key(value: object) -> TypeError:
+    return TypeError(f'a private key is a SigningKey, not {type(value).__name__}')
+
+
+def _shard_body(shard: Shard, excludes: Sequence[str]) -> dict[str, Any]:
+    """Return what the bridge is told of a shard, or of anything with the attributes of one."""
+    try:
+        body = {
+            name: getattr(shard, name) for name in ('hash', 'index', 'challenges', 'tree', 'size')
+        }
+    except AttributeError:
+        raise TypeError(f'a shard is a Shard, not {type(shard).__name__}') from None
+    if isinstance(shard.tree, MerkleTree):
+        body['tree'] = shard.tree.leaves
+    own = getattr(shard, 'exclude', None)
+    excluded = list(dict.fromkeys([*(own if isinstance(own, Iterable) else ()), *excludes]))
+    if excluded:
+        body['exclude'] = excluded
+    if isinstance(parity := getattr(shard, 'parity', None), bool):
+        body['parity'] = parity
+    return body
 
 
 def _key_text(key: VerifyingKey | str | bytes) -> str:
@@ -1569,77 +1707,20 @@ def _key_text(key: VerifyingKey | str | bytes) -> str:
     return keys.public_key_text(key)
 
 
-def _timeout(value: float | tuple[float, float] | None) -> tuple[float, float] | None:
-    """Check a timeout, in seconds: one number, or one to connect and one to read."""
-    if value is None:
-        return None
-    pair = value if isinstance(value, tuple) else (value, value)
-    if len(pair) != 2 or not all(
-        isinstance(part, int | float) and not isinstance(part, bool) and 0 < part < float('inf')
-        for part in pair
-    ):
-        raise ValueError('a timeout is a positive number of seconds, or two: (connect, read)')
-    return float(pair[0]), float(pair[1])
+def _registered_text(key: VerifyingKey | str | bytes) -> str:
+    """Return a key as it is registered, by way of ``ecdsa_to_hex``, which programs replace."""
+    try:
+        return ecdsa_to_hex(keys.public_key_bytes(key))
+    except (TypeError, ValueError) as error:
+        # Bytes that are no public key may be a private one: they go nowhere.
+        if isinstance(key, bytes | bytearray):
+            raise
+        try:
+            return ecdsa_to_hex(key)  # type: ignore[arg-type]
+        except TypeError:
+            raise error from None
 
 
-def _text(name: str, value: object) -> str:
-    """Check an argument that is text and not empty."""
-    if not isinstance(value, str):
-        raise TypeError(f'{name} is text, not {type(value).__name__}')
-    if not value.strip():
-        raise ValueError(f'{name} is empty')
-    return value
-
-
-def _count(name: str, value: object) -> int:
-    """Check an argument that is a whole number from zero, or its digits."""
-    if isinstance(value, str):
-        if not (value.isascii() and value.isdigit() and len(value) < 20):
-            raise ValueError(f'{name} is a whole number')
-        return int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f'{name} is a whole number, not {type(value).__name__}')
-    if value < 0:
-        raise ValueError(f'{name} is not negative')
-    return value
-
-
-def _route(template: str, **segments: str) -> str:
-    """Return the path of a route with its segments percent-encoded.
-
-    Raises:
-        TypeError: if a segment is no text.
-        ValueError: if it is empty, or could lead to another route.
-    """
-    encoded = {}
-    for name, value in segments.items():
-        text = _text(name, value)
-        if text in ('.', '..') or any(c in '/\\' or ord(c) < 33 or ord(c) == 127 for c in text):
-            raise ValueError(f'{name} is malformed: it has a slash, dots alone or white space')
-        # An at sign is as good in a path as its code, and is how routes with e-mails are known.
-        encoded[name] = api.segment(text).replace('%40', '@')
-    return template.format(**encoded)
-
-
-def _node_ids(value: Sequence[str] | None) -> Sequence[str]:
-    """Check a list of nodeIDs."""
-    if isinstance(value, str) or not all(isinstance(node, str) for node in value or ()):
-        raise TypeError('excluded farmers are a list of nodeIDs')
-    return value or ()
-
-
-def _objects(answer: object) -> list[dict[str, Any]]:
-    """Check that the bridge sent a list of objects."""
-    if not isinstance(answer, list) or not all(isinstance(entry, dict) for entry in answer):
-        raise _unexpected(answer, 'a list of objects')
-    return answer
-
-
-def _unexpected(answer: object, wanted: str) -> BridgeUnavailableError:
-    """Return the error for JSON that is not what the route promises."""
-    kind = type(answer).__name__
-    error = BridgeUnavailableError(
-        f'the bridge answered with {kind} where {wanted} was expected', None
-    )
-    error.retryable = False
-    return error
+def _key_ids(registered: Iterable[Any]) -> list[Any]:
+    """Return the ids of keys, which in some releases were objects."""
+    return [key if isinstance(key, str) else key['id'] for key in registered]

@@ -169,8 +169,7 @@ def test_pointers_are_iterated_twice_and_indexed(
             assert pointer[name] == sent[name]
         assert pointer['farmer']['nodeID'] == sent['farmer']['nodeID']
     assert pointers[0]['hash'] == wire[0]['hash']
-    sent_params = request_.call_args_list[1].kwargs['params']
-    assert sent_params == {'skip': 0, 'limit': 6, 'exclude': 'n1,n2'}
+    assert request_.call_args_list[1].kwargs['path'].endswith('/?skip=0&limit=6&exclude=n1,n2')
 
 
 def test_file_is_removed(client: http.Client, request_: mock.MagicMock) -> None:
@@ -435,14 +434,12 @@ def test_models_take_every_field_that_bridges_send(
         assert all(name in record or value is None for name, value in wire.items())
 
 
-def test_frame_is_got_and_deleted_without_a_body(
-    client: http.Client, request_: mock.MagicMock
-) -> None:
-    request_.return_value = {}
+def test_frame_is_got_and_deleted_without_a_body() -> None:
+    client, replay = client_of([{}])
     client.frame_get('r')
-    request_.assert_called_with(method='GET', path='/frames/r')
     client.frame_delete('r')
-    request_.assert_called_with(method='DELETE', path='/frames/r')
+    assert replay.lines == ['GET /frames/r', 'DELETE /frames/r']
+    assert replay.bodies == [None, None]
 
 
 def test_shards_tree_is_sent_as_leaves(client: http.Client, request_: mock.MagicMock) -> None:
@@ -482,15 +479,15 @@ def test_keys_are_made_exported_and_imported_without_questions(
     other = storj.Client('e', 'p')
     other.key_import(str(private), str(public))
     assert other.private_key == made
-    request_.assert_not_called()
+    registration = mock.call(method='POST', path='/keys', json={'key': client.public_key_hex})
+    assert request_.call_args_list == [registration] * 2
 
 
-def test_key_registration_returns_keys(client: http.Client, request_: mock.MagicMock) -> None:
-    request_.side_effect = [recorded(OLD, 'POST /keys'), recorded(OLD, 'GET /keys')]
+def test_registered_keys_are_listed(client: http.Client, request_: mock.MagicMock) -> None:
     _, public_key = storj.generate_new_key_pair()
-    keys = client.key_register(public_key)
-    assert all(isinstance(key, model.Key) for key in keys)
-    assert [key.label for key in keys] == ['', 'laptop']
+    client.key_register(public_key)
+    request_.return_value = recorded(OLD, 'GET /keys')
+    assert client.key_list() == [key['key'] for key in request_.return_value]
 
 
 def test_activation_mail_activates_nothing(client: http.Client, request_: mock.MagicMock) -> None:

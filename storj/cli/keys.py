@@ -68,7 +68,7 @@ def generate(
         return
     client = session.make_client(None, None)
     place = session.key_folder if folder is None else Path(folder)
-    client.key_generate(place, overwrite=overwrite)
+    client.key_generate(place, overwrite=overwrite, register=False)
     _report(session, client, place)
 
 
@@ -95,9 +95,9 @@ def export(
             session.output.line(session.words)
         return
     client = session.make_client(None, None)
-    client.key_import(*_pair(session.key_folder))
+    client.key_import(*_pair(session.key_folder), register=False)
     place = Path(folder or '.')
-    client.key_export(place, overwrite=overwrite)
+    _write_pair(client, place, overwrite=overwrite)
     _report(session, client, place)
 
 
@@ -123,8 +123,8 @@ def load(
     if private is None:
         raise UsageProblem('which key?', hint='storj key load PRIVATE.PEM [PUBLIC.PEM]')
     client = session.make_client(None, None)
-    client.key_import(private, public)
-    client.key_export(session.key_folder, overwrite=overwrite)
+    client.key_import(private, public, register=False)
+    _write_pair(client, session.key_folder, overwrite=overwrite)
     _report(session, client, session.key_folder)
 
 
@@ -179,7 +179,7 @@ def _public_key(session: Session, given: str | None) -> str:
     """Return a public key as PEM or hex."""
     if given is None:
         client = session.make_client(None, None)
-        client.key_import(*_pair(session.key_folder))
+        client.key_import(*_pair(session.key_folder), register=False)
         return client.public_key_hex or ''
     path = Path(given)
     if path.is_file():
@@ -189,12 +189,20 @@ def _public_key(session: Session, given: str | None) -> str:
 
 
 def _pair(folder: Path) -> tuple[Path, Path]:
-    from storj.rest.keys import PRIVATE_NAME, PUBLIC_NAME
+    from storj.rest.keys import NAMES
 
-    pair = folder / PRIVATE_NAME, folder / PUBLIC_NAME
+    pair = folder / NAMES[0], folder / NAMES[1]
     if not pair[0].exists():
         raise CommandError(f'no key pair in {folder}', hint="'storj key generate' makes one")
     return pair
+
+
+def _write_pair(client: Any, folder: Path, *, overwrite: bool) -> None:
+    """Write a client's key pair as Client.key_export does, and print nothing."""
+    from storj.rest import keys
+
+    pems = keys.pem_pair(client.private_key, client.public_key)
+    keys.write_key_pair(folder, pems, keys.NAMES, overwrite=overwrite)
 
 
 def _report(session: Session, client: Any, folder: Path) -> None:

@@ -204,7 +204,7 @@ class Session:
                 raise NotLoggedIn(f'not logged in at {settings.bridge}')
             client = self.make_client(settings.email, settings.password)
             if settings.private_key is not None:
-                client.key_import(settings.private_key)
+                client.key_import(settings.private_key, register=False)
                 client.authenticate(client.private_key)
             self._client = client
         return self._client

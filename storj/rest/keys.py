@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ecdsa import SECP256k1, SigningKey, VerifyingKey
 from ecdsa.der import UnexpectedDER
 from ecdsa.errors import MalformedPointError
 
+from storj import atomic_file
 from storj.api import ecdsa_to_hex
-from storj.crypto import secret_file
-from storj.exception import ClientError
+from storj.exception import ClientError, ConfigurationError
 
 PRIVATE_NAME = 'private.pem'
 PUBLIC_NAME = 'public.pem'
+
+#: Files of a pair.
+NAMES = (PRIVATE_NAME, PUBLIC_NAME)
 
 _MALFORMED = (UnexpectedDER, MalformedPointError, ValueError)
 
@@ -43,45 +48,122 @@ def public_key_text(key: VerifyingKey | str | bytes) -> str:
         TypeError: if it is none of these kinds.
         ValueError: if it is not a point of the curve.
     """
+    return ecdsa_to_hex(public_key_bytes(key))
+
+
+def any_key_text(key: VerifyingKey | str | bytes) -> str:
+    """Return a key of a bucket in its form of :func:`public_key_text`, if it has one.
+
+    Any other text stays as it is, and the bridge judges; never the content of a PEM file, which
+    may be a private key.
+    """
+    try:
+        return public_key_text(key)
+    except ValueError:
+        if not isinstance(key, str) or is_pem(key):
+            raise
+        return key
+
+
+def public_key_bytes(key: VerifyingKey | str | bytes) -> bytes:
+    """Return the point of a public key, in the form that :func:`public_key_text` takes and keeps.
+
+    Raises:
+        TypeError: If it is none of the kinds of :func:`public_key_text`.
+        ValueError: If it is not a point of the curve.
+    """
     if isinstance(key, VerifyingKey):
         if key.curve != SECP256k1:
             raise ValueError('the key is not one of the curve secp256k1')
-        return ecdsa_to_hex(key.to_string())
+        return bytes(key.to_string())
     if not isinstance(key, str | bytes | bytearray):
         raise TypeError(
             f'a public key is a VerifyingKey, PEM, hex or bytes, not {type(key).__name__}'
         )
     raw = key.strip().encode() if isinstance(key, str) else bytes(key)
     try:
-        if raw.lstrip().startswith(b'-----BEGIN'):
-            return public_key_text(VerifyingKey.from_pem(raw))
+        if is_pem(raw):
+            return public_key_bytes(VerifyingKey.from_pem(raw))
         if isinstance(key, str) or len(raw) in (66, 130):
             raw = bytes.fromhex(raw.decode('ascii'))
         VerifyingKey.from_string(raw, curve=SECP256k1)
     except _MALFORMED:
         raise ValueError('the public key is malformed') from None
-    return ecdsa_to_hex(raw)
+    return raw
+
+
+def is_pem(key: str | bytes) -> bool:
+    """Return whether a key is the content of a PEM file."""
+    return (key.encode() if isinstance(key, str) else key).lstrip().startswith(b'-----BEGIN')
+
+
+def pem_pair(private_key: SigningKey, public_key: VerifyingKey) -> tuple[bytes, bytes]:
+    """Return the content of the files of a private and a public key."""
+    return private_key.to_pem(), public_key.to_pem()
+
+
+@contextmanager
+def open_private(path: str, mode: str) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when it is written, and that only its owner can read.
+
+    Args:
+        path (str): of the file; its folder is made with mode 0700 if it is missing.
+        mode (str): ``wb``, the only one.
+
+    Raises:
+        ConfigurationError: If it cannot be written.
+    """
+    if mode != 'wb':
+        raise ValueError(f'a key file is opened for writing bytes, not {mode!r}')
+    try:
+        with atomic_file.opened(Path(path)) as file:
+            yield file
+    except OSError as error:
+        raise ConfigurationError(f'cannot write {path}: {error.strerror or error}') from error
 
 
 def write_key_pair(
-    folder: Path, private_key: SigningKey, private_name: str, public_name: str, *, overwrite: bool
+    folder: Path,
+    pems: tuple[bytes, bytes],
+    names: tuple[str, str],
+    *,
+    overwrite: bool,
+    opener: Callable[[str, str], AbstractContextManager[Any]] = open_private,
 ) -> tuple[Path, Path]:
-    """Write both keys as PEM, the private one for its owner only.
+    """Write a key pair as PEM files.
+
+    Args:
+        folder (Path): where to.
+        pems (tuple[bytes, bytes]): of the private and the public key.
+        names (tuple[str, str]): of their files.
+        overwrite (bool): whether files of these names that hold something else may be replaced.
+        opener (Callable): opens a file for writing.
 
     Returns:
         tuple[Path, Path]: paths of the private and the public key.
 
     Raises:
-        FileExistsError: if there is such a file and it shall not be overwritten.
-        ConfigurationError: if a file cannot be written.
+        FileExistsError: If there is such a file and it shall not be replaced.
+        ConfigurationError: If a file cannot be written.
     """
-    private_path, public_path = folder / private_name, folder / public_name
-    taken = [path for path in (private_path, public_path) if path.exists()]
-    if taken and not overwrite:
-        raise FileExistsError(f'{taken[0]} exists; choose another folder or say overwrite=True')
-    secret_file.write(private_path, private_key.to_pem().decode())
-    secret_file.write(public_path, private_key.get_verifying_key().to_pem().decode())
+    private_path, public_path = folder / names[0], folder / names[1]
+    files = ((public_path, pems[1]), (private_path, pems[0]))
+    for path, pem in files:
+        if not overwrite and path.exists() and not _holds(path, pem):
+            raise FileExistsError(f'{path} exists; choose another folder or say overwrite=True')
+    for path, pem in files:
+        with opener(str(path), 'wb') as file:
+            file.write(pem)
     return private_path, public_path
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Return whether a file has this content and no other."""
+    try:
+        with path.open('rb') as file:
+            return file.read(len(content) + 1) == content
+    except OSError:
+        return False
 
 
 def read_key_pair(

@@ -20,7 +20,8 @@ class Pages(Sequence[T]):
     """List that is filled while it is read.
 
     May be iterated several times and by several threads at once; an index fetches as far as it must
-    and ``len`` everything. An error of a page is raised where the page is reached, and the page is
+    and ``len`` everything. ``next`` returns one entry after the other, as of the generator that it
+    was in 0.1.5. An error of a page is raised where the page is reached, and the page is
     asked for again at the next attempt.
 
     Args:
@@ -31,6 +32,7 @@ class Pages(Sequence[T]):
     def __init__(self, pages: Callable[[int], Sequence[T]]) -> None:
         self._next_page: Callable[[int], Sequence[T]] | None = pages
         self._entries: list[T] = []
+        self._read = 0
         self._lock = threading.RLock()
 
     def _fetch(self) -> bool:
@@ -71,6 +73,13 @@ class Pages(Sequence[T]):
         while len(entries := self._reach(position + 1)) > position:
             yield entries[position]
             position += 1
+
+    def __next__(self) -> T:
+        with self._lock:
+            if len(entries := self._reach(self._read + 1)) <= self._read:
+                raise StopIteration
+            self._read += 1
+            return entries[self._read - 1]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Pages | list):

@@ -51,22 +51,6 @@ _ERROR_TEXT_LIMIT = 64 * 1024
 _TOKEN_ROUTES = frozenset({'activations', 'deactivations', 'resets'})
 
 
-class BasicAuth(AuthBase):
-    """E-mail and hash of the password, on every request.
-
-    An ``AuthBase`` of our own also keeps requests from looking into ``.netrc``, and from asking
-    for Latin-1.
-    """
-
-    def __init__(self, email: str, password_hash: str) -> None:
-        self._header = api.basic_authorization(email, password_hash)
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add the header."""
-        request.headers['Authorization'] = self._header
-        return request
-
-
 class KeyAuth(AuthBase):
     """ECDSA signature over the very bytes that are sent (protocol reference, section 2.2)."""
 
@@ -87,7 +71,7 @@ class KeyAuth(AuthBase):
 
 
 class NoAuth(AuthBase):
-    """No credentials, and none from ``.netrc`` either."""
+    """No signature, and no credentials from ``.netrc`` either, where requests looks for them."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Leave the request as it is."""
@@ -363,7 +347,7 @@ def decode(status: int, headers: Mapping[str, str], body: bytes, *, as_text: boo
         Any: the JSON value; ``{}`` for an empty body.
 
     Raises:
-        StorjBridgeApiError: for a status that means failure, and for what is not JSON.
+        StorjBridgeApiError: for a status that means failure, for null, and for what is not JSON.
     """
     if status >= 400 or (status >= 300 and status != 304):
         raise _refusal(status, headers, body)
@@ -381,6 +365,11 @@ def decode(status: int, headers: Mapping[str, str], body: bytes, *, as_text: boo
         text = body[:_ERROR_TEXT_LIMIT].decode('utf-8', 'replace')
         message = f'the bridge answered with status {status} and something that is not JSON'
         raise BridgeUnavailableError(text, status, message) from None
+    if answer is None:
+        # None is what a replaced Client._request answers when it has nothing: an empty listing. A
+        # bridge whose list is lost must not pass for one that has nothing.
+        message = f'the bridge answered with status {status} and null'
+        raise BridgeUnavailableError('null', status, message)
     if isinstance(answer, dict) and isinstance(answer.get('error'), str):
         raise _refusal(status, headers, body)
     return answer

@@ -75,16 +75,13 @@ def test_first_request_has_no_query_and_a_short_page_is_the_last() -> None:
     assert replay.lines == ['GET /buckets/b/files', 'GET /buckets']
 
 
-def test_pages_are_fetched_when_they_are_reached() -> None:
+def test_all_pages_of_files_are_one_list() -> None:
     bridge = Bridge(list(range(10)), 4)
-    client, _ = client_of(bridge)
+    client, replay = client_of(bridge)
     files = client.bucket_files('b')
-    assert len(bridge.asked) == 1
-    assert files[3]['filename'] == '3'
-    assert len(bridge.asked) == 1
-    assert files[4]['filename'] == '4'
-    assert len(bridge.asked) == 2
-    assert len(files) == 10
+    assert type(files) is list
+    assert [file['filename'] for file in files] == [str(number) for number in range(10)]
+    assert len(replay.requests) == 4
 
 
 def test_buckets_are_fetched_when_they_are_reached() -> None:
@@ -142,18 +139,21 @@ def test_damaged_entries_do_not_end_a_listing() -> None:
     assert buckets[0].created is None
 
 
-def test_error_of_a_later_page_is_raised_where_it_is_reached() -> None:
+def test_error_of_a_later_page_is_raised() -> None:
     first = Bridge(list(range(10)), 4)
-    broken = [True]
-
-    def answer(request: Any) -> Any:
-        return Answer({}, 404) if 'startDate' in request.url and broken[0] else first(request)
-
-    client, _ = client_of(answer)
-    files = client.bucket_files('b')
-    assert len(files[:4]) == 4
+    client, _ = client_of(
+        lambda request: Answer({}, 404) if 'startDate' in request.url else first(request)
+    )
     with pytest.raises(exception.NotFoundError):
-        list(files)
+        client.bucket_files('b')
+
+
+def test_endless_list_of_files_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, '_MAX_FILES', 7)
+    client, replay = client_of(Bridge(list(range(10)), 4))
+    with pytest.raises(exception.BridgeUnavailableError, match='no more than 7 files'):
+        client.bucket_files('b')
+    assert len(replay.requests) == 3
 
 
 # -- the list itself -------------------------------------------------------------------------------
@@ -192,6 +192,15 @@ def test_list_behaves_like_a_list() -> None:
         _ = pages[3]
     with pytest.raises(TypeError, match='unhashable'):
         hash(pages)
+
+
+def test_list_is_read_by_next_as_well() -> None:
+    pages, asked = pages_of([1, 2], [3])
+    assert [next(pages), next(pages)] == [1, 2]
+    assert asked == [0]
+    assert list(pages) == [1, 2, 3]
+    assert next(pages) == 3
+    assert next(pages, None) is None
 
 
 def test_list_knows_whether_it_is_empty_from_its_first_page() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +33,7 @@ def request_() -> Iterator[mock.MagicMock]:
 
 def test_buckets_are_managed(request_: mock.MagicMock) -> None:
     request_.return_value = [{'id': 'b'}]
-    assert list(storj.BucketManager.all()) == [model.Bucket(id='b')]
+    assert storj.BucketManager.all() == [model.Bucket(id='b')]
     request_.assert_called_with(method='GET', path='/buckets')
 
     request_.return_value = {'id': 'b', 'name': 'n'}
@@ -52,6 +53,8 @@ def test_buckets_are_managed(request_: mock.MagicMock) -> None:
 @pytest.mark.parametrize(
     'call',
     [
+        lambda: storj.BucketManager.all(),
+        lambda: storj.FileManager('b').all(),
         lambda: storj.BucketManager.create('n'),
         lambda: storj.BucketManager.get('b'),
         lambda: storj.BucketManager.delete('b'),
@@ -61,7 +64,7 @@ def test_buckets_are_managed(request_: mock.MagicMock) -> None:
     ],
 )
 def test_client_of_a_manager_is_closed(request_: mock.MagicMock, call: Any) -> None:
-    request_.return_value = {'id': 'b', 'name': 'n'}
+    request_.return_value = mock.MagicMock()
     with mock.patch.object(http.Client, 'close') as close:
         call()
     close.assert_called_once_with()
@@ -135,7 +138,7 @@ def test_files_are_managed(request_: mock.MagicMock) -> None:
     assert manager.bucket_id == 'b'
     request_.return_value = [{'id': 'f'}]
     assert manager.all() == [{'id': 'f'}]
-    request_.assert_called_with(method='GET', path='/buckets/b/files')
+    request_.assert_called_with(method='GET', path='/buckets/b/files/')
     manager.delete('b', 'f')
     request_.assert_called_with(method='DELETE', path='/buckets/b/files/f')
 
@@ -148,29 +151,87 @@ def test_files_are_moved() -> None:
     ):
         assert manager.upload('path', 'frame', name='n') == 'file'  # type: ignore[comparison-overlap]
         assert manager.download('f') == 'bytes'
-        assert manager.download('f', 'to', start=1) == 'bytes'
-    upload.assert_called_once_with('b', 'path', 'frame', name='n')
-    assert download.call_args_list == [
-        mock.call('b', 'f', None),
-        mock.call('b', 'f', 'to', start=1),
+        assert manager.download(file_id='f', destination='to', start=1) == 'bytes'
+        # In 0.3 the bucket came first.
+        assert manager.download('other', 'f') == 'bytes'
+        assert manager.download(bucket_id='other', file_id='f') == 'bytes'
+        manager.upload(f='path')
+    assert upload.call_args_list == [
+        mock.call('b', 'path', 'frame', name='n'),
+        mock.call('b', 'path', None),
     ]
+    assert download.call_args_list == [
+        mock.call('b', 'f'),
+        mock.call('b', 'f', destination='to', start=1),
+        mock.call('other', 'f'),
+        mock.call('other', 'f'),
+    ]
+    for args, options in ((('b', 'f', 'to'), {}), (('b', 'f'), {'bucket_id': 'b'}), ((), {})):
+        with pytest.raises(TypeError):
+            manager.download(*args, **options)
 
 
 def test_tokens_are_managed(request_: mock.MagicMock) -> None:
     request_.return_value = {'token': 't'}
     manager = storj.TokenManager('b')
     assert manager.bucket_id == 'b'
-    assert manager.create('PULL').id == 't'
-    request_.assert_called_once_with(
-        method='POST', path='/buckets/b/tokens', json={'operation': 'PULL'}
-    )
+    for operation in ('PULL', 'pull', 'Pull'):
+        assert manager.create(operation).id == 't'
+        request_.assert_called_with(
+            method='POST', path='/buckets/b/tokens', json={'operation': 'PULL'}
+        )
+    for other in ('fly', None):
+        with pytest.raises(ValueError, match='PUSH'):
+            manager.create(other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ('call', 'name', 'args', 'options'),
+    [
+        (lambda: storj.BucketManager.all(), 'bucket_list', (), {}),
+        (
+            lambda: storj.BucketManager.create('n', 1, 2),
+            'bucket_create',
+            ('n',),
+            {'storage': 1, 'transfer': 2},
+        ),
+        (lambda: storj.BucketManager.delete('b'), 'bucket_delete', ('b',), {}),
+        (lambda: storj.BucketManager.get('b'), 'bucket_get', ('b',), {}),
+        (lambda: storj.FileManager('b').all(), 'bucket_files', ('b',), {}),
+        (lambda: storj.FileManager('b').delete('b', 'f'), 'file_remove', ('b', 'f'), {}),
+        (lambda: storj.FileManager('b').download('f'), 'file_download', ('b', 'f'), {}),
+        (lambda: storj.FileManager('b').upload('f', 'r'), 'file_upload', ('b', 'f', 'r'), {}),
+        (lambda: storj.TokenManager('b').create('PUSH'), 'token_create', ('b', 'PUSH'), {}),
+        (lambda: storj.UserKeyManager.add('k'), 'key_register', ('k',), {}),
+        (lambda: storj.UserKeyManager.all(), 'key_list', (), {}),
+        (lambda: storj.UserKeyManager.remove('k'), 'key_delete', ('k',), {}),
+        (
+            lambda: storj.BucketKeyManager(model.Bucket(id='b', name='n'), ['k1']).add('k2'),
+            'bucket_set_keys',
+            ('b', 'n', ['k1', 'k2']),
+            {},
+        ),
+    ],
+)
+def test_manager_calls_the_client_that_get_client_returns(
+    call: Any, name: str, args: Any, options: Any
+) -> None:
+    with mock.patch('storj.get_client') as get_client:
+        call()
+    get_client.assert_called_once_with()
+    getattr(get_client.return_value, name).assert_called_once_with(*args, **options)
+
+
+def test_managers_without_instances_are_metaclasses_as_documented() -> None:
+    assert issubclass(storj.BucketManager, abc.ABCMeta)
+    assert issubclass(storj.UserKeyManager, abc.ABCMeta)
 
 
 def test_keys_of_the_user_are_managed(request_: mock.MagicMock) -> None:
     request_.return_value = [{'key': 'a'}, {'key': 'b'}]
     assert storj.UserKeyManager.all() == ['a', 'b']
-    assert [key.key for key in storj.UserKeyManager.add(KEYS[0])] == ['a', 'b']
-    assert request_.call_args_list[-2].kwargs['json'] == {'key': HEX[0]}
+    storj.UserKeyManager.add(KEYS[0])
+    assert request_.call_args.kwargs['json'] == {'key': HEX[0]}
     storj.UserKeyManager.remove(KEYS[0])
     request_.assert_called_with(method='DELETE', path=f'/keys/{HEX[0]}')
     request_.reset_mock()

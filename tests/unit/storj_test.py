@@ -124,15 +124,19 @@ def test_submodule_is_an_attribute(name: str) -> None:
     assert name in dir(storj)
 
 
-def test_client_is_at_the_top() -> None:
+def test_names_of_other_modules_are_at_the_top() -> None:
     assert storj.Client is http.Client
-    assert 'Client' in dir(storj)
+    assert storj.Bucket is storj.model.Bucket
+    assert storj.File is storj.model.File
+    assert storj.Token is storj.model.Token
+    assert storj.ecdsa_to_hex is storj.api.ecdsa_to_hex
+    assert {'Client', 'Bucket', 'File', 'Token', 'ecdsa_to_hex'} <= set(dir(storj))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = storj.nothing
 
 
 def test_version_is_that_of_the_metadata() -> None:
-    assert storj.__version__ == storj.metadata.__version__
+    assert storj.version() == storj.__version__ == storj.metadata.__version__
     assert all(hasattr(storj, name) for name in storj.__all__)
 
 
@@ -195,8 +199,11 @@ def test_without_account_there_is_no_client(folder: Path) -> None:
 
 
 def test_account_is_asked_of_the_documented_function(folder: Path) -> None:
-    with mock.patch('storj.configuration.read_config', return_value=('a@b', 'pw')):
-        assert storj.get_client().email == 'a@b'
+    for name in ('storj.read_config', 'storj.configuration.read_config'):
+        with mock.patch(name, return_value=('a@b', 'pw')) as read_config:
+            client = storj.get_client()
+        read_config.assert_called_once_with()
+        assert (client.email, client.password) == ('a@b', storj.api.hash_password('pw'))
 
 
 def test_key_pair_is_new_and_of_the_right_curve() -> None:
