@@ -47,6 +47,9 @@ _DEPTH = 16
 # As bridges write times. For any other form a parser is loaded, which takes its time.
 _USUAL_TIME = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z')
 
+# No bridge, and no program of ours, is as old as this in milliseconds.
+_FIRST_MILLISECONDS = 10**11
+
 _client_factory: Callable[[], Any] | None = None
 
 
@@ -75,7 +78,8 @@ def parse_time(value: object) -> datetime | None:
 
     Args:
         value (object): ISO 8601 text, milliseconds since 1970 (a number, or its digits as text),
-            or a ``datetime``; without an offset it is taken as UTC.
+            or a ``datetime``; without an offset it is taken as UTC. A number that would be a time
+            before March 1973 is one of seconds, as programs of release 0.3 give them.
 
     Returns:
         datetime | None: aware, in UTC; None for what is no time. A listing of thousands of
@@ -89,7 +93,8 @@ def parse_time(value: object) -> datetime | None:
                 return value.replace(tzinfo=timezone.utc)
             return value.astimezone(timezone.utc)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value / 1000, timezone.utc)
+            seconds = value if abs(value) < _FIRST_MILLISECONDS else value / 1000
+            return datetime.fromtimestamp(seconds, timezone.utc)
     except (ValueError, OverflowError, OSError):
         pass
     if value is not None:

@@ -14,6 +14,7 @@ from storj.crypto import mnemonic as words
 from storj.crypto.salted import Encryptor
 from storj.downloader import Downloader
 from storj.http import Client
+from storj.model import ShardManager
 from storj.network import Network
 from storj.transfer import Progress
 from storj.uploader import Uploader
@@ -57,6 +58,7 @@ def test_file_comes_back_with_email_and_password_alone(
     assert uploader.all_shards_count == uploader.shards_already_uploaded == up[-1].shards > 0
     # The clear name, from which programs compute the id.
     assert file.filename == source.name
+    assert file.id == ShardManager.hash(bucket + source.name)[:24]
     stored = client.file_download(bucket, file.id or '', decrypt=False).read()
     assert stored.startswith(b'Salted__')
     assert CONTENT[:64] not in stored

@@ -64,6 +64,11 @@ def test_time_of_any_form_is_aware_utc(value: Any) -> None:
     assert parse_time(value).tzinfo is timezone.utc  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize('value', [1479896130, 1479896130.0, '1479896130'])
+def test_number_of_seconds_is_a_time(value: Any) -> None:
+    assert parse_time(value) == MOMENT.replace(microsecond=0)
+
+
 @pytest.mark.parametrize(
     'value',
     [

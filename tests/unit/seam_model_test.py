@@ -163,6 +163,13 @@ def test_reports_have_their_texts_under_old_names() -> None:
     assert (report.SUCCESS, report.FAILURE) == (1000, 1100)
 
 
+def test_report_takes_its_times_as_programs_of_0_3_give_them() -> None:
+    report = model.ExchangeReport()
+    report.exchangeStart, report.exchangeEnd = '1479896130', str(int(1479896131.9))
+    assert report.to_dict()['exchangeStart'] == 1479896130000
+    assert report.to_dict()['exchangeEnd'] == 1479896131000
+
+
 def test_keyring_makes_an_encryption_key() -> None:
     ring = model.Keyring()
     first = ring.get_encryption_key('user_pass')
