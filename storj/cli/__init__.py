@@ -5,8 +5,9 @@ The functions here are the console scripts: ``storj``, and ``storj-bucket``, ``s
 :mod:`storj.cli.errors`.
 
 The commands are also attributes, imported when asked for: ``from storj.cli import bucket, file,
-key`` gives the three groups, ``create``, ``get`` and ``list`` the commands on buckets, ``upload``
-that on files, ``generate``, ``export`` and ``load`` those on keys. They need the extra ``cli``.
+key`` gives the three groups, ``upload`` the command on files, ``generate``, ``export`` and ``load``
+those on keys; ``create``, ``get`` and ``list`` are those on buckets, in the form of 0.1.5. All need
+the extra ``cli``.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ __all__ = ('bucket_main', 'file_main', 'key_main', 'main')
 _ATTRIBUTES = {
     'app': ('storj.cli.app', 'app'),
     'bucket': ('storj.cli.buckets', 'bucket'),
-    'create': ('storj.cli.buckets', 'create'),
-    'get': ('storj.cli.buckets', 'get'),
-    'list': ('storj.cli.buckets', 'list_'),
+    'create': ('storj.cli.old_buckets', 'create'),
+    'get': ('storj.cli.old_buckets', 'get'),
+    'list': ('storj.cli.old_buckets', 'list_'),
     'file': ('storj.cli.files', 'file'),
     'upload': ('storj.cli.files', 'upload'),
     'download': ('storj.cli.files', 'download'),

@@ -77,12 +77,9 @@ def test_scripts_of_earlier_releases_work(storj, tmp_path):
 
 
 def test_functions_of_the_package_are_importable():
-    from storj.cli import create, export, file, generate, get, load, upload
-    from storj.cli import list as list_buckets
+    from storj.cli import bucket, export, file, generate, load, upload
 
-    assert create is bucket_group.commands['create']
-    assert get is bucket_group.commands['get']
-    assert list_buckets is bucket_group.commands['list']
+    assert bucket is bucket_group
     assert file is file_group
     assert upload is file_group.commands['upload']
     assert {generate, export, load} <= set(key_group.commands.values())
