@@ -210,7 +210,7 @@ class Shard(Object):
         """Append a leaf of the audit tree, 40 hex digits.
 
         Raises:
-            TypeError: if the shard holds a whole :class:`MerkleTree`.
+            TypeError: If the shard holds a whole :class:`MerkleTree`.
         """
         if isinstance(self.tree, MerkleTree):
             raise TypeError('this shard holds a whole tree; a leaf cannot be added')
@@ -237,7 +237,7 @@ class Shard(Object):
         """Return what only the auditor may know: ``challenges``, ``root`` and ``depth``.
 
         Raises:
-            ValueError: if the shard has no leaves, or malformed ones.
+            ValueError: If the shard has no leaves, or malformed ones.
         """
         rows = (
             self.tree.rows
@@ -561,7 +561,7 @@ class Keyring(Object):
         """Return what a file is encrypted with.
 
         Raises:
-            ValueError: if the keyring holds no key, or a malformed one.
+            ValueError: If the keyring holds no key, or a malformed one.
         """
         return self._entry(self.password, self.salt).content_key()
 
@@ -587,8 +587,8 @@ class Keyring(Object):
             pathlib.Path: of the file.
 
         Raises:
-            ValueError: if the key is not hex.
-            ConfigurationError: if the file cannot be written.
+            ValueError: If the key is not hex.
+            ConfigurationError: If the file cannot be written.
         """
         ring = CoreKeyring(user_pass)
         ring.entries[_ID] = self._entry(password, salt)
@@ -604,8 +604,8 @@ class Keyring(Object):
             user_pass (str): passphrase.
 
         Raises:
-            ConfigurationError: if the file cannot be read.
-            DecryptionError: if the passphrase is not the right one.
+            ConfigurationError: If the file cannot be read.
+            DecryptionError: If the passphrase is not the right one.
         """
         text = secret_file.read(Path(filepath), _FILE_LIMIT).strip()
         entry = CoreKeyring.from_files({_ID: text}, user_pass).entries[_ID]
@@ -809,7 +809,7 @@ class Bucket(Object):
         """Destroy this bucket (``DELETE /buckets/{id}``).
 
         Raises:
-            StorjBridgeApiError: if the bridge refuses.
+            StorjBridgeApiError: If the bridge refuses.
         """
         self._acting_client().bucket_delete(self.id)
 
@@ -916,7 +916,7 @@ class File(Object):
     Attributes:
         bucket (storj.model.BucketId | None): bucket unique identifier.
         hash (str | None): only bridges below 0.7 gave files one.
-        mimetype (str | None): ``application/octet-stream`` if nobody said otherwise.
+        mimetype (str | None): ``application/octet-stream`` by default.
         filename (str | None): as stored, often encrypted; of a file to upload, its path.
         size (int | None): bytes of the encrypted file, which is as long as the file.
         id (str | None): unique identifier, 24 hex digits.
@@ -1177,7 +1177,7 @@ class Mirror(Object):
             answer (object): one object, or per shard an object or a list of contacts.
 
         Raises:
-            TypeError: if it is none of these.
+            TypeError: If it is none of these.
         """
         if isinstance(answer, Mapping):
             # Bridges 0.10 and 0.11 list the contacts where later ones say how many.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from os import PathLike
@@ -62,6 +63,7 @@ class Uploader:
         **options: Any,
     ) -> None:
         self.client = open_client(email, password, timeout, options)
+        self._config = options.get('transfer_config') or TransferConfig()
         self.max_retries_contract_negotiation = max_retries_contract_negotiation
         self.max_retries_upload_same_farmer = max_retries_upload_same_farmer
         self.all_shards_count = 0
@@ -96,8 +98,10 @@ class Uploader:
             OSError: If the file cannot be read.
         """
         path = Path(file_path)
-        config = TransferConfig(
-            temp_dir=tmp_file_path, shard_attempts=self.max_retries_contract_negotiation
+        config = dataclasses.replace(
+            self._config,
+            temp_dir=tmp_file_path or self._config.temp_dir,
+            shard_attempts=self.max_retries_contract_negotiation,
         )
         self.all_shards_count = self.shards_already_uploaded = 0
 

@@ -119,8 +119,8 @@ class FrameParser:
             Event: whatever became complete.
 
         Raises:
-            FarmerError: with close code 1002, 1007 or 1009, if the farmer breaks the rules of
-                RFC 6455; nothing can be read any more then.
+            FarmerError: If the farmer breaks the rules of RFC 6455, with close code 1002, 1007 or
+                1009; nothing can be read any more then.
         """
         position, end = 0, len(data)
         while position < end:
@@ -267,8 +267,8 @@ class DataChannel:
         """Open the connection and the WebSocket on it.
 
         Raises:
-            FarmerError: if there is no farmer, or one that speaks no WebSocket.
-            TransferCancelled: if it was cancelled.
+            FarmerError: If there is no farmer, or one that speaks no WebSocket.
+            TransferCancelled: If it was cancelled.
         """
         host, port = self._ticket.host, self._ticket.port
         self._wire = Wire.dial(host, port, self._watch)
@@ -329,7 +329,7 @@ class DataChannel:
             raise
 
     def close(self, code: int = _NORMAL) -> None:
-        """Say good-bye, if it can be said without waiting, and close the connection.
+        """Send a close frame, if that needs no waiting, and close the connection.
 
         Args:
             code (int): close code; 1000 goes out for one that the standard reserves.
@@ -399,7 +399,7 @@ class DataChannel:
             bool: False if the farmer ended the transfer meanwhile, see ``closing``.
 
         Raises:
-            FarmerError: if it did so with an error, or broke the rules.
+            FarmerError: If it did so with an error, or broke the rules.
         """
         wire = self._open_wire()
         frame = self._writer.build(_BINARY, payload)
@@ -429,7 +429,7 @@ class DataChannel:
         """Return whether an event ends the transfer well.
 
         Raises:
-            FarmerError: if it ends it otherwise, or has no place there.
+            FarmerError: If it ends it otherwise, or has no place there.
         """
         if isinstance(event, Close):
             self.closing = event
@@ -474,9 +474,9 @@ class DataChannel:
             size (int | None): its bytes; whatever the chunks bring if None.
 
         Raises:
-            FarmerError: if the farmer refuses, or goes away.
-            IntegrityError: if the chunks bring another number of bytes.
-            TransferCancelled: if it was cancelled.
+            FarmerError: If the farmer refuses, or goes away.
+            IntegrityError: If the chunks bring another number of bytes.
+            TransferCancelled: If it was cancelled.
         """
         if self._wire is None and self.closing.code == _NORMAL:
             # The farmer has the shard already, and said so while a subclass was sending.
@@ -515,9 +515,9 @@ class DataChannel:
                 the call, to be changed as well, and not after it.
 
         Raises:
-            FarmerError: if the farmer refuses, or goes away.
-            IntegrityError: if it sends another number of bytes.
-            TransferCancelled: if it was cancelled.
+            FarmerError: If the farmer refuses, or goes away.
+            IntegrityError: If it sends another number of bytes.
+            TransferCancelled: If it was cancelled.
         """
         most = _MAX_SHARD if size is None else size
         received = 0
@@ -582,8 +582,8 @@ class Client(WebSocketClient):  # type: ignore[misc]
         cancelled (Callable[[], bool]): whether to stop.
 
     Raises:
-        FarmerError: if the pointer names no farmer or holds something that cannot be right.
-        TypeError: if a PUSH has nothing to send.
+        FarmerError: If the pointer names no farmer or holds something that cannot be right.
+        TypeError: If a PUSH has nothing to send.
 
     Attributes:
         json (dict | storj.model.FilePointer): the pointer, as given.
@@ -623,7 +623,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
         """Open the connection and begin the transfer.
 
         Raises:
-            FarmerError: if there is no farmer, or one that speaks no WebSocket.
+            FarmerError: If there is no farmer, or one that speaks no WebSocket.
         """
         try:
             self._channel.connect()
@@ -687,7 +687,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
             binary (bool): whether bytes go as binary frames, which carry the shard.
 
         Raises:
-            FarmerError: if the farmer refuses meanwhile, or goes away.
+            FarmerError: If the farmer refuses meanwhile, or goes away.
         """
         if isinstance(payload, Message):
             binary, payload = isinstance(payload, BinaryMessage), payload.data
@@ -734,11 +734,11 @@ class Client(WebSocketClient):  # type: ignore[misc]
             bytes | None: the shard, if a PULL collected it; otherwise None.
 
         Raises:
-            TimeoutError: if it takes longer; the transfer goes on.
-            FarmerError: if the farmer refused, or went away.
-            IntegrityError: if the bytes are not those of the pointer.
-            TransferCancelled: if it was stopped.
-            RuntimeError: if :meth:`connect` was not called.
+            TimeoutError: If it takes longer; the transfer goes on.
+            FarmerError: If the farmer refused, or went away.
+            IntegrityError: If the bytes are not those of the pointer.
+            TransferCancelled: If it was stopped.
+            RuntimeError: If :meth:`connect` was not called.
         """
         if self._th.ident is None:
             raise self._failure or RuntimeError('the transfer was not begun: connect() first')

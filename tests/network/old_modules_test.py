@@ -16,7 +16,7 @@ from storj.downloader import Downloader
 from storj.http import Client
 from storj.model import ShardManager
 from storj.network import Network
-from storj.transfer import Progress
+from storj.transfer import Progress, TransferConfig
 from storj.uploader import Uploader
 
 CONTENT = os.urandom(3 * 1024 * 1024 + 5)
@@ -199,6 +199,19 @@ def test_bridge_is_that_of_the_settings(
         assert made.client.api_url == network.bridge_url
         # A key goes in by name only: the account may be another than that of the settings.
         assert made.client.mnemonic is None
+
+
+def test_limits_of_transfers_are_those_of_the_program(
+    network: Network, bucket: str, source: Path
+) -> None:
+    uploader = Uploader(
+        network.email,
+        network.password,
+        storj_bridge=network.bridge_url,
+        transfer_config=TransferConfig(shard_size=1024 * 1024, parity=False),
+    )
+    uploader.file_upload(bucket, source)
+    assert uploader.all_shards_count == 4
 
 
 def test_failures_are_told(uploader: Uploader, bucket: str, tmp_path: Path) -> None:
