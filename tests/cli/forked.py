@@ -2,11 +2,14 @@
 
 ``python forked.py SOCKET`` serves; :func:`write_command` writes the executable that asks it. Each
 command has a process of its own, with the arguments, environment, folder and streams of its caller.
+A caller may add which of the streams are closed and whether the others are unbuffered; it is told
+the pid then.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import signal
@@ -73,17 +76,34 @@ def _run(caller: socket.socket) -> None:
         os.dup2(stream, number)
         os.close(stream)
     with caller.makefile('rb') as request:
-        arguments, folder, environment = json.loads(request.read())
+        arguments, folder, environment, *more = json.loads(request.read())
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    if more:
+        caller.sendall(f'{os.getpid()}\n'.encode())
+        _open_streams(*more)
     status = 1
     try:
         status = main(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     finally:
         caller.sendall(str(status).encode())
         os._exit(status)
+
+
+def _open_streams(closed: list[int], unbuffered: bool) -> None:
+    """Open the standard streams as an interpreter does that starts with these."""
+    for number, (name, mode) in enumerate((('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w'))):
+        if number in closed:
+            os.close(number)
+            setattr(sys, name, None)
+        elif mode == 'w' and unbuffered:
+            raw = open(number, 'wb', 0, closefd=False)  # noqa: SIM115  the process's own
+            setattr(sys, name, io.TextIOWrapper(raw, write_through=True))
+        else:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 if __name__ == '__main__':

@@ -1,0 +1,173 @@
+"""One way to call every command of the program, and what has to be there before.
+
+Words in braces stand for what :func:`prepare` makes (``{bucket}``, ``{file}``, ``{link}``, ...) and
+for ``{new}``, which is another name each time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from storj.cli.app import app
+from storj.cli.reference import walk
+from storj.crypto import mnemonic
+
+#: Bytes of the file that is stored: more than a pipe holds.
+SIZE = 200_000
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command line.
+
+    Attributes:
+        words (str): of it, without the name of the program.
+        before (tuple[str, ...]): command lines that have to succeed before.
+        input (str): for standard input, a name of :func:`prepare`; empty for none.
+        lasts (bool): whether it runs until it is stopped.
+        slow (bool): whether it starts a network of its own.
+        exact (bool): whether it prints the same bytes each time.
+        environment (Mapping[str, str]): of it.
+    """
+
+    words: str
+    before: tuple[str, ...] = ()
+    input: str = ''
+    lasts: bool = False
+    slow: bool = False
+    exact: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Every command, by the words that call it.
+COMMANDS = frozenset(path for path, it in walk(app) if not isinstance(it, click.Group))
+
+_COPY = 'cp {folder}/a storj://{bucket}/{new}'
+
+CALLS = (
+    Call('cp {folder}/a storj://{bucket}/{new}'),
+    Call('cp - storj://{bucket}/{new}', input='words'),
+    Call('cp storj://{bucket}/a -', exact=True),
+    Call('cp --dry-run -r {folder} storj://{bucket}/{new}/'),
+    Call('cp {link} {folder}/{new}'),
+    Call('mv {folder}/{new} storj://{bucket}/{new}', ('cp storj://{bucket}/a {folder}/{new}',)),
+    Call('ls'),
+    Call('ls storj://{bucket}'),
+    Call('rm --yes storj://{bucket}/{new}', (_COPY,)),
+    Call('cat storj://{bucket}/a', exact=True),
+    Call('sync {folder} storj://{bucket}/{new}/'),
+    Call('mb {new}'),
+    Call('rb --yes {new}', ('mb {new}',)),
+    Call('share storj://{bucket}/a'),
+    Call('account activate ' + '0' * 64),
+    Call('account delete --token ' + '0' * 64),
+    Call('account login --password-file -', input='password'),
+    Call('account logout'),
+    Call('account register --email {new}@example.org --password-file -', input='password'),
+    Call('account reset-password --email {email}'),
+    Call('bucket create {new}'),
+    Call('bucket delete --yes {new}', ('mb {new}',)),
+    Call('bucket get {bucket}'),
+    Call('bucket list'),
+    Call('file download {bucket} a {folder}/{new}'),
+    Call('file info {bucket} a'),
+    Call('file list {bucket}'),
+    Call('file mirrors {bucket} a'),
+    Call('file remove --yes {bucket} {new}', (_COPY,)),
+    Call('file upload {bucket} {folder}/a --name {new}'),
+    Call('file verify {bucket} a'),
+    Call('key delete --yes 02' + 'a' * 64),
+    Call('key export --mnemonic'),
+    Call('key generate --mnemonic'),
+    Call('key list'),
+    Call('key load --words-file -', input='words', environment={'STORJ_ENCRYPTION_KEY': ''}),
+    Call('key register', ('key generate',)),
+    Call('config get bridge'),
+    Call('config path'),
+    Call('config profiles', ('config set proxy http://127.0.0.1:1',)),
+    Call('config set bridge http://127.0.0.1:1'),
+    Call('config show'),
+    Call('config unset bridge'),
+    Call(
+        'network down --data {own}',
+        ('network up --detach --port 0 --farmers 0 --data {own}',),
+        slow=True,
+    ),
+    Call('network env --data {data}'),
+    Call('network farmers --data {data}'),
+    Call('network faults --data {data}'),
+    Call('network status --data {data}'),
+    Call('network up --port 0 --farmers 1 --data {own}', lasts=True, slow=True),
+    Call('metadisk download {reference} -', exact=True),
+    Call('metadisk download {reference} {folder}/{new}'),
+    Call('metadisk find {filehash}'),
+    Call('metadisk status'),
+    Call('metadisk token balance --token {token}'),
+    Call('metadisk token new'),
+    Call('metadisk token prices'),
+    Call('metadisk token redeem NOTHING --token {token}'),
+    Call('metadisk upload -', input='words'),
+    Call('transfer clean'),
+    Call('transfer list'),
+    Call('completion bash', exact=True),
+    Call('farm --path {folder}/{new} --size 1MB --no-page', lasts=True, slow=True),
+    Call('info'),
+    Call('demo {folder}/a --farmers 4', slow=True),
+    Call('--help', exact=True),
+    Call('cp --help', exact=True),
+    Call('--version', exact=True),
+    Call('bogus'),
+)
+
+
+def missing() -> set[str]:
+    """Return the commands that none of the calls is of."""
+    lines = [f'storj {call.words} ' for call in CALLS]
+    return {path for path in COMMANDS if not any(line.startswith(f'{path} ') for line in lines)}
+
+
+class Place:
+    """What the calls work on: a bucket with a file, a folder, a link, a MetaDisk reference.
+
+    Args:
+        storj (Callable[..., Any]): runs a command, and returns what it did.
+        network (Any): that is running.
+        folder (Path): for local files.
+    """
+
+    def __init__(self, storj: Callable[..., Any], network: Any, folder: Path) -> None:
+        self._numbers = itertools.count()
+        self.inputs = {
+            'words': f'{mnemonic.generate()}\n'.encode(),
+            'password': f'{network.password}\n'.encode(),
+        }
+        (folder / 'a').write_bytes(os.urandom(SIZE))
+        self.names = {
+            'bucket': 'everything',
+            'folder': str(folder),
+            'data': str(network.data),
+            'email': network.email,
+        }
+        storj('mb', 'everything')
+        storj('cp', folder / 'a', 'storj://everything/a')
+        link = storj('share', '--with-key', '--uses', '40', 'storj://everything/a')
+        self.names['link'] = link.out.strip()
+        self.names['reference'] = storj('metadisk', 'upload', folder / 'a').out.strip()
+        self.names['filehash'] = self.names['reference'].partition('?')[0]
+        self.names['token'] = storj('metadisk', 'token', 'new').out.strip()
+        self._folder = folder
+
+    def lines(self, call: Call) -> Iterator[list[str]]:
+        """Yield the command lines of a call: those before, then its own."""
+        name = f'new-{next(self._numbers)}'
+        names = {**self.names, 'new': name, 'own': str(self._folder.parent / name)}
+        for words in (*call.before, call.words):
+            yield [word.format(**names) for word in shlex.split(words)]
