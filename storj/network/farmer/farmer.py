@@ -241,7 +241,7 @@ class Farmer:
         self._server = Server(
             app, shutdown_timeout=0.5, handler_cancellation=True, read_bufsize=PIECE // 2
         )
-        await self._server.start(listening, backlog=128)
+        await self._server.start(listening)
         self._sweeper = asyncio.ensure_future(self._sweep())
         if settings.bridge_url is not None:
             self._link = BridgeLink(

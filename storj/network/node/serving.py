@@ -31,9 +31,9 @@ IDLE_SECONDS = 75.0
 #: Seconds that a client may read nothing of an answer that fills its connection.
 STALL_SECONDS = 60.0
 
-# Of the descriptors of a process, half is for connections that come in: the rest is for files,
-# listeners and calls of its own.
-_SHARE = 2
+# Of the descriptors of a process, three eighths are for connections that come in: the rest is for
+# files, listeners and calls of its own, and for those that are just being closed.
+_SHARE = 3 / 8
 _MOST = 10_000
 _FEWEST = 32
 # What systems without such limits have room for.
@@ -59,7 +59,8 @@ class Connections:
     """The connections of a process that have come in, and how many there may be.
 
     Args:
-        limit (int | None): of all; by default half of the descriptors of the process.
+        limit (int | None): of all; by default three eighths of the descriptors of
+            the process.
         per_address (int | None): of one address; by default a quarter of all. Addresses of this
             machine have no bound of their own: a proxy and all local clients share one.
         stall_seconds (float): that a client may read nothing.
@@ -82,7 +83,7 @@ class Connections:
     def limit(self) -> int:
         """How many there may be."""
         # Asked late: programs raise the limit of their descriptors when they start.
-        return self._limit or max(_FEWEST, min(_MOST, _descriptors() // _SHARE))
+        return self._limit or max(_FEWEST, min(_MOST, int(_descriptors() * _SHARE)))
 
     def __len__(self) -> int:
         return len(self._doors)
@@ -259,7 +260,7 @@ class Server:
         finally:
             self._connections.end(transport)
 
-    async def start(self, listening: socket.socket, *, backlog: int = 512) -> None:
+    async def start(self, listening: socket.socket, *, backlog: int = 128) -> None:
         """Serve on a socket that is bound; it belongs to the server from now on."""
         await self._runner.setup()
         self._listening = listening
