@@ -20,6 +20,7 @@ from aiohttp import web
 
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.metadisk.website import Website
+from storj.network.node.logs import limited_logs
 from storj.network.node.serving import Server
 from storj.network.program import stop_signals
 
@@ -115,7 +116,7 @@ def farm(
         NetworkSetupError: a port is taken, or the folder cannot be used.
         BridgeLinkError: the bridge knows no departures.
     """
-    with stop_signals() as stopped:
+    with limited_logs(), stop_signals() as stopped:
         asyncio.run(_Run(settings, events, status_port, leave).until(stopped))
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, TextIO
 
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import Fault, FaultPlan
+from storj.network.node.logs import limited_logs
 from storj.network.supervisor import Network, Protocols
 
 __all__ = ('run_farmer', 'run_network', 'stop_signals')
@@ -91,7 +92,7 @@ def run_network(
         size=size,
         store=store,
     )
-    with stop_signals() as stopped, network:
+    with limited_logs(), stop_signals() as stopped, network:
         if ready is not None:
             ready(network)
         else:
@@ -185,7 +186,7 @@ def run_farmer(
             plan.release()
             await farmer.stop()
 
-    with stop_signals() as stopped:
+    with limited_logs(), stop_signals() as stopped:
         asyncio.run(live(stopped))
 
 

@@ -9,8 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from storj.network.bridge import contacts
+from storj.network.bridge.database import WorkChallenge
 from storj.network.bridge.state import BridgeSettings
+from storj.network.node.identity import Identity
 from tests.network.bridges import Account, Answer, RunningBridge
 
 ALICE = Account('alice@example.org')
@@ -136,3 +140,27 @@ def test_limits_can_be_switched_off(tmp_path: Path) -> None:
 def test_limits_that_make_no_sense_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         BridgeSettings('sqlite://', tmp_path, **{name: -1})
+
+
+def test_registrations_of_all_together_are_limited(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, registrations=2) as bridge:
+        for number in range(2):
+            bridge.account(f'user{number}@example.org')
+        body = {'email': 'one@more.org', 'password': ALICE.hashed}
+        assert refused(bridge.request('POST', '/users', body), '3600.000')
+        bridge.clock.now += 3600
+        assert bridge.request('POST', '/users', body).status == 201
+
+
+def test_open_challenges_are_limited_and_the_oldest_go_first(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contacts, '_CHALLENGES', 3)
+    asked = []
+    for _ in range(5):
+        bridge.clock.now += 1
+        answer = bridge.farmer_request(Identity.generate(), 'POST', '/contacts/challenges', {})
+        assert answer.status == 201
+        asked.append(answer.json['challenge'])
+    with bridge.state.database.begin() as session:
+        assert set(session.scalars(select(WorkChallenge.challenge))) == set(asked[2:])

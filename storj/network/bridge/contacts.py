@@ -23,6 +23,7 @@ from sqlalchemy import (
     Connection,
     Float,
     bindparam,
+    delete,
     func,
     or_,
     select,
@@ -73,6 +74,8 @@ PAGE = 30
 _WARY = 10 * 60 * 1000
 _CLOCK_SKEW = 300_000
 _CHALLENGE_LIFE = 3600 * 1000
+# Open at a time.
+_CHALLENGES = 10_000
 # Registrations that are welcome in a stretch of time; more make the work harder.
 _WELCOME = 10
 _WELCOME_STRETCH = 10_000
@@ -367,6 +370,11 @@ async def create_challenge(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     await signed_farmer(request)
     with bridge.database.begin() as session:
+        # Anybody makes a key and asks. The oldest go first: a farmer answers within seconds.
+        if (session.scalar(select(func.count()).select_from(WorkChallenge)) or 0) >= _CHALLENGES:
+            oldest = select(WorkChallenge.challenge).order_by(WorkChallenge.expires)
+            surplus = oldest.limit(max(1, _CHALLENGES // 10)).scalar_subquery()
+            session.execute(delete(WorkChallenge).where(WorkChallenge.challenge.in_(surplus)))
         challenge = WorkChallenge(
             challenge=secrets.token_hex(32),
             target=_target(session, bridge.now()),

@@ -79,15 +79,23 @@ class AccountLimits:
     Args:
         clock (Callable[[], float]): seconds since 1970.
         calls (int): registrations, activations, deactivations and resets of an address, a minute.
+        registrations (int): new accounts, an hour, whoever asks.
         mails (int): messages to an account, an hour.
         wrong_passwords (int): of an address for one account, a minute; for all its accounts 20
             times as many. A password that was found right lately is taken nevertheless.
     """
 
     def __init__(
-        self, clock: Callable[[], float], *, calls: int, mails: int, wrong_passwords: int
+        self,
+        clock: Callable[[], float],
+        *,
+        calls: int,
+        registrations: int,
+        mails: int,
+        wrong_passwords: int,
     ) -> None:
         self._calls = calls
+        self._registrations = registrations
         self._mails = mails
         self._wrong_passwords = wrong_passwords
         self._by_minute = Windows(clock, MINUTE)
@@ -101,6 +109,15 @@ class AccountLimits:
         """
         self._by_minute.refuse_beyond(('call', address), self._calls)
         self._by_minute.counter(('call', address)).used += 1
+
+    def count_registration(self) -> None:
+        """Count a new account.
+
+        Raises:
+            Refusal: 429, with ``Retry-After``.
+        """
+        self._by_hour.refuse_beyond(('registration',), self._registrations)
+        self._by_hour.counter(('registration',)).used += 1
 
     def count_mail(self, email: str) -> None:
         """Count a message to an account.

@@ -109,6 +109,7 @@ class BridgeSettings:
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
         account_calls (int): registrations, activations, deactivations and resets that one address
             may ask for in a minute, beyond which it gets 429; 0 for any number.
+        registrations (int): accounts that may be registered in an hour, by all together, likewise.
         mails (int): messages that one account may get in an hour, likewise.
         wrong_passwords (int): of one address for one account in a minute, likewise.
         upload_quota (Quota | None): bytes that an account may bring, beyond which it gets 420; None
@@ -133,6 +134,7 @@ class BridgeSettings:
     mirrors: int = 2
     rate_limits: bool = False
     account_calls: int = 120
+    registrations: int = 1000
     mails: int = 20
     wrong_passwords: int = 30
     upload_quota: Quota | None = None
@@ -155,6 +157,7 @@ class BridgeSettings:
             'ping_interval',
             'mirrors',
             'account_calls',
+            'registrations',
             'mails',
             'wrong_passwords',
         ):
@@ -203,6 +206,7 @@ class Bridge:
         self.limits = AccountLimits(
             self.clock,
             calls=self.settings.account_calls,
+            registrations=self.settings.registrations,
             mails=self.settings.mails,
             wrong_passwords=self.settings.wrong_passwords,
         )

@@ -136,6 +136,7 @@ async def create_user(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         if session.get(User, email) is not None:
             raise Refusal(400, 'Email is already registered')
+    bridge.limits.count_registration()
     stored = await bridge.passwords.hash(password)
     now = bridge.now()
     user = User(
