@@ -72,7 +72,7 @@ from storj.rest.arguments import (
 )
 from storj.rest.connection import Adapter, Calls
 from storj.rest.keys import any_key_text
-from storj.rest.paging import BUCKETS_PAGE, FILES_PAGE, Pages, by_start_date
+from storj.rest.paging import BUCKETS_PAGE, FILES_PAGE, BySkip, Pages, by_start_date
 from storj.rest.request import Request, perform
 from storj.rest.transport import Retries
 
@@ -389,7 +389,7 @@ class Client:
     def _add_basic_auth(self, kwargs: dict[str, Any]) -> None:
         """Add e-mail and hash of the password to the headers among a request's arguments."""
         header = api.basic_authorization(self.email or '', self.password or '')
-        kwargs['headers'] = {**(kwargs.get('headers') or {}), 'Authorization': header.encode()}
+        kwargs.setdefault('headers', {})['Authorization'] = header.encode()
 
     @contextmanager
     def once(self) -> Iterator[None]:
@@ -446,7 +446,7 @@ class Client:
 
     def _prepare(self, request: Request) -> requests.Request:
         """Return one attempt at a request, with credentials."""
-        auth, kwargs = self._auth(), {'headers': request.headers}
+        auth, kwargs = self._auth(), {'headers': dict(request.headers)}
         if isinstance(auth, transport.NoAuth) and self._has_password:
             self._add_basic_auth(kwargs)
         return request.addressed(self.api_url, kwargs['headers'], auth)
@@ -1049,32 +1049,18 @@ class Client:
         start = 0 if skip is None else checked_count('skip', skip)
         excluded = ','.join(map(api.segment, node_ids(exclude)))
         is_slice = bool(excluded) or not (skip is None and limit is None)
-        position: int | None = start
-        seen: set[int] = set()
 
-        def page(have: int) -> list[FilePointer]:
-            nonlocal position
-            if position is None:
-                return []
+        def fetch(position: int) -> list[FilePointer]:
             # Both or none: bridges since 4.3 take 6 as the end of a slice that names no skip.
             query = f'?skip={position}&limit={size}' if is_slice or position else ''
             query += f'&exclude={excluded}' if excluded else ''
             headers = self._pull_headers(bucket_id)
-            answer = self._request(method='GET', path=path + query, **headers)
-            pointers = self._records(FilePointer, answer)
-            fresh = [pointer for pointer in pointers if pointer.index not in seen]
-            seen.update(pointer.index for pointer in fresh if pointer.index is not None)
-            if limit is not None:
-                position = None
-                return fresh[:size]
-            # Bridges below 0.10 send the whole list whatever is asked.
-            is_last = len(pointers) < size or (position == 0 and len(pointers) > size)
-            position = None if is_last or not fresh else position + max(size, len(pointers))
-            if have + len(fresh) > _MAX_POINTERS:
-                raise unexpected(answer, f'no more than {_MAX_POINTERS} pointers')
-            return fresh
+            return self._records(
+                FilePointer, self._request(method='GET', path=path + query, **headers)
+            )
 
-        listing = Pages(page)
+        most = _MAX_POINTERS if limit is None else size
+        listing = Pages(BySkip(fetch, start, size, most, is_one=limit is not None))
         # The first page at once: an unknown file is an error here, not somewhere later.
         bool(listing)
         return listing

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from storj.model import FilePointer
 from storj.object import parse_time
+from storj.rest.answers import unexpected
 
 T = TypeVar('T')
 
@@ -100,6 +102,51 @@ def _reach_of(part: slice) -> int | None:
     if last is None or any(bound is not None and bound < 0 for bound in (part.start, part.stop)):
         return None
     return int(last) + backward
+
+
+class BySkip:
+    """Pages of pointers, each behind the one before; to be handed to :class:`Pages`.
+
+    A short page is the last. So is one without anything new: bridges below 0.10 send the whole list
+    whatever is asked, others more than a page.
+
+    Args:
+        fetch (Callable[[int], list]): returns the page that begins with a pointer of this number.
+        start (int): number of the first pointer.
+        size (int): pointers of a full page.
+        most (int): pointers of all pages; more of them are an error.
+        is_one (bool): whether there is one page only, of at most ``size``.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[int], list[FilePointer]],
+        start: int,
+        size: int,
+        most: int,
+        *,
+        is_one: bool,
+    ) -> None:
+        self._fetch, self._size, self._most, self._is_one = fetch, size, most, is_one
+        self._position: int | None = start
+        self._seen: set[int | None] = set()
+
+    def __call__(self, have: int) -> list[FilePointer]:
+        """Return the page behind so many pointers; a page that failed is asked for again."""
+        if self._position is None:
+            return []
+        page = self._fetch(self._position)
+        fresh = [pointer for pointer in page if pointer.index not in self._seen]
+        self._seen.update({pointer.index for pointer in fresh} - {None})
+        if self._is_one:
+            self._position = None
+            return fresh[: self._size]
+        if have + len(fresh) > self._most:
+            raise unexpected(page, f'no more than {self._most} pointers')
+        whole = self._position == 0 and len(page) > self._size
+        is_last = whole or len(page) < self._size or not fresh
+        self._position = None if is_last else self._position + len(page)
+        return fresh
 
 
 def by_start_date(

@@ -782,11 +782,18 @@ def test_report_names_its_reporter(
     request_: mock.MagicMock, email: str | None, reporter: str
 ) -> None:
     client = Client(email, None)
-    client.send_exchange_report(model.ExchangeReport(dataHash='h', clientId='c', exchangeStart=5))
+    client.send_exchange_report(
+        model.ExchangeReport(dataHash='h', clientId='c', exchangeStart=1479896130123)
+    )
     request_.assert_called_once_with(
         method='POST',
         path='/reports/exchanges',
-        json={'reporterId': reporter, 'clientId': 'c', 'dataHash': 'h', 'exchangeStart': 5},
+        json={
+            'reporterId': reporter,
+            'clientId': 'c',
+            'dataHash': 'h',
+            'exchangeStart': 1479896130123,
+        },
     )
 
 
