@@ -340,7 +340,7 @@ class BucketKeyManager:
         # The list here changes only once the bridge agreed.
         with closing(get_client()) as client:
             bucket = client.bucket_set_keys(self.bucket.id or '', self.bucket.name or '', keys)
-        self._keys = list(keys if bucket.pubkeys is None else bucket.pubkeys)
+        self._keys = list(bucket.pubkeys if isinstance(bucket.pubkeys, list) else keys)
         self.bucket = bucket
 
     def add(self, key: VerifyingKey | str | bytes) -> None:

@@ -317,6 +317,11 @@ class Client:
             self._private_key = value
         self._signs = value is not None
 
+    @private_key.deleter
+    def private_key(self) -> None:
+        # mock.patch.object takes what it put there away again.
+        self.private_key = None
+
     @property
     def public_key_hex(self) -> str | None:
         """Public key as it is registered: hex of the uncompressed point."""
@@ -411,11 +416,12 @@ class Client:
         """Send a request to the bridge and return the decoded answer.
 
         Every call of this class passes here, so programs use it for routes of their own and tests
-        replace it.
+        replace it. What no bridge takes is put right below: JSON with a GET or DELETE does not
+        travel, nor does the slash that a path ends in, and a POST, PUT or PATCH always has a body.
 
         Args:
             method (str): HTTP method.
-            path (str): path of the URL, already percent-encoded.
+            path (str): path of the URL, already percent-encoded, with a query if it has one.
             **kwargs: ``json``, ``params``, ``headers`` and ``data`` as in requests; ``timeout``
                 as in the class; ``retries`` (int); ``text`` (bool) for an answer that is no JSON.
 
@@ -423,10 +429,11 @@ class Client:
             Any: the JSON value; ``{}`` for an empty answer.
 
         Raises:
-            StorjBridgeApiError: if the bridge refuses or answers with something else than JSON, or
-                if its release is known and has no such route; then nothing is sent.
-            BridgeUnreachableError: if it does not answer.
-            TypeError: if a keyword is unknown, or the body cannot be JSON.
+            StorjBridgeApiError: If the bridge refuses, or answers with null or something else than
+                JSON, or if its release is known and has no such route; then nothing is sent.
+            BridgeUnreachableError: If it does not answer.
+            TypeError: If a keyword is unknown, the body cannot be JSON, or ``private_key`` is no
+                signing key.
         """
         timeout = timeout_pair(kwargs.pop('timeout', None)) or self._timeout(method.upper())
         attempts = kwargs.pop('retries', 0 if self._is_once else self._retries.count)

@@ -222,6 +222,14 @@ def test_manager_calls_the_client_that_get_client_returns(
     getattr(get_client.return_value, name).assert_called_once_with(*args, **options)
 
 
+def test_keys_of_a_bucket_are_kept_where_a_mock_answers() -> None:
+    manager = storj.BucketKeyManager(model.Bucket(id='b', name='n'), ['k1'])
+    with mock.patch('storj.get_client'):
+        manager.add('k2')
+        manager.remove('k1')
+    assert manager.all() == ['k2']
+
+
 def test_managers_without_instances_are_metaclasses_as_documented() -> None:
     assert issubclass(storj.BucketManager, abc.ABCMeta)
     assert issubclass(storj.UserKeyManager, abc.ABCMeta)

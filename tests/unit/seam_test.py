@@ -822,6 +822,14 @@ def test_private_key_signs_from_when_it_is_set() -> None:
     assert replay.requests[1].headers['Authorization'].startswith(b'Basic ')
 
 
+def test_private_key_can_be_patched() -> None:
+    client, replay = client_of([[]])
+    with mock.patch.object(client, 'private_key', KEY):
+        client.key_list()
+    client.key_list()
+    assert ['x-signature' in request.headers for request in replay.requests] == [True, False]
+
+
 def test_private_key_of_another_kind_is_refused_when_it_should_sign() -> None:
     client, replay = client_of([[]])
     client.private_key = 'text'  # type: ignore[assignment]
