@@ -40,6 +40,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 __all__ = (
@@ -550,9 +551,31 @@ def _page_text(body: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str] | None) -> float | None:
-    """Return the seconds of ``Retry-After``; bridges send them with a fraction, never a date."""
+    """Return the seconds of ``Retry-After``: a number, with a fraction at bridges, or a date.
+
+    A date is compared with that of the answer (RFC 9110, section 10.2.3), so that a clock that is
+    wrong here makes no wait too long.
+    """
+    given = headers or {}
+    value = given.get('Retry-After', '')
     try:
-        seconds = float((headers or {}).get('Retry-After', ''))
+        seconds = float(value)
     except ValueError:
-        return None
+        moment = _http_date(value)
+        if moment is None:
+            return None
+        now = _http_date(given.get('Date', '')) or datetime.now(timezone.utc)
+        seconds = max(0.0, (moment - now).total_seconds())
     return seconds if 0 <= seconds < float('inf') else None
+
+
+def _http_date(text: str) -> datetime | None:
+    """Read a date of HTTP in any of its three forms; all are of UTC."""
+    # Imported here: few programs meet a date.
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -164,14 +164,16 @@ class Client:
             for both. None is the default of 10 and 30 (100 when a bridge as of 3.0 looks for a
             farmer); waiting for ever is not on offer.
         mnemonic (str | None): words that files and names are encrypted with.
-        proxy (str | None): URL of a proxy; by default that of the environment.
+        proxy (str | None): URL of a proxy; by default that of the environment, whose ``NO_PROXY``
+            exempts a bridge from both. Farmers are reached without.
         trust_env (bool): whether requests reads proxies and certificates from the environment.
         verify (bool | str): False, or the path of other certificates, for bridges that need it.
         retries (storj.http.Retries): when calls are tried again.
         transfer_config (storj.transfer.TransferConfig | None): limits of uploads and downloads.
 
     Raises:
-        ValueError: If the URL or the timeout is malformed.
+        ValueError: If a URL or the timeout is malformed.
+        ConfigurationError: If the proxy is one of SOCKS, without the extra ``socks``.
 
     Attributes:
         api_url (str): the Storj API endpoint.
@@ -212,6 +214,8 @@ class Client:
         self.public_key: VerifyingKey | None = None
         self.password = secret if password is None else password
         self._signs = False
+        if proxy is not None:
+            transport.check_proxy(proxy)
         self._proxy = proxy
         self._trust_env = trust_env
         self._verify = verify
@@ -337,7 +341,7 @@ class Client:
         """
         session: requests.Session | None = getattr(self._local, 'session', None)
         if session is None:
-            session = requests.Session()
+            session = transport.Session()
             for scheme in ('http://', 'https://'):
                 session.mount(scheme, Adapter())
             session.headers['User-Agent'] = f'storj-python-sdk/{__version__}'
@@ -449,7 +453,7 @@ class Client:
                 self.session, self._prepare(request), timeout, self.api_url, calls, policy.clock
             )
 
-        return perform(request, exchange, policy, calls, self.logger)
+        return perform(request, self.api_url, exchange, policy, calls, self.logger)
 
     def _prepare(self, request: Request) -> requests.Request:
         """Return one attempt at a request, with credentials."""
@@ -592,12 +596,8 @@ class Client:
 
     def _file_pages(self, bucket_id: str) -> Iterator[list[dict[str, Any]]]:
         """Yield the entries of a bucket's files, page by page."""
-        path, have = route('/buckets/{bucket_id}/files/', bucket_id=bucket_id), 0
-        for page in by_start_date(lambda start: self._page(path, start), FILES_PAGE):
-            yield page
-            have += len(page)
-            if have > _MAX_FILES:
-                raise unexpected([], f'no more than {_MAX_FILES} files')
+        path = route('/buckets/{bucket_id}/files/', bucket_id=bucket_id)
+        return by_start_date(lambda start: self._page(path, start), FILES_PAGE)
 
     def _page(self, path: str, start: str | None) -> list[dict[str, Any]]:
         """Return one page of a listing; the first request has no query."""
@@ -677,7 +677,9 @@ class Client:
             storj.model.Bucket: buckets, page by page of 5000.
         """
         for page in by_start_date(lambda start: self._page('/buckets', start), BUCKETS_PAGE):
-            yield from self._records(Bucket, page)
+            # One by one: a caller who keeps none of them needs no memory for all.
+            for entry in page:
+                yield self._record(Bucket, entry)
 
     def bucket_name(self, stored_name: str) -> str:
         """Return the clear name of a bucket.
@@ -1018,7 +1020,8 @@ class Client:
         Returns:
             str: the stored name itself if it was not encrypted with this client's mnemonic.
         """
-        if not self.mnemonic:
+        # An entry of a listing is as the bridge sent it.
+        if not self.mnemonic or not isinstance(stored_name, str):
             return stored_name
         key = content_keys.bucket_key(self.mnemonic, bucket_id)
         clear = names.decrypt_file_name(key, stored_name)
@@ -1066,8 +1069,7 @@ class Client:
                 FilePointer, self._request(method='GET', path=path + query, **headers)
             )
 
-        most = _MAX_POINTERS if limit is None else size
-        listing = Pages(BySkip(fetch, start, size, most, is_one=limit is not None))
+        listing = Pages(BySkip(fetch, start, size, is_one=limit is not None))
         # The first page at once: an unknown file is an error here, not somewhere later.
         bool(listing)
         return listing
@@ -1076,7 +1078,10 @@ class Client:
         """Return the keyword arguments that give one request the right to pointers."""
         if self._profile is not None and not self._profile.needs_pull_token:
             return {}
-        return {'headers': {'x-token': self.token_create(bucket_id, operation='PULL').id}}
+        token = self.token_create(bucket_id, operation='PULL').id
+        if isinstance(token, str) and not (token.isascii() and token.isprintable()):
+            raise unexpected(token, 'a token')
+        return {'headers': {'x-token': token}}
 
     def file_remove(self, bucket_id: str, file_id: str) -> None:
         """Delete a file pointer from a specified bucket.
@@ -1652,12 +1657,6 @@ These lines of Python make one and store it in storj.ini:
 storj.get_client() and the managers find it there; give it to your own client with
 storj.Client(..., mnemonic=words) or client.mnemonic = words. Write it down: nobody can recover it.
 file_upload(..., encrypt=False) stores the file without encryption."""
-
-#: More than a file of 8 TB has in the shard size of the oldest clients.
-_MAX_POINTERS = 2**20
-
-#: Files of one bucket that are listed, or among which a name is searched.
-_MAX_FILES = 2**22
 
 
 def _order_of_0_3(

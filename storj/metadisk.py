@@ -11,14 +11,13 @@ before, or stored through the bridge. The way back needs less trust: by default 
 without its key, checked against its filehash and decrypted here, so the node learns nothing from a
 download and cannot pass off other bytes.
 
-Beside :mod:`storj.http`, above the pure rooms, and knows neither bridge nor farmers.
+Beside :mod:`storj.http`, on the same bounds of :mod:`storj.rest`; knows neither bridge nor farmers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
 import secrets
@@ -32,6 +31,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 import requests
+import urllib3
 
 from storj import atomic_file
 from storj.crypto.convergent import (
@@ -49,6 +49,7 @@ from storj.exception import (
     StorjBridgeApiError,
     bridge_error,
 )
+from storj.rest import decoding, transport
 
 __all__ = ('Coin', 'Download', 'FileRecord', 'MetaDisk', 'NodeStatus', 'Price', 'Reference')
 
@@ -178,13 +179,14 @@ class MetaDisk:
             a new one when there is none yet.
         timeout (float | tuple[float, float]): seconds to connect, and to wait for the next bytes.
             A node that has an upload is given more, by its size, to bring it to the farmers.
+        proxy (str | None): URL of a proxy; by default that of the environment.
 
     Attributes:
         url (str): without a slash at the end.
         token (str | None): as given, or as taken by :meth:`token_new`.
 
     Raises:
-        ValueError: when the URL is of another kind.
+        ValueError: If one of the URLs is of another kind.
     """
 
     def __init__(
@@ -193,16 +195,21 @@ class MetaDisk:
         *,
         token: str | None = None,
         timeout: float | tuple[float, float] = (10.0, 60.0),
+        proxy: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ('http', 'https') or not parts.hostname:
             raise ValueError(f'not the URL of a node: {url!r}')
+        if proxy is not None:
+            transport.check_proxy(proxy)
         self.url = url.rstrip('/')
         self.token = token
         self._connect, self._patience = (
             timeout if isinstance(timeout, tuple) else (timeout, timeout)
         )
-        self._session = requests.Session()
+        self._session = transport.Session()
+        if proxy is not None:
+            self._session.proxies = {'http': proxy, 'https': proxy}
 
     def __enter__(self) -> MetaDisk:
         return self
@@ -440,46 +447,41 @@ class MetaDisk:
         """
         # Compressed bodies would hide their length, and a redirect would carry off the token.
         headers = {'Accept-Encoding': 'identity', **options.pop('headers', {})}
+        request = requests.Request(
+            method, self.url + path, headers, auth=transport.NoAuth(), **options
+        )
         try:
-            response = self._session.request(
-                method,
-                self.url + path,
-                headers=headers,
-                stream=True,
-                allow_redirects=False,
-                timeout=(self._connect, self._patience + extra),
-                **options,
+            response = transport.send(
+                self._session, request, (self._connect, self._patience + extra)
             )
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _unreachable(self.url, error) from error
         if response.status_code not in (200, 201, 206):
             with response:
-                raise _refusal(response, self._body(response))
+                raise _refusal(response, self._body(response), (self.url, path))
         return response
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         with self._send(method, path, **options) as response:
             body = self._body(response)
+        text = decoding.text_of(body)
         try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise bridge_error(response.status_code, body, response.headers) from error
+            answer = decoding.parse(body)
+        except decoding.OutOfBounds as error:
+            raise BridgeUnavailableError(
+                text, response.status_code, f'the answer is {error}'
+            ) from None
+        except ValueError:
+            raise bridge_error(response.status_code, text, response.headers) from None
         if not isinstance(answer, dict):
-            raise BridgeUnavailableError(body, response.status_code, 'the answer is no object')
+            raise BridgeUnavailableError(text, response.status_code, 'the answer is no object')
         return answer
 
-    def _body(self, response: requests.Response) -> str:
-        body = bytearray()
+    def _body(self, response: requests.Response) -> bytes:
         try:
-            for piece in response.iter_content(_PIECE):
-                body += piece
-                if len(body) > _ANSWER_LIMIT:
-                    raise BridgeUnavailableError(
-                        'the answer is larger than any of a node', response.status_code
-                    )
+            return decoding.read(response, _ANSWER_LIMIT)
         except requests.RequestException as error:
             raise _unreachable(self.url, error) from error
-        return body.decode('utf-8', 'replace')
 
 
 class _Fetch:
@@ -675,15 +677,17 @@ def _unreachable(url: str, error: Exception) -> BridgeUnreachableError:
     return BridgeUnreachableError(f'no answer from the node at {url}: {type(error).__name__}')
 
 
-def _refusal(response: requests.Response, body: str) -> StorjBridgeApiError:
+def _refusal(
+    response: requests.Response, body: bytes, asked: tuple[str, str]
+) -> StorjBridgeApiError:
+    text = decoding.text_of(body)
     if 300 <= response.status_code < 400:
-        target = urlsplit(response.headers.get('Location', ''))
-        message = f'the node points to {target.scheme}://{target.netloc}; use that address'
-        return BridgeUnavailableError(body, response.status_code, message)
-    error = bridge_error(response.status_code, body, response.headers)
+        message = decoding.redirect_message('node', response.headers, asked)
+        return BridgeUnavailableError(text, response.status_code, message)
+    error = bridge_error(response.status_code, text, response.headers)
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = decoding.parse(body)
+    except ValueError:
         return error
     # The accounts service names its errors under `status`, web-core under `error`.
     if isinstance(answer, dict) and isinstance(answer.get('status'), str):

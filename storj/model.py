@@ -34,7 +34,7 @@ from storj.crypto.keyring import Keyring as CoreKeyring
 from storj.crypto.keys import ContentKey
 from storj.digest import Generation, ShardDigest, merkle_rows, new_challenges
 from storj.exception import IntegrityError, ShardingException
-from storj.object import Integer, Object, Time
+from storj.object import Identifier, Integer, Object, Text, Time
 
 __all__ = (
     'Bucket',
@@ -709,6 +709,8 @@ class User(Object):
 
     _identifier = 'email'
 
+    email = Text()
+    id = Text()
     created = Time()
 
     def __init__(
@@ -738,6 +740,11 @@ class Key(Object):
     """
 
     _identifier = 'key'
+
+    key = Text()
+    label = Text()
+    user = Text()
+    id = Text()
 
     def __init__(
         self,
@@ -772,6 +779,11 @@ class Bucket(Object):
         index (str | None): as release 0.3 had it; no bridge that is known sends one.
     """
 
+    id = Identifier()
+    name = Text()
+    status = Text()
+    user = Text()
+    encryptionKey = Text()
     created = Time()
     storage = Integer()
     transfer = Integer()
@@ -834,6 +846,10 @@ class Contact(Object):
 
     _identifier = 'nodeID'
 
+    address = Text()
+    nodeID = Text()
+    protocol = Text()
+    userAgent = Text()
     port = Integer()
     lastSeen = Time()
     lastTimeout = Time()
@@ -884,6 +900,8 @@ class Frame(Object):
         storageSize (int | None): bytes of all its shards.
     """
 
+    id = Identifier()
+    user = Text()
     created = Time()
     size = Integer()
     storageSize = Integer()
@@ -929,6 +947,11 @@ class File(Object):
     """
 
     bucket = _BucketIdField()
+    id = Identifier()
+    hash = Text()
+    mimetype = Text()
+    filename = Text()
+    index = Text()
     size = Integer()
     created = Time()
 
@@ -980,7 +1003,11 @@ class File(Object):
         """
         if self._client is None or not self.bucket or not self.filename:
             return self.filename
-        clear: str = self._client.file_name(self.bucket, self.filename)
+        try:
+            clear: str = self._client.file_name(self.bucket, self.filename)
+        except (TypeError, ValueError):
+            # What the bridge tells as the bucket's id is none.
+            return self.filename
         return clear
 
     @name.setter
@@ -1036,6 +1063,9 @@ class Token(Object):
 
     _identifier = 'token'
 
+    token = Text()
+    operation = Text()
+    encryptionKey = Text()
     bucket = _ById(Bucket)
     expires = Time()
 
@@ -1101,6 +1131,9 @@ class FilePointer(Object):
 
     _identifier = 'hash'
 
+    hash = Text()
+    operation = Text()
+    channel = Text()
     token = _ById(Token)
     size = Integer()
     index = Integer()
@@ -1150,6 +1183,8 @@ class Mirror(Object):
 
     _identifier = 'hash'
 
+    hash = Text()
+    status = Text()
     mirrors = Integer()
 
     def __init__(

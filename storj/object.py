@@ -30,7 +30,7 @@ else:
             """Nothing but a place for fields."""
 
 
-__all__ = ('Integer', 'Object', 'Time', 'parse_time', 'set_client_factory')
+__all__ = ('Identifier', 'Integer', 'Object', 'Text', 'Time', 'parse_time', 'set_client_factory')
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -140,6 +140,48 @@ class Integer:
 
     def __set__(self, instance: Object, value: object) -> None:
         vars(instance)[self._name] = _integer(value)
+
+
+class Text:
+    """Descriptor of a field that holds text, or None for JSON that is none.
+
+    A number is taken for its digits. What is no JSON is kept: only a program can have set it.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Text: ...
+    @overload
+    def __get__(self, instance: Object, owner: type) -> str | None: ...
+    def __get__(self, instance: Object | None, owner: type) -> Text | str | None:
+        if instance is None:
+            return self
+        value: str | None = vars(instance).get(self._name)
+        return value
+
+    def __set__(self, instance: Object, value: object) -> None:
+        if isinstance(value, bool | list | Mapping):
+            value = None
+        elif isinstance(value, int | float):
+            value = str(value)
+        vars(instance)[self._name] = value
+
+
+class Identifier(Text):
+    """Descriptor of a field by which the bridge knows a record.
+
+    Its type is text although a record made without one has None: every record that comes from a
+    bridge has one, and programs hand it on.
+    """
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Identifier: ...
+    @overload
+    def __get__(self, instance: Object, owner: type) -> str: ...
+    def __get__(self, instance: Object | None, owner: type) -> Any:
+        return super().__get__(instance, owner)
 
 
 def _integer(value: object) -> int | None:

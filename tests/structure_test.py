@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     'web_socket': PURE | {'farmer'},
     'transfer': PURE | {'farmer', 'web_socket', 'configuration', 'file_lock'},
     'http': PURE | {'web_socket', 'transfer', 'configuration', 'rest'},
-    'metadisk': PURE,
+    'metadisk': PURE | {'rest'},
     # The modules that releases 0.2 and 0.3 had besides the documented ones.
     'sharder': PURE,
     'file_crypto': PURE,

@@ -54,9 +54,10 @@ def _node(session: Session, token: str | None = None) -> Iterator[MetaDisk]:
     from storj.metadisk import MetaDisk
 
     try:
-        node = MetaDisk(session.settings.bridge, token=token or None)
+        node = MetaDisk(session.settings.bridge, token=token or None, proxy=session.settings.proxy)
     except ValueError as error:
-        raise CommandError(str(error), hint="set STORJ_BRIDGE or say '--bridge URL'") from error
+        hint = "check STORJ_BRIDGE (or '--bridge URL') and STORJ_PROXY"
+        raise CommandError(str(error), hint=hint) from error
     with node:
         yield node
 

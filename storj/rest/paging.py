@@ -1,10 +1,14 @@
-"""Answers that come in pages: fetched when they are reached, kept once they are there."""
+"""Answers that come in pages: fetched when they are reached, kept once they are there.
+
+A listing ends with the first page that brings nothing new, and has a most number of entries: the
+other side decides how many pages it sends.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar, overload
 
 from storj.model import FilePointer
@@ -13,9 +17,14 @@ from storj.rest.answers import unexpected
 
 T = TypeVar('T')
 
+_EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
 #: Entries of a full page, of which there may be a next one (bridges since 5.6).
 BUCKETS_PAGE = 5000
 FILES_PAGE = 2000
+
+#: Entries of a whole listing, and shards of a whole file.
+MAX_ENTRIES = 2**20
 
 
 class Pages(Sequence[T]):
@@ -43,6 +52,7 @@ class Pages(Sequence[T]):
             return False
         page = self._next_page(len(self._entries))
         if page:
+            check_count(len(self._entries) + len(page))
             self._entries.extend(page)
         else:
             self._next_page = None
@@ -114,7 +124,6 @@ class BySkip:
         fetch (Callable[[int], list]): returns the page that begins with a pointer of this number.
         start (int): number of the first pointer.
         size (int): pointers of a full page.
-        most (int): pointers of all pages; more of them are an error.
         is_one (bool): whether there is one page only, of at most ``size``.
     """
 
@@ -123,11 +132,10 @@ class BySkip:
         fetch: Callable[[int], list[FilePointer]],
         start: int,
         size: int,
-        most: int,
         *,
         is_one: bool,
     ) -> None:
-        self._fetch, self._size, self._most, self._is_one = fetch, size, most, is_one
+        self._fetch, self._size, self._is_one = fetch, size, is_one
         self._position: int | None = start
         self._seen: set[int | None] = set()
 
@@ -141,12 +149,20 @@ class BySkip:
         if self._is_one:
             self._position = None
             return fresh[: self._size]
-        if have + len(fresh) > self._most:
-            raise unexpected(page, f'no more than {self._most} pointers')
         whole = self._position == 0 and len(page) > self._size
         is_last = whole or len(page) < self._size or not fresh
         self._position = None if is_last else self._position + len(page)
         return fresh
+
+
+def check_count(count: int) -> None:
+    """Raise what ends a listing that has more entries than any can have.
+
+    Raises:
+        BridgeUnavailableError: If there are more than :data:`MAX_ENTRIES`.
+    """
+    if count > MAX_ENTRIES:
+        raise unexpected([], f'no more than {MAX_ENTRIES} entries')
 
 
 def by_start_date(
@@ -155,35 +171,48 @@ def by_start_date(
     """Yield the pages of a listing that goes on after a time of creation.
 
     Bridges return what was created strictly later than ``startDate``. Several entries may share a
-    millisecond, so a page begins one millisecond early and what was seen already is dropped; that
-    also ends the listing of a bridge that knows no ``startDate`` and repeats itself.
+    millisecond, so a page begins one millisecond early and what was seen already is dropped. The
+    listing ends with a page in which nothing is new: a bridge that knows no ``startDate`` repeats
+    itself. An entry without an id cannot be told from one that was seen, so it is none.
 
     Args:
         fetch (Callable[[str | None], Iterable[dict]]): returns a page; None asks for the first.
         page_size (int): entries of a full page.
+
+    Raises:
+        BridgeUnavailableError: If it has more than :data:`MAX_ENTRIES` entries.
     """
-    seen: set[str] = set()
+    # Hashes, because what stands for an id may be as long as an answer.
+    seen: set[int] = set()
     start: str | None = None
+    count = 0
     while True:
         page = list(fetch(start))
+        before = len(seen)
         fresh = [entry for entry in page if not _is_seen(entry, seen)]
+        if start is not None and len(seen) == before:
+            return
+        count += len(fresh)
+        check_count(count)
         if fresh:
             yield fresh
         times = [moment for entry in fresh if (moment := parse_time(entry.get('created')))]
         if len(page) < page_size or not times:
             return
-        later = (max(times) - timedelta(milliseconds=1)).replace(tzinfo=None)
-        previous, start = start, later.isoformat(timespec='milliseconds') + 'Z'
+        # Not before the first time there is, which only a damaged entry has.
+        later = max(max(times), _EARLIEST) - timedelta(milliseconds=1)
+        previous, start = start, later.replace(tzinfo=None).isoformat(timespec='milliseconds') + 'Z'
         if previous is not None and start <= previous:
             return
 
 
-def _is_seen(entry: Mapping[str, Any], seen: set[str]) -> bool:
+def _is_seen(entry: Mapping[str, Any], seen: set[int]) -> bool:
     """Return whether an entry came before, and remember it."""
     identifier = entry.get('id')
     if not isinstance(identifier, str):
         return False
-    if identifier in seen:
+    key = hash(identifier)
+    if key in seen:
         return True
-    seen.add(identifier)
+    seen.add(key)
     return False

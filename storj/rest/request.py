@@ -17,7 +17,7 @@ import requests
 
 from storj import api
 from storj.exception import NotFoundError, StorjBridgeApiError, StorjError
-from storj.rest import transport
+from storj.rest import decoding, transport
 from storj.rest.connection import Calls
 
 __all__ = ('Request', 'perform')
@@ -105,6 +105,7 @@ class Request:
 
 def perform(
     request: Request,
+    address: str,
     exchange: Exchange,
     policy: transport.Retries,
     calls: Calls,
@@ -114,6 +115,7 @@ def perform(
 
     Args:
         request (Request): what is called.
+        address (str): of the bridge.
         exchange (Exchange): makes one attempt.
         policy (storj.rest.transport.Retries): how often and when.
         calls (Calls): those of the client; once they are ended, nothing is tried again.
@@ -132,7 +134,9 @@ def perform(
         finally:
             logger.debug('%s %s: %s in %.3f s', method, shown, status, policy.clock() - started)
         try:
-            return transport.decode(status, fields, content, as_text=request.as_text)
+            return decoding.decode(
+                status, fields, content, asked=(address, request.path), as_text=request.as_text
+            )
         except NotFoundError:
             # An attempt whose answer was lost did it.
             if method == 'DELETE' and number:

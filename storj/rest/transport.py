@@ -1,4 +1,4 @@
-"""One exchange with a bridge: signing, sending, reading with limits, decoding, trying again.
+"""One exchange with a bridge: signing, sending, proxies, trying again.
 
 Knows requests and the REST rules that all routes share (protocol reference, sections 2 and 3.0);
 knows no route.
@@ -6,20 +6,20 @@ knows no route.
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import requests
 from ecdsa import SigningKey
 from requests import exceptions
 from requests.auth import AuthBase
-from requests.utils import should_bypass_proxies
+from requests.utils import get_environ_proxies, select_proxy, should_bypass_proxies
 from urllib3 import exceptions as urllib3
 
 from storj import api
@@ -27,25 +27,17 @@ from storj.exception import (
     BridgeUnavailableError,
     BridgeUnreachableError,
     ClientError,
+    ConfigurationError,
     RateLimitedError,
-    StorjBridgeApiError,
     StorjError,
-    bridge_error,
 )
+from storj.rest import decoding
 from storj.rest.connection import Calls
 
 T = TypeVar('T')
 
-#: Bytes of the longest answer that is read: a full page of files with long names has less.
-ANSWER_LIMIT = 64 * 1024 * 1024
-
 #: Seconds for the whole body of an answer, since a timeout bounds each piece of it only.
 ANSWER_TIME = 300.0
-
-_PIECE = 64 * 1024
-
-# What an error keeps of the text of an answer.
-_ERROR_TEXT_LIMIT = 64 * 1024
 
 # Routes whose last segment is a secret.
 _TOKEN_ROUTES = frozenset({'activations', 'deactivations', 'resets'})
@@ -68,6 +60,18 @@ class KeyAuth(AuthBase):
         request.headers['x-pubkey'] = self._public_key_hex
         request.headers['x-signature'] = api.sign(self._private_key, text)
         return request
+
+
+class Session(requests.Session):
+    """Session that never looks where a redirect leads.
+
+    One of requests reads the whole body of a redirect, however long, and parses the address in it,
+    even where it is told not to follow any.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return None: the signature and the password are for this bridge."""
+        return None
 
 
 class NoAuth(AuthBase):
@@ -236,18 +240,33 @@ def exchange(
     handled = sys.exc_info()[1]
     try:
         with calls.begin(timeout[1], ANSWER_TIME, clock):
-            prepared = session.prepare_request(request)
-            settings = session.merge_environment_settings(
-                prepared.url, _proxies(session, prepared), True, session.verify, None
-            )
-            # A redirect is never followed: the signature and the password are for this bridge.
-            response = session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+            response = send(session, request, timeout)
             with response:
-                body = _read(response)
+                body = decoding.read(response)
+    except BridgeUnavailableError as error:
+        raise FailedExchange(error) from None
+    except ConfigurationError as error:
+        raise FailedExchange(error, unsent=True) from None
     except (OSError, urllib3.HTTPError) as cause:
         # Without the cause, whose text quotes the address: the last part of some is a secret.
         raise _failure(cause, place, ended=calls.ended) from _system_error(cause, handled)
     return response.status_code, response.headers, body
+
+
+def send(
+    session: requests.Session, request: requests.Request, timeout: tuple[float, float]
+) -> requests.Response:
+    """Send one request, through the proxy that is meant for it, and return the unread answer.
+
+    Raises:
+        ConfigurationError: If the proxy cannot be one.
+        requests.RequestException, urllib3.exceptions.HTTPError: If there is no answer.
+    """
+    prepared = session.prepare_request(request)
+    url = prepared.url or ''
+    settings = session.merge_environment_settings(url, {}, True, session.verify, None)
+    settings['proxies'] = proxies_for(session, url)
+    return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
 
 
 def _failure(cause: Exception, place: str, *, ended: bool) -> FailedExchange:
@@ -279,28 +298,60 @@ def _system_error(cause: Exception, handled: BaseException | None) -> OSError | 
     return found
 
 
-def _proxies(session: requests.Session, request: requests.PreparedRequest) -> dict[str, str]:
-    """Return the proxies that the client was given, unless the environment exempts the bridge.
+#: Kinds of proxies; requests takes one without a scheme for one of HTTP.
+_PROXY_SCHEMES = ('http', 'https', 'socks4', 'socks4a', 'socks5', 'socks5h')
 
-    Said here, because requests lets the environment's own proxies go before a session's.
+
+def check_proxy(url: str) -> None:
+    """Check the URL of a proxy.
+
+    Args:
+        url (str): ``[scheme://][user:password@]host[:port]``.
+
+    Raises:
+        ValueError: If it is no such URL. The message does not repeat it: it may hold a password.
+        ConfigurationError: If it is one of SOCKS and the package for that is not installed.
     """
-    given = session.proxies
-    if not given or (session.trust_env and should_bypass_proxies(request.url or '', None)):
-        return {}
-    return dict(given)
+    text = url if '://' in url else f'http://{url}'
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or any(character.isspace() for character in text):
+        raise ValueError(
+            'the URL of the proxy is malformed: write scheme://host:port, '
+            f'with one of the schemes {", ".join(_PROXY_SCHEMES)}'
+        )
+    if parts.scheme.startswith('socks') and importlib.util.find_spec('socks') is None:
+        raise ConfigurationError(
+            'the proxy is one of SOCKS, which needs a package: pip install "storj[socks]"'
+        )
 
 
-def _read(response: requests.Response) -> bytes:
-    body = bytearray()
-    for piece in response.iter_content(_PIECE):
-        body += piece
-        if len(body) > ANSWER_LIMIT:
-            message = f'the answer of the bridge goes on beyond {ANSWER_LIMIT} bytes'
-            error = BridgeUnavailableError(message, response.status_code)
-            # It would be as long the next time.
-            error.retryable = False
-            raise FailedExchange(error)
-    return bytes(body)
+def proxies_for(session: requests.Session, url: str) -> dict[str, str]:
+    """Return the proxies for a request: the session's own, else those of the environment.
+
+    The environment's ``NO_PROXY`` exempts a bridge from both. Decided here, because requests lets
+    the environment's proxies go before a session's, and a session's before ``NO_PROXY``.
+
+    Raises:
+        ConfigurationError: If the proxy that would be used cannot be one.
+    """
+    given = dict(session.proxies)
+    if session.trust_env:
+        exempt = given.get('no_proxy')
+        if should_bypass_proxies(url, exempt):
+            return {}
+        if select_proxy(url, given) is None:
+            given = get_environ_proxies(url, exempt)
+    chosen = select_proxy(url, given)
+    if chosen is not None:
+        try:
+            check_proxy(chosen)
+        except ValueError as error:
+            raise ConfigurationError(f'{error} (STORJ_PROXY, HTTP_PROXY, HTTPS_PROXY)') from None
+    return given
 
 
 def _is_unsent(cause: Exception) -> bool:
@@ -314,7 +365,7 @@ def _is_unsent(cause: Exception) -> bool:
 #: The most specific first. Texts of our own, because those of the libraries quote addresses.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.SSLError, 'its certificate is not valid, or it speaks no TLS'),
-    (exceptions.ProxyError, 'the proxy does not answer'),
+    (exceptions.ProxyError, 'the proxy refuses to connect to it, or does not answer'),
     (exceptions.ConnectTimeout, 'it did not accept the connection in time'),
     (exceptions.ReadTimeout, 'it did not answer in time'),
     (exceptions.ContentDecodingError, 'its answer is damaged'),
@@ -332,65 +383,3 @@ def _reason(cause: Exception) -> str:
     causes = (cause, *cause.args[:1])
     found = (text for kind, text in _REASONS if any(isinstance(each, kind) for each in causes))
     return next(found, type(cause).__name__)
-
-
-def decode(status: int, headers: Mapping[str, str], body: bytes, *, as_text: bool = False) -> Any:
-    """Turn an answer into its value, or into the error that it means.
-
-    Args:
-        status (int): HTTP status.
-        headers (Mapping[str, str]): of the answer.
-        body (bytes): the whole body.
-        as_text (bool): for the routes that answer in plain text.
-
-    Returns:
-        Any: the JSON value; ``{}`` for an empty body.
-
-    Raises:
-        StorjBridgeApiError: for a status that means failure, for null, and for what is not JSON.
-    """
-    if status >= 400 or (status >= 300 and status != 304):
-        raise _refusal(status, headers, body)
-    if as_text:
-        return body.decode('utf-8', 'replace')
-    stripped = body.strip()
-    if not stripped:
-        return {}
-    if stripped == b']':
-        # Bridges 2.1.0 to 2.2.1 list an empty bucket like this.
-        return []
-    try:
-        answer = json.loads(stripped)
-    except (ValueError, RecursionError):
-        text = body[:_ERROR_TEXT_LIMIT].decode('utf-8', 'replace')
-        message = f'the bridge answered with status {status} and something that is not JSON'
-        raise BridgeUnavailableError(text, status, message) from None
-    if answer is None:
-        # None is what a replaced Client._request answers when it has nothing: an empty listing. A
-        # bridge whose list is lost must not pass for one that has nothing.
-        message = f'the bridge answered with status {status} and null'
-        raise BridgeUnavailableError('null', status, message)
-    if isinstance(answer, dict) and isinstance(answer.get('error'), str):
-        raise _refusal(status, headers, body)
-    return answer
-
-
-def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> StorjBridgeApiError:
-    text = body[:_ERROR_TEXT_LIMIT].decode('utf-8', 'replace')
-    if 300 <= status < 400:
-        place = _bare(headers.get('Location', ''))
-        message = f'the bridge sends its clients on to {place}: use that URL if you trust it'
-        error = BridgeUnavailableError(text, status, message)
-        error.retryable = False
-        return error
-    return bridge_error(status, text, headers)
-
-
-def _bare(url: str) -> str:
-    """Return scheme and host of an address that came from outside."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        host = None
-    return f'{parts.scheme}://{host}' if host else 'another address'

@@ -484,13 +484,13 @@ def test_node_gets_more_time_for_a_larger_upload(
     server: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[tuple[float, float]] = []
-    send = requests.Session.request
+    send = requests.Session.send
 
-    def request(session: requests.Session, *arguments: str, **options: Any) -> requests.Response:
+    def counted(session: requests.Session, *arguments: Any, **options: Any) -> requests.Response:
         waits.append(options['timeout'])
         return send(session, *arguments, **options)
 
-    monkeypatch.setattr(requests.Session, 'request', request)
+    monkeypatch.setattr(requests.Session, 'send', counted)
     for size in (0, 2**20):
         key = content_key(hashlib.sha256(bytes(size)).digest()).hex()
         answer = json.dumps({'filehash': 'f' * 64, 'key': key}).encode()

@@ -217,6 +217,32 @@ def test_pause_is_the_seconds_that_the_bridge_names(value: str, seconds: float |
     assert bridge_error(429, '', {'Retry-After': value}).retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    ('value', 'seconds'),
+    [
+        ('Sun, 06 Nov 1994 08:49:37 GMT', 37),
+        ('Sunday, 06-Nov-94 08:49:37 GMT', 37),
+        ('Sun Nov  6 08:49:37 1994', 37),
+        ('Sun, 06 Nov 1994 08:40:00 GMT', 0),
+        ('Sun, 06 Nov 1994 99:49:37 GMT', None),
+        ('Sun, 06 Nov 1994 08:49:37 +99999999', None),
+        ('Sun,', None),
+        ('soon', None),
+    ],
+)
+def test_date_to_retry_after_is_compared_with_that_of_the_answer(
+    value: str, seconds: float | None
+) -> None:
+    headers = {'Retry-After': value, 'Date': 'Sun, 06 Nov 1994 08:49:00 GMT'}
+    assert bridge_error(503, '', headers).retry_after == seconds
+
+
+def test_date_to_retry_after_is_compared_with_the_clock_without_one() -> None:
+    headers = {'Retry-After': 'Fri, 31 Dec 9999 23:59:59 GMT'}
+    assert (bridge_error(503, '', headers).retry_after or 0) > 10**10
+    assert bridge_error(503, '', {'Retry-After': 'Sun Nov  6 08:49:37 1994'}).retry_after == 0
+
+
 @pytest.mark.parametrize('text', ['<', '<pre>', '<h1><', '<!doctype><title>'])
 def test_page_made_to_be_slow_is_read_quickly(text: str) -> None:
     began = time.process_time()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from storj import exception, http, transfer
-from storj.rest import transport
+from storj.rest import decoding, transport
 
 QUICK = http.Retries(count=0)
 CLOSING = b'HTTP/1.0 200 OK\r\n\r\n["cut'
@@ -152,7 +152,7 @@ def test_damaged_answer_is_an_unreachable_bridge(answer: bytes) -> None:
 
 
 def test_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, 'ANSWER_LIMIT', 1_000_000)
+    monkeypatch.setattr(decoding, 'ANSWER_LIMIT', 1_000_000)
 
     def pour(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(b'HTTP/1.1 200 OK\r\n\r\n')
@@ -164,7 +164,7 @@ def test_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gzip_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, 'ANSWER_LIMIT', 1_000_000)
+    monkeypatch.setattr(decoding, 'ANSWER_LIMIT', 1_000_000)
     bomb = gzip.compress(b' ' * 50_000_000)
     answer = with_length(bomb, b'Content-Encoding: gzip\r\n')
     with (

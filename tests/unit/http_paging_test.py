@@ -148,14 +148,6 @@ def test_error_of_a_later_page_is_raised() -> None:
         client.bucket_files('b')
 
 
-def test_endless_list_of_files_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, '_MAX_FILES', 7)
-    client, replay = client_of(Bridge(list(range(10)), 4))
-    with pytest.raises(exception.BridgeUnavailableError, match='no more than 7 files'):
-        client.bucket_files('b')
-    assert len(replay.requests) == 3
-
-
 # -- the list itself -------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from requests import exceptions
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from storj import exception, http, model
-from storj.rest import transport
+from storj.rest import decoding
 from storj.rest.request import Request
 
 from .replay import Answer, Clock, client_of, recording
@@ -254,7 +254,7 @@ def test_refusal_is_the_error_of_its_status(
 
 
 def test_answer_longer_than_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, 'ANSWER_LIMIT', 1000)
+    monkeypatch.setattr(decoding, 'ANSWER_LIMIT', 1000)
     client, replay = client_of([Answer(body=b'"' + b'x' * 10_000_000 + b'"')])
     with pytest.raises(exception.BridgeUnavailableError, match='beyond 1000 bytes'):
         client._request(method='GET', path='/x')
@@ -343,7 +343,10 @@ def unanswered(**options: Any) -> http.Client:
     """Return a client that nobody listens to: what it raises quotes what libraries say."""
     retries = http.Retries(count=0)
     url = 'http://127.0.0.1:1/'
-    return http.Client('e@x', 'hunter2', url, mnemonic=WORDS, retries=retries, **options)
+    proxies = options.pop('proxies', {})
+    client = http.Client('e@x', 'hunter2', url, mnemonic=WORDS, retries=retries, **options)
+    client.session.proxies = proxies
+    return client
 
 
 @pytest.mark.parametrize(
@@ -352,9 +355,9 @@ def unanswered(**options: Any) -> http.Client:
         client_of([Answer({}, 500)], 'e@x', 'hunter2', mnemonic=WORDS)[0],
         client_of([Answer(body=b'<html>')], 'e@x', 'hunter2', mnemonic=WORDS)[0],
         unanswered(),
-        unanswered(proxy='http://user:hunter2@127.0.0.1:1', trust_env=False),
-        unanswered(proxy='http://user:hunter2@[', trust_env=False),
-        unanswered(proxy='odd://user:hunter2@host', trust_env=False),
+        unanswered(proxies={'http': 'http://user:hunter2@127.0.0.1:1'}),
+        unanswered(proxies={'http': 'http://user:hunter2@['}),
+        unanswered(proxies={'http': 'odd://user:hunter2@host'}),
     ],
     ids=['refusal', 'no json', 'nobody', 'no proxy', 'bad proxy', 'odd proxy'],
 )
@@ -595,36 +598,12 @@ def test_close_closes_the_sessions_of_all_threads(monkeypatch: pytest.MonkeyPatc
     assert {id(session) for session in closed} == {id(mine), id(others[0])}
 
 
-def proxies(client: http.Client, url: str = 'http://bridge.test/') -> dict[str, str]:
-    prepared = requests.Request('GET', url).prepare()
-    return transport._proxies(client.session, prepared)
-
-
 def test_closed_client_tries_nothing_again() -> None:
     client, replay = client_of([exceptions.ReadTimeout('x')])
     client._retries = dataclasses.replace(client._retries, sleep=lambda seconds: client.close())
     with pytest.raises(exception.ClientError, match='closed'):
         client.key_list()
     assert len(replay.requests) == 1
-
-
-def test_proxy_of_the_client_goes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('HTTP_PROXY', 'http://other.test:1')
-    monkeypatch.delenv('NO_PROXY', raising=False)
-    monkeypatch.delenv('no_proxy', raising=False)
-    client = http.Client(None, None, 'http://bridge.test', proxy='http://proxy.test:3128')
-    assert proxies(client)['http'] == 'http://proxy.test:3128'
-    assert proxies(http.Client(None, None, 'http://bridge.test')) == {}
-
-
-def test_no_proxy_exempts_a_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('NO_PROXY', 'bridge.test')
-    client = http.Client(None, None, 'http://bridge.test', proxy='http://proxy.test:3128')
-    assert proxies(client) == {}
-    client = http.Client(
-        None, None, 'http://bridge.test', proxy='http://proxy.test:3128', trust_env=False
-    )
-    assert proxies(client)['http'] == 'http://proxy.test:3128'
 
 
 # -- the seam --------------------------------------------------------------------------------------
