@@ -192,10 +192,10 @@ def by_start_date(
         fresh = [entry for entry in page if not _is_seen(entry, seen)]
         if start is not None and len(seen) == before:
             return
-        count += len(fresh)
-        check_count(count)
         if fresh:
             yield fresh
+        count += len(fresh)
+        check_count(count)
         times = [moment for entry in fresh if (moment := parse_time(entry.get('created')))]
         if len(page) < page_size or not times:
             return

@@ -16,10 +16,11 @@ from urllib.parse import parse_qsl
 import pytest
 from ecdsa import NIST256p, SECP256k1, SigningKey
 
-from storj import api, exception, http, model, sharding, transfer
+from storj import api, exception, model, sharding, transfer
 from storj.crypto import keys as content_keys
 from storj.crypto import names
 from storj.http import Client
+from storj.rest import paging
 
 KEY = SigningKey.from_secret_exponent(0x1234, curve=SECP256k1)
 HEX = api.ecdsa_to_hex(KEY.get_verifying_key().to_string())
@@ -338,12 +339,12 @@ def test_bucket_of_a_computed_id_is_not_listed(version: str) -> None:
 
 
 def test_endless_list_is_not_searched_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, '_MAX_FILES', 2)
+    monkeypatch.setattr(paging, 'MAX_ENTRIES', 2)
     bridge = Directory('1.0.0', ['a', 'b', 'c'])
     client = Client('alice@example.org', 'pw')
     with mock.patch.object(Client, '_request', side_effect=bridge):
         assert client.file_id(BUCKET, 'b') == sharding.file_id(BUCKET, 'b')
-        with pytest.raises(exception.BridgeUnavailableError, match='no more than 2 files'):
+        with pytest.raises(exception.BridgeUnavailableError, match='no more than 2 entries'):
             client.file_id(BUCKET, 'nothing')
 
 
@@ -542,9 +543,9 @@ def test_bridge_without_pages_and_indexes_ends_the_list() -> None:
 
 
 def test_endless_pointers_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, '_MAX_POINTERS', 20)
+    monkeypatch.setattr(paging, 'MAX_ENTRIES', 20)
     bridge = Pointers(40, indexed=False, window=lambda skip, limit: slice(0, 6))
-    with pytest.raises(exception.BridgeUnavailableError, match='20 pointers'):
+    with pytest.raises(exception.BridgeUnavailableError, match='20 entries'):
         pointers_of(bridge)
 
 
