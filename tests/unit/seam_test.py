@@ -465,7 +465,11 @@ def test_other_answers_than_objects_are_errors(
         client.bucket_create('n')
 
 
-@pytest.mark.parametrize('answer', [{}, 'text', 5, [None], [[]], ['x'], mock.Mock()], ids=repr)
+@pytest.mark.parametrize(
+    'answer',
+    [{}, 'text', 5, [None], [[]], ['x'], mock.Mock()],
+    ids=lambda answer: 'mock' if isinstance(answer, mock.Mock) else repr(answer),
+)
 def test_other_answers_than_lists_are_errors(
     client: Client, request_: mock.MagicMock, answer: Any
 ) -> None:
