@@ -7,13 +7,23 @@ downloads and the shards of a farmer.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ('opened', 'replace', 'sync_folder', 'write')
+__all__ = (
+    'discard_unfinished',
+    'make_folders',
+    'opened',
+    'publish',
+    'replace',
+    'sync_file',
+    'sync_folder',
+    'write',
+)
 
 
 def write(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -62,6 +72,18 @@ def opened(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
+def discard_unfinished(path: Path) -> None:
+    """Remove what writers of a file left behind that were killed while they wrote it.
+
+    The caller sees to it that nobody writes the file meanwhile, by a lock as a rule.
+    """
+    unfinished = re.compile(rf'\.{re.escape(path.name)}\.[0-9a-f]{{16}}')
+    with suppress(OSError), os.scandir(path.parent) as items:
+        for item in items:
+            if unfinished.fullmatch(item.name):
+                Path(item.path).unlink()
+
+
 def replace(temporary: Path, path: Path, *, sync: bool = True) -> None:
     """Give a finished file its name, in the same folder or file system.
 
@@ -76,6 +98,63 @@ def replace(temporary: Path, path: Path, *, sync: bool = True) -> None:
     temporary.replace(path)
     if sync:
         sync_folder(path.parent)
+
+
+def publish(temporary: Path, path: Path, *, sync: bool = True) -> None:
+    """Give a finished file a name that no other file has, at that very moment.
+
+    Args:
+        temporary (Path): the file, in the same folder, its content on the disk already.
+        path (Path): its name.
+        sync (bool): whether to force the name to the disk before returning.
+
+    Raises:
+        FileExistsError: If the name is taken, also by a link that leads nowhere.
+        OSError: If the file cannot be named.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Not every file system has links. Whoever is killed here leaves an empty file.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            temporary.replace(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    else:
+        temporary.unlink()
+    if sync:
+        sync_folder(path.parent)
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, and force their names to the disk.
+
+    Raises:
+        OSError: If one cannot be made, or the disk refuses.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Force the content and the name of a file to the disk that somebody else may have written.
+
+    Raises:
+        OSError: If it cannot be opened, or the disk refuses.
+    """
+    # Windows forces only what is open for writing; elsewhere the file may be read-only.
+    descriptor = os.open(path, os.O_RDONLY if os.name == 'posix' else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

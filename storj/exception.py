@@ -7,7 +7,6 @@
     │   ├─ ConfigurationError
     │   │   └─ NetworkSetupError            the local network's own settings
     │   ├─ MnemonicError
-    │   ├─ AmbiguousNameError
     │   ├─ ShardingException
     │   └─ BridgeUnreachableError *
     ├─ StorjBridgeApiError (= BridgeError)  the bridge said no
@@ -47,7 +46,6 @@ from typing import Any, ClassVar
 __all__ = (
     'NO_FARMER',
     'AlreadyExistsError',
-    'AmbiguousNameError',
     'AuthenticationError',
     'BridgeError',
     'BridgeUnavailableError',
@@ -154,24 +152,6 @@ class ShardingException(ClientError):
     def __init__(self, value: str = '') -> None:
         super().__init__(value)
         self.value = value
-
-
-class AmbiguousNameError(ClientError):
-    """Two buckets, or two files of a bucket, have this name.
-
-    Give the id of the one that is meant: the message has both.
-
-    Args:
-        what (str): of what kind they are, in the plural, and their name.
-        ids (Sequence[str]): of all that have the name.
-
-    Attributes:
-        ids (tuple[str, ...]): as given.
-    """
-
-    def __init__(self, what: str, ids: Sequence[str] = ()) -> None:
-        super().__init__(f'{what}: there are {" and ".join(ids)}')
-        self.ids = tuple(ids)
 
 
 class BridgeUnreachableError(ClientError):
@@ -417,9 +397,9 @@ class TransferCancelled(TransferError):
 
 
 class ResumeMismatchError(TransferError):
-    """The source is not the one that the broken-off transfer began with.
+    """The upload that broke off was begun with another encryption key.
 
-    Start afresh with '--no-resume', or remove the journal with 'storj transfer clean'.
+    Check STORJ_ENCRYPTION_KEY, or start afresh with '--no-resume'.
     """
 
 

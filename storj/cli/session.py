@@ -242,7 +242,6 @@ class Session:
             bridge or settings.bridge,
             timeout=self.timeout,
             mnemonic=settings.mnemonic,
-            plain_names=settings.plain_names,
             proxy=settings.proxy,
         )
         self._open.callback(client.close)

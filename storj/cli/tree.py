@@ -15,7 +15,6 @@ from storj.cli.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.cli.filters import NO_FILTERS, Filters, match_glob
 from storj.cli.stamp import Stamp
 from storj.cli.uri import Local, Remote, is_glob
-from storj.exception import AmbiguousNameError
 
 __all__ = (
     'LocalFile',
@@ -187,18 +186,12 @@ def _prefix(place: Remote, singly: bool) -> UsageProblem:
 
 
 def remote_names(directory: Directory, bucket: BucketEntry, prefix: str) -> dict[str, FileEntry]:
-    """Return the files below a prefix by their names relative to it.
-
-    Raises:
-        AmbiguousNameError: If two of them have one name.
-    """
-    found: dict[str, FileEntry] = {}
-    for entry in directory.files(bucket, prefix):
-        if len(entry.name) > len(prefix):
-            other = found.setdefault(entry.name[len(prefix) :], entry)
-            if other is not entry:
-                raise AmbiguousNameError(f'two files have the name {entry}', [other.id, entry.id])
-    return found
+    """Return the files below a prefix by their names relative to it."""
+    return {
+        entry.name[len(prefix) :]: entry
+        for entry in directory.files(bucket, prefix)
+        if len(entry.name) > len(prefix)
+    }
 
 
 def _fixed_prefix(pattern: str) -> str:

@@ -42,8 +42,8 @@ class Bridge(Protocol):
     def token_create(self, bucket_id: str, operation: str) -> Token:
         """Return a token of the bucket."""
 
-    def contact_list(self) -> Iterable[Contact]:
-        """Return the farmers that the bridge knows, the first page of them."""
+    def contact_list(self, page: int = 1) -> Iterable[Contact]:
+        """Return one page of the farmers that the bridge knows, empty past the last."""
 
     def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:
         """Return the id of the file with this name, as stored if so told; None if there is none."""

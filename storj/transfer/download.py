@@ -30,8 +30,8 @@ from storj.transfer.context import Context
 from storj.transfer.coordinator import Coordinator
 from storj.transfer.fetch import Fetcher, ShardLost
 from storj.transfer.gather import Gather, Window
-from storj.transfer.journal import Journal, open_journal
-from storj.transfer.part import PartFile, discard_former
+from storj.transfer.journal import Journal, identity, open_journal
+from storj.transfer.part import PartFile, discard_former, finished_before
 from storj.transfer.pointers import Layout, PointerBook, StoredShard
 from storj.transfer.progress import Meter
 from storj.transfer.spool import Spool, raise_disk_error
@@ -116,7 +116,7 @@ class _JournalledGather(Gather):
         book: PointerBook,
         layout: Layout,
         window: Window,
-        note: Callable[[], object],
+        note: Callable[[Gather], object],
     ) -> None:
         super().__init__(context, book, layout, window)
         self._note = note
@@ -124,7 +124,7 @@ class _JournalledGather(Gather):
     def arrived(self, shard: StoredShard) -> None:
         """Count the shard and write the journal."""
         super().arrived(shard)
-        self._note()
+        self._note(self)
 
 
 class FileDownload(_Download):
@@ -150,8 +150,9 @@ class FileDownload(_Download):
         self._target = Path(destination).absolute()
         self._journal: Journal | None = None
         self._part: PartFile | None = None
+        self._begun = False
         self._complete = False
-        self._gather: Gather
+        self._gather: Gather | None = None
         self._checked = 0
         self._saving = threading.Lock()
 
@@ -164,21 +165,31 @@ class FileDownload(_Download):
         target, request = self._target, self.request
         if target.is_dir():
             raise IsADirectoryError(f'{target} is a folder; name the file in it')
-        # A link that leads nowhere takes the name as well.
-        if not request.overwrite and os.path.lexists(target):
-            raise FileExistsError(f'{target} exists already')
         if target.exists() and not target.is_file():
             # A rename would put a file in the place of /dev/null.
             raise ValueError(f'{target} is no regular file; hand it over opened')
-        needed = self.load()
         self._open_journal()
+        # A link that leads nowhere takes the name as well.
+        taken = not request.overwrite and os.path.lexists(target)
+        if taken and not self._state.get('whole'):
+            raise FileExistsError(f'{target} exists already')
+        needed = self.load()
+        finished = self._was_finished()
+        if taken and finished:
+            self._complete = True
+            return target
+        if taken:
+            raise FileExistsError(f'{target} exists already')
+        self._begin_attempt()
         part = self._open_part()
         window = Window(part, self.key, self.start, self.end)
         gather = _JournalledGather(self.context, self.book, self.layout, window, self._save)
         self._gather = gather
-        self._take_up(window)
+        self._take_up(window, gather)
         gather.ensure(needed)
         self.meter.phase('finishing')
+        # Who is killed before the journal is removed finds by this that nothing is left to do.
+        self._note(whole=True)
         part.finish(
             self.end - self.start, fsync=self.context.config.fsync, overwrite=request.overwrite
         )
@@ -188,64 +199,87 @@ class FileDownload(_Download):
 
     # -- resume ------------------------------------------------------------------------------------
 
+    @property
+    def _state(self) -> dict[str, Any]:
+        return {} if self._journal is None else self._journal.state
+
+    def _note(self, **changes: object) -> None:
+        if self._journal is not None:
+            self._journal.state.update(changes)
+            self._journal.save()
+
     def _open_journal(self) -> None:
-        request, bridge = self.request, self.context.bridge
-        journal = open_journal(
+        request = self.request
+        self.coordinator.clean_up(self._end)
+        self._journal = open_journal(
             self.context.config,
-            {
-                'kind': 'download',
-                'bridge': bridge.api_url,
-                'account': bridge.email or '',
-                'bucket': request.bucket_id,
-                'file': request.file_id,
-                'path': str(self._target),
-            },
+            identity(
+                'download',
+                self.context.bridge,
+                request.bucket_id,
+                request.file_id,
+                str(self._target),
+            ),
         )
-        if journal is None:
+
+    def _form(self) -> str:
+        """Return what makes another local file: other shards, another range or another key."""
+        form = repr((self.layout.hashes, self.start, self.end, self.key is not None))
+        return hashlib.sha256(form.encode()).hexdigest()
+
+    def _was_finished(self) -> bool:
+        """Return whether the last attempt was broken off when its file had its name already."""
+        state = self._state
+        whole = state.get('whole') and state.get('form') == self._form()
+        return bool(whole) and finished_before(self._target, state.get('part'), state.get('inode'))
+
+    def _begin_attempt(self) -> None:
+        """Go on with what the last attempt left, if it is of the same form, or remove it."""
+        self._begun = True
+        state, form = self._state, self._form()
+        # One without an inode was killed before the first byte.
+        same = state.get('form') == form and state.get('inode') is not None
+        if self.request.resume and same:
             return
-        self.coordinator.clean_up(journal.close)
-        # Other shards, another range or another key make another local file.
-        form = hashlib.sha256(
-            repr((self.layout.hashes, self.start, self.end, self.key is not None)).encode()
-        ).hexdigest()
-        state = journal.state
-        if not request.resume or state.get('form') != form:
-            discard_former(self._target, state.get('part'), state.get('inode'))
-            journal.remove()
-            journal.state = {'form': form, 'total': self.end - self.start}
-        if request.resume:
-            self._journal = journal
+        discard_former(self._target, state.get('part'), state.get('inode'))
+        if self._journal is not None:
+            self._journal.state = {'form': form, 'total': self.end - self.start}
 
     def _open_part(self) -> PartFile:
-        state = {} if self._journal is None else self._journal.state
-        part = PartFile(self._target, former=state.get('part'), inode=state.get('inode'))
+        state = self._state
+        part = PartFile(
+            self._target,
+            former=state.get('part'),
+            inode=state.get('inode'),
+            announce=lambda path: self._note(part=str(path), inode=None, done=[], bytes=0),
+        )
         self._part = part
-        self.coordinator.clean_up(self._end_part)
         if part.resumed:
-            part.mode = state.get('mode')
-        elif self._journal is not None:
-            state.update(part=str(part.path), inode=part.inode, mode=part.mode, done=[], bytes=0)
-            self._journal.save()
+            mode = state.get('mode')
+            part.mode = mode if type(mode) is int and 0 <= mode <= 0o777 else None
+        else:
+            self._note(inode=part.inode, mode=part.mode)
         return part
 
-    def _take_up(self, window: Window) -> None:
+    def _take_up(self, window: Window, gather: Gather) -> None:
         """Count the shards that the part file holds already, each one checked again."""
-        if self._journal is None or self._part is None or not self._part.resumed:
+        if self._part is None or not self._part.resumed:
             return
-        shards = self.layout.shards
+        shards, done = self.layout.shards, self._state.get('done')
         claimed = [
             shards[index]
-            for index in self._journal.state.get('done', ())
+            for index in (done if isinstance(done, list) else ())
             if isinstance(index, int) and 0 <= index < self.layout.data_shards
         ]
+        hashing = self.context.pools.hashing
         for shard in claimed:
             # A shard that the range shows in part cannot be checked; it is fetched again.
             if window.shows(shard):
-                self.coordinator.spawn(self.context.pools.hashing, self._check_again, window, shard)
+                self.coordinator.spawn(hashing, self._check_again, window, gather, shard)
         checkable = sum(map(window.shows, claimed))
         self.coordinator.wait_until(lambda: self._checked == checkable)
 
-    def _check_again(self, window: Window, shard: StoredShard) -> None:
+    def _check_again(self, window: Window, gather: Gather, shard: StoredShard) -> None:
         """Hash a shard of the part file; a task."""
         digest = ShardDigest()
         buffer = memoryview(bytearray(min(shard.size, self.context.config.piece_size)))
@@ -262,43 +296,49 @@ class FileDownload(_Download):
         with self.coordinator.condition:
             self._checked += 1
             if right:
-                self._gather.done.add(shard.index)
+                gather.done.add(shard.index)
             self.coordinator.condition.notify_all()
         if right:
             self.meter.add(shard.size)
             self.meter.confirm()
 
-    def _save(self) -> None:
+    def _save(self, gather: Gather) -> None:
         """Write the journal; called after each shard that came."""
-        journal = self._journal
-        if journal is None:
-            return
         with self._saving:
-            done = sorted(self._gather.done)
-            journal.state['done'] = done
-            journal.state['bytes'] = sum(self.layout.shards[index].size for index in done)
-            journal.save()
+            done = sorted(gather.done)
+            self._note(done=done, bytes=sum(self.layout.shards[index].size for index in done))
 
-    def _end_part(self) -> None:
+    def _end(self) -> None:
         """Leave or remove the part file, and its journal with it."""
         part, journal, error = self._part, self._journal, self.coordinator.error
-        if part is None:
-            return
-        part.close()
-        if self._complete:
-            keep = False
-        else:
-            # Wrong bytes or a full disk do not get better by going on.
-            hopeless = isinstance(error, (IntegrityError, DecryptionError, NotFoundError)) or (
-                isinstance(error, TransferError) and isinstance(error.__cause__, OSError)
-            )
-            keep = (
-                journal is not None and journal.written and bool(self._gather.done) and not hopeless
-            )
+        if part is not None:
+            part.close()
+        keep = not self._complete and (not self._begun or self._can_be_resumed(error))
+        if part is not None and not keep and not self._complete:
+            part.discard()
+        if journal is not None:
             if not keep:
-                part.discard()
-        if journal is not None and not keep:
-            journal.remove()
+                journal.remove()
+            journal.close()
+
+    def _can_be_resumed(self, error: BaseException | None) -> bool:
+        """Return whether the same call may go on where this one stops."""
+        # Wrong bytes, a full disk or a name that is taken do not get better by going on.
+        hopeless = (
+            IntegrityError,
+            DecryptionError,
+            NotFoundError,
+            FileExistsError,
+            IsADirectoryError,
+        )
+        if isinstance(error, hopeless) or (
+            isinstance(error, TransferError) and isinstance(error.__cause__, OSError)
+        ):
+            return False
+        journal = self._journal
+        written = journal is not None and journal.written
+        done = self._gather is not None and bool(self._gather.done)
+        return self.request.resume and written and done
 
 
 class StreamDownload(_Download):

@@ -35,6 +35,8 @@ __all__ = (
     'JournalEntry',
     'clean_journals',
     'destroy_unused_frame',
+    'forget_frame',
+    'identity',
     'list_journals',
     'open_journal',
 )
@@ -115,6 +117,8 @@ class Journal:
                 f'another process is at work on the {identity.get("kind")} of '
                 f'{identity.get("path")}; wait for it, or go without a journal'
             )
+        # While the lock is held, nobody else writes here.
+        atomic_file.discard_unfinished(self._path)
         self.state: dict[str, Any] = _read(self._path).get('state', {})
         self._warned = False
 
@@ -159,6 +163,26 @@ class Journal:
         file = self._path.with_suffix('.lock')
         file_lock.unlock(self._lock, None if self.written else file)
         self._lock = None
+
+
+def identity(kind: str, bridge: Bridge, bucket_id: str, file: str, path: str) -> dict[str, str]:
+    """Return what tells one transfer from another.
+
+    Args:
+        kind (str): ``upload`` or ``download``.
+        bridge (Bridge): of the transfer.
+        bucket_id (str): 24 hex digits.
+        file (str): name of the file to upload, id of the file to download.
+        path (str): of the local file, absolute; '' for a source that has none.
+    """
+    return {
+        'kind': kind,
+        'bridge': bridge.api_url,
+        'account': bridge.email or '',
+        'bucket': bucket_id,
+        'file': file,
+        'path': path,
+    }
 
 
 def open_journal(config: TransferConfig, identity: Mapping[str, str]) -> Journal | None:
@@ -311,6 +335,23 @@ def destroy_unused_frame(bridge: Bridge, frame_id: str) -> None:
         bridge.frame_delete(frame_id)
 
 
+def forget_frame(folder: Path, key: str, frame_id: str) -> None:
+    """Remove the journal of a failed upload that has nothing but a frame, which is destroyed now.
+
+    Args:
+        folder (Path): where journals lie.
+        key (str): of the journal.
+        frame_id (str): a journal of another frame, of an upload begun meanwhile, is left alone.
+    """
+    lock = file_lock.lock(folder / f'{key}.lock')
+    if lock is None:
+        return
+    journal = folder / f'{key}.json'
+    if _read(journal).get('state') == {'frame': frame_id}:
+        journal.unlink(missing_ok=True)
+    file_lock.unlock(lock, None if journal.exists() else folder / f'{key}.lock')
+
+
 def _remove(folder: Path, entry: JournalEntry) -> bool:
     """Remove a journal and the unfinished file; return whether nobody works on it."""
     file, journal = folder / f'{entry.key}.lock', folder / f'{entry.key}.json'
@@ -324,6 +365,7 @@ def _remove(folder: Path, entry: JournalEntry) -> bool:
                 with contextlib.suppress(OSError):
                     discard_former(Path(entry.path), entry.part, inode)
             journal.unlink(missing_ok=True)
+            atomic_file.discard_unfinished(journal)
         finally:
             file_lock.unlock(lock, file)
     return True

@@ -22,10 +22,15 @@ from typing import Any
 from storj.api import BridgeProfile
 from storj.exception import NO_FARMER, StorjBridgeApiError, StorjError
 
-__all__ = ('Spread', 'check_pointer', 'finds_nobody', 'node_of')
+__all__ = ('Spread', 'answers_at_once', 'check_pointer', 'finds_nobody', 'node_of')
 
 #: The first release that says at once that there is no farmer.
 _ANSWERS_AT_ONCE = (7, 6, 0)
+
+
+def answers_at_once(profile: BridgeProfile) -> bool:
+    """Return whether a bridge says without delay that it finds no farmer (7.6)."""
+    return profile.version is not None and profile.version >= _ANSWERS_AT_ONCE
 
 
 def node_of(pointer: Mapping[str, Any] | Any) -> str:
@@ -70,8 +75,7 @@ class Spread:
     def __init__(self, profile: BridgeProfile) -> None:
         self._lock = threading.Lock()
         self._limit = profile.exclude_limit
-        version = profile.version
-        self._at_once = version is not None and version >= _ANSWERS_AT_ONCE
+        self._at_once = answers_at_once(profile)
         self._known: set[str] = set()
         self._used: Counter[str] = Counter()
         self._failed: dict[str, None] = {}
@@ -134,6 +138,11 @@ class Spread:
         """Count a shard that the farmer already has, of an upload that goes on."""
         with self._lock:
             self._used[node] += 1
+
+    def has_failed(self, node: str) -> bool:
+        """Return whether a farmer is not to be asked again."""
+        with self._lock:
+            return node in self._failed
 
     def drop(self, node: str, *, failed: bool) -> None:
         """Give a reservation back, and remember if the farmer is not to be asked again."""

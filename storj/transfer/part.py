@@ -3,6 +3,9 @@
 ``NAME.part`` is sparse: each shard is written at its offset, whenever it comes. Nobody but the
 user can read it while it grows; it has the mode of an ordinary new file, or of the file that it
 replaces, once it is whole. A ``NAME.part`` that is not ours is left alone.
+
+The journal names it before it is made, so that a process that was killed leaves none behind that
+nobody knows of; from then on its inode shows that it is ours.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from storj import atomic_file
@@ -19,7 +23,7 @@ from storj.exception import IntegrityError
 from storj.transfer.positional import Positional
 from storj.transfer.spool import raise_disk_error
 
-__all__ = ('PartFile', 'discard_former')
+__all__ = ('PartFile', 'discard_former', 'finished_before')
 
 _FLAGS = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_BINARY', 0)
 
@@ -31,6 +35,7 @@ class PartFile:
         target (Path): the name it gets.
         former (str | None): path of the part file of a broken-off download.
         inode (int | None): that file's number; another file of that name is not ours.
+        announce (Callable[[Path], object]): called with the path of a new file before it is made.
 
     Raises:
         TransferError: if the disk is full.
@@ -43,28 +48,36 @@ class PartFile:
     """
 
     def __init__(
-        self, target: Path, *, former: str | None = None, inode: int | None = None
+        self,
+        target: Path,
+        *,
+        former: str | None = None,
+        inode: int | None = None,
+        announce: Callable[[Path], object] = lambda path: None,
     ) -> None:
         self.target = target
         self.mode: int | None = None
         self.path = target
         self._descriptor = -1
-        reopened = _reopen(target, former, inode)
+        reopened = None if inode is None else _reopen(target, former, inode)
         self.resumed = reopened is not None
         if reopened is not None:
             self.path, self._descriptor = reopened
         else:
-            self._create()
+            self._create(announce)
         self._file = Positional(self._descriptor)
         self._status = os.fstat(self._descriptor)
 
-    def _create(self) -> None:
+    def _create(self, announce: Callable[[Path], object]) -> None:
         names = [f'{self.target.name}.part']
         names += [f'{self.target.name}.{secrets.token_hex(4)}.part' for _ in range(8)]
         # A name may be as long as the file system bears, and then no longer one lies beside it.
         names += [f'{secrets.token_hex(16)}.part']
         for name in names:
             self.path = self.target.with_name(name)
+            if os.path.lexists(self.path):
+                continue
+            announce(self.path)
             try:
                 # Made with the mode of any new file, to learn it from the umask, and closed to
                 # others before the first byte is written.
@@ -145,11 +158,8 @@ class PartFile:
             os.fsync(self._descriptor)
         # Windows renames no file that is open.
         self.close()
-        if not overwrite:
-            # Fails if the name is taken, at that very moment; a rename would not. A link would do
-            # as well, but not every file system has links.
-            os.close(os.open(self.target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        atomic_file.replace(self.path, self.target, sync=fsync)
+        name = atomic_file.replace if overwrite else atomic_file.publish
+        name(self.path, self.target, sync=fsync)
 
     def close(self) -> None:
         """Let go of the file and leave it where it is."""
@@ -164,20 +174,30 @@ class PartFile:
             self.path.unlink()
 
 
-def _reopen(target: Path, former: str | None, inode: int | None) -> tuple[Path, int] | None:
-    """Open the part file of a broken-off download, if it is still there and ours.
+def _former_path(target: Path, former: object) -> Path | None:
+    """Return where the part file of a broken-off download lies, None if it cannot be there.
 
-    A journal is no licence to write into any file: it must lie beside the target, as we made it.
+    A journal is no licence to touch any file: it must lie beside the target, as we made it.
     """
-    path = Path(former or target)
-    if former is None or path.parent != target.parent or path.suffix != '.part':
+    if not isinstance(former, str) or '\0' in former:
+        return None
+    path = Path(former)
+    return path if path.parent == target.parent and path.suffix == '.part' else None
+
+
+def _reopen(target: Path, former: str | None, inode: int | None) -> tuple[Path, int] | None:
+    """Open the part file of a broken-off download, if it is still there and ours."""
+    path = _former_path(target, former)
+    if path is None:
         return None
     try:
         descriptor = os.open(path, _FLAGS)
     except OSError:
         return None
     status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_ino == inode and status.st_nlink == 1:
+    # One that was named and not yet written down as ours is empty.
+    ours = status.st_size == 0 if inode is None else status.st_ino == inode
+    if stat.S_ISREG(status.st_mode) and ours and status.st_nlink == 1:
         return path, descriptor
     os.close(descriptor)
     return None
@@ -191,3 +211,24 @@ def discard_former(target: Path, former: str | None, inode: int | None) -> None:
         # Windows removes no file that is open.
         os.close(descriptor)
         path.unlink(missing_ok=True)
+
+
+def finished_before(target: Path, former: str | None, inode: int | None) -> bool:
+    """Return whether a broken-off download got as far as its name; then no other name is left.
+
+    Args:
+        target (Path): the name it was to get.
+        former (str | None): path of its part file.
+        inode (int | None): that file's number.
+    """
+    try:
+        status = target.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISREG(status.st_mode) or status.st_ino != inode:
+        return False
+    path = _former_path(target, former)
+    with contextlib.suppress(FileNotFoundError):
+        if path is not None and os.path.samestat(path.lstat(), status):
+            path.unlink()
+    return True

@@ -59,8 +59,15 @@ class Source(Protocol):
             OSError: if they cannot be read.
         """
 
-    def check_unchanged(self) -> None:
-        """Raise IntegrityError if the bytes are seen to be others than at the beginning."""
+    def check_unchanged(self) -> bool:
+        """Look whether the bytes are those of the beginning.
+
+        Returns:
+            bool: False if something was done to the source that may have changed its bytes.
+
+        Raises:
+            IntegrityError: If they are seen to be others.
+        """
 
     def close(self) -> None:
         """Let go of whatever this source opened by itself."""
@@ -77,8 +84,9 @@ class MemorySource:
         """Copy bytes."""
         buffer[:] = self._view[offset : offset + len(buffer)]
 
-    def check_unchanged(self) -> None:
-        """Nothing can be seen to change."""
+    def check_unchanged(self) -> bool:
+        """Return True: nothing can be seen to change."""
+        return True
 
     def close(self) -> None:
         """Let go of the bytes."""
@@ -102,19 +110,25 @@ class PathSource:
         self._stat = self._now()
         self.size = max(0, os.fstat(descriptor).st_size - start)
 
-    def _now(self) -> tuple[int, int, int]:
+    def _now(self) -> tuple[int, int, int, int]:
         status = os.fstat(self._file.descriptor)
-        return status.st_size, status.st_mtime_ns, status.st_ino
+        return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the buffer; from any thread."""
         if self._file.read_into(self._start + offset, buffer) < len(buffer):
             raise IntegrityError(f'{_CHANGED}: it is shorter than it was')
 
-    def check_unchanged(self) -> None:
-        """Compare size, time of change and identity with those of the beginning."""
-        if self._now() != self._stat:
+    def check_unchanged(self) -> bool:
+        """Compare size, times and identity with those of the beginning.
+
+        The time of the last change of anything, the one that nobody can set, does not tell a new
+        mode or link from new content.
+        """
+        now = self._now()
+        if now[:3] != self._stat[:3]:
             raise IntegrityError(f'{_CHANGED}: its size or time of change is another')
+        return now == self._stat
 
     def grows(self) -> bool:
         """Return whether there is something behind the end, as in the files of ``/proc``."""
@@ -122,13 +136,14 @@ class PathSource:
 
     def fingerprint(self) -> dict[str, object]:
         """Return what tells this file, as it is now, from another or a changed one."""
-        size, changed, inode = self._stat
+        size, changed, inode, touched = self._stat
         sample = hashlib.sha256()
         buffer = memoryview(bytearray(min(_SAMPLE, self.size)))
         for offset in sorted({0, (self.size - len(buffer)) // 2, self.size - len(buffer)}):
             self.read_into(offset, buffer)
             sample.update(buffer)
-        return {'size': size, 'mtime_ns': changed, 'inode': inode, 'sample': sample.hexdigest()}
+        times = {'mtime_ns': changed, 'ctime_ns': touched}
+        return {'size': size, **times, 'inode': inode, 'sample': sample.hexdigest()}
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -157,11 +172,12 @@ class FileSource:
                 buffer[: len(data)] = data
                 buffer = buffer[len(data) :]
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self) -> bool:
         """Compare the length, which is all that such a file tells."""
         with self._lock:
             if self._file.seek(0, io.SEEK_END) - self._start != self.size:
                 raise IntegrityError(f'{_CHANGED}: its length is another')
+        return True
 
     def close(self) -> None:
         """Leave the file open: it is the caller's."""

@@ -14,22 +14,23 @@ A shard is needed twice, once to hash and once to push. As many of its pieces as
 has room for are kept in between; the others are read and encrypted again. Parity shards lie in a
 spool. A failed farmer is excluded for the whole file. The entry is posted when every shard is
 confirmed and never before, and the frame is destroyed if the upload fails, unless a journal keeps
-it for the next attempt.
+it for the next attempt (:mod:`storj.transfer.resume`).
+
+An attempt that goes on where another broke off hashes every shard again that the other one offered,
+and asks the farmers that confirmed one whether they have it still: the bridge is told to choose
+them once more, and a farmer that has a shard takes none of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import logging
 import mimetypes
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from storj import sharding
@@ -60,12 +61,20 @@ from storj.sharding import Plan, Span
 from storj.transfer.context import Context, Job, describe, overdue
 from storj.transfer.coordinator import Coordinator, Gate
 from storj.transfer.envelope import Envelope, seal
-from storj.transfer.journal import Journal, destroy_unused_frame, open_journal
-from storj.transfer.negotiate import Spread, check_pointer, finds_nobody, node_of
+from storj.transfer.journal import destroy_unused_frame
+from storj.transfer.negotiate import (
+    Spread,
+    answers_at_once,
+    check_pointer,
+    finds_nobody,
+    node_of,
+)
 from storj.transfer.pointers import MOST_SHARDS
 from storj.transfer.progress import Meter
-from storj.transfer.source import PathSource, Source, SourceLike, name_of, once, open_source
+from storj.transfer.resume import UploadJournal
+from storj.transfer.source import Source, SourceLike, name_of, once, open_source
 from storj.transfer.spool import Spool
+from storj.transfer.verify import lost_shards
 
 __all__ = ('Upload', 'UploadRequest')
 
@@ -81,6 +90,7 @@ _LIST_PATIENCE = 3.0
 # take to make it, and no more than slow ones take for a few MiB.
 _ROOM_PATIENCE = 0.25
 
+_CHANGED = 'the source changed while it was uploaded: a shard has a new hash'
 _NAME_TAKEN = 'there is a file of this name in the bucket already'
 
 
@@ -109,8 +119,21 @@ class _Record:
     challenges: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     farmer: str = ''
+    # Who had it when the last attempt broke off.
+    former: str = ''
     # Encrypted pieces by their positions, in buffers of the shelf.
     kept: dict[int, bytearray] = field(default_factory=dict)
+
+    def shard(self) -> Shard:
+        """Return what the bridge is told of it."""
+        return Shard(
+            hash=self.hash,
+            size=self.span.size,
+            index=self.span.index,
+            challenges=self.challenges,
+            tree=self.leaves,
+            parity=self.span.parity,
+        )
 
 
 class _NoneFree(Exception):
@@ -147,7 +170,13 @@ class Upload(Job):
         self._done = False
         self._contracts = 0
         self._owed = False
-        self._journal: Journal | None = None
+        self._journal: UploadJournal | None = None
+        # Farmers that the bridge can be told to pass over, all of them or none.
+        self._others: list[str] = []
+        self._lost_shards = False
+        self._parity: Spool | None = None
+        # Shards of the last attempt whose farmers can be asked only by the finished file.
+        self._unasked: set[int] = set()
         self._same_hash: defaultdict[str, Gate] = defaultdict(lambda: Gate(1))
         self._lock = threading.Lock()
         self._pushing = Gate(self.config.concurrency)
@@ -168,8 +197,9 @@ class Upload(Job):
         source = open_source(self._request.source)
         if source is not None:
             self.coordinator.clean_up(source.close)
+        self.coordinator.clean_up(self._end)
         self._open_journal(source, name)
-        self._envelope = self._seal(name)
+        self._envelope = self._seal(name, None if self._journal is None else self._journal.index)
         self._source: Source
         self._sealed_source = source is None
         self._source = (
@@ -178,11 +208,11 @@ class Upload(Job):
             else source
         )
         self._plan = self._cut(self._source.size)
-        self._resume()
         self._spread = Spread(self._profile)
+        self.coordinator.clean_up(self._clear_shelf)
+        self._resume(name)
         self.meter.expect(sum(span.size for span in self._plan), self._plan.shards)
-        self._adopt_confirmed()
-        self.coordinator.clean_up(self._drop_frame)
+        self._adopt()
         checks = self._begin_checks()
         entry = self._finished_before
         if entry is None:
@@ -194,8 +224,9 @@ class Upload(Job):
                 lambda: self._frame_id is not None and len(self._confirmed) == self._plan.shards
             )
             self.meter.phase('finishing')
-            self._source.check_unchanged()
+            self._check_source()
             entry = self._post(existing)
+            self._check_unasked(entry)
         self._done = True
         _log.info('uploaded %d bytes as file %s', self._plan.size, entry.id)
         return entry
@@ -207,9 +238,8 @@ class Upload(Job):
             raise ValueError('the source has no name of its own; give one')
         return name
 
-    def _seal(self, name: str) -> Envelope:
+    def _seal(self, name: str, index: str | None) -> Envelope:
         request = self._request
-        index = None if self._journal is None else self._journal.state.get('index')
         # Without words the bridge is asked for the key of a public bucket: a request.
         return self.ask(
             lambda: seal(
@@ -308,14 +338,17 @@ class Upload(Job):
         frame = self.bridge.frame_create()
         if not frame.id or not isinstance(frame.id, str):
             raise StorjBridgeApiError('the bridge made a frame without an id')
-        with self.coordinator.condition:
-            self._frame_id = frame.id
-            self._frame_is_ours = True
+        with self._lock:
             late = self._ended
-            self.coordinator.condition.notify_all()
+            if not late:
+                if self._journal is not None:
+                    self._journal.note_frame(frame.id)
+                self._frame_id, self._frame_is_ours = frame.id, True
         if late:
             # Now: when the engine is closed, it waits for this thread and takes no errand any more.
             self.bridge.frame_delete(frame.id)
+        with self.coordinator.condition:
+            self.coordinator.condition.notify_all()
 
     def _list_farmers(self) -> None:
         try:
@@ -333,131 +366,188 @@ class Upload(Job):
     # -- resume ------------------------------------------------------------------------------------
 
     def _open_journal(self, source: Source | None, name: str) -> None:
-        """Open the journal of this upload; only encrypted files that have a path get one."""
-        request, path = self._request, _path_of(self._request.source)
-        if path is None or not isinstance(source, PathSource):
-            return
-        if request.frame is not None or not request.encrypt:
-            return
-        journal = open_journal(
-            self.config,
-            {
-                'kind': 'upload',
-                'bridge': self.bridge.api_url,
-                'account': self.bridge.email or '',
-                'bucket': request.bucket_id,
-                'file': name,
-                'path': path,
-            },
-        )
-        if journal is None:
-            return
-        self.coordinator.clean_up(journal.close)
-        if not request.resume:
-            abandoned = journal.state.get('frame')
-            journal.remove()
-            self._abandon(abandoned)
-            return
-        self._journal = journal
-        fingerprint = source.fingerprint()
-        if journal.state and journal.state.get('source') != fingerprint:
-            raise ResumeMismatchError(
-                f'{path} is not the file any more whose upload was broken off'
+        """Open the journal of this upload, unless the frame is the caller's."""
+        request = self._request
+        if request.frame is None:
+            self._journal = UploadJournal(
+                self.config,
+                self.bridge,
+                request.bucket_id,
+                name,
+                request.source,
+                source,
+                # Without a key nothing shows that the last attempt was made with the same one.
+                resume=request.resume and request.encrypt,
             )
-        journal.state.setdefault('source', fingerprint)
 
-    def _resume(self) -> None:
+    def _resume(self, name: str) -> None:
         """Take up what the last attempt left, if it fits and its frame is still there."""
-        if self._request.frame is not None:
-            frame = self._request.frame
+        journal, frame = self._journal, self._request.frame
+        if journal is None:
             self._frame_id = frame.id if isinstance(frame, Frame) else frame
             if not self._frame_id:
                 raise ValueError('the frame has no id')
             return
-        if self._journal is None:
-            return
-        state, plan = self._journal.state, self._plan
-        proof = _key_proof(self._envelope)
-        form = {
-            'cut': [plan.size, plan.shard_size, plan.data_shards, plan.parity_shards],
-            'index': self._envelope.index,
-            'name': self._envelope.name,
-            'key': proof,
-        }
-        if 'frame' in state:
-            if not hmac.compare_digest(str(state.get('key')), proof):
+        if journal.frame_id is not None:
+            if journal.has_other_key(self._envelope):
                 raise ResumeMismatchError('the upload was begun with another encryption key')
-            same = {key: state.get(key) for key in form} == form
-            if same and self._take_up(state['frame'], len(state.get('shards', ()))):
+            if journal.fits(self._envelope, self._plan) and self._take_up(journal):
+                journal.go_on(self._plan)
                 return
-            self._abandon(state['frame'])
-        state.update(form)
-        state.pop('frame', None)
-        state['shards'] = {}
-        state['total'] = sum(span.size for span in plan)
+            self._abandon(journal.frame_id)
+            if journal.index is not None:
+                self._envelope = self._seal(name, None)
+        journal.begin(self._envelope, self._plan)
 
-    def _take_up(self, frame_id: str, shards: int) -> bool:
+    def _take_up(self, journal: UploadJournal) -> bool:
         """Go on with the frame of the last attempt, or with the entry that it was made."""
+        frame_id = journal.frame_id or ''
+        confirmed = [noted for noted in journal.shards.values() if noted.farmer]
         try:
             frame = self.ask(lambda: self.bridge.frame_get(frame_id), 'the frame')
         except NotFoundError:
             return False
+        entry: File | None = None
         if frame.locked is not False:
             # The last attempt may have been broken off after the entry was made.
-            self._finished_before = self.coordinator.ask(
+            entry = self.coordinator.ask(
                 self.context.pools.requests, lambda: self._look_up(frame_id)
             )
-        if self._finished_before is None and (frame.locked or len(frame.shards) < shards):
+        if entry is None and (frame.locked or len(frame.shards) < len(confirmed)):
             return False
+        if not self._hash_again({index: noted.hash for index, noted in journal.shards.items()}):
+            _log.warning('the source changed since its upload broke off; all of it is uploaded')
+            return False
+        self._finished_before = entry
         self._frame_id, self._frame_is_ours = frame_id, frame.locked is False
         return True
 
-    def _abandon(self, frame_id: object) -> None:
-        """Destroy the frame of an attempt that nobody continues, unless a file uses it."""
-        if isinstance(frame_id, str):
-            self.context.errands.run(
-                'dropping a frame', lambda: destroy_unused_frame(self.bridge, frame_id)
-            )
+    def _hash_again(self, hashes: Mapping[int, str]) -> bool:
+        """Return whether the source still gives shards of these hashes; they get their records."""
+        spans = [self._plan.span(index) for index in hashes]
+        wrong: set[int] = set()
+        hashed: set[int] = set()
 
-    def _adopt_confirmed(self) -> None:
-        """Count the shards that the last attempt delivered."""
-        if self._journal is None:
+        def check(span: Span) -> None:
+            record = None if wrong else self._hashed(span, keep=False)
+            with self.coordinator.condition:
+                hashed.add(span.index)
+                if record and not hmac.compare_digest(record.hash, hashes[span.index]):
+                    wrong.add(span.index)
+                self.coordinator.condition.notify_all()
+
+        def check_parity() -> None:
+            self._make_parity()
+            for span in spans:
+                if span.parity:
+                    check(span)
+
+        if any(span.parity for span in spans):
+            self.coordinator.spawn(self.context.pools.hashing, check_parity)
+        for span in spans:
+            if not span.parity:
+                self.coordinator.spawn(self.context.pools.hashing, check, span)
+        self.coordinator.wait_until(lambda: len(hashed) == len(spans))
+        if wrong:
+            self._records.clear()
+            self._parity = None
+        return not wrong
+
+    def _abandon(self, frame_id: str) -> None:
+        """Destroy the frame of an attempt that nobody continues, unless a file uses it.
+
+        At once: until it is destroyed, the journal of the last attempt is what knows of it.
+        """
+        try:
+            self.ask(lambda: destroy_unused_frame(self.bridge, frame_id), 'the former frame')
+        except NotFoundError:
             return
-        for key, (shard_hash, farmer) in self._journal.state.get('shards', {}).items():
-            span = self._plan.span(int(key))
-            self._records[span.index] = _Record(span, shard_hash, farmer=farmer)
-            self._confirmed.add(span.index)
-            self._spread.keep(farmer)
-            self.meter.add(span.size)
+        except StorjError as error:
+            _log.warning('the frame %s of the last attempt stays: %s', frame_id, describe(error))
+
+    def _adopt(self) -> None:
+        """Count the shards that the last attempt delivered, or see to it that they are asked for.
+
+        A bridge that says at once when it finds nobody is made to choose the same farmer again.
+        Other farmers are asked when the entry is there.
+        """
+        journal = self._journal
+        if journal is None or self._finished_before is not None:
+            return
+        former = {index: noted.farmer for index, noted in journal.shards.items() if noted.farmer}
+        if former and answers_at_once(self._profile):
+            self._others = self.coordinator.ask(self.context.pools.requests, self._all_farmers)
+        for index, node in former.items():
+            record = self._records[index]
+            if self._others:
+                record.former = node
+                continue
+            record.farmer = node
+            self._unasked.add(index)
+            self._confirmed.add(index)
+            self._spread.keep(node)
+            self.meter.add(record.span.size)
         if self._confirmed:
             self.meter.confirm(len(self._confirmed))
 
-    def _save(self) -> None:
-        """Write the journal; called after each change that a next attempt wants to know."""
-        journal = self._journal
-        if journal is None:
-            return
-        with self._lock:
-            # At once: other tasks confirm their shards meanwhile.
-            done = [self._records[index] for index in sorted(self._confirmed)]
-            journal.state['frame'] = self._frame_id
-            journal.state['shards'] = {
-                str(record.span.index): [record.hash, record.farmer] for record in done
-            }
-            journal.state['bytes'] = sum(record.span.size for record in done)
-            journal.save()
+    def _all_farmers(self) -> list[str]:
+        """Return all farmers of the bridge; none if they are too many to be passed over."""
+        found: dict[str, None] = {}
+        try:
+            for page in range(1, self._profile.exclude_limit):
+                contacts = self.request(
+                    lambda: self.bridge.contact_list(page),  # noqa: B023
+                    'the list of farmers',
+                )
+                nodes = [c.nodeID for c in contacts if c.nodeID and isinstance(c.nodeID, str)]
+                if found.keys() >= set(nodes):
+                    return list(found)
+                found.update(dict.fromkeys(nodes))
+                if len(found) > self._profile.exclude_limit:
+                    break
+        except StorjError as error:
+            _log.debug('no list of farmers: %s', error)
+        return []
 
-    def _drop_frame(self) -> None:
-        """Destroy the frame of a failed upload that cannot be resumed."""
-        error = self.coordinator.error
-        with self.coordinator.condition:
+    def _check_unasked(self, entry: File) -> None:
+        """Ask the farmers of the last attempt; take the entry back if one has lost a shard."""
+        if not self._unasked:
+            return
+        lost = lost_shards(
+            self.context,
+            self.coordinator,
+            self.meter,
+            self._request.bucket_id,
+            entry.id or '',
+            self._unasked,
+        )
+        if not lost:
+            return
+        self._remove_old(entry.id or '')
+        self._entry_sent = False
+        self._lost_shards = True
+        raise TransferError(
+            f'the farmers of {len(lost)} shards that were brought away before have lost them; '
+            'the same call uploads the whole file again'
+        )
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Keep what a next attempt needs, and destroy the frame of a failed upload otherwise."""
+        error, journal = self.coordinator.error, self._journal
+        with self._lock:
             self._ended = True
-            frame_id = self._frame_id
-        keep = self._journal_keeps(error)
-        if self._journal is not None and not keep:
-            self._journal.remove()
+        frame_id = self._frame_id if self._frame_is_ours else None
+        keep = self._done or self._can_be_resumed(error)
+        if journal is not None:
+            if self._done or (not keep and frame_id is None):
+                journal.forget()
+            elif not keep and frame_id is not None:
+                journal.keep_frame(frame_id)
+            journal.close()
         # A frame that an entry may use must live: without it the file breaks (finding 9).
-        if self._done or keep or self._entry_sent or not self._frame_is_ours or not frame_id:
+        if keep or self._entry_sent or frame_id is None:
             return
         # Bridges that read a frame, add a shard and save it break down when it is gone meanwhile
         # (observed with 2.2.4): they may still be at a contract that was given up.
@@ -469,30 +559,31 @@ class Upload(Job):
         with self.coordinator.condition:
             while self._contracts:
                 self.context.clock.wait(self.coordinator.condition, None)
-        self.bridge.frame_delete(frame_id)
+        with contextlib.suppress(NotFoundError):
+            self.bridge.frame_delete(frame_id)
+        if self._journal is not None:
+            self._journal.forget_frame(frame_id)
 
-    def _journal_keeps(self, error: BaseException | None) -> bool:
+    def _can_be_resumed(self, error: BaseException | None) -> bool:
         """Return whether the same call may go on where this one stops."""
-        if self._done:
-            return False
         hopeless = (IntegrityError, AlreadyExistsError, NotFoundError, ValueError, TypeError)
-        if self._journal is None or isinstance(error, hopeless):
+        if self._journal is None or self._lost_shards or isinstance(error, hopeless):
             return False
-        return bool(self._confirmed) and self._journal.written
+        return self._journal.is_worth_keeping
 
     # -- shards: read, encrypt, hash ---------------------------------------------------------------
 
     def _start_shards(self) -> None:
-        hashing = self.context.pools.hashing
-        self.coordinator.clean_up(self._clear_shelf)
-        missing = [span for span in self._plan if span.index not in self._confirmed]
+        missing = [span for span in self._plan if span.index not in self._records]
+        for record in list(self._records.values()):
+            if record.span.index not in self._confirmed:
+                self.coordinator.spawn(self.context.pools.shards, self._deliver, record)
         if any(span.parity for span in missing):
-            self._parity = Spool(self.config.temp_dir)
-            self.coordinator.clean_up(self._parity.close)
-            self.coordinator.spawn(hashing, self._make_parity)
+            parity = [span for span in missing if span.parity]
+            self.coordinator.spawn(self.context.pools.hashing, self._hash_parity, parity)
         for span in missing:
             if not span.parity:
-                self.coordinator.spawn(hashing, self._hash, span)
+                self.coordinator.spawn(self.context.pools.hashing, self._hash, span)
 
     def _pieces(self, record: _Record, *, keep: bool) -> Generator[memoryview, None, None]:
         """Yield a shard as it is stored; each piece is valid until the next one is asked for.
@@ -502,7 +593,8 @@ class Upload(Job):
             keep (bool): whether pieces stay on the shelf, as many as there is room for.
         """
         span, shelf, size = record.span, self.context.shelf, self.config.piece_size
-        source: Source | Spool = self._parity if span.parity else self._source
+        spool = self._parity if span.parity else None
+        source: Source | Spool = self._source if spool is None else spool
         key = None if span.parity or self._sealed_source else self._envelope.key
         cipher: CtrStream | None = None
         scratch = bytearray()
@@ -533,14 +625,19 @@ class Upload(Job):
         shelf = self.context.shelf
         needed = min(span.size, shelf.size // 2)
         self.coordinator.wait_until(lambda: shelf.room >= needed, _ROOM_PATIENCE)
+        record = self._hashed(span, keep=True)
+        self.coordinator.spawn(self.context.pools.shards, self._deliver, record)
+
+    def _hashed(self, span: Span, *, keep: bool) -> _Record:
+        """Hash one shard, and prepare its audits."""
         challenges = new_challenges(self.config.challenges)
         digest = ShardDigest(challenges, self._profile.audit_generation)
         record = _Record(span, '', challenges)
         self._records[span.index] = record
-        for piece in self._pieces(record, keep=True):
+        for piece in self._pieces(record, keep=keep):
             digest.update(piece)
         record.hash, record.leaves = digest.hexdigest(), digest.leaves()
-        self.coordinator.spawn(self.context.pools.shards, self._deliver, record)
+        return record
 
     def _clear_shelf(self) -> None:
         """Give back what was kept of shards that are not pushed any more."""
@@ -548,9 +645,19 @@ class Upload(Job):
             while record.kept:
                 self.context.shelf.give(record.kept.popitem()[1])
 
+    def _hash_parity(self, spans: list[Span]) -> None:
+        """Compute the parity shards, then hash them one by one."""
+        self._make_parity()
+        for span in spans:
+            self.coordinator.spawn(self.context.pools.hashing, self._hash, span)
+
     def _make_parity(self) -> None:
-        """Compute all parity shards into their spool, then hash them one by one."""
+        """Compute all parity shards into their spool, unless they are there already."""
+        if self._parity is not None:
+            return
         plan = self._plan
+        parity_spool = Spool(self.config.temp_dir)
+        self.coordinator.clean_up(parity_spool.close)
         coder = ReedSolomon(plan.data_shards, plan.parity_shards)
         step = max(1024, min(self.config.piece_size, _STRIPES // plan.shards) // 1024 * 1024)
         step = min(step, plan.shard_size)
@@ -567,10 +674,8 @@ class Upload(Job):
             )
             for number, buffer in enumerate(parity):
                 offset = number * plan.shard_size + position
-                self._parity.write(offset, memoryview(buffer)[:length])
-        for span in plan:
-            if span.parity and span.index not in self._confirmed:
-                self.coordinator.spawn(self.context.pools.hashing, self._hash, span)
+                parity_spool.write(offset, memoryview(buffer)[:length])
+        self._parity = parity_spool
 
     def _read_stripe(self, span: Span, position: int, buffer: memoryview) -> None:
         """Read a piece of a data shard's ciphertext, with zeros behind the end of the last one."""
@@ -587,6 +692,8 @@ class Upload(Job):
     def _deliver(self, record: _Record) -> None:
         """Bring one shard to a farmer, the second or third one if need be."""
         self.coordinator.wait_until(lambda: self._frame_id is not None)
+        if self._journal is not None:
+            self._journal.note_offer(record.span.index, record.hash)
         self.coordinator.wait_until(lambda: self._listed, _LIST_PATIENCE)
         with self._lock:
             alone = self._same_hash[record.hash]
@@ -596,7 +703,8 @@ class Upload(Job):
         with self.coordinator.condition:
             self._confirmed.add(record.span.index)
             self.coordinator.condition.notify_all()
-        self._save()
+        if self._journal is not None:
+            self._journal.note_confirmed(record.span.index, record.hash, record.farmer)
         self.meter.confirm()
 
     def _deliver_alone(self, record: _Record) -> None:
@@ -604,7 +712,7 @@ class Upload(Job):
         ends = float('inf') if allowed is None else clock.now() + allowed
         causes: list[BaseException] = []
         for _ in range(self.config.shard_attempts):
-            pointer = self._negotiate(record, causes)
+            pointer = self._former_farmer(record) or self._negotiate(record, causes)
             error = self._attempt(record, pointer, ends)
             if error is None:
                 return
@@ -619,17 +727,25 @@ class Upload(Job):
             causes,
         )
 
+    def _former_farmer(self, record: _Record) -> Mapping[str, Any] | None:
+        """Get the farmer that had a shard when the last attempt broke off; None without it."""
+        former = record.former
+        if not former or self._spread.has_failed(former):
+            return None
+        others = [node for node in self._others if node != former]
+        try:
+            with self.coordinator.turn(self._negotiating):
+                pointer = self._contract(record.shard(), others, choosy=True)
+        except (_NoneFree, BridgeUnavailableError) as error:
+            self.coordinator.note(error)
+            record.former = ''
+            return None
+        node = node_of(pointer)
+        return pointer if self._spread.take(node, force=node == former) else None
+
     def _negotiate(self, record: _Record, causes: list[BaseException]) -> Mapping[str, Any]:
         """Get a farmer for a shard; it is reserved in the spread."""
-        span = record.span
-        shard = Shard(
-            hash=record.hash,
-            size=span.size,
-            index=span.index,
-            challenges=record.challenges,
-            tree=record.leaves,
-            parity=span.parity,
-        )
+        shard = record.shard()
         # Each repetition excludes one farmer more, so it ends; the bound is for bridges that
         # overlook exclusions.
         for trial in range(self._plan.shards + 1):
@@ -757,7 +873,16 @@ class Upload(Job):
         for piece in self._pieces(record, keep=False):
             digest.update(piece)
         if not hmac.compare_digest(digest.hexdigest(), record.hash):
-            raise IntegrityError('the source changed while it was uploaded: a shard has a new hash')
+            raise IntegrityError(_CHANGED)
+
+    def _check_source(self) -> None:
+        """Raise IntegrityError if the source is not what was read at the beginning."""
+        if self._source.check_unchanged():
+            return
+        # Somebody gave it another mode or link, or changed it and put its time back.
+        data = {i: record.hash for i, record in self._records.items() if not record.span.parity}
+        if not self._hash_again(data):
+            raise IntegrityError(_CHANGED)
 
     # -- the entry ---------------------------------------------------------------------------------
 
@@ -846,20 +971,3 @@ class Upload(Job):
         if self._request.encrypt and self._request.encrypt_name:
             return None
         return mimetypes.guess_type(self._name())[0]
-
-
-def _path_of(source: object) -> str | None:
-    """Return the absolute path of a source that has one."""
-    if isinstance(source, File):
-        source = source.filename
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        return str(Path(path).absolute()) if isinstance(path, str) else None
-    return None
-
-
-def _key_proof(envelope: Envelope) -> str:
-    """Return what shows that a key is the same one, without showing the key."""
-    key = envelope.key
-    raw = b'' if key is None else key.key + key.counter
-    return hmac.new(raw, b'storj transfer journal', hashlib.sha256).hexdigest()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from storj.exception import FarmerError, IntegrityError
+from storj.exception import FarmerError, IntegrityError, TransferCancelled
 from storj.transfer.context import Context, describe
 from storj.transfer.coordinator import Coordinator
 from storj.transfer.fetch import Fetcher
@@ -13,7 +14,7 @@ from storj.transfer.negotiate import node_of
 from storj.transfer.pointers import PointerBook, StoredShard
 from storj.transfer.progress import Meter
 
-__all__ = ('FileHealth', 'ShardHealth', 'Verification')
+__all__ = ('FileHealth', 'ShardHealth', 'Verification', 'lost_shards')
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,59 @@ class Verification:
             self._found[shard.index] = health
             self._coordinator.condition.notify_all()
         self._meter.confirm(int(health.healthy))
+
+
+def lost_shards(
+    context: Context,
+    coordinator: Coordinator[Any],
+    meter: Meter,
+    bucket_id: str,
+    file_id: str,
+    indices: Collection[int],
+) -> set[int]:
+    """Return which shards of a file no farmer begins to send; called by the driver.
+
+    Nobody hashes them: it takes no more than their first bytes.
+
+    Args:
+        context (Context): of the engine.
+        coordinator (Coordinator): of the transfer.
+        meter (Meter): of the transfer.
+        bucket_id (str): 24 hex digits.
+        file_id (str): 24 hex digits.
+        indices (Collection[int]): of the shards.
+    """
+    book = PointerBook(context, coordinator, meter, bucket_id, file_id)
+    shards = book.load().shards
+    fetcher = Fetcher(context, book)
+    answers: dict[int, bool] = {}
+
+    def ask(shard: StoredShard) -> None:
+        begun = False
+
+        def begin(_position: int, _view: memoryview) -> None:
+            nonlocal begun
+            begun = True
+
+        pointer = book.pointer(shard.index)
+        if pointer is not None:
+            try:
+                fetcher.pull(
+                    shard, pointer, begin, cancelled=lambda: begun or coordinator.stopped()
+                )
+            except TransferCancelled:
+                coordinator.check()
+            except (FarmerError, IntegrityError) as error:
+                coordinator.note(error)
+                begun = False
+        with coordinator.condition:
+            answers[shard.index] = begun
+            coordinator.condition.notify_all()
+
+    for index in indices:
+        coordinator.spawn(context.pools.shards, ask, shards[index])
+    coordinator.wait_until(lambda: len(answers) == len(indices))
+    return {index for index, begun in answers.items() if not begun}
 
 
 def _drop(_position: int, _view: memoryview) -> None:

@@ -12,6 +12,7 @@ from storj import sharding
 from storj.api import BridgeProfile
 from storj.digest import shard_hash
 from storj.exception import (
+    AlreadyExistsError,
     BridgeUnavailableError,
     FarmerError,
     FarmerUnreachableError,
@@ -63,10 +64,13 @@ class FakeBridge:
         self.farmers: dict[str, dict[str, bytes]] = {node: {} for node in nodes}
         self.down: set[str] = set()
         self.frames: dict[str, dict[int, tuple[Shard, str]]] = {}
+        self.frames_made = 0
         self.files: dict[str, tuple[File, str]] = {}
         self.excluded: list[list[str]] = []
         self.reports: list[Any] = []
         self.calls: list[str] = []
+        #: On one page of the list of farmers.
+        self.contacts = 30
         #: Called with the name of each request before it is answered; may raise.
         self.before: Callable[[str], object] = lambda name: None
 
@@ -85,9 +89,10 @@ class FakeBridge:
         self._called('token_create')
         return Token(token='0' * 64, encryptionKey='')
 
-    def contact_list(self) -> Iterable[Contact]:
+    def contact_list(self, page: int = 1) -> Iterable[Contact]:
         self._called('contact_list')
-        return [Contact(nodeID=node) for node in self.farmers]
+        nodes = [*self.farmers][self.contacts * (page - 1) : self.contacts * page]
+        return [Contact(nodeID=node) for node in nodes]
 
     def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:
         self._called('file_id')
@@ -129,6 +134,8 @@ class FakeBridge:
 
     def file_create(self, bucket_id: str, frame_id: str, filename: str, **fields: Any) -> File:
         self._called('file_create')
+        if sharding.file_id(bucket_id, filename) in self.files:
+            raise AlreadyExistsError('Name already used in this bucket', 409)
         erasure = {'type': 'reedsolomon'} if fields.pop('erasure') else None
         # As its release does, it drops what it does not know without a word.
         for name, known in (('hmac', self._profile.has_hmac), ('index', self._profile.has_index)):
@@ -153,7 +160,9 @@ class FakeBridge:
 
     def frame_create(self) -> Frame:
         self._called('frame_create')
-        frame_id = f'{len(self.frames):024x}'
+        # Of no two frames, also after one is destroyed.
+        self.frames_made += 1
+        frame_id = f'{self.frames_made:024x}'
         self.frames[frame_id] = {}
         return Frame(id=frame_id)
 
@@ -196,6 +205,8 @@ class FakeChannel:
         self.bridge = bridge
         self.pushing: Callable[[str, bytes], bytes] = lambda node, data: data
         self.pulling: Callable[[str, bytes], bytes] = lambda node, data: data
+        #: Number of the bytes that farmers took.
+        self.taken = 0
 
     def __call__(self, pointer: Any) -> FakeChannel:
         return self
@@ -204,7 +215,11 @@ class FakeChannel:
         node = pointer['farmer']['nodeID']
         if node in self.bridge.down:
             raise FarmerUnreachableError(message='down')
+        if pointer['hash'] in self.bridge.farmers[node]:
+            # It answers before the first byte.
+            return
         data = self.pushing(node, b''.join(bytes(chunk) for chunk in chunks))
+        self.taken += len(data)
         if shard_hash(data) != pointer['hash']:
             raise HashMismatchError
         self.bridge.farmers[node][pointer['hash']] = data

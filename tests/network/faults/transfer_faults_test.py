@@ -331,8 +331,8 @@ def test_source_that_changes_while_it_is_read_is_noticed(
     transfers = engine(concurrency=1)
     with pytest.raises(IntegrityError, match='changed'):
         transfers.upload(bucket, path, parity=False, progress=Once(1, change)).result(30)
-    assert not journals(tmp_path)
     transfers.close()
+    assert not journals(tmp_path)
     assert open_frames(client) == before
     assert not list(client.bucket_files(bucket))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -79,8 +80,21 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+def taken_by(network: Network) -> Counter[str]:
+    """Return how often farmers took a shard, and how often they had it."""
+    counted: Counter[str] = Counter()
+    for farmer in network.farmers:
+        counted.update(farmer.status()['counters'])
+    return counted
+
+
 def test_upload_pushes_only_what_is_missing(
-    engine: Engine, counting: Counting, bucket: str, source: Path, tmp_path: Path
+    engine: Engine,
+    counting: Counting,
+    bucket: str,
+    source: Path,
+    tmp_path: Path,
+    network: Network,
 ) -> None:
     slow = engine(concurrency=1, negotiations=1)
     broken_off(lambda progress: slow.upload(bucket, source, progress=progress), 5)
@@ -90,28 +104,39 @@ def test_upload_pushes_only_what_is_missing(
     assert not entry.active
     text = journals(tmp_path)[0].read_text()
     assert counting.mnemonic not in text
+    before = taken_by(network)
     transfers = engine(counting, negotiations=1)
     stored = transfers.upload(bucket, source).result(30)
     assert counting.requests['POST frames'] == 0
-    assert 0 < counting.requests['PUT frames'] <= 9
+    after = taken_by(network)
+    # Farmers that had a shard said so, before they took a byte of it.
+    assert 0 < after['shard_uploaded'] - before['shard_uploaded'] <= 9
+    assert after['shard_exists'] - before['shard_exists'] >= 5
     assert stored.frame.id == entry.frame_id
     assert not journals(tmp_path)
     assert transfers.download(bucket, stored.id).result(30).read() == source.read_bytes()
 
 
 def test_changed_source_is_not_mixed_with_the_old_one(
-    engine: Engine, bucket: str, source: Path, tmp_path: Path
+    engine: Engine, client: Client, bucket: str, source: Path, tmp_path: Path
 ) -> None:
     slow = engine(concurrency=1)
     broken_off(lambda progress: slow.upload(bucket, source, progress=progress), 2)
-    data = os.urandom(SIZE)
+    [entry] = list_journals(slow.config.journal_dir())
+    index = json.loads(journals(tmp_path)[0].read_text())['state']['index']
+    # Beyond the samples of the fingerprint, and of the same size and time.
+    before = source.stat()
+    data = bytearray(source.read_bytes())
+    data[300 * KIB : 301 * KIB] = os.urandom(KIB)
     source.write_bytes(data)
-    with pytest.raises(ResumeMismatchError):
-        engine().upload(bucket, source).result(30)
-    assert journals(tmp_path)
-    stored = engine().upload(bucket, source, resume=False).result(30)
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    stored = engine().upload(bucket, source).result(30)
     assert engine().download(bucket, stored.id).result(30).read() == data
+    assert stored.index != index
+    assert stored.frame.id != entry.frame_id
     assert not journals(tmp_path)
+    with pytest.raises(NotFoundError):
+        client.frame_get(entry.frame_id)
 
 
 def test_upload_whose_frame_is_gone_begins_afresh(
