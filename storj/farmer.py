@@ -27,6 +27,7 @@ from storj.exception import (
     SuppliedTokenNotAcceptedError,
     TransferCancelled,
 )
+from storj.text import printable
 
 __all__ = ('MAX_SHARD', 'ChannelLimits', 'Ticket', 'Watch', 'Wire', 'farmer_error', 'never')
 
@@ -83,8 +84,8 @@ def farmer_error(code: int | None, message: str) -> FarmerError:
         FarmerError: of the most specific class (protocol reference, sections 4.1 and 4.2).
     """
     # Its words end up in logs, and on terminals that would obey some of them.
-    words = ''.join(letter if letter.isprintable() else ' ' for letter in message)
-    text = ' '.join(words.split())[:_MAX_MESSAGE] or f'the farmer refused with code {code}'
+    text = printable(' '.join(message.split()))[:_MAX_MESSAGE]
+    text = text or f'the farmer refused with code {code}'
     if text.startswith('Calculated hash does not match'):
         return HashMismatchError(message=text)
     if code in (401, 3101):

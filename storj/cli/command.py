@@ -20,10 +20,11 @@ from click.shell_completion import shell_complete
 
 from storj.cli.errors import FAILED, OK, UsageProblem, explain
 from storj.cli.filters import Rule
-from storj.cli.output import Output, indented, styled
+from storj.cli.output import Output, styled
 from storj.cli.session import Session
 from storj.cli.streams import StandardStreams, StreamFailed
 from storj.metadata import __version__
+from storj.text import indented
 
 __all__ = ('Command', 'Entry', 'Group', 'command', 'group')
 

@@ -9,9 +9,10 @@ import click
 
 from storj.cli.command import group
 from storj.cli.errors import CommandError, UsageProblem
-from storj.cli.output import MASK, Column, masked
+from storj.cli.output import Column
 from storj.cli.prompts import ask_secret, read_secret_file
 from storj.cli.session import Session, pass_session
+from storj.text import MASK, masked
 
 __all__ = ('config', 'get', 'path', 'profiles', 'set_', 'show', 'unset')
 

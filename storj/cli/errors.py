@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from storj import exception
-from storj.cli.output import masked
+from storj.text import masked
 
 __all__ = (
     'BucketNotFound',

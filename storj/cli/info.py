@@ -9,10 +9,10 @@ from typing import Any
 
 from storj.cli.command import command
 from storj.cli.errors import explain
-from storj.cli.output import masked
 from storj.cli.session import Session, pass_session
 from storj.exception import StorjError
 from storj.metadata import __version__
+from storj.text import masked
 
 __all__ = ('info',)
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from storj import cli
-from storj.cli.output import printable
+from storj.text import printable
 
 __all__ = ('create', 'get', 'list_')
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import logging
 import os
 import re
 import sys
@@ -20,20 +19,18 @@ from typing import IO, Any, Literal, NamedTuple
 
 import click
 
+from storj.text import printable
+
 __all__ = (
     'Column',
-    'LogFormatter',
     'Output',
     'Part',
     'Styled',
     'count_of',
     'human_duration',
     'human_size',
-    'indented',
     'is_terminal',
-    'masked',
     'plain',
-    'printable',
     'styled',
     'wants_colour',
 )
@@ -68,30 +65,6 @@ def is_terminal(stream: IO[Any] | None) -> bool:
         return False
 
 
-def printable(text: str) -> str:
-    """Return a text on one line whose control characters are escaped.
-
-    So are the characters that change the direction of a line, those that nobody sees, and bytes of
-    a name that are no text.
-    """
-    if text.isprintable():
-        return text
-    return ''.join(
-        character if character.isprintable() else character.encode('unicode_escape').decode()
-        for character in text
-    )
-
-
-#: User and password of a URL.
-_CREDENTIALS = re.compile(r'(://[^/?#\s:@]*):[^/?#\s]*@')
-MASK = '********'
-
-
-def masked(text: str) -> str:
-    """Return a text without the passwords of the URLs in it."""
-    return _CREDENTIALS.sub(rf'\1:{MASK}@', text)
-
-
 class Styled(NamedTuple):
     """A part of a line in a style of its own.
 
@@ -111,24 +84,6 @@ Part = str | Styled
 def styled(text: str, **style: Any) -> Styled:
     """Return a part of a line in a style of :func:`click.style`."""
     return Styled(text, style)
-
-
-class LogFormatter(logging.Formatter):
-    """Formats records so that what they quote begins no line and drives no terminal."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the first line of a record."""
-        record.message = printable(masked(record.message))
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        """Return the lines of a traceback, indented."""
-        return indented(super().formatException(ei))
-
-
-def indented(text: str) -> str:
-    """Return the lines of a traceback, which quotes others, so that none passes for ours."""
-    return '\n'.join(f'  {printable(masked(line))}' for line in text.split('\n'))
 
 
 def count_of(number: int, thing: str) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from storj.cli.output import Output, human_size, is_terminal, printable, wants_colour
+from storj.cli.output import Output, human_size, is_terminal, wants_colour
+from storj.text import printable
 
 __all__ = ('Bars', 'Display', 'Lines', 'Snapshot', 'display_for')
 

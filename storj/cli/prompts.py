@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from storj.cli.errors import UsageProblem
-from storj.cli.output import is_terminal, printable
+from storj.cli.output import is_terminal
 from storj.cli.streams import standard_input
+from storj.text import printable
 
 __all__ = ('ask', 'ask_secret', 'confirm', 'interactive', 'read_secret_file')
 

@@ -18,8 +18,9 @@ import click
 
 from storj.cli.errors import LocalPathNotFound, NotLoggedIn
 from storj.cli.filters import Filters, Rule
-from storj.cli.output import LogFormatter, Output
+from storj.cli.output import Output
 from storj.exception import ConfigurationError
+from storj.text import LogFormatter
 
 if TYPE_CHECKING:
     from storj.cli.cache import NameCache

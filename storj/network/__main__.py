@@ -6,21 +6,26 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
 from storj.exception import StorjError
 from storj.network.program import run_farmer, run_network
+from storj.text import LogFormatter, masked, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit code: 0, 1 for a failure, 2 for wrong usage."""
     options = vars(_parser().parse_args(arguments))
     run = options.pop('run')
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter('storj.network: %(message)s'))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     try:
         run(**options)
     except (StorjError, ValueError) as error:
-        sys.stderr.write(f'storj.network: {error}\n')
+        sys.stderr.write(f'storj.network: {printable(masked(str(error)))}\n')
         return 2 if isinstance(error, ValueError) else 1
     return 0
 

@@ -7,9 +7,15 @@ for ``{new}``, which is another name each time.
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import select
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +25,7 @@ import click
 from storj.cli.app import app
 from storj.cli.reference import walk
 from storj.crypto import mnemonic
+from tests.cli import forked
 
 #: Bytes of the file that is stored: more than a pipe holds.
 SIZE = 200_000
@@ -171,3 +178,48 @@ class Place:
         names = {**self.names, 'new': name, 'own': str(self._folder.parent / name)}
         for words in (*call.before, call.words):
             yield [word.format(**names) for word in shlex.split(words)]
+
+
+class Forked:
+    """A process that a server forks (see :mod:`tests.cli.forked`)."""
+
+    def __init__(
+        self,
+        address: Path,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        streams: Sequence[int | None],
+    ) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(address))
+        with Path(os.devnull).open('r+b') as nothing:
+            numbers = [nothing.fileno() if it is None else it for it in streams]
+            socket.send_fds(self._socket, [b'!'], numbers)
+        closed = [number for number, it in enumerate(streams) if it is None]
+        unbuffered = 'PYTHONUNBUFFERED' in environment
+        request = [arguments, str(Path.cwd()), environment, closed, unbuffered]
+        self._socket.sendall(json.dumps(request).encode())
+        self._socket.shutdown(socket.SHUT_WR)
+        self._answers = self._socket.makefile('rb')
+        self.pid = int(self._answers.readline())
+
+    def wait(self, timeout: float) -> int | None:
+        """Return the exit code, None if there is none in time."""
+        if not select.select([self._socket], [], [], timeout)[0]:
+            return None
+        with self._answers, self._socket:
+            return int(self._answers.read())
+
+
+@contextmanager
+def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
+    """Serve forked processes at an address."""
+    address = folder / 'socket'
+    with subprocess.Popen(
+        [sys.executable, forked.__file__, str(address)], env=environment, stdout=subprocess.PIPE
+    ) as server:
+        try:
+            assert server.stdout.readline() == b'ready\n'
+            yield address
+        finally:
+            server.terminate()

@@ -9,17 +9,8 @@ import re
 
 import pytest
 
-from storj.cli.output import (
-    Column,
-    Output,
-    human_duration,
-    human_size,
-    masked,
-    plain,
-    printable,
-    styled,
-    wants_colour,
-)
+from storj.cli.output import Column, Output, human_duration, human_size, plain, styled, wants_colour
+from storj.text import masked, printable
 
 
 class Terminal(io.StringIO):

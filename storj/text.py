@@ -1,0 +1,55 @@
+"""Texts that quote others: what a bridge, a farmer or a file's name says drives no terminal.
+
+Whatever prints or logs such a text takes it through here; the library's errors carry it as it came.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+__all__ = ('MASK', 'LogFormatter', 'indented', 'masked', 'printable')
+
+
+def printable(text: str) -> str:
+    """Return a text on one line whose control characters are escaped.
+
+    So are the characters that change the direction of a line, those that nobody sees, and bytes of
+    a name that are no text.
+    """
+    if text.isprintable():
+        return text
+    return ''.join(
+        character if character.isprintable() else character.encode('unicode_escape').decode()
+        for character in text
+    )
+
+
+#: User and password of a URL.
+_CREDENTIALS = re.compile(r'(://[^/?#\s:@]*):[^/?#\s]*@')
+#: What stands in the place of a secret.
+MASK = '********'
+
+
+def masked(text: str) -> str:
+    """Return a text without the passwords of the URLs in it."""
+    return _CREDENTIALS.sub(rf'\1:{MASK}@', text)
+
+
+class LogFormatter(logging.Formatter):
+    """Formats records so that what they quote begins no line and drives no terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the first line of a record."""
+        record.message = printable(masked(record.message))
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the lines of a traceback, indented."""
+        return indented(super().formatException(ei))
+
+
+def indented(text: str) -> str:
+    """Return the lines of a traceback, which quotes others, so that none passes for ours."""
+    return '\n'.join(f'  {printable(masked(line))}' for line in text.split('\n'))
