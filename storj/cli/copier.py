@@ -44,6 +44,7 @@ class CopyOptions:
         resume (bool): go on with transfers that broke off.
         several (bool): whether an existing file is skipped instead of refused.
         move (bool): remove the source once its copy is complete.
+        follow_links (bool): read and write through links to folders.
     """
 
     overwrite: bool = False
@@ -55,6 +56,7 @@ class CopyOptions:
     resume: bool = True
     several: bool = False
     move: bool = False
+    follow_links: bool = False
 
 
 class Copier:
@@ -71,6 +73,7 @@ class Copier:
     ) -> None:
         self._session = session
         self._options = options
+        self.follow_links = options.follow_links
         self.directory = session.directory_for(plain_names=options.plain_names)
         # One for each way, because a low limit of one must not slow the other. What is copied from
         # bucket to bucket is read from the second by the first, so the second is closed first.
@@ -122,12 +125,19 @@ class Copier:
             self._action('upload'), origin, target, size, start, cleaner, check, removal=removal
         )
 
-    def download(self, entry: FileEntry, path: Path) -> Job:
-        """Return the job that fetches a file to a path."""
+    def download(self, entry: FileEntry, path: Path, base: Path | None = None) -> Job:
+        """Return the job that fetches a file to a path.
+
+        Args:
+            entry (FileEntry): the file.
+            path (Path): where it goes.
+            base (Path | None): folder that was given, where the rest of the path is a remote name.
+        """
         options = self._options
         start, end = self._bounds(entry)
 
         def check() -> None:
+            self._check_links(path, base)
             if path.is_dir():
                 raise ConflictError(f'a folder has this name: {path}', hint='')
             if path.exists() or path.is_symlink():
@@ -136,6 +146,7 @@ class Copier:
                 self._may_replace(str(path), entry.stamp, present, alike)
 
         def begin() -> Handle:
+            self._check_links(path, base)
             path.parent.mkdir(parents=True, exist_ok=True)
             handle: Handle = self.downloads.download(
                 entry.bucket.id,
@@ -159,6 +170,22 @@ class Copier:
             file_id=entry.id,
             removal=self._removal(entry),
         )
+
+    def _check_links(self, path: Path, base: Path | None) -> None:
+        """Refuse to write through a link that stood in the destination: it may lead anywhere.
+
+        The destination itself may be a link: whoever typed it means where it leads.
+        """
+        if base is None or self._options.follow_links:
+            return
+        for parent in path.parents:
+            if parent == base:
+                return
+            if parent.is_symlink():
+                raise ConflictError(
+                    f'a link to a folder is in the way: {parent}',
+                    hint="say '--follow-links' to write where it leads",
+                )
 
     def to_stream(self, entry: FileEntry) -> Job:
         """Return the job of a download to standard output, to be announced only."""

@@ -19,6 +19,7 @@ from storj.cli.options import (
     BYTE_RANGE,
     ByteRange,
     filter_options,
+    follow_option,
     reading_options,
     transfer_options,
 )
@@ -103,6 +104,7 @@ def upload_options(function: Any) -> Any:
 @click.argument('destination', shell_complete=complete_place)
 @click.option('-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.')
 @filter_options
+@follow_option
 @click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
 @click.option('--overwrite', is_flag=True, help='Replace files that exist.')
 @click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of one download, like 0-99.')
@@ -120,6 +122,7 @@ def cp(
     destination: str,
     link_file: str | None,
     recursive: bool,
+    follow_links: bool,
     dry_run: bool,
     overwrite: bool,
     byte_range: ByteRange | None,
@@ -149,7 +152,15 @@ def cp(
     check_places(places, target, recursive, byte_range)
     several = is_several(places, recursive)
     options = CopyOptions(
-        overwrite, encrypt, plain_names, parity, mimetype, byte_range, resume, several
+        overwrite,
+        encrypt,
+        plain_names,
+        parity,
+        mimetype,
+        byte_range,
+        resume,
+        several,
+        follow_links=follow_links,
     )
     transfer_options_ = TransferOptions(progress=progress, **engine)
     if isinstance(places[0], Link):
@@ -385,7 +396,12 @@ def expand(
 ) -> Sequence[LocalFile | RemoteFile | Stream]:
     """Return the files that a source means."""
     if isinstance(place, Local):
-        return find_local(place, recursive=recursive, filters=session.filters)
+        return find_local(
+            place,
+            recursive=recursive,
+            filters=session.filters,
+            follow=copier.follow_links,
+        )
     if isinstance(place, Remote):
         return find_remote(copier.directory, place, recursive=recursive, filters=session.filters)
     return [Stream()]
@@ -462,6 +478,7 @@ def _download(copier: Copier, file: RemoteFile, target: Local, folder: bool) -> 
     if not folder and not target.is_folder:
         return copier.download(file.entry, target.path)
     try:
-        return copier.download(file.entry, target.path / safe_relative_path(file.name))
+        path = target.path / safe_relative_path(file.name)
+        return copier.download(file.entry, path, target.path)
     except UnsafeNameError as error:
         return copier.refused(str(file.entry), file.entry.id, error)

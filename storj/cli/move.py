@@ -20,7 +20,7 @@ from storj.cli.copy import (
 )
 from storj.cli.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.cli.jobs import Job
-from storj.cli.options import filter_options, transfer_options
+from storj.cli.options import filter_options, follow_option, transfer_options
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.tree import LocalFile, RemoteFile
 from storj.cli.uri import Link, Stream, parse_location
@@ -44,6 +44,7 @@ __all__ = ('mv',)
 @click.argument('destination', shell_complete=complete_place)
 @click.option('-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.')
 @filter_options
+@follow_option
 @click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
 @click.option('--overwrite', is_flag=True, help='Replace files that exist.')
 @upload_options
@@ -54,6 +55,7 @@ def mv(
     sources: tuple[str, ...],
     destination: str,
     recursive: bool,
+    follow_links: bool,
     dry_run: bool,
     overwrite: bool,
     plain_names: bool | None,
@@ -79,7 +81,15 @@ def mv(
     check_places(places, target, recursive, None)
     several = is_several(places, recursive)
     options = CopyOptions(
-        overwrite, encrypt, plain_names, parity, mimetype, resume=resume, several=several, move=True
+        overwrite,
+        encrypt,
+        plain_names,
+        parity,
+        mimetype,
+        resume=resume,
+        several=several,
+        move=True,
+        follow_links=follow_links,
     )
     transfer_options_ = TransferOptions(**engine)
     copier = Copier(session, options, transfer_options_)

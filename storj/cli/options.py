@@ -170,6 +170,15 @@ def filter_options(function: Decorated) -> Decorated:
     return function
 
 
+def follow_option(function: Decorated) -> Decorated:
+    """Add ``--follow-links``, which means links to folders on either side."""
+    return click.option(
+        '--follow-links',
+        is_flag=True,
+        help='Read and write through links to folders; a source leaves them out without.',
+    )(function)
+
+
 def _engine_options(*names: str) -> Callable[[Decorated], Decorated]:
     """Return what adds options of the engine, in the order of their names."""
 

@@ -64,7 +64,8 @@ def local_removal(path: Path) -> Removal:
 
     def state() -> tuple[int, ...]:
         found = path.stat()
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        # The time of the last change as well: that of the content can be put back.
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     return Removal({'source': str(path)}, state, path.unlink)
 

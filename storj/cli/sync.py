@@ -24,7 +24,7 @@ from storj.cli.errors import (
 )
 from storj.cli.files import remove_entries
 from storj.cli.jobs import Job, Summary, finish
-from storj.cli.options import filter_options, transfer_options, yes_option
+from storj.cli.options import filter_options, follow_option, transfer_options, yes_option
 from storj.cli.output import count_of
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
@@ -64,6 +64,7 @@ class _Plan:
 @click.option('--delete', is_flag=True, help='Remove from the destination what the source lacks.')
 @click.option('--checksum', is_flag=True, help='Compare contents, not only size and time.')
 @filter_options
+@follow_option
 @click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
 @yes_option
 @upload_options
@@ -75,6 +76,7 @@ def sync(
     destination: str,
     delete: bool,
     checksum: bool,
+    follow_links: bool,
     dry_run: bool,
     yes: bool,
     plain_names: bool | None,
@@ -90,7 +92,16 @@ def sync(
     when the contents differ. Only --delete removes anything.
     """
     origin, target = parse_location(source), parse_location(destination)
-    how = CopyOptions(True, encrypt, plain_names, parity, mimetype, resume=resume, several=True)
+    how = CopyOptions(
+        True,
+        encrypt,
+        plain_names,
+        parity,
+        mimetype,
+        resume=resume,
+        several=True,
+        follow_links=follow_links,
+    )
     options = TransferOptions(**engine)
     maker: _Up | _Down
     if isinstance(origin, Local) and isinstance(target, Remote):
@@ -154,10 +165,12 @@ class _Side:
         self.prefix_exists = bool(stored) or not self.base
         accept = session.filters.accept
         self.remote = {name: entry for name, entry in stored.items() if accept(name)}
-        self.local = {
-            file.name: file
-            for file in (walk(self.folder, session.filters) if self.folder.is_dir() else ())
-        }
+        found = (
+            walk(self.folder, session.filters, follow=copier.follow_links)
+            if self.folder.is_dir()
+            else ()
+        )
+        self.local = {file.name: file for file in found}
 
     def differs(self, file: LocalFile, entry: FileEntry, source: Stamp, present: Stamp) -> bool:
         """Return whether a file is to be moved.
@@ -227,7 +240,7 @@ class _Down(_Side):
             except UnsafeNameError as error:
                 plan.jobs.append(self.copier.refused(str(entry), entry.id, error))
                 continue
-            job = self.copier.download(entry, path)
+            job = self.copier.download(entry, path, self.folder)
             job.finish = _dated(path, entry)
             plan.jobs.append(job)
         return plan

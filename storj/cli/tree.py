@@ -68,13 +68,16 @@ class RemoteFile:
     entry: FileEntry
 
 
-def find_local(place: Local, *, recursive: bool, filters: Filters = NO_FILTERS) -> list[LocalFile]:
+def find_local(
+    place: Local, *, recursive: bool, filters: Filters = NO_FILTERS, follow: bool = False
+) -> list[LocalFile]:
     """Return the files that a local source means.
 
     Args:
         place (Local): a file, a folder, or a pattern that the shell left alone.
         recursive (bool): whether a folder is meant with all that it holds.
         filters (Filters): for the files of a folder.
+        follow (bool): whether links to folders below it are followed.
 
     Raises:
         LocalPathNotFound: nothing is there.
@@ -83,7 +86,7 @@ def find_local(place: Local, *, recursive: bool, filters: Filters = NO_FILTERS) 
     if place.path.is_dir():
         if not recursive:
             raise UsageProblem(f'{place} is a folder', hint="say '--recursive' to copy it")
-        return list(walk(place.path, filters))
+        return list(walk(place.path, filters, follow=follow))
     if place.path.exists():
         return [local_file(place.path.name, place.path)]
     if is_glob(str(place)):
@@ -93,24 +96,28 @@ def find_local(place: Local, *, recursive: bool, filters: Filters = NO_FILTERS) 
     raise LocalPathNotFound(f'no such file or folder: {place}')
 
 
-def walk(folder: Path, filters: Filters = NO_FILTERS) -> Iterator[LocalFile]:
+def walk(
+    folder: Path, filters: Filters = NO_FILTERS, *, follow: bool = False
+) -> Iterator[LocalFile]:
     """Yield the regular files below a folder, sorted, and last the folders that cannot be read.
 
-    Links to folders are not followed, and pipes, sockets and devices are left out; both with a
-    warning in the log.
+    Links to folders are left out unless they are followed, one that leads back up always; so are
+    pipes, sockets and devices; all with a warning in the log.
 
     Args:
         folder (Path): to begin at.
         filters (Filters): for the files.
+        follow (bool): whether links to folders are followed.
     """
     unread: list[OSError] = []
-    for base, folders, files in os.walk(folder, onerror=unread.append):
-        folders.sort()
-        for name in folders:
+    for base, folders, files in os.walk(folder, onerror=unread.append, followlinks=follow):
+        links = [name for name in sorted(folders) if Path(base, name).is_symlink()]
+        left_out = [name for name in links if not follow or _leads_up(Path(base, name))]
+        for name in left_out:
             path = Path(base, name)
-            relative = path.relative_to(folder).as_posix()
-            if path.is_symlink() and not filters.excludes_folder(relative):
+            if not filters.excludes_folder(path.relative_to(folder).as_posix()):
                 _log.warning('left out, a link to a folder: %s', path)
+        folders[:] = sorted(set(folders) - set(left_out))
         for name in sorted(files):
             path = Path(base, name)
             relative = path.relative_to(folder).as_posix()
@@ -130,6 +137,11 @@ def walk(folder: Path, filters: Filters = NO_FILTERS) -> Iterator[LocalFile]:
         relative = path.relative_to(folder).as_posix()
         if not filters.excludes_folder(relative):
             yield LocalFile(relative, path, 0, 0.0, trouble)
+
+
+def _leads_up(link: Path) -> bool:
+    """Return whether a link leads to a folder on the way to it, so that a walk would not end."""
+    return any(link.samefile(parent) for parent in link.absolute().parents)
 
 
 def find_remote(

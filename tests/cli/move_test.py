@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import types
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,45 @@ def test_source_that_changes_after_it_was_sent_stays(storj, bucket, tmp_path, mo
     assert done.error()['message'] == f'copied, but not removed (it changed meanwhile): {here}'
     assert here.read_text() == 'three'
     assert storj('cat', f'storj://{bucket}/a').out == 'one'
+
+
+def rewritten(path, moment):
+    path.write_text('two')
+    os.utime(path, ns=(moment, moment))
+
+
+def replaced(path, moment):
+    rewritten(path.with_name('new'), moment)
+    path.with_name('new').replace(path)
+
+
+@pytest.mark.parametrize('change', [rewritten, replaced])
+@pytest.mark.parametrize('later', [0, 10**9], ids=['time put back', 'later'])
+def test_source_of_equal_size_that_is_another_stays(
+    storj, bucket, tmp_path, monkeypatch, change, later
+):
+    here = tmp_path / 'a'
+    here.write_text('one')
+    moment = here.stat().st_mtime_ns + later
+    changing(monkeypatch, Client, 'file_create', lambda: change(here, moment))
+    done = storj('mv', here, f'storj://{bucket}/', code=3)
+    assert 'copied, but not removed (it changed meanwhile)' in done.err
+    assert here.read_text() == 'two'
+    assert storj('cat', f'storj://{bucket}/a').out == 'one'
+
+
+@pytest.mark.parametrize('field', ['st_dev', 'st_ino', 'st_size', 'st_mtime_ns', 'st_ctime_ns'])
+def test_every_sign_of_a_change_counts(tmp_path, monkeypatch, field):
+    path = tmp_path / 'a'
+    path.write_text('one')
+    removal = local_removal(path)
+    removal.begin()
+    found = path.stat()
+    fields = {name: getattr(found, name) for name in dir(found) if name.startswith('st_')}
+    changed = types.SimpleNamespace(**{**fields, field: fields[field] + 1})
+    monkeypatch.setattr(Path, 'stat', lambda path: changed)
+    with pytest.raises(SourceKept, match='it changed meanwhile'):
+        removal.complete()
 
 
 @pytest.mark.parametrize('away', ['here', 'bucket'])
