@@ -32,6 +32,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import appdirs
 
@@ -82,7 +83,7 @@ class Configuration:
         path (pathlib.Path): of ``storj.ini``, whether it exists or not.
         email (str | None): account (``STORJ_BRIDGE_USER``, ``STORJ_EMAIL``).
         password (str | None): in the clear (``STORJ_BRIDGE_PASS``, ``STORJ_PASSWORD``).
-        bridge (str): URL (``STORJ_BRIDGE``).
+        bridge (str): URL (``STORJ_BRIDGE``), without the account that it may have held.
         mnemonic (str | None): words that files are encrypted with (``STORJ_ENCRYPTION_KEY``).
         keypass (str | None): passphrase of the key file (``STORJ_KEYPASS``).
         key_file (pathlib.Path | None): libstorj's file of credentials; by default that of the
@@ -255,6 +256,7 @@ def load(
         where = source or f'{setting} in section [{name}] of {path}'
         values[setting] = _converted(setting, value, where)
     values['progress'] = not values.pop('no_progress', False)
+    _take_account(values)
     key_file = values.setdefault('key_file', _key_file(path.parent, values))
     if key_file is not None and values.get('keypass'):
         _open_key_file(key_file, values)
@@ -269,6 +271,23 @@ def _path_to_read(env: Mapping[str, str], *, needed: bool) -> Path:
         if needed or env.get('STORJ_CONFIG_DIR'):
             raise
         return Path(os.devnull)
+
+
+def _take_account(values: dict[str, Any]) -> None:
+    """Move an account that stands in the bridge's URL to where accounts stand.
+
+    So no message, log or page that shows the bridge shows its password.
+    """
+    try:
+        parts = urlsplit(values.get('bridge', DEFAULT_BRIDGE))
+        user, password = parts.username, parts.password
+    except ValueError:
+        return  # the client says what is wrong with it
+    if user is None:
+        return
+    values['bridge'] = parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
+    if user and values.setdefault('email', unquote(user)) == unquote(user) and password:
+        values.setdefault('password', unquote(password))
 
 
 def _key_file(folder: Path, values: Mapping[str, Any]) -> Path | None:

@@ -197,12 +197,18 @@ class MetaDisk:
         timeout: float | tuple[float, float] = (10.0, 60.0),
         proxy: str | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ('http', 'https') or not parts.hostname:
-            raise ValueError(f'not the URL of a node: {url!r}')
+        try:
+            parts = urlsplit(url)
+            right = parts.scheme in ('http', 'https') and parts.hostname and parts.port != 0
+        except ValueError:
+            right = False
+        if not right:
+            # Not quoted: it may hold a password.
+            raise ValueError('the URL of a node begins with http:// or https:// and names a host')
         if proxy is not None:
             transport.check_proxy(proxy)
-        self.url = url.rstrip('/')
+        # Nodes know no accounts.
+        self.url = parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl().rstrip('/')
         self.token = token
         self._connect, self._patience = (
             timeout if isinstance(timeout, tuple) else (timeout, timeout)

@@ -26,8 +26,9 @@ def printable(text: str) -> str:
     )
 
 
-#: User and password of a URL.
-_CREDENTIALS = re.compile(r'(://[^/?#\s:@]*):[^/?#\s]*@')
+#: User and password of a URL; what follows a colon is none if it is a port. Somebody who does not
+#: know that ``/`` has to be quoted in a password has typed one all the same.
+_CREDENTIALS = re.compile(r'(://[^/?#\s:@[]*):(?!\d+(?:[/?#\s]|$))\S*@')
 #: What stands in the place of a secret.
 MASK = '********'
 

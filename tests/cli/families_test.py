@@ -608,3 +608,42 @@ def test_failed_removals_are_told_of_in_every_form(storj, bucket, tmp_path, monk
     storj('cp', tmp_path / 'b', f'storj://{bucket}/')
     done = storj('rm', '-r', '--yes', '-q', f'storj://{bucket}/', code=3)
     assert f'failed: storj://{bucket}/a: gone' in done.err
+
+
+# ---- passwords within URLs
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ('config', 'show'),
+        ('config', 'show', '--json'),
+        ('config', 'get', 'bridge'),
+        ('config', 'get', 'proxy'),
+        ('info',),
+        ('ls', '-vv', '--json'),
+        ('account', 'login', '-vv'),
+        ('account', 'delete', '-vv'),
+        ('metadisk', 'status', '-vv'),
+        ('file', 'list', 'bucket', '-vv'),
+    ],
+    ids=' '.join,
+)
+@pytest.mark.parametrize(
+    'environment',
+    [
+        {'STORJ_BRIDGE': 'http://me:s3cret@127.0.0.1:1/'},
+        {'STORJ_BRIDGE': 'http://me:s3/cret@127.0.0.1:1/'},
+        {'STORJ_BRIDGE': 'ftp://me:s3cret@127.0.0.1:1/'},
+        {'STORJ_BRIDGE': 'http://127.0.0.1:1/', 'STORJ_PROXY': 'http://me:s3cret@127.0.0.1:1'},
+        {'STORJ_BRIDGE': 'http://127.0.0.1:1/', 'STORJ_PROXY': 'ftp://me:s3cret@127.0.0.1:1'},
+    ],
+    ids=lambda environment: ' '.join(environment.values()),
+)
+def test_password_in_a_url_is_shown_nowhere(stranger, tmp_path, words, environment):
+    log = tmp_path / 'log'
+    account = {'STORJ_BRIDGE_USER': 'you', 'STORJ_BRIDGE_PASS': 'other', 'STORJ_DEBUG': 'http'}
+    done = stranger(*words, '--log-file', log, code=None, **environment, **account)
+    told = done.out + done.err + log.read_text()
+    assert 's3' not in told
+    assert 'cret@' not in told

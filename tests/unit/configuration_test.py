@@ -295,6 +295,29 @@ def test_profile_is_a_section(folder: Path) -> None:
         configuration.load('home', environ=env)
 
 
+@pytest.mark.parametrize(
+    ('account', 'email', 'password'),
+    [
+        ({}, 'me@example.org', 'se:cr@t'),
+        ({'STORJ_BRIDGE_USER': 'me@example.org'}, 'me@example.org', 'se:cr@t'),
+        ({'STORJ_BRIDGE_USER': 'other@example.org'}, 'other@example.org', None),
+        ({'STORJ_BRIDGE_PASS': 'given'}, 'me@example.org', 'given'),
+    ],
+)
+def test_account_in_the_bridges_url_is_taken_out(
+    folder: Path, account: dict[str, str], email: str, password: str | None
+) -> None:
+    url = 'http://me%40example.org:se%3Acr%40t@127.0.0.1:6382/below'
+    found = configuration.load(environ={'STORJ_BRIDGE': url, **account})
+    assert (found.bridge, found.email) == ('http://127.0.0.1:6382/below', email)
+    assert found.password == password
+    assert 'cr' not in repr(found)
+
+
+def test_malformed_url_of_the_bridge_is_left_to_the_client(folder: Path) -> None:
+    assert configuration.load(environ={'STORJ_BRIDGE': 'http://[a'}).bridge == 'http://[a'
+
+
 def test_configuration_is_frozen_and_shows_no_secret(folder: Path) -> None:
     found = configuration.load(
         email='a@b',
