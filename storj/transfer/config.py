@@ -29,7 +29,8 @@ class TransferConfig:
 
     with ``concurrency + negotiations`` shard threads: 144 MiB with the defaults. What does not fit
     there lies in the temporary folder: the parity shards of an upload, a source that can be read
-    only once, and the shards that a stream has fetched ahead of its reader.
+    only once, and the shards of a stream: those ahead of its reader and, if the file has parity,
+    up to 32 behind it.
 
     Attributes:
         concurrency (int): shards of one file that are pushed at once. All files together have
@@ -56,7 +57,7 @@ class TransferConfig:
             of some farmers live for 30 minutes.
         look_ahead (int): shards that a stream fetches ahead of its reader.
         hedge_after (float): seconds that the last shards may lag behind the others before parity
-            shards are fetched in their place.
+            shards are fetched in their place; a farmer that fails brings them at once.
         temp_dir (str | os.PathLike | None): folder for temporary files; the system's by default.
         state_dir (str | os.PathLike | None): folder for journals; the user's state folder of this
             package by default.

@@ -2,7 +2,8 @@
 
 A download to a path goes to a part file beside it, shard by shard in whatever order they come, and
 can be resumed. Everything else gets its bytes in order, a shard at a time and each one checked,
-from a stream that fetches some shards ahead of its reader into a spool.
+from a spool into which some shards are fetched ahead of their reader. Which shards are fetched
+when, and how those that are lost are computed, is the same for both (:mod:`storj.transfer.gather`).
 
 The HMAC proves list and key before the first shard is fetched, and each shard is proved by its
 hash; so whatever is delivered is right, even if the download fails later on.
@@ -17,7 +18,7 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Union
@@ -28,13 +29,12 @@ from storj.digest import ShardDigest
 from storj.exception import DecryptionError, IntegrityError, NotFoundError, TransferError
 from storj.transfer.context import Context
 from storj.transfer.coordinator import Coordinator
-from storj.transfer.fetch import Fetcher, ShardLost
 from storj.transfer.gather import Gather, Window
 from storj.transfer.journal import Journal, identity, open_journal
 from storj.transfer.part import PartFile, discard_former, finished_before
 from storj.transfer.pointers import Layout, PointerBook, StoredShard
 from storj.transfer.progress import Meter
-from storj.transfer.spool import Spool, raise_disk_error
+from storj.transfer.spool import ShardSpool, raise_disk_error
 
 __all__ = ('Destination', 'DownloadRequest', 'FileDownload', 'StreamDownload')
 
@@ -106,25 +106,11 @@ class _Download:
         self.meter.phase('transferring')
         return needed
 
-
-class _JournalledGather(Gather):
-    """A gather that tells of each shard that came."""
-
-    def __init__(
-        self,
-        context: Context,
-        book: PointerBook,
-        layout: Layout,
-        window: Window,
-        note: Callable[[Gather], object],
-    ) -> None:
-        super().__init__(context, book, layout, window)
-        self._note = note
-
-    def arrived(self, shard: StoredShard) -> None:
-        """Count the shard and write the journal."""
-        super().arrived(shard)
-        self._note(self)
+    def spool(self) -> ShardSpool:
+        """Return a spool that is closed at the end of the transfer."""
+        spool = ShardSpool(self.context.config.temp_dir, self.layout.shard_size)
+        self.coordinator.clean_up(spool.close)
+        return spool
 
 
 class FileDownload(_Download):
@@ -152,7 +138,6 @@ class FileDownload(_Download):
         self._part: PartFile | None = None
         self._begun = False
         self._complete = False
-        self._gather: Gather | None = None
         self._checked = 0
         self._saving = threading.Lock()
 
@@ -182,12 +167,21 @@ class FileDownload(_Download):
             raise FileExistsError(f'{target} exists already')
         self._begin_attempt()
         part = self._open_part()
-        window = Window(part, self.key, self.start, self.end)
-        gather = _JournalledGather(self.context, self.book, self.layout, window, self._save)
-        self._gather = gather
+        window = Window(part, self.spool(), self.key, self.start, self.end)
+        gather = Gather(
+            self.context,
+            self.book,
+            self.layout,
+            window,
+            needed,
+            arrived=lambda: self._save(window, gather),
+        )
         self._take_up(window, gather)
-        gather.ensure(needed)
+        gather.ensure(len(needed))
         self.meter.phase('finishing')
+        for shard in needed:
+            if not window.shows(shard):
+                window.copy_edge(shard, self.context.config.piece_size)
         # Who is killed before the journal is removed finds by this that nothing is left to do.
         self._note(whole=True)
         part.finish(
@@ -287,26 +281,29 @@ class FileDownload(_Download):
             for position in range(0, shard.size, len(buffer)):
                 self.coordinator.check()
                 piece = buffer[: shard.size - position]
-                window.read_stored(shard, position, piece)
+                window.read(shard, position, piece)
                 digest.update(piece)
             right = hmac.compare_digest(digest.hexdigest(), shard.hash)
         except IntegrityError:
             # The file ends before the shard does: the machine went down with it.
             right = False
+        if right:
+            gather.add(shard)
         with self.coordinator.condition:
             self._checked += 1
-            if right:
-                gather.done.add(shard.index)
             self.coordinator.condition.notify_all()
         if right:
             self.meter.add(shard.size)
             self.meter.confirm()
 
-    def _save(self, gather: Gather) -> None:
+    def _save(self, window: Window, gather: Gather) -> None:
         """Write the journal; called after each shard that came."""
         with self._saving:
-            done = sorted(gather.done)
-            self._note(done=done, bytes=sum(self.layout.shards[index].size for index in done))
+            # The others lie in a spool, which does not outlive the transfer.
+            done = [shard for shard in gather.done if window.shows(shard)]
+            self._note(
+                done=[shard.index for shard in done], bytes=sum(shard.size for shard in done)
+            )
 
     def _end(self) -> None:
         """Leave or remove the part file, and its journal with it."""
@@ -337,8 +334,7 @@ class FileDownload(_Download):
             return False
         journal = self._journal
         written = journal is not None and journal.written
-        done = self._gather is not None and bool(self._gather.done)
-        return self.request.resume and written and done
+        return self.request.resume and written and bool(self._state.get('done'))
 
 
 class StreamDownload(_Download):
@@ -349,22 +345,23 @@ class StreamDownload(_Download):
 
         Called by the driver, which is the reader's thread in :meth:`Transfers.stream`.
         """
-        needed = self.load()
-        ring = _Ring(self, needed)
+        needed, spool = self.load(), self.spool()
+        ahead = self.context.config.look_ahead + 1
+        gather = Gather(self.context, self.book, self.layout, spool, needed, ahead=ahead)
         buffer = memoryview(bytearray(self.context.config.piece_size))
         for number, shard in enumerate(needed):
-            read = ring.wait(number)
+            gather.ensure(number + 1)
             first = max(self.start - shard.offset, 0)
             last = min(self.end - shard.offset, shard.size)
             cipher = None if self.key is None else CtrStream(self.key, shard.offset + first)
             for position in range(first, last, len(buffer)):
-                self.coordinator.check()
+                gather.react()
                 piece = buffer[: last - position]
-                read(position, piece)
+                spool.read(shard, position, piece)
                 if cipher is not None:
                     cipher.process(piece, output=piece)
                 yield piece
-            ring.release(number)
+            gather.release(number + 1)
         self.meter.phase('finishing')
 
     def deliver(self, destination: IO[bytes]) -> IO[bytes]:
@@ -395,89 +392,3 @@ class StreamDownload(_Download):
         self.deliver(memory)
         memory.seek(0)
         return memory
-
-
-_Read = Callable[[int, memoryview], object]
-
-
-class _Ring:
-    """Some shards ahead of the reader, each in a slot of one spool.
-
-    Args:
-        download (StreamDownload): loaded.
-        needed (list[StoredShard]): the shards to read, in order.
-    """
-
-    def __init__(self, download: StreamDownload, needed: list[StoredShard]) -> None:
-        self._download = download
-        self._context = download.context
-        self._coordinator = download.coordinator
-        self._needed = needed
-        self._slots = min(self._context.config.look_ahead + 1, max(1, len(needed)))
-        self._slot_size = max((shard.size for shard in needed), default=0)
-        self._spool = Spool(self._context.config.temp_dir)
-        self._coordinator.clean_up(self._spool.close)
-        self._fetcher = Fetcher(self._context, download.book)
-        self._arrived: set[int] = set()
-        self._lost: dict[int, BaseException | None] = {}
-        self._rescue: tuple[Gather, Spool] | None = None
-        for number in range(self._slots):
-            self._start(number)
-
-    def _start(self, number: int) -> None:
-        if number < len(self._needed):
-            self._coordinator.spawn(self._context.pools.shards, self._fetch, number)
-
-    def _fetch(self, number: int) -> None:
-        """Fetch one shard into its slot; a task."""
-        spool, start = self._spool, number % self._slots * self._slot_size
-
-        def put(position: int, view: memoryview) -> None:
-            spool.write(start + position, view)
-
-        lost: ShardLost | None = None
-        try:
-            self._fetcher.fetch(self._needed[number], put, cancelled=self._coordinator.stopped)
-        except ShardLost as error:
-            lost = error
-        with self._coordinator.condition:
-            if lost is None:
-                self._arrived.add(number)
-            else:
-                self._lost[number] = lost.__cause__
-            self._coordinator.condition.notify_all()
-        if lost is None:
-            self._download.meter.confirm()
-
-    def wait(self, number: int) -> _Read:
-        """Wait for a shard, and return what reads it as it is stored."""
-        self._coordinator.wait_until(lambda: number in self._arrived or number in self._lost)
-        if number in self._lost:
-            return self._rescued(number)
-        start = number % self._slots * self._slot_size
-
-        def read(position: int, buffer: memoryview) -> None:
-            self._spool.read_into(start + position, buffer)
-
-        return read
-
-    def _rescued(self, number: int) -> _Read:
-        """Compute a lost shard from the others, which takes D of them, in a spool of their own."""
-        download, shard = self._download, self._needed[number]
-        if self._rescue is None:
-            spool = Spool(self._context.config.temp_dir)
-            self._coordinator.clean_up(spool.close)
-            window = Window(spool, None, 0, download.layout.size)
-            self._rescue = Gather(self._context, download.book, download.layout, window), spool
-        gather, spool = self._rescue
-        gather.lose(shard.index, self._lost[number])
-        gather.ensure([shard])
-
-        def read(position: int, buffer: memoryview) -> None:
-            spool.read_into(shard.offset + position, buffer)
-
-        return read
-
-    def release(self, number: int) -> None:
-        """Give a slot to the next shard."""
-        self._start(number + self._slots)

@@ -19,13 +19,11 @@ from storj.model import ExchangeReport, FilePointer
 from storj.transfer.context import Context, Job, overdue
 from storj.transfer.negotiate import node_of
 from storj.transfer.pointers import PointerBook, StoredShard
+from storj.transfer.spool import Place
 
-__all__ = ('Fetcher', 'Place', 'ShardLost')
+__all__ = ('Fetcher', 'ShardLost')
 
 _log = logging.getLogger(__name__)
-
-#: Takes a piece of a shard: its position within the shard, and the bytes, valid during the call.
-Place = Callable[[int, memoryview], object]
 
 
 class ShardLost(Exception):

@@ -1,17 +1,24 @@
-"""Which shards to fetch, when to fetch parity in their place, and how to repair what is missing.
+"""Which shards to fetch, when to fetch others in their place, and how to compute what is missing.
 
-::
+One machine for every download. It fetches the data shards that are wanted, in order, through a
+window: a download to a path has all of them in it, a stream the next ones of its reader, and the
+window moves when the reader releases a shard::
 
-    wanted data shards --> fetch in parallel --> all there ................. done
-                              | lost, in trouble, or much slower than the rest
-                              v
-                           fetch others (data not wanted, then parity) until any D are whole
-                              v
-                           repair the wanted ones from them ................ done
+    read already    window: fetched in parallel     later      parity
+    [0][1][2]       [3] [4] [5] [6] [7] [8]         [9] ...    [D] ... [D+P-1]
+                     |   |   |
+                 came  came  lost, in trouble, or much slower than those before it
+                               |
+                               v
+                  fetch others, later ones and then parity, until any D shards are there
+                               |
+                               v
+                  interrupt what is still under way; compute what is missing from the D
 
-A shard that is wanted goes to the *window*, decrypted, as far as the window shows it. A shard that
-is fetched for a repair only goes to a spool, as it is. When D shards are whole, the stragglers are
-interrupted and what they would have brought is computed.
+So a stream whose farmers are in trouble becomes a download of the whole file. Every shard lies in
+the *storage* as long as it is needed: for a path in its unfinished file, in the clear; otherwise in
+a spool. None is fetched twice; only a stream of a very large file may have to, since it keeps no
+more than :data:`KEPT` shards behind its reader as long as all is well.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ from __future__ import annotations
 import hmac
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,23 +36,43 @@ from storj.digest import ShardDigest
 from storj.erasure import ReedSolomon
 from storj.exception import IntegrityError, NotEnoughShardsError
 from storj.transfer.context import Context, describe
-from storj.transfer.fetch import Fetcher, Place, ShardLost
+from storj.transfer.fetch import Fetcher, ShardLost
 from storj.transfer.pointers import Layout, PointerBook, StoredShard
-from storj.transfer.spool import Spool
+from storj.transfer.spool import Place, ShardSpool
 
-__all__ = ('Gather', 'Window', 'WindowFile')
+__all__ = ('KEPT', 'Gather', 'Storage', 'Window', 'WindowFile')
 
 _log = logging.getLogger(__name__)
 
+#: Shards behind its reader that a stream of a file with parity keeps for a repair: all of them, up
+#: to the 64 GiB from which on files have more than 16 data shards.
+KEPT = 32
+
 # Bytes of all stripes in memory during a repair.
 _STRIPES = 8 * 1024 * 1024
+
+# Seconds between two looks for shards that are late, at least.
+_LOOK = 0.05
 
 # A shard is slow if it takes so many times as long as the shards before it.
 _SLOW = 2.0
 
 
+class Storage(Protocol):
+    """Where shards lie as long as they are needed."""
+
+    def place(self, shard: StoredShard, /) -> Place:
+        """Return what takes a shard from its beginning on; called again for another attempt."""
+
+    def read(self, shard: StoredShard, position: int, buffer: memoryview, /) -> None:
+        """Read a piece of a shard that came whole, as it is stored at farmers."""
+
+    def drop(self, shard: StoredShard, /) -> None:
+        """Forget a shard that nobody needs any more."""
+
+
 class WindowFile(Protocol):
-    """Where a window's bytes lie."""
+    """The local file of a :class:`Window`."""
 
     def write(self, offset: int, data: memoryview, /) -> None:
         """Write at an offset."""
@@ -55,52 +82,77 @@ class WindowFile(Protocol):
 
 
 class Window:
-    """A range of a file's bytes in the clear, lying in a local file from its offset 0 on.
+    """Storage of a download to a path: a range of the file, in the clear, in a local file.
+
+    Shards that do not lie within the range as a whole, and parity, lie in a spool.
 
     Args:
-        file (WindowFile): the local file.
+        file (WindowFile): the local file; the range begins at its offset 0.
+        spool (ShardSpool): for all other shards.
         key (ContentKey | None): of the stored file, None if it is stored in the clear.
         start (int): first byte of the range.
         end (int): byte behind the range.
     """
 
-    def __init__(self, file: WindowFile, key: ContentKey | None, start: int, end: int) -> None:
+    def __init__(
+        self, file: WindowFile, spool: ShardSpool, key: ContentKey | None, start: int, end: int
+    ) -> None:
         self._file = file
+        self._spool = spool
         self._key = key
-        self.start = start
-        self.end = end
+        self._start = start
+        self._end = end
 
     def shows(self, shard: StoredShard) -> bool:
         """Return whether the whole shard lies within the range."""
-        return self.start <= shard.offset and shard.offset + shard.size <= self.end
+        whole = self._start <= shard.offset and shard.offset + shard.size <= self._end
+        return whole and not shard.parity
 
     def place(self, shard: StoredShard) -> Place:
-        """Return what decrypts a shard and writes as much of it as the range shows."""
+        """Return what decrypts a shard into the file, or puts it into the spool."""
+        return self._writer(shard) if self.shows(shard) else self._spool.place(shard)
+
+    def read(self, shard: StoredShard, position: int, buffer: memoryview) -> None:
+        """Read a piece of a shard as it is stored: encrypted again if it lies in the file."""
+        if not self.shows(shard):
+            self._spool.read(shard, position, buffer)
+            return
+        offset = shard.offset + position
+        self._file.read_into(offset - self._start, buffer)
+        if self._key is not None:
+            CtrStream(self._key, offset).process(buffer, output=buffer)
+
+    def drop(self, shard: StoredShard) -> None:
+        """Forget a shard of the spool; what lies in the file stays."""
+        self._spool.drop(shard)
+
+    def copy_edge(self, shard: StoredShard, piece_size: int) -> None:
+        """Bring what the range shows of a shard in the spool into the file."""
+        write = self._writer(shard)
+        first = max(self._start - shard.offset, 0)
+        last = min(self._end - shard.offset, shard.size)
+        buffer = memoryview(bytearray(min(piece_size, last - first)))
+        for position in range(first, last, len(buffer)):
+            piece = buffer[: last - position]
+            self._spool.read(shard, position, piece)
+            write(position, piece)
+
+    def _writer(self, shard: StoredShard) -> Place:
         cipher: CtrStream | None = None
         expected = -1
 
         def put(position: int, view: memoryview) -> None:
             nonlocal cipher, expected
             offset = shard.offset + position
-            first, last = max(offset, self.start), min(offset + len(view), self.end)
-            if first >= last:
-                return
-            view = view[first - offset : last - offset]
             if self._key is not None:
-                if cipher is None or first != expected:
-                    cipher = CtrStream(self._key, first)
+                # Another farmer sends the shard from its beginning: so does the key stream begin.
+                if cipher is None or offset != expected:
+                    cipher = CtrStream(self._key, offset)
                 cipher.process(view, output=view)
-            expected = last
-            self._file.write(first - self.start, view)
+            expected = offset + len(view)
+            self._file.write(offset - self._start, view)
 
         return put
-
-    def read_stored(self, shard: StoredShard, position: int, buffer: memoryview) -> None:
-        """Read a piece of a shard that the range shows, as it is stored: encrypted again."""
-        offset = shard.offset + position
-        self._file.read_into(offset - self.start, buffer)
-        if self._key is not None:
-            CtrStream(self._key, offset).process(buffer, output=buffer)
 
 
 @dataclass
@@ -108,7 +160,6 @@ class _Pull:
     """A shard under way."""
 
     shard: StoredShard
-    spare: bool
     began: float | None = None
     troubled: bool = False
     unwanted: bool = False
@@ -125,171 +176,235 @@ class _Pull:
 
         return put
 
-    def drop(self) -> None:
-        """Make the pull unwanted: from now on it writes nothing, and soon it ends."""
-        with self.writing:
-            self.unwanted = True
-
 
 class Gather:
-    """Fetches shards of one file until those that are wanted are there.
-
-    Its methods are called by the driver; it may be used again for further shards.
+    """Fetches the wanted shards of one file; its methods are called by the driver.
 
     Args:
         context (Context): of the engine.
         book (PointerBook): loaded.
         layout (Layout): of the file.
-        window (Window): takes what is wanted.
+        storage (Storage): where shards lie.
+        wanted (Sequence[StoredShard]): data shards, in order.
+        ahead (int | None): shards in the window; all that are wanted by default.
+        arrived (Callable): called for each wanted shard that came, in the thread that brought it.
     """
 
-    def __init__(self, context: Context, book: PointerBook, layout: Layout, window: Window) -> None:
+    def __init__(
+        self,
+        context: Context,
+        book: PointerBook,
+        layout: Layout,
+        storage: Storage,
+        wanted: Sequence[StoredShard],
+        *,
+        ahead: int | None = None,
+        arrived: Callable[[], object] = lambda: None,
+    ) -> None:
         self._context = context
         self._book = book
         self._coordinator = book.coordinator
         self._layout = layout
-        self._window = window
+        self._storage = storage
+        self._wanted = wanted
+        self._wanted_indices = frozenset(shard.index for shard in wanted)
+        self._ahead = len(wanted) if ahead is None else ahead
+        self._arrived = arrived
         self._fetcher = Fetcher(context, book)
-        self._spool: Spool | None = None
-        #: Wanted shards that are in the window.
-        self.done: set[int] = set()
-        self._spare: set[int] = set()
+        # Guarded by the coordinator's condition, from here on. How many of the wanted shards the
+        # reader has, and how many of those are in the storage no longer.
+        self._released = 0
+        self._dropped = 0
+        # Whether others were begun in the place of some that were late.
+        self._replacing = False
+        self._came: set[int] = set()
         self._lost: dict[int, BaseException | None] = {}
         self._pulls: dict[int, _Pull] = {}
-        self._durations: list[float] = []
+        self._seconds_per_byte: list[float] = []
+        # Counts what happens, so that the driver can wait for something to happen.
+        self._events = 0
+        self._events_seen = -1
 
-    def lose(self, index: int, cause: BaseException | None) -> None:
-        """Take note that a shard cannot be had."""
-        self._lost[index] = cause
-
-    def ensure(self, wanted: Iterable[StoredShard]) -> None:
-        """Bring shards into the window.
-
-        Raises:
-            NotEnoughShardsError: if too many are lost.
-            IntegrityError: if the shards that are there do not give the hash of one that is not.
-            Stopped: if the transfer ends meanwhile.
-        """
-        targets = [shard for shard in wanted if shard.index not in self.done]
-        for shard in targets:
-            if shard.index not in self._lost:
-                self._start(shard, spare=False)
-        while not self._step(targets):
-            pass
-        self._interrupt()
-        missing = [shard for shard in targets if shard.index not in self.done]
-        if missing:
-            self._repair(missing)
-
-    def _step(self, targets: list[StoredShard]) -> bool:
-        """Decide what to do now, then wait for something to happen.
-
-        Returns:
-            bool: whether the targets are there, or enough shards to compute them.
-        """
+    def add(self, shard: StoredShard) -> None:
+        """Count a wanted shard that lies in the storage already; called in any thread."""
         with self._coordinator.condition:
-            open_targets = [shard for shard in targets if shard.index not in self.done]
-            if not open_targets or len(self._whole()) >= self._layout.data_shards:
-                return True
-            starting = self._wanting(open_targets)
-            changes = self._changes()
-        for shard in starting:
-            self._start(shard, spare=True)
-        watching = self._layout.repairable and not starting
-        self._coordinator.wait_until(
-            lambda: self._changes() != changes,
-            self._context.config.hedge_after / 4 if watching else None,
-        )
-        return False
+            self._came.add(shard.index)
 
-    def _changes(self) -> tuple[int, ...]:
-        troubled = sum(pull.troubled for pull in self._pulls.values())
-        return len(self.done), len(self._spare), len(self._lost), troubled
+    @property
+    def done(self) -> list[StoredShard]:
+        """The wanted shards that are there, in order."""
+        with self._coordinator.condition:
+            return [shard for shard in self._wanted if shard.index in self._came]
 
-    def _whole(self) -> list[int]:
-        """Return the shards that can be read in full, as they are stored."""
-        shards = self._layout.shards
-        shown = {index for index in self.done if self._window.shows(shards[index])}
-        return sorted(shown | self._spare)
-
-    def _wanting(self, targets: list[StoredShard]) -> list[StoredShard]:
-        """Return the shards to fetch in the place of targets that are late or lost.
+    def ensure(self, count: int) -> None:
+        """Wait until the first so many of the wanted shards are there.
 
         Raises:
-            NotEnoughShardsError: if there are too few.
+            NotEnoughShardsError: If one of them is lost and cannot be computed.
+            IntegrityError: If the shards that are there do not give the hash of one that is not.
+            Stopped: If the transfer ends meanwhile.
         """
-        needed, shards = self._layout.data_shards, self._layout.shards
-        left = len(shards) - len(self._lost)
-        lost = [shard.index for shard in targets if shard.index in self._lost]
-        if lost and (not self._layout.repairable or left < needed):
-            causes = [cause for cause in self._lost.values() if cause is not None]
-            why = f' ({describe(causes[-1])})' if causes else ''
-            raise NotEnoughShardsError(
-                f'{left} shards can be had and {needed} are needed; shard {lost[0]} is lost{why}',
-                left,
-                needed,
-                causes,
+        while True:
+            self._advance(count)
+            if all(shard.index in self._came for shard in self._wanted[self._released : count]):
+                return
+            # Nothing but the time tells that a shard is late.
+            look_after = max(_LOOK, self._context.config.hedge_after / 4)
+            self._coordinator.wait_until(
+                lambda: self._events != self._events_seen,
+                look_after if self._layout.repairable else None,
             )
-        if not self._layout.repairable:
-            return []
-        late = [shard.index for shard in targets if self._is_late(shard.index)]
-        if not late:
-            return []
-        whole = set(self._whole())
-        coming = {
-            index
-            for index, pull in self._pulls.items()
-            if index not in late and (pull.spare or self._window.shows(pull.shard))
-        }
-        gap = needed - len(whole | coming)
+
+    def react(self) -> None:
+        """Do what there is to do without waiting, as a reader may be slow to ask for more.
+
+        Raises:
+            IntegrityError: As :meth:`ensure`.
+            Stopped: If the transfer has ended.
+        """
+        self._coordinator.check()
+        if self._events != self._events_seen:
+            self._advance(self._released)
+
+    def release(self, count: int) -> None:
+        """Move the window behind the first so many shards, which the reader has."""
+        with self._coordinator.condition:
+            self._released = count
+            # Without parity there is no repair that could need them, and during one all may be
+            # needed.
+            kept = KEPT if self._layout.repairable else 0
+            end = self._dropped if self._replacing else max(self._dropped, count - kept)
+            old, self._dropped = self._wanted[self._dropped : end], end
+            self._came.difference_update(shard.index for shard in old)
+            self._happened()
+        for shard in old:
+            self._storage.drop(shard)
+
+    # -- decisions ---------------------------------------------------------------------------------
+
+    def _advance(self, count: int) -> None:
+        """Begin to fetch what is to be fetched now, or compute what can be computed.
+
+        Args:
+            count (int): so many wanted shards are waited for.
+        """
+        data_shards = self._layout.data_shards
+        with self._coordinator.condition:
+            self._events_seen = self._events
+            missing = self._missing()
+            computing = self._layout.repairable and len(self._came) >= data_shards
+            starting = [] if computing else self._to_start(missing, count)
+            pulls = [_Pull(shard) for shard in starting]
+            self._pulls.update((pull.shard.index, pull) for pull in pulls)
+        if missing and computing:
+            self._interrupt()
+            self._repair()
+        for pull in pulls:
+            self._coordinator.spawn(self._context.pools.shards, self._pull, pull)
+
+    def _missing(self) -> list[StoredShard]:
+        """Return the wanted shards that are neither read nor there."""
+        unread = self._wanted[self._released :]
+        return [shard for shard in unread if shard.index not in self._came]
+
+    def _to_start(self, missing: list[StoredShard], count: int) -> list[StoredShard]:
+        """Return the shards to begin with now.
+
+        Args:
+            missing (list[StoredShard]): wanted shards that did not come.
+            count (int): so many wanted shards are waited for.
+
+        Raises:
+            NotEnoughShardsError: If one that is waited for is lost and cannot be computed.
+        """
+        layout = self._layout
+        left = len(layout.shards) - len(self._lost)
+        repairable = layout.repairable and left >= layout.data_shards
+        if self._lost and not repairable:
+            self._check_lost(self._wanted[self._released : count], left)
+        ahead = self._wanted[self._released : self._released + self._ahead]
+        end = ahead[-1].index if ahead else 0
+        window = [shard for shard in missing if shard.index <= end]
+        starting = [shard for shard in window if self._is_idle(shard)]
+        if repairable and any(self._is_late(shard.index) for shard in window):
+            self._replacing = True
+            starting += self._in_their_place(missing, starting)
+        return starting
+
+    def _in_their_place(
+        self, missing: list[StoredShard], starting: list[StoredShard]
+    ) -> list[StoredShard]:
+        """Return what to fetch besides, so that D shards come without those that are late."""
+        coming = {index for index in self._pulls if not self._is_late(index)}
+        coming.update(shard.index for shard in starting)
+        gap = self._layout.data_shards - len(self._came | coming)
         others = [
             shard
-            for shard in shards
-            if shard.index not in whole
-            and shard.index not in self._lost
-            and shard.index not in self._pulls
+            for shard in self._layout.shards
+            if self._is_idle(shard) and shard.index not in coming
         ]
+        # What is wanted later costs nothing. What was read already would be fetched twice.
+        later = {shard.index for shard in missing}
+        read = {shard.index for shard in self._wanted[: self._dropped]}
+        others.sort(key=lambda shard: (shard.index in read, shard.index not in later))
         return others[: max(0, gap)]
 
+    def _is_idle(self, shard: StoredShard) -> bool:
+        """Return whether a shard is neither there nor under way, and may be had."""
+        index = shard.index
+        return index not in self._came and index not in self._pulls and index not in self._lost
+
     def _is_late(self, index: int) -> bool:
-        """Return whether a wanted shard is lost, in trouble, or among the last and slow."""
+        """Return whether a shard is lost, in trouble, or among the last and slow."""
         pull = self._pulls.get(index)
         if pull is None:
             return index in self._lost
         if pull.troubled:
             return True
-        # While others wait for a thread, a slow pull holds nothing up but itself.
-        if pull.began is None or any(other.began is None for other in self._pulls.values()):
+        # While most are still under way nobody knows what is slow: all are, if the line is.
+        if pull.began is None or len(self._came) < len(self._pulls):
             return False
-        durations = sorted(self._durations)
-        usual = durations[len(durations) // 2] if durations else 0.0
+        # While others wait for a thread, a slow pull holds nothing up but itself.
+        if any(other.began is None for other in self._pulls.values()):
+            return False
+        paces = sorted(self._seconds_per_byte)
+        usual = paces[len(paces) // 2] * pull.shard.size if paces else 0.0
         allowed = max(self._context.config.hedge_after, _SLOW * usual)
         return self._context.clock.now() - pull.began > allowed
 
-    def _start(self, shard: StoredShard, *, spare: bool) -> None:
-        pull = _Pull(shard, spare)
-        with self._coordinator.condition:
-            self._pulls[shard.index] = pull
-        self._coordinator.spawn(self._context.pools.shards, self._pull, pull)
+    def _check_lost(self, waited_for: Sequence[StoredShard], left: int) -> None:
+        lost = next((shard for shard in waited_for if shard.index in self._lost), None)
+        if lost is None:
+            return
+        needed = self._layout.data_shards
+        causes = [cause for cause in self._lost.values() if cause is not None]
+        why = f' ({describe(causes[-1])})' if causes else ''
+        raise NotEnoughShardsError(
+            f'{left} shards can be had and {needed} are needed; shard {lost.index} is lost{why}',
+            left,
+            needed,
+            causes,
+        )
+
+    # -- pulls -------------------------------------------------------------------------------------
 
     def _pull(self, pull: _Pull) -> None:
         """Fetch one shard; a task."""
         shard, condition = pull.shard, self._coordinator.condition
         pull.began = self._context.clock.now()
-        place = self._spool_place(shard) if pull.spare else self._window.place(shard)
 
         def troubled() -> None:
             with condition:
                 pull.troubled = True
-                condition.notify_all()
+                self._happened()
 
         lost: ShardLost | None = None
-        whole = counted = False
+        whole = False
         try:
             if not pull.unwanted:
                 self._fetcher.fetch(
                     shard,
-                    pull.guard(place),
+                    pull.guard(self._storage.place(shard)),
                     cancelled=lambda: pull.unwanted or self._coordinator.stopped(),
                     troubled=troubled,
                 )
@@ -300,91 +415,82 @@ class Gather:
             # Any other error ends the transfer; the driver must not take the shard for one that
             # came in the moment before it does.
             with condition:
-                if self._pulls.get(shard.index) is pull:
+                counts = not pull.unwanted
+                if counts:
                     del self._pulls[shard.index]
-                if lost is not None and not pull.unwanted:
+                if counts and lost is not None:
                     self._lost[shard.index] = lost.__cause__
-                elif whole and not pull.unwanted:
-                    counted = True
-                    (self._spare if pull.spare else self.done).add(shard.index)
-                    self._durations.append(self._context.clock.now() - pull.began)
-                condition.notify_all()
-        if counted and not pull.spare:
-            self.arrived(shard)
+                elif counts and whole:
+                    self._came.add(shard.index)
+                    seconds = self._context.clock.now() - pull.began
+                    self._seconds_per_byte.append(seconds / shard.size)
+                self._happened()
+        if counts and whole:
+            self._confirm(shard)
 
-    def arrived(self, shard: StoredShard) -> None:
-        """Count a wanted shard; called in the thread that brought it."""
-        self._book.meter.confirm()
+    def _happened(self) -> None:
+        """Wake the driver; called with the condition held."""
+        self._events += 1
+        self._coordinator.condition.notify_all()
+
+    def _confirm(self, shard: StoredShard) -> None:
+        """Tell of a shard that came, if it is a wanted one."""
+        if shard.index in self._wanted_indices:
+            self._book.meter.confirm()
+            self._arrived()
 
     def _interrupt(self) -> None:
         """Drop the pulls that nobody waits for any more."""
         with self._coordinator.condition:
             dropped = list(self._pulls.values())
             self._pulls.clear()
-        # Outside of the condition: a pull that is writing at this moment may want it.
-        for pull in dropped:
-            pull.drop()
-        with self._coordinator.condition:
+            for pull in dropped:
+                pull.unwanted = True
             self._coordinator.condition.notify_all()
-
-    def _spool_place(self, shard: StoredShard) -> Place:
-        with self._coordinator.condition:
-            if self._spool is None:
-                self._spool = Spool(self._context.config.temp_dir)
-                self._coordinator.clean_up(self._spool.close)
-            spool = self._spool
-        start = shard.index * self._layout.shard_size
-
-        def put(position: int, view: memoryview) -> None:
-            spool.write(start + position, view)
-
-        return put
+        # Outside of the condition, which a pull that is writing at this moment may want.
+        for pull in dropped:
+            with pull.writing:
+                pass
 
     # -- repair ------------------------------------------------------------------------------------
 
-    def _read_whole(self, index: int, position: int, buffer: memoryview) -> None:
-        """Read a piece of a whole shard as it is stored, with zeros behind its end."""
-        shard = self._layout.shards[index]
-        there = max(0, min(len(buffer), shard.size - position))
-        piece = buffer[:there]
-        if there and index in self._spare and self._spool is not None:
-            self._spool.read_into(index * self._layout.shard_size + position, piece)
-        elif there:
-            self._window.read_stored(shard, position, piece)
-        buffer[there:] = bytes(len(buffer) - there)
-
-    def _repair(self, missing: list[StoredShard]) -> None:
-        """Compute missing shards from any D others, stripe by stripe."""
+    def _repair(self) -> None:
+        """Compute the missing shards from any D others, stripe by stripe."""
         layout = self._layout
-        sources = self._whole()[: layout.data_shards]
-        # Some may be whole in the spool already: a spare that only lies in the wrong place.
-        copies = [shard for shard in missing if shard.index in sources]
-        wanted = [shard for shard in missing if shard.index not in sources]
-        _log.info('computing shards %s', [shard.index for shard in wanted])
+        with self._coordinator.condition:
+            missing = self._missing()
+            sources = [layout.shards[index] for index in sorted(self._came)][: layout.data_shards]
+        _log.info('computing shards %s', [shard.index for shard in missing])
         coder = ReedSolomon(layout.data_shards, len(layout.shards) - layout.data_shards)
-        step = max(1024, min(256 * 1024, _STRIPES // (len(sources) + len(wanted))) // 1024 * 1024)
-        have = {index: memoryview(bytearray(step)) for index in sources}
-        want = {shard.index: memoryview(bytearray(step)) for shard in wanted}
+        step = max(1024, min(256 * 1024, _STRIPES // (len(sources) + len(missing))) // 1024 * 1024)
+        have = {shard.index: memoryview(bytearray(step)) for shard in sources}
+        want = {shard.index: memoryview(bytearray(step)) for shard in missing}
         digests = {shard.index: ShardDigest() for shard in missing}
-        places = {shard.index: self._window.place(shard) for shard in missing}
+        places = {shard.index: self._storage.place(shard) for shard in missing}
         for position in range(0, layout.shard_size, step):
             self._coordinator.check()
             length = min(step, layout.shard_size - position)
-            stripe = {index: buffer[:length] for index, buffer in have.items()}
-            for index, buffer in stripe.items():
-                self._read_whole(index, position, buffer)
+            for shard in sources:
+                self._read_stripe(shard, position, have[shard.index][:length])
             made = {index: buffer[:length] for index, buffer in want.items()}
-            coder.repair(stripe, made)
+            coder.repair({index: buffer[:length] for index, buffer in have.items()}, made)
             for shard in missing:
-                piece = (stripe if shard in copies else made)[shard.index]
-                piece = piece[: max(0, shard.size - position)]
+                piece = made[shard.index][: max(0, shard.size - position)]
                 digests[shard.index].update(piece)
-                places[shard.index](position, piece)
+                if piece:
+                    places[shard.index](position, piece)
         for shard in missing:
             if not hmac.compare_digest(digests[shard.index].hexdigest(), shard.hash):
                 raise IntegrityError(
                     f'shard {shard.index}, computed from others, has not the hash that was stored'
                 )
             with self._coordinator.condition:
-                self.done.add(shard.index)
-            self.arrived(shard)
+                self._came.add(shard.index)
+            self._confirm(shard)
+
+    def _read_stripe(self, shard: StoredShard, position: int, buffer: memoryview) -> None:
+        """Read a piece of a shard, with zeros behind its end."""
+        there = max(0, min(len(buffer), shard.size - position))
+        if there:
+            self._storage.read(shard, position, buffer[:there])
+        buffer[there:] = bytes(len(buffer) - there)

@@ -91,7 +91,7 @@ class Layout:
         return [
             shard
             for shard in self.shards[: self.data_shards]
-            if shard.offset < end and start < shard.offset + shard.size
+            if max(start, shard.offset) < min(end, shard.offset + shard.size)
         ]
 
 
@@ -122,7 +122,8 @@ class PointerBook(Job):
         super().__init__(context, coordinator, meter)
         self.bucket_id = bucket_id
         self.file_id = file_id
-        self._pointers: list[FilePointer] = []
+        # None once a pointer was handed out.
+        self._pointers: list[FilePointer | None] = []
         self._fetched: list[float] = []
         self._shards: list[StoredShard] = []
 
@@ -286,13 +287,16 @@ class PointerBook(Job):
     # -- while shards are fetched ------------------------------------------------------------------
 
     def pointer(self, index: int) -> FilePointer | None:
-        """Return a pointer whose token is fresh, None if no farmer has the shard now.
+        """Return a pointer that was not used yet, None if no farmer has the shard now.
 
-        Called by a task.
+        Called by a task. A token is good for one pull (observed, finding 4), and not for long, so
+        whoever asks a second time gets another pointer.
         """
-        if self.context.clock.now() - self._fetched[index] > self.config.pointer_life:
+        with self.coordinator.condition:
+            pointer, self._pointers[index] = self._pointers[index], None
+            aged = self.context.clock.now() - self._fetched[index] > self.config.pointer_life
+        if pointer is None or aged:
             return self.replace(index, ())
-        pointer = self._pointers[index]
         return pointer if usable(pointer) else None
 
     def replace(self, index: int, exclude: Sequence[str]) -> FilePointer | None:
@@ -323,7 +327,4 @@ class PointerBook(Job):
             shard.size,
         ):
             raise IntegrityError(f'the bridge brings another shard in the place of shard {index}')
-        with self.coordinator.condition:
-            self._pointers[index] = pointer
-            self._fetched[index] = self.context.clock.now()
         return pointer if usable(pointer) and node_of(pointer) not in exclude else None

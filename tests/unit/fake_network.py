@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ from storj.exception import (
     HashMismatchError,
     IntegrityError,
     NotFoundError,
+    SuppliedTokenNotAcceptedError,
 )
+from storj.farmer import Ticket
 from storj.model import Contact, File, FilePointer, Frame, Shard, Token
 from storj.transfer import RetryPolicy, TransferConfig, Transfers
 
@@ -69,6 +72,8 @@ class FakeBridge:
         self.excluded: list[list[str]] = []
         self.reports: list[Any] = []
         self.calls: list[str] = []
+        #: Tokens that were handed out and not used yet: each is good for one exchange.
+        self.tokens: set[str] = set()
         #: On one page of the list of farmers.
         self.contacts = 30
         #: Called with the name of each request before it is answered; may raise.
@@ -120,6 +125,11 @@ class FakeBridge:
             for index in sorted(shards)[skip or 0 : (skip or 0) + (limit or 6)]
         ]
 
+    def _token(self) -> str:
+        token = os.urandom(20).hex()
+        self.tokens.add(token)
+        return token
+
     def _pointer(self, shard: Shard, node: str, exclude: Sequence[str]) -> FilePointer:
         pointer = FilePointer(
             hash=shard.hash, size=shard.size, index=shard.index, parity=shard.parity
@@ -127,7 +137,7 @@ class FakeBridge:
         holders = [node, *(n for n, kept in self.farmers.items() if shard.hash in kept)]
         for holder in holders:
             if holder not in self.down and holder not in exclude:
-                pointer.token = 'f' * 40
+                pointer.token = self._token()
                 pointer.farmer = {'nodeID': holder, 'address': '127.0.0.1', 'port': 1}
                 break
         return pointer
@@ -187,7 +197,7 @@ class FakeBridge:
                 self.frames[frame_id][shard.index or 0] = shard, node
                 return {
                     'hash': shard.hash,
-                    'token': 'a' * 40,
+                    'token': self._token(),
                     'operation': 'PUSH',
                     'farmer': {'nodeID': node, 'address': '127.0.0.1', 'port': 1},
                 }
@@ -199,7 +209,10 @@ class FakeBridge:
 
 
 class FakeChannel:
-    """Moves shards to and from a bridge's farmers; `pushing` and `pulling` may change the bytes."""
+    """Moves shards to and from a bridge's farmers; `pushing` and `pulling` may change the bytes.
+
+    Like those of original farmers, a token is used up by the first exchange that comes about.
+    """
 
     def __init__(self, bridge: FakeBridge) -> None:
         self.bridge = bridge
@@ -211,10 +224,18 @@ class FakeChannel:
     def __call__(self, pointer: Any) -> FakeChannel:
         return self
 
-    def push(self, pointer: Any, chunks: Iterable[Any], size: int, **_: Any) -> None:
-        node = pointer['farmer']['nodeID']
+    def _reach(self, pointer: Any) -> str:
+        node = str(pointer['farmer']['nodeID'])
         if node in self.bridge.down:
             raise FarmerUnreachableError(message='down')
+        token = Ticket.of(pointer).token
+        if token not in self.bridge.tokens:
+            raise SuppliedTokenNotAcceptedError
+        self.bridge.tokens.remove(token)
+        return node
+
+    def push(self, pointer: Any, chunks: Iterable[Any], size: int, **_: Any) -> None:
+        node = self._reach(pointer)
         if pointer['hash'] in self.bridge.farmers[node]:
             # It answers before the first byte.
             return
@@ -225,9 +246,7 @@ class FakeChannel:
         self.bridge.farmers[node][pointer['hash']] = data
 
     def pull(self, pointer: Any, size: int, sink: Callable[[memoryview], Any], **_: Any) -> None:
-        node = pointer['farmer']['nodeID']
-        if node in self.bridge.down:
-            raise FarmerUnreachableError(message='down')
+        node = self._reach(pointer)
         kept = self.bridge.farmers[node].get(pointer['hash'])
         if kept is None:
             raise FarmerError(404, 'no such shard')

@@ -335,10 +335,12 @@ def test_policy_that_makes_no_sense_is_refused(options: dict[str, float]) -> Non
         RetryPolicy(**options)
 
 
-def attempts(errors: list[Exception], **policy: float) -> tuple[int, list[float], object]:
+def attempts(
+    errors: list[Exception], deadline: float | None = None, **policy: float
+) -> tuple[int, list[float], object]:
     """Return how often a request was made, the waits, and its outcome."""
     clock, made = FakeClock(), 0
-    coordinator: Coordinator[object] = Coordinator(clock)
+    coordinator: Coordinator[object] = Coordinator(clock, deadline)
     rest = iter(errors)
 
     def request() -> str:
@@ -368,6 +370,12 @@ def test_last_error_is_raised_when_patience_ends() -> None:
     errors: list[Exception] = [BridgeUnavailableError(str(number), 503) for number in range(9)]
     made, _, outcome = attempts(errors, attempts=4)
     assert (made, outcome) == (4, errors[3])
+
+
+def test_wait_beyond_the_deadline_is_not_begun() -> None:
+    busy = BridgeUnavailableError('busy', 503)
+    assert attempts([busy], deadline=0.5, delay=1) == (1, [], busy)
+    assert attempts([busy], deadline=2.0, delay=1) == (2, [0.75], 'answer')
 
 
 def test_error_that_no_repetition_cures_is_raised_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from storj.exception import (
 )
 from storj.http import Client
 from storj.network import Fault, Network
-from storj.transfer import Progress
+from storj.transfer import Progress, RetryPolicy
 from tests.network.engine import KIB, MIB, QUIET, Engine, client_of, journals
 
 SMALL = 600 * KIB  # three shards, no parity
@@ -250,6 +251,56 @@ def test_files_outlive_as_many_farmers_as_there_is_parity_and_not_one_more(
             assert (caught.value.have, caught.value.need) == (7, 8)
         transfers.close()
         assert not list(tmp_path.glob('again*'))
+
+
+class Pages:
+    """A client that counts its requests for pointers."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def file_pointers(self, *args: Any, **options: Any) -> Any:
+        self.count += 1
+        return self._client.file_pointers(*args, **options)
+
+
+@pytest.mark.parametrize('named', [False, True], ids=['left out', 'named by the bridge'])
+def test_dead_farmers_cost_every_kind_of_download_the_same(
+    wide: Network, engine: Engine, tmp_path: Path, named: bool
+) -> None:
+    with client_of(wide) as client:
+        bucket = str(client.bucket_create('b').id)
+        data = os.urandom(LARGE)
+        stored = engine(client, negotiations=1).upload(bucket, data, name='n').result(60)
+        by_node = {farmer.node_id: farmer for farmer in wide.farmers}
+        for node in [holders(client, bucket, stored.id)[index] for index in (1, 4)]:
+            if named:
+                wide.faults.add(Fault('refuse', node, operation='pull', times=0))
+            else:
+                by_node[node].kill()
+        counts = []
+        for way in (tmp_path / 'out', None, io.BytesIO(), 'stream'):
+            pages = Pages(client)
+            # Nothing but a failure brings parity within the time of this test, and nobody asks a
+            # second time for those that are dead.
+            patient = RetryPolicy(attempts=5, delay=20.0)
+            transfers = engine(pages, hedge_after=3600.0, bridge_retry=patient)
+            if way == 'stream':
+                assert b''.join(transfers.stream(bucket, stored.id)) == data
+            else:
+                came = transfers.download(bucket, stored.id, way).result(60)
+                assert _content(came) == data
+            counts.append(pages.count)
+        # One for the list, and one for each farmer that turns out to be dead.
+        assert max(counts) <= 3
+
+
+def _content(came: Any) -> bytes:
+    return came.read_bytes() if isinstance(came, Path) else came.getvalue()
 
 
 class Once:
