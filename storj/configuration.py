@@ -119,6 +119,13 @@ class Configuration:
     json: bool = False
     progress: bool = True
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither an account nor a bridge nor an encryption key is configured."""
+        named = (self.email, self.password, self.private_key, self.mnemonic, self.keypass)
+        has_file = self.key_file is not None and self.key_file.exists()
+        return not any(named) and not has_file and self.bridge == DEFAULT_BRIDGE
+
 
 #: Setting -> the environment variables that hold it, the first that is set wins.
 _VARIABLES: Mapping[str, tuple[str, ...]] = {

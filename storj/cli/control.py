@@ -27,13 +27,54 @@ from storj.exception import StorjError
 if TYPE_CHECKING:
     from storj.network import Network
 
-__all__ = ('NetworkNotRunning', 'RunningNetwork', 'serve_control')
+__all__ = (
+    'NetworkNotRunning',
+    'RunningNetwork',
+    'forget_stopped',
+    'is_running',
+    'network_folder',
+    'serve_control',
+)
 
 _FILE = 'control.json'
 _BODY_LIMIT = 64 * 1024
 _ANSWER_LIMIT = 64 * 1024 * 1024
 _TIMEOUT = 30.0
 _ACTIONS = ('start', 'stop', 'restart', 'kill')
+
+
+def network_folder() -> Path:
+    """Return the folder of the network that is started without ``--data``."""
+    import appdirs
+
+    return Path(appdirs.user_data_dir('storj')) / 'network'
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether a process has the folder of a network locked."""
+    try:
+        import fcntl
+    except ImportError:
+        return (folder / _FILE).exists()
+    try:
+        lock = (folder / 'network.lock').open('rb')
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def forget_stopped(folder: Path) -> None:
+    """Remove what a network that was killed left of its address, before another one starts.
+
+    From then on the address in a folder that is locked is that of the process that locked it, and
+    its secret is sent to nobody else.
+    """
+    (folder / _FILE).unlink(missing_ok=True)
 
 
 class NetworkNotRunning(CommandError):

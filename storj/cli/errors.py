@@ -24,6 +24,7 @@ __all__ = (
     'FileNotFound',
     'LocalPathNotFound',
     'NotLoggedIn',
+    'NothingConfigured',
     'PartialFailure',
     'Report',
     'SourceKept',
@@ -71,6 +72,14 @@ class NotLoggedIn(CommandError):
     """No account is known for this bridge.
 
     Run 'storj account login', or set STORJ_BRIDGE_USER and STORJ_BRIDGE_PASS.
+    """
+
+
+class NothingConfigured(NotLoggedIn):
+    """Neither a bridge nor an account is known, and no network of this user is running.
+
+    Run 'storj network up --detach' for a network on this machine; for another bridge set
+    STORJ_BRIDGE and run 'storj account login'.
     """
 
 

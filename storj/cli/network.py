@@ -16,7 +16,13 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import click
 
 from storj.cli.command import group
-from storj.cli.control import RunningNetwork, serve_control
+from storj.cli.control import (
+    RunningNetwork,
+    forget_stopped,
+    is_running,
+    network_folder,
+    serve_control,
+)
 from storj.cli.errors import FAILED, CommandError, ConflictError
 from storj.cli.options import DURATION, SIZE
 from storj.cli.output import Column, Output, Part, is_terminal
@@ -55,11 +61,7 @@ def folder_option(function: Any) -> Any:
 
 
 def _folder(data: Path | None) -> Path:
-    if data is not None:
-        return data.expanduser().absolute()
-    import appdirs
-
-    return Path(appdirs.user_data_dir('storj')) / 'network'
+    return network_folder() if data is None else data.expanduser().absolute()
 
 
 @group(
@@ -136,7 +138,7 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
     same --data goes on with the same account and files.
     """
     folder = _folder(data)
-    if _holds(folder):
+    if is_running(folder):
         raise ConflictError(
             f'a network runs on {folder} already',
             hint=f"'storj network status --data {shlex.quote(str(folder))}' shows it",
@@ -145,6 +147,7 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
         _detach(session, folder)
         return
     require_extra()
+    forget_stopped(folder)
     from storj.network.program import run_network
 
     with contextlib.ExitStack() as control, no_login_needed():
@@ -276,27 +279,11 @@ def down(session: Session, data: Path | None) -> None:
     pid = running.stop()
     deadline = time.monotonic() + _PATIENCE
     # control.json goes away when the process has begun to stop, the lock when it has ended.
-    while _holds(folder):
+    while is_running(folder):
         if time.monotonic() > deadline:
             raise CommandError(f'process {pid} does not end')
         time.sleep(_POLL)
     session.output.done('network stopped', {'stopped': True, 'pid': pid})
-
-
-def _holds(folder: Path) -> bool:
-    """Return whether a network still has its folder locked."""
-    try:
-        import fcntl
-    except ImportError:
-        return (folder / 'control.json').exists()
-    if not folder.exists():
-        return False
-    with (folder / 'network.lock').open('w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 @network.command('env', examples=('eval "$(storj network env)"',))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storj.cli.errors import LocalPathNotFound, NotLoggedIn
+from storj.cli.errors import LocalPathNotFound, NothingConfigured, NotLoggedIn
 from storj.cli.filters import Filters, Rule
 from storj.cli.output import Output
 from storj.exception import ConfigurationError
@@ -195,6 +195,7 @@ class Session:
             NotLoggedIn: no account is known.
         """
         if self._client is None:
+            self._use_local_network()
             settings = self.settings
             has_password = bool(settings.email) and settings.password is not None
             if not has_password and settings.private_key is None:
@@ -209,6 +210,24 @@ class Session:
                 client.authenticate(client.private_key)
             self._client = client
         return self._client
+
+    def _use_local_network(self) -> None:
+        """Take the account of this user's own network, if it runs and nothing at all is configured.
+
+        Raises:
+            NothingConfigured: If nothing is configured and no network runs.
+        """
+        if self.bridge or self.profile or not self.settings.is_empty:
+            return
+        from storj import configuration
+        from storj.cli.control import RunningNetwork, is_running, network_folder
+
+        folder = network_folder()
+        if not is_running(folder):
+            raise NothingConfigured('no bridge and no account are configured')
+        environment = RunningNetwork(folder).status()['environment']
+        self._settings = configuration.load(environ={**os.environ, **environment})
+        self.output.note(f'using the network that runs on this machine: {self._settings.bridge}')
 
     @property
     def key_folder(self) -> Path:

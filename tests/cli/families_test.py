@@ -472,9 +472,14 @@ def test_nothing_to_resume_is_an_empty_list(stranger):
 
 
 def test_without_login_nothing_is_asked(stranger):
-    done = stranger('ls', code=4)
+    said = stranger('ls', code=4).err
+    assert said.startswith(
+        'storj: no bridge and no account are configured\n'
+        "hint: run 'storj network up --detach' for a network on this machine; "
+    )
+    done = stranger('ls', code=4, STORJ_BRIDGE='http://127.0.0.1:9')
     assert done.err.splitlines() == [
-        'storj: not logged in at https://api.storj.io/',
+        'storj: not logged in at http://127.0.0.1:9',
         "hint: run 'storj account login', or set STORJ_BRIDGE_USER and STORJ_BRIDGE_PASS",
     ]
 

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -92,6 +93,62 @@ def test_faults_are_added_and_cleared_while_it_runs(stranger, running, data):
     refused = stranger(*faults, 'add', 'nonsense', '--data', data, code=2)
     assert "unknown fault 'nonsense'" in refused.err
     stranger(*faults, 'add', '--data', data, code=2)
+
+
+@pytest.fixture
+def data_home(data, tmp_path):
+    """The data of a user whose own network is the one that runs."""
+    folder = tmp_path / 'data-home' / 'storj'
+    folder.mkdir(parents=True)
+    (folder / 'network').symlink_to(data)
+    return str(folder.parent)
+
+
+def test_own_network_is_used_where_nothing_is_configured(stranger, running, data_home, home):
+    done = stranger('mb', 'storj://found', XDG_DATA_HOME=data_home)
+    note = f'using the network that runs on this machine: {running["bridge"]}\n'
+    assert done.err.endswith(note)
+    assert 'bucket found made' in done.out
+    stranger('cp', '-', 'storj://found/a', input='x', XDG_DATA_HOME=data_home)
+    done = stranger('cat', 'storj://found/a', XDG_DATA_HOME=data_home)
+    assert (done.out, done.err) == ('x', note)
+    [row] = stranger('ls', '--json', XDG_DATA_HOME=data_home).json()
+    assert row['encrypted_name']
+    stranger('rb', '--yes', 'storj://found', XDG_DATA_HOME=data_home)
+    # It is used, and nothing is kept of it.
+    assert not Path(home['STORJ_CONFIG_DIR']).exists()
+
+
+@pytest.mark.parametrize(
+    ('setting', 'value'),
+    [
+        ('STORJ_BRIDGE', 'http://127.0.0.1:9'),
+        ('STORJ_BRIDGE_USER', 'alice@example.org'),
+        ('STORJ_ENCRYPTION_KEY', 'abandon ' * 23 + 'art'),
+        ('STORJ_KEYPASS', 'secret'),
+    ],
+)
+def test_own_network_is_not_used_where_anything_is_configured(
+    stranger, running, data_home, setting, value
+):
+    done = stranger('ls', code=4, XDG_DATA_HOME=data_home, **{setting: value})
+    assert 'not logged in' in done.err
+    assert 'this machine' not in done.err
+
+
+def test_network_that_was_killed_is_sent_nothing(stranger, tmp_path):
+    folder = tmp_path / 'data-home' / 'storj' / 'network'
+    folder.mkdir(parents=True)
+    (folder / 'network.lock').touch()
+    with socket.create_server(('127.0.0.1', 0)) as other:
+        left = {'port': other.getsockname()[1], 'secret': 'ab' * 32}
+        (folder / 'control.json').write_text(json.dumps(left))
+        other.setblocking(False)
+        done = stranger('ls', '--json', code=4, XDG_DATA_HOME=str(tmp_path / 'data-home'))
+        assert done.error()['error'] == 'NothingConfigured'
+        assert "'storj network up --detach'" in done.error()['hint']
+        with pytest.raises(BlockingIOError):
+            other.accept()
 
 
 def test_farmers_are_stopped_and_started(stranger, running, data):
