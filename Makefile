@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 FILE   ?=
 WORKERS ?= 2
 
-.PHONY: help demo test check lint types docs benchmark soak clean
+.PHONY: help demo test check lint types docs benchmark soak kills clean
 
 help:
 	@echo 'make demo [FILE=path]  start a local network, store files on it and get them back'
@@ -15,6 +15,7 @@ help:
 	@echo 'make docs              build the documentation into build/docs'
 	@echo 'make benchmark         measure transfers and their parts on this machine'
 	@echo 'make soak              random faults for a while (SECONDS=300)'
+	@echo 'make kills             kill -9 of the command at random points (KILLS=100)'
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "storj needs Python 3.10 or newer; say: make PYTHON=python3.11")'
@@ -54,12 +55,16 @@ check: lint types docs test
 	done
 
 SECONDS ?= 300
+KILLS   ?= 100
 
 benchmark: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
+
+kills: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.kills --kills $(KILLS)
 
 clean:
 	rm -rf build dist .venv .venv-* *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

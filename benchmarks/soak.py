@@ -23,7 +23,13 @@ from pathlib import Path
 from storj.exception import StorjError
 from storj.http import Client, Retries
 from storj.network import Fault, Network
-from storj.transfer import ChannelLimits, RetryPolicy, TransferConfig, Transfers
+from storj.transfer import (
+    ChannelLimits,
+    RetryPolicy,
+    TransferConfig,
+    Transfers,
+    clean_journals,
+)
 
 KIB = 1024
 
@@ -110,6 +116,8 @@ def one_round(
         for victim in victims:
             victim.start()
     target.unlink(missing_ok=True)
+    # Of an upload whose frame could not be destroyed, the journal is left.
+    clean_journals(config.journal_dir(), bridge=client)
     left = [path.name for path in folder.rglob('*') if path.is_file()]
     if left:
         raise AssertionError(f'left behind: {left}')

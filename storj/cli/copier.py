@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from storj import atomic_file
 from storj.cli.directory import BucketEntry, FileEntry
 from storj.cli.errors import ConflictError
 from storj.cli.jobs import Action, Handle, Job, Skip, Unchanged
@@ -95,7 +96,7 @@ class Copier:
         def check() -> None:
             if isinstance(source, LocalFile) and source.trouble is not None:
                 raise source.trouble
-            if existing is not None:
+            if existing is not None and not self._is_made_of(source, existing, name):
                 if isinstance(source, Stream):
                     self._may_replace(str(existing), Stamp(None), existing.stamp)
                     return
@@ -140,14 +141,18 @@ class Copier:
             self._check_links(path, base)
             if path.is_dir():
                 raise ConflictError(f'a folder has this name: {path}', hint='')
-            if path.exists() or path.is_symlink():
+            made = self.downloads.is_downloaded(entry.bucket.id, entry.id, path)
+            if not made and (path.exists() or path.is_symlink()):
                 present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
                 alike = partial(self.same_content, path, entry, sending=False)
                 self._may_replace(str(path), entry.stamp, present, alike)
 
         def begin() -> Handle:
             self._check_links(path, base)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if options.move:
+                atomic_file.make_folders(path.parent)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
             handle: Handle = self.downloads.download(
                 entry.bucket.id,
                 entry.id,
@@ -168,7 +173,7 @@ class Copier:
             begin,
             check=check,
             file_id=entry.id,
-            removal=self._removal(entry),
+            removal=self._removal(entry, path),
         )
 
     def _check_links(self, path: Path, base: Path | None) -> None:
@@ -279,13 +284,24 @@ class Copier:
     def _action(self, action: Action) -> Action:
         return 'move' if self._options.move else action
 
-    def _removal(self, source: LocalFile | FileEntry) -> Removal | None:
+    def _is_made_of(self, source: LocalFile | Stream, existing: FileEntry, name: str) -> bool:
+        """Return whether a file is that of the same upload, which broke off at its very end."""
+        path = '' if isinstance(source, Stream) else source.path
+        frame = self.uploads.frame_left(existing.bucket.id, name, path)
+        if frame is None:
+            return False
+        found = self._session.client.file_metadata(existing.bucket.id, existing.id)
+        return getattr(found.frame, 'id', found.frame) == frame
+
+    def _removal(
+        self, source: LocalFile | FileEntry, destination: Path | None = None
+    ) -> Removal | None:
         """Return what removes the source of a move."""
         if not self._options.move:
             return None
         if isinstance(source, LocalFile):
             return local_removal(source.path)
-        return remote_removal(self._session.client, source)
+        return remote_removal(self._session.client, source, destination)
 
     def _may_replace(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storj import atomic_file
 from storj.cli.directory import FileEntry
 from storj.cli.errors import SourceKept, explain
 from storj.exception import NotFoundError, StorjError
@@ -70,12 +71,14 @@ def local_removal(path: Path) -> Removal:
     return Removal({'source': str(path)}, state, path.unlink)
 
 
-def remote_removal(client: Client, entry: FileEntry) -> Removal:
+def remote_removal(client: Client, entry: FileEntry, copy: Path | None = None) -> Removal:
     """Return what removes a file of a bucket.
 
     Args:
         client (Client): of the account.
         entry (FileEntry): the file.
+        copy (Path | None): of its copy on this machine, which is forced to the disk before: also
+            one that was there already, and that somebody else wrote.
     """
 
     def state() -> tuple[object, ...]:
@@ -84,6 +87,8 @@ def remote_removal(client: Client, entry: FileEntry) -> Removal:
         return getattr(found.frame, 'id', None), found.size, found.hmac, found.created
 
     def remove() -> None:
+        if copy is not None:
+            atomic_file.sync_file(copy)
         # It was there a moment ago: a request whose answer was lost has removed it.
         with contextlib.suppress(NotFoundError):
             client.file_remove(entry.bucket.id, entry.id)

@@ -39,6 +39,7 @@ __all__ = (
     'identity',
     'list_journals',
     'open_journal',
+    'state_left',
 )
 
 _log = logging.getLogger(__name__)
@@ -102,8 +103,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
-        text = json.dumps(dict(identity), sort_keys=True)
-        self.key = hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]
+        self.key = _key_of(identity)
         self._identity = dict(identity)
         self._path = folder / f'{self.key}.json'
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -183,6 +183,17 @@ def identity(kind: str, bridge: Bridge, bucket_id: str, file: str, path: str) ->
         'file': file,
         'path': path,
     }
+
+
+def _key_of(identity: Mapping[str, str]) -> str:
+    text = json.dumps(dict(identity), sort_keys=True)
+    return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]
+
+
+def state_left(config: TransferConfig, identity: Mapping[str, str]) -> dict[str, Any]:
+    """Return the state that a transfer left when it broke off, or has now; empty without one."""
+    state = _read(config.journal_dir() / f'{_key_of(identity)}.json').get('state', {})
+    return dict(state)
 
 
 def open_journal(config: TransferConfig, identity: Mapping[str, str]) -> Journal | None:

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -19,6 +20,8 @@ from storj.transfer.context import ChannelFactory, Context, Pools
 from storj.transfer.coordinator import Coordinator
 from storj.transfer.download import Destination, DownloadRequest, FileDownload, StreamDownload
 from storj.transfer.futures import TransferFuture
+from storj.transfer.journal import identity, state_left
+from storj.transfer.part import is_file
 from storj.transfer.progress import Meter, ProgressCallback
 from storj.transfer.source import SourceLike
 from storj.transfer.upload import Upload, UploadRequest
@@ -274,6 +277,39 @@ class Transfers:
             progress,
         )
         return wait_for(future)
+
+    def frame_left(self, bucket_id: str, name: str, path: str | os.PathLike[str]) -> str | None:
+        """Return the frame of an upload that broke off, None if nothing is known of one.
+
+        A file with this frame is the one of that upload: the same call finds that it is done.
+
+        Args:
+            bucket_id (str): 24 hex digits.
+            name (str): of the file, in the clear.
+            path (str | PathLike): of the source; '' for one that has none.
+        """
+        source = os.fspath(path) and str(Path(path).absolute())
+        bridge = self._context.bridge
+        state = state_left(self.config, identity('upload', bridge, bucket_id, name, source))
+        frame = state.get('frame')
+        return frame if isinstance(frame, str) else None
+
+    def is_downloaded(self, bucket_id: str, file_id: str, path: str | os.PathLike[str]) -> bool:
+        """Return whether a file at a path is that of a download which broke off at its very end.
+
+        The same call finds that it is done.
+
+        Args:
+            bucket_id (str): 24 hex digits.
+            file_id (str): 24 hex digits.
+            path (str | PathLike): the destination.
+        """
+        target = Path(path).absolute()
+        bridge = self._context.bridge
+        state = state_left(
+            self.config, identity('download', bridge, bucket_id, file_id, str(target))
+        )
+        return bool(state.get('whole')) and is_file(target, state.get('inode'))
 
     def _begin(
         self,

@@ -23,7 +23,7 @@ from storj.exception import IntegrityError
 from storj.transfer.positional import Positional
 from storj.transfer.spool import raise_disk_error
 
-__all__ = ('PartFile', 'discard_former', 'finished_before')
+__all__ = ('PartFile', 'discard_former', 'finished_before', 'is_file')
 
 _FLAGS = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_BINARY', 0)
 
@@ -221,14 +221,19 @@ def finished_before(target: Path, former: str | None, inode: int | None) -> bool
         former (str | None): path of its part file.
         inode (int | None): that file's number.
     """
-    try:
-        status = target.lstat()
-    except OSError:
-        return False
-    if not stat.S_ISREG(status.st_mode) or status.st_ino != inode:
+    if not is_file(target, inode):
         return False
     path = _former_path(target, former)
     with contextlib.suppress(FileNotFoundError):
-        if path is not None and os.path.samestat(path.lstat(), status):
+        if path is not None and os.path.samestat(path.lstat(), target.lstat()):
             path.unlink()
     return True
+
+
+def is_file(path: Path, inode: object) -> bool:
+    """Return whether a path is that of a regular file with this number."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_ino == inode

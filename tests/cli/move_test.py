@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -381,3 +382,59 @@ def test_source_is_removed_only_as_it_was(tmp_path):
         gone.complete()
     with pytest.raises(FileNotFoundError):
         gone.begin()
+
+
+def no_disk(descriptor):
+    raise OSError(errno.EIO, 'Input/output error')
+
+
+@pytest.mark.parametrize('there', [False, True], ids=['new copy', 'copy that was there'])
+def test_source_stays_when_its_copy_cannot_be_forced_to_the_disk(
+    storj, bucket, tmp_path, monkeypatch, there
+):
+    uri, copy = f'storj://{bucket}/a', tmp_path / 'made' / 'for' / 'a'
+    put(storj, uri, 'content')
+    if there:
+        storj('cp', uri, copy)
+    monkeypatch.setattr(os, 'fsync', no_disk)
+    storj('mv', uri, copy, code=3 if there else 1)
+    assert names(storj, bucket) == ['a']
+    monkeypatch.undo()
+    storj('mv', uri, copy)
+    assert names(storj, bucket) == []
+    assert copy.read_text() == 'content'
+
+
+def test_move_forces_copy_and_new_folders_to_the_disk_before_it_removes(
+    storj, bucket, tmp_path, monkeypatch
+):
+    uri, copy = f'storj://{bucket}/a', tmp_path / 'made' / 'for' / 'a'
+    put(storj, uri, 'content')
+    forced, fsync, remove = [], os.fsync, Client.file_remove
+
+    def note(descriptor):
+        forced.append(Path(f'/proc/self/fd/{descriptor}').resolve())
+        fsync(descriptor)
+
+    def removed(client, *ids):
+        forced.append('removed')
+        return remove(client, *ids)
+
+    monkeypatch.setattr(os, 'fsync', note)
+    monkeypatch.setattr(Client, 'file_remove', removed)
+    storj('mv', uri, copy)
+    before = forced[: forced.index('removed')]
+    assert {copy, copy.parent, copy.parent.parent, tmp_path} <= set(before)
+
+
+def test_local_source_that_changes_and_gets_its_time_back_is_kept(tmp_path):
+    path = tmp_path / 'a'
+    path.write_bytes(b'old')
+    removal = local_removal(path)
+    removal.begin()
+    before = path.stat()
+    path.write_bytes(b'new')
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(SourceKept, match='changed meanwhile'):
+        removal.complete()
+    assert path.read_bytes() == b'new'
