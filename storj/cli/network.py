@@ -321,7 +321,8 @@ def _state(folder: Path) -> dict[str, Any]:
     by_node = {farmer['node_id']: farmer for farmer in recorded.get('farmers', ())}
     for farmer in state['farmers']:
         known = by_node.get(farmer['node_id'], {})
-        for key in ('shards', 'mirrors', 'audits_passed', 'audits_failed', 'space_available'):
+        names = ('shards', 'mirrors', 'audits_passed', 'audits_failed', 'space_available', 'lost')
+        for key in names:
             farmer.setdefault(key, known.get(key))
         farmer['used'] = farmer.get('used', known.get('bytes'))
     state['totals'] = recorded.get('totals', {})
@@ -359,6 +360,8 @@ def farmer_rows(farmers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _farmer_state(farmer: Mapping[str, Any]) -> str:
+    if farmer.get('lost'):
+        return 'lost'
     if not farmer.get('running'):
         return 'stopped'
     skew = farmer.get('clock_skew')
@@ -381,10 +384,14 @@ def channel_of(protocol: str) -> str:
 def _lines(output: Output, state: Mapping[str, Any]) -> list[list[Part]]:
     totals = state['totals']
     up_count = sum(bool(farmer.get('running')) for farmer in state['farmers'])
+    wanted, fewer, none = (
+        totals.get(name, 0) for name in ('copies_wanted', 'under_replicated', 'without_copies')
+    )
     lines = [
         f'bridge   {state["bridge"]}  release {state["release"]}  pid {state["pid"]}',
         f'files    {totals.get("files", 0)}, {output.cell(totals.get("bytes", 0), "size")}',
         f'shards   {totals.get("shards", 0)}, {totals.get("mirrors", 0)} of them mirrors',
+        f'copies   {wanted} of each shard wanted, {fewer} shards have fewer, {none} none',
         f'audits   {_passed(totals)} passed, {_audits(totals) - _passed(totals)} failed',
         f'farmers  {up_count} of {len(state["farmers"])} up',
     ]

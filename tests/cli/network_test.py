@@ -65,10 +65,13 @@ def test_status_shows_farmers_space_shards_and_audits(stranger, running, data):
     done = stranger('network', 'status', '--data', data)
     assert running['bridge'] in done.out
     assert 'farmers  3 of 3 up' in done.out
+    assert 'copies   3 of each shard wanted, 0 shards have fewer, 0 none' in done.out
     assert 'WebSocket' in done.out
     assert 'HTTP' in done.out
     state = stranger('network', 'status', '--data', data, '--json').json()
     assert {'bridge', 'farmers', 'totals', 'faults', 'pid'} <= set(state)
+    assert {'copies_wanted', 'under_replicated', 'without_copies'} <= set(state['totals'])
+    assert {farmer['lost'] for farmer in state['farmers']} == {False}
     assert 'environment' not in state
     assert running['password'] not in done.out + json.dumps(state)
 

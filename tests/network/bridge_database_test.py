@@ -17,19 +17,31 @@ import pytest
 from sqlalchemy import event, inspect, text
 
 from storj.network.bridge.audits import audit_round
+from storj.network.bridge.copies import supply
 from storj.network.bridge.database import Contact, Contract, Database, Entry, Token, User, Volume
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renewals import renewal_round
+from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.status import network_status
-from storj.network.bridge.upkeep import ping_round, sweep
+from storj.network.bridge.upkeep import lost_round, ping_round, sweep
 from tests.network.bridges import Account, RunningBridge
 from tests.network.nodes import DAY
 
-#: Tables that are as long as the list of farmers, and one with a single row.
-SMALL = {'contacts', 'bridge_schema'}
+#: Tables that are as long as the list of farmers, one that is bounded, and one with a single row.
+SMALL = {'contacts', 'work_challenges', 'bridge_schema'}
 #: Columns that the first version did not have.
-NEWER = (('users', 'free_tier'), ('contacts', 'local'), ('contracts', 'next_renewal'))
+NEWER = (
+    ('users', 'free_tier'),
+    ('contacts', 'local'),
+    ('contacts', 'lost'),
+    ('contacts', 'returns'),
+    ('contacts', 'unchecked'),
+    ('contacts', 'audits_passed'),
+    ('contacts', 'audits_failed'),
+    ('contracts', 'next_renewal'),
+    ('contracts', 'verified'),
+)
 
 
 @pytest.fixture
@@ -106,8 +118,20 @@ def use_everything(bridge: RunningBridge, alice: Account) -> None:
     bridge.request('GET', f'/deactivations/{"a" * 512}')
     for days in (0, 60, 100):
         bridge.clock.now += days * DAY
-        for work in (sweep, ping_round, audit_round, renewal_round):
+        for work in (sweep, ping_round, lost_round, audit_round, renewal_round):
             bridge.call(lambda work=work: work(bridge.state))  # type: ignore[misc]
+        bridge.call(bridge.app[REPAIRS].look)
+        bridge.copies_made()
+    with bridge.state.database.begin() as session:
+        session.get_one(Contact, farmers[1].identity.node_id).lost = True
+    for work in (ping_round, audit_round):
+        bridge.call(lambda work=work: work(bridge.state))  # type: ignore[misc]
+    body = {'bad': [pointer['hash']], 'ended': [pointer['hash']]}
+    node = farmers[2].identity
+    path = f'/contacts/{node.node_id}/shards'
+    assert bridge.farmer_request(node, 'POST', path, body).status == 200
+    bridge.copies_made()
+    path = f'/buckets/{bucket}/files/{file}'
     node = farmers[0].identity
     assert bridge.farmer_request(node, 'DELETE', f'/contacts/{node.node_id}', {}).status < 300
     bridge.request('DELETE', path, by=alice)
@@ -133,6 +157,10 @@ def age(database: Database) -> None:
     with database.begin_plain() as connection:
         connection.execute(text('DROP INDEX contracts_by_renewal'))
         connection.execute(text('DROP TABLE volumes'))
+        # It had a table that nothing read, and an index by which placement read every contract.
+        connection.execute(text('CREATE TABLE reports (id VARCHAR(24) PRIMARY KEY)'))
+        state = 'mirror, stored, store_begin'
+        connection.execute(text(f'CREATE INDEX contracts_by_state ON contracts ({state})'))
         for table, column in NEWER:
             connection.execute(text(f'ALTER TABLE {table} DROP COLUMN {column}'))
         connection.execute(text("UPDATE bridge_schema SET fingerprint = 'earlier'"))
@@ -154,11 +182,18 @@ def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
         assert {column['name'] for column in before} == {
             column['name'] for column in found.get_columns('contracts')
         }
-        assert 'contracts_by_renewal' in {index['name'] for index in found.get_indexes('contracts')}
+        indexes = {index['name'] for index in found.get_indexes('contracts')}
+        assert indexes == {'contracts_by_audit', 'contracts_by_renewal'}
+        assert not found.has_table('reports')
         with bridge.state.database.begin() as session:
             assert session.query(Volume).count() == 0
             assert {contract.next_renewal for contract in session.query(Contract)} == {0}
-            assert {contact.local for contact in session.query(Contact)} == {False}
+            contacts = session.query(Contact).all()
+            assert {(contact.local, contact.lost, contact.returns) for contact in contacts} == {
+                (False, False, 0)
+            }
+            # Its copies go on to count.
+            assert supply(session.connection()) == {1: 1}
             assert {user.free_tier for user in session.query(User)} == {True}
     with RunningBridge(folder, **settings) as bridge:
         assert bridge.request('GET', path, by=alice).status == 200
@@ -220,15 +255,15 @@ def test_database_in_memory_is_read_where_it_is(tmp_path: Path) -> None:
 def test_contracts_that_cannot_be_audited_are_not_looked_at_for_ever(tmp_path: Path) -> None:
     with RunningBridge(tmp_path, audit_interval=60.0) as bridge:
         alice = bridge.account()
-        bridge.farmer()
+        farmer = bridge.farmer()
         frame = bridge.frame(alice)
         for index in range(30):
-            bridge.add_shard(alice, frame, bytes([index]) * 20000, index)
+            pointer = bridge.add_shard(alice, frame, bytes([index]) * 20000, index)
+            bridge.farmer_report(farmer, pointer['hash'], 'SHARD_UPLOADED')
         # One is needed and stored; the others, in a frame that is no file, come first.
         file = bridge.frame(alice)
         pointer = bridge.add_shard(alice, file, b'needed')
         bridge.request('POST', f'/buckets/{bridge.bucket(alice)}/files', {'frame': file}, by=alice)
-        bridge.report(pointer, 'SHARD_UPLOADED')
         bridge.clock.now += 60
         rounds = [len(bridge.call(lambda: audit_round(bridge.state))) for _ in range(4)]
         assert rounds == [0, 0, 1, 0]

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from storj.digest import Generation, ShardDigest, make_proof, new_challenges
-from storj.network.bridge.audits import AuditResult, audit_round, proves
 from storj.network.bridge.contacts import work
-from storj.network.bridge.reports import MIRRORING
-from storj.network.bridge.upkeep import ping_round, sweep
+from storj.network.bridge.upkeep import ping_round
 from storj.network.node.identity import Identity
-from tests.network.bridges import Account, RunningBridge, ScriptedFarmer, eventually
+from tests.network.bridges import Account, RunningBridge, eventually
 
 
 def test_worked_example_of_the_proof_of_work() -> None:
@@ -152,327 +145,6 @@ def test_work_counts_once_and_in_time(bridge: RunningBridge) -> None:
     assert register(challenge, 0).error == 'Challenge not found'
 
 
-def test_report_of_an_unknown_shard_answers_404(bridge: RunningBridge) -> None:
-    answer = bridge.request('POST', '/reports/exchanges', {'dataHash': 'ff' * 20})
-    assert (answer.status, answer.error) == (404, 'Shard not found for report')
-
-
-@pytest.mark.parametrize(
-    'change',
-    [
-        {'dataHash': None},
-        {'dataHash': 'zz'},
-        {'exchangeStart': None},
-        {'exchangeEnd': 'soon'},
-        {'exchangeEnd': 10**17},
-        {'exchangeResultCode': '1000'},
-        {'exchangeResultMessage': None},
-        {'exchangeResultMessage': 'a' * 256},
-        {'reporterId': 7},
-    ],
-)
-def test_incomplete_report_answers_400(
-    bridge: RunningBridge, alice: Account, change: dict[str, object]
-) -> None:
-    bridge.farmer()
-    pointer = bridge.add_shard(alice, bridge.frame(alice))
-    answer = bridge.report(pointer, 'SHARD_UPLOADED', **change)
-    assert answer.status == 400
-
-
-def test_reports_name_the_farmer_by_token_or_by_name(bridge: RunningBridge, alice: Account) -> None:
-    bridge.farmer()
-    frame = bridge.frame(alice)
-    pointers = [bridge.add_shard(alice, frame, bytes([n]) * 16000, n) for n in range(4)]
-    farmer = pointers[0]['farmer']['nodeID']
-    # libstorj names nobody but sends the token, original clients name the farmer, farmers
-    # themselves; the last one tells nothing.
-    assert bridge.report(pointers[0], 'SHARD_UPLOADED').status == 201
-    assert bridge.report(pointers[1], 'SUCCESS', token=None, farmerId=farmer).status == 201
-    assert bridge.report(pointers[2], 'SHARD_EXISTS', token=None, reporterId=farmer).status == 201
-    assert bridge.report(pointers[3], 'SHARD_UPLOADED', token='ff' * 20).json == {}
-    body = {'frame': frame, 'filename': 'a'}
-    bridge.request('POST', f'/buckets/{bridge.bucket(alice)}/files', body, by=alice)
-    (file,) = bridge.request('GET', '/status', by=alice).json['files']
-    stored = [shard['farmers'][0]['stored'] for shard in file['shards']]
-    assert stored == [True, True, True, False]
-
-
-@pytest.fixture
-def mirrored(tmp_path: Path) -> Iterator[RunningBridge]:
-    with RunningBridge(tmp_path, mirrors=3) as running:
-        running.account()
-        for port in range(4000, 4006):
-            running.farmer(port)
-        yield running
-
-
-ALICE = Account('alice@example.org')
-
-
-def holders(bridge: RunningBridge, shard_hash: str) -> list[ScriptedFarmer]:
-    return [farmer for farmer in bridge.farmers.farmers.values() if shard_hash in farmer.shards]
-
-
-def test_each_report_brings_one_more_copy_up_to_the_limit(mirrored: RunningBridge) -> None:
-    pointer = mirrored.add_shard(ALICE, mirrored.frame(ALICE))
-    reporter = pointer['farmer']['nodeID']
-    for message, copies in (
-        ('SHARD_UPLOADED', 1),
-        ('TRANSFER_FAILED', 1),
-        ('SHARD_DOWNLOADED', 1),
-        ('MIRROR_SUCCESS', 2),
-        ('DOWNLOAD_ERROR', 3),
-        ('MIRROR_SUCCESS', 3),
-    ):
-        assert mirrored.report(pointer, message, reporterId=reporter).status == 201
-        mirrored.copies_made()
-        assert len(holders(mirrored, pointer['hash'])) == 1 + copies
-
-
-def test_copy_reported_at_once_asks_for_the_next(mirrored: RunningBridge) -> None:
-    pointer = mirrored.add_shard(ALICE, mirrored.frame(ALICE))
-    mirroring = mirrored.app[MIRRORING]
-
-    async def report() -> None:
-        # Before the bridge has noticed that the copying farmer has accepted.
-        mirroring.ask(pointer['hash'])
-
-    mirrored.farmers.on_mirror = report
-    mirrored.report(pointer, 'SHARD_UPLOADED')
-    mirrored.copies_made()
-    assert len(holders(mirrored, pointer['hash'])) == 1 + 3
-
-
-def test_no_copies_are_made_without_mirrors(bridge: RunningBridge, alice: Account) -> None:
-    for port in range(4000, 4003):
-        bridge.farmer(port)
-    pointer = bridge.add_shard(alice, bridge.frame(alice))
-    bridge.report(pointer, 'SHARD_UPLOADED')
-    bridge.copies_made()
-    assert len(holders(bridge, pointer['hash'])) == 1
-
-
-def test_copy_serves_when_the_first_farmer_is_away(mirrored: RunningBridge) -> None:
-    bucket = mirrored.bucket(ALICE)
-    file = mirrored.file(ALICE, bucket)
-    path = f'/buckets/{bucket}/files/{file}'
-    (pointer,) = mirrored.request('GET', path, by=ALICE).json
-    mirrored.report(pointer, 'DOWNLOAD_ERROR')
-    mirrored.copies_made()
-    first = mirrored.farmers.farmers[pointer['farmer']['nodeID']]
-    first.away = True
-    (pointer,) = mirrored.request('GET', path, by=ALICE).json
-    assert pointer['farmer']['nodeID'] != first.identity.node_id
-    (shard,) = mirrored.request('GET', f'{path}/mirrors', by=ALICE).json
-    assert {item['contract']['farmer_id'] for item in shard['established']} == {
-        farmer.identity.node_id for farmer in holders(mirrored, pointer['hash'])
-    }
-
-
-def test_failed_copy_is_forgotten(mirrored: RunningBridge) -> None:
-    pointer = mirrored.add_shard(ALICE, mirrored.frame(ALICE))
-    mirrored.report(pointer, 'SHARD_UPLOADED')
-    mirrored.copies_made()
-    (copy,) = (
-        farmer.identity.node_id
-        for farmer in holders(mirrored, pointer['hash'])
-        if farmer.identity.node_id != pointer['farmer']['nodeID']
-    )
-
-    def contracts() -> set[str]:
-        path = mirrored.path / 'bridge.db'
-        with sqlite3.connect(path) as database:
-            rows = database.execute('SELECT node_id FROM contracts').fetchall()
-        database.close()
-        return {row[0] for row in rows}
-
-    assert contracts() == {pointer['farmer']['nodeID'], copy}
-    failed = {'token': None, 'reporterId': copy, 'exchangeResultCode': 1100}
-    mirrored.report(pointer, 'MIRROR_FAILED', **failed)
-    assert contracts() == {pointer['farmer']['nodeID']}
-    # Nobody's word takes away what is known to be there.
-    failed['reporterId'] = pointer['farmer']['nodeID']
-    mirrored.report(pointer, 'MIRROR_FAILED', **failed)
-    assert contracts() == {pointer['farmer']['nodeID']}
-    # A copy that is never reported on does not count for ever.
-    mirrored.report(pointer, 'SHARD_UPLOADED')
-    mirrored.copies_made()
-    assert len(contracts()) == 2
-    mirrored.clock.now += 3601
-    mirrored.call(lambda: sweep(mirrored.state))
-    assert len(contracts()) == 1
-
-
-def test_mirrors_are_made_on_request(bridge: RunningBridge, alice: Account) -> None:
-    for port in range(4000, 4005):
-        bridge.farmer(port)
-    bucket = bridge.bucket(alice)
-    file = bridge.file(alice, bucket, (b'a' * 16000, b'b'))
-    path = f'/buckets/{bucket}/mirrors'
-    answer = bridge.request('POST', path, {'file': file, 'redundancy': 2}, by=alice)
-    assert answer.status == 200
-    assert [len(shard) for shard in answer.json] == [2, 2]
-    assert sorted(answer.json[0][0]) == [
-        'address',
-        'lastSeen',
-        'nodeID',
-        'port',
-        'protocol',
-        'userAgent',
-    ]
-    again = bridge.request('POST', path, {'file': file, 'redundancy': 2}, by=alice)
-    for before, after in zip(answer.json, again.json, strict=True):
-        assert {item['nodeID'] for item in before} == {item['nodeID'] for item in after}
-    # There are no more farmers than there are.
-    answer = bridge.request('POST', path, {'file': file, 'redundancy': 12}, by=alice)
-    assert [len(shard) for shard in answer.json] == [4, 4]
-
-
-@pytest.mark.parametrize(
-    ('body', 'status', 'text'),
-    [
-        ({}, 400, 'No file ID supplied'),
-        ({'file': 'ab' * 12, 'redundancy': 13}, 400, 'Refusing to create more than 12 mirrors'),
-        ({'file': 'ab' * 12, 'redundancy': -1}, 400, 'Invalid redundancy supplied'),
-        ({'file': 'ab' * 12, 'redundancy': 'x'}, 400, 'Invalid redundancy supplied'),
-        ({'file': 'ab' * 12, 'redundancy': 1}, 404, 'Entry not found'),
-    ],
-)
-def test_bad_request_for_mirrors_is_refused(
-    bridge: RunningBridge, alice: Account, body: dict[str, object], status: int, text: str
-) -> None:
-    bucket = bridge.bucket(alice)
-    answer = bridge.request('POST', f'/buckets/{bucket}/mirrors', body, by=alice)
-    assert (answer.status, answer.error) == (status, text)
-
-
-def audit(bridge: RunningBridge) -> list[AuditResult]:
-    return bridge.call(lambda: audit_round(bridge.state))
-
-
-@pytest.mark.parametrize('generation', ['A', 'B', 'C'])
-def test_each_challenge_is_sent_once(tmp_path: Path, generation: Generation) -> None:
-    with RunningBridge(tmp_path) as bridge:
-        bridge.farmers.generation = generation
-        alice = bridge.account()
-        farmer = bridge.farmer()
-        frame = bridge.frame(alice)
-        pointer = bridge.add_shard(alice, frame)
-        bridge.report(pointer, 'SHARD_UPLOADED')
-        # Not before a file needs it.
-        assert audit(bridge) == []
-        body = {'frame': frame, 'filename': 'a'}
-        bridge.request('POST', f'/buckets/{bridge.bucket(alice)}/files', body, by=alice)
-        passed = AuditResult(pointer['hash'], farmer.identity.node_id, True)
-        results = [audit(bridge) for _ in range(5)]
-        assert results == [[passed], [passed], [passed], [], []]
-        (state,) = bridge.request('GET', '/status').json['farmers']
-        counts = ('audits_passed', 'audits_failed', 'audits_open')
-        assert [state[name] for name in counts] == [3, 0, 0]
-        assert state['reputation'] == 30
-
-
-def stored_files(bridge: RunningBridge, by: Account, count: int) -> list[dict[str, Any]]:
-    bucket = bridge.bucket(by)
-    pointers = []
-    for number in range(count):
-        frame = bridge.frame(by)
-        pointer = bridge.add_shard(by, frame, bytes([number]) * 100)
-        bridge.report(pointer, 'SHARD_UPLOADED')
-        body = {'frame': frame, 'filename': str(number)}
-        bridge.request('POST', f'/buckets/{bucket}/files', body, by=by)
-        pointers.append(pointer)
-    return pointers
-
-
-def test_lost_shard_fails_its_audit_and_is_copied_again(mirrored: RunningBridge) -> None:
-    (pointer,) = stored_files(mirrored, ALICE, 1)
-    mirrored.copies_made()
-    loser = mirrored.farmers.farmers[pointer['farmer']['nodeID']]
-    del loser.shards[pointer['hash']]
-    assert audit(mirrored) == [AuditResult(pointer['hash'], loser.identity.node_id, False)]
-    state = mirrored.request('GET', '/status', by=ALICE).json
-    assert state['totals']['audits_failed'] == 1
-    (file,) = state['files']
-    assert [farmer['failed'] for farmer in file['shards'][0]['farmers']] == [True, False]
-    # A farmer that failed is asked for a download last.
-    path = f'/buckets/{file["bucket"]}/files/{file["id"]}'
-    mirrored.farmers.calls.clear()
-    assert 'token' in mirrored.request('GET', path, by=ALICE).json[0]
-    assert ('retrieve', loser.identity.node_id) not in mirrored.farmers.calls
-
-
-def test_one_lost_shard_does_not_spoil_the_others(bridge: RunningBridge, alice: Account) -> None:
-    farmer = bridge.farmer()
-    lost, *rest = stored_files(bridge, alice, 3)
-    del farmer.shards[lost['hash']]
-    results = {result.shard_hash: result.passed for result in audit(bridge)}
-    assert results == {lost['hash']: False, **{pointer['hash']: True for pointer in rest}}
-
-
-def test_farmer_is_asked_for_three_proofs_at_once_at_most(
-    bridge: RunningBridge, alice: Account
-) -> None:
-    bridge.farmer()
-    pointers = stored_files(bridge, alice, 5)
-    bridge.clock.now += 1
-    first = {result.shard_hash for result in audit(bridge)}
-    bridge.clock.now += 1
-    second = {result.shard_hash for result in audit(bridge)}
-    assert len(first) == len(second) == 3
-    # Those that were audited longest ago come next.
-    assert first | second == {pointer['hash'] for pointer in pointers}
-
-
-def test_audits_keep_their_distance(tmp_path: Path) -> None:
-    with RunningBridge(tmp_path, audit_interval=1000.0) as bridge:
-        alice = bridge.account()
-        bridge.farmer()
-        stored_files(bridge, alice, 1)
-        assert audit(bridge) == []
-        bridge.clock.now += 1000
-        assert len(audit(bridge)) == 1
-        assert audit(bridge) == []
-
-
-def test_no_challenge_is_wasted_on_a_farmer_that_is_away(
-    bridge: RunningBridge, alice: Account
-) -> None:
-    farmer = bridge.farmer()
-    stored_files(bridge, alice, 1)
-    farmer.away = True
-    assert [audit(bridge) for _ in range(5)] == [[]] * 5
-    farmer.away = False
-    assert [len(audit(bridge)) for _ in range(4)] == [1, 1, 1, 0]
-
-
-@pytest.mark.parametrize('generation', ['A', 'B', 'C'])
-def test_proof_of_another_challenge_proves_nothing(generation: Generation) -> None:
-    challenges = new_challenges(3)
-    digest = ShardDigest(challenges, generation)
-    digest.update(b'testshard')
-    leaves, responses = digest.leaves(), digest.responses()
-    proofs = [make_proof(leaves, response, generation) for response in responses]
-    for position in range(3):
-        for other, proof in enumerate(proofs):
-            assert proves(proof, leaves, position) is (position == other)
-    # A farmer knows the leaves, and must not get along with them.
-    assert not proves([leaves[0]], leaves, 0)
-    assert not proves([[leaves[0]], leaves[1]], leaves, 0)
-
-
-@given(
-    st.recursive(
-        st.none() | st.integers() | st.text(max_size=3) | st.just('ab' * 20),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
-        max_leaves=8,
-    )
-)
-def test_no_proof_raises(proof: object) -> None:
-    assert not proves(proof, ['cd' * 20] * 4, 2)
-
-
 def test_farmer_with_a_wrong_clock_is_shown_until_it_is_right(
     bridge: RunningBridge, alice: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -532,7 +204,13 @@ def test_status_shows_where_shards_lie_and_no_secrets(
                     'size': 9,
                     'parity': False,
                     'farmers': [
-                        {'node_id': node, 'stored': True, 'mirror': False, 'failed': False}
+                        {
+                            'node_id': node,
+                            'stored': True,
+                            'mirror': False,
+                            'failed': False,
+                            'counts': True,
+                        }
                     ],
                 }
             ],
@@ -545,6 +223,9 @@ def test_status_shows_where_shards_lie_and_no_secrets(
         'mirrors': 0,
         'audits_passed': 0,
         'audits_failed': 0,
+        'copies_wanted': 1,
+        'under_replicated': 0,
+        'without_copies': 0,
     }
     page = bridge.request('GET', '/status', by=alice, headers={'accept': 'text/html,*/*'})
     assert page.headers['Content-Type'] == 'text/html; charset=utf-8'
@@ -613,35 +294,6 @@ def test_farmer_that_leaves_during_a_negotiation_is_passed_over(
     assert pointer['farmer']['nodeID'] == asked[1]
 
 
-def test_farmers_with_nothing_to_prove_are_left_alone(
-    bridge: RunningBridge, alice: Account
-) -> None:
-    bridge.farmer()
-    bucket = bridge.bucket(alice)
-    file = bridge.file(alice, bucket)
-    bridge.request('GET', f'/buckets/{bucket}/files/{file}', by=alice)
-    assert bridge.request('DELETE', f'/buckets/{bucket}/files/{file}', by=alice).status == 204
-    bridge.clock.now += 3600
-    bridge.farmers.calls.clear()
-    assert bridge.call(lambda: audit_round(bridge.state)) == []
-    assert bridge.farmers.calls == []
-
-
 def test_status_can_be_closed(tmp_path: Path) -> None:
     with RunningBridge(tmp_path, status=False) as bridge:
         assert bridge.request('GET', '/status').status == 404
-
-
-def test_upkeep_runs_by_itself(tmp_path: Path) -> None:
-    with RunningBridge(tmp_path, audit_interval=0.001, ping_interval=0.01) as bridge:
-        alice = bridge.account()
-        bridge.farmer()
-        stored_files(bridge, alice, 1)
-        bridge.clock.now += 1
-
-        def audited() -> bool:
-            (state,) = bridge.request('GET', '/status').json['farmers']
-            return bool(state['audits_passed'])
-
-        eventually(audited)
-        assert any(method == 'ping' for method, _ in bridge.farmers.calls)

@@ -132,8 +132,7 @@ def test_files_of_all_names_and_sizes_are_kept_over_a_restart(tmp_path: Path, ur
         bucket = bridge.bucket(alice)
         for name in names:
             frame = bridge.frame(alice)
-            body = bridge.shard(name.encode(), size=4294967296)
-            assert bridge.request('PUT', f'/frames/{frame}', body, by=alice).status == 200
+            bridge.add_shard(alice, frame, name.encode(), size=4294967296)
             file = {'frame': frame, 'filename': name}
             path = f'/buckets/{bucket}/files'
             assert bridge.request('POST', path, file, by=alice).status == 200

@@ -35,11 +35,12 @@ from storj.network.bridge.renter import (
     NodeError,
     NodeUnreachableError,
 )
-from storj.network.bridge.reports import MIRRORING
+from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity
 from storj.network.node.serving import Server
+from storj.network.node.shard_client import ShardClientError, TransferBrokenError
 
 T = TypeVar('T')
 
@@ -106,7 +107,19 @@ class ScriptedFarmer:
     away: bool = False
     refuses: bool = False
     clock_ahead: float = 0.0
+    #: Calls wait for this, all or those of one method; so many do.
     hangs: asyncio.Event | None = None
+    hangs_in: str = ''
+    waiting: int = 0
+    #: Told of each challenge; breaks off all downloads.
+    hears: Callable[[str], object] = lambda challenge: None
+    breaks_off: bool = False
+    #: Says of what it has that it has not, or answers audits with whatever this returns.
+    denies: bool = False
+    proves: Callable[[str, str], Any] | None = None
+    #: Takes copies and never reports them, as farmers before core 6; or never begins them.
+    reports: bool = True
+    copies: bool = True
 
 
 class ScriptedFarmers:
@@ -119,6 +132,8 @@ class ScriptedFarmers:
         self.calls: list[tuple[str, str]] = []
         self.generation: Generation = 'C'
         self.on_mirror: Callable[[], Awaitable[None]] | None = None
+        self.report: Callable[[ScriptedFarmer, str, str], Awaitable[object]] | None = None
+        self._reports: set[asyncio.Future[object]] = set()
 
     def add(self, port: int, protocol: str = '1.2.0') -> ScriptedFarmer:
         identity = Identity.generate()
@@ -130,8 +145,12 @@ class ScriptedFarmers:
     async def _reach(self, method: str, contact: NodeContact) -> ScriptedFarmer:
         self.calls.append((method, contact.node_id))
         farmer = self.farmers[contact.node_id]
-        if farmer.hangs is not None:
-            await farmer.hangs.wait()
+        if farmer.hangs is not None and farmer.hangs_in in ('', method):
+            farmer.waiting += 1
+            try:
+                await farmer.hangs.wait()
+            finally:
+                farmer.waiting -= 1
         if farmer.away:
             raise NodeUnreachableError('connection refused')
         if farmer.clock_ahead:
@@ -169,9 +188,35 @@ class ScriptedFarmers:
 
     async def retrieve(self, contact: NodeContact, data_hash: str) -> str:
         farmer = await self._reach('retrieve', contact)
-        if data_hash not in farmer.shards:
+        if data_hash not in farmer.shards or farmer.denies:
             raise NodeError('Shard data not found')
         return secrets.token_hex(20)
+
+    async def consign(self, contact: NodeContact, data_hash: str, audit_tree: Sequence[str]) -> str:
+        farmer = await self._reach('consign', contact)
+        if data_hash not in farmer.trees:
+            raise NodeError('Contract not found or not authorized')
+        farmer.trees[data_hash] = list(audit_tree)
+        return secrets.token_hex(20)
+
+    async def fetch(
+        self,
+        contact: NodeContact,
+        data_hash: str,
+        token: str,
+        size: int,
+        sink: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        try:
+            farmer = await self._reach('fetch', contact)
+        except NodeUnreachableError as error:
+            raise TransferBrokenError(str(error)) from error
+        if farmer.breaks_off:
+            raise TransferBrokenError('Connection reset by peer')
+        data = farmer.shards.get(data_hash, b'')
+        if len(data) != size:
+            raise ShardClientError(f'the farmer sent {len(data)} of {size} bytes')
+        await sink(data)
 
     async def audit(
         self, contact: NodeContact, audits: Sequence[tuple[str, str]]
@@ -179,6 +224,10 @@ class ScriptedFarmers:
         farmer = await self._reach('audit', contact)
         proofs: list[Any] = []
         for name, challenge in audits:
+            farmer.hears(challenge)
+            if farmer.proves is not None:
+                proofs.append(farmer.proves(name, challenge))
+                continue
             if name not in farmer.shards:
                 raise NodeError('Shard not found')
             digest = ShardDigest([challenge], self.generation)
@@ -195,9 +244,19 @@ class ScriptedFarmers:
     ) -> None:
         farmer = await self._reach('mirror', contact)
         assert data_hash in farmer.trees, 'a copy needs a contract'
-        farmer.shards[data_hash] = self.farmers[source.node_id].shards[data_hash]
+        if not farmer.copies:
+            raise NodeError('Too many copies at once')
+        data = self.farmers[source.node_id].shards.get(data_hash)
+        good = data is not None and shard_hash(data) == data_hash
+        if good:
+            farmer.shards[data_hash] = data
         if self.on_mirror is not None:
             await self.on_mirror()
+        if farmer.reports and self.report is not None:
+            message = 'MIRROR_SUCCESS' if good else 'MIRROR_FAILED'
+            task = asyncio.ensure_future(self.report(farmer, data_hash, message))
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
 
 
 class RunningBridge:
@@ -207,6 +266,7 @@ class RunningBridge:
         self.path = path
         self.clock = Clock()
         self.farmers = ScriptedFarmers()
+        self.farmers.report = self._report_copy
         self._settings = {
             'database_url': f'sqlite:///{path / "bridge.db"}',
             'data_dir': path,
@@ -260,7 +320,7 @@ class RunningBridge:
 
     def copies_made(self) -> None:
         """Wait until the bridge has nothing left to copy."""
-        self.call(self.app[MIRRORING].join)
+        self.call(self.app[REPAIRS].join)
 
     def request(
         self,
@@ -404,6 +464,26 @@ class RunningBridge:
                 **fields,
             },
         )
+
+    def farmer_report(
+        self, farmer: ScriptedFarmer, data_hash: str, message: str, **fields: Any
+    ) -> Answer:
+        """Send an exchange report that a farmer signs."""
+        now = int(self.clock() * 1000)
+        success = message not in ('MIRROR_FAILED', 'FAILED_INTEGRITY', 'READ_FAILED')
+        body = {
+            'dataHash': data_hash,
+            'reporterId': farmer.identity.node_id,
+            'exchangeStart': now,
+            'exchangeEnd': now + 5,
+            'exchangeResultCode': 1000 if success else 1100,
+            'exchangeResultMessage': message,
+            **fields,
+        }
+        return self.farmer_request(farmer.identity, 'POST', '/reports/exchanges', body)
+
+    async def _report_copy(self, farmer: ScriptedFarmer, data_hash: str, message: str) -> Answer:
+        return await asyncio.to_thread(self.farmer_report, farmer, data_hash, message)
 
     def links(self) -> list[str]:
         """Return the paths of the links in the outbox, oldest first."""

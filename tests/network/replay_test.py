@@ -292,7 +292,10 @@ class Replay:
         if size:
             body = self.bridge.shard(bytes(size))
             path = f'/frames/{self.ours[frame]}'
-            assert self.bridge.request('PUT', path, body, headers=owner).status == 200
+            answer = self.bridge.request('PUT', path, body, headers=owner)
+            assert answer.status == 200
+            node = answer.json['farmer']['nodeID']
+            self.bridge.farmers.farmers[node].shards[body['hash']] = bytes(size)
 
     def _signature(
         self, exchange: Mapping[str, Any], method: str, path: str, raw: bytes

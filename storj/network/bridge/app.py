@@ -25,9 +25,9 @@ from storj.network.bridge import (
 from storj.network.bridge.database import Database
 from storj.network.bridge.limits import RateLimits
 from storj.network.bridge.mail import Outbox
-from storj.network.bridge.mirrors import Mirroring
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.renter import RenterNode
+from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.upkeep import Upkeep
 from storj.network.node.addresses import is_loopback
@@ -246,17 +246,17 @@ def create_app(
             outbox=Outbox(settings.data_dir / 'outbox', settings.public_url),
             clock=clock,
         )
-        mirroring = Mirroring(bridge)
-        upkeep = Upkeep(bridge, mirroring)
+        repairs = Repairs(bridge)
+        upkeep = Upkeep(bridge, repairs)
         app[BRIDGE] = bridge
-        app[reports.MIRRORING] = mirroring
-        mirroring.start()
+        app[REPAIRS] = repairs
+        repairs.start()
         upkeep.start()
         try:
             yield
         finally:
             await upkeep.stop()
-            await mirroring.stop()
+            await repairs.stop()
             passwords.close()
             database.close()
 

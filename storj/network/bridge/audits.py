@@ -1,8 +1,10 @@
 """Audits: farmers prove that they still have what they agreed to keep.
 
 The client's challenges came with the shard; each is sent once, for a farmer could keep its answer
-instead of the shard. A proof must lead from the response to the root of the tree *and* begin at
-the leaf of this challenge.
+instead of the shard. A proof must lead from the response to the root of the tree *and* begin at the
+leaf of this challenge. A copy is audited soon after it has arrived; the other challenges are spread
+over the contract's life. A copy without a challenge that is left, or that has failed an audit, is
+read (``verification``).
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, update
 
 from storj.digest import Generation, leaf, merkle_rows, verify_proof
 from storj.network.bridge.contacts import mark_failure, mark_seen, node_contact, reward
-from storj.network.bridge.copies import NEEDED
+from storj.network.bridge.copies import DOUBTFUL, NEEDED, NEVER
 from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
+from storj.network.bridge.verification import Copy, read_copy
 
 __all__ = ('AuditResult', 'audit_round', 'proves')
 
@@ -33,9 +36,13 @@ _FARMERS_AT_ONCE = 4
 
 _PASSED_POINTS = 10
 _FAILED_POINTS = -500
-# Contracts of a farmer that are looked at in one round, and when one is due that never is again.
+# Contracts of a farmer that are looked at in one round, and that are put up for audits in one go.
 _LOOKED_AT = 12
-_NEVER = 2**53
+_PUT_UP = 500
+# Milliseconds after which a copy is looked at again that has failed or that no file needs, and one
+# that could not be read.
+_TOMORROW = 24 * 3600 * 1000
+_SOON = 10 * 60 * 1000
 
 _CHALLENGED = exists().where(
     Challenge.shard_hash == Contract.shard_hash,
@@ -63,8 +70,7 @@ class AuditResult:
 
 @dataclass(frozen=True)
 class _Audit:
-    shard_hash: str
-    node_id: str
+    copy: Copy
     position: int
     challenge: str
     tree: Sequence[str]
@@ -101,8 +107,9 @@ async def audit_round(bridge: Bridge) -> list[AuditResult]:
     """Audit what is due: of each farmer up to three shards that a file needs.
 
     Returns:
-        list[AuditResult]: of the farmers that answered; the others stay due.
+        list[AuditResult]: of what was found out; the others stay due.
     """
+    await _put_up(bridge)
     at_once = asyncio.Semaphore(_FARMERS_AT_ONCE)
 
     async def of_farmer(contact: Contact) -> list[AuditResult]:
@@ -111,18 +118,39 @@ async def audit_round(bridge: Bridge) -> list[AuditResult]:
 
     due = exists().where(Contract.node_id == Contact.node_id, Contract.next_audit <= bridge.now())
     with bridge.database.begin() as session:
-        contacts = session.scalars(select(Contact).where(due)).all()
+        contacts = session.scalars(select(Contact).where(due, Contact.lost.is_(False))).all()
     results = await asyncio.gather(*map(of_farmer, contacts))
     return [result for part in results for result in part]
 
 
-def _due(bridge: Bridge, node_id: str) -> list[Contract]:
-    """Choose a farmer's contracts to audit.
+async def _put_up(bridge: Bridge) -> None:
+    """Have all copies audited of farmers that were lost and are back, some at a time."""
+    now = bridge.now()
+    with bridge.database.begin_plain() as connection:
+        back = connection.scalars(select(Contact.node_id).where(Contact.unchecked)).all()
+    for node_id in back:
+        of_farmer = (Contract.node_id == node_id, Contract.next_audit > now)
+        some = select(Contract.shard_hash).where(*of_farmer, Contract.next_audit < NEVER)
+        while True:
+            with bridge.database.begin_plain() as connection:
+                hashes = connection.scalars(some.limit(_PUT_UP)).all()
+                if not hashes:
+                    unchecked = update(Contact).where(Contact.node_id == node_id)
+                    connection.execute(unchecked.values(unchecked=False))
+                    break
+                these = update(Contract).where(*of_farmer, Contract.shard_hash.in_(hashes))
+                connection.execute(these.values(next_audit=now))
+            await asyncio.sleep(0)
+
+
+def _due(bridge: Bridge, node_id: str) -> tuple[list[Copy], list[Copy]]:
+    """Choose a farmer's copies to audit, and one to read.
 
     What cannot be audited is put off, so that it is not in the way of the others again and again.
     """
     now = bridge.now()
-    found: list[Contract] = []
+    audited: list[Copy] = []
+    read: list[Copy] = []
     with bridge.database.begin() as session:
         for contract, needed, challenged in session.execute(
             select(Contract, NEEDED, _CHALLENGED)
@@ -130,73 +158,73 @@ def _due(bridge: Bridge, node_id: str) -> list[Contract]:
             .order_by(Contract.next_audit)
             .limit(_LOOKED_AT)
         ).all():
-            if not contract.auditable or not challenged or contract.store_end <= now:
-                contract.next_audit = _NEVER
-            elif not contract.stored or not needed:
-                contract.next_audit = _next(bridge)
+            if not contract.stored:
+                contract.next_audit = NEVER
+            elif not needed:
+                contract.next_audit = now + _TOMORROW
             else:
-                found.append(contract)
-    return found[:_PROOFS_AT_ONCE]
+                chosen = audited if contract.auditable and challenged else read
+                chosen.append(Copy.of(contract))
+    return audited[:_PROOFS_AT_ONCE], read[:1]
 
 
-def _spend(bridge: Bridge, contracts: Sequence[Contract]) -> list[_Audit]:
-    """Take the next challenge of each contract, and mark it as sent."""
+def _spend(bridge: Bridge, copies: Sequence[Copy]) -> list[_Audit]:
+    """Take the next challenge of each copy, and mark it as sent."""
     audits = []
     with bridge.database.begin() as session:
-        for contract in contracts:
+        for copy in copies:
+            contract = copy.contract(session)
             challenge = session.scalar(
                 select(Challenge)
                 .where(
-                    Challenge.shard_hash == contract.shard_hash,
-                    Challenge.node_id == contract.node_id,
+                    Challenge.shard_hash == copy.shard_hash,
+                    Challenge.node_id == copy.node_id,
                     Challenge.sent.is_(None),
                 )
                 .order_by(Challenge.position)
                 .limit(1)
             )
-            known = session.get(Contract, (contract.shard_hash, contract.node_id))
             # Else the contract was made anew, or forgotten, meanwhile.
-            if known is None or challenge is None or known.store_begin != contract.store_begin:
+            if contract is None or challenge is None:
                 continue
             challenge.sent = bridge.now()
-            known.next_audit = _next(bridge)
-            audits.append(
-                _Audit(
-                    known.shard_hash,
-                    known.node_id,
-                    challenge.position,
-                    challenge.challenge,
-                    known.tree,
-                )
-            )
+            contract.next_audit = _next(bridge, contract)
+            audits.append(_Audit(copy, challenge.position, challenge.challenge, contract.tree))
     return audits
 
 
-def _next(bridge: Bridge) -> int:
-    return bridge.now() + int(bridge.settings.audit_interval * 1000)
+def _next(bridge: Bridge, contract: Contract) -> int:
+    return bridge.now() + bridge.settings.audit_pause(len(contract.tree))
 
 
 async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
     card = node_contact(contact)
-    contracts = _due(bridge, contact.node_id)
-    if not contracts:
+    copies, unread = _due(bridge, contact.node_id)
+    if not copies and not unread:
         return []
     try:
         # A challenge that is sent is spent, so nothing is sent to a farmer that is away.
         await bridge.renter.ping(card)
-        audits = _spend(bridge, contracts)
+        audits = _spend(bridge, copies)
         proofs = await _proofs(bridge, card, audits)
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s cannot be audited: %s', contact.node_id, error)
         mark_failure(bridge, contact.node_id, error)
         return []
     mark_seen(bridge, contact.node_id)
-    results = []
+    verdicts: list[tuple[Copy, _Audit | None, bool | None]] = []
     for audit, proof in zip(audits, proofs, strict=True):
-        passed = proof is not None and proves(proof, audit.tree, audit.position)
-        _record(bridge, audit, passed)
-        results.append(AuditResult(audit.shard_hash, audit.node_id, passed))
-    return results
+        passed: bool | None = proof is not None and proves(proof, audit.tree, audit.position)
+        if not passed:
+            # The leaves are the client's word. Who has the right bytes has not lost the shard.
+            passed = await read_copy(bridge, contact, audit.copy)
+        verdicts.append((audit.copy, audit, passed))
+    verdicts += [(copy, None, await read_copy(bridge, contact, copy)) for copy in unread]
+    return [
+        AuditResult(copy.shard_hash, copy.node_id, passed)
+        for copy, audit, passed in verdicts
+        if _record(bridge, copy, audit, passed) and passed is not None
+    ]
 
 
 async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -> list[Any]:
@@ -219,19 +247,34 @@ async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -
 
 async def _ask(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -> list[Any]:
     proofs = await bridge.renter.audit(
-        card, [(audit.shard_hash, audit.challenge) for audit in audits]
+        card, [(audit.copy.shard_hash, audit.challenge) for audit in audits]
     )
     return list(proofs)
 
 
-def _record(bridge: Bridge, audit: _Audit, passed: bool) -> None:
-    """Keep the result, as far as the contract is still the one that was audited."""
-    key = (audit.shard_hash, audit.node_id)
+def _record(bridge: Bridge, copy: Copy, audit: _Audit | None, passed: bool | None) -> bool:
+    """Keep a result; tell whether the contract is still the one that was audited."""
     with bridge.database.begin() as session:
-        challenge = session.get(Challenge, (*key, audit.position))
-        contract = session.get(Contract, key)
-        if challenge is None or contract is None or challenge.challenge != audit.challenge:
-            return
-        challenge.passed = passed
-        contract.failed = not passed
-        reward(session, audit.node_id, _PASSED_POINTS if passed else _FAILED_POINTS)
+        contract = copy.contract(session)
+        if contract is None:
+            return False
+        if audit is not None:
+            key = (copy.shard_hash, copy.node_id, audit.position)
+            challenge = session.get(Challenge, key)
+            # A copy that was read has other challenges now.
+            if challenge is not None and challenge.challenge == audit.challenge:
+                challenge.passed = passed
+        if passed is None:
+            contract.verified, contract.next_audit = DOUBTFUL, bridge.now() + _SOON
+            return True
+        contact = session.get_one(Contact, copy.node_id)
+        if passed:
+            contract.failed, contract.verified = False, contact.returns
+            contact.audits_passed += 1
+            reward(session, copy.node_id, _PASSED_POINTS)
+            return True
+        contact.audits_failed += 1
+        if not contract.failed:
+            reward(session, copy.node_id, _FAILED_POINTS)
+        contract.failed, contract.next_audit = True, bridge.now() + _TOMORROW
+        return True

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Connection,
     Float,
     bindparam,
+    case,
     delete,
     func,
     or_,
@@ -96,6 +97,10 @@ _SEEN = (
     .values(
         last_seen=bindparam('ended'),
         last_timeout=None,
+        # One that was lost is back; its copies count again once they are verified.
+        lost=False,
+        returns=Contact.returns + case((Contact.lost, 1), else_=0),
+        unchecked=or_(Contact.unchecked, Contact.lost),
         timeout_rate=Contact.timeout_rate * (1 - _RATE_WEIGHT),
         # An average that forgets; a call without a time leaves it, the first one begins it.
         response_time=func.coalesce(
@@ -127,6 +132,7 @@ class KnownFarmer(NamedTuple):
     last_seen: int
     last_timeout: int | None
     local: bool
+    lost: bool
 
 
 #: The columns of a :class:`KnownFarmer`.
@@ -203,6 +209,8 @@ def note_calls(bridge: Bridge, connection: Connection, calls: Iterable[FarmerCal
         rows: list[dict[str, object]] = []
         for call in group:
             _note_clock(bridge, call)
+            if not failed:
+                bridge.presence.heard(call.node_id)
             row: dict[str, object] = {'farmer': call.node_id, 'ended': call.ended}
             if not failed:
                 row['taken'] = None if call.seconds is None else call.seconds * 1000
@@ -455,6 +463,7 @@ async def register(request: web.Request) -> web.Response:
         contact.last_timeout = None
         contact.space_available = _space(body.get('spaceAvailable', True))
         contact.space_offered = number(body.get('spaceOffered'))
+    bridge.presence.announce(node_id)
     return answer({'nodeID': node_id, 'address': card.address, 'port': card.port})
 
 
@@ -466,6 +475,7 @@ async def update_card(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         known = node_contact(_known(session, node_id)).to_json()
     card = await _card(request, node_id, known | body)
+    bridge.presence.announce(node_id)
     with bridge.database.begin() as session:
         contact = _known(session, node_id)
         contact.address = card.address

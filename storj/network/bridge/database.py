@@ -36,7 +36,9 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Inspector,
     String,
+    Table,
     Text,
     UniqueConstraint,
     bindparam,
@@ -71,7 +73,6 @@ __all__ = (
     'Key',
     'Nonce',
     'Pointer',
-    'Report',
     'Token',
     'User',
     'Volume',
@@ -82,6 +83,8 @@ __all__ = (
 
 _T = TypeVar('_T')
 
+#: Tables of earlier versions that nothing reads any more.
+_FORMER_TABLES = ('reports',)
 # Rows that are deleted in one go: a few milliseconds' work.
 _SOME = 500
 
@@ -245,13 +248,21 @@ class Contact(_Base):
     timeout_rate: Mapped[float]
     last_contract_sent: Mapped[int | None]
     reputation: Mapped[int]
+    # It has not answered for so long that its copies count as lost; how often it came back from
+    # that; and whether its copies are still to be put up for audits since.
+    lost: Mapped[bool] = mapped_column(server_default=false())
+    returns: Mapped[int] = mapped_column(server_default=text('0'))
+    unchecked: Mapped[bool] = mapped_column(server_default=false())
+    audits_passed: Mapped[int] = mapped_column(server_default=text('0'))
+    audits_failed: Mapped[int] = mapped_column(server_default=text('0'))
 
 
 class Contract(_Base):
     """What one farmer has agreed to keep; all files with this shard share the record.
 
-    ``stored`` is true once someone who must know has said so: a report of the transfer, or the
-    farmer that handed out a token for the download.
+    ``stored`` is true once someone who took part has said so: the client or the farmer in a report
+    of the transfer, or the farmer when it handed out a token for the download. ``verified`` is the
+    number of its farmer's returns when the copy was last known to be good (see ``copies``).
     """
 
     __tablename__ = 'contracts'
@@ -268,13 +279,13 @@ class Contract(_Base):
     mirror: Mapped[bool]
     failed: Mapped[bool]
     download_count: Mapped[int]
+    verified: Mapped[int] = mapped_column(server_default=text('0'))
     next_audit: Mapped[int]
     next_renewal: Mapped[int] = mapped_column(server_default=text('0'))
 
     __table_args__ = (
         Index('contracts_by_audit', 'node_id', 'next_audit'),
         Index('contracts_by_renewal', 'node_id', 'next_renewal'),
-        Index('contracts_by_state', 'mirror', 'stored', 'store_begin'),
     )
 
 
@@ -307,23 +318,6 @@ class FarmerToken(_Base):
     shard_hash: Mapped[str] = mapped_column(String(40))
     node_id: Mapped[str] = mapped_column(String(40))
     created: Mapped[int] = mapped_column(index=True)
-
-
-class Report(_Base):
-    """What a client or a farmer said about one transfer."""
-
-    __tablename__ = 'reports'
-
-    id: Mapped[str] = mapped_column(String(24), primary_key=True)
-    created: Mapped[int] = mapped_column(index=True)
-    shard_hash: Mapped[str] = mapped_column(String(40), index=True)
-    reporter_id: Mapped[str | None] = mapped_column(String(320))
-    client_id: Mapped[str | None] = mapped_column(String(320))
-    farmer_id: Mapped[str | None] = mapped_column(String(40))
-    start: Mapped[int]
-    end: Mapped[int]
-    code: Mapped[int]
-    message: Mapped[str] = mapped_column(String(255))
 
 
 class WorkChallenge(_Base):
@@ -500,9 +494,20 @@ def _add_what_is_new(connection: Connection) -> bool:
         connection.execute(text(f'ALTER TABLE {column.table.name} ADD COLUMN {addition}'))
     _Base.metadata.create_all(connection)
     for table in tables:
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
+        _adopt_indexes(connection, found, table)
+    for name in _FORMER_TABLES:
+        connection.execute(text(f'DROP TABLE IF EXISTS {name}'))
     return True
+
+
+def _adopt_indexes(connection: Connection, found: Inspector, table: Table) -> None:
+    """Make the indexes of a table that are new, and drop those that would mislead a planner."""
+    for index in table.indexes:
+        index.create(connection, checkfirst=True)
+    known = {index.name for index in table.indexes}
+    for former in found.get_indexes(table.name):
+        if former['name'] not in known and 'duplicates_constraint' not in former:
+            connection.execute(text(f'DROP INDEX {former["name"]}'))
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:

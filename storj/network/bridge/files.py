@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Any
+import time
+from collections.abc import Sequence
+from itertools import chain, count
+from typing import Any, TypeAlias
 
 from aiohttp import web
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from storj.network.bridge.auth import authenticate, owned_bucket, reachable_bucket, use_token
+from storj.network.bridge.auth import (
+    Caller,
+    authenticate,
+    owned_bucket,
+    reachable_bucket,
+    use_token,
+)
 from storj.network.bridge.buckets import start_date
 from storj.network.bridge.contacts import KnownFarmer, contact_object
-from storj.network.bridge.database import Bucket, Contract, Entry, Frame, Pointer
+from storj.network.bridge.database import Bucket, Contact, Contract, Entry, Frame, Pointer
 from storj.network.bridge.frames import owned_frame
-from storj.network.bridge.mirrors import establish
-from storj.network.bridge.placement import CONTRACT_LIFE, download_tokens
+from storj.network.bridge.placement import download_tokens
 from storj.network.bridge.quotas import check_volume, count_volume
-from storj.network.bridge.state import BRIDGE, Release
+from storj.network.bridge.repairs import REPAIRS, Repairs
+from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE, Bridge, Release
 from storj.network.node.wire import (
     Refusal,
     Route,
@@ -52,6 +62,17 @@ _POINTERS = (
     )
     .order_by(Pointer.position)
 )
+
+_SHARDS = (
+    select(Pointer.shard_hash, Pointer.parity)
+    .where(Pointer.frame == bindparam('frame'))
+    .order_by(Pointer.position)
+)
+
+#: Seconds between two attempts to have the shards of a new file copied, and attempts at the most.
+_LOOK_AGAIN, _COPY_ATTEMPTS = 1.0, 3
+#: Its hash, and whether it is parity.
+_Shard: TypeAlias = tuple[str, bool]
 
 _HMAC_TYPES = ('sha512', 'sha256', 'ripemd160')
 # IANA's top-level types, and those that mime-db adds; any registered subtype may follow.
@@ -184,25 +205,25 @@ async def create_file(request: web.Request) -> web.Response:
         raise Refusal(400, 'Invalid filename supplied')
     if name is not None and len(name) > _MAX_NAME:
         raise Refusal(400, 'Maximum bucket entry name')
+    bucket_id = request.match_info['bucket']
+    with bridge.database.begin() as session:
+        _, frame, _ = _new_entry(session, bridge.release, caller, bucket_id, body)
+        _fill(Entry(), body)
+        pointers = _shards(session, frame)
+    await _wait_for_copies(bridge, request.app[REPAIRS], pointers)
     now = bridge.now()
     with bridge.database.begin() as session:
-        bucket = owned_bucket(session, caller, request.match_info['bucket'])
-        if not isinstance(body.get('frame'), str):
-            raise Refusal(404, 'Frame not found')
-        frame = owned_frame(session, caller, body['frame'])
-        if frame.locked:
-            raise Refusal(400, 'Frame is already locked')
-        key = file_id(bucket.id, name or None)
-        entry = session.get(Entry, key)
-        if entry is not None and bridge.release.since(5, 13):
-            raise Refusal(409, 'Name already used in this bucket')
+        # Much can have happened meanwhile.
+        bucket, frame, entry = _new_entry(session, bridge.release, caller, bucket_id, body)
+        if _shards(session, frame) != pointers:
+            raise Refusal(400, 'Frame has changed')
         if entry is None:
             newest = session.scalar(
                 select(func.max(Entry.created)).where(Entry.bucket == bucket.id)
             )
             # Strictly ascending within a bucket, as the buckets of an account are.
             entry = Entry(
-                id=key,
+                id=file_id(bucket.id, name or None),
                 bucket=bucket.id,
                 name=name or None,
                 created=max(now, (newest or 0) + 1),
@@ -217,6 +238,56 @@ async def create_file(request: web.Request) -> web.Response:
         except IntegrityError:
             raise Refusal(409, 'Index already used by another file') from None
         return answer(_entry_object(entry, frame))
+
+
+def _shards(session: Session, frame: Frame) -> list[_Shard]:
+    """Return hash and parity of each shard of a frame."""
+    return [(row[0], row[1]) for row in session.execute(_SHARDS, {'frame': frame.id})]
+
+
+def _new_entry(
+    session: Session, release: Release, caller: Caller, bucket_id: str, body: dict[str, Any]
+) -> tuple[Bucket, Frame, Entry | None]:
+    """Return bucket and frame of a new file, and the entry that it replaces.
+
+    Raises:
+        Refusal: 400, 404 or 409.
+    """
+    bucket = owned_bucket(session, caller, bucket_id)
+    if not isinstance(body.get('frame'), str):
+        raise Refusal(404, 'Frame not found')
+    frame = owned_frame(session, caller, body['frame'])
+    if frame.locked:
+        raise Refusal(400, 'Frame is already locked')
+    entry = session.get(Entry, file_id(bucket.id, body.get('filename') or None))
+    if entry is not None and release.since(5, 13):
+        raise Refusal(409, 'Name already used in this bucket')
+    return bucket, frame, entry
+
+
+async def _wait_for_copies(bridge: Bridge, repairs: Repairs, pointers: Sequence[_Shard]) -> None:
+    """Wait until the shards of a new file lie on as many farmers as they shall.
+
+    A file that the bridge answers for must not be lost with the next farmer. Where there are too
+    few farmers, or copies take too long, one of each shard must do, and of as many shards as
+    restore the file.
+
+    Raises:
+        Refusal: 404, too many shards are on no farmer that answers.
+    """
+    hashes = [shard_hash for shard_hash, _ in pointers]
+    parity = sum(parity for _, parity in pointers)
+    end = time.monotonic() + bridge.settings.copying_timeout
+    for attempt in count():
+        none, again = await repairs.settle(hashes, end - time.monotonic())
+        readable = sum(shard_hash in none for shard_hash in hashes) <= parity
+        over = time.monotonic() >= end
+        if readable and (over or not again or attempt >= _COPY_ATTEMPTS):
+            return
+        if over:
+            # Not 503: the frame stays as it is, and only a new upload can help.
+            raise Refusal(404, 'Shards of the frame are on no farmer that answers')
+        await asyncio.sleep(_LOOK_AGAIN)
 
 
 async def get_info(request: web.Request) -> web.Response:
@@ -409,13 +480,17 @@ async def create_mirrors(request: web.Request) -> web.Response:
         if entry is None or entry.bucket != bucket.id:
             raise Refusal(404, 'Entry not found')
         hashes = _shard_hashes(session, entry)
-    accepted = [await establish(bridge, shard_hash, redundancy) for shard_hash in hashes]
-    return answer(
-        [
-            [contact_object(contact, last_seen=iso_date(contact.last_seen)) for contact in mirrors]
-            for mirrors in accepted
-        ]
-    )
+    repairs = request.app[REPAIRS]
+    # The first farmer that has it is none of the mirrors.
+    holders = [(await repairs.bring(name, 1 + redundancy))[1 : 1 + redundancy] for name in hashes]
+    with bridge.database.begin() as session:
+        cards = {
+            contact.node_id: contact_object(contact, last_seen=iso_date(contact.last_seen))
+            for contact in session.scalars(
+                select(Contact).where(Contact.node_id.in_(set(chain.from_iterable(holders))))
+            )
+        }
+    return answer([[cards[node] for node in mirrors if node in cards] for mirrors in holders])
 
 
 ROUTES = (

@@ -32,9 +32,8 @@ from sqlalchemy.orm import Session
 from storj.network.bridge.contacts import signed_farmer
 from storj.network.bridge.copies import in_use
 from storj.network.bridge.database import Contact, Contract
-from storj.network.bridge.placement import CONTRACT_LIFE
-from storj.network.bridge.reports import MIRRORING
-from storj.network.bridge.state import BRIDGE
+from storj.network.bridge.repairs import REPAIRS
+from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE
 from storj.network.node.wire import Refusal, Route, answer, hex_text, read_body
 
 __all__ = ('ROUTES',)
@@ -57,7 +56,7 @@ async def tell(request: web.Request) -> web.Response:
         failed = _note_bad(session, node_id, bad)
         unneeded = _release(session, node_id, ended, bridge.now())
     for shard_hash in failed:
-        request.app[MIRRORING].ask(shard_hash)
+        request.app[REPAIRS].ask(shard_hash)
     return answer({'nodeID': node_id, 'unneeded': unneeded})
 
 

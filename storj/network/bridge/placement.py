@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.contacts import (
@@ -26,6 +36,7 @@ from storj.network.bridge.contacts import (
     node_contact,
     note_calls,
 )
+from storj.network.bridge.copies import NEVER, RETURNS, UNCONFIRMED
 from storj.network.bridge.database import (
     Challenge,
     Contact,
@@ -35,11 +46,11 @@ from storj.network.bridge.database import (
     fingerprint,
 )
 from storj.network.bridge.renter import Allocation, ClockSkewError, NodeError, NodeUnreachableError
-from storj.network.bridge.state import Bridge
+from storj.network.bridge.state import CONTRACT_LIFE, Bridge
 from storj.network.node.wire import Refusal
 
 __all__ = (
-    'CONTRACT_LIFE',
+    'PROMISE_LIFE',
     'Shard',
     'allocate',
     'call_farmer',
@@ -47,12 +58,18 @@ __all__ = (
     'drop_contract',
     'farmers_by_merit',
     'place',
+    'record_challenges',
+    'suspect',
+    'token_from',
 )
 
 logger = logging.getLogger(__name__)
 
-#: Milliseconds of a storage contract (protocol reference, section 3.12).
-CONTRACT_LIFE = 90 * 24 * 3600 * 1000
+#: Milliseconds for which a contract binds all who store the shard, though nobody has brought it.
+PROMISE_LIFE = 10 * 60 * 1000
+
+#: Milliseconds between two audits of a copy because of complaints.
+_COMPLAINT_PAUSE = 10 * 60 * 1000
 
 # Farmers looked at when one is chosen, the most recently seen ones.
 _CHOICE = 500
@@ -70,6 +87,7 @@ _CANDIDATES = (
     select(*KNOWN_FARMER)
     .where(
         Contact.space_available.is_(True),
+        Contact.lost.is_(False),
         Contact.node_id.not_in(bindparam('exclude', expanding=True)),
     )
     .order_by(Contact.last_seen.desc())
@@ -94,13 +112,62 @@ _THIS_CONTRACT = (
     Contract.shard_hash == bindparam('shard'),
     Contract.node_id == bindparam('farmer'),
 )
-_CONTRACT = select(Contract.stored, Contract.mirror, Contract.download_count).where(*_THIS_CONTRACT)
+_CONTRACT = select(
+    Contract.data_size,
+    Contract.tree,
+    Contract.store_begin,
+    Contract.stored,
+    Contract.failed,
+    Contract.verified,
+).where(*_THIS_CONTRACT)
+_CHALLENGES = (
+    select(Challenge.challenge)
+    .where(Challenge.shard_hash == bindparam('shard'), Challenge.node_id == bindparam('farmer'))
+    .order_by(Challenge.position)
+)
 _NEW_CONTRACT = insert(Contract)
 _NEW_CHALLENGES = insert(Challenge)
+_SIGNED_AGAIN = (
+    update(Contract)
+    .where(*_THIS_CONTRACT)
+    .values(
+        store_begin=bindparam('begin'),
+        store_end=bindparam('end'),
+        document=bindparam('signed'),
+        auditable=bindparam('proves'),
+        mirror=and_(Contract.mirror, bindparam('copy')),
+        next_renewal=bindparam('renewal'),
+    )
+)
+# A farmer gives out no token for what it does not have; but it says so about what it had when it
+# was away, too, so this does not verify a copy again.
 _FETCHED = (
     update(Contract)
     .where(*_THIS_CONTRACT)
-    .values(stored=True, download_count=Contract.download_count + 1)
+    .values(
+        stored=True,
+        verified=case((Contract.verified == UNCONFIRMED, RETURNS), else_=Contract.verified),
+        next_audit=case(
+            (Contract.next_audit == NEVER, bindparam('audit')), else_=Contract.next_audit
+        ),
+        download_count=Contract.download_count + 1,
+    )
+)
+_SUSPECTED = (
+    update(Contract)
+    .where(
+        *_THIS_CONTRACT,
+        Contract.next_audit > bindparam('now'),
+        Contract.next_audit < NEVER,
+        ~select(Challenge.position)
+        .where(
+            Challenge.shard_hash == Contract.shard_hash,
+            Challenge.node_id == Contract.node_id,
+            Challenge.sent > bindparam('lately'),
+        )
+        .exists(),
+    )
+    .values(next_audit=bindparam('now'))
 )
 _DROP_CONTRACT = tuple(
     delete(table).where(
@@ -117,6 +184,7 @@ _DROP_TOKEN = delete(FarmerToken).where(FarmerToken.token == bindparam('known'))
 _NEW_TOKEN = insert(FarmerToken)
 
 _T = TypeVar('_T')
+_Farmer = TypeVar('_Farmer', bound='Contact | KnownFarmer')
 
 
 @dataclass(frozen=True)
@@ -251,6 +319,9 @@ async def allocate(
 ) -> Allocation:
     """Make a contract for a shard with one farmer, and record it.
 
+    All who store the same shard share one record of each farmer. Who comes second has to agree with
+    it: the audits stay those of the first, so that nobody can spoil them who knows a hash.
+
     Args:
         bridge (Bridge): the bridge.
         contact (KnownFarmer): the farmer.
@@ -260,9 +331,25 @@ async def allocate(
         mirror (bool): whether the shard is a copy.
 
     Raises:
-        NodeError: the farmer refused.
-        NodeUnreachableError: it does not answer.
+        NodeError: If the farmer refused, or has agreed to keep this shard with another size.
+        NodeUnreachableError: If it does not answer.
     """
+    key = (shard.shard_hash, contact.node_id)
+    # Kept here while it is used; both ends have to know the same contract.
+    lock = bridge.placing.setdefault(key, asyncio.Lock())
+    async with lock:
+        agreed = _agreed(bridge, shard, contact.node_id)
+        return await _allocate(bridge, contact, agreed or shard, keep, mirror, agreed is not None)
+
+
+async def _allocate(
+    bridge: Bridge,
+    contact: KnownFarmer,
+    shard: Shard,
+    keep: Callable[[Session], object],
+    mirror: bool,
+    again: bool,
+) -> Allocation:
     begin = bridge.now()
     calls: list[FarmerCall] = []
     try:
@@ -288,9 +375,62 @@ async def allocate(
     with bridge.database.begin() as session:
         connection = session.connection()
         note_calls(bridge, connection, calls)
-        _record_contract(bridge, connection, contact.node_id, shard, allocation, mirror=mirror)
+        if not connection.execute(_SENT, {'farmer': contact.node_id, 'sent': begin}).rowcount:
+            raise NodeError('The farmer has left')
+        if not (
+            again and _sign_again(bridge, connection, shard, contact.node_id, allocation, mirror)
+        ):
+            _record_contract(bridge, connection, contact.node_id, shard, allocation, mirror=mirror)
+        _remember_tokens(
+            bridge, connection, [(allocation.token, shard.shard_hash, contact.node_id)]
+        )
         keep(session)
     return allocation
+
+
+def _agreed(bridge: Bridge, shard: Shard, node_id: str) -> Shard | None:
+    """Return a shard with the audits that a farmer has for it already, if it is to keep them.
+
+    What has failed is agreed on anew, and so is a contract that nobody has brought the shard for.
+
+    Raises:
+        NodeError: If the farmer has agreed to keep it with another size.
+    """
+    key = {'shard': shard.shard_hash, 'farmer': node_id}
+    with bridge.database.begin_plain() as connection:
+        old = connection.execute(_CONTRACT, key).one_or_none()
+        if old is None or old.failed:
+            return None
+        awaited = 0 <= bridge.now() - old.store_begin < PROMISE_LIFE
+        if not awaited and not (old.stored and old.verified != UNCONFIRMED):
+            return None
+        if old.data_size != shard.size:
+            raise NodeError('The farmer keeps this shard with another size')
+        challenges = connection.scalars(_CHALLENGES, key).all()
+    return Shard(shard.shard_hash, shard.size, old.tree, challenges)
+
+
+def _sign_again(
+    bridge: Bridge,
+    connection: Connection,
+    shard: Shard,
+    node_id: str,
+    allocation: Allocation,
+    mirror: bool,
+) -> bool:
+    """Note that a contract was signed again; tell whether it is still there."""
+    contract = allocation.contract
+    signed = {
+        'shard': shard.shard_hash,
+        'farmer': node_id,
+        'begin': contract.store_begin,
+        'end': contract.store_end,
+        'signed': contract.to_json(),
+        'proves': allocation.auditable,
+        'copy': mirror,
+        'renewal': bridge.settings.renewal_of(contract.store_end),
+    }
+    return bool(connection.execute(_SIGNED_AGAIN, signed).rowcount)
 
 
 def _record_contract(
@@ -302,20 +442,11 @@ def _record_contract(
     *,
     mirror: bool,
 ) -> None:
-    """Keep a contract with its audits; a new one for the same shard and farmer replaces the old.
+    """Keep a contract with its audits; one for the same shard and farmer is replaced.
 
     The farmer keeps the newest audit leaves only, so the older challenges are worth nothing.
-
-    Raises:
-        NodeError: the farmer is not known any more.
     """
-    now = bridge.now()
-    if not connection.execute(_SENT, {'farmer': node_id, 'sent': now}).rowcount:
-        raise NodeError('The farmer has left')
-    key = {'shard': shard.shard_hash, 'farmer': node_id}
-    old = connection.execute(_CONTRACT, key).one_or_none()
-    if old is not None:
-        drop_contract(connection, shard.shard_hash, node_id)
+    drop_contract(connection, shard.shard_hash, node_id)
     connection.execute(
         _NEW_CONTRACT,
         {
@@ -327,27 +458,41 @@ def _record_contract(
             'tree': list(shard.tree),
             'document': allocation.contract.to_json(),
             'auditable': allocation.auditable,
-            'stored': old is not None and old.stored,
-            'mirror': mirror and (old is None or old.mirror),
+            'stored': False,
+            'mirror': mirror,
             'failed': False,
-            'download_count': 0 if old is None else old.download_count,
-            'next_audit': now + int(bridge.settings.audit_interval * 1000),
+            'download_count': 0,
+            'verified': UNCONFIRMED,
+            'next_audit': NEVER,
             'next_renewal': bridge.settings.renewal_of(allocation.contract.store_end),
         },
     )
+    record_challenges(connection, shard.shard_hash, node_id, shard.challenges)
+
+
+def record_challenges(
+    connection: Connection, shard_hash: str, node_id: str, challenges: Sequence[str]
+) -> None:
+    """Keep the challenges of a contract that has none."""
     connection.execute(
         _NEW_CHALLENGES,
         [
             {
-                'shard_hash': shard.shard_hash,
+                'shard_hash': shard_hash,
                 'node_id': node_id,
                 'position': position,
                 'challenge': challenge,
             }
-            for position, challenge in enumerate(shard.challenges)
+            for position, challenge in enumerate(challenges)
         ],
     )
-    _remember_tokens(bridge, connection, [(allocation.token, shard.shard_hash, node_id)])
+
+
+def suspect(bridge: Bridge, connection: Connection, shard_hash: str, node_id: str) -> None:
+    """Have a copy audited soon that somebody could not get as it should be."""
+    now = bridge.now()
+    key = {'shard': shard_hash, 'farmer': node_id}
+    connection.execute(_SUSPECTED, {**key, 'now': now, 'lately': now - _COMPLAINT_PAUSE})
 
 
 def drop_contract(connection: Connection, shard_hash: str, node_id: str) -> None:
@@ -391,7 +536,7 @@ def _holders_by_merit(
     rows = connection.execute(_KEEPERS, {'shards': list(set(hashes)), 'exclude': list(exclude)})
     for shard_hash, failed, stored, *card in rows:
         contact = KnownFarmer(*card)
-        away = lately_timed_out(contact, now)
+        away = contact.lost or lately_timed_out(contact, now)
         rank = (failed, not stored, away, secrets.randbelow(_DICE))
         ranked.setdefault(shard_hash, []).append((rank, contact))
     return {
@@ -456,15 +601,39 @@ def _note_granted(
             one.
     """
     _remember_tokens(bridge, connection, granted)
+    first_audit = bridge.now() + bridge.settings.first_audit
     connection.execute(
         _FETCHED,
-        [{'shard': shard_hash, 'farmer': node_id} for _, shard_hash, node_id in granted],
+        [
+            {'shard': shard_hash, 'farmer': node_id, 'audit': first_audit}
+            for _, shard_hash, node_id in granted
+        ],
     )
 
 
+async def token_from(bridge: Bridge, contact: Contact | KnownFarmer, shard_hash: str) -> str:
+    """Get one farmer's token for the download of a shard.
+
+    Raises:
+        NodeError: If the farmer does not have it, or refuses.
+        NodeUnreachableError: If it does not answer.
+    """
+    calls: list[FarmerCall] = []
+    granted: list[tuple[str, str, str]] = []
+    try:
+        _, token = await _retrieve(bridge, contact, shard_hash, calls)
+        granted.append((token, shard_hash, contact.node_id))
+    finally:
+        with bridge.database.begin_plain() as connection:
+            note_calls(bridge, connection, calls)
+            if granted:
+                _note_granted(bridge, connection, granted)
+    return token
+
+
 async def _retrieve(
-    bridge: Bridge, contact: KnownFarmer, shard_hash: str, calls: list[FarmerCall]
-) -> tuple[KnownFarmer, str]:
+    bridge: Bridge, contact: _Farmer, shard_hash: str, calls: list[FarmerCall]
+) -> tuple[_Farmer, str]:
     card = node_contact(contact)
     retrieval = bridge.renter.retrieve(card, shard_hash)
     return contact, await call_farmer(bridge, contact, retrieval, calls, timed=True)

@@ -16,9 +16,9 @@ from sqlalchemy import bindparam, exists, select, update
 from storj.network.bridge.contacts import FarmerCall, lately_timed_out, node_contact, note_calls
 from storj.network.bridge.copies import NEEDED
 from storj.network.bridge.database import Contact, Contract
-from storj.network.bridge.placement import CONTRACT_LIFE, call_farmer, drop_contract
+from storj.network.bridge.placement import call_farmer, drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
-from storj.network.bridge.state import Bridge
+from storj.network.bridge.state import CONTRACT_LIFE, Bridge
 from storj.network.node.contract import Contract as Agreement
 from storj.network.node.contract import ContractError
 

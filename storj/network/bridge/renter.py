@@ -1,7 +1,8 @@
 """The renter node: the bridge's end of the node RPC (protocol reference, sections 7.4 and 7.5).
 
-It negotiates contracts, asks farmers for tokens, audits them and has them copy shards from each
-other. It knows no database and no HTTP route of the bridge; what it learns it returns.
+It negotiates contracts, asks farmers for tokens, audits them, reads shards and has them copied from
+one farmer to another. It knows no database and no HTTP route of the bridge; what it learns it
+returns.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from storj.network.node.rpc import (
     NodeUnreachableError,
     RpcClient,
 )
+from storj.network.node.shard_client import ShardClient
 
 __all__ = (
     'Allocation',
@@ -100,6 +102,7 @@ class RenterNode:
         self.address = address
         self.port = port
         self._rpc = RpcClient(self._identity, self.contact, clock=clock)
+        self._shards = ShardClient()
 
     def contact(self) -> NodeContact:
         """Return this node's address card."""
@@ -117,6 +120,7 @@ class RenterNode:
     async def close(self) -> None:
         """Close the connections to farmers."""
         await self._rpc.close()
+        await self._shards.close()
 
     async def ping(self, contact: NodeContact) -> None:
         """Ask a farmer whether it is there.
@@ -188,7 +192,7 @@ class RenterNode:
         token = _token(result)
         if result.get('audit_tree') == len(tree):
             return Allocation(token, granted, True)
-        return await self._consign(contact, Allocation(token, granted, False), tree)
+        return await self._consign_late(contact, Allocation(token, granted, False), tree)
 
     async def renew(self, contact: NodeContact, contract: Contract, *, store_end: int) -> Contract:
         """Sign a contract again with a new end.
@@ -295,17 +299,48 @@ class RenterNode:
             {'data_hash': data_hash, 'token': token, 'farmer': source.to_json()},
         )
 
-    async def _consign(
+    async def consign(self, contact: NodeContact, data_hash: str, audit_tree: Sequence[str]) -> str:
+        """Hand a farmer the audit leaves of a shard that it has a contract for.
+
+        Returns:
+            str: a farmer token for the upload.
+
+        Raises:
+            NodeError: If the farmer refused.
+            NodeUnreachableError: If it does not answer.
+        """
+        params = {'data_hash': data_hash, 'audit_tree': list(audit_tree)}
+        return _token(await self._rpc.call(contact, 'CONSIGN', params))
+
+    async def fetch(
+        self,
+        contact: NodeContact,
+        data_hash: str,
+        token: str,
+        size: int,
+        sink: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Fetch a shard as a client would; its hash is the caller's to check.
+
+        Args:
+            contact (NodeContact): the farmer.
+            data_hash (str): shard hash.
+            token (str): farmer token from :meth:`retrieve`.
+            size (int): bytes that it has.
+            sink (Callable[[bytes], Awaitable[object]]): takes the pieces, in order.
+
+        Raises:
+            ShardClientError: If the farmer does not give it, or not with this size.
+        """
+        await self._shards.pull(contact, data_hash, token, size, sink)
+
+    async def _consign_late(
         self, contact: NodeContact, allocation: Allocation, tree: list[str]
     ) -> Allocation:
         """Hand the audit leaves over by CONSIGN, to a farmer that ignored them in ALLOC."""
         try:
-            result = await self._rpc.call(
-                contact,
-                'CONSIGN',
-                {'data_hash': allocation.contract.data_hash, 'audit_tree': tree},
-            )
-            return dataclasses.replace(allocation, token=_token(result), auditable=True)
+            token = await self.consign(contact, allocation.contract.data_hash, tree)
+            return dataclasses.replace(allocation, token=token, auditable=True)
         except NodeError as error:
             # The contract stands and its token is good; the shard just cannot be audited.
             logger.info('%s takes no audit leaves: %s', contact.node_id, error)

@@ -1,22 +1,27 @@
 """Exchange reports: what clients and farmers say about a transfer (protocol reference, section 9).
 
-Anybody can send one. A report is believed no further than it can do harm: it tells the bridge
-that a farmer it made a contract with has the shard by now, and asks for one more copy.
+Anybody can send one; it counts if its sender took part in the exchange. A farmer signs its reports
+like its other requests; a client sends the farmer's token that it used. The word of a farmer
+confirms its own copy. The word of a client makes the bridge look for itself: whether the farmer has
+the shard, or whether a copy that was had wrongly passes an audit. All others, as those of the
+originals' clients and farmers, which prove nothing, are answered and forgotten: the bridge finds
+out by itself then.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
-from storj.network.bridge.database import Contact, Contract, FarmerToken, Report, fingerprint
-from storj.network.bridge.mirrors import Mirroring
-from storj.network.bridge.placement import drop_contract
-from storj.network.bridge.state import BRIDGE
+from storj.network.bridge.contacts import signed_farmer
+from storj.network.bridge.copies import RETURNS, UNCONFIRMED
+from storj.network.bridge.database import Contract, FarmerToken, fingerprint
+from storj.network.bridge.placement import suspect
+from storj.network.bridge.repairs import REPAIRS, Repairs
+from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.wire import (
     Refusal,
     Route,
@@ -28,10 +33,7 @@ from storj.network.node.wire import (
     text,
 )
 
-__all__ = ('MIRRORING', 'ROUTES')
-
-#: Key of the mirroring in the bridge's application.
-MIRRORING: web.AppKey[Mirroring] = web.AppKey('mirroring', Mirroring)
+__all__ = ('ROUTES',)
 
 _T = TypeVar('_T')
 
@@ -39,27 +41,26 @@ _MAX_ID = 320
 _MAX_MESSAGE = 255
 _SUCCESS = 1000
 
-# What tells that a farmer has the shard, and what asks for one more copy (section 3.7).
-_STORED = frozenset(
-    {'SUCCESS', 'SHARD_UPLOADED', 'SHARD_EXISTS', 'SHARD_DOWNLOADED', 'MIRROR_SUCCESS'}
-)
+# What tells that a farmer has the shard, and that a copy came to nothing or is bad (section 9).
+_ARRIVED = frozenset({'SUCCESS', 'SHARD_UPLOADED', 'MIRROR_SUCCESS'})
+_STORED = _ARRIVED | {'SHARD_EXISTS', 'SHARD_DOWNLOADED'}
 _NOT_COPIED = frozenset({'MIRROR_FAILED', 'FAILED_INTEGRITY'})
-_WANTS_COPY = frozenset({'SUCCESS', 'SHARD_UPLOADED', 'MIRROR_SUCCESS', 'DOWNLOAD_ERROR'})
+_COMPLAINTS = frozenset({'DOWNLOAD_ERROR', 'FAILED_INTEGRITY'})
 
 # Every shard is reported on by both of its sides, so built once.
-_CONTRACTS = select(Contract.node_id, Contract.stored, Contract.mirror).where(
+_CONTRACTS = select(Contract.node_id, Contract.stored, Contract.failed, Contract.verified).where(
     Contract.shard_hash == bindparam('shard')
 )
 _ISSUER = select(FarmerToken.node_id).where(
     FarmerToken.token == bindparam('known'), FarmerToken.shard_hash == bindparam('shard')
 )
-_KNOWN = select(Contact.node_id).where(Contact.node_id == bindparam('farmer'))
-_ARRIVED = (
+_THIS = (Contract.shard_hash == bindparam('shard'), Contract.node_id == bindparam('farmer'))
+_CONFIRMED = (
     update(Contract)
-    .where(Contract.shard_hash == bindparam('shard'), Contract.node_id == bindparam('farmer'))
-    .values(stored=True)
+    .where(*_THIS)
+    .values(stored=True, failed=False, verified=RETURNS, next_audit=bindparam('first'))
 )
-_NEW_REPORT = insert(Report)
+_CLAIMED = update(Contract).where(*_THIS).values(stored=True)
 
 
 def _required(name: str, value: _T | None) -> _T:
@@ -68,84 +69,104 @@ def _required(name: str, value: _T | None) -> _T:
     return value
 
 
-def _report(body: dict[str, Any], shard_hash: str, now: int) -> dict[str, Any]:
-    """Read a report, as a row of its table.
+class _Known(NamedTuple):
+    """What is known of a farmer's copy."""
+
+    node_id: str
+    stored: bool
+    failed: bool
+    verified: int
+
+
+class _Report(NamedTuple):
+    """What a report says: whether the transfer succeeded, and in which words."""
+
+    success: bool
+    message: str
+
+
+def _report(body: Mapping[str, Any]) -> _Report:
+    """Read a report.
 
     ``reporterId`` may be missing: libstorj names nobody.
 
     Raises:
         Refusal: 400.
     """
-    farmer_id = body.get('farmerId')
-    return {
-        'id': secrets.token_hex(12),
-        'created': now,
-        'shard_hash': shard_hash,
-        'reporter_id': text(body, 'reporterId', _MAX_ID),
-        'client_id': text(body, 'clientId', _MAX_ID),
-        'farmer_id': farmer_id if hex_text(farmer_id, 40) else None,
-        'start': _required('exchangeStart', parse_date(body.get('exchangeStart'))),
-        'end': _required('exchangeEnd', parse_date(body.get('exchangeEnd'))),
-        'code': _required('exchangeResultCode', number(body.get('exchangeResultCode'))),
-        'message': _required(
-            'exchangeResultMessage', text(body, 'exchangeResultMessage', _MAX_MESSAGE)
-        ),
-    }
-
-
-def _farmer_of(connection: Connection, report: Mapping[str, Any], token: str | None) -> str | None:
-    """Return the farmer that a report is about: by the token used, else by the names given."""
-    if token:
-        issuer = connection.scalar(
-            _ISSUER, {'known': fingerprint(token), 'shard': report['shard_hash']}
-        )
-        if issuer is not None:
-            return issuer
-    reporter: str | None = report['reporter_id']
-    if reporter is not None and connection.scalar(_KNOWN, {'farmer': reporter}):
-        # A farmer speaks of itself, also when it names the one it has copied from.
-        return reporter
-    farmer: str | None = report['farmer_id']
-    return farmer
-
-
-def _believe(
-    connection: Connection, report: Mapping[str, Any], node_id: str, *, stored: bool, mirror: bool
-) -> None:
-    """Note what a report says about a farmer's contract, as far as it can do no harm."""
-    if report['code'] == _SUCCESS and report['message'] in _STORED:
-        if not stored:
-            connection.execute(_ARRIVED, {'shard': report['shard_hash'], 'farmer': node_id})
-    elif report['message'] in _NOT_COPIED and mirror and not stored:
-        drop_contract(connection, report['shard_hash'], node_id)
+    for name in ('reporterId', 'clientId'):
+        text(body, name, _MAX_ID)
+    for name in ('exchangeStart', 'exchangeEnd'):
+        _required(name, parse_date(body.get(name)))
+    code = _required('exchangeResultCode', number(body.get('exchangeResultCode')))
+    message = text(body, 'exchangeResultMessage', _MAX_MESSAGE)
+    return _Report(code == _SUCCESS, _required('exchangeResultMessage', message))
 
 
 async def create_report(request: web.Request) -> web.Response:
     """Take a report."""
-    bridge = request.app[BRIDGE]
+    bridge, repairs = request.app[BRIDGE], request.app[REPAIRS]
     body = await read_body(request)
     shard_hash = body.get('dataHash')
     if not isinstance(shard_hash, str) or not hex_text(shard_hash, 40):
         raise Refusal(400, 'ExchangeReport validation failed: dataHash is required')
+    farmer = await signed_farmer(request) if 'x-node-signature' in request.headers else None
     with bridge.database.begin_plain() as connection:
-        contracts = connection.execute(_CONTRACTS, {'shard': shard_hash}).all()
-        if not contracts:
+        copies = [_Known(*row) for row in connection.execute(_CONTRACTS, {'shard': shard_hash})]
+        if not copies:
             raise Refusal(404, 'Shard not found for report')
-        report = _report(body, shard_hash, bridge.now())
-        node_id = _farmer_of(connection, report, text(body, 'token', _MAX_ID))
-        for contract in contracts:
-            if contract.node_id == node_id:
-                _believe(
-                    connection,
-                    report,
-                    contract.node_id,
-                    stored=contract.stored,
-                    mirror=contract.mirror,
-                )
-        connection.execute(_NEW_REPORT, report)
-    if report['message'] in _WANTS_COPY:
-        request.app[MIRRORING].ask(shard_hash)
+        report = _report(body)
+        node_id = farmer or _issuer(connection, body, shard_hash)
+        copy = next((copy for copy in copies if copy.node_id == node_id), None)
+        if copy is not None:
+            hear = _hear_client if farmer is None else _hear_farmer
+            hear(bridge, connection, report, shard_hash, copy)
+    if copy is not None:
+        _go_on(repairs, report, shard_hash, farmer)
     return answer({}, 201)
+
+
+def _issuer(connection: Connection, body: Mapping[str, Any], shard_hash: str) -> str | None:
+    """Return the farmer that gave out the token that a client sends along."""
+    token = text(body, 'token', _MAX_ID)
+    if not token:
+        return None
+    return connection.scalar(_ISSUER, {'known': fingerprint(token), 'shard': shard_hash})
+
+
+def _hear_farmer(
+    bridge: Bridge, connection: Connection, report: _Report, shard_hash: str, copy: _Known
+) -> None:
+    """Note the word of a farmer about its own copy."""
+    if not report.success or report.message not in _STORED:
+        return
+    unknown = not copy.stored or copy.verified == UNCONFIRMED
+    if report.message in _ARRIVED or (unknown and not copy.failed):
+        key = {'shard': shard_hash, 'farmer': copy.node_id}
+        first = bridge.now() + bridge.settings.first_audit
+        connection.execute(_CONFIRMED, {**key, 'first': first})
+    elif copy.failed:
+        # It says that it has what it could not prove.
+        suspect(bridge, connection, shard_hash, copy.node_id)
+
+
+def _hear_client(
+    bridge: Bridge, connection: Connection, report: _Report, shard_hash: str, copy: _Known
+) -> None:
+    """Note the word of a client about a farmer's copy."""
+    if report.message in _COMPLAINTS:
+        suspect(bridge, connection, shard_hash, copy.node_id)
+    elif report.success and report.message in _STORED and not copy.stored:
+        connection.execute(_CLAIMED, {'shard': shard_hash, 'farmer': copy.node_id})
+
+
+def _go_on(repairs: Repairs, report: _Report, shard_hash: str, farmer: str | None) -> None:
+    """Have the copies made that a report shows to be missing (section 3.7)."""
+    if farmer is not None and report.success and report.message in _STORED:
+        repairs.arrived(shard_hash, farmer, True)
+    elif farmer is not None and report.message in _NOT_COPIED:
+        repairs.arrived(shard_hash, farmer, False)
+    if report.message in _ARRIVED | _COMPLAINTS:
+        repairs.ask(shard_hash)
 
 
 ROUTES = (Route('POST', '/reports/exchanges', create_report),)

@@ -6,6 +6,7 @@ no route.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Literal
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -21,14 +23,21 @@ from storj.network.bridge.database import Database
 from storj.network.bridge.limits import AccountLimits
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
+from storj.network.bridge.presence import Presence
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renter import RenterNode
 from storj.network.node.proxies import parse_proxies
 
-__all__ = ('BRIDGE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
+__all__ = ('BRIDGE', 'CONTRACT_LIFE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
 
 #: ``auto``: an account is active at once. ``mail``: only after the link in its message was visited.
 Activation = Literal['auto', 'mail']
+
+#: Milliseconds of a day, and of a storage contract (protocol reference, section 3.12).
+_DAY = 24 * 3600 * 1000
+CONTRACT_LIFE = 90 * _DAY
+#: Seconds after which a copy that has arrived is audited first, at the latest.
+_FIRST_AUDIT = 60.0
 
 #: First release of a line, and the network protocol and core library that it reports
 #: (protocol reference, section 1.5; the last three as recorded).
@@ -100,12 +109,20 @@ class BridgeSettings:
             so that no page of a browser gets to it by a name of its own that leads here.
         activation (Activation): whether an account has to be activated by mail.
         version (str): release of the original bridge whose manners are shown.
-        audit_interval (float): seconds between two audits of the same shard; 0 for none.
+        audit_interval (float | None): seconds between two audits of the same copy; 0 for none. By
+            default the challenges of a contract are spread over its life, until it is renewed.
         renewal_ahead (float): seconds before the end of a contract, which lives 90 days, from which
             on it is renewed, if a file needs its shard; 0 for never.
         ping_interval (float): seconds between two rounds of pings to the farmers; 0 for none.
-        mirrors (int): copies of each shard, beside the first, that the bridge has made by itself.
+        mirrors (int): copies of each shard, beside the first, that the bridge has made by itself,
+            and again where they are lost: with 2, the loss of any two farmers loses nothing.
             The original has 5 made; on one machine that would write everything six times.
+        lost_after (float): seconds for which a farmer must not have answered before its copies
+            count as lost.
+        repair_interval (float): seconds between two looks for shards with too few copies; 0 for
+            never.
+        copying_timeout (float): seconds that the answer to a new file waits for the copies of its
+            shards; after that, one copy of each must do.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
         account_calls (int): registrations, activations, deactivations and resets that one address
             may ask for in a minute, beyond which it gets 429; 0 for any number.
@@ -128,10 +145,13 @@ class BridgeSettings:
     hosts: Collection[str] | None = None
     activation: Activation = 'auto'
     version: str = '7.7.1'
-    audit_interval: float = 60.0
+    audit_interval: float | None = None
     renewal_ahead: float = 30 * 86400.0
     ping_interval: float = 60.0
     mirrors: int = 2
+    lost_after: float = 3600.0
+    repair_interval: float = 60.0
+    copying_timeout: float = 20.0
     rate_limits: bool = False
     account_calls: int = 120
     registrations: int = 1000
@@ -156,20 +176,35 @@ class BridgeSettings:
             'renewal_ahead',
             'ping_interval',
             'mirrors',
+            'repair_interval',
+            'copying_timeout',
             'account_calls',
             'registrations',
             'mails',
             'wrong_passwords',
         ):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f'{name} must not be negative')
-        for name in ('farmer_timeout', 'placing_timeout'):
+        for name in ('farmer_timeout', 'placing_timeout', 'lost_after'):
             if getattr(self, name) <= 0:
                 raise ValueError(f'{name} must be positive')
 
     def renewal_of(self, store_end: int) -> int:
         """Return when a contract with this end is due to be renewed; both in milliseconds."""
         return store_end - int(self.renewal_ahead * 1000)
+
+    def audit_pause(self, challenges: int) -> int:
+        """Return the milliseconds between two audits of a copy that has so many challenges."""
+        if self.audit_interval is not None:
+            return int(self.audit_interval * 1000)
+        span = max(_DAY, CONTRACT_LIFE - int(self.renewal_ahead * 1000))
+        return span // max(1, challenges)
+
+    @property
+    def first_audit(self) -> int:
+        """Milliseconds from the arrival of a copy to its first audit."""
+        pause = _FIRST_AUDIT if self.audit_interval is None else self.audit_interval
+        return int(min(pause, _FIRST_AUDIT) * 1000)
 
 
 @dataclass
@@ -184,7 +219,10 @@ class Bridge:
         outbox (Outbox): where its messages go.
         limits (AccountLimits): how often it does what costs much; by its settings.
         clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
+        presence (Presence): which farmers have answered lately.
         pending (Counter[str]): by farmer, contracts being made at this moment.
+        placing (WeakValueDictionary[tuple[str, str], asyncio.Lock]): by shard and farmer, so that
+            one contract is made at a time.
         clock_skews (dict[str, float]): by farmer, seconds by which its clock was ahead when it was
             called last (negative: behind); of those only that cannot be used because of it.
         release (Release): the release it plays.
@@ -196,7 +234,11 @@ class Bridge:
     passwords: Passwords
     outbox: Outbox
     clock: Callable[[], float] = time.time
+    presence: Presence = field(default_factory=Presence)
     pending: Counter[str] = field(default_factory=Counter)
+    placing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
+        default_factory=WeakValueDictionary
+    )
     clock_skews: dict[str, float] = field(default_factory=dict)
     limits: AccountLimits = field(init=False)
     release: Release = field(init=False)

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from storj.network.bridge.auth import authenticate
 from storj.network.bridge.contacts import lately_timed_out
+from storj.network.bridge.copies import counts, supply
 from storj.network.bridge.database import (
     Bucket,
     Challenge,
@@ -46,16 +47,19 @@ def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]
 
     Returns:
         dict[str, Any]: ``bridge`` (version, protocol, url, and the ``extended_key`` of its renter
-        nodes), ``farmers`` (address card, ``online``, ``clock_skew`` (seconds by which its clock is
-        ahead, if that is too much for it to be called; else None), ``space_available``,
-        ``space_offered`` (None if it does not say), ``shards``, ``mirrors``, ``bytes``,
-        ``audits_passed``, ``audits_failed``, ``audits_open``), ``totals`` (files, bytes, shards,
-        mirrors, audits) and ``files``, the user's newest 100, each with its ``shards`` (of all
-        files 5000) and for each the ``farmers`` that have it (``node_id``, ``stored``, ``mirror``,
-        ``failed``). Sizes are bytes.
+        nodes), ``farmers`` (address card, ``online``, ``lost`` (it has not answered for so long
+        that its copies count as lost), ``clock_skew`` (seconds by which its clock is ahead, if that
+        is too much for it to be called; else None), ``space_available``, ``space_offered`` (None if
+        it does not say), ``shards``, ``mirrors``, ``bytes``, ``audits_passed``, ``audits_failed``,
+        ``audits_open``), ``totals`` (files, bytes, shards, mirrors, audits, ``copies_wanted`` of
+        each shard, ``under_replicated``: shards of files that have fewer, and ``without_copies``:
+        those of them that have none) and ``files``, the user's newest 100, each with its ``shards``
+        (of all files 5000) and for each the ``farmers`` that have it (``node_id``, ``stored``,
+        ``mirror``, ``failed``, ``counts``: whether it counts as a copy). Sizes are bytes.
     """
     with bridge.database.begin() as session:
         farmers = _farmers(session, bridge)
+        copies, wanted = supply(session.connection()), 1 + bridge.settings.mirrors
         return {
             'bridge': {
                 'url': bridge.settings.public_url,
@@ -76,6 +80,9 @@ def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]
                     name: sum(farmer[name] for farmer in farmers)
                     for name in ('shards', 'mirrors', 'audits_passed', 'audits_failed')
                 },
+                'copies_wanted': wanted,
+                'under_replicated': sum(copies[count] for count in copies if count < wanted),
+                'without_copies': copies.get(0, 0),
             },
             'files': [] if user is None else _files(session, user),
         }
@@ -96,13 +103,13 @@ def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
             .group_by(Contract.node_id)
         )
     }
-    audits: dict[str, dict[bool | None, int]] = defaultdict(dict)
-    for node_id, passed, count in session.execute(
-        select(Challenge.node_id, Challenge.passed, func.count()).group_by(
-            Challenge.node_id, Challenge.passed
-        )
-    ):
-        audits[node_id][passed] = count
+    audits = dict(
+        session.execute(
+            select(Challenge.node_id, func.count())
+            .where(Challenge.passed.is_(None))
+            .group_by(Challenge.node_id)
+        ).all()
+    )
     now = bridge.now()
     return [
         {
@@ -112,7 +119,8 @@ def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
             'protocol': contact.protocol,
             'user_agent': contact.user_agent,
             'last_seen': iso_date(contact.last_seen),
-            'online': not lately_timed_out(contact, now),
+            'online': not (contact.lost or lately_timed_out(contact, now)),
+            'lost': contact.lost,
             'clock_skew': bridge.clock_skews.get(contact.node_id),
             'space_available': contact.space_available,
             'space_offered': contact.space_offered,
@@ -120,9 +128,9 @@ def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
             'shards': held.get(contact.node_id, (0, 0, 0))[0],
             'mirrors': held.get(contact.node_id, (0, 0, 0))[1],
             'bytes': held.get(contact.node_id, (0, 0, 0))[2],
-            'audits_passed': audits[contact.node_id].get(True, 0),
-            'audits_failed': audits[contact.node_id].get(False, 0),
-            'audits_open': audits[contact.node_id].get(None, 0),
+            'audits_passed': contact.audits_passed,
+            'audits_failed': contact.audits_failed,
+            'audits_open': audits.get(contact.node_id, 0),
         }
         for contact in session.scalars(select(Contact).order_by(Contact.port, Contact.node_id))
     ]
@@ -140,19 +148,22 @@ def _files(session: Session, user: str) -> list[dict[str, Any]]:
     frames = [entry.frame for entry, _ in entries]
     places: dict[str, list[dict[str, Any]]] = defaultdict(list)
     in_frames = select(Pointer.shard_hash).where(Pointer.frame.in_(frames))
-    for contract in session.scalars(
-        select(Contract)
+    for contract in session.execute(
+        select(
+            Contract.shard_hash,
+            Contract.node_id,
+            Contract.stored,
+            Contract.mirror,
+            Contract.failed,
+            counts(Contract).label('counts'),
+        )
+        .join(Contact, Contact.node_id == Contract.node_id)
         .where(Contract.shard_hash.in_(in_frames))
         .order_by(Contract.mirror, Contract.store_begin, Contract.node_id)
     ):
-        places[contract.shard_hash].append(
-            {
-                'node_id': contract.node_id,
-                'stored': contract.stored,
-                'mirror': contract.mirror,
-                'failed': contract.failed,
-            }
-        )
+        shard_hash, *copy = contract
+        names = ('node_id', 'stored', 'mirror', 'failed', 'counts')
+        places[shard_hash].append(dict(zip(names, copy, strict=True)))
     shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for pointer in session.scalars(
         select(Pointer).where(Pointer.frame.in_(frames)).order_by(Pointer.position).limit(_SHARDS)
@@ -221,7 +232,7 @@ def _page(state: dict[str, Any]) -> str:
             f'{shard["index"]}{" parity" if shard["parity"] else ""}',
             _code(shard['hash'][:12]),
             f'{shard["size"]:,}',
-            ' '.join(_code(farmer['node_id'][:12]) for farmer in shard['farmers']),
+            ' '.join(_code(copy['node_id'][:12]) for copy in shard['farmers'] if copy['counts']),
         )
         for file in state['files']
         for shard in file['shards']
@@ -234,7 +245,8 @@ def _page(state: dict[str, Any]) -> str:
         f'<p>Bridge {html.escape(bridge["version"])}, {len(state["farmers"])} farmers, '
         f'{totals["files"]:,} files of {totals["bytes"]:,} bytes, {totals["shards"]:,} shards, '
         f'{totals["audits_passed"]:,} audits passed, {totals["audits_failed"]:,} failed.</p>'
-        '<h2>Farmers</h2>'
+        + _supply_line(totals)
+        + '<h2>Farmers</h2>'
         + _table(
             'Node,Address,Protocol,State,#Shards,#Mirrors,#Bytes,#Audits passed,#Failed',
             farmer_rows,
@@ -248,9 +260,21 @@ def _page(state: dict[str, Any]) -> str:
     )
 
 
+def _supply_line(totals: Mapping[str, int]) -> str:
+    """Say which shards have too few copies."""
+    kind = ' class="off"' if totals['under_replicated'] else ''
+    return (
+        f'<p{kind}>{totals["copies_wanted"]} copies of each shard are wanted; '
+        f'{totals["under_replicated"]:,} shards have fewer, '
+        f'{totals["without_copies"]:,} of them none.</p>'
+    )
+
+
 def _state(farmer: Mapping[str, Any]) -> str:
     if farmer['clock_skew'] is not None:
         return f'<span class="off">clock {farmer["clock_skew"]:+.0f} s</span>'
+    if farmer['lost']:
+        return '<span class="off">lost</span>'
     return 'online' if farmer['online'] else '<span class="off">away</span>'
 
 

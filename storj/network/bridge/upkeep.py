@@ -7,54 +7,47 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import mark_failure, mark_seen, node_contact
 from storj.network.bridge.database import (
     Contact,
-    Contract,
     FarmerToken,
-    Report,
     Token,
     WorkChallenge,
 )
-from storj.network.bridge.mirrors import COPY_LIFE, Mirroring
 from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
+from storj.network.bridge.repairs import Repairs
 from storj.network.bridge.state import Bridge
 
-__all__ = ('Upkeep', 'ping_round', 'sweep')
+__all__ = ('Upkeep', 'lost_round', 'ping_round', 'sweep')
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two sweeps.
 _SWEEP_INTERVAL = 60.0
-# Milliseconds: farmer tokens live a day at the most, reports are history.
+# Milliseconds: farmer tokens live a day at the most.
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
-_REPORT_LIFE = 30 * 24 * 3600 * 1000
 _PINGS_AT_ONCE = 32
 # Seconds between two looks for contracts that are due.
 _RENEWAL_PACE = 60.0
 # Seconds between two looks for audits that are due, at the least and at the most.
 _AUDIT_PACE = (0.5, 10.0)
+# Rounds of audits in a row while there is something to audit, and the seconds between them.
+_AUDITS_IN_A_ROW, _AUDIT_PAUSE = 20, 2.0
+# A look at the whole database takes this part of the bridge's time at the most.
+_LOOKING = 0.05
 
 
 async def sweep(bridge: Bridge) -> None:
-    """Forget tokens, challenges, reports and copies whose time is over."""
+    """Forget tokens and challenges whose time is over."""
     now = bridge.now()
     for table, *conditions in (
         (Token, Token.expires <= now),
         (WorkChallenge, WorkChallenge.expires <= now),
         (FarmerToken, FarmerToken.created < now - _FARMER_TOKEN_LIFE),
-        (Report, Report.created < now - _REPORT_LIFE),
-        # Copies that were begun long ago and never reported.
-        (
-            Contract,
-            Contract.mirror.is_(True),
-            Contract.stored.is_(False),
-            Contract.store_begin < now - COPY_LIFE,
-        ),
     ):
         while bridge.database.delete_some(table, *conditions):
             await asyncio.sleep(0)
@@ -62,21 +55,54 @@ async def sweep(bridge: Bridge) -> None:
 
 async def ping_round(bridge: Bridge) -> None:
     """Ask every farmer whether it is there."""
-
-    async def ping(contact: Contact) -> None:
-        started = time.monotonic()
-        try:
-            await bridge.renter.ping(node_contact(contact))
-        except (NodeError, NodeUnreachableError) as error:
-            logger.info('farmer %s is away: %s', contact.node_id, error)
-            mark_failure(bridge, contact.node_id, error)
-        else:
-            mark_seen(bridge, contact.node_id, time.monotonic() - started)
-
     last = ''
     while contacts := _next_contacts(bridge, last):
-        await asyncio.gather(*map(ping, contacts))
+        await asyncio.gather(*(_ping(bridge, contact) for contact in contacts))
         last = contacts[-1].node_id
+
+
+async def lost_round(bridge: Bridge) -> None:
+    """Find out which farmers have not answered for so long that their copies count as lost.
+
+    None is given up before it has been asked. One that is lost and announces itself is asked, too.
+    """
+    limit, presence = bridge.settings.lost_after, bridge.presence
+    announced = presence.announced()
+    with bridge.database.begin() as session:
+        contacts = [
+            contact
+            for contact in session.scalars(select(Contact))
+            if (
+                contact.node_id in announced
+                if contact.lost
+                else presence.silence(contact.node_id) > limit
+            )
+        ]
+    for start in range(0, len(contacts), _PINGS_AT_ONCE):
+        some = contacts[start : start + _PINGS_AT_ONCE]
+        await asyncio.gather(*(_ping(bridge, contact) for contact in some))
+    with bridge.database.begin_plain() as connection:
+        for contact in contacts:
+            silence = presence.silence(contact.node_id)
+            if not contact.lost and silence > limit:
+                logger.warning(
+                    'farmer %s has not answered for %.0f s: its copies count as lost',
+                    contact.node_id,
+                    silence,
+                )
+                gone = update(Contact).where(Contact.node_id == contact.node_id)
+                connection.execute(gone.values(lost=True))
+
+
+async def _ping(bridge: Bridge, contact: Contact) -> None:
+    started = time.monotonic()
+    try:
+        await bridge.renter.ping(node_contact(contact))
+    except (NodeError, NodeUnreachableError) as error:
+        logger.info('farmer %s is away: %s', contact.node_id, error)
+        mark_failure(bridge, contact.node_id, error)
+    else:
+        mark_seen(bridge, contact.node_id, time.monotonic() - started)
 
 
 def _next_contacts(bridge: Bridge, last: str) -> Sequence[Contact]:
@@ -95,12 +121,12 @@ class Upkeep:
 
     Args:
         bridge (Bridge): the bridge.
-        mirroring (Mirroring): told of shards that were lost.
+        repairs (Repairs): told of shards that were lost.
     """
 
-    def __init__(self, bridge: Bridge, mirroring: Mirroring) -> None:
+    def __init__(self, bridge: Bridge, repairs: Repairs) -> None:
         self._bridge = bridge
-        self._mirroring = mirroring
+        self._repairs = repairs
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -111,9 +137,10 @@ class Upkeep:
             rounds.append((self._ping, settings.ping_interval))
         if settings.renewal_ahead:
             rounds.append((self._renew, _RENEWAL_PACE))
-        if settings.audit_interval:
-            least, most = _AUDIT_PACE
-            rounds.append((self._audit, min(most, max(least, settings.audit_interval / 4))))
+        if settings.audit_interval != 0:
+            rounds.append((self._audit, self._audit_pace()))
+        if settings.repair_interval:
+            rounds.append((self._repair, settings.repair_interval))
         self._tasks = [asyncio.ensure_future(_repeat(work, pace)) for work, pace in rounds]
 
     async def stop(self) -> None:
@@ -128,15 +155,31 @@ class Upkeep:
     async def _ping(self) -> None:
         await ping_round(self._bridge)
 
+    def _audit_pace(self) -> float:
+        least, most = _AUDIT_PACE
+        interval = self._bridge.settings.audit_interval
+        return most if interval is None else min(most, max(least, interval / 4))
+
     async def _renew(self) -> None:
         for shard_hash in await renewal_round(self._bridge):
-            self._mirroring.ask(shard_hash)
+            self._repairs.ask(shard_hash)
 
     async def _audit(self) -> None:
-        for result in await audit_round(self._bridge):
-            if not result.passed:
-                logger.warning('farmer %s lost shard %s', result.node_id, result.shard_hash)
-                self._mirroring.ask(result.shard_hash)
+        for _ in range(_AUDITS_IN_A_ROW):
+            results = await audit_round(self._bridge)
+            for result in results:
+                if not result.passed:
+                    logger.warning('farmer %s lost shard %s', result.node_id, result.shard_hash)
+                    self._repairs.ask(result.shard_hash)
+            if not results:
+                break
+            await asyncio.sleep(min(_AUDIT_PAUSE, self._audit_pace()))
+
+    async def _repair(self) -> None:
+        await lost_round(self._bridge)
+        began = time.monotonic()
+        await self._repairs.look()
+        await asyncio.sleep((time.monotonic() - began) / _LOOKING)
 
 
 async def _repeat(work: Callable[[], Awaitable[None]], pace: float) -> None:

@@ -46,7 +46,7 @@ function card(farmer) {
     make('div', {class: 'card-head'},
       make('h3', {}, make('code', {title: farmer.node_id}, name)),
       make('span', {class: farmer.online ? 'badge good' : 'badge bad'},
-        farmer.online ? 'online' : 'offline')),
+        farmer.online ? 'online' : farmer.lost ? 'lost' : 'offline')),
     space, rows);
 }
 
@@ -74,6 +74,7 @@ async function showFarmers() {
     ['files', String(answer.totals.files)],
     ['in shards', bytes(sum(rows, (farmer) => farmer.bytes))],
     ['shards kept', String(sum(rows, (farmer) => farmer.shards))],
+    ['shards with too few copies', String(answer.totals.under_replicated)],
     ['audits passed', String(sum(rows, (farmer) => farmer.audits_passed))],
     ['audits failed', String(sum(rows, (farmer) => farmer.audits_failed))],
   ]);

@@ -1,0 +1,464 @@
+"""Repairs: every shard that is needed gets as many copies as the settings want, and keeps them.
+
+What has too few copies comes here: by reports and audits, by files that are waited for, and by a
+look at the whole database from time to time, the most endangered first. Copies are counted by
+farmers that are there and have them (``copies``), and are made from any farmer that gives the shard
+out: the one that copies checks its hash. So many shards are worked on at one time and no more, so
+that repairs leave the network to its users.
+
+::
+
+    report, audit, new file --ask-->  asked       ---> 8 workers --. look at the database
+    ---------->  endangered  ---> 4 workers --+--> RETRIEVE, ALLOC, MIRROR, report
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+from aiohttp import web
+from sqlalchemy import Connection, bindparam, case, func, select
+
+from storj.network.bridge.contacts import (
+    FarmerCall,
+    KnownFarmer,
+    node_contact,
+    note_calls,
+)
+from storj.network.bridge.copies import UNCONFIRMED, copies_of, copy_counts, in_use, scarce
+from storj.network.bridge.database import Challenge, Contact, Contract
+from storj.network.bridge.placement import (
+    Shard,
+    allocate,
+    call_farmer,
+    download_tokens,
+    farmers_by_merit,
+    suspect,
+    token_from,
+)
+from storj.network.bridge.renter import NodeError, NodeUnreachableError
+from storj.network.bridge.state import CONTRACT_LIFE, Bridge
+
+__all__ = ('REPAIRS', 'Repairs', 'Settled')
+
+logger = logging.getLogger(__name__)
+
+#: Shards that are worked on at one time: those somebody has asked for, and those a look has found.
+_ASKED, _FOUND = 8, 4
+#: Shards that wait; what does not fit is found by a later look.
+_QUEUE = 10_000
+#: Seconds for a copy to arrive: so many, and one for each so many bytes.
+_PATIENCE, _SLOWEST = 30.0, 1024 * 1024
+#: Seconds after which a farmer that has begun to copy is asked whether it has the shard, at first
+#: and at most: farmers before core 6 do not report copies, and a report may be lost.
+_LOOKS = (1.0, 30.0)
+#: Seconds after which a shard that could not be copied is tried again, at most.
+_RETRY = 3600.0
+
+# The copy whose audits another one gets: one that counts, if there is any.
+_MODEL = (
+    select(Contract.node_id, Contract.data_size, Contract.tree)
+    .where(Contract.shard_hash == bindparam('shard'))
+    .order_by(
+        Contract.failed,
+        Contract.stored.desc(),
+        case((Contract.verified == UNCONFIRMED, 1), else_=0),
+        Contract.mirror,
+        Contract.store_begin,
+    )
+    .limit(1)
+)
+_CHALLENGES = (
+    select(Challenge.challenge)
+    .where(Challenge.shard_hash == bindparam('shard'), Challenge.node_id == bindparam('farmer'))
+    .order_by(Challenge.position)
+)
+_ACCEPTING = select(func.count()).where(Contact.lost.is_(False), Contact.space_available.is_(True))
+_THERE = select(func.count()).where(Contact.lost.is_(False))
+
+
+@dataclass(eq=False)
+class _Job:
+    """A shard that waits for copies, or gets them."""
+
+    shard_hash: str
+    done: asyncio.Future[bool]
+    working: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done for a shard.
+
+    Attributes:
+        shard (Shard): with the audits that copies get.
+        missing (int): copies.
+        known (bool): at least one copy counts, or its farmer has at some time confirmed it.
+        candidates (deque[KnownFarmer]): farmers that may make a copy, the best first.
+    """
+
+    shard: Shard
+    missing: int
+    known: bool
+    candidates: deque[KnownFarmer]
+
+
+@dataclass
+class _Sources:
+    """Where a shard is copied from.
+
+    Attributes:
+        known (tuple[KnownFarmer, str] | None): a farmer that has just given out a token.
+        bad (set[str]): farmers that a copy has failed from.
+    """
+
+    known: tuple[KnownFarmer, str] | None
+    bad: set[str] = field(default_factory=set)
+
+
+class Settled(NamedTuple):
+    """What came of waiting for copies.
+
+    Attributes:
+        none (set[str]): shards that no farmer gives out.
+        again (set[str]): shards that can get copies that they have not got.
+    """
+
+    none: set[str]
+    again: set[str]
+
+
+class Repairs:
+    """Makes copies.
+
+    Args:
+        bridge (Bridge): the bridge.
+        clock (Callable[[], float]): seconds, monotonic.
+    """
+
+    def __init__(self, bridge: Bridge, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bridge = bridge
+        self._clock = clock
+        self._asked: asyncio.PriorityQueue[tuple[int, int, str]] = asyncio.PriorityQueue()
+        self._found: asyncio.PriorityQueue[tuple[int, int, str]] = asyncio.PriorityQueue()
+        self._numbers = itertools.count()
+        self._jobs: dict[str, _Job] = {}
+        self._arrivals: dict[tuple[str, str], asyncio.Future[bool]] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Shards that could not be copied: when they are tried again, and the pause after that.
+        self._retries: dict[str, tuple[float, float]] = {}
+        self._farmers = 0
+        self._workers: list[asyncio.Task[None]] = []
+
+    @property
+    def wanted(self) -> int:
+        """Copies that each shard shall have."""
+        return 1 + self._bridge.settings.mirrors
+
+    def start(self) -> None:
+        """Begin to work, on the running event loop."""
+        self._workers = [
+            asyncio.ensure_future(self._work(queue))
+            for queue, count in ((self._asked, _ASKED), (self._found, _FOUND))
+            for _ in range(count)
+        ]
+
+    async def stop(self) -> None:
+        """End; what waits is dropped, the next look brings it back."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    # ------------------------------------------------------------------ what others call
+
+    def ask(self, shard_hash: str) -> asyncio.Future[bool]:
+        """Have a shard copied if it has too few copies.
+
+        Returns:
+            asyncio.Future[bool]: is done when all that can be done for the shard at the moment is:
+            true if a copy failed that can be tried again.
+        """
+        job = self._jobs.get(shard_hash)
+        if job is None:
+            done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            full = self._asked.qsize() >= _QUEUE
+            if full or self._count(shard_hash) >= self.wanted:
+                done.set_result(full)
+                return done
+            job = self._jobs[shard_hash] = _Job(shard_hash, done)
+        if job.working:
+            # Something is known now that was not when its copies were counted.
+            job.again = True
+        else:
+            self._asked.put_nowait((0, next(self._numbers), shard_hash))
+        return job.done
+
+    async def settle(self, hashes: Collection[str], timeout: float) -> Settled:
+        """Wait until shards have their copies, or what can be done is done, or the time is over.
+
+        Args:
+            hashes (Collection[str]): of the shards.
+            timeout (float): seconds.
+        """
+        each = list(dict.fromkeys(hashes))
+        jobs = {shard_hash: self.ask(shard_hash) for shard_hash in each}
+        waiting = {job for job in jobs.values() if not job.done()}
+        if waiting:
+            await asyncio.wait(waiting, timeout=max(0.0, timeout))
+        again = {name for name, job in jobs.items() if not job.done() or job.result()}
+        with self._bridge.database.begin_plain() as connection:
+            counts = copy_counts(connection, each)
+        # Who had the only copies may just have gone.
+        doubtful = [name for name, count in counts.items() if count < self.wanted]
+        tokens = await download_tokens(self._bridge, doubtful) if doubtful else []
+        none = {name for name, token in zip(doubtful, tokens, strict=True) if token is None}
+        return Settled(none, again)
+
+    async def bring(self, shard_hash: str, wanted: int) -> list[str]:
+        """Make so many copies of a shard now; return the farmers that have one."""
+        await self._mend(shard_hash, wanted)
+        with self._bridge.database.begin_plain() as connection:
+            return [copy.node_id for copy in copies_of(connection, shard_hash) if copy.counts]
+
+    def arrived(self, shard_hash: str, node_id: str, stored: bool) -> None:
+        """Tell that a farmer has a shard now, or has failed to copy it."""
+        arrival = self._arrivals.get((shard_hash, node_id))
+        if arrival is not None and not arrival.done():
+            arrival.set_result(stored)
+
+    async def join(self) -> None:
+        """Wait until nothing is left to do."""
+        await self._asked.join()
+        await self._found.join()
+
+    # ------------------------------------------------------------------ looks
+
+    async def look(self) -> None:
+        """Look at the whole database for shards with too few copies, and have them copied."""
+        with self._bridge.database.begin_plain() as connection:
+            farmers = connection.scalar(_ACCEPTING) or 0
+            # More than there are farmers is not to be had, and not worth trying again and again.
+            wanted = min(self.wanted, connection.scalar(_THERE) or 0)
+        if farmers != self._farmers:
+            self._retries.clear()
+            self._farmers = farmers
+        found = await self._bridge.database.apart(partial(self._scarce, wanted))
+        now = self._clock()
+        for shard_hash, count in found:
+            due, _ = self._retries.get(shard_hash, (now, 0.0))
+            if due <= now and shard_hash not in self._jobs and self._found.qsize() < _QUEUE:
+                done = asyncio.get_running_loop().create_future()
+                self._jobs[shard_hash] = _Job(shard_hash, done)
+                # Nothing is more endangered than a last copy; without any there is but hope.
+                self._found.put_nowait((count or _QUEUE, next(self._numbers), shard_hash))
+
+    def _scarce(self, wanted: int) -> list[tuple[str, int]]:
+        with self._bridge.database.begin_plain() as connection:
+            return scarce(connection, wanted, 2 * _QUEUE)
+
+    # ------------------------------------------------------------------ work
+
+    async def _work(self, queue: asyncio.PriorityQueue[tuple[int, int, str]]) -> None:
+        while True:
+            shard_hash = (await queue.get())[2]
+            try:
+                job = self._jobs.get(shard_hash)
+                # It may have waited in both queues, or have been asked for twice.
+                if job is not None and not job.working:
+                    await self._run(job)
+            finally:
+                queue.task_done()
+
+    async def _run(self, job: _Job) -> None:
+        job.working = True
+        again = True
+        try:
+            while True:
+                job.again = False
+                missing, again = await self._mend(job.shard_hash, self.wanted)
+                self._note_retry(job.shard_hash, missing)
+                if not job.again:
+                    break
+        except Exception:
+            # One shard's trouble must not end the copying of all others.
+            logger.exception('no copies of shard %s', job.shard_hash)
+            self._note_retry(job.shard_hash, 1)
+        finally:
+            del self._jobs[job.shard_hash]
+            if not job.done.done():
+                job.done.set_result(again)
+
+    def _note_retry(self, shard_hash: str, missing: int) -> None:
+        """Note when a shard is tried again whose copies are still missing."""
+        _, pause = self._retries.pop(shard_hash, (0.0, self._bridge.settings.repair_interval))
+        if missing and len(self._retries) < 2 * _QUEUE:
+            self._retries[shard_hash] = self._clock() + pause, min(2 * pause, _RETRY)
+
+    async def _mend(self, shard_hash: str, wanted: int) -> tuple[int, bool]:
+        """Make the copies of a shard that are missing.
+
+        Returns:
+            tuple[int, bool]: how many are missing still, and whether to try again may help: no
+            farmer refused, but a copy came to nothing.
+        """
+        lock = self._locks.setdefault(shard_hash, asyncio.Lock())
+        async with lock:
+            plan = self._plan(shard_hash, wanted)
+            source = None
+            if plan is not None and plan.missing and not plan.known:
+                # Nobody has confirmed yet that the first farmer has it: ask.
+                (source,) = await download_tokens(self._bridge, [shard_hash])
+                plan = None if source is None else self._plan(shard_hash, wanted)
+            if plan is None:
+                return wanted, True
+            sources = _Sources(source)
+            made = await asyncio.gather(
+                *(self._one_more(plan, sources) for _ in range(plan.missing))
+            )
+            return made.count(False) + made.count(None), False in made
+
+    def _plan(self, shard_hash: str, wanted: int) -> _Plan | None:
+        """Return what is to be done for a shard; None if nobody has agreed to keep it."""
+        bridge = self._bridge
+        leaving = bridge.presence.leaving()
+        with bridge.database.begin_plain() as connection:
+            shard = _known_shard(connection, shard_hash)
+            if shard is None:
+                return None
+            copies = copies_of(connection, shard_hash)
+            counted = [copy for copy in copies if copy.counts and copy.node_id not in leaving]
+            # Those that came back are audited first.
+            kept = {copy.node_id for copy in copies if copy.confirmed and not copy.lost}
+            candidates = farmers_by_merit(bridge, connection, shard_hash, exclude=kept | leaving)
+            needed = connection.scalar(
+                select(in_use(bridge.now() - CONTRACT_LIFE)).where(
+                    Contract.shard_hash == shard_hash
+                )
+            )
+        return _Plan(
+            shard,
+            max(0, wanted - len(counted)) if needed else 0,
+            any(copy.counts for copy in copies),
+            deque(candidates),
+        )
+
+    async def _one_more(self, plan: _Plan, sources: _Sources) -> bool | None:
+        """Have one farmer after the other copy a shard until one has.
+
+        Returns:
+            bool | None: whether one has; None if all have refused, or did not answer.
+        """
+        failed = None
+        while plan.candidates:
+            contact = plan.candidates.popleft()
+            self._bridge.pending[contact.node_id] += 1
+            try:
+                if await self._copy(plan.shard, contact, sources):
+                    return True
+                failed = False
+            except (NodeError, NodeUnreachableError) as error:
+                logger.info('farmer %s makes no copy: %s', contact.node_id, error)
+            finally:
+                self._bridge.pending[contact.node_id] -= 1
+        return failed
+
+    async def _copy(self, shard: Shard, contact: KnownFarmer, sources: _Sources) -> bool:
+        """Have a farmer copy a shard from one source after the other; tell whether it has it then.
+
+        Raises:
+            NodeError: If the farmer refuses.
+            NodeUnreachableError: If it does not answer.
+        """
+        bridge, key, agreed = self._bridge, (shard.shard_hash, contact.node_id), False
+        while (source := await self._source(shard.shard_hash, contact, sources)) is not None:
+            holder, token = source
+            if not agreed:
+                await allocate(bridge, contact, shard, mirror=True)
+                agreed = True
+            arrival = self._arrivals[key] = asyncio.get_running_loop().create_future()
+            try:
+                copying = bridge.renter.mirror(
+                    node_contact(contact), shard.shard_hash, token, node_contact(holder)
+                )
+                await self._call(contact, copying)
+                if await self._arrives(arrival, shard, contact):
+                    return True
+            finally:
+                del self._arrivals[key]
+            sources.bad.add(holder.node_id)
+            with bridge.database.begin_plain() as connection:
+                suspect(bridge, connection, shard.shard_hash, holder.node_id)
+        return False
+
+    async def _source(
+        self, shard_hash: str, contact: KnownFarmer, sources: _Sources
+    ) -> tuple[KnownFarmer, str] | None:
+        """Return a farmer that another one has not failed to copy from, and its token."""
+        if sources.known is not None:
+            source, sources.known = sources.known, None
+            return source
+        exclude = {contact.node_id} | sources.bad
+        return (await download_tokens(self._bridge, [shard_hash], exclude=exclude))[0]
+
+    async def _call(self, contact: KnownFarmer, call: Awaitable[None]) -> None:
+        calls: list[FarmerCall] = []
+        try:
+            await call_farmer(self._bridge, contact, call, calls)
+        finally:
+            with self._bridge.database.begin_plain() as connection:
+                note_calls(self._bridge, connection, calls)
+
+    async def _arrives(
+        self, arrival: asyncio.Future[bool], shard: Shard, contact: KnownFarmer
+    ) -> bool:
+        """Wait for a copy that has been begun; tell whether it has arrived."""
+        end = self._clock() + _PATIENCE + shard.size / _SLOWEST
+        pause, longest = _LOOKS
+        while not arrival.done():
+            left = end - self._clock()
+            if left <= 0:
+                return False
+            await asyncio.wait((arrival,), timeout=min(pause, left))
+            if not arrival.done() and await self._has(shard.shard_hash, contact):
+                return True
+            pause = min(2 * pause, longest)
+        return arrival.result()
+
+    async def _has(self, shard_hash: str, contact: KnownFarmer) -> bool:
+        """Tell whether a farmer says that it has a shard."""
+        try:
+            await token_from(self._bridge, contact, shard_hash)
+        except (NodeError, NodeUnreachableError) as error:
+            logger.debug('farmer %s has no copy of %s yet: %s', contact.node_id, shard_hash, error)
+            return False
+        return True
+
+    def _count(self, shard_hash: str) -> int:
+        leaving = self._bridge.presence.leaving()
+        with self._bridge.database.begin_plain() as connection:
+            return copy_counts(connection, [shard_hash], leaving)[shard_hash]
+
+
+def _known_shard(connection: Connection, shard_hash: str) -> Shard | None:
+    """Return a shard with its audits, from a farmer that is known to have it, the first if any."""
+    model = connection.execute(_MODEL, {'shard': shard_hash}).one_or_none()
+    if model is None:
+        return None
+    key = {'shard': shard_hash, 'farmer': model.node_id}
+    return Shard(
+        shard_hash, model.data_size, model.tree, connection.scalars(_CHALLENGES, key).all()
+    )
+
+
+#: Key of the repairs in the bridge's application.
+REPAIRS: web.AppKey[Repairs] = web.AppKey('repairs', Repairs)
