@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike, fspath
 from pathlib import Path
@@ -34,7 +34,16 @@ from storj.crypto.keyring import Keyring as CoreKeyring
 from storj.crypto.keys import ContentKey
 from storj.digest import Generation, ShardDigest, merkle_rows, new_challenges
 from storj.exception import IntegrityError, ShardingException
-from storj.object import Identifier, Integer, Object, Text, Time
+from storj.object import (
+    Identifier,
+    Integer,
+    Object,
+    Record,
+    Text,
+    Time,
+    parse_integer,
+    parse_text,
+)
 
 __all__ = (
     'Bucket',
@@ -155,7 +164,7 @@ class MerkleTree(Object):
         return self._rows[depth]
 
 
-class Shard(Object):
+class Shard(Record):
     """Shard of a file, with what its audits need.
 
     Programs make it, not the bridge: it keeps what it is given as it is.
@@ -697,7 +706,7 @@ class _BucketIdField:
         vars(instance)[self._name] = BucketId(identifier) if known else None
 
 
-class User(Object):
+class User(Record):
     """Account at a bridge (protocol reference, section 3.2).
 
     Attributes:
@@ -729,7 +738,7 @@ class User(Object):
         self.activated = activated
 
 
-class Key(Object):
+class Key(Record):
     """Public key registered with an account (protocol reference, section 3.3).
 
     Attributes:
@@ -762,7 +771,7 @@ class Key(Object):
         self.id = id
 
 
-class Bucket(Object):
+class Bucket(Record):
     """Storage bucket: files grouped under one name, owner and set of permissions.
 
     Attributes:
@@ -826,7 +835,7 @@ class Bucket(Object):
         self._acting_client().bucket_delete(self.id)
 
 
-class Contact(Object):
+class Contact(Record):
     """Address card of a farmer (protocol reference, section 7.2).
 
     Attributes:
@@ -887,7 +896,7 @@ class Contact(Object):
         self.lastContractSent = lastContractSent
 
 
-class Frame(Object):
+class Frame(Record):
     """File staging frame: the shards of a file while it is uploaded.
 
     Attributes:
@@ -928,7 +937,7 @@ class Frame(Object):
         self.storageSize = storageSize
 
 
-class File(Object):
+class File(Record):
     """File stored in a bucket, or one to be uploaded.
 
     Attributes:
@@ -1048,7 +1057,7 @@ def _frame(value: Frame | Mapping[str, Any] | str | None) -> Frame | None:
     return Frame(id=value)
 
 
-class Token(Object):
+class Token(Record):
     """Right to do one operation on one bucket, once (protocol reference, section 3.5).
 
     Attributes:
@@ -1113,9 +1122,30 @@ class Token(Object):
         return fields if self.token is None else {**fields, 'id': self.token}
 
 
-class FilePointer(Object):
+class _Item:
+    """Descriptor of a field that is an entry of a dict; where there is none, it is None."""
+
+    def __init__(self, parse: Callable[[Any], Any] = parse_text) -> None:
+        self._parse = parse
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: dict[str, Any] | None, owner: type) -> Any:
+        return self if instance is None else instance.get(self._name)
+
+    def __set__(self, instance: dict[str, Any], value: object) -> None:
+        parsed = self._parse(value)
+        if parsed is None:
+            instance.pop(self._name, None)
+        else:
+            instance[self._name] = parsed
+
+
+class FilePointer(dict[str, Any], Object):  # type: ignore[misc]
     """Where one shard of a file is, and what its farmer wants to hear.
 
+    A dict as the bridge sent it, as in 0.3, whose entries are attributes as well, as in 0.1.5. But
     ``pointer['token']`` is the text that the farmer wants, ``pointer.token`` a record around it.
 
     Attributes:
@@ -1131,12 +1161,13 @@ class FilePointer(Object):
 
     _identifier = 'hash'
 
-    hash = Text()
-    operation = Text()
-    channel = Text()
-    token = _ById(Token)
-    size = Integer()
-    index = Integer()
+    hash = _Item()
+    operation = _Item()
+    channel = _Item()
+    size = _Item(parse_integer)
+    index = _Item(parse_integer)
+    farmer = _Item(lambda value: value)
+    parity = _Item(lambda value: value)
 
     def __init__(
         self,
@@ -1151,7 +1182,7 @@ class FilePointer(Object):
         parity: bool | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(extra)
+        super().__init__()
         self.hash = hash
         self.token = token
         self.operation = operation
@@ -1160,16 +1191,37 @@ class FilePointer(Object):
         self.size = size
         self.index = index
         self.parity = parity
+        self.update(extra)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the pointer as the bridge sent it, with the token as text."""
-        fields = super().to_dict()
-        if self.token is not None:
-            fields['token'] = self.token.id
-        return fields
+    @property
+    def token(self) -> Token | None:
+        """The farmer's token; None when no farmer has the shard now."""
+        text = self.get('token')
+        return None if text is None else Token(text)
+
+    @token.setter
+    def token(self, value: Token | str | None) -> None:
+        text = value.id if isinstance(value, Token) else value
+        if isinstance(text, str):
+            self['token'] = text
+        else:
+            self.pop('token', None)
+
+    def __getattr__(self, name: str) -> Any:
+        # As in storj.object.Record: what bridges send besides.
+        if not name.startswith('_') and name in self:
+            return self[name]
+        raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
+
+    def _values(self) -> dict[str, Any]:
+        return self
+
+    # Equality is that of a dict; the rest is that of all records.
+    __hash__ = Object.__hash__  # type: ignore[assignment]
+    __repr__ = Object.__repr__
 
 
-class Mirror(Object):
+class Mirror(Record):
     """Replicas of a file or of one of its shards (protocol reference, section 3.7).
 
     Attributes:
@@ -1238,7 +1290,7 @@ class Mirror(Object):
         return cls(**{'status': 'established', **fields, 'mirrors': len(known), 'contacts': known})
 
 
-class FileMirrors(Object):
+class FileMirrors(Record):
     """Replicas of one shard (``GET /buckets/{id}/files/{file}/mirrors``).
 
     Attributes:
@@ -1262,7 +1314,7 @@ class FileMirrors(Object):
         self.established = _entries(established)
 
 
-class ExchangeReport(Object):
+class ExchangeReport(Record):
     """Note to the bridge about one transfer (``POST /reports/exchanges``).
 
     Attributes:

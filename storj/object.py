@@ -4,6 +4,9 @@ Records are compared by value, keep the fields they do not know, show themselves
 secrets, and answer to field names like the JSON object they came from. They are mutable, so they
 are hashed by their identifier alone, which the bridge never changes. Knows nothing of the bridge; a
 record merely remembers which client made it.
+
+:class:`Object` is what they have in common wherever their fields are; :class:`Record` keeps them as
+attributes.
 """
 
 from __future__ import annotations
@@ -30,7 +33,18 @@ else:
             """Nothing but a place for fields."""
 
 
-__all__ = ('Identifier', 'Integer', 'Object', 'Text', 'Time', 'parse_time', 'set_client_factory')
+__all__ = (
+    'Identifier',
+    'Integer',
+    'Object',
+    'Record',
+    'Text',
+    'Time',
+    'parse_integer',
+    'parse_text',
+    'parse_time',
+    'set_client_factory',
+)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -139,14 +153,11 @@ class Integer:
         return value
 
     def __set__(self, instance: Object, value: object) -> None:
-        vars(instance)[self._name] = _integer(value)
+        vars(instance)[self._name] = parse_integer(value)
 
 
 class Text:
-    """Descriptor of a field that holds text, or None for JSON that is none.
-
-    A number is taken for its digits. What is no JSON is kept: only a program can have set it.
-    """
+    """Descriptor of a field that holds text, or None for JSON that is none."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -162,11 +173,7 @@ class Text:
         return value
 
     def __set__(self, instance: Object, value: object) -> None:
-        if isinstance(value, bool | list | Mapping):
-            value = None
-        elif isinstance(value, int | float):
-            value = str(value)
-        vars(instance)[self._name] = value
+        vars(instance)[self._name] = parse_text(value)
 
 
 class Identifier(Text):
@@ -184,7 +191,17 @@ class Identifier(Text):
         return super().__get__(instance, owner)
 
 
-def _integer(value: object) -> int | None:
+def parse_text(value: Any) -> Any:
+    """Return text, or None for JSON that is none.
+
+    A number is taken for its digits. What is no JSON is kept: only a program can have set it.
+    """
+    if isinstance(value, bool | list | Mapping):
+        return None
+    return str(value) if isinstance(value, int | float) else value
+
+
+def parse_integer(value: object) -> int | None:
     """Return a whole number, also from text or a float without fraction; else None."""
     if isinstance(value, bool):
         return None
@@ -201,36 +218,21 @@ def _integer(value: object) -> int | None:
 
 
 class Object(_Base):
-    """Base of all models.
-
-    A field that the class does not document is kept: it is read as an attribute, unless a method or
-    property has its name, and always with ``record['name']``, ``get`` and ``to_dict``.
+    """Base of all models, and of records of a program's own.
 
     Two records are equal when they are of one class and all their fields are. They can be put in
     sets and be keys, found by their identifier: do not change it while they are.
     """
 
-    # Slots keep both out of vars(): the fields of a record are what is left there.
-    __slots__ = ('_client', '_extra')
+    # None, so that a subclass can be a dict as well.
+    __slots__ = ()
 
     #: Field that tells records of the class apart, '' if there is none.
     _identifier: ClassVar[str] = 'id'
 
-    def __init__(self, extra: Mapping[str, Any] | None = None, /) -> None:
-        self._extra: dict[str, Any] = dict(extra or {})
-        self._client: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        # Reached only when nothing else has the name. Names with an underscore are never taken
-        # from outside: copy, pickle and others ask objects for such names.
-        if not name.startswith('_') and name in self._extra:
-            return self._extra[name]
-        raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
-
     def _values(self) -> dict[str, Any]:
         """Return all fields, the unknown ones last."""
-        known = vars(self)
-        return {**known, **{name: v for name, v in self._extra.items() if name not in known}}
+        return dict(vars(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it: names of the wire, times as text, no fields of None.
@@ -286,6 +288,35 @@ class Object(_Base):
             default (Any): what to return when the record has no such field.
         """
         return self.to_dict().get(name, default)
+
+    def _made_by(self, client: Any) -> None:
+        """Do nothing: a record that never acts needs no client."""
+
+
+class Record(Object):
+    """Record whose fields are attributes.
+
+    A field that the class does not document is kept: it is read as an attribute, unless a method or
+    property has its name, and always with ``record['name']``, ``get`` and ``to_dict``.
+    """
+
+    # Slots keep both out of vars(): the fields of a record are what is left there.
+    __slots__ = ('_client', '_extra')
+
+    def __init__(self, extra: Mapping[str, Any] | None = None, /) -> None:
+        self._extra: dict[str, Any] = dict(extra or {})
+        self._client: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only when nothing else has the name. Names with an underscore are never taken
+        # from outside: copy, pickle and others ask objects for such names.
+        if not name.startswith('_') and name in self._extra:
+            return self._extra[name]
+        raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
+
+    def _values(self) -> dict[str, Any]:
+        known = vars(self)
+        return {**known, **{name: v for name, v in self._extra.items() if name not in known}}
 
     def __getstate__(self) -> dict[str, Any]:
         # The client holds sessions, locks and a password: it does not travel.

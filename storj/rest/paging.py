@@ -6,10 +6,11 @@ other side decides how many pages it sends.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from storj.model import FilePointer
 from storj.object import parse_time
@@ -27,13 +28,14 @@ FILES_PAGE = 2000
 MAX_ENTRIES = 2**20
 
 
-class Pages(Sequence[T]):
+class Pages(list[T]):
     """List that is filled while it is read.
 
     May be iterated several times and by several threads at once; an index fetches as far as it must
-    and ``len`` everything. ``next`` returns one entry after the other, as of the generator that it
-    was in 0.1.5. An error of a page is raised where the page is reached, and the page is
-    asked for again at the next attempt.
+    and ``len``, like whatever changes the list, everything. ``next`` returns one entry after the
+    other, as of the generator that it was in 0.1.5; to JSON it is the list that it was in 0.3. An
+    error of a page is raised where the page is reached, and the page is asked for again at the next
+    attempt.
 
     Args:
         pages (Callable[[int], Sequence[T]]): returns the page after so many entries; the first
@@ -41,8 +43,8 @@ class Pages(Sequence[T]):
     """
 
     def __init__(self, pages: Callable[[int], Sequence[T]]) -> None:
+        super().__init__()
         self._next_page: Callable[[int], Sequence[T]] | None = pages
-        self._entries: list[T] = []
         self._read = 0
         self._lock = threading.RLock()
 
@@ -50,59 +52,85 @@ class Pages(Sequence[T]):
         """Fetch one more page and return whether there may be another."""
         if self._next_page is None:
             return False
-        page = self._next_page(len(self._entries))
+        have = super().__len__()
+        page = self._next_page(have)
         if page:
-            check_count(len(self._entries) + len(page))
-            self._entries.extend(page)
+            check_count(have + len(page))
+            super().extend(page)
         else:
             self._next_page = None
         return bool(page)
 
-    def _reach(self, count: int | None) -> list[T]:
-        """Return the entries after fetching until there are ``count``, all of them if None."""
+    def _reach(self, count: int | None) -> bool:
+        """Fetch until there are ``count`` entries, or all if None; return whether there are."""
         with self._lock:
-            while (count is None or len(self._entries) < count) and self._fetch():
+            while (count is None or super().__len__() < count) and self._fetch():
                 pass
-            return self._entries
+            return count is None or super().__len__() >= count
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return self._reach(_reach_of(index))[index]
-        return self._reach(index + 1 if index >= 0 else None)[index]
+            self._reach(_reach_of(index))
+        else:
+            self._reach(index + 1 if index >= 0 else None)
+        return super().__getitem__(index)
 
     def __len__(self) -> int:
-        return len(self._reach(None))
+        self._reach(None)
+        return super().__len__()
 
     def __bool__(self) -> bool:
-        return bool(self._reach(1))
+        return self._reach(1)
 
     def __iter__(self) -> Iterator[T]:
         position = 0
-        while len(entries := self._reach(position + 1)) > position:
-            yield entries[position]
+        while self._reach(position + 1):
+            yield super().__getitem__(position)
             position += 1
 
     def __next__(self) -> T:
         with self._lock:
-            if len(entries := self._reach(self._read + 1)) <= self._read:
+            if not self._reach(self._read + 1):
                 raise StopIteration
             self._read += 1
-            return entries[self._read - 1]
+            return super().__getitem__(self._read - 1)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Pages | list):
-            return NotImplemented
-        return list(self) == list(other)
+        return list(self) == list(other) if isinstance(other, list) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __radd__(self, other: list[T]) -> list[T]:
+        return other + list(self)
+
+    def __reduce__(self) -> Any:
+        # Copies, also in another process, are plain lists: they have nobody to ask.
+        return list, (list(self),)
 
     def __repr__(self) -> str:
         more = '' if self._next_page is None else ', ...'
-        return f'[{", ".join(map(repr, self._entries))}{more}]'
+        return f'[{", ".join(map(repr, super().__iter__()))}{more}]'
+
+
+def _whole(name: str) -> Callable[..., Any]:
+    """Return a method of lists that fetches everything first."""
+    method = getattr(list, name)
+
+    @functools.wraps(method)
+    def call(self: Pages[Any], *args: Any, **options: Any) -> Any:
+        self._reach(None)
+        return method(self, *args, **options)
+
+    return call
+
+
+for _name in (
+    *('__add__', '__contains__', '__delitem__', '__iadd__', '__imul__', '__mul__', '__reversed__'),
+    *('__rmul__', '__setitem__', 'append', 'clear', 'copy', 'count', 'extend', 'index', 'insert'),
+    *('pop', 'remove', 'reverse', 'sort'),
+):
+    setattr(Pages, _name, _whole(_name))
 
 
 def _reach_of(part: slice) -> int | None:

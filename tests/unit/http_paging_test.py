@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 import threading
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -193,6 +196,35 @@ def test_list_is_read_by_next_as_well() -> None:
     assert list(pages) == [1, 2, 3]
     assert next(pages) == 3
     assert next(pages, None) is None
+
+
+def test_whole_list_is_json_and_part_of_other_lists() -> None:
+    assert json.dumps(pages_of([1], [2])[0]) == json.dumps([1, 2])
+    assert json.dumps(pages_of([1], [2])[0], indent=1) == json.dumps([1, 2], indent=1)
+    assert [0] + pages_of([1], [2])[0] == [0, 1, 2]
+    assert pages_of([1], [2])[0] + [3] == [1, 2, 3]
+    assert [0, *pages_of([1], [2])[0]] == [0, 1, 2]
+    assert pages_of([1], [2])[0] * 2 == [1, 2, 1, 2]
+    assert sorted(pages_of([2], [1])[0]) == list(reversed(pages_of([2], [1])[0]))
+    assert pages_of([0], [2])[0] != [0]
+
+
+@pytest.mark.parametrize(
+    'copied', [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_copy_of_a_list_is_whole(copied: Any) -> None:
+    assert copied(pages_of([1], [2])[0]) == [1, 2]
+
+
+def test_list_can_be_changed() -> None:
+    pages, asked = pages_of([3], [2])
+    pages.append(1)
+    assert asked == [0, 1, 2]
+    pages.sort()
+    del pages[0]
+    pages[0] = 7
+    assert pages == [7, 3]
+    assert (pages.pop(), len(pages)) == (3, 1)
 
 
 def test_list_knows_whether_it_is_empty_from_its_first_page() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
+import pickle
 import types
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -125,6 +127,34 @@ def test_pointer_is_a_record_and_an_object() -> None:
     assert json.loads(json.dumps(pointer.to_dict()))['token'] == 't'
     pointer.token = 'other'
     assert pointer['token'] == 'other'
+
+
+def test_pointer_is_the_dict_that_the_bridge_sent() -> None:
+    sent = {'hash': 'h', 'token': 't', 'farmer': {'address': 'a'}, 'size': 9, 'new': [1]}
+    pointer = model.FilePointer(**sent)
+    assert isinstance(pointer, dict)
+    assert pointer == sent == dict(pointer) == json.loads(json.dumps(pointer))
+    assert json.loads(json.dumps([pointer], indent=1, sort_keys=True)) == [sent]
+    assert dict(pointer.items()) == sent
+    copies = (copy.copy(pointer), copy.deepcopy(pointer), pickle.loads(pickle.dumps(pointer)))
+    assert {type(each) for each in copies} == {model.FilePointer}
+    assert copies == (pointer, pointer, pointer)
+    assert len({pointer, *copies}) == 1
+
+
+def test_entries_and_attributes_of_a_pointer_are_one() -> None:
+    pointer = model.FilePointer(hash='h', size='9', index='x', farmer=None)
+    assert pointer == {'hash': 'h', 'size': 9}
+    assert (pointer.index, pointer.farmer, pointer.channel) == (None, None, None)
+    pointer['hash'], pointer['token'] = 'other', 't'
+    pointer.size, pointer.parity = None, True
+    assert (pointer.hash, pointer.token) == ('other', model.Token('t'))
+    assert pointer == {'hash': 'other', 'token': 't', 'parity': True}
+    pointer.token = model.Token('u')
+    assert pointer['token'] == 'u'
+    pointer.token = None
+    assert 'token' not in pointer
+    assert 'secret' not in repr([model.FilePointer(token='secret')])
 
 
 def test_pointer_without_farmer_has_none_and_no_token() -> None:

@@ -761,6 +761,16 @@ def test_listings_of_old_generators_work_with_next(
     assert [pointer.hash for pointer in pointers] == ['h', 'i']
 
 
+def test_pointers_are_the_json_that_the_bridge_sent(
+    client: Client, request_: mock.MagicMock, token_create: mock.MagicMock
+) -> None:
+    sent = [{'hash': 'h', 'token': 't', 'farmer': {'address': 'a', 'port': 1}, 'size': 3}]
+    request_.return_value = sent
+    pointers = client.file_pointers('b', 'f')
+    assert pointers == sent
+    assert json.loads(json.dumps(pointers)) == sent
+
+
 def test_files_of_a_bucket_are_json(client: Client, request_: mock.MagicMock) -> None:
     request_.return_value = [{'id': 'f', 'filename': 'n'}]
     assert json.loads(json.dumps(client.bucket_files('b'))) == request_.return_value
