@@ -71,6 +71,7 @@ class Connection:
         assert line == 'GET / HTTP/1.1'
         assert given['upgrade'].lower() == 'websocket'
         assert given['sec-websocket-version'] == '13'
+        assert given['host'] == '{}:{}'.format(*self.socket.getsockname())
         key = given['sec-websocket-key'].encode() + b'258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
         if accept is None:
             accept = base64.b64encode(hashlib.sha1(key).digest())
@@ -90,7 +91,9 @@ class Connection:
         assert second & 0x80, 'clients mask'
         length = second & 0x7F
         if length > 125:
-            length = int.from_bytes(self.read(2 if length == 126 else 8), 'big')
+            size = 2 if length == 126 else 8
+            length = int.from_bytes(self.read(size), 'big')
+            assert length > (125 if size == 2 else 65535), 'lengths are written as short as can be'
         mask = self.read(4)
         payload = self.read(length)
         pad = (mask * (length // 4 + 1))[:length]

@@ -104,7 +104,7 @@ def test_http_refusal_becomes_error(status, text, kind):
 
 def test_words_of_a_farmer_do_not_drive_a_terminal():
     error = farmer_error(500, 'disk\x1b]0;owned\x07 full\r\n\x9b2J')
-    assert error.message == 'disk ]0;owned full 2J'
+    assert error.message == r'disk\x1b]0;owned\x07 full \x9b2J'
 
 
 def test_http_refusal_before_the_body_is_heard():

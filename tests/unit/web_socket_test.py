@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj import exception, model, web_socket
-from storj.farmer import ChannelLimits
+from storj.farmer import ChannelLimits, Ticket
 from storj.web_socket import Close, Data, FrameParser, Ping, Text
 
 from .scripted_farmer import TOKEN, Connection, ScriptedFarmer, frame
@@ -365,6 +365,7 @@ def test_status_frame_becomes_error(operation, status, kind):
     with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError) as caught:
         run(farmer, operation, contents)
     assert type(caught.value) is kind
+    assert type(caught.value.code) in (int, type(None))
 
 
 def test_status_frame_of_success_is_answered_by_closing():
@@ -387,6 +388,24 @@ def test_status_frame_of_success_is_answered_by_closing():
         assert run(farmer) == SHARD
         run(farmer, 'PUSH', SHARD)
     assert closes == [(8, b'\x03\xe8')] * 2
+
+
+@pytest.mark.parametrize(
+    ('sent', 'code', 'answer'),
+    [(b'', 1005, 1000), (b'\x01\x91', 10002, 1000), (b'\x0c\x1c', 3100, 3100)],
+)
+def test_close_is_answered_with_a_code_that_may_be_sent(sent, code, answer):
+    told = []
+
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.send(frame(8, sent))
+        told.append(peer.read_frame())
+
+    with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError) as caught:
+        run(farmer)
+    assert (caught.value.code, told) == (code, [(8, struct.pack('!H', answer))])
 
 
 def test_shard_already_there_ends_push_before_it_is_sent():
@@ -532,6 +551,42 @@ def test_extension_that_was_not_offered_is_refused():
 
     with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError, match='extension'):
         run(farmer)
+
+
+@pytest.mark.parametrize(
+    ('moment', 'operation', 'match'),
+    [
+        ('handshake', 'PULL', 'does not answer the handshake'),
+        ('data', 'PULL', 'Time-To-First-Byte'),
+        ('end', 'PUSH', 'Time-To-Write-Acknowledgement'),
+    ],
+)
+def test_silent_farmer_is_given_up_for_what_it_owes(moment, operation, match):
+    def script(peer: Connection) -> None:
+        if moment != 'handshake':
+            peer.upgrade()
+        peer.wait_for_end()
+
+    limits = ChannelLimits(connect=0.3, first_byte=0.3, acknowledge=0.3)
+    with (
+        ScriptedFarmer(script) as farmer,
+        pytest.raises(exception.FarmerUnreachableError, match=match),
+    ):
+        run(farmer, operation, SHARD if operation == 'PUSH' else None, limits=limits)
+
+
+def test_channel_that_is_closed_sends_nothing_more():
+    def script(peer: Connection) -> None:
+        peer.upgrade()
+        peer.wait_for_end()
+
+    with ScriptedFarmer(script) as farmer:
+        channel = web_socket.DataChannel(Ticket.of(farmer.pointer(SHARD, 'PUSH')))
+        channel.connect()
+        channel.close()
+        for call in (channel.authorise, lambda _: channel.send_shard([SHARD])):
+            with pytest.raises(exception.FarmerUnreachableError, match='closed'):
+                call('PUSH')
 
 
 def test_farmer_that_goes_away_without_a_word_is_unreachable():
@@ -735,6 +790,13 @@ def test_parser_takes_any_bytes(data, step):
     except exception.FarmerError as error:
         code = error.code
     assert code in (1002, 1007, 1009)
+
+
+def test_text_of_64_kib_is_the_longest():
+    longest = 'x' * 65536
+    assert events(frame(1, longest.encode()), 9999) == [Text(longest)]
+    with pytest.raises(exception.FarmerError):
+        events(frame(1, longest.encode() + b'x'), 9999)
 
 
 def test_close_without_code_or_with_broken_text_is_read():
