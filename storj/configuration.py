@@ -25,6 +25,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import errno
+import json
 import logging
 import os
 import sys
@@ -51,6 +52,7 @@ __all__ = (
     'profiles',
     'read_config',
     'save',
+    'set_variables',
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ DEFAULT_BRIDGE = 'https://api.storj.io/'
 _FILE_LIMIT = 1024 * 1024
 
 _SWITCHES = frozenset({'reed_solomon', 'plain_names', 'keyring', 'json', 'no_progress'})
+_PATHS = frozenset({'temp_dir', 'key_file', 'private_key'})
 _TRUE = frozenset({'1', 'true', 'yes', 'on'})
 _FALSE = frozenset({'0', 'false', 'no', 'off', ''})
 
@@ -85,6 +88,7 @@ class Configuration:
         password (str | None): in the clear (``STORJ_BRIDGE_PASS``, ``STORJ_PASSWORD``).
         bridge (str): URL (``STORJ_BRIDGE``), without the account that it may have held.
         mnemonic (str | None): words that files are encrypted with (``STORJ_ENCRYPTION_KEY``).
+        mnemonic_email (str | None): account that logged in when the mnemonic was kept in the file.
         keypass (str | None): passphrase of the key file (``STORJ_KEYPASS``).
         key_file (pathlib.Path | None): libstorj's file of credentials; by default that of the
             bridge's host beside ``storj.ini``.
@@ -106,6 +110,7 @@ class Configuration:
     password: str | None = field(default=None, repr=False)
     bridge: str = DEFAULT_BRIDGE
     mnemonic: str | None = field(default=None, repr=False)
+    mnemonic_email: str | None = None
     keypass: str | None = field(default=None, repr=False)
     key_file: Path | None = None
     private_key: Path | None = None
@@ -133,6 +138,7 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
     'password': ('STORJ_BRIDGE_PASS', 'STORJ_PASSWORD'),
     'bridge': ('STORJ_BRIDGE',),
     'mnemonic': ('STORJ_ENCRYPTION_KEY',),
+    'mnemonic_email': (),
     'keypass': ('STORJ_KEYPASS',),
     'key_file': (),
     'private_key': (),
@@ -191,6 +197,17 @@ def profiles(environ: Mapping[str, str] | None = None) -> list[str]:
         ConfigurationError: if the file cannot be read or parsed.
     """
     return _parse(config_path(environ)).sections()
+
+
+def set_variables(*settings: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return the variables of the environment that hold settings, in the order of these.
+
+    Args:
+        *settings (str): names of settings.
+        environ (Mapping[str, str] | None): the environment, that of the process if None.
+    """
+    env = os.environ if environ is None else environ
+    return [name for setting in settings for name in _VARIABLES[setting] if env.get(name)]
 
 
 def read_config() -> tuple[str, str]:
@@ -328,7 +345,7 @@ def _converted(setting: str, value: Any, where: str) -> Any:
         if text not in _TRUE | _FALSE:
             raise ConfigurationError(f'{where} is true or false')
         return text in _TRUE
-    if setting in ('temp_dir', 'key_file', 'private_key'):
+    if setting in _PATHS:
         return _expanded(value, where)
     if setting == 'push_shard_limit':
         text = str(value).strip()
@@ -337,6 +354,20 @@ def _converted(setting: str, value: Any, where: str) -> Any:
         return int(text)
     if setting == 'debug' and str(value).strip().lower() in _FALSE:
         return None
+    return _text(value, where) if isinstance(value, str) else value
+
+
+def _text(value: str, where: str) -> str:
+    """Return a text of the environment, in UTF-8 whatever the locale says."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # Bytes that the locale has no characters for.
+        try:
+            return os.fsencode(value).decode()
+        except UnicodeError:
+            # Without the cause, which quotes the bytes: they may be those of a password.
+            raise ConfigurationError(f'{where} is not UTF-8 text') from None
     return value
 
 
@@ -347,7 +378,7 @@ def _section(path: Path, name: str, required: bool) -> Mapping[str, str]:
         if required:
             raise ConfigurationError(f'no profile {name!r}: write a section [{name}] into {path}')
         return {}
-    return {key: value for key, value in parser[name].items() if key not in _NOT_IN_FILE}
+    return {key: _plain(text) for key, text in parser[name].items() if key not in _NOT_IN_FILE}
 
 
 def _parse(path: Path) -> configparser.ConfigParser:
@@ -411,19 +442,18 @@ def save(
         pathlib.Path: of the file.
 
     Raises:
-        ConfigurationError: if the file cannot be written, or the present one not be parsed.
-        ValueError: if a text cannot stand in such a file.
+        ConfigurationError: If the file cannot be written, the present one not be parsed, or a value
+            is no text.
+        ValueError: If a profile cannot have this name.
         TypeError: if a setting is unknown or belongs in no file.
     """
     env = os.environ if environ is None else environ
     unknown = settings.keys() - (_VARIABLES.keys() - _NOT_IN_FILE)
     if unknown:
         raise TypeError(f'settings that are not kept in a file: {", ".join(sorted(unknown))}')
-    for setting, value in settings.items():
-        if value is not None and (
-            value != value.strip() or any(character in value for character in '\r\n\0')
-        ):
-            raise ValueError(f'{setting} has line breaks, or spaces around it')
+    if 'mnemonic' in settings:
+        # Whose it is has to be said anew.
+        settings = {'mnemonic_email': None, **settings}
     path = config_path(env)
     name = profile or env.get('STORJ_PROFILE') or APP_NAME
     with _alone_with(path):
@@ -436,8 +466,34 @@ def save(
                 parser.add_section(name)
             except ValueError:
                 raise ValueError(f'a profile cannot be called {name!r}') from None
-        secret_file.write(path, ini.edit(text, name, settings))
+        lines = {key: value and _quoted(key, value) for key, value in settings.items()}
+        secret_file.write(path, ini.edit(text, name, lines))
     return path
+
+
+def _needs_quotes(value: str) -> bool:
+    """Return whether a value cannot stand in the file as it is, or looks as if it were quoted."""
+    edges = value[:1] + value[-1:]
+    return edges in ('"', '""') or edges != edges.strip() or not value.isprintable()
+
+
+def _quoted(setting: str, value: str) -> str:
+    """Return what stands in the file for a value: itself, or a string of JSON."""
+    if setting not in _PATHS:
+        value = _text(value, setting)
+    return json.dumps(value) if _needs_quotes(value) else value
+
+
+def _plain(text: str) -> str:
+    """Return the value of a text in the file.
+
+    Earlier releases quoted nothing, so quotes belong to a value that needs none.
+    """
+    try:
+        value = json.loads(text) if text.startswith('"') else text
+    except ValueError:
+        return text
+    return value if _needs_quotes(value) else text
 
 
 @contextlib.contextmanager

@@ -10,12 +10,16 @@ import click
 
 from storj.cli import keyrings
 from storj.cli.command import group
-from storj.cli.errors import NotLoggedIn, UsageProblem
+from storj.cli.errors import ConflictError, NotLoggedIn, UsageProblem
 from storj.cli.options import yes_option
 from storj.cli.output import count_of
 from storj.cli.prompts import ask, ask_secret, confirm, interactive, read_secret_file
 from storj.cli.session import Session, pass_session
+from storj.configuration import Configuration, set_variables
 from storj.exception import DecryptionError
+
+#: Bytes of the longest login of libstorj.
+_FILE_LIMIT = 1024 * 1024
 
 __all__ = ('account', 'activate', 'delete', 'login', 'logout', 'register', 'reset_password')
 
@@ -54,7 +58,7 @@ def _password(
     """Return the password, from the first place that has one."""
     settings = session.settings
     if path is not None:
-        return read_secret_file(path)
+        return read_secret_file(path, what='password')
     if kept and settings.password is not None and settings.email in (None, email):
         return settings.password
     found = None if new else keyrings.find_secret(settings.bridge, email, 'password')
@@ -111,13 +115,15 @@ def login(
     session.new_profile = True
     shared = _SharedLogin.open(session) if libstorj else None
     email = email or (shared and shared.email) or _email(session, None)
-    if shared is not None and shared.found and password_file is None and email == shared.email:
+    _check_owner(session, email, shared)
+    if shared is not None and shared.found and password_file is None:
         password = shared.password
     else:
         password = _password(session, password_file, email)
     with session.make_client(email, password) as client:
         client.key_list()
-    words, made = _words(session, words_file, shared)
+    words, made = _words(session, email, words_file, shared)
+    _check_words(session, email, words)
     if keyring:
         keyrings.keep_secret(session.settings.bridge, email, 'password', password)
         keyrings.keep_secret(session.settings.bridge, email, 'mnemonic', words)
@@ -126,6 +132,7 @@ def login(
         bridge=session.settings.bridge,
         password=None if keyring else password,
         mnemonic=None if keyring else words,
+        mnemonic_email=None if keyring else email,
         keyring='true' if keyring else None,
     )
     if shared is not None:
@@ -146,13 +153,63 @@ def login(
             session.output.warn(line)
 
 
-def _words(session: Session, path: str | None, shared: _SharedLogin | None) -> tuple[str, bool]:
+def _owner(kept: Configuration) -> str | None:
+    """Return the account whose files the words in the file encrypt."""
+    return kept.mnemonic_email or kept.email
+
+
+class WordsKept(ConflictError):
+    """The words of another login would be used, or lost.
+
+    Log in to a profile of its own, 'storj --profile NAME account login', or first remove the words,
+    'storj account logout --forget-words'.
+    """
+
+
+def _check_owner(session: Session, email: str, shared: _SharedLogin | None) -> None:
+    """Refuse to log in where the words of another account are kept.
+
+    Raises:
+        WordsKept: If they are.
+    """
+    kept = session.kept_settings
+    places = [(f'profile {kept.profile!r}', _owner(kept) if kept.mnemonic else None)]
+    if shared is not None and shared.found:
+        places.append((str(shared.path), shared.email))
+    for place, owner in places:
+        if owner is not None and owner.casefold() != email.casefold():
+            raise WordsKept(f'{place} keeps the words of {owner}, whose files need them')
+
+
+def _check_words(session: Session, email: str, words: str) -> None:
+    """Refuse to replace words of the same account by others.
+
+    Raises:
+        WordsKept: If other words are kept.
+    """
+    kept = session.kept_settings
+    found = {kept.mnemonic}
+    if kept.keyring:
+        found.add(keyrings.find_secret(session.settings.bridge, email, 'mnemonic'))
+    if found - {words, None}:
+        raise WordsKept(f'other words of {email} are kept, and files stored with them need them')
+
+
+def _words(
+    session: Session, email: str, path: str | None, shared: _SharedLogin | None
+) -> tuple[str, bool]:
     """Return the words to encrypt with, and whether they are new."""
     from storj.crypto import mnemonic
 
-    words = session.settings.mnemonic
+    settings = session.settings
+    words = settings.mnemonic
+    if settings.email not in (None, email):
+        # They are those of the account that the environment, or the key store, is about.
+        words = session.kept_settings.mnemonic
+        if words is None and settings.keyring:
+            words = keyrings.find_secret(settings.bridge, email, 'mnemonic')
     if path is not None:
-        words = ' '.join(read_secret_file(path).split())
+        words = ' '.join(read_secret_file(path, what='list of words').split())
     elif shared is not None and shared.mnemonic is not None:
         words = shared.mnemonic
     elif words is None and interactive():
@@ -182,10 +239,28 @@ def logout(session: Session, forget_words: bool, yes: bool) -> None:
     if settings.keyring and settings.email:
         for kind in kinds:
             keyrings.forget_secret(settings.bridge, settings.email, kind)
-    session.save(email=None, **dict.fromkeys(kinds))
-    session.output.done('logged out', {'logged_in': False})
+    kept = session.kept_settings
+    owner = None if forget_words or kept.mnemonic is None else _owner(kept)
+    session.save(email=None, mnemonic_email=owner, **dict.fromkeys(kinds))
+    _report_logout(session)
+
+
+def _report_logout(session: Session) -> None:
+    """Say that nobody is logged in any more, or who still is, and by what."""
+    settings, output = session.settings, session.output
+    places = set_variables('email', 'password', 'keypass')
+    logged_in = settings.email is not None and settings.password is not None
+    record: dict[str, Any] = {'logged_in': logged_in}
+    if logged_in:
+        record |= {'email': settings.email, 'environment': places}
+    output.done('logged out', record)
+    if logged_in:
+        names = ' and '.join(places) or "user and password in the bridge's URL"
+        output.note(f'{names} still log in as {settings.email}: unset them to end that')
+    if settings.private_key is not None:
+        output.note(f'requests are still signed with {settings.private_key}')
     if settings.key_file is not None and settings.key_file.exists():
-        session.output.note(f"libstorj's login stays in {settings.key_file}")
+        output.note(f"libstorj's login stays in {settings.key_file}")
 
 
 @account.command('activate', examples=('storj account activate 5f3a...',))
@@ -286,7 +361,7 @@ class _SharedLogin:
         Raises:
             NotLoggedIn: the passphrase does not fit.
         """
-        from storj.crypto import credentials
+        from storj.crypto import credentials, secret_file
 
         path = session.key_folder / credentials.file_name(session.settings.bridge)
         exists = path.exists()
@@ -296,7 +371,7 @@ class _SharedLogin:
         if not exists:
             return cls(path, passphrase)
         try:
-            found = credentials.decode(path.read_text(encoding='utf-8'), passphrase)
+            found = credentials.decode(secret_file.read(path, _FILE_LIMIT), passphrase)
         except DecryptionError as error:
             raise NotLoggedIn(
                 f'the passphrase does not open {path}', hint='set STORJ_KEYPASS, or try again'

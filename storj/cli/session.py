@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storj.cli.errors import LocalPathNotFound, NothingConfigured, NotLoggedIn
+from storj.cli.errors import (
+    CommandError,
+    LocalPathNotFound,
+    NothingConfigured,
+    NotLoggedIn,
+)
 from storj.cli.filters import Filters, Rule
 from storj.cli.output import Output
 from storj.exception import ConfigurationError
@@ -85,6 +91,29 @@ class _Handler(logging.Handler):
             self.handleError(record)
 
 
+class _LogFile(logging.FileHandler):
+    """Writes log records to a file, and remembers why it could not.
+
+    Args:
+        path (str): of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, encoding='utf-8')
+        self.failure: BaseException | None = None
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Remember the error: a command goes on without its log, and says so at its end."""
+        self.failure = self.failure or sys.exc_info()[1]
+
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            super().close()
+        except OSError as error:
+            self.failure = self.failure or error
+
+
 class Session:
     """One run of a command; a context manager that closes what it opened.
 
@@ -120,6 +149,7 @@ class Session:
         self.progress = True
         self.debug = os.environ.get('STORJ_DEBUG')
         self._open = contextlib.ExitStack()
+        self._log: _LogFile | None = None
         self._output: Output | None = None
         self._settings: Configuration | None = None
         self._client: Client | None = None
@@ -134,6 +164,9 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self._open.close()
+        if kind is None and self._log is not None and self._log.failure is not None:
+            reason = getattr(self._log.failure, 'strerror', None) or self._log.failure
+            raise CommandError(f'cannot write to {self.log_file}: {reason}', hint='')
 
     @property
     def filters(self) -> Filters:
@@ -154,7 +187,11 @@ class Session:
 
     def start(self) -> None:
         """Take the options as they are now: choose the output and begin to log."""
-        self._apply_settings()
+        with contextlib.ExitStack() as early:
+            # What is said of the settings themselves cannot wait for what they say of logs.
+            handler = _Handler(self._make_output().note)
+            self._log_to(handler, logging.WARNING, '%(message)s', early)
+            self._apply_settings()
         self._output = self._make_output()
         level = logging.DEBUG if self.debugging else logging.INFO
         if self.debugging or self.verbose:
@@ -163,8 +200,8 @@ class Session:
             # A retry is worth a line: it explains why nothing seems to happen.
             self._log_to(_Handler(self._output.note), logging.WARNING, '%(message)s')
         if self.log_file is not None:
-            handler = logging.FileHandler(self.log_file, encoding='utf-8')
-            self._log_to(handler, logging.DEBUG, _LOG_FORMAT)
+            self._log = _LogFile(self.log_file)
+            self._log_to(self._log, logging.DEBUG, _LOG_FORMAT)
 
     @property
     def settings(self) -> Configuration:
@@ -178,6 +215,15 @@ class Session:
             found = configuration.load(self.profile, new=self.new_profile, bridge=self.bridge)
             self._settings = _with_key_store(found) if found.keyring else found
         return self._settings
+
+    @property
+    def kept_settings(self) -> Configuration:
+        """What the file alone says of the profile."""
+        from storj import configuration
+
+        names = ('STORJ_CONFIG_DIR', 'STORJ_PROFILE', 'HOME')
+        environment = {name: os.environ[name] for name in names if name in os.environ}
+        return configuration.load(self.profile, environ=environment, new=True)
 
     def save(self, **settings: Any) -> Path:
         """Write settings into the profile and read them afresh when they are needed again."""
@@ -372,8 +418,15 @@ class Session:
             colour=self.colour,
         )
 
-    def _log_to(self, handler: logging.Handler, level: int, form: str) -> None:
-        """Send the records of this package to a handler until the session ends."""
+    def _log_to(
+        self,
+        handler: logging.Handler,
+        level: int,
+        form: str,
+        until: contextlib.ExitStack | None = None,
+    ) -> None:
+        """Send the records of this package to a handler until a stack, or the session, closes."""
+        until = until or self._open
         handler.setFormatter(LogFormatter(form))
         handler.setLevel(level)
         names = ['storj']
@@ -384,9 +437,9 @@ class Session:
             before = logger.level
             logger.addHandler(handler)
             logger.setLevel(min(level, before or level))
-            self._open.callback(logger.setLevel, before)
-            self._open.callback(logger.removeHandler, handler)
-        self._open.callback(handler.close)
+            until.callback(logger.setLevel, before)
+            until.callback(logger.removeHandler, handler)
+        until.callback(handler.close)
 
 
 #: Bytes per second of a limit for each shard on its way.

@@ -83,11 +83,123 @@ def test_logout_keeps_the_words_unless_told_otherwise(stranger, home, network):
     assert ini(home)['storj']['email'] == network.email
     stranger('ls')
     stranger('account', 'logout')
-    assert list(ini(home)['storj']) == ['bridge', 'mnemonic']
+    assert set(ini(home)['storj']) == {'bridge', 'mnemonic', 'mnemonic_email'}
     assert stranger('ls', code=4).out == ''
     stranger('account', 'logout', '--forget-words', code=2)
     stranger('account', 'logout', '--forget-words', '--yes')
     assert list(ini(home)['storj']) == ['bridge']
+
+
+@pytest.fixture
+def other(stranger, network):
+    """An account beside that of the network, with the arguments that name it."""
+    at = {'STORJ_BRIDGE': network.bridge_url}
+    who = ('--email', 'other@example.org', '--password-file', '-')
+    stranger('account', 'register', *who, input='secret\n', code=None, **at)
+    return lambda *words, **options: stranger(*words, *who, input='secret\n', **{**at, **options})
+
+
+def test_login_as_another_account_never_takes_words(stranger, home, network, other):
+    stranger('account', 'login', **network.environment())
+    for _ in range(2):
+        refused = other('account', 'login', code=9)
+        assert f'keeps the words of {network.email}' in refused.err
+        assert '--profile NAME' in refused.err
+        # Nor after a logout, by which the words stay.
+        stranger('account', 'logout')
+    assert ini(home)['storj']['mnemonic'] == network.mnemonic
+    other('--profile', 'other', 'account', 'login')
+    assert ini(home)['other']['mnemonic'] != network.mnemonic
+    stranger('account', 'logout', '--forget-words', '--yes')
+    other('account', 'login')
+    assert ini(home)['storj']['mnemonic'] != network.mnemonic
+
+
+def test_words_of_the_environment_are_those_of_its_account(home, network, other):
+    other('account', 'login', **network.environment())
+    assert ini(home)['storj']['email'] == 'other@example.org'
+    assert ini(home)['storj']['mnemonic'] != network.mnemonic
+
+
+def test_words_without_an_owner_are_taken(stranger, home, network, other):
+    stranger('key', 'load', '--words-file', '-', input=network.mnemonic)
+    other('account', 'login')
+    assert ini(home)['storj']['mnemonic'] == network.mnemonic
+    assert ini(home)['storj']['mnemonic_email'] == 'other@example.org'
+
+
+def test_login_never_replaces_words(stranger, home, network):
+    stranger('account', 'login', **network.environment())
+    words = {'STORJ_ENCRYPTION_KEY': mnemonic.generate()}
+    refused = stranger('account', 'login', code=9, **{**network.environment(), **words})
+    assert 'other words' in refused.err
+    assert ini(home)['storj']['mnemonic'] == network.mnemonic
+
+
+def test_login_shared_with_libstorj_is_left_to_its_account(stranger, home, network, other):
+    keypass = {'STORJ_KEYPASS': 'open sesame'}
+    stranger('account', 'login', '--libstorj', **network.environment(), **keypass)
+    path = Path(home['STORJ_CONFIG_DIR']) / '127.0.0.1.json'
+    before = path.read_bytes()
+    refused = other('--profile', 'new', 'account', 'login', '--libstorj', code=9, **keypass)
+    assert str(path) in refused.err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    'password',
+    [' blanks ', '"quotes"', '\ttab', 'p' * 5000, 'pässwörd 本', '50% #;=', '\u3000wide\u00a0'],
+    ids=ascii,
+)
+def test_password_that_is_registered_logs_in_and_stays(stranger, home, network, password):
+    at = {'STORJ_BRIDGE': network.bridge_url}
+    who = ('--email', f'{hash(password) & 0xFFFFFFFF:x}@example.org', '--password-file', '-')
+    stranger('account', 'register', *who, input=f'{password}\n', **at)
+    stranger('account', 'login', *who, input=f'{password}\n', **at)
+    stranger('ls')
+    stranger('account', 'login')
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'', 'no password in the first line of'),
+        (b'\nhunter2', 'no password in the first line of'),
+        (b'p' * 65537, 'is longer than 65536 bytes'),
+        (b'hunter2\xe9\n', 'is not UTF-8 text'),
+    ],
+)
+@pytest.mark.parametrize('command', ['register', 'login'])
+def test_password_that_cannot_be_one_is_refused(
+    stranger, network, tmp_path, command, content, message
+):
+    path = tmp_path / 'password'
+    path.write_bytes(content)
+    who = ('--email', 'a@example.org', '--password-file')
+    at = {'STORJ_BRIDGE': network.bridge_url}
+    for place, given in ((path, None), ('-', content)):
+        done = stranger('account', command, *who, place, '-vv', input=given, code=2, **at)
+        assert message in done.err
+        assert 'xe9' not in done.err
+        assert 'hunter' not in done.err
+
+
+def test_logout_says_when_the_environment_still_logs_in(stranger, network):
+    stranger('account', 'login', **network.environment())
+    done = stranger('account', 'logout', **network.environment())
+    assert 'STORJ_BRIDGE_USER and STORJ_BRIDGE_PASS still log in' in done.err
+    record = stranger('account', 'logout', '--json', **network.environment()).json()
+    assert record == {
+        'logged_in': True,
+        'email': network.email,
+        'environment': ['STORJ_BRIDGE_USER', 'STORJ_BRIDGE_PASS'],
+    }
+    url = network.bridge_url.replace('://', '://me:secret@')
+    done = stranger('account', 'logout', STORJ_BRIDGE=url)
+    assert "in the bridge's URL still log in as me" in done.err
+    stranger('config', 'set', 'private_key', 'key.pem')
+    assert 'still signed with key.pem' in stranger('account', 'logout').err
+    assert stranger('account', 'logout', '--json').json() == {'logged_in': False}
 
 
 def test_login_into_a_new_profile(stranger, home, network):
@@ -157,6 +269,17 @@ def test_login_is_shared_with_libstorj_both_ways(stranger, home, network):
     assert network.mnemonic not in done.out + done.err
     assert ini(home)['storj']['mnemonic'] == network.mnemonic
     stranger('account', 'login', '--libstorj', code=4, **{**at, 'STORJ_KEYPASS': 'wrong'})
+
+
+def test_damaged_login_of_libstorj_is_named(stranger, home, network):
+    folder = Path(home['STORJ_CONFIG_DIR'])
+    folder.mkdir()
+    (folder / '127.0.0.1.json').write_bytes(b'hunter2\xff')
+    at = {'STORJ_BRIDGE': network.bridge_url, 'STORJ_KEYPASS': 'open sesame'}
+    done = stranger('account', 'login', '--libstorj', '-vv', code=4, **at)
+    assert '127.0.0.1.json' in done.err
+    assert 'hunter2' not in done.err
+    assert 'xff' not in done.err
 
 
 def test_secrets_lie_in_the_key_store_when_asked(stranger, home, network, monkeypatch):
