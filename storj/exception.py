@@ -7,6 +7,7 @@
     │   ├─ ConfigurationError
     │   │   └─ NetworkSetupError            the local network's own settings
     │   ├─ MnemonicError
+    │   ├─ ResourceError                    this machine: disk, open files, memory, threads
     │   ├─ ShardingException
     │   └─ BridgeUnreachableError *
     ├─ StorjBridgeApiError (= BridgeError)  the bridge said no
@@ -64,6 +65,7 @@ __all__ = (
     'NotFoundError',
     'PaymentRequiredError',
     'RateLimitedError',
+    'ResourceError',
     'ResumeMismatchError',
     'ShardingException',
     'StorjBridgeApiError',
@@ -128,6 +130,24 @@ class NetworkSetupError(ConfigurationError):
 
     Choose another port, folder or database: the message names what is in the way.
     """
+
+
+class ResourceError(ClientError):
+    """This machine, or the limits of this process, do not suffice.
+
+    Free what the message names, or raise its limit; then run the same command again.
+
+    Args:
+        message (str): what is missing, and where.
+        on_disk (bool): whether it is space for a file.
+
+    Attributes:
+        on_disk (bool): as given.
+    """
+
+    def __init__(self, message: str = '', *, on_disk: bool = False) -> None:
+        super().__init__(message)
+        self.on_disk = on_disk
 
 
 class MnemonicError(ClientError):

@@ -27,6 +27,7 @@ from storj.exception import (
     SuppliedTokenNotAcceptedError,
     TransferCancelled,
 )
+from storj.shortage import shortage
 from storj.text import printable
 
 __all__ = ('MAX_SHARD', 'ChannelLimits', 'Ticket', 'Watch', 'Wire', 'farmer_error', 'never')
@@ -215,6 +216,7 @@ class Watch:
         self._cancelled = cancelled
         self._clock = clock
         self._pause = 0.0
+        self._callers_error: BaseException | None = None
         self._deadline: float | None = None
         self._late = ''
         self._bytes = 0
@@ -222,15 +224,40 @@ class Watch:
         # Moments of the last `stall` seconds and the bytes until then; about twenty of them.
         self._marks: deque[tuple[float, int]] = deque()
 
+    @contextmanager
+    def translating(self, code: int | None = None) -> Iterator[None]:
+        """Turn errors of the system within into what they stand for.
+
+        Args:
+            code (int | None): of the error of a connection that broke.
+
+        Raises:
+            FarmerUnreachableError: If the connection broke.
+            ResourceError: If this machine is short of something.
+            OSError: If the caller failed to read or write its own bytes, as it came.
+        """
+        try:
+            yield
+        except OSError as error:
+            # The caller's disk is not the farmer's fault.
+            if error is self._callers_error:
+                raise
+            raise shortage(error) or FarmerUnreachableError(
+                code, f'the connection to the farmer broke: {error.strerror or error}'
+            ) from error
+
     def _now(self) -> float:
         return self._clock() - self._pause
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the time within out of all reckonings."""
+        """Take the time within out of all reckonings, and an error as one of the caller's own."""
         start = self._clock()
         try:
             yield
+        except BaseException as error:
+            self._callers_error = error
+            raise
         finally:
             self._pause += self._clock() - start
 
@@ -319,6 +346,7 @@ class Wire(socket.socket):
 
         Raises:
             FarmerUnreachableError: if no address of the host takes the connection in time.
+            ResourceError: If this machine cannot open one.
             TransferCancelled: if it was cancelled meanwhile.
         """
         watch.expect(
@@ -329,7 +357,9 @@ class Wire(socket.socket):
         try:
             choices = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise FarmerUnreachableError(message=f'no address of {host} is known') from error
+            raise shortage(error) or FarmerUnreachableError(
+                message=f'no address of {host} is known'
+            ) from error
         for family, kind, protocol, _, address in choices:
             try:
                 # A machine need not have all kinds of addresses.
@@ -348,7 +378,9 @@ class Wire(socket.socket):
                 raise
             else:
                 return wire
-        raise FarmerUnreachableError(message=f'no connection to {host}:{port}') from refused
+        raise shortage(refused) or FarmerUnreachableError(
+            message=f'no connection to {host}:{port}'
+        ) from refused
 
     def _connect(self, address: Any) -> None:
         self.setblocking(False)

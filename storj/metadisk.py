@@ -44,12 +44,14 @@ from storj.crypto.convergent import (
 from storj.exception import (
     BridgeUnavailableError,
     BridgeUnreachableError,
+    ClientError,
     DecryptionError,
     IntegrityError,
     StorjBridgeApiError,
     bridge_error,
 )
 from storj.rest import decoding, transport
+from storj.shortage import shortage
 
 __all__ = ('Coin', 'Download', 'FileRecord', 'MetaDisk', 'NodeStatus', 'Price', 'Reference')
 
@@ -678,7 +680,10 @@ def _start(response: requests.Response) -> int:
     return int(match.group(1))
 
 
-def _unreachable(url: str, error: Exception) -> BridgeUnreachableError:
+def _unreachable(url: str, error: Exception) -> ClientError:
+    missing = shortage(transport.system_error(error))
+    if missing is not None:
+        return missing
     # The library's text repeats the whole address, which may hold a key or a token.
     return BridgeUnreachableError(f'no answer from the node at {url}: {type(error).__name__}')
 

@@ -313,12 +313,8 @@ class DataChannel:
     def ending(self) -> Iterator[None]:
         """Close the connection whatever goes wrong, and say it in errors of ours."""
         try:
-            yield
-        except OSError as error:
-            self.close()
-            raise FarmerUnreachableError(
-                _ABNORMAL, f'the connection to the farmer broke: {error.strerror or error}'
-            ) from error
+            with self._watch.translating(_ABNORMAL):
+                yield
         except FarmerError as error:
             # Tells a farmer that broke the rules which one it was.
             own = error.code in (_PROTOCOL_ERROR, _NOT_UTF8, _TOO_BIG)

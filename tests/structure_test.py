@@ -12,13 +12,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'storj'
 
 #: Room -> the rooms it may import (docs/design.rst). A room is a module or package of ``storj``.
-GROUND = {'metadata', 'exception', 'object', 'atomic_file', 'text'}
+GROUND = {'metadata', 'exception', 'object', 'atomic_file', 'shortage', 'text'}
 PURE = GROUND | {'digest', 'crypto', 'sharding', 'erasure', 'api', 'model'}
 ALLOWED: dict[str, set[str]] = {
     'metadata': set(),
     'exception': set(),
     'object': GROUND,
     'atomic_file': set(),
+    'shortage': {'exception'},
     'text': set(),
     'file_lock': set(),
     'ini': set(),

@@ -33,6 +33,7 @@ from storj.exception import (
 )
 from storj.rest import decoding
 from storj.rest.connection import Calls
+from storj.shortage import shortage
 
 T = TypeVar('T')
 
@@ -249,7 +250,8 @@ def exchange(
         raise FailedExchange(error, unsent=True) from None
     except (OSError, urllib3.HTTPError) as cause:
         # Without the cause, whose text quotes the address: the last part of some is a secret.
-        raise _failure(cause, place, ended=calls.ended) from _system_error(cause, handled)
+        system = system_error(cause, handled)
+        raise _failure(cause, place, system, ended=calls.ended) from system
     return response.status_code, response.headers, body
 
 
@@ -269,12 +271,16 @@ def send(
     return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
 
 
-def _failure(cause: Exception, place: str, *, ended: bool) -> FailedExchange:
+def _failure(
+    cause: Exception, place: str, system: OSError | None, *, ended: bool
+) -> FailedExchange:
     """Return what an exchange without an answer fails with."""
     if ended:
         return FailedExchange(
             ClientError(f'the client was closed before the bridge at {place} answered')
         )
+    if (missing := shortage(system)) is not None:
+        return FailedExchange(missing)
     known = isinstance(cause, exceptions.RequestException | urllib3.HTTPError)
     # So requests says that a file of certificates is not there.
     reason = _reason(cause) if known else 'the certificates to trust in cannot be read'
@@ -284,7 +290,7 @@ def _failure(cause: Exception, place: str, *, ended: bool) -> FailedExchange:
     return FailedExchange(error, unsent=_is_unsent(cause))
 
 
-def _system_error(cause: Exception, handled: BaseException | None) -> OSError | None:
+def system_error(cause: BaseException, handled: BaseException | None = None) -> OSError | None:
     """Return the error of the system at the bottom of a library's, which quotes nothing of ours.
 
     ``handled`` is what lies below that bottom already.

@@ -216,11 +216,8 @@ class HttpChannel:
         """Open a connection, and close it in the end; say errors in ours."""
         connection = _Connection(ticket, watch)
         try:
-            yield connection
-        except OSError as error:
-            raise FarmerUnreachableError(
-                message=f'the connection to the farmer broke: {error.strerror or error}'
-            ) from error
+            with watch.translating():
+                yield connection
         except http.client.IncompleteRead as error:
             raise IntegrityError('the farmer ended the shard too early') from error
         except http.client.HTTPException as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from storj.transfer.limit import RateLimit
 from storj.transfer.progress import Meter
 from storj.transfer.retry import persist
 from storj.transfer.shelf import Shelf
+from storj.transfer.threads import OwnThreads, ThreadPool
 
 __all__ = ('Context', 'Job', 'Pools')
 
@@ -28,21 +29,8 @@ T = TypeVar('T')
 ChannelFactory = Callable[[Any], Channel]
 
 
-class _OwnThreads(Executor):
-    """A thread for each task, which may last for ever: nobody waits for its end."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Begin a task."""
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(fn(*args, **kwargs))
-            except BaseException as error:
-                future.set_exception(error)
-
-        threading.Thread(target=run, name='storj-source', daemon=True).start()
-        return future
+# Seconds for which threads of a busy program wait for another task.
+_LINGER = 10.0
 
 
 @dataclass(frozen=True)
@@ -75,17 +63,19 @@ class Pools:
         def enter() -> None:
             member.inside = True
 
-        def pool(name: str, width: int) -> ThreadPoolExecutor:
-            return ThreadPoolExecutor(width, f'storj-{name}', initializer=enter)
+        def pool(name: str, width: int, linger: float = _LINGER) -> ThreadPool:
+            return ThreadPool(f'storj-{name}', width, linger, enter)
 
         return cls(
-            drivers=pool('transfer', config.transfers),
+            # The interpreter waits for transfers and for what they leave to be done, and for
+            # nothing else.
+            drivers=pool('transfer', config.transfers, linger=0),
             # Some more than may push: they hold a contract, or ask for one.
             shards=pool('shard', config.concurrency + config.negotiations),
             hashing=pool('hash', config.hash_workers),
             requests=pool('request', 2 * config.transfers + 2),
-            errands=pool('errand', 2),
-            sources=_OwnThreads(),
+            errands=pool('errand', 2, linger=0),
+            sources=OwnThreads(),
             member=member,
         )
 

@@ -22,7 +22,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from storj.exception import TransferCancelled, TransferError
+from storj.exception import StorjError, TransferCancelled, TransferError
 from storj.transfer.clock import Clock, SystemClock
 
 __all__ = ('Coordinator', 'Gate', 'SerialExecutor', 'Stopped')
@@ -132,8 +132,11 @@ class Coordinator(Generic[T]):
 
     def cancel(self) -> bool:
         """Ask the transfer to end; False if it has ended already."""
-        won = self.fail(TransferCancelled('the transfer was cancelled', self.causes))
-        # One that waits for its turn has no driver yet that could end it.
+        return self._end_before_turn(TransferCancelled('the transfer was cancelled', self.causes))
+
+    def _end_before_turn(self, error: StorjError) -> bool:
+        """End the transfer; one that waits for its turn has no driver yet that could do it."""
+        won = self.fail(error)
         if won and self._begin():
             self.settle(done=False)
         return won
@@ -212,8 +215,9 @@ class Coordinator(Generic[T]):
         """Run a task of the transfer; an error that leaves it ends the transfer."""
         try:
             executor.submit(self._run, task, args)
-        except RuntimeError as error:
-            self.fail(TransferError('the engine was closed while it worked', (error,)))
+        except StorjError as error:
+            # No thread can be started, or the engine was closed meanwhile.
+            self.fail(error)
 
     def _run(self, task: Callable[..., object], args: tuple[object, ...]) -> None:
         with self.condition:
@@ -337,8 +341,8 @@ class Coordinator(Generic[T]):
         """Have the driver run in a pool."""
         try:
             executor.submit(self.drive, work)
-        except RuntimeError:
-            self.cancel()
+        except StorjError as error:
+            self._end_before_turn(error)
 
     def settle(self, *, done: bool) -> None:
         """End the transfer: wait for its tasks, clean up, wake the waiters.

@@ -26,7 +26,7 @@ from typing import IO, Any, Union
 from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
-from storj.exception import DecryptionError, IntegrityError, NotFoundError, TransferError
+from storj.exception import DecryptionError, IntegrityError, NotFoundError, ResourceError
 from storj.transfer.context import Context
 from storj.transfer.coordinator import Coordinator
 from storj.transfer.gather import Gather, Window
@@ -328,9 +328,7 @@ class FileDownload(_Download):
             FileExistsError,
             IsADirectoryError,
         )
-        if isinstance(error, hopeless) or (
-            isinstance(error, TransferError) and isinstance(error.__cause__, OSError)
-        ):
+        if isinstance(error, hopeless) or (isinstance(error, ResourceError) and error.on_disk):
             return False
         journal = self._journal
         written = journal is not None and journal.written
@@ -368,7 +366,7 @@ class StreamDownload(_Download):
         """Write everything to a file object; called by the driver.
 
         Raises:
-            TransferError: if its disk is full.
+            ResourceError: If its disk is full.
         """
         for piece in self.pieces():
             view = piece

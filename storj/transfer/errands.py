@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from storj.exception import StorjError
 from storj.model import ExchangeReport
 from storj.transfer.bridge import Bridge
 from storj.transfer.clock import Clock
@@ -51,8 +52,9 @@ class Errands:
             self._waiting += 1
         try:
             self._executor.submit(self._run, what, errand)
-        except RuntimeError:
-            # The pools were closed under a transfer that is just ending.
+        except StorjError as error:
+            # The pools were closed under a transfer that is just ending, or there are no threads.
+            _log.debug('%s: %s', what, error)
             self._done()
 
     def _run(self, what: str, errand: Callable[[], object]) -> None:

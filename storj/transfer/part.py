@@ -38,7 +38,7 @@ class PartFile:
         announce (Callable[[Path], object]): called with the path of a new file before it is made.
 
     Raises:
-        TransferError: if the disk is full.
+        ResourceError: If the disk is full.
         OSError: if the folder cannot be written.
 
     Attributes:
@@ -115,7 +115,7 @@ class PartFile:
         """Write at an offset.
 
         Raises:
-            TransferError: if the disk is full.
+            ResourceError: If the disk is full.
         """
         try:
             self._file.write(offset, data)

@@ -6,14 +6,14 @@ What lies in them is ciphertext, or data that is the user's own to read: the fil
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-from storj.exception import IntegrityError, TransferError
+from storj.exception import IntegrityError
+from storj.shortage import shortage
 from storj.transfer.pointers import StoredShard
 from storj.transfer.positional import Positional
 
@@ -25,8 +25,9 @@ Place = Callable[[int, memoryview], object]
 
 def raise_disk_error(error: OSError, place: str) -> NoReturn:
     """Raise what a local file that could not be written means; called where it is handled."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        raise TransferError(f'no space left in {place}: {error.strerror}', (error,)) from error
+    missing = shortage(error, place)
+    if missing is not None:
+        raise missing from error
     # Not from itself: who follows the causes would never come to an end.
     raise error
 
@@ -56,7 +57,7 @@ class Spool:
         """Write at an offset.
 
         Raises:
-            TransferError: if the disk is full.
+            ResourceError: If the disk is full.
         """
         try:
             self._positional.write(offset, data)
@@ -106,7 +107,7 @@ class ShardSpool:
         """Return what takes a shard.
 
         Raises:
-            TransferError: If the disk is full.
+            ResourceError: If the disk is full.
         """
         with self._lock:
             if self._spool is None:

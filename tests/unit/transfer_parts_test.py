@@ -23,6 +23,7 @@ from storj.api import BridgeProfile
 from storj.exception import (
     BridgeUnreachableError,
     IntegrityError,
+    ResourceError,
     StorjBridgeApiError,
     TransferError,
 )
@@ -192,7 +193,7 @@ def test_spool_has_no_name_and_goes_with_its_user(tmp_path: Path) -> None:
 
 def test_full_disk_is_told_and_other_errors_stay_what_they_are() -> None:
     full = OSError(errno.ENOSPC, 'No space left on device')
-    with pytest.raises(TransferError, match='no space left in /somewhere') as told:
+    with pytest.raises(ResourceError, match='no space left in /somewhere') as told:
         raise_disk_error(full, '/somewhere')
     assert told.value.__cause__ is full
     with pytest.raises(FileNotFoundError) as missing:

@@ -15,6 +15,7 @@ from storj.exception import (
     IntegrityError,
     NotEnoughFarmersError,
     NotEnoughShardsError,
+    ResourceError,
     StorjBridgeApiError,
     StorjError,
     TransferCancelled,
@@ -413,5 +414,5 @@ class FullDisk:
 def test_full_disk_of_a_file_object_is_a_clear_error(engine: Engine, bucket: str) -> None:
     transfers = engine()
     stored = transfers.upload(bucket, os.urandom(SMALL), name='n').result(30)
-    with pytest.raises(TransferError, match='no space left'):
+    with pytest.raises(ResourceError, match='no space left'):
         transfers.download(bucket, stored.id, FullDisk(300 * KIB)).result(30)

@@ -361,7 +361,7 @@ def test_full_disk_at_the_destination_is_a_clear_error_and_leaves_nothing(
         sign=None, shards=0, limit=SIZE // 2,
     )  # fmt: skip
     assert code == 1
-    assert 'TransferError no space left' in output
+    assert 'ResourceError a file in' in output
     assert os.strerror(errno.EFBIG) in output
     assert not list(target.parent.iterdir())
     assert not journals(tmp_path)
