@@ -146,13 +146,14 @@ def get_client() -> Client:
     Raises:
         ConfigurationError: If there is no account, or the file is broken.
     """
-    from storj import configuration, http
+    # The client by its name here, which programs replace.
+    from storj import Client, configuration
 
     settings = configuration.load()
     # Whoever signs needs no password.
     account = (settings.email, settings.password)
     email, password = read_config() if settings.private_key is None else account
-    client = http.Client(
+    client = Client(
         email,
         password,
         settings.bridge,
@@ -177,7 +178,8 @@ def _transfer_config(settings: Configuration) -> TransferConfig | None:
     return given if limit is None else dataclasses.replace(given, concurrency=limit)
 
 
-set_client_factory(get_client)
+# By its name, which programs replace.
+set_client_factory(lambda: get_client())
 
 # A program that configures no logging shall not find our warnings on its standard error.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -402,26 +404,33 @@ class FileManager:
             client.file_remove(bucket_id, file_id)
 
     def download(
-        self, file_id: str, *newer: str, bucket_id: str | None = None, **options: Any
+        self,
+        file_id: str | None = None,
+        /,
+        *newer: str,
+        bucket_id: str | None = None,
+        **options: Any,
     ) -> Any:
         """Fetch a file; see :meth:`storj.http.Client.file_download`.
 
         Args:
-            file_id (str): file unique identifier.
+            file_id (str): file unique identifier; taken by its name as well.
             *newer (str): the file's identifier, where the bucket's comes first, as in 0.3:
                 ``download(bucket_id, file_id)``.
             bucket_id (str | None): bucket unique identifier, that of the manager if None.
             **options: of ``Client.file_download``, among them ``destination``.
 
         Raises:
-            TypeError: If there are more than two ids.
+            TypeError: If there is no id of a file, or more than two ids.
         """
-        if newer:
-            if len(newer) > 1 or bucket_id is not None:
-                raise TypeError('download takes file_id, or bucket_id and file_id')
-            bucket_id, file_id = file_id, newer[0]
+        named = options.pop('file_id', None)
+        ids = [each for each in (file_id, *newer, named) if each is not None]
+        if bucket_id is not None or len(ids) == 1:
+            ids.insert(0, self.bucket_id if bucket_id is None else bucket_id)
+        if len(ids) != 2:
+            raise TypeError('download takes file_id, or bucket_id and file_id')
         with closing(get_client()) as client:
-            return client.file_download(bucket_id or self.bucket_id, file_id, **options)
+            return client.file_download(*ids, **options)
 
     def upload(
         self, file: Any = None, frame: Any = None, *, f: Any = None, **options: Any
@@ -457,11 +466,15 @@ class TokenManager:
 
         Args:
             operation (str): operation (PUSH or PULL), in any case.
+
+        Raises:
+            ValueError: If it is another one.
         """
+        name = operation.upper() if isinstance(operation, str) else operation
+        if name not in ('PUSH', 'PULL'):
+            raise ValueError(f'an operation is PUSH or PULL, not {operation!r}')
         with closing(get_client()) as client:
-            return client.token_create(
-                self.bucket_id, operation.upper() if isinstance(operation, str) else operation
-            )
+            return client.token_create(self.bucket_id, name)
 
 
 class UserKeyManager(abc.ABCMeta):

@@ -45,21 +45,7 @@ from storj.exception import (
     contract_error,
 )
 from storj.metadata import __version__
-from storj.model import (
-    Bucket,
-    Contact,
-    ExchangeReport,
-    File,
-    FileMirrors,
-    FilePointer,
-    Frame,
-    Key,
-    MerkleTree,
-    Mirror,
-    Shard,
-    Token,
-    User,
-)
+from storj.model import ExchangeReport, File, MerkleTree
 from storj.object import Object
 from storj.rest import keys, transport
 from storj.rest.answers import as_object, as_objects, unexpected
@@ -110,8 +96,6 @@ FRAME_TIMEOUT = 100.0
 #: Pointers that a bridge resolves at once unless it is told otherwise.
 POINTERS_PAGE = 6
 
-OPERATIONS = ('PUSH', 'PULL')
-
 R = TypeVar('R', bound=Object)
 T = TypeVar('T')
 P = ParamSpec('P')
@@ -142,6 +126,27 @@ if hasattr(os, 'register_at_fork'):  # Windows knows no forks.
     os.register_at_fork(after_in_child=_begin_in_fork)
 
 
+#: What follows e-mail and password in 0.3.
+_ORDER_OF_0_3 = ('do_hashing', 'timeout', 'storj_bridge')
+
+
+def _in_either_order(init: Callable[P, None]) -> Callable[P, None]:
+    """Return a constructor that takes arguments in the order of 0.3 too: its third is a bool."""
+
+    @functools.wraps(init)
+    def call(*args: Any, **named: Any) -> None:
+        # The client itself, e-mail and password.
+        first, others = args[:3], args[3:]
+        if others and isinstance(others[0], bool):
+            if len(others) > len(_ORDER_OF_0_3):
+                raise TypeError(f'after a password and {others[0]} come timeout and storj_bridge')
+            init(*first, **dict(zip(_ORDER_OF_0_3, others, strict=False)), **named)
+        else:
+            init(*args, **named)
+
+    return call
+
+
 class Client:
     """Client of a Storj bridge.
 
@@ -155,8 +160,8 @@ class Client:
     Args:
         email (str | None): user e-mail address; None for calls that need no account.
         password (str | None): user password.
-        storj_bridge (str | bool): URL of the bridge. In 0.3 the third argument was ``do_hashing``,
-            the fourth ``timeout`` and the fifth the URL: so they are taken if the third is a bool.
+        storj_bridge (str): URL of the bridge. In 0.3 the third argument was ``do_hashing``, the
+            fourth ``timeout`` and the fifth the URL: so they are taken if the third is a bool.
         do_hashing (bool): False if passwords are given as the hex of their SHA-256; they are sent
             as they are.
         timeout (float | tuple[float, float] | None): seconds to connect, and to wait for the head
@@ -185,13 +190,14 @@ class Client:
 
     logger = logging.getLogger('storj.http')
 
+    @_in_either_order
     def __init__(
         self,
         email: str | None,
         password: str | None,
-        storj_bridge: str | bool = DEFAULT_BRIDGE,
-        do_hashing: bool | Timeout = True,
-        timeout: Timeout | str = None,
+        storj_bridge: str = DEFAULT_BRIDGE,
+        do_hashing: bool = True,
+        timeout: Timeout = None,
         mnemonic: str | None = None,
         *,
         proxy: str | None = None,
@@ -200,17 +206,16 @@ class Client:
         retries: Retries = Retries(),  # noqa: B008
         transfer_config: TransferConfig | None = None,
     ) -> None:
-        if isinstance(storj_bridge, bool):
-            storj_bridge, do_hashing, timeout = _order_of_0_3(storj_bridge, do_hashing, timeout)
         self.api_url, user, secret = transport.bridge_address(storj_bridge)
         if email is not None and not isinstance(email, str):
             raise TypeError(f'an e-mail address is text, not {type(email).__name__}')
         self.email = user if email is None else email
         self.do_hashing = do_hashing
         timeout_pair(timeout)
-        self.timeout: Timeout | str = timeout
+        self.timeout: Timeout = timeout
         self.mnemonic = mnemonic
         self._private_key: SigningKey | None = None
+        self._public_key_hex: str | None = None
         self.public_key: VerifyingKey | None = None
         self.password = secret if password is None else password
         self._signs = False
@@ -328,8 +333,18 @@ class Client:
 
     @property
     def public_key_hex(self) -> str | None:
-        """Public key as it is registered: hex of the uncompressed point."""
-        return None if self.public_key is None else keys.public_key_text(self.public_key)
+        """Public key as it is registered: hex of the uncompressed point, or what is set."""
+        if self._public_key_hex is not None or self.public_key is None:
+            return self._public_key_hex
+        return keys.public_key_text(self.public_key)
+
+    @public_key_hex.setter
+    def public_key_hex(self, value: str | None) -> None:
+        self._public_key_hex = value
+
+    @public_key_hex.deleter
+    def public_key_hex(self) -> None:
+        self._public_key_hex = None
 
     @property
     def session(self) -> requests.Session:
@@ -381,7 +396,7 @@ class Client:
         """Keep a key pair without signing with it yet."""
         public_key = private_key.get_verifying_key()
         keys.public_key_text(public_key)
-        self._private_key, self.public_key = private_key, public_key
+        self._private_key, self.public_key, self._public_key_hex = private_key, public_key, None
 
     @property
     def _has_password(self) -> bool:
@@ -473,7 +488,12 @@ class Client:
         return connect, FRAME_TIMEOUT if patient else read
 
     def _record(self, kind: type[R], answer: object) -> R:
-        """Return a record made of an object that the bridge sent."""
+        """Return a record made of an object that the bridge sent.
+
+        Args:
+            kind (type): of the record, by its name in ``storj.model``, which programs replace.
+            answer (object): of the bridge.
+        """
         record = kind(**as_object(answer))
         record._made_by(self)
         return record
@@ -544,7 +564,7 @@ class Client:
 
     def bucket_create(
         self, name: str, storage: int | None = None, transfer: int | None = None
-    ) -> Bucket:
+    ) -> model.Bucket:
         """Create storage bucket.
 
         See API buckets: POST /buckets
@@ -564,7 +584,7 @@ class Client:
         for field, value in (('storage', storage), ('transfer', transfer)):
             if value is not None:
                 body[field] = checked_count(field, value)
-        return self._record(Bucket, self._request(method='POST', path='/buckets', json=body))
+        return self._record(model.Bucket, self._request(method='POST', path='/buckets', json=body))
 
     def bucket_delete(self, bucket_id: str) -> None:
         """Destroy a storage bucket.
@@ -607,7 +627,7 @@ class Client:
             return []
         return as_objects(self._request(method='GET', path=path, params={'startDate': start}))
 
-    def bucket_get(self, bucket_id: str) -> Bucket | None:
+    def bucket_get(self, bucket_id: str) -> model.Bucket | None:
         """Return the bucket object.
 
         See API buckets: GET /buckets/{id}
@@ -630,7 +650,7 @@ class Client:
             if status == 404:
                 return None
             raise StorjBridgeApiError(str(error), status) from error
-        return None if answer is None else self._record(Bucket, answer)
+        return None if answer is None else self._record(model.Bucket, answer)
 
     def bucket_id(self, name: str) -> str | None:
         """Look a bucket up by its name.
@@ -668,7 +688,7 @@ class Client:
             return str(answer['id'])
         return None
 
-    def bucket_list(self) -> Iterator[Bucket]:
+    def bucket_list(self) -> Iterator[model.Bucket]:
         """List all of the buckets belonging to the user.
 
         See API buckets: GET /buckets
@@ -679,7 +699,7 @@ class Client:
         for page in by_start_date(lambda start: self._page('/buckets', start), BUCKETS_PAGE):
             # One by one: a caller who keeps none of them needs no memory for all.
             for entry in page:
-                yield self._record(Bucket, entry)
+                yield self._record(model.Bucket, entry)
 
     def bucket_name(self, stored_name: str) -> str:
         """Return the clear name of a bucket.
@@ -695,7 +715,7 @@ class Client:
 
     def bucket_set_keys(
         self, bucket_id: str, bucket_name: str, keys: Sequence[VerifyingKey | str | bytes]
-    ) -> Bucket:
+    ) -> model.Bucket:
         """Update the bucket with the given public keys.
 
         See API buckets: PATCH /buckets/{bucket_id}
@@ -716,9 +736,9 @@ class Client:
             'name': checked_text('bucket_name', bucket_name),
             'pubkeys': [any_key_text(key) for key in keys],
         }
-        return self._record(Bucket, self._request(method='PATCH', path=path, json=body))
+        return self._record(model.Bucket, self._request(method='PATCH', path=path, json=body))
 
-    def bucket_set_mirrors(self, bucket_id: str, file_id: str, redundancy: int) -> Mirror:
+    def bucket_set_mirrors(self, bucket_id: str, file_id: str, redundancy: int) -> model.Mirror:
         """Establish a series of mirrors for the given file.
 
         See API buckets: POST /buckets/{id}/mirrors (bridges 0.10 to 3.2; later ones make mirrors
@@ -737,7 +757,8 @@ class Client:
         body = {'file': file_id, 'redundancy': checked_count('redundancy', redundancy)}
         answer = self._request(method='POST', path=path, json=body)
         try:
-            return Mirror.from_answer(answer if isinstance(answer, list) else as_object(answer))
+            mirrors = answer if isinstance(answer, list) else as_object(answer)
+            return model.Mirror.from_answer(mirrors)
         except TypeError:
             raise unexpected(answer, 'mirrors') from None
 
@@ -750,7 +771,7 @@ class Client:
         protocol: str | None = None,
         user_agent: str | None = None,
         connected: bool | None = None,
-    ) -> list[Contact]:
+    ) -> list[model.Contact]:
         """List contacts.
 
         See API contacts: GET /contacts
@@ -779,9 +800,9 @@ class Client:
         if connected is not None:
             params['connected'] = 'true' if connected else 'false'
         query: dict[str, Any] = {'params': params} if params else {}
-        return self._records(Contact, self._request(method='GET', path='/contacts', **query))
+        return self._records(model.Contact, self._request(method='GET', path='/contacts', **query))
 
-    def contact_lookup(self, node_id: str) -> Contact:
+    def contact_lookup(self, node_id: str) -> model.Contact:
         """Lookup for contact information of a node.
 
         See API contacts: GET /contacts/{nodeID}
@@ -793,7 +814,7 @@ class Client:
             storj.model.Contact: contact information.
         """
         path = route('/contacts/{node_id}', node_id=node_id)
-        return self._record(Contact, self._request(method='GET', path=path))
+        return self._record(model.Contact, self._request(method='GET', path=path))
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -820,7 +841,7 @@ class Client:
         index: str | None = None,
         hmac: str | Mapping[str, str] | None = None,
         erasure: bool = False,
-    ) -> File:
+    ) -> model.File:
         """Turn a frame whose shards are stored into a file.
 
         See API buckets: POST /buckets/{id}/files. :meth:`file_upload` does this as its last step.
@@ -851,8 +872,8 @@ class Client:
             body['erasure'] = {'type': 'reedsolomon'}
         return self._file(bucket_id, self._request(method='POST', path=path, json=body))
 
-    def _file(self, bucket_id: str, answer: object) -> File:
-        file = self._record(File, answer)
+    def _file(self, bucket_id: str, answer: object) -> model.File:
+        file = self._record(model.File, answer)
         if file.bucket is None:
             file.bucket = bucket_id
         return file
@@ -976,7 +997,7 @@ class Client:
                     break
         return next((found[text] for text in stored_names if text in found), None)
 
-    def file_metadata(self, bucket_id: str, file_id: str) -> File:
+    def file_metadata(self, bucket_id: str, file_id: str) -> model.File:
         """Get file metadata.
 
         See API buckets: GET /buckets/{id}/files/{file_id}/info
@@ -993,7 +1014,7 @@ class Client:
         )
         return self._file(bucket_id, self._request(method='GET', path=path))
 
-    def file_mirrors(self, bucket_id: str, file_id: str) -> list[FileMirrors]:
+    def file_mirrors(self, bucket_id: str, file_id: str) -> list[model.FileMirrors]:
         """List the farmers that hold replicas of a file's shards.
 
         See API buckets: GET /buckets/{id}/files/{file_id}/mirrors (bridges since 3.1)
@@ -1008,7 +1029,7 @@ class Client:
         path = route(
             '/buckets/{bucket_id}/files/{file_id}/mirrors', bucket_id=bucket_id, file_id=file_id
         )
-        return self._records(FileMirrors, self._request(method='GET', path=path))
+        return self._records(model.FileMirrors, self._request(method='GET', path=path))
 
     def file_name(self, bucket_id: str, stored_name: str) -> str:
         """Return the clear name of a file.
@@ -1034,7 +1055,7 @@ class Client:
         skip: str | int | None = None,
         limit: str | int | None = None,
         exclude: Sequence[str] | None = None,
-    ) -> Pages[FilePointer]:
+    ) -> Pages[model.FilePointer]:
         """Get list of pointers associated with a file.
 
         See API buckets: GET /buckets/{id}/files/{file_id}. Every page takes a token of its own
@@ -1060,13 +1081,13 @@ class Client:
         excluded = ','.join(map(api.segment, node_ids(exclude)))
         is_slice = bool(excluded) or not (skip is None and limit is None)
 
-        def fetch(position: int) -> list[FilePointer]:
+        def fetch(position: int) -> list[model.FilePointer]:
             # Both or none: bridges since 4.3 take 6 as the end of a slice that names no skip.
             query = f'?skip={position}&limit={size}' if is_slice or position else ''
             query += f'&exclude={excluded}' if excluded else ''
             headers = self._pull_headers(bucket_id)
             return self._records(
-                FilePointer, self._request(method='GET', path=path + query, **headers)
+                model.FilePointer, self._request(method='GET', path=path + query, **headers)
             )
 
         listing = Pages(BySkip(fetch, start, size, is_one=limit is not None))
@@ -1099,7 +1120,7 @@ class Client:
         self,
         bucket_id: str,
         file: SourceLike | None = None,
-        frame: Frame | str | None = None,
+        frame: model.Frame | str | None = None,
         *,
         f: SourceLike | None = None,
         name: str | None = None,
@@ -1110,7 +1131,7 @@ class Client:
         progress: ProgressCallback | None = None,
         resume: bool = True,
         overwrite: bool = False,
-    ) -> File:
+    ) -> model.File:
         """Upload file: encrypt it, cut it into shards, store them with farmers.
 
         See API buckets: POST /buckets/{id}/files, which is the last step.
@@ -1203,7 +1224,7 @@ class Client:
     # -- frames ---------------------------------------------------------------------------------
 
     def frame_add_shard(
-        self, shard: Shard, frame_id: str, excludes: Sequence[str] | None = None
+        self, shard: model.Shard, frame_id: str, excludes: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """Add a shard item to the staging frame and negotiate a storage contract.
 
@@ -1229,7 +1250,7 @@ class Client:
         except StorjBridgeApiError as error:
             raise contract_error(error) from error.__cause__
 
-    def frame_create(self) -> Frame:
+    def frame_create(self) -> model.Frame:
         """Create a file staging frame.
 
         See API frames: POST /frames
@@ -1237,7 +1258,7 @@ class Client:
         Returns:
             storj.model.Frame: the frame.
         """
-        return self._record(Frame, self._request(method='POST', path='/frames'))
+        return self._record(model.Frame, self._request(method='POST', path='/frames'))
 
     def frame_delete(self, frame_id: str) -> None:
         """Destroy the file staging frame by its unique ID.
@@ -1250,7 +1271,7 @@ class Client:
         path = route('/frames/{frame_id}', frame_id=frame_id)
         self._request(method='DELETE', path=path, json={'frame_id': frame_id})
 
-    def frame_get(self, frame_id: str) -> Frame:
+    def frame_get(self, frame_id: str) -> model.Frame:
         """Fetch the file staging frame by its unique ID.
 
         See API frame: GET /frames/{frame_id}
@@ -1263,9 +1284,9 @@ class Client:
         """
         path = route('/frames/{frame_id}', frame_id=frame_id)
         answer = self._request(method='GET', path=path, json={'frame_id': frame_id})
-        return self._record(Frame, answer)
+        return self._record(model.Frame, answer)
 
-    def frame_list(self) -> Iterator[Frame]:
+    def frame_list(self) -> Iterator[model.Frame]:
         """Return all open file staging frames.
 
         See API frame: GET /frames (bridges since 5.22 send 10 at most)
@@ -1273,7 +1294,7 @@ class Client:
         Yields:
             storj.model.Frame: all open file staging frames.
         """
-        yield from self._records(Frame, self._request(method='GET', path='/frames'))
+        yield from self._records(model.Frame, self._request(method='GET', path='/frames'))
 
     # -- keys -----------------------------------------------------------------------------------
 
@@ -1419,7 +1440,7 @@ class Client:
         Returns:
             list[str]: public keys, as hex.
         """
-        registered = self._records(Key, self._request(method='GET', path='/keys'))
+        registered = self._records(model.Key, self._request(method='GET', path='/keys'))
         return [key.key for key in registered if key.key is not None]
 
     def key_register(
@@ -1445,9 +1466,9 @@ class Client:
 
     def send_exchange_report(
         self,
-        report: ExchangeReport | None = None,
+        report: model.ExchangeReport | None = None,
         *,
-        exchange_report_data: ExchangeReport | None = None,
+        exchange_report_data: model.ExchangeReport | None = None,
     ) -> None:
         """Tell the bridge how one transfer of a shard went.
 
@@ -1469,31 +1490,31 @@ class Client:
         body = {'reporterId': reporter, 'clientId': reporter, **report.to_dict()}
         self._request(method='POST', path='/reports/exchanges', json=body)
 
-    def token_create(self, bucket_id: str, operation: str, file_id: str | None = None) -> Token:
+    def token_create(
+        self, bucket_id: str, operation: str, file_id: str | None = None
+    ) -> model.Token:
         """Create a token for the specified operation.
 
         See API buckets: POST /buckets/{id}/tokens
 
         Args:
             bucket_id (str): bucket unique identifier.
-            operation (str): ``PUSH`` or ``PULL``.
+            operation (str): ``PUSH`` or ``PULL``; of any other text the bridge judges.
             file_id (str | None): bridges since 3.0 add ``size`` and ``mimetype`` of this file.
 
         Returns:
             storj.model.Token: good for one request, within 5 minutes (bridges since 5.15: an hour).
         """
         path = route('/buckets/{bucket_id}/tokens', bucket_id=bucket_id)
-        if operation not in OPERATIONS:
-            raise ValueError(f'an operation is one of {", ".join(OPERATIONS)}, not {operation!r}')
-        body = {'operation': operation}
+        body = {'operation': checked_text('operation', operation)}
         if file_id is not None:
             route('{file_id}', file_id=file_id)
             body['file'] = file_id
-        return self._record(Token, self._request(method='POST', path=path, json=body))
+        return self._record(model.Token, self._request(method='POST', path=path, json=body))
 
     # -- users ----------------------------------------------------------------------------------
 
-    def user_activate(self, token: str) -> User:
+    def user_activate(self, token: str) -> model.User:
         """Activate user.
 
         See API users: GET /activations/{token}
@@ -1505,9 +1526,9 @@ class Client:
             storj.model.User: the account.
         """
         path = route('/activations/{token}', token=token)
-        return self._record(User, self._request(method='GET', path=path))
+        return self._record(model.User, self._request(method='GET', path=path))
 
-    def user_activation_email(self, email: str, token: str | None = None) -> User:
+    def user_activation_email(self, email: str, token: str | None = None) -> model.User:
         """Send user activation email.
 
         See API users: POST /activations
@@ -1520,9 +1541,11 @@ class Client:
             storj.model.User: the account.
         """
         body = {'email': checked_text('email', email)}
-        return self._record(User, self._request(method='POST', path='/activations', json=body))
+        return self._record(
+            model.User, self._request(method='POST', path='/activations', json=body)
+        )
 
-    def user_create(self, email: str, password: str) -> User:
+    def user_create(self, email: str, password: str) -> model.User:
         """Create a new user with Storj bridge, and use the account from now on.
 
         See API users: POST /users
@@ -1539,11 +1562,11 @@ class Client:
         """
         hashed = self._hashed(checked_text('password', password))
         body = {'email': checked_text('email', email), 'password': hashed}
-        user = self._record(User, self._request(method='POST', path='/users', json=body))
+        user = self._record(model.User, self._request(method='POST', path='/users', json=body))
         self.email, self._password = email, hashed
         return user
 
-    def user_deactivate(self, token: str) -> User:
+    def user_deactivate(self, token: str) -> model.User:
         """Confirm the deactivation of an account with the token from the mail.
 
         See API users: GET /deactivations/{token}
@@ -1555,9 +1578,9 @@ class Client:
             storj.model.User: the account.
         """
         path = route('/deactivations/{token}', token=token)
-        return self._record(User, self._request(method='GET', path=path))
+        return self._record(model.User, self._request(method='GET', path=path))
 
-    def user_delete(self, email: str) -> User:
+    def user_delete(self, email: str) -> model.User:
         """Delete user account: the bridge sends a mail with a deactivation token.
 
         See API users: DELETE /users/{email}
@@ -1569,9 +1592,9 @@ class Client:
             storj.model.User: the account, still active.
         """
         path = route('/users/{email}', email=email)
-        return self._record(User, self._request(method='DELETE', path=path))
+        return self._record(model.User, self._request(method='DELETE', path=path))
 
-    def user_reset_password(self, email: str, password: str | None = None) -> User:
+    def user_reset_password(self, email: str, password: str | None = None) -> model.User:
         """Request a password reset: the bridge sends a mail with a token.
 
         See API users: PATCH /users/{email}
@@ -1600,9 +1623,11 @@ class Client:
             if password is None and error.code == 400:
                 raise ValueError('this bridge wants the new password with the request') from error
             raise
-        return self._record(User, answer)
+        return self._record(model.User, answer)
 
-    def user_reset_password_confirmation(self, token: str, password: str | None = None) -> User:
+    def user_reset_password_confirmation(
+        self, token: str, password: str | None = None
+    ) -> model.User:
         """Confirm a password reset request.
 
         See API users: GET /resets/{token} (bridges below 7.5), POST /resets/{token} (later)
@@ -1618,8 +1643,8 @@ class Client:
         if password is not None:
             body = {'password': self._hashed(checked_text('password', password))}
             if self.profile().resets_by_post:
-                return self._record(User, self._request(method='POST', path=path, json=body))
-        return self._record(User, self._request(method='GET', path=path))
+                return self._record(model.User, self._request(method='POST', path=path, json=body))
+        return self._record(model.User, self._request(method='GET', path=path))
 
 
 def handle_nonhttp_errors(function: Callable[P, T]) -> Callable[P, T]:
@@ -1659,23 +1684,11 @@ storj.Client(..., mnemonic=words) or client.mnemonic = words. Write it down: nob
 file_upload(..., encrypt=False) stores the file without encryption."""
 
 
-def _order_of_0_3(
-    do_hashing: bool, timeout: bool | Timeout, storj_bridge: Timeout | str
-) -> tuple[str, bool, Timeout]:
-    """Return URL, ``do_hashing`` and timeout of arguments in the order of 0.3.
-
-    A timeout that was given by its name stands in the last place.
-    """
-    bridge = storj_bridge if isinstance(storj_bridge, str) else DEFAULT_BRIDGE
-    named = None if isinstance(storj_bridge, str) else storj_bridge
-    return bridge, do_hashing, named if isinstance(timeout, bool) else timeout
-
-
 def _no_signing_key(value: object) -> TypeError:
     return TypeError(f'a private key is a SigningKey, not {type(value).__name__}')
 
 
-def _shard_body(shard: Shard, excludes: Sequence[str]) -> dict[str, Any]:
+def _shard_body(shard: model.Shard, excludes: Sequence[str]) -> dict[str, Any]:
     """Return what the bridge is told of a shard, or of anything with the attributes of one."""
     try:
         body = {
@@ -1704,13 +1717,14 @@ def _registered_text(key: VerifyingKey | str | bytes) -> str:
     try:
         return ecdsa_to_hex(keys.public_key_bytes(key))
     except (TypeError, ValueError) as error:
-        # Bytes that are no public key may be a private one: they go nowhere.
-        if isinstance(key, bytes | bytearray):
-            raise
         try:
-            return ecdsa_to_hex(key)  # type: ignore[arg-type]
+            text = ecdsa_to_hex(key)  # type: ignore[arg-type]
         except TypeError:
             raise error from None
+        # Bytes that are no public key may be a private one: they go nowhere.
+        if isinstance(key, bytes | bytearray) and isinstance(text, str) and key.hex() in text:
+            raise
+        return text
 
 
 def _key_ids(registered: Iterable[Any]) -> list[Any]:

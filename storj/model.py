@@ -232,7 +232,9 @@ class Shard(Record):
 
     def all(self) -> str:
         """Return the shard as one line of text, the challenges of its audits included."""
-        tree, challenges = ', '.join(self.leaves), ', '.join(self.challenges)
+        tree, challenges = (
+            ', '.join(map(str, values)) for values in (self.leaves, self.challenges)
+        )
         return (
             f'Shard{{index={self.index}, hash={self.hash}, size={self.size}, '
             f'tree={{{tree}}}, challenges={{{challenges}}}'

@@ -564,6 +564,9 @@ def _status(text: str) -> tuple[int | None, str]:
     )
 
 
+_NOWHERE = Ticket('', 0, None, '', '', '', None)
+
+
 class Client(WebSocketClient):  # type: ignore[misc]
     """Web socket client.
 
@@ -578,7 +581,6 @@ class Client(WebSocketClient):  # type: ignore[misc]
         cancelled (Callable[[], bool]): whether to stop.
 
     Raises:
-        FarmerError: If the pointer names no farmer or holds something that cannot be right.
         TypeError: If a PUSH has nothing to send.
 
     Attributes:
@@ -594,10 +596,15 @@ class Client(WebSocketClient):  # type: ignore[misc]
         limits: ChannelLimits | None = None,
         cancelled: Callable[[], bool] = never,
     ) -> None:
-        ticket = Ticket.of(pointer)
         self.json = pointer
         self.file_contents = file_contents
-        self.operation = _operation(pointer)
+        self._invalid: FarmerError | None = None
+        try:
+            self.operation, ticket = _operation(pointer), Ticket.of(pointer)
+        except FarmerError as error:
+            # For connect() to raise: the tests of programs make clients of pointers to nowhere.
+            self._invalid = error
+            self.operation, ticket = 'PULL', _NOWHERE
         if self.operation == 'PUSH' and file_contents is None:
             raise TypeError('a PUSH needs the contents of the shard')
         # The base class looks the host up and opens a socket that has no limits: it gets a number
@@ -619,9 +626,12 @@ class Client(WebSocketClient):  # type: ignore[misc]
         """Open the connection and begin the transfer.
 
         Raises:
-            FarmerError: If there is no farmer, or one that speaks no WebSocket.
+            FarmerError: If there is no farmer, or one that speaks no WebSocket, or if the pointer
+                names none or holds something that cannot be right.
         """
         try:
+            if self._invalid is not None:
+                raise self._invalid
             self._channel.connect()
         except BaseException as error:
             self._failure = error

@@ -155,6 +155,8 @@ def test_files_are_moved() -> None:
         # In 0.3 the bucket came first.
         assert manager.download('other', 'f') == 'bytes'
         assert manager.download(bucket_id='other', file_id='f') == 'bytes'
+        assert manager.download('other', file_id='f') == 'bytes'
+        assert manager.download('f', bucket_id='other') == 'bytes'
         manager.upload(f='path')
     assert upload.call_args_list == [
         mock.call('b', 'path', 'frame', name='n'),
@@ -163,10 +165,15 @@ def test_files_are_moved() -> None:
     assert download.call_args_list == [
         mock.call('b', 'f'),
         mock.call('b', 'f', destination='to', start=1),
-        mock.call('other', 'f'),
-        mock.call('other', 'f'),
+        *[mock.call('other', 'f')] * 4,
     ]
-    for args, options in ((('b', 'f', 'to'), {}), (('b', 'f'), {'bucket_id': 'b'}), ((), {})):
+    for args, options in (
+        (('b', 'f', 'to'), {}),
+        (('b', 'f'), {'bucket_id': 'b'}),
+        (('b', 'f'), {'file_id': 'f'}),
+        ((), {}),
+        ((), {'bucket_id': 'b'}),
+    ):
         with pytest.raises(TypeError):
             manager.download(*args, **options)
 

@@ -95,6 +95,9 @@ def test_shard_is_one_line_of_text() -> None:
     shard = Shard(hash='h', size=5, index=0, challenges=['c', 'd'], tree=['t', 'u'])
     assert shard.all() == 'Shard{index=0, hash=h, size=5, tree={t, u}, challenges={c, d}'
     assert 'challenges={}' in Shard(tree=MerkleTree(['t'])).all()
+    shard.add_challenge(7)
+    shard.add_tree(MerkleTree(['t']))
+    assert 'challenges={c, d, 7}' in shard.all()
 
 
 #: Class -> its arguments in the order of release 0.3.14.

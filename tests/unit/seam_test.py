@@ -561,7 +561,7 @@ def test_pointers_of_none_or_a_mock_are_no_pointers(
 # -- names that are looked up in the module --------------------------------------------------------
 
 
-@pytest.mark.parametrize('key', ['key', mock.sentinel.key, 5], ids=str)
+@pytest.mark.parametrize('key', ['key', b'key', mock.sentinel.key, 5], ids=str)
 def test_registered_key_is_what_ecdsa_to_hex_says(
     client: Client, request_: mock.MagicMock, key: Any
 ) -> None:
@@ -584,6 +584,29 @@ def test_private_key_goes_to_no_bridge(
         with pytest.raises(ValueError, match='malformed'):
             call()
     request_.assert_not_called()
+
+
+@pytest.mark.parametrize('place', ['storj.model', 'storj.http.model'])
+@pytest.mark.parametrize(
+    ('kind', 'call'),
+    [
+        ('Bucket', lambda client: client.bucket_get('b')),
+        ('Bucket', lambda client: client.bucket_create('n')),
+        ('Contact', lambda client: client.contact_lookup('n')),
+        ('File', lambda client: client.file_metadata('b', 'f')),
+        ('Frame', lambda client: client.frame_create()),
+        ('Token', lambda client: client.token_create('b', 'PUSH')),
+    ],
+)
+def test_record_is_made_by_the_class_in_the_model(
+    client: Client, request_: mock.MagicMock, place: str, kind: str, call: Call
+) -> None:
+    request_.return_value = {'id': 'x'}
+    with mock.patch(f'{place}.{kind}') as made:
+        assert call(client) is made.return_value
+    made.assert_called_once_with(id='x')
+    with mock.patch('storj.http.model') as whole:
+        assert call(client) is getattr(whole, kind).return_value
 
 
 def test_names_of_earlier_releases_are_in_the_module() -> None:
@@ -698,6 +721,8 @@ HASHED = 64 * 'a'
         ((False, 15), {}, http.DEFAULT_BRIDGE, False, 15),
         ((False, None, 'http://b'), {}, 'http://b', False, None),
         ((False, (1, 2), 'http://b'), {}, 'http://b', False, (1, 2)),
+        ((False,), {'storj_bridge': 'http://b'}, 'http://b', False, None),
+        ((True, 15), {'storj_bridge': 'http://b'}, 'http://b', True, 15),
         (
             (),
             {'do_hashing': False, 'timeout': 15, 'storj_bridge': 'http://b'},
@@ -713,6 +738,20 @@ def test_client_takes_the_arguments_of_every_release(
     client = Client('e@x', HASHED, *args, **options)
     assert (client.api_url, client.do_hashing, client.timeout) == (url, hashes, timeout)
     assert (client.password == HASHED) is not hashes
+
+
+@pytest.mark.parametrize(
+    ('args', 'options'),
+    [
+        ((False, 15, 'http://b', 'words'), {}),
+        ((False,), {'do_hashing': True}),
+        ((False, 15, 'http://b'), {'storj_bridge': 'http://b'}),
+        (('http://b',), {'storj_bridge': 'http://b'}),
+    ],
+)
+def test_argument_of_the_client_is_given_once(args: Any, options: Any) -> None:
+    with pytest.raises(TypeError):
+        Client('e@x', HASHED, *args, **options)
 
 
 @pytest.mark.parametrize('password', ['secret', '', 'ä', HASHED.upper()])
@@ -834,6 +873,16 @@ def test_private_key_signs_from_when_it_is_set() -> None:
     client.key_list()
     assert 'x-signature' not in replay.requests[1].headers
     assert replay.requests[1].headers['Authorization'].startswith(b'Basic ')
+
+
+def test_hex_of_a_public_key_can_be_set_and_patched() -> None:
+    client = Client('e@x', 'p')
+    client.public_key_hex = '04ab'
+    assert client.public_key_hex == '04ab'
+    client.private_key = KEY
+    with mock.patch.object(client, 'public_key_hex', '04cd'):
+        assert client.public_key_hex == '04cd'
+    assert client.public_key_hex == HEX
 
 
 def test_private_key_can_be_patched() -> None:

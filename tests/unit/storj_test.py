@@ -322,6 +322,22 @@ def test_record_made_by_hand_acts_through_get_client(folder: Path) -> None:
     request.assert_called_once_with(method='DELETE', path='/buckets/b')
 
 
+def test_record_made_by_hand_acts_through_a_replaced_client() -> None:
+    with mock.patch('storj.get_client') as get_client:
+        storj.model.Bucket(id='b').delete()
+        storj.model.File(bucket='b', id='f').delete()
+    get_client.return_value.bucket_delete.assert_called_once_with('b')
+    get_client.return_value.file_remove.assert_called_once_with('b', 'f')
+
+
+@pytest.mark.parametrize('name', ['storj.Client', 'storj.http.Client'])
+def test_client_is_made_by_the_class_that_is_there(folder: Path, name: str) -> None:
+    write(folder, 'email = a@b\npassword = pw\n')
+    with mock.patch(name) as made:
+        assert storj.get_client() is made.return_value
+    assert made.call_args.args[:2] == ('a@b', 'pw')
+
+
 def test_errors_of_all_kinds_have_one_base() -> None:
     assert issubclass(ClientError, exception.StorjError)
 

@@ -7,11 +7,13 @@ import json
 import os
 import struct
 import threading
+from unittest import mock
 
 import pytest
 import ws4py.client.threadedclient
 from hypothesis import given
 from hypothesis import strategies as st
+from ws4py.messaging import BinaryMessage
 
 from storj import exception, model, web_socket
 from storj.farmer import ChannelLimits, Ticket
@@ -294,9 +296,30 @@ def test_wrong_use_is_refused():
     with pytest.raises(TypeError, match='contents'):
         web_socket.Client(pointer | {'operation': 'PUSH'})
     with pytest.raises(exception.FarmerError, match='PUSH nor PULL'):
-        web_socket.Client(pointer | {'operation': 'FLY'})
+        web_socket.Client(pointer | {'operation': 'FLY'}).connect()
     with pytest.raises(exception.FarmerError, match='names no farmer'):
-        web_socket.Client({})
+        web_socket.Client({}).connect()
+
+
+@pytest.mark.parametrize(
+    'pointer',
+    [
+        {},
+        {'farmer': {'address': 'address', 'port': 80}, 'hash': 'hash', 'token': 'token'},
+        mock.MagicMock(),
+        mock.Mock(channel='ws://127.0.0.1:4000'),
+    ],
+)
+def test_pointer_of_a_unit_test_leads_nowhere(pointer):
+    target = io.BytesIO()
+    client = web_socket.Client(pointer, target)
+    assert client.json is pointer
+    client.received_message(BinaryMessage(b'shard'))
+    client.closed(1000)
+    assert target.getvalue() == b'shard'
+    for call in (client.connect, client.connect, client.run_forever):
+        with pytest.raises(exception.FarmerError, match='pointer'):
+            call()
 
 
 # --- farmers of every era -----------------------------------------------------------------------
