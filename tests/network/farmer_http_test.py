@@ -7,14 +7,14 @@ import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from storj.digest import shard_hash
-from storj.network.farmer.store import FREE_SPACE_KEPT
+from storj.network.farmer.store import FREE_SPACE_KEPT, StoreError
 from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, push, run, site
 
 UNKNOWN = 'f' * 40
@@ -54,6 +54,7 @@ def test_uploads_that_are_not_allowed_are_401(tmp_path: Path) -> None:
             for sent, name, text in cases:
                 assert await here.post(SHARD, sent, name) == (401, {'result': text})
                 assert await here.get(sent, name) == (401, {'result': text})
+            here.clock.step(-10 * DAY)
             here.clock.now += DAY + 1
             assert await here.post(SHARD, token) == (401, {'result': 'Token has expired'})
 
@@ -63,7 +64,7 @@ def test_uploads_that_are_not_allowed_are_401(tmp_path: Path) -> None:
 def test_lost_contract_is_404(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
-            token = here.farmer._index.issue(SHARD_HASH, here.renter.node_id, 60)
+            token = here.farmer._tokens.issue(SHARD_HASH, here.renter.node_id)
             assert (await here.post(SHARD, token))[0] == 404
             assert (await here.get(token))[0] == 404
 
@@ -122,11 +123,15 @@ def test_download_of_a_missing_shard_is_404(tmp_path: Path) -> None:
     run(test)
 
 
-def test_unreadable_shard_is_500(tmp_path: Path) -> None:
+def test_unreadable_shard_is_500(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
             token = await here.store()
-            (tmp_path / 'shards' / SHARD_HASH[:2] / SHARD_HASH).unlink()
+
+            def reader(data_hash: str) -> BinaryIO:
+                raise StoreError('Cannot read: Too many open files')
+
+            monkeypatch.setattr(here.farmer._store, 'reader', reader)
             status, body = await here.get(token)
             assert status == 500
             assert body['result'].startswith('Cannot read')
@@ -327,20 +332,6 @@ def test_transfers_beyond_the_limit_are_503(
                 while not here.farmer._channels.active:
                     await asyncio.sleep(0)
                 assert await here.post(SHARD, token) == (503, {'result': 'Too many transfers'})
-
-    run(test)
-
-
-def test_expired_contract_takes_its_shard_along(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with site(tmp_path) as here:
-            await here.store()
-            here.clock.now += 91 * DAY
-            await here.farmer.stop()
-            await here.farmer.start()
-            while here.farmer.status()['shards']:
-                await asyncio.sleep(0)
-            assert not (tmp_path / 'shards' / SHARD_HASH[:2] / SHARD_HASH).exists()
 
     run(test)
 

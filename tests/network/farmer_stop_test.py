@@ -93,7 +93,7 @@ def test_copy_is_refused_once_the_farmer_stops(tmp_path: Path) -> None:
             copies = copy.farmer._copies
             await copies.close()
             with pytest.raises(NodeError, match='Not accepting'):
-                copies.begin(contract, source.farmer.contact(), token)
+                await copies.begin(contract, source.farmer.contact(), token)
             assert copies.running == {}
             assert list((tmp_path / 'b' / 'incoming').iterdir()) == []
 

@@ -141,7 +141,7 @@ def test_unknown_operation_closes_with_3103_and_burns_the_token(
 def test_lost_contract_closes_with_1011(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
-            token = here.farmer._index.issue(SHARD_HASH, here.renter.node_id, 60)
+            token = here.farmer._tokens.issue(SHARD_HASH, here.renter.node_id)
             assert (await here.talk(push(token)))[0] == 1011
             assert (await here.talk(push(token)))[1] == 'The supplied token is not accepted'
 
@@ -311,11 +311,12 @@ def test_plain_get_is_refused(tmp_path: Path) -> None:
 def test_shard_survives_a_restart_of_the_farmer(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
-            token = await here.store()
+            await here.store()
             port = here.farmer.port
             await here.farmer.stop()
             await here.farmer.start()
             assert here.farmer.port == port
+            token = await here.renter.retrieve(here.farmer.contact(), SHARD_HASH)
             assert await here.talk(pull(token)) == (1000, 'File transfer complete', [SHARD])
 
     run(test)

@@ -29,13 +29,23 @@ DAY = 86400.0
 
 
 class Clock:
-    """Seconds since 1970, moved by the test."""
+    """Seconds since 1970: time passes by ``now``, and the clock is set by ``step``."""
 
     def __init__(self) -> None:
         self.now = 1_480_000_000.0
+        self._stepped = 0.0
 
     def __call__(self) -> float:
         return self.now
+
+    def monotonic(self) -> float:
+        """Return seconds that go on with the time and that nobody sets."""
+        return self.now - self._stepped
+
+    def step(self, seconds: float) -> None:
+        """Set the clock, as NTP or a person does."""
+        self.now += seconds
+        self._stepped += seconds
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -150,7 +160,12 @@ async def site(
     """Run a farmer on a free port of the loopback interface."""
     clock = Clock()
     plan = faults or FaultPlan()
-    farmer = Farmer(FarmerSettings(path, **settings), faults=plan, clock=clock)
+    farmer = Farmer(
+        FarmerSettings(path, **{'durable': False, **settings}),
+        faults=plan,
+        clock=clock,
+        monotonic=clock.monotonic,
+    )
     renter = RenterNode(ExtendedKey.renter(os.urandom(32)), clock=clock)
     async with aiohttp.ClientSession() as session:
         await farmer.start()

@@ -20,7 +20,9 @@ from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, BridgeSettings
 from storj.network.bridge.users import open_account
-from storj.network.farmer.farmer import RENEWAL_TIME, Farmer, FarmerSettings
+from storj.network.farmer.expiry import ASK_AGAIN, GRACE
+from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.shards import QUARANTINE
 from storj.network.node.identity import ExtendedKey
 from tests.network.bridges import Account, RunningBridge
 from tests.network.nodes import DAY, SHARD, SHARD_HASH, Clock, run
@@ -251,7 +253,11 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def pair(path: Path, clock: Clock, port: int = 0) -> AsyncIterator[Pair]:
+async def pair(
+    path: Path, clock: Clock, port: int = 0, *, farmers: Clock | None = None
+) -> AsyncIterator[Pair]:
+    """Run both; the farmer has the bridge's clock, unless it gets one of its own."""
+    farmers = farmers or clock
     renter = RenterNode(ExtendedKey.renter(b's' * 32), clock=clock)
     settings = BridgeSettings(
         f'sqlite:///{path / "bridge.db"}', path, audit_interval=0, ping_interval=0, mirrors=0
@@ -261,7 +267,11 @@ async def pair(path: Path, clock: Clock, port: int = 0) -> AsyncIterator[Pair]:
     await runner.setup()
     await web.TCPSite(runner, '127.0.0.1', port).start()
     url = f'http://127.0.0.1:{runner.addresses[0][1]}'
-    farmer = Farmer(FarmerSettings(path / 'farmer', url), clock=clock)
+    farmer = Farmer(
+        FarmerSettings(path / 'farmer', url, durable=False),
+        clock=farmers,
+        monotonic=farmers.monotonic,
+    )
     async with aiohttp.ClientSession() as session:
         try:
             await open_account(app[BRIDGE], OWNER.email, OWNER.password)
@@ -288,6 +298,10 @@ def test_file_outlives_its_contracts_and_a_removed_one_is_dropped(tmp_path: Path
             await both.upkeep()
             assert both.farmer.status()['shards'] == 0
             assert not list((tmp_path / 'farmer' / 'shards').glob('*/*'))
+            assert list((tmp_path / 'farmer' / 'quarantine').rglob(SHARD_HASH))
+            both.clock.now += QUARANTINE + 1
+            await both.upkeep()
+            assert not list((tmp_path / 'farmer').rglob(SHARD_HASH))
 
     run(test)
 
@@ -303,10 +317,10 @@ def test_network_that_was_off_for_long_has_its_files(tmp_path: Path) -> None:
             # The farmer looks first, and waits for its bridge.
             await both.farmer._forget()
             assert both.farmer.status()['shards'] == 1
-            clock.now += RENEWAL_TIME - 1
+            clock.now += GRACE - 1
             await both.farmer._forget()
             await both.upkeep()
-            clock.now += RENEWAL_TIME
+            clock.now += GRACE
             await both.upkeep()
             assert await both.download(bucket, file) == SHARD
 
@@ -318,7 +332,8 @@ def test_farmer_without_its_bridge_drops_nothing(tmp_path: Path) -> None:
 
     async def test() -> None:
         async with pair(tmp_path, clock) as both:
-            await both.upload()
+            bucket, file = await both.upload()
+            await both.ask('DELETE', f'/buckets/{bucket}/files/{file}')
             assert both.farmer._link is not None
             await both.farmer._forget()
             both.farmer._link.registered.clear()
@@ -327,8 +342,93 @@ def test_farmer_without_its_bridge_drops_nothing(tmp_path: Path) -> None:
             both.farmer._link.registered.set()
             await both.farmer._forget()
             assert both.farmer.status()['shards'] == 1
-            clock.now += RENEWAL_TIME
+            clock.now += GRACE
             await both.farmer._forget()
             assert both.farmer.status()['shards'] == 0
+
+    run(test)
+
+
+YEARS = 3 * 365 * DAY
+STEPS = pytest.mark.parametrize('step', [YEARS, -YEARS, 120 * DAY])
+
+
+async def hours(both: Pair, *clocks: Clock, count: int = 3) -> None:
+    """Let some hours pass for a bridge and its farmer."""
+    for _ in range(count * 4):
+        for clock in clocks:
+            clock.now += ASK_AGAIN / 4
+        await both.upkeep()
+
+
+@STEPS
+def test_clock_of_the_farmer_that_is_set_drops_nothing(tmp_path: Path, step: float) -> None:
+    bridges, farmers = Clock(), Clock()
+
+    async def test() -> None:
+        async with pair(tmp_path, bridges, farmers=farmers) as both:
+            bucket, file = await both.upload()
+            await hours(both, bridges, farmers)
+            farmers.step(step)
+            await hours(both, bridges, farmers, count=20)
+            farmers.step(-step)
+            await hours(both, bridges, farmers)
+            assert await both.download(bucket, file) == SHARD
+
+    run(test)
+
+
+@STEPS
+def test_clocks_of_both_that_are_set_drop_nothing(tmp_path: Path, step: float) -> None:
+    clock = Clock()
+
+    async def test() -> None:
+        async with pair(tmp_path, clock) as both:
+            bucket, file = await both.upload()
+            await hours(both, clock)
+            clock.step(step)
+            await hours(both, clock, count=20)
+            assert await both.download(bucket, file) == SHARD
+            clock.step(-step)
+            await hours(both, clock, count=20)
+            assert await both.download(bucket, file) == SHARD
+
+    run(test)
+
+
+def test_farmer_that_boots_with_an_old_clock_drops_nothing(tmp_path: Path) -> None:
+    bridges, farmers = Clock(), Clock()
+
+    async def test() -> None:
+        async with pair(tmp_path, bridges, farmers=farmers) as both:
+            bucket, file = await both.upload()
+        # Off for longer than the contracts last; its clock stood still, and NTP is late.
+        bridges.now += 95 * DAY
+        async with pair(tmp_path, bridges, farmers=bridges) as both:
+            both.farmer._clock = both.farmer._expiry._clock = farmers
+            await hours(both, bridges, farmers, count=2)
+            farmers.step(95 * DAY)
+            await hours(both, bridges, farmers, count=20)
+            assert await both.download(bucket, file) == SHARD
+
+    run(test)
+
+
+# ---------------------------------------------------------------- a shard that is bad
+
+
+def test_bad_shard_is_told_to_the_bridge(tmp_path: Path) -> None:
+    clock = Clock()
+
+    async def test() -> None:
+        async with pair(tmp_path, clock) as both:
+            await both.upload()
+            (path,) = (tmp_path / 'farmer' / 'shards').glob('*/*')
+            path.write_bytes(b'testshird')
+            assert not await both.farmer._shards.verify(SHARD_HASH)
+            while both.farmer._index.bad():
+                await asyncio.sleep(0)
+            with both.app[BRIDGE].database.begin() as session:
+                assert [contract.failed for contract in session.query(Contract)] == [True]
 
     run(test)

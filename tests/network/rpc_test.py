@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from storj.digest import ShardDigest, merkle_rows, new_challenges, shard_hash, verify_proof
 from storj.network.bridge.renter import RenterNode
+from storj.network.farmer.expiry import UNCONFIRMED
 from storj.network.farmer.farmer import FarmerSettings
 from storj.network.node import rpc
 from storj.network.node.contract import Contract
@@ -563,8 +564,10 @@ def test_audit_of_damaged_data_fails(tmp_path: Path) -> None:
             audits = [(SHARD_HASH, here.challenges[SHARD_HASH][0])]
             with pytest.raises(NodeError, match='Failed to generate proof'):
                 await here.renter.audit(here.farmer.contact(), audits)
-            file.unlink()
-            with pytest.raises(NodeError, match='Cannot read'):
+            # It has noticed itself that the shard is bad.
+            assert not file.exists()
+            assert (tmp_path / 'quarantine' / 'bad' / SHARD_HASH).read_bytes() == b'Testshard'
+            with pytest.raises(NodeError, match='Shard not found'):
                 await here.renter.audit(here.farmer.contact(), audits)
 
     run(test)
@@ -590,6 +593,9 @@ def test_renew_changes_the_times_and_nothing_else(tmp_path: Path) -> None:
         async with site(tmp_path) as here:
             contract = (await here.alloc()).contract
             identity, contact = here.renter._identity, here.farmer.contact()
+            words = await call(here, 'RENEW', {'contract': contract.to_json()})
+            assert words == 'Shard data not found'
+            await here.store()
             later = replace(contract, store_end=contract.store_end + 1000)
             params = {'contract': later.signed('renter', identity).to_json()}
             result = await here.renter._rpc.call(contact, 'RENEW', params)
@@ -631,9 +637,17 @@ def test_renewed_contract_is_complete_and_lives_on(tmp_path: Path) -> None:
             assert await here.renter.audit(contact, [(SHARD_HASH, here.challenges[SHARD_HASH][0])])
             here.clock.now += 90 * DAY
             await here.farmer._forget()
-            with pytest.raises(NodeError, match='No contract found'):
-                await here.renter.renew(contact, renewed, store_end=end + 1)
             assert here.farmer.status()['shards'] == 0
+            # What waits in quarantine is taken back by whoever wants it still.
+            again = await here.renter.renew(contact, renewed, store_end=end + 1)
+            assert here.farmer.status()['shards'] == 1
+            here.clock.now += 90 * DAY
+            await here.farmer._forget()
+            here.clock.now += UNCONFIRMED
+            await here.farmer._forget()
+            with pytest.raises(NodeError, match='No contract found'):
+                await here.renter.renew(contact, again, store_end=end + 2)
+            assert not list(tmp_path.rglob(SHARD_HASH))
 
     run(test)
 

@@ -1,28 +1,21 @@
-"""The store: sizes, hashes, crashes, and what a farmer remembers."""
+"""The store: sizes, hashes, crashes, quarantine, and a disk that fails."""
 
 from __future__ import annotations
 
-import gc
+import errno
 import os
-import sqlite3
-import stat
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from storj import atomic_file
 from storj.digest import shard_hash
 from storj.exception import ConfigurationError
-from storj.network.farmer.store import (
-    SWEPT,
-    FarmerIndex,
-    NoSpaceLeftError,
-    NullStore,
-    ShardStore,
-    StoreError,
-)
-from storj.network.node.contract import Contract
-from tests.network.nodes import SHARD, SHARD_HASH, Clock
+from storj.network.farmer.store import NoSpaceLeftError, NullStore, ShardStore, StoreError
+from tests.network.nodes import SHARD, SHARD_HASH
 
 
 def put(store: ShardStore, data: bytes = SHARD) -> bool:
@@ -43,9 +36,10 @@ def test_shard_lies_under_its_hash(tmp_path: Path, durable: bool) -> None:
     assert (tmp_path / 'shards' / '4a' / SHARD_HASH).read_bytes() == SHARD
     with store.reader(SHARD_HASH) as file:
         assert file.read() == SHARD
-    store.delete(SHARD_HASH)
-    store.delete(SHARD_HASH)
-    assert (store.used, len(store), store.hashes()) == (0, 0, [])
+    assert store.sizes() == {SHARD_HASH: 9}
+    store.discard(SHARD_HASH)
+    store.discard(SHARD_HASH)
+    assert (store.used, len(store), store.sizes()) == (0, 0, {})
 
 
 def test_durable_shard_and_its_name_are_flushed(
@@ -92,7 +86,7 @@ def test_restart_finds_the_shards_and_removes_what_was_arriving(tmp_path: Path) 
     (tmp_path / 'incoming' / f'{shard_hash(b"other")}.0123').write_bytes(b'oth')
     (tmp_path / 'shards' / '4a' / 'README').write_text('not a shard')
     again = ShardStore(tmp_path)
-    assert (again.hashes(), again.used) == ([SHARD_HASH], 9)
+    assert (again.sizes(), again.used) == ({SHARD_HASH: 9}, 9)
     assert not list((tmp_path / 'incoming').iterdir())
 
 
@@ -121,7 +115,8 @@ def test_store_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize('name', ['../../etc/passwd', '', 'A' * 40, 'a' * 39, 'a' * 41, '/' * 40])
 def test_name_that_is_no_hash_never_becomes_a_path(tmp_path: Path, name: str) -> None:
     store = ShardStore(tmp_path)
-    for use in (store.reader, store.delete, lambda text: store.writer(text, 1)):
+    uses = (store.reader, store.stat, store.check, lambda text: store.quarantine(text, 'bad'))
+    for use in (*uses, lambda text: store.writer(text, 1)):
         with pytest.raises(ValueError, match='40 hex'):
             use(name)
 
@@ -130,11 +125,6 @@ def test_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     with pytest.raises(ConfigurationError, match='file'):
         ShardStore(tmp_path / 'file')
-    with pytest.raises(ConfigurationError):
-        FarmerIndex(tmp_path / 'missing' / 'farmer.db', Clock())
-    (tmp_path / 'farmer.db').write_bytes(b'this is not SQLite' * 100)
-    with pytest.raises(ConfigurationError, match=r'farmer\.db'):
-        FarmerIndex(tmp_path / 'farmer.db', Clock())
 
 
 def test_close_waits_for_a_write_in_another_thread(tmp_path: Path) -> None:
@@ -158,95 +148,205 @@ def test_null_store_counts_and_keeps_nothing(tmp_path: Path) -> None:
     writer = store.writer('a' * 40, 10)
     assert not writer.finish([SHARD])
     writer.close()
-    store.delete(SHARD_HASH)
+    assert store.stat(SHARD_HASH) is None
+    assert not store.quarantine(SHARD_HASH, 'ended')
     assert store.used == 0
     assert not list((tmp_path / 'shards').iterdir())
 
 
-CONTRACT = Contract(SHARD_HASH, 9, 0, 1_480_000_100_000)
+# ---------------------------------------------------------------- quarantine
 
 
-def test_index_remembers_over_a_restart(tmp_path: Path) -> None:
-    clock = Clock()
-    path = tmp_path / 'farmer.db'
-    index = FarmerIndex(path, clock)
-    index.put_contract(CONTRACT, 'owner', ['a' * 40])
-    token = index.issue(SHARD_HASH, 'owner', 60)
-    index.set_busy(token)
-    index.count('audits')
-    index.count('audits', 2)
-    index.close()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    index = FarmerIndex(path, clock)
-    assert index.contract(SHARD_HASH, 'owner') == CONTRACT
-    assert index.contract(SHARD_HASH, 'other') is None
-    assert index.tree(SHARD_HASH, 'owner') == ['a' * 40]
-    found = index.token(token)
-    assert found is not None
-    assert (found.data_hash, found.owner, found.busy) == (SHARD_HASH, 'owner', True)
-    assert found.expires == clock() + 60
-    assert token not in repr(found)
-    assert index.counters() == {'audits': 3}
-    index.reject(token)
-    assert index.token(token) is None
-    index.close()
+def test_dropped_shard_waits_in_quarantine_and_comes_back(tmp_path: Path) -> None:
+    store = ShardStore(tmp_path, 20)
+    put(store)
+    assert store.quarantine(SHARD_HASH, 'ended')
+    assert SHARD_HASH not in store
+    assert (tmp_path / 'quarantine' / 'ended' / SHARD_HASH).read_bytes() == SHARD
+    # Its bytes count, as it may be wanted again.
+    assert (store.used, store.has_room(11), store.has_room(12)) == (0, True, False)
+    again = ShardStore(tmp_path, 20)
+    assert again.quarantined == {(SHARD_HASH, 'ended'): 9}
+    assert not again.has_room(12)
+    assert again.take_back(SHARD_HASH) == 9
+    assert again.take_back(SHARD_HASH) is None
+    assert (again.used, again.has_room(11), again.quarantined) == (9, True, {})
+    with again.reader(SHARD_HASH) as file:
+        assert file.read() == SHARD
 
 
-def test_new_contract_without_leaves_keeps_the_old_leaves(tmp_path: Path) -> None:
-    index = FarmerIndex(tmp_path / 'farmer.db', Clock())
-    index.put_contract(CONTRACT, 'owner', ['a' * 40])
-    index.put_contract(CONTRACT, 'owner', None)
-    assert index.tree(SHARD_HASH, 'owner') == ['a' * 40]
-    index.close()
+def test_damaged_shard_is_kept_apart_and_does_not_count(tmp_path: Path) -> None:
+    store = ShardStore(tmp_path, 20)
+    put(store)
+    assert store.quarantine(SHARD_HASH, 'bad')
+    assert store.has_room(20)
+    assert store.take_back(SHARD_HASH) is None
+    assert put(store)
+    assert store.kinds_in_quarantine(SHARD_HASH) == ['bad']
+    store.remove_quarantined(SHARD_HASH, 'bad')
+    store.remove_quarantined(SHARD_HASH, 'bad')
+    assert (store.used, store.quarantined) == (9, {})
 
 
-def test_index_of_something_else_is_refused_and_closed(tmp_path: Path) -> None:
-    path = tmp_path / 'farmer.db'
-    path.write_bytes(b'no database' * 1000)
-    with pytest.raises(ConfigurationError, match='cannot open the farmer index'):
-        FarmerIndex(path, Clock())
-    # From Python 3.13 on a connection that was left open speaks up here.
-    gc.collect()
+def test_nothing_is_left_of_a_shard_that_is_missing(tmp_path: Path) -> None:
+    store = ShardStore(tmp_path)
+    put(store)
+    (tmp_path / 'shards' / '4a' / SHARD_HASH).unlink()
+    assert not store.quarantine(SHARD_HASH, 'bad')
+    assert (store.used, len(store), store.quarantined) == (0, 0, {})
 
 
-def test_damaged_contract_record_is_our_error(tmp_path: Path) -> None:
-    index = FarmerIndex(tmp_path / 'farmer.db', Clock())
-    index.put_contract(CONTRACT, 'owner', None)
-    database = sqlite3.connect(tmp_path / 'farmer.db')
-    database.execute("UPDATE contracts SET contract = '{}'")
-    database.commit()
-    database.close()
-    with pytest.raises(StoreError, match='damaged'):
-        index.contract(SHARD_HASH, 'owner')
-    index.close()
+def test_disk_that_was_taken_away_is_no_loss_of_its_shards(tmp_path: Path) -> None:
+    store = ShardStore(tmp_path)
+    put(store)
+    (tmp_path / 'shards').rename(tmp_path / 'elsewhere')
+    for _ in range(2):
+        for use in (store.stat, lambda name: store.quarantine(name, 'bad')):
+            with pytest.raises(StoreError):
+                use(SHARD_HASH)
+        # A folder of the same name is another disk.
+        (tmp_path / 'shards').mkdir(exist_ok=True)
+    assert SHARD_HASH in store
 
 
-def test_sweep_forgets_what_has_expired(tmp_path: Path) -> None:
-    clock = Clock()
-    index = FarmerIndex(tmp_path / 'farmer.db', clock)
-    index.put_contract(CONTRACT, 'one', None)
-    index.put_contract(Contract(SHARD_HASH, 9, 0, 1_490_000_000_000), 'two', None)
-    token = index.issue(SHARD_HASH, 'one', 60)
-    assert list(index.sweep()) == []
-    assert index.token(token) is not None
-    clock.now += 200
-    # Another owner's contract still covers the shard.
-    assert list(index.sweep()) == [[]]
-    assert index.token(token) is None
-    assert index.contract(SHARD_HASH, 'one') is None
-    clock.now = 1_490_000_001.0
-    assert list(index.sweep()) == [[SHARD_HASH]]
-    index.close()
+def test_search_for_shards_can_be_given_up(tmp_path: Path) -> None:
+    put(ShardStore(tmp_path))
+    with pytest.raises(ConfigurationError, match='given up'):
+        ShardStore(tmp_path, stopped=lambda: True)
 
 
-def test_sweep_takes_some_contracts_at_a_time(tmp_path: Path) -> None:
-    clock = Clock()
-    index = FarmerIndex(tmp_path / 'farmer.db', clock)
-    names = {f'{number:040x}' for number in range(2 * SWEPT + 1)}
-    for name in names:
-        index.put_contract(Contract(name, 9, 0, 1_000), 'one', None)
-    assert list(index.sweep(contracts=False)) == []
-    rounds = list(index.sweep())
-    assert [len(part) for part in rounds] == [SWEPT, SWEPT, 1]
-    assert {name for part in rounds for name in part} == names
-    index.close()
+# ---------------------------------------------------------------- a disk that fails
+
+
+def refusing(number: int) -> Callable[..., None]:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+FULL = pytest.mark.parametrize(
+    ('number', 'kind'), [(errno.ENOSPC, NoSpaceLeftError), (errno.EIO, StoreError)]
+)
+
+
+class Failing:
+    """A file whose writes or reads fail from some byte on."""
+
+    def __init__(self, file: object, number: int, after: int) -> None:
+        self._file, self._number, self._left = file, number, after
+
+    def write(self, data: memoryview) -> int:
+        if not self._left:
+            raise OSError(self._number, os.strerror(self._number))
+        written = self._file.write(data[: self._left])
+        self._left -= written
+        return written
+
+    def read(self, size: int) -> bytes:
+        raise OSError(self._number, os.strerror(self._number))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+
+@FULL
+def test_failed_write_in_the_middle_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[StoreError]
+) -> None:
+    store = ShardStore(tmp_path)
+    create = store._create
+
+    def opened(name: str) -> tuple[object, Path | None]:
+        file, path = create(name)
+        return Failing(file, number, 4), path
+
+    monkeypatch.setattr(store, '_create', opened)
+    writer = store.writer(SHARD_HASH, 9)
+    with pytest.raises(kind):
+        writer.finish([SHARD])
+    writer.close()
+    assert SHARD_HASH not in store
+    assert not list((tmp_path / 'incoming').iterdir())
+    assert not list((tmp_path / 'shards').iterdir())
+    assert store._arriving == 0
+
+
+@FULL
+@pytest.mark.parametrize('call', ['open', 'mkdir', 'fsync', 'replace', 'sync_folder'])
+def test_failure_on_the_way_to_its_name_leaves_no_shard(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[StoreError],
+    call: str,
+) -> None:
+    store = ShardStore(tmp_path)
+    with monkeypatch.context() as disk:
+        place = {'fsync': os, 'sync_folder': atomic_file}.get(call, Path)
+        disk.setattr(place, call, refusing(number))
+        with pytest.raises(kind):
+            put(store)
+    assert SHARD_HASH not in store
+    assert store.used == store._arriving == 0
+    assert not list((tmp_path / 'incoming').iterdir())
+    # Nothing stands in the way of the next attempt.
+    assert put(store)
+    assert SHARD_HASH in store
+
+
+def test_remnant_that_cannot_be_removed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ShardStore(tmp_path)
+    writer = store.writer(SHARD_HASH, 9)
+    monkeypatch.setattr(Path, 'unlink', refusing(errno.EROFS))
+    writer.close()
+    assert 'stays until the next start' in caplog.text
+    assert store._arriving == 0
+
+
+@pytest.mark.parametrize('damage', [True, False])
+def test_read_error_of_the_file_is_told_from_one_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bool
+) -> None:
+    store = ShardStore(tmp_path)
+    put(store)
+    check = store.check(SHARD_HASH)
+    check._file = Failing(check._file, errno.EIO if damage else errno.ENOMEM, 0)
+    if damage:
+        assert check.step() == 0
+        assert not check.is_right()
+    else:
+        with pytest.raises(StoreError, match='Cannot read'):
+            check.step()
+    check.close()
+
+
+@pytest.mark.parametrize(
+    ('place', 'call', 'use'),
+    [
+        (Path, 'open', lambda store: store.reader(SHARD_HASH)),
+        (Path, 'stat', lambda store: store.stat(SHARD_HASH)),
+        (Path, 'replace', lambda store: store.quarantine(SHARD_HASH, 'bad')),
+        (Path, 'unlink', lambda store: store.discard(SHARD_HASH)),
+        (Path, 'unlink', lambda store: store.remove_quarantined(SHARD_HASH, 'bad')),
+        (shutil, 'disk_usage', lambda store: store.has_room(1)),
+        (shutil, 'disk_usage', lambda store: store.writer(SHARD_HASH, 9)),
+    ],
+)
+def test_refusal_of_the_disk_is_our_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: object,
+    call: str,
+    use: Callable[[ShardStore], object],
+) -> None:
+    store = ShardStore(tmp_path)
+    put(store)
+    with monkeypatch.context() as disk:
+        disk.setattr(place, call, refusing(errno.EIO))
+        with pytest.raises(StoreError):
+            use(store)
+    assert SHARD_HASH in store
+    assert store.used == 9

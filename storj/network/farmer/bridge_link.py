@@ -16,7 +16,7 @@ import re
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -45,6 +45,8 @@ ANSWER_LIMIT = 65536
 #: Reports on their way at one time; more are dropped, as they are courtesy only.
 REPORTS = 256
 
+# What a bridge of ours says to a farmer that has not registered.
+_UNKNOWN = 'Contact not found'
 _HEX64 = re.compile(r'[0-9a-f]{64}\Z')
 
 
@@ -207,13 +209,61 @@ class BridgeLink:
         try:
             answer = await self._request('DELETE', f'/contacts/{self._contact().node_id}', {})
         except BridgeLinkError as error:
-            if error.status == 404 and str(error) == 'Contact not found':
+            if error.status == 404 and str(error) == _UNKNOWN:
                 return 0
             raise
         remaining = answer.get('remaining')
         if isinstance(remaining, bool) or not isinstance(remaining, int) or remaining < 0:
             raise BridgeLinkError('The bridge does not say how many shards remain')
         return remaining
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether the bridge knows the farmer, and answers."""
+        return self.registered.is_set()
+
+    async def unneeded(self, names: Sequence[str]) -> set[str] | None:
+        """Return which of some shards whose contracts have ended may be dropped.
+
+        Args:
+            names (Sequence[str]): hashes, up to 1000.
+
+        Returns:
+            set[str] | None: those; None if the bridge knows no such question.
+
+        Raises:
+            BridgeLinkError: If it does not answer.
+        """
+        answer = await self._tell_shards({'ended': list(names)})
+        if answer is None:
+            return None
+        unneeded = answer.get('unneeded')
+        if not isinstance(unneeded, list):
+            raise BridgeLinkError('The bridge does not say what is unneeded')
+        return {name for name in names if name in unneeded}
+
+    async def tell_bad(self, names: Sequence[str]) -> bool:
+        """Tell the bridge which shards turned out to be missing or wrong.
+
+        Args:
+            names (Sequence[str]): hashes, up to 1000.
+
+        Returns:
+            bool: whether the bridge takes such a message.
+
+        Raises:
+            BridgeLinkError: If it does not answer.
+        """
+        return await self._tell_shards({'bad': list(names)}) is not None
+
+    async def _tell_shards(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Speak of the farmer's shards; return None if the bridge has no route for that."""
+        try:
+            return await self._request('POST', f'/contacts/{self._contact().node_id}/shards', body)
+        except BridgeLinkError as error:
+            if error.status in (404, 405) and str(error) != _UNKNOWN:
+                return None
+            raise
 
     async def _keep(self) -> None:
         """Register, and send signs of life, until cancelled."""

@@ -16,23 +16,18 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from storj.exception import StorjError
-from storj.network.farmer.store import (
-    FarmerIndex,
-    FarmerToken,
-    NoSpaceLeftError,
-    ShardStore,
-    ShardWriter,
-    StoreError,
-)
+from storj.network.farmer.index import FarmerIndex
+from storj.network.farmer.shards import Run, Shards
+from storj.network.farmer.store import NoSpaceLeftError, ShardStore, ShardWriter, StoreError
+from storj.network.farmer.tokens import FarmerToken, Tokens
 from storj.network.faults import Disturbance, FaultPlan
 from storj.network.node.identity import is_node_id
 from storj.network.node.opening import Opening
@@ -41,16 +36,12 @@ __all__ = ('DataChannels', 'Reporter')
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar('T')
-
 #: Bytes of one WebSocket frame that are taken at the most (section 8.1).
 FRAME_LIMIT = 104857600
 #: Bytes of one binary frame of a download (observed, finding 15).
 PULL_FRAME = 131072
 #: Bytes that are hashed, written or read in one go.
 PIECE = 1024 * 1024
-#: Below this many bytes a worker thread costs more than the work.
-_INLINE = 32 * 1024
 #: Seconds without a byte after which a transfer is given up. The originals wait for ever.
 IDLE_LIMIT = 600.0
 #: Seconds that a client has to answer a close frame.
@@ -121,11 +112,13 @@ class DataChannels:
         number (int): of the farmer, for the selection of faults.
         node_id (str): of the farmer.
         store (ShardStore): where shards lie.
-        index (FarmerIndex): contracts and tokens.
+        shards (Shards): what is there.
+        index (FarmerIndex): contracts.
+        tokens (Tokens): of those who may bring and fetch.
         report (Reporter): is told of each transfer that ended.
         faults (FaultPlan): what shall go wrong.
         clock (Callable[[], float]): seconds since 1970.
-        workers (Executor): threads for hashes and files.
+        run (Run): does blocking work about hashes and files.
     """
 
     def __init__(
@@ -133,23 +126,27 @@ class DataChannels:
         number: int,
         node_id: str,
         store: ShardStore,
+        shards: Shards,
         index: FarmerIndex,
+        tokens: Tokens,
         report: Reporter,
         faults: FaultPlan,
         clock: Callable[[], float],
-        workers: Executor,
+        run: Run,
     ) -> None:
         self._number = number
         self._node_id = node_id
         self._store = store
+        self._shards = shards
         self._index = index
+        self._tokens = tokens
         self._report = report
         self._faults = faults
         self._clock = clock
         self._transfers: set[_Transfer] = set()
         # Sockets that have not said yet what they want.
         self._opening = 0
-        self._workers = workers
+        self.run = run
 
     @property
     def active(self) -> int:
@@ -203,10 +200,12 @@ class DataChannels:
         if isinstance(transfer, web.Response):
             return transfer
         try:
-            if transfer.data_hash in self._store:
+            if await self._shards.holds(transfer.data_hash, hashed=True):
                 self._end(transfer, 'SHARD_EXISTS')
                 return await self._wave_through(transfer)
             return await self._take_body(transfer)
+        except StoreError as error:
+            return _refused(error)
         finally:
             self._transfers.discard(transfer)
 
@@ -223,10 +222,8 @@ class DataChannels:
 
     async def _take_body(self, transfer: _Transfer) -> web.StreamResponse:
         request = transfer.request
-        try:
-            writer = self._store.writer(transfer.data_hash, transfer.size)
-        except StoreError as error:
-            return _answer(503 if isinstance(error, NoSpaceLeftError) else 500, str(error))
+        writer = self._store.writer(transfer.data_hash, transfer.size)
+        self._tokens.redeem(transfer.data_hash)
         try:
             pieces = _Pieces(self, writer, transfer)
             while chunk := await request.content.readany():
@@ -238,14 +235,13 @@ class DataChannels:
             if not await pieces.finish():
                 self._end(transfer, 'FAILED_INTEGRITY')
                 return _answer(400, _WRONG_HASH)
+            await self._shards.keep(writer)
         except _TooLongError:
             self._end(transfer, 'FAILED_INTEGRITY')
             return _answer(400, _TOO_LONG_HTTP)
-        except StoreError as error:
-            return _answer(500, str(error))
         finally:
             writer.close()
-        self._index.reject(transfer.token.token)
+        self._tokens.reject(transfer.token.token)
         self._end(transfer, 'SHARD_UPLOADED')
         return _answer(200, _STORED)
 
@@ -262,18 +258,18 @@ class DataChannels:
         response = web.StreamResponse(headers={'Content-Type': 'application/octet-stream', **_CORS})
         response.enable_chunked_encoding()
         try:
-            if transfer.data_hash not in self._store:
+            if not await self._shards.holds(transfer.data_hash):
                 return _answer(404, _NO_DATA)
             event = await self._send(transfer, response.write, partial(response.prepare, request))
             if event in ('drop', 'stall'):
                 return await disturbance.interrupt(request, event, response)
             await response.write_eof()
-            self._index.reject(transfer.token.token)
+            self._tokens.reject(transfer.token.token)
         except StoreError as error:
             self._end(transfer, 'READ_FAILED')
             if response.prepared:
                 return disturbance.reset(request)
-            return _answer(500, str(error))
+            return _refused(error)
         finally:
             self._transfers.discard(transfer)
         self._end(transfer, 'SHARD_DOWNLOADED')
@@ -352,19 +348,19 @@ class DataChannels:
         except _RefusedError as error:
             return UNAUTHORIZED_TOKEN, str(error)
         if operation not in ('PUSH', 'PULL'):
-            self._index.reject(token.token)
+            self._tokens.reject(token.token)
             return INVALID_OPERATION, 'Failed to handle the defined operation'
-        self._index.set_busy(token.token)
+        token.busy = True
         transfer = self._begin(request, token, disturbance)
         if transfer is None:
-            self._index.reject(token.token)
+            self._tokens.reject(token.token)
             return WSCloseCode.INTERNAL_ERROR, _NO_CONTRACT
         try:
             if operation == 'PUSH':
                 return await self._push_frames(transfer, socket)
             return await self._pull_frames(transfer, socket)
         except StoreError as error:
-            self._index.reject(token.token)
+            self._tokens.reject(token.token)
             return WSCloseCode.INTERNAL_ERROR, str(error)
         finally:
             self._transfers.discard(transfer)
@@ -373,11 +369,12 @@ class DataChannels:
         self, transfer: _Transfer, socket: web.WebSocketResponse
     ) -> tuple[int, str]:
         token = transfer.token.token
-        if transfer.data_hash in self._store:
-            self._index.reject(token)
+        if await self._shards.holds(transfer.data_hash, hashed=True):
+            self._tokens.reject(token)
             self._end(transfer, 'SHARD_EXISTS')
             return WSCloseCode.OK, _STORED
         writer = self._store.writer(transfer.data_hash, transfer.size)
+        self._tokens.redeem(transfer.data_hash)
         try:
             pieces = _Pieces(self, writer, transfer)
             while pieces.received < transfer.size:
@@ -393,12 +390,14 @@ class DataChannels:
                     )
                     return 0, ''
             stored = await pieces.finish()
+            if stored:
+                await self._shards.keep(writer)
         except _TooLongError:
             self._end(transfer, 'FAILED_INTEGRITY')
             return FAILED_INTEGRITY, _TOO_LONG_WEB_SOCKET
         finally:
             writer.close()
-        self._index.reject(token)
+        self._tokens.reject(token)
         if not stored:
             self._end(transfer, 'FAILED_INTEGRITY')
             return FAILED_INTEGRITY, _WRONG_HASH
@@ -425,7 +424,7 @@ class DataChannels:
         socket: web.WebSocketResponse,
         reading: asyncio.Future[None],
     ) -> tuple[int, str]:
-        if transfer.data_hash not in self._store:
+        if not await self._shards.holds(transfer.data_hash):
             # Core 5.1 neither sends nor closes here; the client gives up.
             await reading
             return 0, ''
@@ -444,7 +443,7 @@ class DataChannels:
         if event in ('drop', 'stall'):
             await transfer.disturbance.interrupt(transfer.request, event, web.StreamResponse())
             return 0, ''
-        self._index.reject(transfer.token.token)
+        self._tokens.reject(transfer.token.token)
         self._end(transfer, 'SHARD_DOWNLOADED')
         return WSCloseCode.OK, _SENT
 
@@ -461,12 +460,12 @@ class DataChannels:
         """Return the token if a transfer may begin with it; checks in the order of section 4."""
         if not token:
             raise _RefusedError('You did not supply a token')
-        known = self._index.token(token) if isinstance(token, str) else None
+        known = self._tokens.get(token) if isinstance(token, str) else None
         if known is None:
             raise _RefusedError('The supplied token is not accepted')
         if not data_hash:
             raise _RefusedError('You did not supply the data hash')
-        if known.expires <= self._clock() or 'expire' in disturbance:
+        if self._tokens.expired(known) or 'expire' in disturbance:
             raise _RefusedError('Token has expired')
         if known.busy and web_socket:
             raise _RefusedError('Channel is already active')
@@ -522,12 +521,6 @@ class DataChannels:
             return None
         finally:
             file.close()
-
-    async def run(self, size: int, work: Callable[[], T]) -> T:
-        """Do blocking work about `size` bytes: in a worker thread, unless it is a trifle."""
-        if size <= _INLINE:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
 
 
 class _Pieces:
@@ -606,6 +599,11 @@ def _read(file: Any) -> bytes:
     except OSError as error:
         raise StoreError(f'Cannot read: {error.strerror}') from error
     return piece
+
+
+def _refused(error: StoreError) -> web.Response:
+    """Return the answer to a transfer that the disk does not allow."""
+    return _answer(503 if isinstance(error, NoSpaceLeftError) else 500, str(error))
 
 
 def _answer(status: int, text: str) -> web.Response:

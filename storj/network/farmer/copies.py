@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from storj.network.farmer.channels import PIECE
+from storj.network.farmer.shards import Run, Shards
 from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
 from storj.network.node.contract import Contract
 from storj.network.node.rpc import NodeContact, NodeError
 from storj.network.node.shard_client import ShardClient, ShardClientError
 
-__all__ = ('Copies', 'Run')
+__all__ = ('Copies',)
 
 logger = logging.getLogger(__name__)
 
@@ -22,18 +22,12 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 8
 
 
-class Run(Protocol):
-    """Does blocking work about so many bytes, in a thread if it is worth it."""
-
-    def __call__(self, size: int, work: Callable[[], bool | None], /) -> Awaitable[bool | None]:
-        """Do it and return what it returns."""
-
-
 class Copies:
     """The copies that a farmer is making.
 
     Args:
         store (ShardStore): where they go.
+        shards (Shards): what is there.
         run (Run): does blocking work.
         ended (Callable[[Contract, NodeContact, float, bool], object]): told of each copy that
             ended: contract, source, begin (seconds since 1970), and whether it succeeded.
@@ -46,11 +40,13 @@ class Copies:
     def __init__(
         self,
         store: ShardStore,
+        shards: Shards,
         run: Run,
         ended: Callable[[Contract, NodeContact, float, bool], object],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
+        self._shards = shards
         self._run = run
         self._ended = ended
         self._clock = clock
@@ -58,8 +54,8 @@ class Copies:
         self.running: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
-    def begin(self, contract: Contract, source: NodeContact, token: str) -> None:
-        """Begin to copy a shard, unless it is here or on its way already.
+    async def begin(self, contract: Contract, source: NodeContact, token: str) -> None:
+        """Begin to copy a shard, unless it is here, as it should be, or on its way already.
 
         Args:
             contract (Contract): of this farmer, about the shard.
@@ -67,12 +63,15 @@ class Copies:
             token (str): for one download there.
 
         Raises:
-            NodeError: there is no room, too much to do, or the farmer stops.
+            NodeError: If there is no room, too much to do, or the farmer stops.
+            StoreError: If the disk refuses.
         """
         if self._closed:
             raise NodeError('Not accepting copies')
         name = contract.data_hash
-        if name in self._store or name in self.running:
+        if name in self.running or await self._shards.holds(name, hashed=True):
+            return
+        if self._closed or name in self.running:
             return
         if len(self.running) >= AT_ONCE:
             raise NodeError('Too many transfers')
@@ -107,7 +106,10 @@ class Copies:
         try:
             await self._client.pull(source, contract.data_hash, token, contract.data_size, write)
             stored = bool(await self._run(PIECE, writer.finish))
+            if stored:
+                await self._shards.keep(writer)
         except (ShardClientError, StoreError) as error:
+            stored = False
             logger.warning('copy of %s failed: %s', contract.data_hash, error)
         finally:
             writer.close()

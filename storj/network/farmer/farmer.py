@@ -14,8 +14,10 @@ farmer by its address card only, so that each may run in another process or on a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -29,14 +31,20 @@ from storj.exception import NetworkSetupError
 from storj.network.farmer.bridge_link import HEARTBEAT, BridgeLink, BridgeLinkError
 from storj.network.farmer.channels import PIECE, DataChannels
 from storj.network.farmer.copies import Copies
+from storj.network.farmer.expiry import Expiry
+from storj.network.farmer.index import FarmerIndex
+from storj.network.farmer.scrub import SCRUB_INTERVAL, SCRUB_RATE, Scrub
 from storj.network.farmer.service import FarmerMethods, FarmerTerms
-from storj.network.farmer.store import FarmerIndex, NullStore, ShardStore, StoreError
+from storj.network.farmer.shards import Run, Shards, in_threads
+from storj.network.farmer.store import NullStore, ShardStore, StoreError
+from storj.network.farmer.tokens import Tokens
 from storj.network.faults import FaultPlan
 from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity, is_extended_key, is_node_id
 from storj.network.node.lock import FolderLock
 from storj.network.node.rpc import NodeContact, RpcClient, RpcServer
 from storj.network.node.serving import Server
+from storj.network.node.tasks import Tasks
 from storj.network.node.wire import is_broken_off
 
 __all__ = ('PROTOCOLS', 'Farmer', 'FarmerSettings', 'Workers')
@@ -50,8 +58,8 @@ PROTOCOLS: Mapping[str, str] = {'0.10.0': '5.1.2', '1.2.0': '8.7.2'}
 TOKEN_LIFETIME = 86400.0
 #: Seconds between two rounds of forgetting what has expired.
 SWEEP_INTERVAL = 60.0
-#: Seconds that a bridge which was away has for renewals, before contracts that ended are dropped.
-RENEWAL_TIME = 3600.0
+#: Seconds until a bridge is told again of shards that are bad.
+TELL_INTERVAL = 10.0
 #: Seconds between two questions of a leaving farmer to its bridge.
 LEAVE_INTERVAL = 1.0
 
@@ -92,7 +100,10 @@ class FarmerSettings:
         address (str | None): address that it announces; by default the host.
         protocol (str): version that it announces, one of :data:`PROTOCOLS`.
         store (Literal['disk', 'null']): ``null`` counts bytes and keeps nothing.
-        durable (bool): flush each shard to the disk before it counts as stored.
+        durable (bool): flush each shard and what is known of it to the disk before it counts as
+            stored, so that it outlives a power failure.
+        scrub_rate (float): bytes a second that its walk over its own disk reads; 0 for no walk.
+        scrub_interval (float): seconds between the beginnings of two walks, at the least.
         token_lifetime (float): seconds.
         heartbeat (float): seconds between two signs of life to the bridge.
         renters (Collection[str] | None): node ids and extended public keys of the renter nodes
@@ -110,7 +121,9 @@ class FarmerSettings:
     address: str | None = None
     protocol: str = '1.2.0'
     store: Literal['disk', 'null'] = 'disk'
-    durable: bool = False
+    durable: bool = True
+    scrub_rate: float = SCRUB_RATE
+    scrub_interval: float = SCRUB_INTERVAL
     token_lifetime: float = TOKEN_LIFETIME
     heartbeat: float = HEARTBEAT
     renters: Collection[str] | None = None
@@ -131,8 +144,10 @@ class FarmerSettings:
                 raise ValueError(
                     f'{renter!r} is neither a node id (40 hex digits) nor an extended public key'
                 )
-        if self.token_lifetime <= 0 or self.heartbeat <= 0:
+        if self.token_lifetime <= 0 or self.heartbeat <= 0 or self.scrub_interval < 0:
             raise ValueError('a time is a positive number of seconds')
+        if self.scrub_rate < 0:
+            raise ValueError('a rate is a number of bytes a second, or 0')
 
 
 class Farmer:
@@ -144,11 +159,13 @@ class Farmer:
         faults (FaultPlan | None): what shall go wrong.
         workers (Workers | None): threads; own ones by default.
         clock (Callable[[], float]): seconds since 1970.
+        monotonic (Callable[[], float]): seconds that nobody sets.
 
     Attributes:
         settings (FarmerSettings): as given.
         identity (Identity): read from its folder by :meth:`start`.
         port (int): that it listens on.
+        tasks (Tasks): its work in the background; made by :meth:`start`.
     """
 
     def __init__(
@@ -159,6 +176,7 @@ class Farmer:
         faults: FaultPlan | None = None,
         workers: Workers | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.number = number
@@ -167,15 +185,20 @@ class Farmer:
         self._shared_workers = workers
         self._workers: Workers
         self._clock = clock
-        self._server: Server | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._parts: contextlib.AsyncExitStack | None = None
+        self._server: Server
+        self._monotonic = monotonic
         self._link: BridgeLink | None = None
         self._leaving = False
-        self._together_since: float | None = None
+        self.tasks: Tasks
         self.identity: Identity
-        self._lock: FolderLock
+        self._run: Run
         self._store: ShardStore
+        self._shards: Shards
         self._index: FarmerIndex
+        self._tokens: Tokens
+        self._expiry: Expiry
+        self._bad: asyncio.Event
         self._channels: DataChannels
         self._copies: Copies
         self._rpc: RpcServer
@@ -191,58 +214,60 @@ class Farmer:
         Raises:
             NetworkSetupError: the folder cannot be used, or the port is taken.
         """
+        async with contextlib.AsyncExitStack() as parts:
+            listening = self._listen()
+            parts.callback(listening.close)
+            if self._shared_workers is None:
+                self._workers = Workers()
+                parts.push_async_callback(asyncio.to_thread, self._workers.close)
+            else:
+                self._workers = self._shared_workers
+            await self._open(parts)
+            self._make_parts(parts)
+            await self._serve(parts, listening)
+            self._parts = parts.pop_all()
+        logger.info(
+            'farmer %s listens on %s:%d', self.identity.node_id, self.settings.host, self.port
+        )
+
+    async def _open(self, parts: contextlib.AsyncExitStack) -> None:
+        """Open what lies in the folder, in a thread: a large disk takes its time."""
+        given_up = threading.Event()
+        lock = FolderLock(self.settings.path, 'farmer')
+        parts.callback(lock.close)
+        try:
+            await asyncio.to_thread(self._open_folder, given_up.is_set)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+        parts.callback(self._index.close)
+
+    def _open_folder(self, stopped: Callable[[], bool]) -> None:
         settings = self.settings
-        listening = self._listen()
-        try:
-            self._lock = FolderLock(settings.path, 'farmer')
-        except BaseException:
-            listening.close()
-            raise
-        try:
-            store = ShardStore if settings.store == 'disk' else NullStore
-            self._store = store(settings.path, settings.size, durable=settings.durable)
-            self.identity = Identity.load(settings.path / 'identity.key')
-            self._index = FarmerIndex(settings.path / 'farmer.db', self._clock)
-        except BaseException:
-            listening.close()
-            self._lock.close()
-            raise
-        self._workers = self._shared_workers or Workers()
-        self._channels = DataChannels(
-            self.number,
-            self.identity.node_id,
-            self._store,
-            self._index,
-            self._report,
-            self._faults,
-            self._clock,
-            self._workers.transfers,
+        kind = ShardStore if settings.store == 'disk' else NullStore
+        self._store = kind(settings.path, settings.size, durable=settings.durable, stopped=stopped)
+        self.identity = Identity.load(settings.path / 'identity.key')
+        index = FarmerIndex(
+            settings.path / 'farmer.db',
+            durable=settings.durable,
+            workers=self._workers.transfers,
+            stopped=stopped,
         )
+        try:
+            self._run = in_threads(self._workers.transfers)
+            self._shards = Shards(self._store, index, self._run, self._monotonic)
+        except BaseException:
+            index.close()
+            raise
+        self._index = index
+
+    def _make_parts(self, parts: contextlib.AsyncExitStack) -> None:
+        """Make what answers and what calls; nothing begins here."""
+        settings = self.settings
+        self._tokens = Tokens(settings.token_lifetime, self._monotonic)
         self._calls = RpcClient(self.identity, self.contact, clock=self._clock)
-        self._copies = Copies(self._store, self._channels.run, self._copied, self._clock)
-        methods = FarmerMethods(
-            self.identity,
-            FarmerTerms(
-                settings.protocol,
-                settings.token_lifetime,
-                settings.renters,
-                lambda: not self._leaving,
-            ),
-            self._store,
-            self._index,
-            self._copies,
-            self._calls,
-            self._workers.background,
-            self._clock,
-        )
-        self._rpc = RpcServer(self.identity, self.contact, methods.handlers(), clock=self._clock)
-        app = web.Application(middlewares=[self._addressed_here])
-        app.add_routes([web.post('/', self._answer_rpc), *self._channels.routes()])
-        self._server = Server(
-            app, shutdown_timeout=0.5, handler_cancellation=True, read_bufsize=PIECE // 2
-        )
-        await self._server.start(listening)
-        self._sweeper = asyncio.ensure_future(self._sweep())
+        parts.push_async_callback(self._calls.close)
+        self._link = None
         if settings.bridge_url is not None:
             self._link = BridgeLink(
                 settings.bridge_url,
@@ -254,8 +279,66 @@ class Farmer:
                 heartbeat=settings.heartbeat,
                 clock=self._clock,
             )
+            parts.push_async_callback(self._link.close)
+        self._expiry = Expiry(self._shards, self._index, self._link, self._clock, self._monotonic)
+        self._channels = DataChannels(
+            self.number,
+            self.identity.node_id,
+            self._store,
+            self._shards,
+            self._index,
+            self._tokens,
+            self._report,
+            self._faults,
+            self._clock,
+            self._run,
+        )
+        parts.push_async_callback(self._channels.close)
+        self._copies = Copies(self._store, self._shards, self._run, self._copied, self._clock)
+        methods = FarmerMethods(
+            self.identity,
+            FarmerTerms(settings.protocol, settings.renters, lambda: not self._leaving),
+            self._store,
+            self._shards,
+            self._index,
+            self._tokens,
+            self._copies,
+            self._calls,
+            self._workers.background,
+            self._clock,
+        )
+        self._rpc = RpcServer(self.identity, self.contact, methods.handlers(), clock=self._clock)
+
+    async def _serve(self, parts: contextlib.AsyncExitStack, listening: socket.socket) -> None:
+        """Answer on the port, register, and look after the shards."""
+        app = web.Application(middlewares=[self._addressed_here])
+        app.add_routes([web.post('/', self._answer_rpc), *self._channels.routes()])
+        self._server = Server(
+            app, shutdown_timeout=0.5, handler_cancellation=True, read_bufsize=PIECE // 2
+        )
+        parts.push_async_callback(self._server.stop)
+        # Before the server: when a whole network stops, the farmers copied from stop as well.
+        parts.push_async_callback(self._copies.close)
+        await self._server.start(listening)
+        tasks = self.tasks = Tasks(f'farmer {self.identity.node_id}')
+        parts.push_async_callback(tasks.stop)
+        tasks.start('the sweep', self._sweep())
+        self._bad = asyncio.Event()
+        self._bad.set()
+        self._shards.found_bad = self._bad.set
+        if self._link is not None:
             self._link.start()
-        logger.info('farmer %s listens on %s:%d', self.identity.node_id, settings.host, self.port)
+            tasks.start('the report of bad shards', self._tell_bad(self._link))
+        settings = self.settings
+        if settings.scrub_rate and self._store.keeps_data:
+            scrub = Scrub(
+                self._shards,
+                self._index,
+                settings.scrub_rate,
+                settings.scrub_interval,
+                self._monotonic,
+            )
+            tasks.start('the walk over the shards', scrub.run())
 
     async def stop(self, *, abruptly: bool = False) -> None:
         """End all transfers and close everything; nothing happens if it does not run.
@@ -263,25 +346,12 @@ class Farmer:
         Args:
             abruptly (bool): reset the connections first, as the end of a process would.
         """
-        server, self._server = self._server, None
-        if server is None:
+        parts, self._parts = self._parts, None
+        if parts is None:
             return
         if abruptly:
-            server.break_off()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
-        # First of all: when a whole network stops, the farmers copied from go at the same time.
-        await self._copies.close()
-        await server.stop()
-        await self._channels.close()
-        if self._link is not None:
-            await self._link.close()
-        await self._calls.close()
-        self._index.close()
-        self._lock.close()
-        if self._shared_workers is None:
-            await asyncio.to_thread(self._workers.close)
+            self._server.break_off()
+        await parts.aclose()
 
     async def leave(self, progress: Callable[[int], object] = lambda remaining: None) -> None:
         """Take no more shards, and wait until the bridge has copies of all on other farmers.
@@ -321,7 +391,7 @@ class Farmer:
     @property
     def running(self) -> bool:
         """Whether the farmer listens."""
-        return self._server is not None
+        return self._parts is not None
 
     def contact(self) -> NodeContact:
         """Return the farmer's address card."""
@@ -380,40 +450,36 @@ class Farmer:
             await asyncio.sleep(SWEEP_INTERVAL)
 
     async def _forget(self) -> None:
-        """Forget what has expired, and drop shards that no contract covers any more."""
+        """Forget what has expired, and drop shards that nobody needs."""
+        self._tokens.sweep()
+        self._index.save_counters()
         try:
-            for expired in self._index.sweep(contracts=self._may_drop()):
-                for data_hash in expired:
-                    self._drop(data_hash)
-                await asyncio.sleep(0)
+            await self._expiry.round()
         except StoreError as error:
             logger.warning('cannot look for what has expired: %s', error)
 
-    def _drop(self, data_hash: str) -> None:
-        try:
-            self._store.delete(data_hash)
-        except StoreError as error:
-            logger.warning('cannot remove the expired shard %s: %s', data_hash, error)
-
-    def _may_drop(self) -> bool:
-        """Tell whether the bridge has had the time to renew what it needs.
-
-        Contracts may have ended while the farmer, the bridge, or the whole network was off.
-        """
-        if self._link is None:
-            return True
-        if not self._link.registered.is_set():
-            self._together_since = None
-            return False
-        if self._together_since is None:
-            self._together_since = self._clock()
-        return self._clock() - self._together_since >= RENEWAL_TIME
+    async def _tell_bad(self, link: BridgeLink) -> None:
+        """Tell the bridge which shards turned out to be missing or wrong, once it is there."""
+        while True:
+            await self._bad.wait()
+            await link.registered.wait()
+            self._bad.clear()
+            try:
+                while bad := self._index.bad():
+                    names = [name for name, _ in bad]
+                    if not await link.tell_bad(names):
+                        logger.warning('the bridge does not want to know of bad shards')
+                    self._index.told(names)
+            except (BridgeLinkError, StoreError) as error:
+                logger.warning('the bridge does not know yet which shards are bad: %s', error)
+                self._bad.set()
+                await asyncio.sleep(TELL_INTERVAL)
 
     def _has_space(self) -> bool:
         if self._leaving:
             return False
         try:
-            return self._store.has_room(1, promised=self._index.promised(self._store))
+            return self._store.has_room(1, promised=self._tokens.promised(self._shards))
         except StoreError as error:
             logger.warning('%s: %s', self.settings.path, error)
             return False

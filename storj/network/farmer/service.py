@@ -16,7 +16,10 @@ from typing import Any
 
 from storj.digest import Generation, ShardDigest, make_proof
 from storj.network.farmer.copies import Copies
-from storj.network.farmer.store import FarmerIndex, ShardStore, StoreError
+from storj.network.farmer.index import FarmerIndex
+from storj.network.farmer.shards import Shards
+from storj.network.farmer.store import ShardStore, StoreError
+from storj.network.farmer.tokens import Tokens
 from storj.network.node.contract import Contract, ContractError
 from storj.network.node.identity import Identity, is_node_id
 from storj.network.node.rpc import (
@@ -42,6 +45,7 @@ TREE_LIMIT = 4096
 _PIECE = 1024 * 1024
 
 _CHALLENGE = re.compile(r'[0-9a-f]{64}\Z')
+_NO_DATA = 'Shard data not found'
 _NOT_FOUND = 'Contract not found or not authorized'
 
 
@@ -51,14 +55,12 @@ class FarmerTerms:
 
     Attributes:
         protocol (str): version that it announces; it tells which audits are likely.
-        token_lifetime (float): seconds.
         renters (Collection[str] | None): node ids and extended public keys of the renter nodes
             that it stores for; None for any.
         accepting (Callable[[], bool]): whether it takes contracts at the moment.
     """
 
     protocol: str
-    token_lifetime: float
     renters: Collection[str] | None
     accepting: Callable[[], bool]
 
@@ -69,8 +71,10 @@ class FarmerMethods:
     Args:
         identity (Identity): of the farmer.
         terms (FarmerTerms): on which it stores.
-        store (ShardStore): its shards.
-        index (FarmerIndex): its contracts and tokens.
+        store (ShardStore): where there is space.
+        shards (Shards): what is there.
+        index (FarmerIndex): its contracts.
+        tokens (Tokens): for transfers.
         copies (Copies): copies from other farmers.
         calls (RpcClient): for calling back.
         workers (Executor): threads for audits.
@@ -82,7 +86,9 @@ class FarmerMethods:
         identity: Identity,
         terms: FarmerTerms,
         store: ShardStore,
+        shards: Shards,
         index: FarmerIndex,
+        tokens: Tokens,
         copies: Copies,
         calls: RpcClient,
         workers: Executor,
@@ -91,7 +97,9 @@ class FarmerMethods:
         self._identity = identity
         self._terms = terms
         self._store = store
+        self._shards = shards
         self._index = index
+        self._tokens = tokens
         self._copies = copies
         self._calls = calls
         self._workers = workers
@@ -138,7 +146,7 @@ class FarmerMethods:
         if contract.renter_hd_key not in (False, owner):
             raise NodeError('Invalid contract signature')
         tree = _tree(params.get('audit_tree'))
-        self._check_terms(contract, sender)
+        await self._check_terms(contract, sender)
         contract = replace(
             contract,
             farmer_id=self._identity.node_id,
@@ -147,7 +155,7 @@ class FarmerMethods:
         self._index.put_contract(contract, owner, tree)
         answer: dict[str, Any] = {
             'contract': contract.to_json(),
-            'token': self._issue(contract.data_hash, owner),
+            'token': self._tokens.issue(contract.data_hash, owner),
         }
         if tree is not None:
             # Tells our own bridge that the leaves arrived; others ignore it.
@@ -166,7 +174,7 @@ class FarmerMethods:
             raise NodeError('Consignment violates contract store time')
         if tree is not None:
             self._index.set_tree(contract.data_hash, _owner(sender), tree)
-        return {'token': self._issue(contract.data_hash, _owner(sender))}
+        return {'token': self._tokens.issue(contract.data_hash, _owner(sender))}
 
     async def _retrieve(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
         """Issue the token for a download."""
@@ -174,9 +182,9 @@ class FarmerMethods:
         if not is_node_id(data_hash):
             raise NodeError(f'Invalid data hash provided: {str(data_hash)[:64]}')
         contract = self._contract_of(params, sender)
-        if contract.data_hash not in self._store:
-            raise NodeError('Shard data not found')
-        return {'token': self._issue(contract.data_hash, _owner(sender))}
+        if not await self._shards.holds(contract.data_hash):
+            raise NodeError(_NO_DATA)
+        return {'token': self._tokens.issue(contract.data_hash, _owner(sender))}
 
     async def _renew(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
         """Sign a contract again that differs in its times or its renter node only."""
@@ -195,8 +203,11 @@ class FarmerMethods:
         for name in before:
             if before[name] != after[name] and name not in _RENEWABLE:
                 raise NodeError(f'{name} cannot be changed')
+        if not await self._shards.holds(wanted.data_hash):
+            raise NodeError(_NO_DATA)
         signed = wanted.signed('farmer', self._identity)
         self._index.put_contract(signed, _owner(sender), None)
+        await self._index.synced()
         return {'contract': signed.to_json()}
 
     async def _audit(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
@@ -217,7 +228,7 @@ class FarmerMethods:
         token = params.get('token')
         if not is_node_id(token):
             raise NodeError('Invalid token supplied')
-        self._copies.begin(contract, source, token)
+        await self._copies.begin(contract, source, token)
         return {}
 
     def _contract_of(self, params: Mapping[str, Any], sender: NodeContact) -> Contract:
@@ -229,7 +240,7 @@ class FarmerMethods:
             raise NodeError(_NOT_FOUND)
         return contract
 
-    def _check_terms(self, contract: Contract, sender: NodeContact) -> None:
+    async def _check_terms(self, contract: Contract, sender: NodeContact) -> None:
         """Refuse a contract that this farmer cannot or will not keep."""
         renters = self._terms.renters
         if not self._terms.accepting():
@@ -240,17 +251,15 @@ class FarmerMethods:
             raise NodeError('Not accepting contracts')
         if contract.store_end <= self._clock() * 1000:
             raise NodeError('Not accepting contracts')
-        if contract.data_hash in self._store:
+        name, size = contract.data_hash, contract.data_size
+        if await self._shards.holds(name):
+            if self._store.size_of(name) != size:
+                raise NodeError('Shard has another size')
             return
-        try:
-            promised = self._index.promised(self._store, besides=contract.data_hash)
-            if not self._store.has_room(contract.data_size, promised=promised):
-                raise NodeError('No space left')
-        except StoreError as error:
-            raise NodeError(str(error)) from error
-
-    def _issue(self, data_hash: str, owner: str) -> str:
-        return self._index.issue(data_hash, owner, self._terms.token_lifetime)
+        promised = self._tokens.promised(self._shards, besides=name)
+        if not self._store.has_room(size, promised=promised):
+            raise NodeError('No space left')
+        self._tokens.promise(name, size)
 
     async def _prove(self, audit: object, owner: str) -> Any:
         """Return the proof for one challenge, in the generation that the audit leaves have."""
@@ -263,7 +272,7 @@ class FarmerMethods:
         ):
             raise NodeError('Invalid data hash or challenge provided')
         leaves = self._index.tree(data_hash, owner)
-        if leaves is None or data_hash not in self._store:
+        if leaves is None or not await self._shards.holds(data_hash):
             raise NodeError('Shard not found')
         first: Generation = 'B' if self._terms.protocol.startswith('0.') else 'C'
         second: Generation = 'C' if first == 'B' else 'B'
@@ -276,6 +285,8 @@ class FarmerMethods:
                     if proof is not None:
                         self._index.count('audits')
                         return proof
+            # Either the leaves are wrong, or the shard is.
+            await self._shards.verify(data_hash)
         except StoreError as error:
             raise NodeError(str(error)) from error
         raise NodeError('Failed to generate proof')

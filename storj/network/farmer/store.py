@@ -1,43 +1,41 @@
-"""Where a farmer keeps its shards, and what it knows about them.
+"""Where a farmer keeps the bytes of its shards.
 
 ::
 
     PATH/
       shards/ab/abcdef...          one file per shard, named by its hash
       incoming/abcdef....<random>  a shard that is still arriving; removed at the next start
-      farmer.db                    contracts, audit leaves and tokens (SQLite)
+      quarantine/ended/abcdef...   a shard that nobody needs, until it is removed
+      quarantine/bad/abcdef...     what is left of one that turned out to be damaged
 
 A shard exists if and only if its file stands under its final name: it is written under a temporary
 one and renamed once its hash is right. The store knows bytes, sizes and hashes; who may bring and
-fetch them is decided elsewhere.
+fetch them, and when one is dropped, is decided elsewhere.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
-import json
 import logging
 import os
 import secrets
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, get_args
 
 from storj import atomic_file
 from storj.digest import ripemd160
 from storj.exception import NetworkSetupError, StorjError
-from storj.network.node.contract import Contract, ContractError
 from storj.network.node.identity import is_node_id
 
 __all__ = (
     'FREE_SPACE_KEPT',
-    'FarmerIndex',
-    'FarmerToken',
+    'KINDS',
+    'Kind',
     'NoSpaceLeftError',
     'NullStore',
     'ShardStore',
@@ -49,8 +47,14 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of the file system that a farmer leaves to others (protocol reference, section 8.1).
 FREE_SPACE_KEPT = 262144000
-#: Contracts that are forgotten in one go.
-SWEPT = 256
+#: Why a shard is in quarantine: nobody needs it, or its bytes are wrong.
+Kind = Literal['ended', 'bad']
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# Bytes that are read in one go.
+_PIECE = 1024 * 1024
+# What a disk says about a file that it cannot read, rather than about itself.
+_DAMAGE = (errno.EIO, errno.EBADMSG, getattr(errno, 'EUCLEAN', errno.EIO))
 
 
 class StoreError(StorjError):
@@ -70,7 +74,8 @@ class NoSpaceLeftError(StoreError):
 class ShardStore:
     """Shards as files in a folder, up to a size.
 
-    Methods are called from one thread, except those of the writers and readers it hands out.
+    Methods are called from one thread, except those of the writers, readers and checks that it
+    hands out.
 
     Args:
         path (Path): folder of the farmer; made when missing.
@@ -78,43 +83,65 @@ class ShardStore:
         durable (bool): flush each shard to the disk before it counts as stored, so that it
             survives a power failure and not only the end of the process.
         keep_free (int): bytes to leave free on the file system.
+        stopped (Callable[[], bool]): asked now and then whether to give up looking for shards.
 
     Attributes:
+        path (Path): as given.
         used (int): bytes stored.
-        checks_hashes (bool): whether a shard must have the hash that it is named by.
+        quarantined (dict[tuple[str, Kind], int]): bytes by hash and kind of what is in quarantine.
+        keeps_data (bool): whether what is stored can be read again.
 
     Raises:
-        NetworkSetupError: the folder cannot be made or read.
+        NetworkSetupError: If the folder cannot be made or read, or the search was given up.
     """
 
-    checks_hashes = True
+    keeps_data = True
 
     def __init__(
         self,
         path: Path,
         capacity: int | None = None,
         *,
-        durable: bool = False,
+        durable: bool = True,
         keep_free: int = FREE_SPACE_KEPT,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.capacity = capacity
         self.used = 0
+        self.quarantined: dict[tuple[str, Kind], int] = {}
         self._arriving = 0
+        # Of what is in quarantine and would be wanted, if it was put there by mistake.
+        self._waiting = 0
         self._durable = durable
         self._keep_free = keep_free
+        self.path = path
         self._shards = path / 'shards'
         self._incoming = path / 'incoming'
+        self._quarantine = path / 'quarantine'
         self._sizes: dict[str, int] = {}
         try:
-            for folder in (path, self._shards, self._incoming):
+            for folder in (path, self._shards, self._incoming, self._quarantine):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder = self._shards.stat()
             for leftover in self._incoming.iterdir():
                 leftover.unlink()
-            for file in self._shards.glob('[0-9a-f][0-9a-f]/*'):
-                if is_node_id(file.name):
-                    self._add(file.name, file.stat().st_size)
+            self._look(stopped)
         except OSError as error:
             raise NetworkSetupError(f'{path}: cannot store shards here: {error}') from error
+
+    def _look(self, stopped: Callable[[], bool]) -> None:
+        """Find out what is there; a disk of millions of shards takes its time."""
+        for folder in sorted(self._shards.iterdir()):
+            if stopped():
+                raise NetworkSetupError('the start was given up')
+            if len(folder.name) == 2 and folder.is_dir():
+                for name, size in _shard_files(folder):
+                    if name.startswith(folder.name):
+                        self._add(name, size)
+        for kind in KINDS:
+            (self._quarantine / kind).mkdir(mode=0o700, exist_ok=True)
+            for name, size in _shard_files(self._quarantine / kind):
+                self._add_quarantined(name, kind, size)
 
     def __contains__(self, data_hash: object) -> bool:
         return data_hash in self._sizes
@@ -122,25 +149,72 @@ class ShardStore:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def size_of(self, data_hash: str) -> int:
-        """Return the bytes of a stored shard."""
-        return self._sizes[data_hash]
+    def is_bare(self) -> bool:
+        """Return whether there is not even a folder of shards, as on a disk that is not mounted."""
+        return not any(self._shards.iterdir())
 
-    def hashes(self) -> list[str]:
-        """Return the hashes of all stored shards."""
-        return list(self._sizes)
+    def sizes(self) -> dict[str, int]:
+        """Return bytes by hash of all stored shards."""
+        return dict(self._sizes)
+
+    def size_of(self, data_hash: str) -> int | None:
+        """Return the bytes of a shard that was stored, if it was."""
+        return self._sizes.get(data_hash)
 
     def has_room(self, size: int, *, promised: int = 0) -> bool:
-        """Tell whether `size` bytes more can be stored.
+        """Return whether `size` bytes more can be stored.
 
         Args:
             size (int): bytes.
             promised (int): bytes that contracts speak of and that have not begun to arrive.
         """
-        taken = self.used + self._arriving + promised
-        if self.capacity is not None and taken + size > self.capacity:
-            return False
-        return self._disk_free() - self._arriving - size > self._keep_free
+        return size + promised <= self.room()
+
+    def room(self) -> int:
+        """Return the bytes that can be stored still, 0 or less if none can.
+
+        Raises:
+            StoreError: If the disk does not say.
+        """
+        room = self._disk_free() - self._arriving - self._keep_free - 1
+        if self.capacity is None:
+            return room
+        taken = self.used + self._arriving + self._waiting
+        return min(room, self.capacity - taken)
+
+    # ------------------------------------------------------------- what the disk says
+
+    def stat(self, data_hash: str) -> os.stat_result | None:
+        """Return what the file system says about the file of a shard; None if there is none.
+
+        Raises:
+            StoreError: If the disk refuses, or has gone with all of its shards.
+        """
+        _check_hash(data_hash)
+        try:
+            return self._file(data_hash).stat()
+        except FileNotFoundError:
+            self._check_folder()
+            return None
+        except OSError as error:
+            raise _cannot('read', error) from error
+
+    def check(self, data_hash: str) -> ShardCheck:
+        """Begin to read a shard again, to find out whether it has its hash still.
+
+        Raises:
+            StoreError: If it is not there, or the disk refuses.
+        """
+        return ShardCheck(self.reader(data_hash), data_hash)
+
+    def _check_folder(self) -> None:
+        """A disk that was taken away must not look like one that lost each of its shards."""
+        try:
+            if os.path.samestat(self._shards.stat(), self._folder):
+                return
+        except OSError as error:
+            raise _cannot('read', error) from error
+        raise StoreError(f'{self._shards} is another folder than at the start')
 
     def writer(self, data_hash: str, size: int) -> ShardWriter:
         """Begin to store a shard.
@@ -159,7 +233,7 @@ class ShardStore:
         try:
             file = self._create(data_hash)
         except OSError as error:
-            raise StoreError(f'Cannot write: {error.strerror}') from error
+            raise _cannot('write', error) from error
         self._arriving += size
         return ShardWriter(self, file, data_hash, size)
 
@@ -167,26 +241,88 @@ class ShardStore:
         """Open a stored shard.
 
         Raises:
-            StoreError: it is not there, or the disk refuses.
+            StoreError: If it is not there, or the disk refuses.
         """
         _check_hash(data_hash)
         try:
             return self._file(data_hash).open('rb', buffering=0)
         except OSError as error:
-            raise StoreError(f'Cannot read: {error.strerror}') from error
+            raise _cannot('read', error) from error
 
-    def delete(self, data_hash: str) -> None:
-        """Remove a shard; nothing happens if it is not there.
+    # ------------------------------------------------------------- quarantine
+
+    def quarantine(self, data_hash: str, kind: Kind) -> bool:
+        """Move a shard out of the store; return whether there is something left of it.
 
         Raises:
-            StoreError: the disk refuses.
+            StoreError: If the disk refuses.
+        """
+        _check_hash(data_hash)
+        size = self._move(self._file(data_hash), self._quarantined_file(data_hash, kind))
+        self.forget(data_hash)
+        if size is not None:
+            self._add_quarantined(data_hash, kind, size)
+        return size is not None
+
+    def forget(self, data_hash: str) -> None:
+        """Count a shard no more that the disk does not give."""
+        self.used -= self._sizes.pop(data_hash, 0)
+
+    def take_back(self, data_hash: str) -> int | None:
+        """Move a shard that was dropped back; return its bytes, None if it is not in quarantine.
+
+        Raises:
+            StoreError: If the disk refuses.
+        """
+        if (data_hash, 'ended') not in self.quarantined:
+            return None
+        size = self._move(self._quarantined_file(data_hash, 'ended'), self._file(data_hash))
+        self._pop_quarantined(data_hash, 'ended')
+        if size is not None:
+            self._add(data_hash, size)
+        return size
+
+    def remove_quarantined(self, data_hash: str, kind: Kind) -> None:
+        """Remove what is in quarantine for good; nothing happens if it is not there.
+
+        Raises:
+            StoreError: If the disk refuses.
         """
         _check_hash(data_hash)
         try:
-            self._remove(data_hash)
+            self._quarantined_file(data_hash, kind).unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f'Cannot remove: {error.strerror}') from error
-        self.used -= self._sizes.pop(data_hash, 0)
+            raise _cannot('remove', error) from error
+        self._pop_quarantined(data_hash, kind)
+
+    def kinds_in_quarantine(self, data_hash: str) -> list[Kind]:
+        """Return the kinds by which a shard is in quarantine."""
+        return [kind for kind in KINDS if (data_hash, kind) in self.quarantined]
+
+    def _add_quarantined(self, data_hash: str, kind: Kind, size: int) -> None:
+        self._pop_quarantined(data_hash, kind)
+        self.quarantined[data_hash, kind] = size
+        self._waiting += size if kind == 'ended' else 0
+
+    def _pop_quarantined(self, data_hash: str, kind: Kind) -> None:
+        size = self.quarantined.pop((data_hash, kind), 0)
+        self._waiting -= size if kind == 'ended' else 0
+
+    def _move(self, source: Path, target: Path) -> int | None:
+        """Give a file another name; return its bytes, None if it is not there."""
+        try:
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            size = source.stat().st_size
+            atomic_file.replace(source, target, sync=self._durable)
+        except FileNotFoundError:
+            self._check_folder()
+            return None
+        except OSError as error:
+            raise _cannot('move', error) from error
+        return size
+
+    def _quarantined_file(self, data_hash: str, kind: Kind) -> Path:
+        return self._quarantine / kind / data_hash
 
     # What differs between a store of files and one that keeps nothing.
 
@@ -214,11 +350,20 @@ class ShardStore:
             # The folder of the first digits may be new.
             atomic_file.sync_folder(self._shards)
 
-    def _remove(self, data_hash: str) -> None:
-        self._file(data_hash).unlink(missing_ok=True)
-
     def _file(self, data_hash: str) -> Path:
         return self._shards / data_hash[:2] / data_hash
+
+    def discard(self, data_hash: str) -> None:
+        """Remove a shard that was kept and does not count; nothing happens if it is not there.
+
+        Raises:
+            StoreError: If the disk refuses.
+        """
+        try:
+            self._file(data_hash).unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot('remove', error) from error
+        self.forget(data_hash)
 
     # Called back by writers, in the thread of the store.
 
@@ -238,7 +383,7 @@ class NullStore(ShardStore):
     an error. It is empty again after a restart.
     """
 
-    checks_hashes = False
+    keeps_data = False
 
     def reader(self, data_hash: str) -> BinaryIO:
         """Refuse: there is nothing to read."""
@@ -253,8 +398,8 @@ class NullStore(ShardStore):
     def _keep(self, file: BinaryIO, path: Path | None, data_hash: str) -> None:
         file.close()
 
-    def _remove(self, data_hash: str) -> None:
-        pass
+    def _move(self, source: Path, target: Path) -> int | None:
+        return None
 
 
 class _Void(io.BytesIO):
@@ -272,6 +417,7 @@ class ShardWriter:
     is still under way when its transfer is cancelled.
 
     Attributes:
+        data_hash (str): of the shard.
         received (int): bytes written so far.
     """
 
@@ -284,7 +430,7 @@ class ShardWriter:
     ) -> None:
         self._store = store
         self._file, self._path = opened
-        self._hash = data_hash
+        self.data_hash = data_hash
         self._size = size
         self._sha256 = hashlib.sha256()
         self._lock = threading.Lock()
@@ -303,14 +449,14 @@ class ShardWriter:
                 raise StoreError('The shard is no longer being written')
             try:
                 for piece in pieces:
-                    if self._store.checks_hashes:
+                    if self._store.keeps_data:
                         self._sha256.update(piece)
                     view = memoryview(piece)
                     while view:
                         view = view[self._file.write(view) :]
                     self.received += len(piece)
             except OSError as error:
-                raise StoreError(f'Cannot write: {error.strerror}') from error
+                raise _cannot('write', error) from error
 
     def finish(self, pieces: Sequence[bytes | bytearray | memoryview] = ()) -> bool:
         """Append the last pieces, and keep the shard if its hash is the one expected.
@@ -326,16 +472,16 @@ class ShardWriter:
             if self._done or not self._is_right():
                 return False
             try:
-                self._store._keep(self._file, self._path, self._hash)
+                self._store._keep(self._file, self._path, self.data_hash)
             except OSError as error:
-                raise StoreError(f'Cannot write: {error.strerror}') from error
+                raise _cannot('write', error) from error
             self._kept = True
             return True
 
     def _is_right(self) -> bool:
-        if not self._store.checks_hashes:
+        if not self._store.keeps_data:
             return self.received == self._size
-        return ripemd160(self._sha256.digest()).hex() == self._hash
+        return ripemd160(self._sha256.digest()).hex() == self.data_hash
 
     def close(self) -> None:
         """Count a finished shard as stored, throw away any other; may be called twice."""
@@ -346,249 +492,66 @@ class ShardWriter:
         self._file.close()
         self._store._release(self._size)
         if self._kept:
-            self._store._add(self._hash, self.received)
+            self._store._add(self.data_hash, self.received)
         elif self._path is not None:
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning('%s stays until the next start: %s', self._path, error)
 
 
-@dataclass
-class FarmerToken:
-    """A token that a farmer issued for one shard and one transfer.
-
-    Attributes:
-        token (str): 40 hex characters.
-        data_hash (str): the shard it is for.
-        owner (str): of the contract that it belongs to.
-        expires (float): seconds since 1970.
-        busy (bool): a WebSocket transfer has begun with it.
-    """
-
-    token: str
-    data_hash: str
-    owner: str
-    expires: float
-    busy: bool = False
-
-    def __repr__(self) -> str:
-        return f'FarmerToken(data_hash={self.data_hash!r}, busy={self.busy!r})'
-
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS contracts (
-    data_hash TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    data_size INTEGER NOT NULL,
-    store_end INTEGER NOT NULL,
-    contract TEXT NOT NULL,
-    tree TEXT,
-    PRIMARY KEY (data_hash, owner)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tokens (
-    token TEXT PRIMARY KEY,
-    data_hash TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    expires REAL NOT NULL,
-    busy INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS contracts_by_end ON contracts (store_end);
-CREATE INDEX IF NOT EXISTS tokens_by_end ON tokens (expires);
-CREATE TABLE IF NOT EXISTS counters (
-    name TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
-
-
-class FarmerIndex:
-    """What a farmer has promised: contracts, audit leaves, tokens; and what it has counted.
-
-    Used from one thread. Each change is committed at once. A full disk makes any method raise
-    :class:`StoreError`.
+class ShardCheck:
+    """A shard that is read again. Blocking; for one thread at a time.
 
     Args:
-        path (Path): the SQLite file.
-        clock (Callable[[], float]): seconds since 1970.
-
-    Raises:
-        NetworkSetupError: the file cannot be opened or is none of ours.
+        file (BinaryIO): the shard.
+        data_hash (str): that it should have.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, file: BinaryIO, data_hash: str) -> None:
+        self._file = file
+        self._hash = data_hash
+        self._sha256 = hashlib.sha256()
+        self._unreadable = False
+
+    def step(self) -> int:
+        """Read and hash a piece; return its bytes, 0 at the end.
+
+        Raises:
+            StoreError: If the disk refuses for another reason than a damage of the file.
+        """
         try:
-            # Tokens lie in it, so it is readable by its owner only.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            try:
-                # A commit must survive the process, not a power failure: bridges ask again.
-                self._db.execute('PRAGMA journal_mode=WAL')
-                self._db.execute('PRAGMA synchronous=NORMAL')
-                self._db.executescript(_SCHEMA)
-            except sqlite3.Error:
-                self._db.close()
-                raise
-        except (sqlite3.Error, OSError) as error:
-            raise NetworkSetupError(f'{path}: cannot open the farmer index: {error}') from error
+            piece = self._file.read(_PIECE)
+        except OSError as error:
+            if error.errno not in _DAMAGE:
+                raise _cannot('read', error) from error
+            self._unreadable = True
+            return 0
+        self._sha256.update(piece)
+        return len(piece)
+
+    def is_right(self) -> bool:
+        """Return whether all that was read has the hash."""
+        return not self._unreadable and ripemd160(self._sha256.digest()).hex() == self._hash
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._file.close()
 
-    def _run(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        try:
-            return self._db.execute(statement, values)
-        except sqlite3.Error as error:
-            raise StoreError(f'The index is out of order: {error}') from error
 
-    def put_contract(self, contract: Contract, owner: str, tree: Sequence[str] | None) -> None:
-        """Keep a contract and, if given, the audit leaves that belong to it.
+def _shard_files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield name and bytes of the files that are named by a hash."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_node_id(entry.name) and entry.is_file(follow_symlinks=False):
+                yield entry.name, entry.stat(follow_symlinks=False).st_size
 
-        Args:
-            contract (Contract): signed by both sides; an older one of the owner is replaced.
-            owner (str): node id of the renter node, or the extended public key of its bridge.
-            tree (Sequence[str] | None): bottom row of the audit tree.
-        """
-        self._run(
-            'INSERT INTO contracts VALUES (?, ?, ?, ?, ?, ?)'
-            ' ON CONFLICT (data_hash, owner) DO UPDATE SET data_size = excluded.data_size,'
-            ' store_end = excluded.store_end, contract = excluded.contract,'
-            ' tree = coalesce(excluded.tree, tree)',
-            (
-                contract.data_hash,
-                owner,
-                contract.data_size,
-                contract.store_end,
-                json.dumps(contract.to_json()),
-                None if tree is None else json.dumps(list(tree)),
-            ),
-        )
 
-    def contract(self, data_hash: str, owner: str) -> Contract | None:
-        """Return an owner's contract about a shard, if there is one."""
-        row = self._run(
-            'SELECT contract FROM contracts WHERE data_hash = ? AND owner = ?',
-            (data_hash, owner),
-        ).fetchone()
-        if row is None:
-            return None
-        try:
-            return Contract.from_mapping(json.loads(row[0]))
-        except (ValueError, ContractError) as error:
-            raise StoreError('The contract record is damaged') from error
-
-    def contract_size(self, data_hash: str, owner: str) -> int | None:
-        """Return the bytes that an owner's contract about a shard speaks of, if there is one."""
-        row = self._run(
-            'SELECT data_size FROM contracts WHERE data_hash = ? AND owner = ?',
-            (data_hash, owner),
-        ).fetchone()
-        return None if row is None else row[0]
-
-    def set_tree(self, data_hash: str, owner: str, tree: Sequence[str]) -> None:
-        """Keep the audit leaves that came after the contract."""
-        self._run(
-            'UPDATE contracts SET tree = ? WHERE data_hash = ? AND owner = ?',
-            (json.dumps(list(tree)), data_hash, owner),
-        )
-
-    def tree(self, data_hash: str, owner: str) -> list[str] | None:
-        """Return an owner's audit leaves of a shard, if it gave any."""
-        row = self._run(
-            'SELECT tree FROM contracts WHERE data_hash = ? AND owner = ?',
-            (data_hash, owner),
-        ).fetchone()
-        if row is None or row[0] is None:
-            return None
-        leaves: list[str] = json.loads(row[0])
-        return leaves
-
-    def issue(self, data_hash: str, owner: str, lifetime: float) -> str:
-        """Make a token for one transfer of a shard.
-
-        Args:
-            data_hash (str): the shard.
-            owner (str): of the contract.
-            lifetime (float): seconds.
-        """
-        token = secrets.token_hex(20)
-        self._run(
-            'INSERT INTO tokens VALUES (?, ?, ?, ?, 0)',
-            (token, data_hash, owner, self._clock() + lifetime),
-        )
-        return token
-
-    def token(self, token: str) -> FarmerToken | None:
-        """Return a token that was issued and not deleted, expired or not."""
-        row = self._run(
-            'SELECT token, data_hash, owner, expires, busy FROM tokens WHERE token = ?',
-            (token,),
-        ).fetchone()
-        return None if row is None else FarmerToken(row[0], row[1], row[2], row[3], bool(row[4]))
-
-    def set_busy(self, token: str) -> None:
-        """Mark a token as in use."""
-        self._run('UPDATE tokens SET busy = 1 WHERE token = ?', (token,))
-
-    def reject(self, token: str) -> None:
-        """Delete a token."""
-        self._run('DELETE FROM tokens WHERE token = ?', (token,))
-
-    def promised(self, store: ShardStore, *, besides: str | None = None) -> int:
-        """Return the bytes of shards that live tokens allow to be brought still.
-
-        Args:
-            store (ShardStore): what is there already is not promised any more.
-            besides (str | None): hash of a shard to leave out.
-        """
-        rows = self._run(
-            'SELECT DISTINCT contracts.data_hash, data_size FROM contracts'
-            ' JOIN tokens ON tokens.data_hash = contracts.data_hash WHERE expires > ?',
-            (self._clock(),),
-        )
-        return sum(
-            size for data_hash, size in rows if data_hash != besides and data_hash not in store
-        )
-
-    def sweep(self, *, contracts: bool = True) -> Iterator[list[str]]:
-        """Forget tokens and contracts that have expired, some at a time.
-
-        Args:
-            contracts (bool): whether contracts are forgotten too.
-
-        Yields:
-            list[str]: hashes of shards that no contract covers any more.
-        """
-        now = self._clock()
-        self._run('DELETE FROM tokens WHERE expires < ?', (now,))
-        end = int(now * 1000)
-        while contracts and (
-            ended := self._run(
-                'SELECT data_hash, owner FROM contracts WHERE store_end < ? LIMIT ?', (end, SWEPT)
-            ).fetchall()
-        ):
-            for key in ended:
-                self._run('DELETE FROM contracts WHERE data_hash = ? AND owner = ?', key)
-            yield [name for name in dict.fromkeys(row[0] for row in ended) if self._is_free(name)]
-
-    def _is_free(self, data_hash: str) -> bool:
-        """Tell whether no contract covers a shard."""
-        covered = self._run('SELECT 1 FROM contracts WHERE data_hash = ? LIMIT 1', (data_hash,))
-        return covered.fetchone() is None
-
-    def count(self, name: str, amount: int = 1) -> None:
-        """Add to a counter that survives restarts; that it cannot be written is logged only."""
-        try:
-            self._run(
-                'INSERT INTO counters VALUES (?, ?)'
-                ' ON CONFLICT (name) DO UPDATE SET value = value + excluded.value',
-                (name, amount),
-            )
-        except StoreError as error:
-            logger.warning('%s is not counted: %s', name, error)
-
-    def counters(self) -> dict[str, int]:
-        """Return all counters by name."""
-        return dict(self._run('SELECT name, value FROM counters'))
+def _cannot(what: str, error: OSError) -> StoreError:
+    """Return the error for what the disk refuses."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kind = NoSpaceLeftError if full else StoreError
+    return kind(f'Cannot {what}: {error.strerror}')
 
 
 def _check_hash(data_hash: str) -> None:

@@ -1,0 +1,273 @@
+"""The shards of a farmer: the bytes in its store and the claims in its index, kept in agreement.
+
+Whether a shard exists is what the disk says, never memory: a file may rot, shrink or vanish at any
+time. Whoever asks for one through this module learns what is there now; what turns out to be
+missing or wrong goes into quarantine, counts as not stored from then on, and is told to the bridge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import closing
+from typing import Protocol, TypeVar
+
+from storj.exception import NetworkSetupError
+from storj.network.farmer.index import FarmerIndex, Quarantined
+from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
+
+__all__ = ('QUARANTINE', 'Pause', 'Run', 'Shards', 'in_threads')
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar('T')
+
+#: Seconds of running for which a shard stays in quarantine before it is removed.
+QUARANTINE = 7 * 86400.0
+
+# Up to so many bytes a shard that is offered again is hashed each time, beyond that once a day.
+_CHEAP = 64 * 1024 * 1024
+_FRESH = 86400.0
+_PIECE = 1024 * 1024
+# Below this many bytes a worker thread costs more than the work.
+_INLINE = 32 * 1024
+
+Pause = Callable[[int], Awaitable[object]]
+
+
+class Run(Protocol):
+    """Does blocking work about so many bytes, in a thread if it is worth it."""
+
+    def __call__(self, size: int, work: Callable[[], T], /) -> Awaitable[T]:
+        """Do it and return what it returns."""
+
+
+def in_threads(workers: Executor) -> Run:
+    """Return what does blocking work in threads, but for trifles."""
+
+    async def run(size: int, work: Callable[[], T], /) -> T:
+        if size <= _INLINE:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(workers, work)
+
+    return run
+
+
+class Shards:
+    """The shards of one farmer; its methods belong to one event loop.
+
+    Args:
+        store (ShardStore): their bytes.
+        index (FarmerIndex): the claims.
+        run (Run): does blocking work.
+        monotonic (Callable[[], float]): seconds that nobody sets.
+
+    Attributes:
+        found_bad (Callable[[], object]): called after a shard was found missing or wrong.
+
+    Raises:
+        NetworkSetupError: If the index knows of shards and the store has none.
+    """
+
+    def __init__(
+        self,
+        store: ShardStore,
+        index: FarmerIndex,
+        run: Run,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._run = run
+        self._monotonic = monotonic
+        # When each was hashed last.
+        self._checked: dict[str, float] = {}
+        self.found_bad: Callable[[], object] = lambda: None
+        if store.keeps_data:
+            self._agree()
+
+    def __contains__(self, data_hash: object) -> bool:
+        return data_hash in self._store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def names(self) -> list[str]:
+        """Return the hashes of all shards."""
+        return list(self._store.sizes())
+
+    def _agree(self) -> None:
+        """Bring the index into agreement with what lies in the store."""
+        there, known = self._store.sizes(), self._index.shards()
+        if known is None:
+            self._index.adopt(there)
+            known = there
+        for data_hash, kind in self._store.quarantined:
+            if kind == 'ended' and data_hash in known and data_hash not in there:
+                # The farmer ended between both steps.
+                self._index.dropped(data_hash, QUARANTINE)
+                known.pop(data_hash)
+        if known and self._store.is_bare():
+            raise NetworkSetupError(
+                f'{self._store.path}: farmer.db knows of {len(known)} shards, and shards/ is empty;'
+                ' mount their disk or restore them from a backup, or begin in an empty folder and'
+                ' let the bridge replace them'
+            )
+        self._index.adopt({name: size for name, size in there.items() if name not in known})
+        for name, size in known.items():
+            if there.get(name) != size:
+                self._condemn(name, 'missing' if name not in there else 'of another size')
+        self._index.agree_quarantine(self._store.quarantined, QUARANTINE)
+
+    # ------------------------------------------------------------- what is there
+
+    async def holds(self, data_hash: str, *, hashed: bool = False) -> bool:
+        """Return whether the disk has a shard, after a look at it.
+
+        A shard that was dropped and waits in quarantine is taken back: it is wanted after all.
+
+        Args:
+            data_hash (str): 40 hex characters.
+            hashed (bool): read it again, unless it is large and that was done lately; else its
+                size is looked at.
+
+        Raises:
+            StoreError: If the disk refuses.
+        """
+        if data_hash not in self._store and not self._take_back(data_hash):
+            return False
+        size = self._store.size_of(data_hash)
+        if not self._store.keeps_data or size is None:
+            return size is not None
+        if not self._has_size(data_hash):
+            return False
+        if not hashed or (size > _CHEAP and self.is_fresh(data_hash, _FRESH)):
+            return True
+        return await self.verify(data_hash)
+
+    def is_fresh(self, data_hash: str, seconds: float) -> bool:
+        """Return whether a shard was hashed within the last so many seconds."""
+        checked = self._checked.get(data_hash)
+        return checked is not None and self._monotonic() - checked < seconds
+
+    def _has_size(self, data_hash: str) -> bool:
+        """Return whether the file of a shard has its size; condemn it if not."""
+        found = self._store.stat(data_hash)
+        if found is not None and found.st_size == self._store.size_of(data_hash):
+            return True
+        self._condemn(data_hash, 'missing' if found is None else 'of another size')
+        return False
+
+    async def verify(self, data_hash: str, pause: Pause | None = None) -> bool:
+        """Read a shard again and return whether it is right; it goes into quarantine if not.
+
+        Args:
+            data_hash (str): of a shard that was stored.
+            pause (Pause | None): awaited with the bytes of each piece that was read.
+
+        Raises:
+            StoreError: If the disk refuses.
+        """
+        if not self._has_size(data_hash):
+            return False
+        before = self._stamp(data_hash)
+        piece = min(_PIECE, self._store.size_of(data_hash) or 0)
+        with closing(self._store.check(data_hash)) as check:
+            while size := await self._run(piece, check.step):
+                if pause is not None:
+                    await pause(size)
+            right = check.is_right()
+        if right:
+            self._checked[data_hash] = self._monotonic()
+            return True
+        if before is None or self._stamp(data_hash) != before:
+            # It was brought anew, or dropped, meanwhile.
+            return data_hash in self._store
+        self._condemn(data_hash, 'damaged')
+        return False
+
+    def _stamp(self, data_hash: str) -> tuple[int, ...] | None:
+        """Return by what a file that was replaced is told from the one that it replaced."""
+        found = self._store.stat(data_hash)
+        return None if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _condemn(self, data_hash: str, reason: str) -> None:
+        """Put a shard into quarantine, and have the bridge told."""
+        logger.error('shard %s is %s; the bridge is told', data_hash, reason)
+        self._checked.pop(data_hash, None)
+        try:
+            left = self._store.quarantine(data_hash, 'bad')
+        except StoreError as error:
+            logger.warning('shard %s cannot be put into quarantine: %s', data_hash, error)
+            self._store.forget(data_hash)
+            left = False
+        try:
+            self._index.lost(data_hash, reason, waits=QUARANTINE if left else None)
+        except StoreError as error:
+            # The next start finds out again.
+            logger.warning('shard %s is not written down as %s: %s', data_hash, reason, error)
+        self.found_bad()
+
+    # ------------------------------------------------------------- what comes and goes
+
+    async def keep(self, writer: ShardWriter) -> None:
+        """Count a shard that has arrived as stored, so that it outlives a power failure.
+
+        Args:
+            writer (ShardWriter): finished; closed here.
+
+        Raises:
+            StoreError: If the disk refuses; the shard is not stored then.
+        """
+        data_hash = writer.data_hash
+        known = data_hash in self._store
+        writer.close()
+        if not self._store.keeps_data:
+            return
+        try:
+            self._index.stored(data_hash, writer.received)
+            await self._index.synced()
+        except StoreError:
+            if not known:
+                self._store.discard(data_hash)
+            raise
+        self._checked[data_hash] = self._monotonic()
+        for kind in self._store.kinds_in_quarantine(data_hash):
+            self._remove(Quarantined(data_hash, kind))
+
+    def drop(self, data_hash: str, waits: float) -> None:
+        """Put a shard that nobody needs into quarantine.
+
+        Args:
+            data_hash (str): 40 hex characters.
+            waits (float): seconds of running until it is removed.
+
+        Raises:
+            StoreError: If the disk refuses.
+        """
+        self._checked.pop(data_hash, None)
+        self._store.quarantine(data_hash, 'ended')
+        self._index.dropped(data_hash, waits)
+
+    def _take_back(self, data_hash: str) -> bool:
+        size = self._store.take_back(data_hash)
+        if size is None:
+            return False
+        logger.warning('shard %s is wanted: taken back from quarantine', data_hash)
+        self._index.taken_back(data_hash, size)
+        return True
+
+    def age(self, seconds: float) -> None:
+        """Let what is in quarantine wait for some seconds less, and remove what waits no longer.
+
+        Raises:
+            StoreError: If the disk refuses.
+        """
+        for shard in self._index.wait(seconds):
+            self._remove(shard, contracts=shard.kind == 'ended')
+
+    def _remove(self, shard: Quarantined, *, contracts: bool = False) -> None:
+        self._store.remove_quarantined(shard.data_hash, shard.kind)
+        self._index.removed(shard, contracts=contracts)
