@@ -140,6 +140,19 @@ def test_replayed_message_is_refused(tmp_path: Path) -> None:
     run(test)
 
 
+def test_messages_are_forgotten_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            for _ in range(3):
+                assert 'error' not in (await post(here, envelope(here)))[1]
+            here.clock.step(-3 * 365 * DAY)
+            here.clock.now += 31
+            assert 'error' not in (await post(here, envelope(here)))[1]
+            assert len(here.farmer._rpc._seen) == 1
+
+    run(test)
+
+
 @pytest.mark.parametrize('ahead', [-70.0, 16.0, 3600.0])
 def test_wrong_clock_is_told_with_its_seconds(tmp_path: Path, ahead: float) -> None:
     async def test() -> None:

@@ -307,7 +307,13 @@ class Farmer:
             self._workers.background,
             self._clock,
         )
-        self._rpc = RpcServer(self.identity, self.contact, methods.handlers(), clock=self._clock)
+        self._rpc = RpcServer(
+            self.identity,
+            self.contact,
+            methods.handlers(),
+            clock=self._clock,
+            monotonic=self._monotonic,
+        )
 
     async def _serve(self, parts: contextlib.AsyncExitStack, listening: socket.socket) -> None:
         """Answer on the port, register, and look after the shards."""

@@ -224,6 +224,7 @@ class RpcServer:
             contact, ``local`` if it is on this machine, and returns the result, or raises
             :class:`NodeError` to refuse, or another error of ours.
         clock (Callable[[], float]): seconds since 1970.
+        monotonic (Callable[[], float]): seconds that nobody sets.
     """
 
     def __init__(
@@ -233,11 +234,13 @@ class RpcServer:
         handlers: Mapping[str, Handler],
         *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._identity = identity
         self._contact = contact
         self._handlers = handlers
         self._clock = clock
+        self._monotonic = monotonic
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     async def handle(
@@ -314,7 +317,8 @@ class RpcServer:
 
     def _remember(self, node_id: str, identifier: str) -> None:
         """Refuse a message that was taken before; a nonce too old is refused by its age."""
-        now = self._clock()
+        # The other clock may be set back, and nothing would be forgotten any more.
+        now = self._monotonic()
         while self._seen and next(iter(self._seen.values())) < now - 2 * NONCE_WINDOW:
             self._seen.popitem(last=False)
         if (node_id, identifier) in self._seen:
