@@ -49,6 +49,7 @@ from storj.network.node.addresses import is_loopback
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.lock import FolderLock
 from storj.network.node.serving import Server
+from storj.network.node.tasks import together
 
 __all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
 
@@ -623,7 +624,7 @@ class Network:
             )
             for number in range(self._count)
         ]
-        await asyncio.gather(*(farmer._started() for farmer in self.farmers))
+        await together(*(farmer._started() for farmer in self.farmers))
         self.faults.resume()
         self.faults.listener = self._share_faults
         logger.info('network is up: %s, %d farmers', self.bridge_url, self._count)

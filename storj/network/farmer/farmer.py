@@ -235,12 +235,15 @@ class Farmer:
         given_up = threading.Event()
         lock = FolderLock(self.settings.path, 'farmer')
         parts.callback(lock.close)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open_folder, given_up.is_set))
         try:
-            await asyncio.to_thread(self._open_folder, given_up.is_set)
-        except asyncio.CancelledError:
+            await asyncio.shield(opening)
+        finally:
             given_up.set()
-            raise
-        parts.callback(self._index.close)
+            # The folder is not let go before the thread is done with it.
+            await asyncio.wait({opening})
+            if opening.exception() is None:
+                parts.callback(self._index.close)
 
     def _open_folder(self, stopped: Callable[[], bool]) -> None:
         settings = self.settings

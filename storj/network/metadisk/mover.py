@@ -32,6 +32,7 @@ from storj.digest import Generation, ShardDigest, new_challenges, shard_hash
 from storj.network.node.addresses import ip_of, is_loopback
 from storj.network.node.rpc import ContactError, NodeContact
 from storj.network.node.shard_client import ShardClient, ShardClientError
+from storj.network.node.tasks import together
 
 __all__ = ('SHARD_SIZE', 'Account', 'Mover', 'MoverError', 'Place')
 
@@ -281,8 +282,7 @@ class Mover:
                 )
                 await self._push(frame, shard)
 
-        # The first failure cancels the others.
-        await _together(*(push_some() for _ in range(min(_PUSHES, plan.shards))))
+        await together(*(push_some() for _ in range(min(_PUSHES, plan.shards))))
 
     async def _push(self, frame: str, shard: _Shard) -> None:
         """Bring one shard to a farmer, trying others when one fails."""
@@ -513,17 +513,6 @@ class Mover:
             return json.loads(text)
         except ValueError as error:
             raise MoverError(f'the bridge answered {method} {path} with no JSON') from error
-
-
-async def _together(*coroutines: Any) -> None:
-    """Run coroutines side by side; the first failure cancels and awaits the rest."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _prepare(descriptor: int, index: int, offset: int, size: int, generation: Generation) -> _Shard:

@@ -11,9 +11,27 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ('Tasks',)
+__all__ = ('Tasks', 'together')
 
 logger = logging.getLogger(__name__)
+
+
+async def together(*works: Coroutine[Any, Any, Any]) -> None:
+    """Do works side by side; the first that fails ends the others, and is raised when they ended.
+
+    Each is cancelled once only: a second time would break off what it does to end in good order.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    if not tasks:
+        return
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Tasks:

@@ -1,0 +1,75 @@
+"""Background work that ends by itself is known, and works that belong together end together."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from storj.network.node.tasks import Tasks, together
+from tests.network.nodes import run
+
+
+async def fails() -> None:
+    raise OSError('no')
+
+
+async def ends() -> None:
+    pass
+
+
+@pytest.mark.parametrize(('work', 'match'), [(fails, 'no'), (ends, 'came to its end')])
+def test_task_that_ends_by_itself_is_told(work, match, caplog) -> None:
+    async def test() -> None:
+        tasks = Tasks('farmer')
+        tasks.start('waiting', asyncio.Event().wait())
+        tasks.start('working', work())
+        with pytest.raises((OSError, RuntimeError), match=match):
+            await tasks.failed
+        await tasks.stop()
+
+    run(test)
+    assert 'farmer: working ended' in caplog.text
+
+
+def test_task_that_is_stopped_is_not(caplog) -> None:
+    async def test() -> None:
+        tasks = Tasks('farmer')
+        tasks.start('waiting', asyncio.Event().wait())
+        await tasks.stop()
+        assert not tasks.failed.done()
+
+    run(test)
+    assert caplog.text == ''
+
+
+@pytest.mark.parametrize('outside', [True, False])
+def test_end_of_one_lets_the_others_end_in_good_order(outside) -> None:
+    async def test() -> None:
+        begun, cleaned = asyncio.Event(), []
+
+        async def works() -> None:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                # What a second cancellation would break off.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                cleaned.append(True)
+
+        async def breaks() -> None:
+            await begun.wait()
+            if outside:
+                await asyncio.Event().wait()
+            raise OSError('no')
+
+        task = asyncio.ensure_future(together(works(), works(), breaks()))
+        await begun.wait()
+        if outside:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError if outside else OSError):
+            await task
+        assert cleaned == [True, True]
+
+    run(test)
