@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -312,3 +313,17 @@ def test_too_many_requests_have_to_wait() -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[-1].json() == {'error': 'too-many-requests'}
     assert 1 <= int(answers[-1].headers['Retry-After']) <= 60
+
+
+def test_full_disk_keeps_nobody_from_reading(
+    node: MetaDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = content_of(2 * SHARD + 5000)
+    reference = node.upload(content)
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as disk:
+        disk.setattr('storj.network.metadisk.mover.tempfile.TemporaryFile', refuse)
+        assert download(node, reference, local=False) == content

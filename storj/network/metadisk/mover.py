@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -116,23 +116,25 @@ class Place:
 class _ProvedShard:
     """A shard whose hash was right, in a file without a name. Blocking.
 
+    A disk that takes no more keeps nobody from reading: the shard stays in memory then.
+
     Args:
         folder (Path): of the file.
         data (bytearray): all of the shard.
-
-    Raises:
-        OSError: If the disk takes no more.
     """
 
     def __init__(self, folder: Path, data: bytearray) -> None:
         self.size = len(data)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - see close()
+        self._data: bytearray | None = None
+        self._file: BinaryIO | None = None
         try:
-            self._file.write(data)
-            self._file.flush()
-        except BaseException:
-            self._file.close()
-            raise
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            logger.warning('a shard waits in memory: %s', error)
+            self.close()
+            self._file, self._data = None, data
 
     def __enter__(self) -> _ProvedShard:
         return self
@@ -142,10 +144,14 @@ class _ProvedShard:
 
     def close(self) -> None:
         """Give the space back."""
-        self._file.close()
+        self._data = None
+        if self._file is not None:
+            self._file.close()
 
     def read(self, position: int, size: int) -> bytearray:
         """Return bytes of the shard, in a buffer of their own."""
+        if self._file is None:
+            return (self._data or bytearray())[position : position + size]
         buffer = bytearray(size)
         if os.preadv(self._file.fileno(), [buffer], position) != size:
             raise OSError(errno.EIO, 'a shard on the disk became shorter')
@@ -385,10 +391,12 @@ class Mover:
                 logger.warning('shard %s not had from %s: %s', hash_, farmer.node_id, error)
                 await self._report(farmer, hash_, begun, 1100, 'DOWNLOAD_ERROR')
                 exclude.append(farmer.node_id)
-            except OSError as error:
-                raise MoverError(f'a shard cannot wait on the disk: {error}') from error
             else:
-                await self._report(farmer, hash_, begun, 1000, 'SHARD_DOWNLOADED')
+                try:
+                    await self._report(farmer, hash_, begun, 1000, 'SHARD_DOWNLOADED')
+                except BaseException:
+                    shard.close()
+                    raise
                 return shard
             found = await self._pointers(entry, index, 1, exclude)
             if not found:

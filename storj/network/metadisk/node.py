@@ -93,7 +93,8 @@ class MetaDiskNode:
         """
         limit = asyncio.Semaphore(self.settings.spools_per_client)
         async with self._clients.setdefault(client, limit), self._spools:
-            spool = await asyncio.to_thread(Spool, self._folder)
+            # Here and not in a thread: one that is given up would leave the file open.
+            spool = Spool(self._folder)
             try:
                 yield spool
             finally:
