@@ -211,7 +211,7 @@ def test_answer_waits_for_shard_and_claim_to_be_on_the_disk(
             monkeypatch.setattr(os, 'fsync', spy)
             assert (await here.post(SHARD, token))[0] == 200
             path = file_of(here)
-            parts = (path, path.parent, path.parent.parent, tmp_path / 'farmer.db-wal')
+            parts = (path, path.parent, path.parent.parent, tmp_path / 'farmer.db-wal', tmp_path)
             assert synced == [part.stat().st_ino for part in parts]
 
     run(test)

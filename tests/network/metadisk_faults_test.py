@@ -9,6 +9,7 @@ import json
 import select
 import socket
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -321,9 +322,14 @@ def test_full_disk_keeps_nobody_from_reading(
     content = content_of(2 * SHARD + 5000)
     reference = node.upload(content)
 
-    def refuse(**_: object) -> None:
-        raise OSError(errno.ENOSPC, 'No space left on device')
+    temporary = tempfile.TemporaryFile
+
+    def refuse(**options: object) -> object:
+        if 'dir' in options:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        # The client's own.
+        return temporary(**options)
 
     with monkeypatch.context() as disk:
-        disk.setattr('storj.network.metadisk.mover.tempfile.TemporaryFile', refuse)
+        disk.setattr(tempfile, 'TemporaryFile', refuse)
         assert download(node, reference, local=False) == content
