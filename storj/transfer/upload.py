@@ -91,6 +91,10 @@ _LIST_PATIENCE = 3.0
 _ROOM_PATIENCE = 0.25
 
 _CHANGED = 'the source changed while it was uploaded: a shard has a new hash'
+_KEY_REPEATED = (
+    'the key of this file follows from its name, so the new content is encrypted with the key '
+    'stream of the old one: who has kept both learns much of them. A new name has a new key'
+)
 _NAME_TAKEN = 'there is a file of this name in the bucket already'
 
 
@@ -192,6 +196,7 @@ class Upload(Job):
         self.meter.phase('preparing')
         name = self._name()
         self._profile = self._ask_profile()
+        self._advise()
         at_once = self.config.negotiations if self._profile.counts_frames_safely else 1
         self._negotiating = Gate(at_once)
         source = open_source(self._request.source)
@@ -231,6 +236,12 @@ class Upload(Job):
         _log.info('uploaded %d bytes as file %s', self._plan.size, entry.id)
         return entry
 
+    def _advise(self) -> None:
+        """Tell who reads the log that readers of the bridge's time make other keys."""
+        theirs = self._profile.javascript_key_scheme
+        if self.config.key_scheme is None and not self._profile.has_index and theirs == 'text':
+            _log.info("JavaScript clients of this bridge read files of key_scheme='text' only")
+
     def _name(self) -> str:
         name = self._request.name
         name = name_of(self._request.source) if name is None else name
@@ -250,6 +261,7 @@ class Upload(Job):
                 encrypt=request.encrypt,
                 encrypt_name=request.encrypt_name,
                 index=index,
+                scheme=self.config.key_scheme,
             ),
             'looking for the encryption key',
         )
@@ -267,7 +279,9 @@ class Upload(Job):
         wanted, known = self._request.parity, self._profile.has_erasure
         if wanted and not known:
             raise ClientError('this bridge knows no parity shards; upload without them')
-        parity = known and (self.config.parity if wanted is None else wanted)
+        # Readers that know no index know no parity either: they would take it for content.
+        usual = self.config.parity and self.config.key_scheme is None
+        parity = known and (usual if wanted is None else wanted)
         try:
             return sharding.plan(size, parity=parity, shard_size=self.config.shard_size)
         except ValueError as error:
@@ -318,6 +332,8 @@ class Upload(Job):
             existing = taken()
             if existing is not None and not request.overwrite:
                 raise AlreadyExistsError(_NAME_TAKEN, 409)
+            if existing is not None and self._envelope.is_repeated:
+                _log.warning(_KEY_REPEATED)
             return existing
 
         return join
@@ -397,6 +413,8 @@ class Upload(Job):
             self._abandon(journal.frame_id)
             if journal.index is not None:
                 self._envelope = self._seal(name, None)
+            elif journal.shards and self._envelope.is_repeated:
+                _log.warning(_KEY_REPEATED)
         journal.begin(self._envelope, self._plan)
 
     def _take_up(self, journal: UploadJournal) -> bool:

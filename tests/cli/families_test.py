@@ -526,6 +526,19 @@ def test_file_without_encryption_is_read_with_plain_only(storj, bucket, tmp_path
     assert '--with-key' in shared.err
 
 
+@pytest.mark.parametrize('scheme', ['v0', 'text'])
+def test_file_for_javascript_clients_has_no_index(storj, bucket, tmp_path, scheme):
+    uri = f'storj://{bucket}/a.txt'
+    storj('cp', '--key-scheme', scheme, '--plain-names', '-', uri, input=b'abc')
+    assert storj('file', 'info', uri, '--json').json()['index'] is None
+    assert storj('cat', uri).raw == b'abc'
+    (tmp_path / 'a').write_bytes(b'other')
+    again = storj('file', 'upload', '--key-scheme', scheme, '--plain-names', '--overwrite',
+                  '--name', 'a.txt', bucket, tmp_path / 'a')  # fmt: skip
+    assert 'key stream of the old one' in again.err
+    assert storj('info', '--json').json()['javascript_key_scheme'] == 'v0'
+
+
 def test_move_of_what_is_there_without_encryption_needs_no_encrypt(storj, bucket, tmp_path):
     source, uri = tmp_path / 'a', f'storj://{bucket}/a'
     source.write_bytes(b'abc')

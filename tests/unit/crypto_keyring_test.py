@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import hmac
 import io
 import json
 import stat
 import tarfile
 
 import pytest
+from Crypto.Cipher import AES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storj.crypto import base58, credentials, keyring, keys, secret_file
+from storj.crypto import base58, credentials, key_file, keyring, keys, secret_file
 from storj.exception import ConfigurationError, DecryptionError, StorjError
+from tests.unit import core_keys
 
 FILE = 'c32ec64da2bf278caec65feb'
 OTHER = '998960317b6725a3f8080c2b'
 WORDS = 'abandon ' * 11 + 'about'
 PRIVATE = 'd1b1d083ddbcf92aa665a77379a0e32ef7cc5a4ccfc4b2a30214ebcdfd34d846'
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch):
+    """Let nobody wait a third of a second for each passphrase."""
+    monkeypatch.setattr(key_file, '_COST', 2**10)
 
 
 @pytest.fixture
@@ -34,24 +44,46 @@ def same(one: keyring.Keyring, other: keyring.Keyring) -> bool:
     return (one.entries, one.mnemonic) == (other.entries, other.mnemonic)
 
 
-def test_keyring_comes_back_from_its_files(ring):
-    assert set(ring.to_files()) == {FILE, OTHER, '.verify', '.deterministic_key'}
-    assert same(keyring.Keyring.from_files(ring.to_files(), 'password'), ring)
-
-
-def test_keyring_comes_back_from_disk(ring, tmp_path):
-    folder = tmp_path / 'new' / 'key.ring'
-    ring.save(folder)
+def test_folder_of_the_core_client_is_read(ring, tmp_path):
+    folder = tmp_path / 'key.ring'
+    folder.mkdir()
+    for name, text in core_keys.files_of(ring).items():
+        (folder / name).write_text(text)
     (folder / '.DS_Store').write_text('rubbish')
     assert same(keyring.Keyring.load(folder, 'password'), ring)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ring.to_files()} == {0o600}
+    with pytest.raises(DecryptionError):
+        keyring.Keyring.load(folder, 'wrong')
+
+
+def test_keyring_comes_back_from_its_key_file(ring, tmp_path):
+    path = tmp_path / 'new' / 'keys'
+    ring.save(path)
+    assert same(keyring.Keyring.load(path, 'password'), ring)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(DecryptionError):
+        keyring.Keyring.load(path, 'wrong')
+
+
+def test_no_entry_of_a_key_file_opens_another(ring):
+    # In the core client's forms all entries have one key stream: one that is known opens all.
+    ring.generate('0' * 24)
+    sealed = [bytes.fromhex(text) for text in core_keys.files_of(ring).values()]
+    known = json.dumps(ring.entries[FILE].to_json(), separators=(',', ':')).encode()
+    stream = bytes(a ^ b for a, b in zip(sealed[1], known, strict=True))
+    words = bytes(a ^ b for a, b in zip(sealed[-1], stream, strict=False))
+    assert WORDS.encode() in words
+    # Here each file has a key of its own, although passphrase and content are the same.
+    texts = [json.loads(ring.to_text()) for _ in range(2)]
+    assert texts[0]['salt'] != texts[1]['salt']
+    raw = [bytes.fromhex(text['sealed'])[16 + 32 :] for text in texts]
+    assert sum(a == b for a, b in zip(*raw, strict=True)) < len(raw[0]) // 16
 
 
 def test_keyring_of_one_file_is_read(tmp_path):
     entries = {FILE: {'pass': 'ab' * 512, 'salt': 'cd' * 32}, OTHER: PRIVATE, 'note': 5}
     path = tmp_path / 'keyring'
-    path.write_text(keyring.seal_text('', json.dumps(entries)))
+    path.write_text(core_keys.seal_text('', json.dumps(entries)))
     ring = keyring.Keyring.load(path)
     assert set(ring.entries) == {FILE, OTHER}
     random = keys.file_key_random(bytes.fromhex('ab' * 512), bytes.fromhex('cd' * 32))
@@ -62,9 +94,9 @@ def test_keyring_of_one_file_is_read(tmp_path):
 
 def test_wrong_passphrase_is_told(ring, tmp_path):
     with pytest.raises(DecryptionError, match='passphrase'):
-        keyring.Keyring.from_files(ring.to_files(), 'wrong')
+        keyring.Keyring.from_files(core_keys.files_of(ring), 'wrong')
     path = tmp_path / 'keyring'
-    path.write_text(keyring.seal_text('password', '{}'))
+    path.write_text(core_keys.seal_text('password', '{}'))
     with pytest.raises(DecryptionError):
         keyring.Keyring.load(path, 'wrong')
 
@@ -80,26 +112,19 @@ def test_id_that_is_none_is_refused(ring):
         ring.generate('../evil')
 
 
-def archive_of(ring: keyring.Keyring) -> io.BytesIO:
-    file = io.BytesIO()
-    ring.export_archive(file)
-    file.seek(0)
-    return file
-
-
 def test_archive_brings_the_keyring_over(ring):
     other = keyring.Keyring('another')
-    assert other.import_archive(archive_of(ring), 'password') == 2
+    assert other.import_archive(core_keys.archive_of(ring), 'password') == 2
     assert same(other, ring)
-    assert same(keyring.Keyring.from_files(other.to_files(), 'another'), ring)
+    assert same(keyring.Keyring.from_text(other.to_text(), 'another'), ring)
 
 
 def test_archive_replaces_only_when_asked(ring):
     other = keyring.Keyring('password')
     own = other.generate(FILE)
-    assert other.import_archive(archive_of(ring)) == 1
+    assert other.import_archive(core_keys.archive_of(ring)) == 1
     assert other.entries[FILE] == own
-    assert other.import_archive(archive_of(ring), overwrite=True) == 2
+    assert other.import_archive(core_keys.archive_of(ring), overwrite=True) == 2
     assert other.entries[FILE] == ring.entries[FILE]
 
 
@@ -119,7 +144,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = '') -> tarfile.
     return info
 
 
-SEALED = keyring.seal_text('', json.dumps({'pass': 'ab', 'salt': 'cd'})).encode()
+SEALED = core_keys.seal_text('', json.dumps({'pass': 'ab', 'salt': 'cd'})).encode()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +220,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_entry_gives_a_key_or_an_error_of_ours(value):
-    sealed = keyring.seal_text('', json.dumps(value))
+    sealed = core_keys.seal_text('', json.dumps(value))
     for read in (keyring.Keyring.from_text, lambda text: keyring.Keyring.from_files({FILE: text})):
         try:
             ring = read(sealed)
@@ -213,6 +238,112 @@ def test_keyring_that_is_missing_or_too_large_is_told(tmp_path):
         keyring.Keyring.load(tmp_path)
 
 
+# --- key files of our own -----------------------------------------------------------------------
+
+
+def changed(**fields):
+    text = json.loads(key_file.seal('password', {'entries': {}}))
+    return json.dumps({**text, **fields})
+
+
+def test_key_file_is_as_it_is_documented():
+    fields = json.loads(key_file.seal('pässword', {'entries': {}, 'mnemonic': WORDS}))
+    assert {name: fields[name] for name in ('format', 'version', 'kdf', 'r', 'p', 'cipher')} == {
+        'format': 'storj-key-file',
+        'version': 1,
+        'kdf': 'scrypt',
+        'r': 8,
+        'p': 1,
+        'cipher': 'aes-256-gcm',
+    }
+    # By nothing of the package, from the text of the documentation.
+    sealed = bytes.fromhex(fields['sealed'])
+    salt, n = bytes.fromhex(fields['salt']), fields['n']
+    derived = hashlib.scrypt('pässword'.encode(), salt=salt, n=n, r=8, p=1, dklen=32)
+    key = hmac.digest(derived, b'storj-key-file 1', 'sha256')
+    opened = AES.new(key, AES.MODE_GCM, nonce=sealed[16:48])
+    secret = json.loads(opened.decrypt_and_verify(sealed[48:], sealed[:16]))
+    assert secret == {'entries': {}, 'mnemonic': WORDS}
+
+
+def test_effort_is_what_is_recommended(monkeypatch):
+    monkeypatch.undo()
+    assert (key_file._COST, key_file._BLOCK, key_file._PARALLEL) == (2**17, 8, 1)
+    assert json.loads(key_file.seal('password', {}))['n'] == 2**17
+
+
+def test_key_file_of_an_earlier_effort_is_read(monkeypatch):
+    text = key_file.seal('password', {'a': 1})
+    monkeypatch.setattr(key_file, '_COST', 2**11)
+    assert key_file.unseal(text, 'password') == {'a': 1}
+
+
+@pytest.mark.parametrize(
+    'fields',
+    [
+        {'n': 2**11},
+        {'r': 9},
+        {'p': 2},
+        {'salt': '00' * 32},
+        {'sealed': '00' * 60},
+        {'sealed': ''},
+    ],
+)
+def test_changed_key_file_is_told(fields):
+    with pytest.raises(DecryptionError, match='passphrase'):
+        key_file.unseal(changed(**fields), 'password')
+
+
+def test_each_byte_of_what_is_sealed_counts():
+    fields = json.loads(changed())
+    for position in range(len(fields['sealed']) // 2):
+        raw = bytearray.fromhex(fields['sealed'])
+        raw[position] ^= 1
+        with pytest.raises(DecryptionError):
+            key_file.unseal(json.dumps({**fields, 'sealed': raw.hex()}), 'password')
+
+
+@pytest.mark.parametrize(
+    ('fields', 'told'),
+    [
+        ({'version': 2}, 'version 2'),
+        ({'version': '1'}, 'damaged'),
+        ({'format': 'x'}, 'damaged'),
+        ({'kdf': 'md5'}, 'damaged'),
+        ({'cipher': 'none'}, 'damaged'),
+        ({'salt': 'x'}, 'damaged'),
+        ({'sealed': 5}, 'damaged'),
+        ({'n': 2**30}, 'effort'),
+        ({'n': 1}, 'effort'),
+        ({'n': 2**14 + 1}, 'effort'),
+        ({'n': -(2**14)}, 'effort'),
+        ({'n': 2**20, 'r': 64}, 'effort'),
+        ({'r': 0}, 'effort'),
+        ({'p': 2**20}, 'effort'),
+    ],
+)
+def test_key_file_that_makes_no_sense_is_told(fields, told):
+    with pytest.raises(ConfigurationError, match=told):
+        key_file.unseal(changed(**fields), 'password')
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{"format": "storj-key-file"}', '[' * 10_000])
+def test_text_that_is_no_key_file_is_told(text):
+    with pytest.raises(ConfigurationError):
+        key_file.unseal(text, 'password')
+
+
+def test_passphrase_that_is_no_text_is_not_quoted():
+    for use in (
+        lambda: key_file.seal('secret\udcff', {}),
+        lambda: key_file.unseal(changed(), 'secret\udcff'),
+    ):
+        with pytest.raises(ValueError, match='no valid text') as caught:
+            use()
+        assert caught.value.__cause__ is None
+        assert 'secret' not in str(caught.value)
+
+
 # --- private key files --------------------------------------------------------------------------
 
 
@@ -222,7 +353,7 @@ def test_private_key_file_equals_openssl():
         '2dafb89c659f15af1967bde4e3de6d90c9c7a8035ae9e6b869922746dbcf30b34d84f3fa3a0af77e13de6a038a'
         '9a5f5c6ea180f79ada7389876de3b02f203bfc976226a9f58127bd866d789802464c6e'
     )
-    sealed = keyring.seal_private_key('password', PRIVATE)
+    sealed = core_keys.seal_private_key('password', PRIVATE)
     assert base58.decode(sealed).hex() == expected
     assert keyring.open_private_key('password', sealed + '\n') == PRIVATE
     with pytest.raises(DecryptionError):

@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj import model
-from storj.crypto.keyring import KeyEntry, seal_text
+from storj.crypto.keyring import KeyEntry, Keyring
 from storj.digest import ShardDigest, merkle_rows, rmd160sha256, shard_hash
 from storj.exception import ConfigurationError, DecryptionError, IntegrityError
+from tests.unit.core_keys import seal_text
 
 from .replay import VECTORS
 
@@ -537,6 +538,14 @@ def test_exported_key_is_imported_with_its_passphrase(tmp_path: Path) -> None:
     with pytest.raises(DecryptionError):
         other.import_keyring(path, 'wrong')
     assert other == ring
+
+
+def test_exported_key_is_a_key_file_of_our_own(tmp_path: Path) -> None:
+    path = model.Keyring().export_keyring('aa', 'bb', 'p', tmp_path / 'key')
+    assert json.loads(path.read_text())['format'] == 'storj-key-file'
+    Keyring('p').save(path)
+    with pytest.raises(ConfigurationError, match='key of a single file'):
+        model.Keyring().import_keyring(path, 'p')
 
 
 def test_key_goes_to_the_current_folder_unless_told_otherwise(

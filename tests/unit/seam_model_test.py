@@ -21,6 +21,7 @@ from storj import exception, model
 from storj.crypto import keyring
 from storj.digest import rmd160sha256
 from storj.model import Bucket, File, Frame, MerkleTree, Shard, ShardManager, Token
+from tests.unit.core_keys import seal_private_key
 
 GIB = 1024**3
 MIB = 1024**2
@@ -256,7 +257,7 @@ def test_cipher_gives_back_what_it_took(data: str | bytes) -> None:
 
 def test_cipher_opens_the_key_file_of_a_core_client() -> None:
     private = 'c0' * 32
-    sealed = keyring.seal_private_key('password', private)
+    sealed = seal_private_key('password', private)
     assert CIPHER.simpleDecrypt('password', sealed) == bytes.fromhex(private)
     assert keyring.open_private_key('password', CIPHER.simpleEncrypt('password', b'\xc0' * 32)) == (
         private

@@ -13,6 +13,7 @@ import pytest
 
 from storj.api import BridgeProfile
 from storj.crypto import keys
+from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import shard_hash
 from storj.exception import (
@@ -22,7 +23,7 @@ from storj.exception import (
     StorjError,
     UnauthenticatedError,
 )
-from storj.model import File
+from storj.model import File, Token
 from tests.unit.fake_network import BUCKET, SHARD, WORDS, FakeBridge, Setting
 
 DATA = b'pay 100 to whoever shows this' * 1200
@@ -264,3 +265,110 @@ def test_hmac_that_is_none_is_an_error_of_ours(setting: Setting, value: Any) -> 
         file.hmac = lie
         with pytest.raises(StorjError):
             setting.download(file)
+
+
+# -- keys for readers that know no index -----------------------------------------------------------
+
+
+def key_by(scheme: str, file: File) -> ContentKey:
+    if scheme == 'v0':
+        return keys.file_key_v0(keys.bucket_key(WORDS, BUCKET), file.id)
+    return keys.file_key_text(keys.bucket_key_text(WORDS, BUCKET), file.id)
+
+
+@pytest.mark.parametrize('encrypt_name', [True, False])
+@pytest.mark.parametrize('version', [(2, 2, 4), (5, 12, 0), (7, 7, 1)])
+@pytest.mark.parametrize('scheme', ['v0', 'text'])
+def test_upload_makes_the_key_that_other_clients_make(
+    make: Callable[..., Setting], scheme: str, version: Any, encrypt_name: bool
+) -> None:
+    bridge = FakeBridge(version=version)
+    setting = make(bridge=bridge, key_scheme=scheme, allow_unauthenticated=True)
+    file = setting.upload(DATA, encrypt_name=encrypt_name)
+    assert file.index is None
+    sealed = CtrStream(key_by(scheme, file)).process(DATA)
+    assert b''.join(kept(setting, file, index) for index in range(3)) == sealed
+    assert setting.download(file).read() == DATA
+    if version >= (5, 3, 0):
+        # The HMAC tells whoever has said nothing.
+        assert make(bridge=bridge).download(file).read() == DATA
+
+
+def test_reader_of_a_public_bucket_of_that_time_is_served(make: Callable[..., Setting]) -> None:
+    setting = make(key_scheme='text')
+    text = keys.bucket_key_text(WORDS, BUCKET)
+    file = setting.upload(DATA, encrypt_name=False)
+    setting.bridge.mnemonic = None
+    setting.bridge.token_create = lambda *_: Token(  # type: ignore[method-assign]
+        token='t', encryptionKey=text
+    )
+    assert setting.download(file).read() == DATA
+
+
+def test_file_for_other_clients_has_no_parity_unless_asked_for(
+    make: Callable[..., Setting],
+) -> None:
+    data = os.urandom(2 * 1024 * 1024)
+    for scheme, parity, erasure in (
+        (None, None, True),
+        ('v0', None, False),
+        ('v0', True, True),
+        ('text', None, False),
+    ):
+        setting = make(bridge=FakeBridge(farmers=9), key_scheme=scheme, shard_size=512 * 1024)
+        file = setting.upload(data, parity=parity)
+        assert (file.erasure is not None) == erasure
+
+
+@pytest.mark.parametrize(
+    ('version', 'scheme', 'encrypt', 'warned'),
+    [
+        ((7, 7, 1), None, True, False),
+        ((7, 7, 1), 'v0', True, True),
+        ((7, 7, 1), 'text', True, True),
+        ((5, 12, 0), None, True, True),
+        ((5, 12, 0), None, False, False),
+    ],
+)
+def test_second_content_under_one_key_stream_is_warned_of(
+    make: Callable[..., Setting],
+    caplog: pytest.LogCaptureFixture,
+    version: Any,
+    scheme: Any,
+    encrypt: bool,
+    warned: bool,
+) -> None:
+    setting = make(bridge=FakeBridge(version=version), key_scheme=scheme)
+    setting.upload(DATA, encrypt=encrypt)
+    assert 'key stream' not in caplog.text
+    setting.upload(DATA[::-1], encrypt=encrypt, overwrite=True)
+    assert ('key stream' in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ('core', 'scheme'),
+    [
+        ('5.0.9', None),
+        ('5.1.0', 'text'),
+        ('5.1.2', 'text'),
+        ('6.0.3', 'text'),
+        ('6.0.4', 'v0'),
+        ('8.7.2', 'v0'),
+        ('', None),
+    ],
+)
+def test_bridge_tells_which_keys_the_clients_of_its_time_make(core: str, scheme: Any) -> None:
+    profile = BridgeProfile.from_info({'version': '2.2.4', 'x-core-version': core})
+    assert profile.javascript_key_scheme == scheme
+
+
+def test_log_tells_that_other_clients_make_other_keys(
+    make: Callable[..., Setting], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level('INFO')
+    for scheme, told in ((None, True), ('text', False)):
+        setting = make(bridge=FakeBridge(version=(2, 2, 4)), key_scheme=scheme)
+        setting.bridge._profile = BridgeProfile(version=(2, 2, 4), core=(5, 1, 2))
+        caplog.clear()
+        setting.upload(DATA, name=str(scheme))
+        assert ("key_scheme='text'" in caplog.text) == told

@@ -187,6 +187,7 @@ def test_name_key_of_an_old_bridge_begins_afresh_with_a_warning(
     assert setting.download(file).read() == data
     assert [*setting.bridge.frames] == [file.frame.id] != [old]
     assert 'changed since its upload broke off' in caplog.text
+    assert 'key stream of the old one' in caplog.text
 
 
 def test_change_while_it_is_uploaded_that_only_the_ctime_shows_is_told(
