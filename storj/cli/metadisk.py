@@ -53,6 +53,7 @@ def _progress_option(function: Any) -> Any:
 def _node(session: Session, token: str | None = None) -> Iterator[MetaDisk]:
     from storj.metadisk import MetaDisk
 
+    session.use_local_network()
     try:
         node = MetaDisk(session.settings.bridge, token=token or None, proxy=session.settings.proxy)
     except ValueError as error:

@@ -241,7 +241,7 @@ class Session:
             NotLoggedIn: no account is known.
         """
         if self._client is None:
-            self._use_local_network()
+            self.use_local_network()
             settings = self.settings
             has_password = bool(settings.email) and settings.password is not None
             if not has_password and settings.private_key is None:
@@ -257,7 +257,7 @@ class Session:
             self._client = client
         return self._client
 
-    def _use_local_network(self) -> None:
+    def use_local_network(self) -> None:
         """Take the account of this user's own network, if it runs and nothing at all is configured.
 
         Raises:
