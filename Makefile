@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 FILE   ?=
 WORKERS ?= 2
 
-.PHONY: help demo test check lint types docs benchmark soak kills clean
+.PHONY: help demo test check lint types docs benchmark soak kills hostile clean
 
 help:
 	@echo 'make demo [FILE=path]  start a local network, store files on it and get them back'
@@ -16,6 +16,7 @@ help:
 	@echo 'make benchmark         measure transfers and their parts on this machine'
 	@echo 'make soak              random faults for a while (SECONDS=300)'
 	@echo 'make kills             kill -9 of the command at random points (KILLS=100)'
+	@echo 'make hostile           mutated answers over every call (CASES=100000)'
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "storj needs Python 3.10 or newer; say: make PYTHON=python3.11")'
@@ -65,6 +66,11 @@ soak: $(VENV)/dev.stamp
 
 kills: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.kills --kills $(KILLS)
+
+CASES ?= 100000
+
+hostile: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.hostile --cases $(CASES)
 
 clean:
 	rm -rf build dist .venv .venv-* *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
