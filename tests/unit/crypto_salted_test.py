@@ -5,6 +5,7 @@ from __future__ import annotations
 from unittest import mock
 
 import pytest
+from Crypto.Cipher import AES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,14 @@ def test_what_is_no_such_content_is_refused(wire: bytes, match: str) -> None:
     for step in (1, 7, 1000):
         with pytest.raises(DecryptionError, match=match):
             opened(wire, step=step)
+
+
+@pytest.mark.parametrize('end', [b'\0', b'\x11', b'\x01\x02', b'\x0f' * 14 + b'\x0e\x0f'])
+def test_padding_that_is_none_is_refused(end: bytes) -> None:
+    key, iv = salted.bytes_to_key('password', SALT)
+    block = AES.new(key, AES.MODE_CBC, iv=iv).encrypt(end.rjust(16, b'x'))
+    with pytest.raises(DecryptionError, match='password'):
+        opened(b'Salted__' + SALT + block)
 
 
 def test_another_password_is_noticed() -> None:
