@@ -103,6 +103,8 @@ class ScriptedFarmer:
     identity: Identity
     contact: NodeContact
     trees: dict[str, list[str]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)
     shards: dict[str, bytes] = field(default_factory=dict)
     away: bool = False
     refuses: bool = False
@@ -175,6 +177,7 @@ class ScriptedFarmers:
         if farmer.refuses:
             raise NodeError('Not accepting contracts')
         farmer.trees[data_hash] = list(audit_tree)
+        farmer.sizes[data_hash], farmer.ends[data_hash] = data_size, store_end
         contract = Contract(
             data_hash, data_size, store_begin, store_end, audit_count, farmer_id=contact.node_id
         )
@@ -184,6 +187,7 @@ class ScriptedFarmers:
         farmer = await self._reach('renew', contact)
         if farmer.refuses or contract.data_hash not in farmer.trees:
             raise NodeError('No contract found for renter_id')
+        farmer.ends[contract.data_hash] = store_end
         return replace(contract, store_end=store_end)
 
     async def retrieve(self, contact: NodeContact, data_hash: str) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from storj.network.bridge.allowance import refuse_hoarding
 from storj.network.bridge.auth import Caller, authenticate
 from storj.network.bridge.contacts import contact_object
 from storj.network.bridge.database import Entry, Frame, Pointer
@@ -178,6 +179,7 @@ async def delete_frame(request: web.Request) -> web.Response:
             raise Refusal(400, 'Refusing to destroy frame that is referenced by a bucket entry')
         session.execute(delete(Pointer).where(Pointer.frame == frame.id))
         session.delete(frame)
+    bridge.promises.give_up(frame.id)
     return web.Response(status=204)
 
 
@@ -346,7 +348,18 @@ async def add_shard(request: web.Request) -> web.Response:
         count_volume(session, quota, caller.email, 'upload', shard.size, bridge.now())
         _put_pointer(connection, frame, addition)
 
-    contact, allocation = await place(bridge, shard, contacts, keep)
+    await refuse_hoarding(bridge, caller.email, shard.size)
+    promise = bridge.promises.make(
+        caller.email, frame, addition.index, shard.shard_hash, shard.size
+    )
+    try:
+        contact, allocation = await place(bridge, shard, contacts, keep)
+    except BaseException:
+        bridge.promises.end(promise)
+        raise
+    promise.node_id = contact.node_id
+    # The farmer that was to have it before has not been brought it.
+    bridge.promises.give_up(frame, addition.index, besides=promise)
     return answer(
         {
             'hash': shard.shard_hash,

@@ -16,13 +16,14 @@ from sqlalchemy import bindparam, exists, select, update
 from storj.network.bridge.contacts import FarmerCall, lately_timed_out, node_contact, note_calls
 from storj.network.bridge.copies import NEEDED
 from storj.network.bridge.database import Contact, Contract
-from storj.network.bridge.placement import call_farmer, drop_contract
+from storj.network.bridge.placement import drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
+from storj.network.bridge.retrieval import call_farmer
 from storj.network.bridge.state import CONTRACT_LIFE, Bridge
 from storj.network.node.contract import Contract as Agreement
 from storj.network.node.contract import ContractError
 
-__all__ = ('renewal_round',)
+__all__ = ('end_unused', 'renewal_round')
 
 logger = logging.getLogger(__name__)
 
@@ -132,17 +133,53 @@ def _due(bridge: Bridge, node_id: str) -> list[Contract]:
 
 
 async def _renew(
-    bridge: Bridge, contact: Contact, contract: Contract, calls: list[FarmerCall]
+    bridge: Bridge,
+    contact: Contact,
+    contract: Contract,
+    calls: list[FarmerCall],
+    end: int | None = None,
 ) -> Agreement:
-    """Have a contract signed again, for as long as a new one.
+    """Have a contract signed again, until an end, or for as long as a new one.
 
     Raises:
         ContractError, NodeError, NodeUnreachableError: it stays as it is.
     """
     agreement = Agreement.from_mapping(contract.document)
-    end = bridge.now() + CONTRACT_LIFE
+    if end is None:
+        end = bridge.now() + CONTRACT_LIFE
     renewal = bridge.renter.renew(node_contact(contact), agreement, store_end=end)
     return await call_farmer(bridge, contact, renewal, calls)
+
+
+async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
+    """End a contract now of which nothing has come, and that nobody wants any more.
+
+    The protocol has no message for that, but RENEW may change the end of a contract.
+    """
+    key = (shard_hash, node_id)
+    with bridge.database.begin() as session:
+        contact, contract = session.get(Contact, node_id), session.get(Contract, key)
+    if contact is None or contract is None or contract.stored:
+        return
+    calls: list[FarmerCall] = []
+    try:
+        await _renew(bridge, contact, contract, calls, end=bridge.now())
+    except (ClockSkewError, ContractError, NodeError, NodeUnreachableError) as error:
+        # It forgets by itself what it has promised.
+        logger.info('farmer %s does not end a contract: %s', node_id, error)
+        ended = False
+    else:
+        ended = True
+    with bridge.database.begin() as session:
+        note_calls(bridge, session.connection(), calls)
+        known = session.get(Contract, key)
+        if not ended or known is None or known.store_begin != contract.store_begin:
+            return
+        if known.stored:
+            # It has come after all.
+            known.next_renewal = bridge.now()
+        else:
+            drop_contract(session.connection(), shard_hash, node_id)
 
 
 def _postpone(bridge: Bridge, contract: Contract) -> bool:

@@ -36,16 +36,9 @@ from storj.network.bridge.contacts import (
 )
 from storj.network.bridge.copies import UNCONFIRMED, copies_of, copy_counts, in_use, scarce
 from storj.network.bridge.database import Challenge, Contact, Contract
-from storj.network.bridge.placement import (
-    Shard,
-    allocate,
-    call_farmer,
-    download_tokens,
-    farmers_by_merit,
-    suspect,
-    token_from,
-)
+from storj.network.bridge.placement import Shard, allocate, farmers_by_merit, suspect
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
+from storj.network.bridge.retrieval import call_farmer, download_tokens, token_from
 from storj.network.bridge.state import CONTRACT_LIFE, Bridge
 
 __all__ = ('REPAIRS', 'Repairs', 'Settled')

@@ -144,6 +144,7 @@ def _hear_farmer(
         key = {'shard': shard_hash, 'farmer': copy.node_id}
         first = bridge.now() + bridge.settings.first_audit
         connection.execute(_CONFIRMED, {**key, 'first': first})
+        bridge.promises.keep(shard_hash, copy.node_id)
     elif copy.failed:
         # It says that it has what it could not prove.
         suspect(bridge, connection, shard_hash, copy.node_id)

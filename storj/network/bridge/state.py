@@ -24,6 +24,7 @@ from storj.network.bridge.limits import AccountLimits
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.presence import Presence
+from storj.network.bridge.promises import Promises
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renter import RenterNode
 from storj.network.node.proxies import parse_proxies
@@ -123,6 +124,9 @@ class BridgeSettings:
             never.
         copying_timeout (float): seconds that the answer to a new file waits for the copies of its
             shards; after that, one copy of each must do.
+        open_promises (int): shards of one account that farmers keep space for and that have not
+            come yet, beyond which it gets 429; 0 for any number. They may not take more than half
+            of what the farmers offer, either. Accounts of whoever runs the bridge have no limit.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
         account_calls (int): registrations, activations, deactivations and resets that one address
             may ask for in a minute, beyond which it gets 429; 0 for any number.
@@ -152,6 +156,7 @@ class BridgeSettings:
     lost_after: float = 3600.0
     repair_interval: float = 60.0
     copying_timeout: float = 20.0
+    open_promises: int = 256
     rate_limits: bool = False
     account_calls: int = 120
     registrations: int = 1000
@@ -178,6 +183,7 @@ class BridgeSettings:
             'mirrors',
             'repair_interval',
             'copying_timeout',
+            'open_promises',
             'account_calls',
             'registrations',
             'mails',
@@ -220,6 +226,7 @@ class Bridge:
         limits (AccountLimits): how often it does what costs much; by its settings.
         clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
         presence (Presence): which farmers have answered lately.
+        promises (Promises): space that farmers keep for what has not come yet.
         pending (Counter[str]): by farmer, contracts being made at this moment.
         placing (WeakValueDictionary[tuple[str, str], asyncio.Lock]): by shard and farmer, so that
             one contract is made at a time.
@@ -235,6 +242,7 @@ class Bridge:
     outbox: Outbox
     clock: Callable[[], float] = time.time
     presence: Presence = field(default_factory=Presence)
+    promises: Promises = field(default_factory=Promises)
     pending: Counter[str] = field(default_factory=Counter)
     placing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
         default_factory=WeakValueDictionary

@@ -17,7 +17,7 @@ from storj.network.bridge.database import (
     Token,
     WorkChallenge,
 )
-from storj.network.bridge.renewals import renewal_round
+from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.repairs import Repairs
 from storj.network.bridge.state import Bridge
@@ -37,6 +37,8 @@ _RENEWAL_PACE = 60.0
 _AUDIT_PACE = (0.5, 10.0)
 # Rounds of audits in a row while there is something to audit, and the seconds between them.
 _AUDITS_IN_A_ROW, _AUDIT_PAUSE = 20, 2.0
+# Seconds between two looks for contracts that nobody wants, and how many end at once.
+_END_PACE, _ENDED_AT_ONCE = 5.0, 8
 # A look at the whole database takes this part of the bridge's time at the most.
 _LOOKING = 0.05
 
@@ -132,7 +134,10 @@ class Upkeep:
     def start(self) -> None:
         """Begin, on the running event loop."""
         settings = self._bridge.settings
-        rounds: list[tuple[Callable[[], Awaitable[None]], float]] = [(self._sweep, _SWEEP_INTERVAL)]
+        rounds: list[tuple[Callable[[], Awaitable[None]], float]] = [
+            (self._sweep, _SWEEP_INTERVAL),
+            (self._end_unused, _END_PACE),
+        ]
         if settings.ping_interval:
             rounds.append((self._ping, settings.ping_interval))
         if settings.renewal_ahead:
@@ -174,6 +179,13 @@ class Upkeep:
             if not results:
                 break
             await asyncio.sleep(min(_AUDIT_PAUSE, self._audit_pace()))
+
+    async def _end_unused(self) -> None:
+        promises = self._bridge.promises.given_up()
+        unwanted = [(each.shard_hash, each.node_id) for each in promises if each.node_id]
+        for start in range(0, len(unwanted), _ENDED_AT_ONCE):
+            some = set(unwanted[start : start + _ENDED_AT_ONCE])
+            await asyncio.gather(*(end_unused(self._bridge, *contract) for contract in some))
 
     async def _repair(self) -> None:
         await lost_round(self._bridge)

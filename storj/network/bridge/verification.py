@@ -21,8 +21,9 @@ from sqlalchemy.orm import Session
 from storj.digest import Generation, ShardDigest, new_challenges
 from storj.network.bridge.contacts import node_contact
 from storj.network.bridge.database import Challenge, Contact, Contract
-from storj.network.bridge.placement import record_challenges, token_from
+from storj.network.bridge.placement import record_challenges
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
+from storj.network.bridge.retrieval import token_from
 from storj.network.bridge.state import Bridge
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
 
