@@ -40,6 +40,7 @@ import appdirs
 from storj import file_lock, ini
 from storj.crypto import credentials, secret_file
 from storj.exception import ConfigurationError, DecryptionError
+from storj.text import to_system
 
 __all__ = (
     'APP_NAME',
@@ -177,7 +178,7 @@ def default_folder(environ: Mapping[str, str] | None = None) -> Path:
 def _expanded(path: str | os.PathLike[str], where: str) -> Path:
     """Return a path, with the home folder in the place of a tilde."""
     try:
-        return Path(path).expanduser()
+        return Path(to_system(os.fspath(path))).expanduser()
     except RuntimeError:
         raise ConfigurationError(f'{where}: no such home folder is known') from None
 

@@ -1,15 +1,17 @@
-"""Texts that quote others: what a bridge, a farmer or a file's name says drives no terminal.
+"""Texts from elsewhere: what a bridge, a farmer or a file's name says drives no terminal.
 
 Whatever prints or logs such a text takes it through here; the library's errors carry it as it came.
+Names of files are text here whatever the locale makes of their bytes.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from typing import Any
 
-__all__ = ('MASK', 'LogFormatter', 'indented', 'masked', 'printable')
+__all__ = ('MASK', 'LogFormatter', 'from_system', 'indented', 'masked', 'printable', 'to_system')
 
 
 def printable(text: str) -> str:
@@ -24,6 +26,27 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode('unicode_escape').decode()
         for character in text
     )
+
+
+def from_system(text: str) -> str:
+    """Return an argument, or a name in a folder, as text: its bytes are UTF-8.
+
+    Where the locale has no such characters, Python hands over the bytes as surrogates.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text).decode('utf-8', 'surrogateescape')
+    return text
+
+
+def to_system(text: str) -> str:
+    """Return a text as the name of a file: the opposite of :func:`from_system`."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return os.fsdecode(text.encode('utf-8', 'surrogateescape'))
+    return text
 
 
 #: User and password of a URL; what follows a colon is none if it is a port. Somebody who does not

@@ -11,7 +11,7 @@ import click
 from storj.cli import keyrings
 from storj.cli.command import group
 from storj.cli.errors import ConflictError, NotLoggedIn, UsageProblem
-from storj.cli.options import yes_option
+from storj.cli.options import LocalPath, yes_option
 from storj.cli.output import count_of
 from storj.cli.prompts import ask, ask_secret, confirm, interactive, read_secret_file
 from storj.cli.session import Session, pass_session
@@ -43,7 +43,10 @@ def account() -> None:
 
 def _credential_options(function: Any) -> Any:
     function = click.option(
-        '--password-file', metavar='PATH', help='Read the password from a file, or - for stdin.'
+        '--password-file',
+        metavar='PATH',
+        type=LocalPath(),
+        help='Read the password from a file, or - for stdin.',
     )(function)
     return click.option('--email', help='E-mail address of the account.')(function)
 
@@ -92,7 +95,12 @@ def register(session: Session, email: str | None, password_file: str | None) -> 
     'login', examples=('storj account login', 'storj account login --libstorj --keyring')
 )
 @_credential_options
-@click.option('--words-file', metavar='PATH', help='Read the words from a file, or - for stdin.')
+@click.option(
+    '--words-file',
+    metavar='PATH',
+    type=LocalPath(),
+    help='Read the words from a file, or - for stdin.',
+)
 @click.option('--keyring', is_flag=True, help="Keep secrets in the system's key store.")
 @click.option(
     '--libstorj', is_flag=True, help='Read and write the login that libstorj keeps for the bridge.'

@@ -20,11 +20,12 @@ from click.shell_completion import shell_complete
 
 from storj.cli.errors import FAILED, OK, UsageProblem, explain
 from storj.cli.filters import Rule
+from storj.cli.options import LocalPath
 from storj.cli.output import Output, styled
 from storj.cli.session import Session
 from storj.cli.streams import StandardStreams, StreamFailed
 from storj.metadata import __version__
-from storj.text import indented
+from storj.text import from_system, indented
 
 __all__ = ('Command', 'Entry', 'Group', 'command', 'group')
 
@@ -118,7 +119,7 @@ def common_options() -> list[click.Option]:
         click.Option(
             ['--log-file'],
             metavar='PATH',
-            type=click.Path(dir_okay=False),
+            type=LocalPath(dir_okay=False),
             help='Write everything that happens to a file.',
             expose_value=False,
             callback=_keep,
@@ -233,7 +234,7 @@ class _Base(click.Command):
         click's own ``main`` gives 1 to an interrupt and a traceback to our errors, so it is not
         used. Local patterns are expanded by the copy commands on every system.
         """
-        arguments = list(sys.argv[1:] if args is None else args)
+        arguments = [from_system(word) for word in (sys.argv[1:] if args is None else args)]
         program = prog_name or (self.name or 'storj')
         instruction = os.environ.get(complete_var or _variable(program), '')
         status = run(self, arguments, program, extra, instruction)

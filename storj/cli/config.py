@@ -9,6 +9,7 @@ import click
 
 from storj.cli.command import group
 from storj.cli.errors import CommandError, UsageProblem
+from storj.cli.options import LocalPath
 from storj.cli.output import Column
 from storj.cli.prompts import ask_secret, read_secret_file
 from storj.cli.session import Session, pass_session
@@ -62,7 +63,13 @@ def get(session: Session, name: str) -> None:
 @config.command('set', examples=('storj config set bridge http://127.0.0.1:6382',))
 @click.argument('name')
 @click.argument('value', required=False)
-@click.option('--file', 'file', metavar='PATH', help='Read a secret from a file, or - for stdin.')
+@click.option(
+    '--file',
+    'file',
+    metavar='PATH',
+    type=LocalPath(),
+    help='Read a secret from a file, or - for stdin.',
+)
 @pass_session
 def set_(session: Session, name: str, value: str | None, file: str | None) -> None:
     """Write a setting into the file; secrets are asked for."""

@@ -18,6 +18,7 @@ from storj.cli.jobs import Forecast, Job, Runner, Summary, Unchanged, finish
 from storj.cli.options import (
     BYTE_RANGE,
     ByteRange,
+    LocalPath,
     filter_options,
     follow_option,
     reading_options,
@@ -111,6 +112,7 @@ def upload_options(function: Any) -> Any:
 @click.option(
     '--link-file',
     metavar='PATH',
+    type=LocalPath(),
     help="Read a link of 'storj share' from a file, or - for stdin, as the source.",
 )
 @upload_options

@@ -17,6 +17,7 @@ from storj.cli.directory import Directory
 from storj.cli.errors import CommandError, LocalPathNotFound
 from storj.cli.jobs import Job, Runner, Summary, finish
 from storj.cli.network import channel_of
+from storj.cli.options import LocalPath
 from storj.cli.output import Column, Output, count_of, human_duration, human_size, styled
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.exception import IntegrityError
@@ -24,6 +25,7 @@ from storj.exception import IntegrityError
 if TYPE_CHECKING:
     from storj.http import Client
     from storj.network import Network
+from storj.text import from_system
 
 __all__ = ('demo',)
 
@@ -55,7 +57,7 @@ _CHANNELS = (
     short_help='Watch a local network store files.',
     examples=('storj demo', 'storj demo holidays.mp4', 'storj demo --keep'),
 )
-@click.argument('files', nargs=-1, metavar='[FILE]...', type=click.Path(path_type=Path))
+@click.argument('files', nargs=-1, metavar='[FILE]...', type=LocalPath(path_type=Path))
 @click.option(
     '--keep', is_flag=True, help='Leave the network up until Ctrl-C, and say how to use it.'
 )
@@ -268,7 +270,7 @@ def _chosen(files: Sequence[Path], work: Path) -> dict[str, Path]:
                 raise LocalPathNotFound(f'no such file: {path}')
             for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
                 if file.is_file():
-                    name = file.relative_to(path.parent).as_posix()
+                    name = from_system(file.relative_to(path.parent).as_posix())
                     if name in chosen:
                         raise CommandError(f'two files are called {name}')
                     chosen[name] = file

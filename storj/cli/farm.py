@@ -11,7 +11,7 @@ import click
 from storj.cli.command import command
 from storj.cli.errors import CommandError
 from storj.cli.network import no_login_needed, require_extra
-from storj.cli.options import SIZE
+from storj.cli.options import SIZE, LocalPath
 from storj.cli.output import Output, human_size
 from storj.cli.session import Session, pass_session
 
@@ -29,7 +29,7 @@ __all__ = ('farm',)
 @click.option(
     '--path',
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False, path_type=Path),
     help='Folder for shards and identity; made when missing.',
 )
 @click.option('--size', type=SIZE, help='Space to offer; as much as the disk holds by default.')

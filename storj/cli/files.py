@@ -20,6 +20,7 @@ from storj.cli.errors import PartialFailure, UsageProblem, explain
 from storj.cli.jobs import Forecast, Summary, finish, snapshot
 from storj.cli.listing import FILE_COLUMNS
 from storj.cli.options import (
+    LocalPath,
     filter_options,
     reading_options,
     receiving_options,
@@ -210,7 +211,7 @@ def upload(
 @file.command('download', examples=('storj file download photos cat.jpg here.jpg',))
 @click.argument('bucket', shell_complete=complete_bucket)
 @click.argument('file', shell_complete=complete_file)
-@click.argument('path', required=False)
+@click.argument('path', required=False, type=LocalPath())
 @click.option('--overwrite', is_flag=True, help='Replace a file that exists.')
 @receiving_options
 @pass_session

@@ -9,10 +9,11 @@ import click
 
 from storj.cli.command import group
 from storj.cli.errors import CommandError, UsageProblem
-from storj.cli.options import yes_option
+from storj.cli.options import LocalPath, yes_option
 from storj.cli.output import Column
 from storj.cli.prompts import ask_secret, confirm, interactive, read_secret_file
 from storj.cli.session import Session, pass_session
+from storj.text import to_system
 
 __all__ = ('delete', 'export', 'generate', 'key', 'list_', 'load', 'register')
 
@@ -46,7 +47,7 @@ def key() -> None:
     show_default=True,
     help='Strength of the words.',
 )
-@click.option('--folder', type=click.Path(file_okay=False), help='Where the key pair goes.')
+@click.option('--folder', type=LocalPath(file_okay=False), help='Where the key pair goes.')
 @click.option('--overwrite', is_flag=True, help='Replace a key pair.')
 @pass_session
 def generate(
@@ -73,7 +74,7 @@ def generate(
 
 
 @key.command('export', examples=('storj key export backup/', 'storj key export --mnemonic'))
-@click.argument('folder', required=False, type=click.Path(file_okay=False))
+@click.argument('folder', required=False, type=LocalPath(file_okay=False))
 @click.option('--mnemonic', is_flag=True, help='Print the words instead.')
 @click.option('--overwrite', is_flag=True, help='Replace files that exist.')
 @yes_option
@@ -102,10 +103,15 @@ def export(
 
 
 @key.command('load', examples=('storj key load private.pem', 'storj key load --mnemonic'))
-@click.argument('private', required=False, type=click.Path(dir_okay=False))
-@click.argument('public', required=False, type=click.Path(dir_okay=False))
+@click.argument('private', required=False, type=LocalPath(dir_okay=False))
+@click.argument('public', required=False, type=LocalPath(dir_okay=False))
 @click.option('--mnemonic', is_flag=True, help='Take words to encrypt with instead.')
-@click.option('--words-file', metavar='PATH', help='Read the words from a file, or - for stdin.')
+@click.option(
+    '--words-file',
+    metavar='PATH',
+    type=LocalPath(),
+    help='Read the words from a file, or - for stdin.',
+)
 @click.option('--overwrite', is_flag=True, help='Replace the key pair or the words.')
 @pass_session
 def load(
@@ -181,7 +187,7 @@ def _public_key(session: Session, given: str | None) -> str:
         client = session.make_client(None, None)
         client.key_import(*_pair(session.key_folder), register=False)
         return client.public_key_hex or ''
-    path = Path(given)
+    path = Path(to_system(given))
     if path.is_file():
         with path.open(encoding='ascii', errors='replace') as file:
             return file.read(_PEM_LIMIT)

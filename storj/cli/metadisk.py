@@ -14,6 +14,7 @@ import click
 
 from storj.cli.command import group
 from storj.cli.errors import CommandError, ConflictError, LocalPathNotFound, UnsafeNameError
+from storj.cli.options import LocalPath
 from storj.cli.output import Column, human_size
 from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.prompts import read_secret_file
@@ -107,7 +108,7 @@ def metadisk() -> None:
 
 
 @metadisk.command('upload', examples=('storj metadisk upload cat.jpg', 'storj metadisk upload -'))
-@click.argument('source', metavar='FILE')
+@click.argument('source', metavar='FILE', type=LocalPath())
 @click.option('--name', help="For the node; the file's own by default.")
 @_token_option
 @_progress_option
@@ -139,7 +140,7 @@ def upload(
     ),
 )
 @click.argument('reference', metavar='REFERENCE')
-@click.argument('destination', required=False, metavar='[DESTINATION]')
+@click.argument('destination', required=False, metavar='[DESTINATION]', type=LocalPath())
 @click.option('--overwrite', is_flag=True, help='Replace an existing file.')
 @click.option('--by-node', is_flag=True, help='Let the node decrypt; it learns the key.')
 @_token_option

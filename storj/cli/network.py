@@ -24,7 +24,7 @@ from storj.cli.control import (
     serve_control,
 )
 from storj.cli.errors import FAILED, CommandError, ConflictError
-from storj.cli.options import DURATION, SIZE
+from storj.cli.options import DURATION, SIZE, LocalPath
 from storj.cli.output import Column, Output, Part, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.exception import ConfigurationError
@@ -55,7 +55,7 @@ def folder_option(function: Any) -> Any:
     """Add ``--data``, the folder by which a network is known."""
     return click.option(
         '--data',
-        type=click.Path(file_okay=False, path_type=Path),
+        type=LocalPath(file_okay=False, path_type=Path),
         help='Folder that keeps everything; by default one among the data of the user.',
     )(function)
 

@@ -9,6 +9,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import click
 
+from storj.text import to_system
+
 __all__ = (
     'BYTE_RANGE',
     'DURATION',
@@ -16,6 +18,7 @@ __all__ = (
     'RATE',
     'SIZE',
     'ByteRange',
+    'LocalPath',
     'filter_options',
     'reading_options',
     'receiving_options',
@@ -66,6 +69,14 @@ class Parsed(click.ParamType, Generic[Value]):  # type: ignore[type-arg, unused-
             return self.read(value.strip())
         except (ValueError, OverflowError):
             self.fail(f'{value!r} is no {self.name}; write it like {self.example}', param, ctx)
+
+
+class LocalPath(click.Path):
+    """A path of this machine, whatever characters its locale knows."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path of a text."""
+        return super().convert(to_system(value) if isinstance(value, str) else value, param, ctx)
 
 
 class ByteRange(NamedTuple):

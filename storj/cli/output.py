@@ -303,7 +303,8 @@ class Output:
     ) -> Iterator[list[Part]]:
         """Yield the lines of a table, its titles first."""
         cells = [
-            [self.cell(row.get(column.key), column.kind) for column in columns] for row in rows
+            [_encodable(self.cell(row.get(column.key), column.kind)) for column in columns]
+            for row in rows
         ]
         widths = [
             max(len(column.title), *(_width(line[place]) for line in cells))
@@ -364,6 +365,12 @@ _UNUSUAL = re.compile(r'[^ -~\n]')
 def _escaped(found: re.Match[str]) -> str:
     character = found[0]
     return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+def _encodable(text: str) -> str:
+    """Return a text with the escapes that standard output will write, which take more cells."""
+    encoding = getattr(sys.stdout, 'encoding', None) or 'utf-8'
+    return text.encode(encoding, 'backslashreplace').decode(encoding)
 
 
 def _width(text: str) -> int:

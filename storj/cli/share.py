@@ -29,6 +29,7 @@ from storj.cli.completion import complete_uri
 from storj.cli.directory import FileEntry
 from storj.cli.errors import CommandError, ConflictError, UsageProblem
 from storj.cli.jobs import Handle, Job
+from storj.cli.options import LocalPath
 from storj.cli.output import human_duration
 from storj.cli.prompts import read_secret_file
 from storj.cli.session import Session, TransferOptions, pass_session
@@ -264,6 +265,7 @@ def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
 @click.option(
     '--link-file',
     metavar='PATH',
+    type=LocalPath(),
     help='Write the link to a file that only its owner can read, not to standard output.',
 )
 @pass_session

@@ -15,6 +15,7 @@ from storj.cli.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.cli.filters import NO_FILTERS, Filters, match_glob
 from storj.cli.stamp import Stamp
 from storj.cli.uri import Local, Remote, is_glob
+from storj.text import from_system
 
 __all__ = (
     'LocalFile',
@@ -115,12 +116,12 @@ def walk(
         left_out = [name for name in links if not follow or _leads_up(Path(base, name))]
         for name in left_out:
             path = Path(base, name)
-            if not filters.excludes_folder(path.relative_to(folder).as_posix()):
+            if not filters.excludes_folder(_relative(path, folder)):
                 _log.warning('left out, a link to a folder: %s', path)
         folders[:] = sorted(set(folders) - set(left_out))
         for name in sorted(files):
             path = Path(base, name)
-            relative = path.relative_to(folder).as_posix()
+            relative = _relative(path, folder)
             if not filters.accept(relative):
                 continue
             try:
@@ -134,7 +135,7 @@ def walk(
                 _log.warning('left out, not a regular file: %s', path)
     for trouble in unread:
         path = Path(trouble.filename)
-        relative = path.relative_to(folder).as_posix()
+        relative = _relative(path, folder)
         if not filters.excludes_folder(relative):
             yield LocalFile(relative, path, 0, 0.0, trouble)
 
@@ -220,7 +221,12 @@ def local_file(name: str, path: Path) -> LocalFile:
     """Return what is known of a path; OSError if nothing is there."""
     status = path.stat()
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
-    return LocalFile(name, path, size, status.st_mtime)
+    return LocalFile(from_system(name), path, size, status.st_mtime)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return the name of a path below a folder."""
+    return from_system(path.relative_to(folder).as_posix())
 
 
 def ignores_case(path: Path) -> bool:

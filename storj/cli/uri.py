@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from storj.cli.errors import UnsafeNameError, UsageProblem
+from storj.text import to_system
 
 __all__ = (
     'LINK_SCHEME',
@@ -130,7 +131,7 @@ def parse_location(text: str) -> Location:
         )
     if not text:
         raise UsageProblem('an empty path', hint="the current folder is '.'")
-    path = Path(text)
+    path = Path(to_system(text))
     separators = tuple(filter(None, (os.sep, os.altsep)))
     return Local(path, text.endswith(separators) or path.is_dir())
 
@@ -199,7 +200,7 @@ def safe_relative_path(name: str) -> Path:
         raise UnsafeNameError(name)
     if os.name == 'nt' and any(map(_is_unsafe_on_windows, parts)):
         raise UnsafeNameError(name)
-    return Path(PurePosixPath(*parts))
+    return Path(to_system(name))
 
 
 def _is_unsafe_on_windows(part: str) -> bool:

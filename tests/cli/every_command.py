@@ -148,9 +148,17 @@ class Place:
         storj (Callable[..., Any]): runs a command, and returns what it did.
         network (Any): that is running.
         folder (Path): for local files.
+        bucket (str): to make.
     """
 
-    def __init__(self, storj: Callable[..., Any], network: Any, folder: Path) -> None:
+    def __init__(
+        self,
+        storj: Callable[..., Any],
+        network: Any,
+        folder: Path,
+        bucket: str = 'everything',
+    ) -> None:
+        self.prefix = 'new'
         self._numbers = itertools.count()
         self.inputs = {
             'words': f'{mnemonic.generate()}\n'.encode(),
@@ -158,14 +166,14 @@ class Place:
         }
         (folder / 'a').write_bytes(os.urandom(SIZE))
         self.names = {
-            'bucket': 'everything',
+            'bucket': bucket,
             'folder': str(folder),
             'data': str(network.data),
             'email': network.email,
         }
-        storj('mb', 'everything')
-        storj('cp', folder / 'a', 'storj://everything/a')
-        link = storj('share', '--with-key', '--uses', '40', 'storj://everything/a')
+        storj('mb', bucket)
+        storj('cp', folder / 'a', f'storj://{bucket}/a')
+        link = storj('share', '--with-key', '--uses', '40', f'storj://{bucket}/a')
         self.names['link'] = link.out.strip()
         self.names['reference'] = storj('metadisk', 'upload', folder / 'a').out.strip()
         self.names['filehash'] = self.names['reference'].partition('?')[0]
@@ -174,7 +182,7 @@ class Place:
 
     def lines(self, call: Call) -> Iterator[list[str]]:
         """Yield the command lines of a call: those before, then its own."""
-        name = f'new-{next(self._numbers)}'
+        name = f'{self.prefix}-{next(self._numbers)}'
         names = {**self.names, 'new': name, 'own': str(self._folder.parent / name)}
         for words in (*call.before, call.words):
             yield [word.format(**names) for word in shlex.split(words)]

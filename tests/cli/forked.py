@@ -76,8 +76,10 @@ def _run(caller: socket.socket) -> None:
         os.dup2(stream, number)
         os.close(stream)
     with caller.makefile('rb') as request:
-        arguments, folder, environment, *more = json.loads(request.read())
-    os.chdir(folder)
+        words, folder, settings, *more = json.loads(request.read())
+    arguments = list(map(_of_locale, words))
+    environment = {name: _of_locale(value) for name, value in settings.items()}
+    os.chdir(_of_locale(folder))
     os.environ.clear()
     os.environ.update(environment)
     if more:
@@ -91,6 +93,11 @@ def _run(caller: socket.socket) -> None:
     finally:
         caller.sendall(str(status).encode())
         os._exit(status)
+
+
+def _of_locale(text: str) -> str:
+    """Return a text as the locale of this process hands it over."""
+    return os.fsdecode(text.encode('utf-8', 'surrogateescape'))
 
 
 def _open_streams(closed: list[int], unbuffered: bool) -> None:
