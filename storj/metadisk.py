@@ -66,7 +66,9 @@ _SPOOL_LIMIT = 1024 * 1024
 _SLOWEST_NODE = 256 * 1024
 # Connections in a row that bring nothing new.
 _ATTEMPTS = 3
-_CONTENT_RANGE = re.compile(r'bytes (\d+)-\d+/(?:\d+|\*)')
+# No file has a size of more digits, and Python reads no number of thousands of them.
+_LENGTH = re.compile('[0-9]{1,18}')
+_CONTENT_RANGE = re.compile(r'bytes ([0-9]{1,18})-[0-9]+/(?:[0-9]+|\*)')
 
 
 @dataclass(frozen=True)
@@ -554,11 +556,11 @@ class _Fetch:
                 if start > received:
                     raise BridgeUnavailableError('the node sent another part of the file', 206)
                 length = response.headers.get('Content-Length', '')
-                total = start + int(length) if length.isdecimal() else None
+                total = start + int(length) if _LENGTH.fullmatch(length) else None
                 skip = received - start
                 broken: Exception | None = None
                 try:
-                    for piece in response.iter_content(_PIECE):
+                    for piece in decoding.pieces(response, _PIECE):
                         fresh = piece[skip:]
                         skip = max(0, skip - len(piece))
                         if fresh:

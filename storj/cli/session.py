@@ -91,6 +91,36 @@ class _Handler(logging.Handler):
             self.handleError(record)
 
 
+class _Brief(_Handler):
+    """Prints the first of many failed attempts of one kind, and at the end how many there were.
+
+    Twenty shards that fail at a farmer which has gone are one thing to know. What is no attempt, a
+    file that is left out for example, is told each time.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(say)
+        self._counts: dict[str, int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, or count it."""
+        if 'failed' not in str(record.msg):
+            super().emit(record)
+            return
+        kind = f'{record.name} {record.msg}'
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        if self._counts[kind] == 1:
+            super().emit(record)
+
+    def close(self) -> None:
+        """Print how many records were only counted."""
+        more = sum(self._counts.values()) - len(self._counts)
+        self._counts.clear()
+        if more:
+            self._say(f"{more} more messages like these; '-v' shows them")
+        super().close()
+
+
 class _LogFile(logging.FileHandler):
     """Writes log records to a file, and remembers why it could not.
 
@@ -198,7 +228,7 @@ class Session:
             self._log_to(_Handler(self._output.warn), level, _LOG_FORMAT)
         else:
             # A retry is worth a line: it explains why nothing seems to happen.
-            self._log_to(_Handler(self._output.note), logging.WARNING, '%(message)s')
+            self._log_to(_Brief(self._output.note), logging.WARNING, '%(message)s')
         if self.log_file is not None:
             self._log = _LogFile(self.log_file)
             self._log_to(self._log, logging.DEBUG, _LOG_FORMAT)

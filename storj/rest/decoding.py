@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
@@ -25,6 +25,7 @@ __all__ = (
     'OutOfBounds',
     'decode',
     'parse',
+    'pieces',
     'read',
     'redirect_message',
     'text_of',
@@ -65,12 +66,32 @@ def read(response: requests.Response, limit: int | None = None) -> bytes:
     """
     most = ANSWER_LIMIT if limit is None else limit
     body = bytearray()
-    for piece in response.iter_content(_PIECE):
+    for piece in pieces(response, _PIECE):
         body += piece
         if len(body) > most:
             message = f'the answer goes on beyond {most} bytes'
             raise _unusable(message, response.status_code, message)
     return bytes(body)
+
+
+def pieces(response: requests.Response, size: int) -> Iterator[bytes]:
+    """Yield the body of an answer in pieces of a size, decompressed.
+
+    Raises:
+        requests.RequestException: If it breaks off, or is not what its encoding says.
+    """
+    content = response.iter_content(size)
+    while True:
+        try:
+            piece = next(content, None)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, requests.RequestException):
+                raise
+            # So the libraries say that the length of a chunk is negative.
+            raise requests.exceptions.ChunkedEncodingError(str(error)) from None
+        if piece is None:
+            return
+        yield piece
 
 
 class OutOfBounds(ValueError):

@@ -140,7 +140,7 @@ class _Response(http.client.HTTPResponse):
         if self.chunked or self.isclosed():
             try:
                 return super().readinto1(buffer)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 # So the library says of a chunk of negative length.
                 raise http.client.HTTPException('the chunks make no sense') from error
         room = buffer if self.length is None else buffer[: self.length]

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from storj.exception import FarmerError, FarmerUnreachableError, StorjError
+from storj.exception import FarmerUnreachableError, StorjError
 from storj.transfer.bridge import Bridge
 from storj.transfer.channel import Channel, channel_for
 from storj.transfer.clock import Clock, SystemClock
@@ -174,8 +174,8 @@ def overdue(config: TransferConfig) -> FarmerUnreachableError:
 
 def describe(error: BaseException) -> str:
     """Return a cause in a few words, for the message of a transfer's error."""
-    if isinstance(error, FarmerError):
-        return f'{type(error).__name__} {error.code}: {error.message}'
     if isinstance(error, StorjError):
         return str(getattr(error, 'message', error))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return f'{type(error).__name__}: {error}'

@@ -741,7 +741,7 @@ class Upload(Job):
                 break
         raise TransferError(
             f'shard {record.span.index} could not be stored: {len(causes)} farmers failed, '
-            f'the last with {describe(causes[-1])}',
+            f'the last: {describe(causes[-1])}',
             causes,
         )
 

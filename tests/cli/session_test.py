@@ -89,3 +89,19 @@ def test_what_others_say_drives_no_terminal(capsys, verbose):
     assert r'the farmer says: \x1b]0;gone\x07' in told
     # The lines of a traceback stay lines, and none of them passes for one of ours.
     assert '\n  ValueError: from \\x1b[2J afar\n' in told
+
+
+@pytest.mark.parametrize('verbose', [0, 1])
+def test_many_failures_of_one_kind_are_told_once(capsys, verbose):
+    with Session() as session:
+        session.verbose = verbose
+        session.start()
+        log = logging.getLogger('storj.test')
+        for number in range(20):
+            log.warning('shard %d: farmer %s failed: %s', number, 'f', 'no connection')
+        for name in 'ab':
+            log.warning('left out, a link to a folder: %s', name)
+    told = capsys.readouterr().err
+    assert told.count('failed: no connection') == (20 if verbose else 1)
+    assert told.count('left out') == 2
+    assert ("19 more messages like these; '-v' shows them" in told) is (not verbose)

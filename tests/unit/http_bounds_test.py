@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import socket
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from storj import exception, http
+from storj import exception, http, model
+from storj.metadisk import MetaDisk
 from storj.rest import decoding, paging
 
 from .http_loopback_test import answering
@@ -77,6 +79,38 @@ def test_numbers_that_json_does_not_have_are_refused(body: bytes) -> None:
     with pytest.raises(exception.BridgeUnavailableError) as caught:
         client._request(method='GET', path='/x')
     assert 'not JSON' in caught.value.message
+
+
+CHUNKED = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\n["k"]\r\n0\r\n\r\n'
+
+
+@pytest.mark.parametrize('size', [b'-5', b'-' + b'f' * 20, b'f' * 40, b'x', b'9' * 5000])
+def test_chunk_of_an_impossible_size_is_an_error_of_ours(size: bytes) -> None:
+    with answering(CHUNKED % size) as client:
+        with pytest.raises(exception.BridgeUnreachableError):
+            client._request(method='GET', path='/x')
+        reference = f'{"0" * 64}?key={"0" * 64}'
+        with MetaDisk(client.api_url, timeout=5) as node:
+            for call in (node.status, lambda: node.download(reference, io.BytesIO())):
+                with pytest.raises(exception.BridgeUnreachableError):
+                    call()
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        b'200 OK\r\nContent-Length: ' + b'9' * 5000,
+        b'206 Partial\r\nContent-Length: 1\r\nContent-Range: bytes %b-9/9' % (b'9' * 5000),
+    ],
+    ids=['length', 'range'],
+)
+def test_sizes_of_thousands_of_digits_are_errors_of_ours(head: bytes) -> None:
+    with (
+        answering(b'HTTP/1.1 %b\r\n\r\nx' % head) as client,
+        MetaDisk(client.api_url, timeout=5) as node,
+        pytest.raises(exception.StorjError),
+    ):
+        node.download(f'{"0" * 64}?key={"0" * 64}', io.BytesIO())
 
 
 # -- redirects -------------------------------------------------------------------------------------
@@ -176,7 +210,7 @@ def test_listing_that_always_brings_something_new_is_cut_off(
         with pytest.raises(exception.BridgeUnavailableError, match='more than 100 entries'):
             listing()
     client, _ = client_of(endless(lambda n: {'index': n, 'token': 't', 'id': 't'}, 6))
-    client.token_create = lambda *_, **__: http.Token(token='t')  # type: ignore[method-assign]
+    client.token_create = lambda *_, **__: model.Token(token='t')  # type: ignore[method-assign]
     with pytest.raises(exception.BridgeUnavailableError, match='more than 100 entries'):
         len(client.file_pointers('b', 'f'))
 

@@ -233,7 +233,7 @@ def test_any_http_answer_is_a_shard_or_an_error_of_ours(answer):
             pass
 
 
-@pytest.mark.parametrize('chunk', [b'-5', b'-1', b'1000'])
+@pytest.mark.parametrize('chunk', [b'-5', b'-1', b'-' + b'f' * 20, b'1000'])
 def test_http_chunk_that_is_longer_than_the_shard_is_the_farmers_fault(chunk):
     def script(peer: Connection) -> None:
         peer.read_head()

@@ -22,6 +22,8 @@ from storj import file_lock
 from storj.api import BridgeProfile
 from storj.exception import (
     BridgeUnreachableError,
+    FarmerError,
+    FarmerUnreachableError,
     IntegrityError,
     ResourceError,
     StorjBridgeApiError,
@@ -29,6 +31,7 @@ from storj.exception import (
 )
 from storj.model import File
 from storj.transfer import TransferConfig, clean_journals, list_journals
+from storj.transfer.context import describe
 from storj.transfer.coordinator import Stopped
 from storj.transfer.journal import Journal, open_journal
 from storj.transfer.negotiate import Spread, check_pointer
@@ -671,3 +674,19 @@ def test_contract_without_farmer_is_an_error_of_ours(answer: Any) -> None:
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         TransferConfig(**limits)
+
+
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (FarmerUnreachableError(message='no connection to 127.0.0.1:1'), 'no connection to 127'),
+        (FarmerError(500, 'it is full'), 'it is full'),
+        (StorjBridgeApiError('{"error": "x"}', 400, 'the bridge says no'), 'the bridge says no'),
+        (PermissionError(13, 'Permission denied', '/secret'), 'Permission denied'),
+    ],
+)
+def test_cause_is_told_in_words_without_names_of_classes(error: Exception, words: str) -> None:
+    told = describe(error)
+    assert told.startswith(words)
+    assert 'Error' not in told
+    assert 'None' not in told
