@@ -624,6 +624,61 @@ def test_renew_changes_the_times_and_nothing_else(tmp_path: Path) -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'renter_id': 'c' * 40}, 'Invalid new renter signature on updated contract'),
+        (
+            {'renter_hd_key': ExtendedKey.renter(b'another').public},
+            'renter_hd_key cannot be changed',
+        ),
+    ],
+)
+def test_renew_for_another_renter_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.store()
+            contract = (await here.alloc()).contract
+            foreign = replace(contract, **change, store_end=contract.store_end + 1)
+            signed = foreign.signed('renter', here.renter._identity)
+            assert await call(here, 'RENEW', {'contract': signed.to_json()}) == words
+            kept = here.farmer._index.contract(SHARD_HASH, here.renter.extended_key or '')
+            assert kept is not None
+            assert (kept.renter_id, kept.store_end) == (contract.renter_id, contract.store_end)
+
+    run(test)
+
+
+def test_contract_that_is_ended_keeps_no_space(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path, size=1000) as here:
+            contract = (await here.alloc(b'a' * 600)).contract
+            with pytest.raises(NodeError, match='No space left'):
+                await here.alloc(b'b' * 600)
+            end = int(here.clock() * 1000)
+            ended = await here.renter.renew(here.farmer.contact(), contract, store_end=end)
+            assert ended.store_end == end
+            await here.store(b'b' * 600)
+
+    run(test)
+
+
+def test_farmer_that_leaves_takes_no_contracts(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            token = await here.store()
+            here.farmer._leaving = True
+            for data in (b'another', SHARD):
+                with pytest.raises(NodeError, match='Not accepting contracts'):
+                    await here.alloc(data)
+            assert await here.get(token) == (200, SHARD)
+            await here.renter.retrieve(here.farmer.contact(), SHARD_HASH)
+
+    run(test)
+
+
 def test_renewed_contract_is_complete_and_lives_on(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:

@@ -204,7 +204,10 @@ class FarmerMethods:
             if before[name] != after[name] and name not in _RENEWABLE:
                 raise NodeError(f'{name} cannot be changed')
         if not await self._shards.holds(wanted.data_hash):
-            raise NodeError(_NO_DATA)
+            if wanted.store_end > self._clock() * 1000:
+                raise NodeError(_NO_DATA)
+            # Its renter does not want what has never come, so no space is kept for it either.
+            self._tokens.redeem(wanted.data_hash)
         signed = wanted.signed('farmer', self._identity)
         self._index.put_contract(signed, _owner(sender), None)
         await self._index.synced()
