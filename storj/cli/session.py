@@ -251,7 +251,7 @@ class Session:
         """What the file alone says of the profile."""
         from storj import configuration
 
-        names = ('STORJ_CONFIG_DIR', 'STORJ_PROFILE', 'HOME')
+        names = ('STORJ_CONFIG_DIR', 'STORJ_PROFILE')
         environment = {name: os.environ[name] for name in names if name in os.environ}
         return configuration.load(self.profile, environ=environment, new=True)
 

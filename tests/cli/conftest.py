@@ -31,8 +31,13 @@ class Done:
     def json(self) -> Any:
         return json.loads(self.out)
 
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
+        """Return the events of some types; by default all that do not depend on the time.
+
+        How often a command tells how far it is (``status``) depends on how busy the machine is.
+        """
+        events = [json.loads(line) for line in self.out.splitlines()]
+        return [it for it in events if (it['type'] in kinds if kinds else it['type'] != 'status')]
 
     def error(self) -> dict[str, Any]:
         return json.loads(self.err.splitlines()[-1])

@@ -14,7 +14,9 @@ import pytest
 pytest.importorskip('aiohttp')
 pytest.importorskip('click')
 
+from storj.cli import progress
 from storj.network import Network
+from tests.cli.conftest import Storj
 
 REFERENCE = (
     '0c12e76f671e6056b3be9af526acf1f6ca3d42d9066c811c9bceae560f3791cc'
@@ -141,3 +143,13 @@ def test_failures_have_their_exit_code(run: Run, arguments: tuple[str, ...], cod
     assert ended.returncode == code, ended.stderr
     assert ended.stdout == b''
     assert ended.stderr.startswith(b'storj: ')
+
+
+def test_json_is_one_document_however_long_it_takes(
+    storj: Storj, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, 'STATUS_PERIOD', 0.0)
+    (tmp_path / 'a').write_bytes(b'a' * 1_000_000)
+    reference = storj('metadisk', 'upload', tmp_path / 'a', '--json').json()['reference']
+    done = storj('metadisk', 'download', reference, tmp_path / 'b', '--json')
+    assert done.json()['size'] == 1_000_000
