@@ -22,6 +22,8 @@
     │   ├─ HashMismatchError
     │   └─ FarmerUnreachableError *
     ├─ IntegrityError                       bytes are not what was promised
+    │   ├─ SourceChangedError               what is uploaded changes meanwhile
+    │   └─ UnauthenticatedError             nothing proves that they are
     ├─ DecryptionError
     └─ TransferError                        a whole transfer ended
         ├─ NotEnoughFarmersError *
@@ -68,6 +70,7 @@ __all__ = (
     'ResourceError',
     'ResumeMismatchError',
     'ShardingException',
+    'SourceChangedError',
     'StorjBridgeApiError',
     'StorjError',
     'StorjFarmerError',
@@ -336,6 +339,14 @@ class IntegrityError(StorjError):
     """Received bytes do not have the hash, the length or the HMAC that was promised.
 
     Nothing was written under the final name; download again, from other farmers if possible.
+    """
+
+
+class SourceChangedError(IntegrityError):
+    """The source of an upload changed while it was read, so nothing was stored.
+
+    Upload it when nothing writes to it; 'cat FILE | storj cp - storj://BUCKET/NAME' stores a file
+    that grows as long as it is at that moment.
     """
 
 

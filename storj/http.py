@@ -861,7 +861,10 @@ class Client:
         """
         path = route('/buckets/{bucket_id}/files', bucket_id=bucket_id)
         route('{frame_id}', frame_id=frame_id)
-        body: dict[str, Any] = {'frame': frame_id, 'filename': checked_text('filename', filename)}
+        body: dict[str, Any] = {
+            'frame': frame_id,
+            'filename': checked_text('filename', filename, blank=True),
+        }
         if mimetype is not None:
             body['mimetype'] = checked_text('mimetype', mimetype)
         if index is not None:
@@ -947,7 +950,7 @@ class Client:
             str | None: unique identifier, None if the bucket has no such file.
         """
         path = route('/buckets/{bucket_id}/file-ids/', bucket_id=bucket_id)
-        forms = [checked_text('name', name)]
+        forms = [checked_text('name', name, blank=True)]
         if self.mnemonic and not stored:
             key = content_keys.bucket_key(self.mnemonic, bucket_id)
             if names.decrypt_file_name(key, name) is None:

@@ -655,7 +655,9 @@ def _open_source(
         return
     if source.seekable():
         start = source.tell()
-        size = source.seek(0, os.SEEK_END) - start
+        # Files of SFTP do not tell by `seek` where they are; a position may lie behind the end.
+        source.seek(0, os.SEEK_END)
+        size = max(0, source.tell() - start)
         source.seek(start)
         yield source, size, _name_of(source)
         return

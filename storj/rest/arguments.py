@@ -26,11 +26,11 @@ def timeout_pair(value: object) -> tuple[float, float] | None:
     return float(pair[0]), float(pair[1])
 
 
-def checked_text(name: str, value: object) -> str:
-    """Check an argument that is text and not empty."""
+def checked_text(name: str, value: object, *, blank: bool = False) -> str:
+    """Check an argument that is text and not empty, nor white space only unless ``blank``."""
     if not isinstance(value, str):
         raise TypeError(f'{name} is text, not {type(value).__name__}')
-    if not value.strip():
+    if not (value if blank else value.strip()):
         raise ValueError(f'{name} is empty')
     return value
 

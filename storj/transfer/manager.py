@@ -108,7 +108,7 @@ class Transfers:
 
         The future's result raises :class:`storj.exception.AlreadyExistsError` for a name that is
         taken, ``MnemonicError`` without an encryption key, ``TransferError`` with all causes when
-        shards could not be stored, ``IntegrityError`` when the source changed meanwhile,
+        shards could not be stored, ``SourceChangedError`` when the source changed meanwhile,
         ``ResumeMismatchError`` when the upload was begun before with another encryption key.
         """
         request = UploadRequest(

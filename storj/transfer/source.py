@@ -13,6 +13,7 @@ iterator, pipe, socket              not again: :func:`open_source` returns None,
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import os
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, Union
 
-from storj.exception import IntegrityError
+from storj.exception import SourceChangedError
 from storj.farmer import TICK
 from storj.model import File
 from storj.transfer.positional import Positional
@@ -37,6 +38,9 @@ SourceLike = Union[
 ]
 
 _CHANGED = 'the source changed while it was uploaded'
+
+# What the library opens in text mode.
+_TEXT_FILES = (io.TextIOBase, codecs.StreamReader, codecs.StreamReaderWriter)
 
 # A fingerprint reads this much from the beginning, the middle and the end.
 _SAMPLE = 65536
@@ -55,7 +59,7 @@ class Source(Protocol):
         """Fill the buffer with the bytes at an offset; from any thread.
 
         Raises:
-            IntegrityError: if there are fewer bytes now than there were.
+            SourceChangedError: If there are fewer bytes now than there were.
             OSError: if they cannot be read.
         """
 
@@ -66,7 +70,7 @@ class Source(Protocol):
             bool: False if something was done to the source that may have changed its bytes.
 
         Raises:
-            IntegrityError: If they are seen to be others.
+            SourceChangedError: If they are seen to be others.
         """
 
     def close(self) -> None:
@@ -117,7 +121,7 @@ class PathSource:
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the buffer; from any thread."""
         if self._file.read_into(self._start + offset, buffer) < len(buffer):
-            raise IntegrityError(f'{_CHANGED}: it is shorter than it was')
+            raise SourceChangedError(f'{_CHANGED}: it is shorter than it was')
 
     def check_unchanged(self) -> bool:
         """Compare size, times and identity with those of the beginning.
@@ -127,7 +131,7 @@ class PathSource:
         """
         now = self._now()
         if now[:3] != self._stat[:3]:
-            raise IntegrityError(f'{_CHANGED}: its size or time of change is another')
+            raise SourceChangedError(f'{_CHANGED}: its size or time of change is another')
         return now == self._stat
 
     def grows(self) -> bool:
@@ -157,7 +161,14 @@ class FileSource:
         self._file = file
         self._lock = threading.Lock()
         self._start = file.tell()
-        self.size = max(0, file.seek(0, io.SEEK_END) - self._start)
+        self._end = self._find_end()
+        # A position may lie behind the end.
+        self.size = max(0, self._end - self._start)
+
+    def _find_end(self) -> int:
+        # What `seek` returns is not asked: files of SFTP, and of older libraries, return nothing.
+        self._file.seek(0, io.SEEK_END)
+        return self._file.tell()
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Seek and read under a lock."""
@@ -168,15 +179,15 @@ class FileSource:
                 if not isinstance(data, (bytes, bytearray, memoryview)):
                     raise TypeError('the source is a text file; open it in binary mode')
                 if not data:
-                    raise IntegrityError(f'{_CHANGED}: it is shorter than it was')
+                    raise SourceChangedError(f'{_CHANGED}: it is shorter than it was')
                 buffer[: len(data)] = data
                 buffer = buffer[len(data) :]
 
     def check_unchanged(self) -> bool:
         """Compare the length, which is all that such a file tells."""
         with self._lock:
-            if self._file.seek(0, io.SEEK_END) - self._start != self.size:
-                raise IntegrityError(f'{_CHANGED}: its length is another')
+            if self._find_end() != self._end:
+                raise SourceChangedError(f'{_CHANGED}: its length is another')
         return True
 
     def close(self) -> None:
@@ -192,14 +203,21 @@ def _open_path(path: str | os.PathLike[str]) -> PathSource:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(f'{os.fspath(path)!r} is a folder; upload its files one by one')
         if not stat.S_ISREG(mode):
-            raise ValueError(f'{os.fspath(path)!r} is no regular file; hand it over opened')
+            raise _not_by_path(path, 'is no regular file')
         source = PathSource(descriptor)
         if not source.size and source.grows():
-            raise ValueError(f'{os.fspath(path)!r} does not tell its size; hand it over opened')
+            raise _not_by_path(path, 'does not tell its size')
         return source
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _not_by_path(path: str | os.PathLike[str], why: str) -> ValueError:
+    name = os.fspath(path)
+    return ValueError(
+        f"{name!r} {why}: hand it over opened, or pipe it into 'storj cp - storj://BUCKET/NAME'"
+    )
 
 
 def _plain_descriptor(file: object) -> int | None:
@@ -235,7 +253,7 @@ def open_source(source: Any) -> Source | None:
         return _open_path(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return MemorySource(source)
-    if isinstance(source, io.TextIOBase):
+    if isinstance(source, _TEXT_FILES):
         raise TypeError('the source is a text file; open it in binary mode')
     if hasattr(source, 'read'):
         descriptor = _plain_descriptor(source)

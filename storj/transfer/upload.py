@@ -50,6 +50,7 @@ from storj.exception import (
     NotFoundError,
     RateLimitedError,
     ResumeMismatchError,
+    SourceChangedError,
     StorjBridgeApiError,
     StorjError,
     SuppliedTokenNotAcceptedError,
@@ -245,8 +246,10 @@ class Upload(Job):
     def _name(self) -> str:
         name = self._request.name
         name = name_of(self._request.source) if name is None else name
-        if not name:
+        if name is None or name == '':
             raise ValueError('the source has no name of its own; give one')
+        if not isinstance(name, str):
+            raise TypeError(f'the name of a file is text, not {type(name).__name__}')
         return name
 
     def _seal(self, name: str, index: str | None) -> Envelope:
@@ -886,21 +889,21 @@ class Upload(Job):
             self.meter.end(node)
 
     def _check_hash(self, record: _Record) -> None:
-        """Find out whose fault a wrong hash is: raise IntegrityError if the source changed."""
+        """Find out whose fault a wrong hash is: raise SourceChangedError if the source's."""
         digest = ShardDigest()
         for piece in self._pieces(record, keep=False):
             digest.update(piece)
         if not hmac.compare_digest(digest.hexdigest(), record.hash):
-            raise IntegrityError(_CHANGED)
+            raise SourceChangedError(_CHANGED)
 
     def _check_source(self) -> None:
-        """Raise IntegrityError if the source is not what was read at the beginning."""
+        """Raise SourceChangedError if the source is not what was read at the beginning."""
         if self._source.check_unchanged():
             return
         # Somebody gave it another mode or link, or changed it and put its time back.
         data = {i: record.hash for i, record in self._records.items() if not record.span.parity}
         if not self._hash_again(data):
-            raise IntegrityError(_CHANGED)
+            raise SourceChangedError(_CHANGED)
 
     # -- the entry ---------------------------------------------------------------------------------
 

@@ -127,12 +127,23 @@ def test_equal_shards_of_one_file_are_stored(engine: Engine, bucket: str, client
     assert transfers.download(bucket, stored.id).result(30).read() == data
 
 
-@pytest.mark.parametrize('name', ['plain', 'with space', 'ümläut', 'a/b/../c', '日本語', 'x' * 500])
+@pytest.mark.parametrize(
+    'name', ['plain', 'with space', 'ümläut', 'a/b/../c', '日本語', 'x' * 500, ' ', '\t\n']
+)
 def test_names_of_any_kind_are_kept(engine: Engine, client: Client, bucket: str, name: str) -> None:
     stored = engine().upload(bucket, b'data', name=name).result(30)
     assert stored.filename != name
     assert client.file_name(bucket, stored.filename) == name
     assert client.file_id(bucket, name) == stored.id
+
+
+@pytest.mark.parametrize('name', ['plain', ' ', '\t\n', '\u3000'])
+def test_names_in_the_clear_are_kept(
+    engine: Engine, client: Client, bucket: str, name: str
+) -> None:
+    stored = engine().upload(bucket, b'data', name=name, encrypt=False).result(30)
+    assert client.file_metadata(bucket, stored.id).filename == name
+    assert client.file_id(bucket, name, stored=True) == stored.id
 
 
 def test_name_is_last_component_of_path(

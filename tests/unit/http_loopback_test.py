@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from storj import exception, http, transfer
+from storj.metadisk import MetaDisk
 from storj.rest import decoding, transport
+from tests.unit.scripted_farmer import Connection, ScriptedFarmer
 
 QUICK = http.Retries(count=0)
 CLOSING = b'HTTP/1.0 200 OK\r\n\r\n["cut'
@@ -130,6 +132,7 @@ def test_answer_of_every_framing_is_read(answer: bytes) -> None:
         with_length(b'not gzip', b'Content-Encoding: gzip\r\n'),
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n["k"',
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n',
         b'HTTP/1.1 200 OK\r\n' + b'x: ' + b'y' * 100_000 + b'\r\n\r\n',
         b'HTTP/1.1 200 OK\r\n' + b'x: y\r\n' * 500 + b'\r\n',
     ],
@@ -141,6 +144,7 @@ def test_answer_of_every_framing_is_read(answer: bytes) -> None:
         'no gzip',
         'cut chunk',
         'bad chunk',
+        'negative chunk',
         'long',
         'many',
     ],
@@ -149,6 +153,23 @@ def test_damaged_answer_is_an_unreachable_bridge(answer: bytes) -> None:
     with answering(answer) as client, pytest.raises(exception.BridgeUnreachableError) as caught:
         client._request(method='GET', path='/x')
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize('call', ['status', 'download'])
+def test_node_whose_chunk_is_negative_is_unreachable(call: str, tmp_path: Path) -> None:
+    def answer(peer: Connection) -> None:
+        peer.read_head()
+        peer.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n')
+
+    reference = f'{"0" * 64}?key={"0" * 64}'
+    arguments = () if call == 'status' else (reference, tmp_path / 'out')
+    # A download is taken up again where it broke off.
+    with (
+        ScriptedFarmer(*[answer] * 10) as farmer,
+        MetaDisk(f'http://127.0.0.1:{farmer.port}') as node,
+        pytest.raises(exception.BridgeUnreachableError),
+    ):
+        getattr(node, call)(*arguments)
 
 
 def test_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def test_pipe_in_the_place_of_a_file_is_refused_although_nobody_writes_to_it(
 
 @pytest.mark.skipif(not Path('/proc/version').exists(), reason='a file that the kernel makes')
 def test_file_that_does_not_tell_its_size_is_not_taken_for_an_empty_one() -> None:
-    with pytest.raises(ValueError, match='does not tell its size; hand it over opened'):
+    with pytest.raises(ValueError, match='does not tell its size: hand it over opened'):
         open_source('/proc/version')
     with Path('/proc/version').open('rb') as file:
         assert open_source(file) is None
