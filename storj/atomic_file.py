@@ -2,6 +2,9 @@
 
 The one place where files of ours get their names: journals, caches, credentials, settings,
 downloads and the shards of a farmer.
+
+A file that is being written lies beside the one that it is to replace, and is locked. Who is killed
+leaves it there unlocked, and the next writer removes it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from storj import file_lock
 
 __all__ = (
     'discard_unfinished',
@@ -57,9 +62,10 @@ def opened(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         OSError: If it cannot be written; as after any error in the block, nothing is left behind.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0)
-    descriptor = os.open(temporary, flags, 0o600)
+    discard_unfinished(path)
+    temporary, descriptor = _create(path)
+    # The lock goes with the last descriptor of the file: when that has its name.
+    last = os.dup(descriptor)
     try:
         with os.fdopen(descriptor, 'wb') as file:
             yield file
@@ -70,18 +76,43 @@ def opened(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(last)
+
+
+def _create(path: Path) -> tuple[Path, int]:
+    """Make the file that is to replace another, and lock it where that can be done."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_BINARY', 0)
+    while True:
+        temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
+        descriptor = os.open(temporary, flags, 0o600)
+        with suppress(OSError):
+            file_lock.hold(descriptor)
+        if temporary.exists():
+            return temporary, descriptor
+        # Another writer took it for one that was left behind, before it was locked.
+        os.close(descriptor)
 
 
 def discard_unfinished(path: Path) -> None:
-    """Remove what writers of a file left behind that were killed while they wrote it.
-
-    The caller sees to it that nobody writes the file meanwhile, by a lock as a rule.
-    """
+    """Remove what writers of a file left behind that were killed while they wrote it."""
+    if os.name != 'posix':
+        # Windows locks no file that is to be renamed.
+        return
     unfinished = re.compile(rf'\.{re.escape(path.name)}\.[0-9a-f]{{16}}')
     with suppress(OSError), os.scandir(path.parent) as items:
         for item in items:
             if unfinished.fullmatch(item.name):
-                Path(item.path).unlink()
+                _discard_unless_held(item.path)
+
+
+def _discard_unless_held(path: str) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        if file_lock.hold(descriptor):
+            Path(path).unlink()
+    finally:
+        os.close(descriptor)
 
 
 def replace(temporary: Path, path: Path, *, sync: bool = True) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ('lock', 'locked', 'unlock')
+__all__ = ('hold', 'lock', 'locked', 'unlock')
 
 # What a lock that another holds is refused with, by flock and on Windows.
 _HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
@@ -48,6 +48,24 @@ def lock(path: Path, *, wait: bool = False, create: bool = True) -> int | None:
             pass
         # The former holder removed the file between our open and our lock.
         os.close(descriptor)
+
+
+def hold(descriptor: int) -> bool:
+    """Lock a file that is open already, until its last descriptor is closed.
+
+    Returns:
+        bool: False if another holds it.
+
+    Raises:
+        OSError: if the file system has no locks.
+    """
+    try:
+        _lock_descriptor(descriptor, False)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
+    return True
 
 
 def unlock(descriptor: int, remove: Path | None = None) -> None:

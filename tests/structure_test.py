@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     'metadata': set(),
     'exception': set(),
     'object': GROUND,
-    'atomic_file': set(),
+    'atomic_file': {'file_lock'},
     'shortage': {'exception'},
     'text': set(),
     'file_lock': set(),

@@ -73,6 +73,7 @@ class UploadJournal:
 
     Attributes:
         frame_id (str | None): frame of the last attempt.
+        has_begun (bool): whether the journal is about this attempt, and not about the last one.
         continues (bool): whether the last attempt can be continued, as far as the journal tells.
         index (str | None): index of the last attempt, if that can be continued.
         shards (Mapping[int, Noted]): what the last attempt offered, if it can be continued.
@@ -96,6 +97,7 @@ class UploadJournal:
         self._source = source if resume and path and isinstance(source, PathSource) else None
         self._journal = _open(config, identity('upload', bridge, bucket_id, name, path))
         self.frame_id: str | None = None
+        self.has_begun = False
         self.continues = False
         self.index: str | None = None
         self.shards: Mapping[int, Noted] = {}
@@ -126,7 +128,8 @@ class UploadJournal:
         """Whether a next attempt can go on with what this one has done."""
         if self._journal is None or self._source is None or not self._journal.written:
             return False
-        return any(farmer for _, farmer in self._state.get('shards', {}).values())
+        shards = _shards_of(self._state) or {}
+        return any(noted.farmer for noted in shards.values())
 
     def fits(self, envelope: Envelope, plan: Plan) -> bool:
         """Return whether the last attempt stored the file in this form, under this key."""
@@ -139,15 +142,17 @@ class UploadJournal:
         brought = any(noted.farmer for noted in self.shards.values())
         if not brought or self.index != envelope.index:
             return False
-        return not hmac.compare_digest(str(self._state.get('key')), _key_proof(envelope))
+        # A damaged journal may have any text.
+        known = str(self._state.get('key')).encode('utf-8', 'surrogatepass')
+        return not hmac.compare_digest(known, _key_proof(envelope).encode())
 
     def go_on(self, plan: Plan) -> None:
         """Continue the last attempt."""
-        self._plan = plan
+        self._plan, self.has_begun = plan, True
 
     def begin(self, envelope: Envelope, plan: Plan) -> None:
         """Begin an attempt that continues none; the frame of the last one is forgotten."""
-        self._plan = plan
+        self._plan, self.has_begun = plan, True
         self.frame_id, self.continues, self.index, self.shards = None, False, None, {}
         if self._journal is None:
             return

@@ -562,9 +562,10 @@ class Upload(Job):
         frame_id = self._frame_id if self._frame_is_ours else None
         keep = self._done or self._can_be_resumed(error)
         if journal is not None:
-            if self._done or (not keep and frame_id is None):
+            # One that ended before it began leaves what the last attempt left.
+            if journal.has_begun and (self._done or (not keep and frame_id is None)):
                 journal.forget()
-            elif not keep and frame_id is not None:
+            elif journal.has_begun and not keep and frame_id is not None:
                 journal.keep_frame(frame_id)
             journal.close()
         # A frame that an entry may use must live: without it the file breaks (finding 9).

@@ -6,11 +6,13 @@ import ast
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from storj import atomic_file
+from storj import atomic_file, file_lock
 
 PACKAGE = Path(__file__).parents[2] / 'storj'
 
@@ -76,3 +78,72 @@ def test_nobody_else_renames_over_a_file() -> None:
                 one = len(node.args) == 1 and not node.keywords
                 renames = node.func.attr in ('replace', 'rename') and one
                 assert not renames, f'{source.relative_to(PACKAGE)}:{node.lineno} renames a file'
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    """What a process that is killed leaves, when it has written half of a file."""
+    program = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from storj import atomic_file
+
+        with atomic_file.opened(Path(sys.argv[1])) as file:
+            file.write(b'half')
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, '-c', program, tmp_path / 'file'], check=False)
+    [path] = tmp_path.iterdir()
+    assert path.read_bytes() == b'half'
+    return path
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path, left: Path) -> None:
+    others = [tmp_path / name for name in ('.file.part', '.file2.' + '0' * 16, '.other')]
+    for other in others:
+        other.write_bytes(b'mine')
+    atomic_file.write(tmp_path / 'file', b'whole')
+    assert not left.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / 'file', *others])
+
+
+def test_file_that_another_is_writing_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / 'file'
+    with atomic_file.opened(path) as first:
+        first.write(b'first')
+        atomic_file.write(path, b'second')
+        assert len(list(tmp_path.iterdir())) == 2
+    assert path.read_bytes() == b'first'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writer_whose_file_is_taken_for_left_behind_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, hold, held = tmp_path / 'file', file_lock.hold, []
+
+    def late(descriptor: int) -> bool:
+        if not held:
+            held.append(descriptor)
+            # Another writer comes before this one has its lock.
+            atomic_file.write(path, b'second')
+        return hold(descriptor)
+
+    monkeypatch.setattr(file_lock, 'hold', late)
+    atomic_file.write(path, b'first')
+    assert path.read_bytes() == b'first'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_system_without_locks_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Path
+) -> None:
+    def refuse(descriptor: int, wait: bool) -> None:
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(file_lock, '_lock_descriptor', refuse)
+    atomic_file.write(tmp_path / 'file', b'whole')
+    assert (tmp_path / 'file').read_bytes() == b'whole'
+    # Nobody knows whether somebody is still at it.
+    assert left.exists()

@@ -526,10 +526,13 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize('locked', [True, None])
 def test_frame_of_a_file_outlives_an_upload_that_begins_afresh(
-    setting: Setting, source: Path
+    setting: Setting, source: Path, locked: bool | None
 ) -> None:
     frame_id = ended_unheard(setting, source)
+    if locked is None:
+        locked_as(setting, None)
     with pytest.raises(AlreadyExistsError):
         setting.upload(source, resume=False)
     assert [*setting.bridge.frames] == [frame_id]

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj import file_lock
+from storj import atomic_file, file_lock
 from storj.api import BridgeProfile
 from storj.exception import (
     BridgeUnreachableError,
@@ -29,7 +29,7 @@ from storj.exception import (
     StorjBridgeApiError,
     TransferError,
 )
-from storj.model import File
+from storj.model import File, Frame
 from storj.transfer import TransferConfig, clean_journals, list_journals
 from storj.transfer.context import describe
 from storj.transfer.coordinator import Stopped
@@ -512,15 +512,19 @@ def test_cleaned_upload_leaves_no_frame(tmp_path: Path) -> None:
     assert len(clean_journals(tmp_path, bridge=bridge)) == 1
 
 
+@pytest.mark.parametrize('tells', [True, False], ids=['tells', 'does not tell'])
 def test_cleaned_upload_leaves_the_frame_of_a_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tells: bool
 ) -> None:
     bridge = FakeBridge()
     frame_id = left_behind(tmp_path, bridge)
     bridge.file_create('b' * 24, frame_id, 'name', erasure=False)
+    if not tells:
+        # Bridges before 0.10 say nothing of it, and destroy frames that files use.
+        bridge.frame_get = lambda frame_id: Frame(id=frame_id)  # type: ignore[method-assign]
     assert len(clean_journals(tmp_path, bridge=bridge)) == 1
     assert [*bridge.frames] == [frame_id]
-    assert not caplog.records
+    assert ('does not say whether a file uses it' in caplog.text) != tells
 
 
 @pytest.mark.parametrize(
@@ -566,6 +570,77 @@ def test_cleaned_download_leaves_the_files_of_others(tmp_path: Path, ours: bool)
     assert len(clean_journals(folder)) == 1
     assert part.path.exists() != ours
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize('fails', ['open', 'write', 'rename'])
+def test_journal_that_cannot_be_written_keeps_the_old_state_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    journal = Journal(tmp_path, IDENTITY)
+    journal.state['done'] = [1]
+    journal.save()
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as broken:
+        if fails == 'open':
+            broken.setattr(atomic_file.os, 'open', refuse)
+        elif fails == 'write':
+            fdopen = os.fdopen
+            broken.setattr(atomic_file.os, 'fdopen', lambda *args: Full(fdopen(*args)))
+        else:
+            broken.setattr(Path, 'replace', refuse)
+        journal.state['done'] = [1, 2]
+        journal.save()
+        journal.save()
+    # Said once, although every shard tries again.
+    assert caplog.text.count('cannot be written') == 1
+    assert {path.suffix for path in tmp_path.iterdir()} == {'.json', '.lock'}
+    [entry] = list_journals(tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith('.')]
+    journal.close()
+    again = Journal(tmp_path, IDENTITY)
+    assert again.state == {'done': [1]}
+    again.state['done'] = [1, 2, 3]
+    again.save()
+    again.close()
+    assert Journal(tmp_path, IDENTITY).state == {'done': [1, 2, 3]}
+    assert entry.path == '/a'
+
+
+class Full:
+    """A file on a disk without room."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __enter__(self) -> Full:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+def test_what_a_killed_writer_of_a_journal_left_is_removed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, IDENTITY)
+    journal.save()
+    journal.close()
+    mine = tmp_path / f'.{journal.key}.json.{"0" * 16}'
+    others = [tmp_path / f'.{"f" * 32}.json.{"0" * 16}', tmp_path / f'.{journal.key}.json.txt']
+    for path in (mine, *others):
+        path.write_text('{"sche')
+    again = Journal(tmp_path, IDENTITY)
+    assert not mine.exists()
+    assert all(path.exists() for path in others)
+    mine.write_text('{"sche')
+    again.close()
+    clean_journals(tmp_path)
+    assert not mine.exists()
+    assert all(path.exists() for path in others)
 
 
 def test_no_folder_means_no_journals(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from storj.crypto import keys
@@ -22,6 +22,7 @@ from storj.digest import shard_hash
 from storj.exception import (
     BridgeUnreachableError,
     IntegrityError,
+    MnemonicError,
     NotFoundError,
     ResumeMismatchError,
     TransferError,
@@ -450,6 +451,22 @@ def test_unknown_bucket_ends_an_upload_and_leaves_nothing(setting: Setting, sour
     assert not list(Path(str(setting.transfers.config.state_dir)).rglob('*.*'))
 
 
+@pytest.mark.parametrize('resume', [True, False])
+def test_upload_that_fails_before_it_begins_leaves_the_last_attempt(
+    setting: Setting, source: Path, resume: bool
+) -> None:
+    state = break_off(setting, source, 2)
+    setting.bridge.mnemonic = None
+    with pytest.raises(MnemonicError):
+        setting.upload(source, resume=resume)
+    setting.bridge.mnemonic = WORDS
+    [entry] = list_journals(setting.transfers.config.journal_dir())
+    assert entry.frame_id == state['frame']
+    file = setting.upload(source)
+    assert file.index == state['index']
+    assert [*setting.bridge.frames] == [file.frame.id]
+
+
 def test_frame_that_could_not_be_destroyed_is_destroyed_by_the_next_upload(
     setting: Setting, source: Path
 ) -> None:
@@ -526,6 +543,7 @@ JSON = st.recursive(
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+@example(field='key', value='ä')
 @given(
     field=st.sampled_from(['frame', 'index', 'shards', 'key', 'cut', 'source', 'total']), value=JSON
 )
