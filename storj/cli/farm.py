@@ -10,7 +10,7 @@ import click
 
 from storj.cli.command import command
 from storj.cli.errors import CommandError
-from storj.cli.network import no_login_needed, require_extra
+from storj.cli.network import no_login_needed, require_extra, sync_option
 from storj.cli.options import SIZE, LocalPath
 from storj.cli.output import Output, human_size
 from storj.cli.session import Session, pass_session
@@ -55,6 +55,7 @@ __all__ = ('farm',)
     metavar='KEY',
     help='Store for this renter node only, by node id or extended public key; repeatable.',
 )
+@sync_option
 @click.option(
     '--status-port',
     type=click.IntRange(0, 65535),
@@ -93,7 +94,6 @@ def farm(
         settings = FarmerSettings(
             path.expanduser().absolute(),
             session.settings.bridge,
-            durable=True,
             renters=renters or None,
             **options,
         )

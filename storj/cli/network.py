@@ -60,6 +60,18 @@ def folder_option(function: Any) -> Any:
     )(function)
 
 
+def sync_option(function: Any) -> Any:
+    """Add ``--no-sync``."""
+    return click.option(
+        '--no-sync',
+        'durable',
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help='Confirm before all is on the disk; for tests and benchmarks.',
+    )(function)
+
+
 def _folder(data: Path | None) -> Path:
     return network_folder() if data is None else data.expanduser().absolute()
 
@@ -128,6 +140,7 @@ def network() -> None:
 @click.option('--fault', 'faults', multiple=True, metavar='SPEC', help='What goes wrong.')
 @click.option('--size', type=SIZE, help='Space that each farmer offers.')
 @click.option('--processes', is_flag=True, help='Run each farmer in a process of its own.')
+@sync_option
 @click.option('--charge', is_flag=True, help="Charge for MetaDisk's transfers.")
 @click.option('--detach', is_flag=True, help='Run in the background and return when it is up.')
 @pass_session

@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument('--address', help='address to announce, if it is another than the host')
     common.add_argument('--size', type=int, help='bytes that a farmer offers')
     common.add_argument('--store', choices=('disk', 'null'), default='disk')
+    common.add_argument(
+        '--no-sync', dest='durable', action='store_false', help='leave flushing to the system'
+    )
     common.add_argument('--fault', dest='faults', action='append', default=[], metavar='SPEC')
     common.add_argument('--json', dest='as_json', action='store_true', help='say ready in JSON')
 
@@ -60,9 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     farm.add_argument('--protocol', choices=('0.10.0', '1.2.0'), default='1.2.0')
     farm.add_argument('--renter', dest='renters', action='append', metavar='KEY')
     farm.add_argument('--number', type=int, default=0, help='by which faults select it')
-    farm.add_argument(
-        '--no-sync', dest='durable', action='store_false', help='leave flushing to the system'
-    )
     farm.add_argument('--supervised', action='store_true', help='obey the input, stop at its end')
     farm.set_defaults(run=run_farmer)
     return parser

@@ -42,6 +42,7 @@ def run_network(
     charge: bool = False,
     size: int | None = None,
     store: Literal['disk', 'null'] = 'disk',
+    durable: bool = True,
     as_json: bool = False,
     output: TextIO | None = None,
     ready: Callable[[Network], object] | None = None,
@@ -67,6 +68,7 @@ def run_network(
         charge (bool): charge for MetaDisk's uploads and downloads.
         size (int | None): bytes that each farmer offers.
         store (str): ``disk`` or ``null``.
+        durable (bool): have all on the disk before it is confirmed.
         as_json (bool): print JSON.
         output (TextIO | None): where the line goes; standard output by default.
         ready (Callable[[Network], object] | None): called in place of printing the line.
@@ -91,6 +93,7 @@ def run_network(
         charge=charge,
         size=size,
         store=store,
+        durable=durable,
     )
     with limited_logs(), stop_signals() as stopped, network:
         if ready is not None:

@@ -21,12 +21,12 @@ __all__ = ('storj_network', 'storj_session_network')
 @pytest.fixture
 def storj_network(tmp_path: Path) -> Iterator[Network]:
     """A fresh network of six farmers for one test, its data below ``tmp_path``."""
-    with Network(farmers=6, data=tmp_path / 'network') as network:
+    with Network(farmers=6, data=tmp_path / 'network', durable=False) as network:
         yield network
 
 
 @pytest.fixture(scope='session')
 def storj_session_network() -> Iterator[Network]:
     """One network of six farmers for all tests of a session that can share it."""
-    with Network(farmers=6) as network:
+    with Network(farmers=6, durable=False) as network:
         yield network

@@ -275,7 +275,9 @@ class _FarmerProcess(FarmerHandle):
         if self.running:
             return
         settings = self._settings
-        arguments = ['farm', '--json', '--supervised', '--no-sync', '--path', str(settings.path)]
+        arguments = ['farm', '--json', '--supervised', '--path', str(settings.path)]
+        if not settings.durable:
+            arguments.append('--no-sync')
         for name in ('host', 'address', 'protocol', 'store'):
             arguments += [f'--{name}', str(getattr(settings, name))]
         arguments += ['--port', str(self.port), '--bridge', str(settings.bridge_url)]
@@ -351,6 +353,8 @@ class Network:
         charge (bool): charge for MetaDisk's uploads and downloads.
         size (int | None): bytes that each farmer offers; None for as much as the disk holds.
         store (str): ``disk``, or ``null`` for farmers that keep nothing (benchmarks).
+        durable (bool): whether shards, records and accounts are on the disk before they are
+            confirmed, so that a power failure takes nothing back.
         bridge (Mapping[str, Any] | None): further settings, by the names of
             :class:`storj.network.bridge.state.BridgeSettings`.
         metadisk (Mapping[str, Any] | None): the same of
@@ -390,6 +394,7 @@ class Network:
         charge: bool = False,
         size: int | None = None,
         store: Literal['disk', 'null'] = 'disk',
+        durable: bool = True,
         bridge: Mapping[str, Any] | None = None,
         metadisk: Mapping[str, Any] | None = None,
     ) -> None:
@@ -426,6 +431,7 @@ class Network:
         self._charge = charge
         self._size = size
         self._store = store
+        self._durable = durable
         self._settings = dict(bridge or {})
         self._metadisk = dict(metadisk or {})
         self._wanted_data = None if data is None else Path(data).expanduser().absolute()
@@ -584,6 +590,7 @@ class Network:
                     'trusted_proxies': self._trusted_proxies,
                     'hosts': self._own_hosts(),
                     'activation': self._activation,
+                    'durable': self._durable,
                     **(_NOTHING_KEPT if self._store == 'null' else {}),
                     **self._settings,
                 }
@@ -619,6 +626,7 @@ class Network:
                     address=self._address,
                     protocol=self._protocols[number % len(self._protocols)],
                     store=self._store,
+                    durable=self._durable,
                     renters=None if extended is None else (extended,),
                 ),
             )

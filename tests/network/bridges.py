@@ -274,6 +274,7 @@ class RunningBridge:
         self._settings = {
             'database_url': f'sqlite:///{path / "bridge.db"}',
             'data_dir': path,
+            'durable': False,
             'public_url': 'http://bridge.example:6382',
             'audit_interval': 0.0,
             'ping_interval': 0.0,

@@ -35,7 +35,7 @@ QUIET = {'mirrors': 0, 'audit_interval': 0}
 
 @pytest.fixture(scope='module')
 def network() -> Iterator[Network]:
-    with Network(farmers=8, bridge=QUIET) as running:
+    with Network(farmers=8, bridge=QUIET, durable=False) as running:
         yield running
 
 

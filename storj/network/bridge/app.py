@@ -31,6 +31,7 @@ from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.upkeep import Upkeep
 from storj.network.node.addresses import is_loopback
+from storj.network.node.group_sync import SYNCS, durable_answers
 from storj.network.node.proxies import behind_proxies, parse_proxies
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
 
@@ -50,6 +51,17 @@ _SECURITY_HEADERS = {
     'X-Content-Type-Options': 'nosniff',
     'X-Frame-Options': 'DENY',
 }
+#: Requests that confirm nothing by themselves: the entry that follows them does.
+_STEPS = frozenset(
+    {
+        ('POST', '/frames'),
+        ('PUT', '/frames/{frame}'),
+        ('POST', '/buckets/{bucket}/tokens'),
+        ('POST', '/contacts/challenges'),
+        ('PATCH', '/contacts/{node}'),
+        ('POST', '/reports/exchanges'),
+    }
+)
 _METHODS = 'GET,HEAD,PUT,PATCH,POST,DELETE'
 _READABLE = 'Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset'
 #: What the framework says by itself, in the bridge's words (protocol reference, section 2.5).
@@ -226,7 +238,7 @@ def create_app(
     Returns:
         web.Application: opens its database when it starts, and owns its background work.
     """
-    middlewares: list[Callable[..., object]] = [_preflight, _errors]
+    middlewares: list[Callable[..., object]] = [_preflight, _errors, durable_answers(_STEPS)]
     if settings.trusted_proxies:
         middlewares.insert(0, behind_proxies(parse_proxies(settings.trusted_proxies)))
     if settings.hosts is not None:
@@ -235,8 +247,11 @@ def create_app(
         middlewares.append(_limited(RateLimits(clock)))
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)  # type: ignore[arg-type]
 
+    app[SYNCS] = []
+
     async def life(app: web.Application) -> AsyncIterator[None]:
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, durable=settings.durable)
+        app[SYNCS].append(database.synced)
         passwords = Passwords()
         bridge = Bridge(
             settings=settings,

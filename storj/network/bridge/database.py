@@ -23,6 +23,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -59,7 +60,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.schema import CreateColumn
 
+from storj.atomic_file import sync_folder
 from storj.exception import NetworkSetupError
+from storj.network.node.group_sync import GroupSync
 
 __all__ = (
     'Bucket',
@@ -356,15 +359,16 @@ class Database:
 
     Args:
         url (str): any SQLAlchemy URL. A file of SQLite is made readable by its owner only and
-            runs in WAL mode with ``synchronous=NORMAL``: a crash of the machine may lose the last
-            moments, never the consistency.
+            runs in WAL mode with ``synchronous=NORMAL``: after a commit alone, a crash of the
+            machine may lose the last moments, never the consistency.
+        durable (bool): whether :meth:`synced` waits for the disk.
 
     Raises:
         NetworkSetupError: it cannot be opened, or a later version of this program made it. The
             tables of an earlier one are brought up to date.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, durable: bool = True) -> None:
         try:
             parsed = make_url(url)
         except ArgumentError:
@@ -374,6 +378,7 @@ class Database:
         self._reader = ThreadPoolExecutor(1, 'storj-database')
         try:
             self._engine = _open(parsed)
+            self._sync = _sync_of(parsed) if durable else None
             self._sessions = sessionmaker(self._engine, expire_on_commit=False)
             try:
                 known = self._adopt_tables()
@@ -399,6 +404,18 @@ class Database:
                     return False
                 connection.execute(update(_Schema).values(fingerprint=_FINGERPRINT))
         return True
+
+    async def synced(self) -> None:
+        """Return when all that was committed so far would survive a power failure.
+
+        Whoever has something confirmed waits for it; other databases than SQLite see to it in
+        their commits.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        if self._sync is not None:
+            await self._sync.wait()
 
     def begin(self) -> AbstractContextManager[Session]:
         """Return a transaction: committed at the end of the block, rolled back by an error.
@@ -471,6 +488,16 @@ def _open(url: URL) -> Engine:
     engine = create_engine(url, **options)
     event.listen(engine, 'connect', _tune_sqlite)
     return engine
+
+
+def _sync_of(url: URL) -> GroupSync | None:
+    """Return what forces a database to the disk, if that is ours to do."""
+    path = url.database or ''
+    if url.get_backend_name() != 'sqlite' or path in ('', ':memory:') or path.startswith('file:'):
+        return None
+    # The file itself may be new.
+    sync_folder(Path(path).absolute().parent)
+    return GroupSync(Path(path).absolute())
 
 
 def _add_what_is_new(connection: Connection) -> bool:

@@ -102,6 +102,7 @@ class BridgeSettings:
     Attributes:
         database_url (str): any SQLAlchemy URL.
         data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``.
+        durable (bool): whether what is confirmed is on the disk before, in a database of SQLite.
         public_url (str): where clients reach the bridge; the links in messages begin with it.
         trusted_proxies (Collection[str]): addresses or networks of proxies whose
             ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed.
@@ -144,6 +145,7 @@ class BridgeSettings:
 
     database_url: str
     data_dir: Path
+    durable: bool = True
     public_url: str = 'http://127.0.0.1:6382'
     trusted_proxies: Collection[str] = ()
     hosts: Collection[str] | None = None

@@ -23,6 +23,7 @@ from storj.network.metadisk.mover import Account, Mover
 from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
 from storj.network.metadisk.routes import Routes
 from storj.network.metadisk.website import Website
+from storj.network.node.group_sync import SYNCS, GroupSync
 from storj.network.node.shard_client import ShardClient
 
 __all__ = ('mount',)
@@ -84,6 +85,8 @@ def mount(
     async def life(app: web.Application) -> AsyncIterator[None]:
         await open_account(app[BRIDGE], kept.email, kept.password)
         engine = _engine(folder / 'node.db')
+        if app[BRIDGE].settings.durable:
+            app[SYNCS].append(GroupSync(folder / 'node.db').wait)
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT)
         farmers = ShardClient()
         mover = Mover(bridge_url, Account(kept.email, kept.password), session, farmers, folder)
@@ -103,7 +106,7 @@ def mount(
 
 
 def _engine(path: Path) -> sa.Engine:
-    # What it holds is money of a kind: for the owner only, and safe from a crash of the process.
+    # What it holds is money of a kind: for the owner only.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     engine = sa.create_engine(sa.URL.create('sqlite', database=str(path)))
 

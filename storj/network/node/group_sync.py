@@ -9,12 +9,43 @@ the disk, in a worker thread, covers all commits that were made before it began.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import Executor
 from pathlib import Path
 
-from storj import atomic_file
+from aiohttp import web
 
-__all__ = ('GroupSync',)
+from storj import atomic_file
+from storj.network.node.wire import Handler
+
+__all__ = ('SYNCS', 'GroupSync', 'durable_answers')
+
+#: What an application waits for before it answers a request that may have changed something.
+SYNCS: web.AppKey[list[Callable[[], Awaitable[None]]]] = web.AppKey('syncs', list)
+
+_SAFE = frozenset({'GET', 'HEAD', 'OPTIONS'})
+
+
+def durable_answers(steps: Collection[tuple[str, str]]) -> Callable[..., object]:
+    """Return a middleware that confirms nothing which a power failure could take back.
+
+    Args:
+        steps (Collection[tuple[str, str]]): methods and patterns of requests that are steps of
+            something only: commits come to the disk in their order, so whoever confirms the whole
+            confirms them too, and a client whose step is lost begins anew.
+    """
+
+    @web.middleware
+    async def durable(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        resource = request.match_info.route.resource
+        pattern = '' if resource is None else resource.canonical.rstrip('/')
+        if request.method not in _SAFE and (request.method, pattern) not in steps:
+            for sync in request.app[SYNCS]:
+                await sync()
+        return response
+
+    return durable
 
 
 class GroupSync:
@@ -26,6 +57,9 @@ class GroupSync:
     Args:
         database (Path): the file of the database, which is in WAL mode.
         workers (Executor | None): threads that wait for the disk; the loop's own by default.
+
+    Attributes:
+        failure (OSError | None): with which the disk refused.
     """
 
     def __init__(self, database: Path, workers: Executor | None = None) -> None:
@@ -33,7 +67,7 @@ class GroupSync:
         self._workers = workers
         self._running: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
-        self._failure: OSError | None = None
+        self.failure: OSError | None = None
 
     async def wait(self) -> None:
         """Return when all that was committed before this call is on the disk.
@@ -41,8 +75,8 @@ class GroupSync:
         Raises:
             OSError: If the disk refuses, now or before.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         if self._next is None:
             # One that has begun may have missed the caller's commit.
             self._next = asyncio.ensure_future(self._sync(self._running))
@@ -52,11 +86,11 @@ class GroupSync:
         if before is not None:
             await asyncio.wait({before})
         self._running, self._next = self._next, None
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._workers, atomic_file.sync_file, self._log)
         except OSError as error:
-            self._failure = error
+            self.failure = error
             raise
