@@ -88,9 +88,9 @@ def ask_secret(question: str, *, option: str, twice: bool = False) -> str:
             f'the {question.lower()} is not text in the encoding of this system',
             hint=f'give it in UTF-8 with {option}',
         ) from None
-    if len(answer) >= TYPED_LIMIT:
+    if len(answer.encode('utf-8', 'surrogatepass')) >= TYPED_LIMIT:
         raise UsageProblem(
-            f'a terminal hands over {TYPED_LIMIT - 1} characters at most', hint=f'use {option}'
+            f'a terminal hands over {TYPED_LIMIT - 1} bytes at most', hint=f'use {option}'
         )
     return answer
 

@@ -90,3 +90,42 @@ def test_ctrl_c_that_comes_with_the_question_does_not_wait_for_the_line(
     finally:
         signal.signal(signal.SIGINT, before)
     assert line.read() == 'y\n'
+
+
+@pytest.mark.parametrize(
+    'question', [partial(prompts.confirm, yes=False), partial(prompts.ask, option='--name')]
+)
+def test_answer_that_is_no_text_is_refused_unquoted(typed, question):
+    typed(b'hunter2\xff\n')
+    with pytest.raises(UsageProblem, match='not UTF-8 text') as caught:
+        question('go on')
+    assert caught.value.__cause__ is None
+    assert 'hunter2' not in str(caught.value)
+
+
+def test_question_drives_no_terminal(typed, capsys):
+    typed('y\n')
+    prompts.confirm('remove \x1b]52;c;AA\x07\u202e', yes=False)
+    assert capsys.readouterr().err == r'remove \x1b]52;c;AA\x07\u202e? [y/N]: '
+
+
+@pytest.mark.parametrize('typed_in', ['p' * 4095, 'ä' * 2047 + 'p'], ids=len)
+def test_secret_that_a_terminal_cuts_off_is_refused(typed, monkeypatch, typed_in):
+    typed('')
+    monkeypatch.setattr(click, 'prompt', lambda *_, **__: typed_in[1:])
+    assert prompts.ask_secret('Password', option='--password-file') == typed_in[1:]
+    monkeypatch.setattr(click, 'prompt', lambda *_, **__: typed_in)
+    with pytest.raises(UsageProblem, match='4094 bytes at most') as caught:
+        prompts.ask_secret('Password', option='--password-file')
+    assert caught.value.hint == 'use --password-file'
+
+
+def test_secret_that_is_no_text_is_refused_unquoted(typed, monkeypatch):
+    def prompt(*_, **__):
+        return b'hunter2\xff'.decode()
+
+    typed('')
+    monkeypatch.setattr(click, 'prompt', prompt)
+    with pytest.raises(UsageProblem, match='encoding of this system') as caught:
+        prompts.ask_secret('Password', option='--password-file')
+    assert caught.value.__suppress_context__
