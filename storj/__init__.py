@@ -158,6 +158,7 @@ def get_client() -> Client:
         password,
         settings.bridge,
         mnemonic=settings.mnemonic,
+        plain_names=settings.plain_names,
         proxy=settings.proxy,
         transfer_config=_transfer_config(settings),
     )
@@ -218,8 +219,6 @@ def upload(source: Any, destination: str, **options: Any) -> model.File:
         if not isinstance(source, str | PathLike):
             raise ValueError(f'{destination!r} names no file, and the source has no name')
         name += Path(source).name
-    if _settings().plain_names:
-        options.setdefault('encrypt_name', False)
     with closing(get_client()) as client:
         return client.file_upload(_bucket_id(client, bucket), source, name=name, **options)
 

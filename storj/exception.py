@@ -8,6 +8,7 @@
     │   │   └─ NetworkSetupError            the local network's own settings
     │   ├─ MnemonicError
     │   ├─ ResourceError                    this machine: disk, open files, memory, threads
+    │   ├─ AmbiguousNameError
     │   ├─ ShardingException
     │   └─ BridgeUnreachableError *
     ├─ StorjBridgeApiError (= BridgeError)  the bridge said no
@@ -49,6 +50,7 @@ from typing import Any, ClassVar
 __all__ = (
     'NO_FARMER',
     'AlreadyExistsError',
+    'AmbiguousNameError',
     'AuthenticationError',
     'BridgeError',
     'BridgeUnavailableError',
@@ -175,6 +177,24 @@ class ShardingException(ClientError):
     def __init__(self, value: str = '') -> None:
         super().__init__(value)
         self.value = value
+
+
+class AmbiguousNameError(ClientError):
+    """Two buckets, or two files of a bucket, have this name.
+
+    Give the id of the one that is meant: the message has both.
+
+    Args:
+        what (str): of what kind they are, in the plural, and their name.
+        ids (Sequence[str]): of all that have the name.
+
+    Attributes:
+        ids (tuple[str, ...]): as given.
+    """
+
+    def __init__(self, what: str, ids: Sequence[str] = ()) -> None:
+        super().__init__(f'{what}: there are {" and ".join(ids)}')
+        self.ids = tuple(ids)
 
 
 class BridgeUnreachableError(ClientError):

@@ -11,6 +11,7 @@ and names of this module.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -36,6 +37,7 @@ from storj.crypto import keys as content_keys
 from storj.crypto import names
 from storj.exception import (
     AlreadyExistsError,
+    AmbiguousNameError,
     BridgeError,
     BridgeUnavailableError,
     ClientError,
@@ -169,6 +171,7 @@ class Client:
             for both. None is the default of 10 and 30 (100 when a bridge as of 3.0 looks for a
             farmer); waiting for ever is not on offer.
         mnemonic (str | None): words that files and names are encrypted with.
+        plain_names (bool): whether new names are stored in the clear nevertheless.
         proxy (str | None): URL of a proxy; by default that of the environment, whose ``NO_PROXY``
             exempts a bridge from both. Farmers are reached without.
         trust_env (bool): whether requests reads proxies and certificates from the environment.
@@ -200,6 +203,7 @@ class Client:
         timeout: Timeout = None,
         mnemonic: str | None = None,
         *,
+        plain_names: bool = False,
         proxy: str | None = None,
         trust_env: bool = True,
         verify: bool | str = True,
@@ -214,6 +218,7 @@ class Client:
         timeout_pair(timeout)
         self.timeout: Timeout = timeout
         self.mnemonic = mnemonic
+        self._plain_names = plain_names
         self._private_key: SigningKey | None = None
         self._public_key_hex: str | None = None
         self.public_key: VerifyingKey | None = None
@@ -563,28 +568,60 @@ class Client:
     # -- buckets --------------------------------------------------------------------------------
 
     def bucket_create(
-        self, name: str, storage: int | None = None, transfer: int | None = None
+        self,
+        name: str,
+        storage: int | None = None,
+        transfer: int | None = None,
+        *,
+        encrypt_name: bool | None = None,
     ) -> model.Bucket:
         """Create storage bucket.
 
         See API buckets: POST /buckets
 
         Args:
-            name (str): stored as given; see :mod:`storj.crypto.names` for encrypted names.
+            name (str): of the bucket; a client without an encryption key stores it as given.
             storage (int | None): storage limit (in GB); bridges since 1.0 ignore it.
             transfer (int | None): transfer limit (in GB); bridges since 1.0 ignore it.
+            encrypt_name (bool | None): whether the name is encrypted; as the client was made if
+                None.
 
         Returns:
-            storj.model.Bucket: the new bucket.
+            storj.model.Bucket: the new bucket; its ``name`` is the clear one.
 
         Raises:
-            AlreadyExistsError: if the user has a bucket of that name.
+            AlreadyExistsError: If the user has a bucket of that name, encrypted or not.
+            MnemonicError: If ``encrypt_name`` is true and there is no encryption key.
         """
-        body: dict[str, Any] = {'name': checked_text('name', name)}
+        body: dict[str, Any] = {
+            'name': self._new_bucket_name(checked_text('name', name), encrypt_name)
+        }
         for field, value in (('storage', storage), ('transfer', transfer)):
             if value is not None:
                 body[field] = checked_count(field, value)
         return self._record(model.Bucket, self._request(method='POST', path='/buckets', json=body))
+
+    def _new_bucket_name(self, name: str, encrypt_name: bool | None) -> str:
+        """Return how the name of a new bucket is stored; no bucket has it in another form."""
+        if not self.mnemonic:
+            if encrypt_name:
+                raise MnemonicError('there is no encryption key to encrypt the name with')
+            return name
+        encrypts = not self._plain_names if encrypt_name is None else encrypt_name
+        clear = self.bucket_name(name)
+        encrypted = names.encrypt_bucket_name(self.mnemonic, clear)
+        stored = encrypted if encrypts and name == clear else name
+        # One of the same stored name is the bridge's to refuse.
+        found = self._ids_of_buckets(sorted({clear, encrypted} - {stored}))
+        if found:
+            raise AlreadyExistsError(f'there is a bucket of the name {clear!r}: {found[0]}', 409)
+        return stored
+
+    def _forms_of_bucket(self, name: str) -> list[str]:
+        """Return how a bucket's name may be stored; one that is encrypted already has one form."""
+        if not self.mnemonic or names.decrypt_bucket_name(self.mnemonic, name) is not None:
+            return [name]
+        return [names.encrypt_bucket_name(self.mnemonic, name), name]
 
     def bucket_delete(self, bucket_id: str) -> None:
         """Destroy a storage bucket.
@@ -659,25 +696,32 @@ class Client:
 
         Args:
             name (str): as stored or in the clear; with a mnemonic, the encrypted form of a clear
-                name is looked up first.
+                name is looked up too.
 
         Returns:
             str | None: unique identifier, None if the user has no such bucket.
+
+        Raises:
+            AmbiguousNameError: If one bucket has the name encrypted and another in the clear.
         """
-        stored = [checked_text('name', name)]
-        if self.mnemonic and names.decrypt_bucket_name(self.mnemonic, name) is None:
-            stored.insert(0, names.encrypt_bucket_name(self.mnemonic, name))
-        if self._looks_names_up(name):
-            return self._first_id('/bucket-ids/', stored)
-        found = {bucket.name: bucket.id for bucket in self.bucket_list() if bucket.name in stored}
-        return next((found[text] for text in stored if text in found), None)
+        found = self._ids_of_buckets(self._forms_of_bucket(checked_text('name', name)))
+        return _only_one(f'two buckets have the name {name!r}', found)
+
+    def _ids_of_buckets(self, stored_names: Sequence[str]) -> list[str]:
+        """Return the ids of the buckets of several stored names."""
+        if not stored_names:
+            return []
+        if self._looks_names_up(stored_names[-1]):
+            return self._known_ids('/bucket-ids/', stored_names)
+        return [each.id for each in self.bucket_list() if each.stored_name in stored_names]
 
     def _looks_names_up(self, name: str) -> bool:
         # A segment of dots alone would be taken for a relative path on the way.
         return name not in ('.', '..') and self.profile().has_file_ids
 
-    def _first_id(self, path: str, stored_names: Iterable[str]) -> str | None:
-        """Return the id of the first of several stored names that the bridge knows."""
+    def _known_ids(self, path: str, stored_names: Iterable[str]) -> list[str]:
+        """Return the ids that the bridge knows for several stored names."""
+        found = []
         for text in stored_names:
             try:
                 answer = self._request(method='GET', path=path + api.segment(text))
@@ -685,8 +729,8 @@ class Client:
                 continue
             if not isinstance(answer, Mapping) or not isinstance(answer.get('id'), str):
                 raise unexpected(answer, 'an id')
-            return str(answer['id'])
-        return None
+            found.append(str(answer['id']))
+        return found
 
     def bucket_list(self) -> Iterator[model.Bucket]:
         """List all of the buckets belonging to the user.
@@ -943,37 +987,44 @@ class Client:
         Args:
             bucket_id (str): bucket unique identifier.
             name (str): as stored or in the clear; with a mnemonic, the encrypted form of a clear
-                name is looked up first.
+                name is looked up too.
             stored (bool): whether the name is as stored, and nothing else is looked up.
 
         Returns:
             str | None: unique identifier, None if the bucket has no such file.
+
+        Raises:
+            AmbiguousNameError: If one file has the name encrypted and another in the clear.
         """
-        path = route('/buckets/{bucket_id}/file-ids/', bucket_id=bucket_id)
         forms = [checked_text('name', name, blank=True)]
         if self.mnemonic and not stored:
             key = content_keys.bucket_key(self.mnemonic, bucket_id)
             if names.decrypt_file_name(key, name) is None:
                 forms.insert(0, names.encrypt_file_name(key, bucket_id, name))
-        if self._looks_names_up(name):
-            return self._first_id(path, forms)
+        found = self._ids_of_files(bucket_id, forms)
+        return _only_one(f'two files have the name {name!r}', found)
+
+    def _ids_of_files(self, bucket_id: str, stored_names: Sequence[str]) -> list[str]:
+        """Return the ids of the files of several stored names."""
+        path = route('/buckets/{bucket_id}/file-ids/', bucket_id=bucket_id)
+        if self._looks_names_up(stored_names[-1]):
+            return self._known_ids(path, stored_names)
         profile = self.profile()
         if profile.has_file_info and profile.has_deterministic_ids:
-            identifier = self._computed_id(bucket_id, forms)
-            if identifier is not None or not self._may_have_random_ids(bucket_id):
-                return identifier
-        return self._listed_id(bucket_id, forms)
+            found = self._computed_ids(bucket_id, stored_names)
+            if found or not self._may_have_random_ids(bucket_id):
+                return found
+        return self._listed_ids(bucket_id, stored_names)
 
-    def _computed_id(self, bucket_id: str, stored_names: Iterable[str]) -> str | None:
-        """Return the id that follows from the first of several stored names that is in use."""
+    def _computed_ids(self, bucket_id: str, stored_names: Iterable[str]) -> list[str]:
+        """Return the ids that follow from those of several stored names that are in use."""
+        found = []
         for text in stored_names:
             identifier = sharding.file_id(bucket_id, text)
-            try:
+            with contextlib.suppress(NotFoundError):
                 if self.file_metadata(bucket_id, identifier).filename == text:
-                    return identifier
-            except NotFoundError:
-                continue
-        return None
+                    found.append(identifier)
+        return found
 
     def _may_have_random_ids(self, bucket_id: str) -> bool:
         """Return whether files of a bucket may have ids that follow from nothing.
@@ -985,20 +1036,20 @@ class Client:
             bucket = self.bucket_get(bucket_id)
         except NotFoundError:
             return False
-        if bucket is None or not isinstance(bucket.user, str) or not isinstance(bucket.name, str):
+        if bucket is None or not bucket.user or not bucket.stored_name:
             return True
-        return bucket.id != sharding.bucket_id(bucket.user, bucket.name)
+        return bucket.id != sharding.bucket_id(bucket.user, bucket.stored_name)
 
-    def _listed_id(self, bucket_id: str, stored_names: Sequence[str]) -> str | None:
-        """Search the list of files for the first of several stored names that is there."""
+    def _listed_ids(self, bucket_id: str, stored_names: Sequence[str]) -> list[str]:
+        """Search the list of files for all of several stored names."""
         found: dict[str, str] = {}
         for file in itertools.chain.from_iterable(self._file_pages(bucket_id)):
             text, identifier = file.get('filename'), file.get('id')
             if isinstance(text, str) and text in stored_names and isinstance(identifier, str):
                 found.setdefault(text, identifier)
-                if text == stored_names[0]:
+                if len(found) == len(stored_names):
                     break
-        return next((found[text] for text in stored_names if text in found), None)
+        return list(found.values())
 
     def file_metadata(self, bucket_id: str, file_id: str) -> model.File:
         """Get file metadata.
@@ -1129,7 +1180,7 @@ class Client:
         name: str | None = None,
         mimetype: str | None = None,
         encrypt: bool = True,
-        encrypt_name: bool = True,
+        encrypt_name: bool | None = None,
         parity: bool | None = None,
         progress: ProgressCallback | None = None,
         resume: bool = True,
@@ -1149,7 +1200,7 @@ class Client:
             name (str | None): under which it is stored; by default the last part of its path.
             mimetype (str | None): of a :class:`~storj.model.File`, its own by default.
             encrypt (bool): whether the content is encrypted with the client's mnemonic.
-            encrypt_name (bool): whether the name is too.
+            encrypt_name (bool | None): whether the name is too; as the client was made if None.
             parity (bool | None): whether parity shards are added; as configured by default.
             progress (Callable[[storj.transfer.Progress], object] | None): called with each state.
             resume (bool): whether a broken-off upload of the same file is continued, and this one
@@ -1180,7 +1231,7 @@ class Client:
             name=name,
             mimetype=mimetype,
             encrypt=encrypt,
-            encrypt_name=encrypt_name,
+            encrypt_name=not self._plain_names if encrypt_name is None else encrypt_name,
             parity=parity,
             progress=progress,
             resume=resume,
@@ -1685,6 +1736,13 @@ These lines of Python make one and store it in storj.ini:
 storj.get_client() and the managers find it there; give it to your own client with
 storj.Client(..., mnemonic=words) or client.mnemonic = words. Write it down: nobody can recover it.
 file_upload(..., encrypt=False) stores the file without encryption."""
+
+
+def _only_one(what: str, ids: Sequence[str]) -> str | None:
+    """Return the id that a name stands for, None for none."""
+    if len(ids) > 1:
+        raise AmbiguousNameError(what, ids)
+    return ids[0] if ids else None
 
 
 def _no_signing_key(value: object) -> TypeError:

@@ -780,12 +780,24 @@ class Key(Record):
         self.id = id
 
 
+class _ClearName(Text):
+    """Descriptor of a bucket's name: the clear one, where the record's client can read it."""
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        stored = super().__get__(instance, owner)
+        if instance is None or not stored or instance._client is None:
+            return stored
+        return instance._client.bucket_name(stored)
+
+
 class Bucket(Record):
     """Storage bucket: files grouped under one name, owner and set of permissions.
 
     Attributes:
         id (str | None): unique identifier, 24 hex digits.
-        name (str | None): as stored; libstorj and this package encrypt names.
+        name (str | None): in the clear, where the client that made this record can read it;
+            ``bucket['name']`` is as stored.
+        stored_name (str | None): as stored; libstorj and this package encrypt names.
         status (str | None): ``Active`` or ``Inactive``.
         user (str | None): the owner's e-mail.
         created (datetime.datetime | None): in UTC.
@@ -798,7 +810,7 @@ class Bucket(Record):
     """
 
     id = Identifier()
-    name = Text()
+    name = _ClearName()
     status = Text()
     user = Text()
     encryptionKey = Text()
@@ -834,6 +846,12 @@ class Bucket(Record):
         self.publicPermissions = publicPermissions
         self.encryptionKey = encryptionKey
         self.index = index
+
+    @property
+    def stored_name(self) -> str | None:
+        """The name as the bridge has it."""
+        name: str | None = vars(self)['name']
+        return name
 
     def delete(self) -> None:
         """Destroy this bucket (``DELETE /buckets/{id}``).

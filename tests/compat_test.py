@@ -554,12 +554,27 @@ def test_models_act(client: http.Client, request_: mock.MagicMock) -> None:
     download.assert_called_once_with('b', 'x', None)
 
 
-def test_names_are_stored_as_given(client: http.Client, request_: mock.MagicMock) -> None:
+def test_names_are_encrypted_where_there_is_a_key(
+    client: http.Client, request_: mock.MagicMock
+) -> None:
     request_.return_value = {}
-    client.mnemonic = 'abandon ' * 11 + 'about'
     client.bucket_create('photos')
     assert request_.call_args.kwargs['json'] == {'name': 'photos'}
+    client.mnemonic = 'abandon ' * 11 + 'about'
     stored = names.encrypt_bucket_name(client.mnemonic, 'photos')
+    with mock.patch.object(http.Client, 'bucket_list', return_value=[]):
+        for name, encrypt_name, sent in (
+            ('photos', None, stored),
+            (stored, None, stored),
+            (stored, False, stored),
+            ('photos', False, 'photos'),
+        ):
+            client.bucket_create(name, encrypt_name=encrypt_name)
+            assert request_.call_args.kwargs['json'] == {'name': sent}
+    request_.return_value = {'id': 'b', 'name': stored}
+    bucket = client.bucket_get('b')
+    assert bucket is not None
+    assert (bucket.name, bucket.stored_name, bucket['name']) == ('photos', stored, stored)
     assert client.bucket_name(stored) == 'photos'
 
 

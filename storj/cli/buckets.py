@@ -32,7 +32,7 @@ def _make(
 ) -> BucketEntry:
     """Create a bucket under its name, encrypted or not."""
     directory = session.directory_for(plain_names=plain_names)
-    made = session.client.bucket_create(directory.stored_bucket_name(name), **limits)
+    made = session.client.bucket_create(name, encrypt_name=directory.encrypts_names, **limits)
     found = directory.describe_bucket(made)
     session.output.done(f'bucket {found.name} made, id {found.id}', found.to_dict())
     return found

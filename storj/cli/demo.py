@@ -169,7 +169,7 @@ class _Demo:
         with client, engine as transfers:
             directory = Directory(client, network.mnemonic)
             with _Step(self._output, f'making bucket {_BUCKET}, its name encrypted'):
-                made = client.bucket_create(directory.stored_bucket_name(_BUCKET))
+                made = client.bucket_create(_BUCKET)
                 bucket = directory.describe_bucket(made)
             what = f'{count_of(len(sizes), "file")}, {human_size(total)}'
             with _Step(self._output, f'encrypting, sharding and uploading {what}') as up:

@@ -15,7 +15,7 @@ from storj.cli.errors import BucketNotFound, FileNotFound
 from storj.cli.stamp import Stamp
 from storj.cli.uri import SCHEME, is_id
 from storj.crypto import keys, names
-from storj.exception import NotFoundError
+from storj.exception import AmbiguousNameError, NotFoundError
 
 if TYPE_CHECKING:
     from storj.cli.cache import NameCache
@@ -154,18 +154,17 @@ class Directory:
 
         An older bridge cannot be asked for a name, and none can be asked for one that is stored in
         another way than expected; so the whole list is fetched, which is one request.
+
+        Raises:
+            AmbiguousNameError: If several have the name.
         """
         buckets = self.buckets()
         named = [entry for entry in buckets if entry.name == text]
-        if named:
-            return max(named, key=lambda entry: entry.encrypted == self.encrypts_names)
-        return next((entry for entry in buckets if entry.id == text), None)
-
-    def stored_bucket_name(self, name: str) -> str:
-        """Return how the name of a new bucket is stored."""
-        if self._words is None or not self.encrypts_names:
-            return name
-        return names.encrypt_bucket_name(self._words, name)
+        if len(named) > 1:
+            raise AmbiguousNameError(
+                f'{len(named)} buckets have the name {text!r}', [entry.id for entry in named]
+            )
+        return next(iter(named or [entry for entry in buckets if entry.id == text]), None)
 
     def files(self, bucket: BucketEntry, prefix: str = '') -> list[FileEntry]:
         """Return the files of a bucket whose names begin with a prefix, in order of their names.
@@ -197,7 +196,11 @@ class Directory:
         return found
 
     def find_file(self, bucket: BucketEntry, text: str, *, ids: bool = True) -> FileEntry | None:
-        """Return the file of a name or, if ``ids`` is true, of an id; None if there is none."""
+        """Return the file of a name or, if ``ids`` is true, of an id; None if there is none.
+
+        Raises:
+            AmbiguousNameError: If several have the name.
+        """
         if not text:
             return None
         file_id = self._client.file_id(bucket.id, text)
@@ -231,13 +234,14 @@ class Directory:
 
     def describe_bucket(self, record: Any) -> BucketEntry:
         """Return a bucket of the client as a person sees it."""
+        stored = record.stored_name or ''
         clear = None
         if self._words is not None:
-            clear = names.decrypt_bucket_name(self._words, record.name or '')
+            clear = names.decrypt_bucket_name(self._words, stored)
         return BucketEntry(
             id=record.id,
-            name=clear or record.name or '',
-            stored_name=record.name or '',
+            name=clear or stored,
+            stored_name=stored,
             encrypted=clear is not None,
             created=record.created,
             storage=record.storage,

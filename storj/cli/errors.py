@@ -174,6 +174,7 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     exception.ConfigurationError: Verdict(LOGIN),
     exception.NetworkSetupError: Verdict(FAILED),
     exception.MnemonicError: Verdict(LOGIN, 3002),
+    exception.AmbiguousNameError: Verdict(CONFLICT),
     exception.BridgeUnreachableError: Verdict(UNAVAILABLE, 1000),
     exception.StorjBridgeApiError: Verdict(FAILED, 1000, ''),
     exception.AuthenticationError: Verdict(LOGIN, 1001),

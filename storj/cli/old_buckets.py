@@ -8,7 +8,6 @@ of :mod:`storj.cli.buckets`.
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
 import click
 
@@ -39,7 +38,7 @@ _ATTRIBUTES = (
 def create(name: str, storage: int | None, transfer: int | None) -> None:
     """Create a bucket."""
     with closing(cli.get_client()) as client:
-        client.bucket_create(_stored_name(client, name), storage=storage, transfer=transfer)
+        client.bucket_create(name, storage=storage, transfer=transfer)
     click.echo(f'Bucket {printable(name)} created')
 
 
@@ -52,9 +51,7 @@ def get(bucket_id: str) -> None:
         if bucket is None:
             raise click.ClickException(f'no such bucket: {bucket_id}')
         for attribute in _ATTRIBUTES:
-            value = getattr(bucket, attribute)
-            shown = _clear_name(client, value) if attribute == 'name' else value
-            click.echo(f'{attribute:>18} : {printable(str(shown))}')
+            click.echo(f'{attribute:>18} : {printable(str(getattr(bucket, attribute)))}')
 
 
 @click.command('list')
@@ -62,24 +59,5 @@ def list_() -> None:
     """List the buckets with their limits."""
     with closing(cli.get_client()) as client:
         for bucket in client.bucket_list():
-            name = _clear_name(client, bucket.name)
-            line = f'ID: {bucket.id}, Name: {name}, Storage: {bucket.storage}'
+            line = f'ID: {bucket.id}, Name: {bucket.name}, Storage: {bucket.storage}'
             click.echo(printable(f'[info]   {line}, Transfer: {bucket.transfer}'))
-
-
-def _has_key(client: Any) -> bool:
-    """Return whether names are encrypted; one that replaces a client has no key."""
-    return isinstance(client.mnemonic, str)
-
-
-def _stored_name(client: Any, name: str) -> str:
-    from storj import configuration
-    from storj.crypto import names
-
-    if not _has_key(client) or configuration.load().plain_names:
-        return name
-    return names.encrypt_bucket_name(client.mnemonic, name)
-
-
-def _clear_name(client: Any, stored_name: Any) -> Any:
-    return client.bucket_name(stored_name) if stored_name and _has_key(client) else stored_name

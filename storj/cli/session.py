@@ -338,6 +338,7 @@ class Session:
             bridge or settings.bridge,
             timeout=self.timeout,
             mnemonic=settings.mnemonic,
+            plain_names=settings.plain_names,
             proxy=settings.proxy,
         )
         self._open.callback(client.close)

@@ -15,6 +15,7 @@ from storj.cli.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.cli.filters import NO_FILTERS, Filters, match_glob
 from storj.cli.stamp import Stamp
 from storj.cli.uri import Local, Remote, is_glob
+from storj.exception import AmbiguousNameError
 from storj.text import from_system
 
 __all__ = (
@@ -199,12 +200,18 @@ def _prefix(place: Remote, singly: bool) -> UsageProblem:
 
 
 def remote_names(directory: Directory, bucket: BucketEntry, prefix: str) -> dict[str, FileEntry]:
-    """Return the files below a prefix by their names relative to it."""
-    return {
-        entry.name[len(prefix) :]: entry
-        for entry in directory.files(bucket, prefix)
-        if len(entry.name) > len(prefix)
-    }
+    """Return the files below a prefix by their names relative to it.
+
+    Raises:
+        AmbiguousNameError: If two of them have one name.
+    """
+    found: dict[str, FileEntry] = {}
+    for entry in directory.files(bucket, prefix):
+        if len(entry.name) > len(prefix):
+            other = found.setdefault(entry.name[len(prefix) :], entry)
+            if other is not entry:
+                raise AmbiguousNameError(f'two files have the name {entry}', [other.id, entry.id])
+    return found
 
 
 def _fixed_prefix(pattern: str) -> str:

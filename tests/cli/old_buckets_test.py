@@ -90,14 +90,17 @@ def test_names_are_encrypted_where_there_is_a_key(
     monkeypatch.setenv('STORJ_CONFIG_DIR', str(tmp_path))
     get_client.return_value = http.Client('e@x', 'pw', mnemonic=WORDS)
     stored = names.encrypt_bucket_name(WORDS, 'photos')
-    with mock.patch.object(http.Client, '_request', return_value={}) as request:
+    with (
+        mock.patch.object(http.Client, '_request', return_value={}) as request,
+        mock.patch.object(http.Client, '_ids_of_buckets', return_value=[]),
+    ):
         assert output_of('create', 'photos') == 'Bucket photos created\n'
         assert request.call_args.kwargs['json'] == {'name': stored}
         request.return_value = {'id': 'b', 'name': stored}
         assert '              name : photos\n' in output_of('get', 'b')
         request.return_value = [{'id': 'b', 'name': stored}]
         assert 'Name: photos,' in output_of('list')
-        monkeypatch.setenv('STORJ_PLAIN_NAMES', 'true')
+        get_client.return_value = http.Client('e@x', 'pw', mnemonic=WORDS, plain_names=True)
         request.return_value = {}
         output_of('create', 'photos')
         assert request.call_args.kwargs['json'] == {'name': 'photos'}

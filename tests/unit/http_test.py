@@ -307,15 +307,76 @@ def test_name_is_found_on_every_bridge(version: str, words: str | None, name: st
 RANDOM = '57fd1a0c9d1e2b3c4d5e6f70'
 
 
+@pytest.mark.parametrize('version', ['1.0.0', '2.2.4', '5.13.0', '7.7.1'])
+def test_name_of_two_files_is_an_error_with_both_ids(version: str) -> None:
+    key = content_keys.bucket_key(WORDS, BUCKET)
+    stored = names.encrypt_file_name(key, BUCKET, 'twice')
+    bridge = Directory(version, ['twice', stored, 'once'])
+    ids = {sharding.file_id(BUCKET, each) for each in ('twice', stored)}
+    client = Client('alice@example.org', 'pw', mnemonic=WORDS)
+    with mock.patch.object(Client, '_request', side_effect=bridge):
+        with pytest.raises(exception.AmbiguousNameError, match="'twice'") as caught:
+            client.file_id(BUCKET, 'twice')
+        assert set(caught.value.ids) == ids
+        assert all(each in str(caught.value) for each in ids)
+        # What is named as it is stored is one.
+        assert client.file_id(BUCKET, stored) in ids
+        assert client.file_id(BUCKET, 'twice', stored=True) in ids
+        assert client.file_id(BUCKET, 'once') == sharding.file_id(BUCKET, 'once')
+
+
+@pytest.mark.parametrize('version', ['2.2.4', '7.7.1'])
+def test_name_of_two_buckets_is_an_error_with_both_ids(version: str) -> None:
+    stored = names.encrypt_bucket_name(WORDS, 'twice')
+    bridge = Directory(version, ['twice', stored, 'once'])
+    client = Client('alice@example.org', 'pw', mnemonic=WORDS)
+    with mock.patch.object(Client, '_request', side_effect=bridge):
+        with pytest.raises(exception.AmbiguousNameError, match="'twice'") as caught:
+            client.bucket_id('twice')
+        assert set(caught.value.ids) == {
+            sharding.bucket_id('alice@example.org', each) for each in ('twice', stored)
+        }
+        assert client.bucket_id('once') is not None
+
+
+@pytest.mark.parametrize('version', ['2.2.4', '7.7.1'])
+@pytest.mark.parametrize(
+    ('present', 'new', 'encrypt_name'),
+    [
+        ('clear', 'clear', None),
+        ('encrypted', 'clear', False),
+        ('clear', 'encrypted', None),
+        ('clear', 'encrypted', False),
+    ],
+)
+def test_second_bucket_of_a_visible_name_is_refused(
+    version: str, present: str, new: str, encrypt_name: bool | None
+) -> None:
+    forms = {'clear': 'photos', 'encrypted': names.encrypt_bucket_name(WORDS, 'photos')}
+    bridge = Directory(version, [forms[present]])
+    client = Client('alice@example.org', 'pw', mnemonic=WORDS)
+    with (
+        mock.patch.object(Client, '_request', side_effect=bridge),
+        pytest.raises(exception.AlreadyExistsError, match='photos') as caught,
+    ):
+        client.bucket_create(forms[new], encrypt_name=encrypt_name)
+    assert next(iter(bridge.buckets)) in str(caught.value)
+
+
+def test_name_cannot_be_encrypted_without_a_key() -> None:
+    client = Client('alice@example.org', 'pw')
+    with pytest.raises(exception.MnemonicError):
+        client.bucket_create('photos', encrypt_name=True)
+
+
 @pytest.mark.parametrize('version', ['1.0.0', '2.2.4', '5.13.0', 'unsaid'])
 def test_file_of_a_random_id_is_found_by_its_name(version: str) -> None:
     key = content_keys.bucket_key(WORDS, BUCKET)
     stored = names.encrypt_file_name(key, BUCKET, 'old')
     bridge = Directory(version, ['new'], describes_itself=version != 'unsaid')
-    bridge.files |= {'0' * 24: 'old', RANDOM: stored, 'f' * 24: 'plain'}
+    bridge.files |= {RANDOM: stored, 'f' * 24: 'plain'}
     client = Client('alice@example.org', 'pw', mnemonic=WORDS)
     with mock.patch.object(Client, '_request', side_effect=bridge):
-        # The encrypted form goes before the clear one, wherever it stands in the list.
         assert client.file_id(BUCKET, 'old') == RANDOM
         assert client.file_id(BUCKET, stored) == RANDOM
         assert client.file_id(BUCKET, 'plain') == 'f' * 24
@@ -860,6 +921,9 @@ def defaults(method: Any) -> dict[str, Any]:
     named = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
     # The file's other name is the client's own.
     named.pop('f', None)
+    if 'encrypt_name' in named:
+        # As the client was made, where nobody says.
+        named['encrypt_name'] = True
     return named
 
 
@@ -868,6 +932,15 @@ def test_transfers_have_the_same_defaults_in_client_and_engine(name: str) -> Non
     own = defaults(getattr(Client, f'file_{name}'))
     theirs = defaults(getattr(transfer.Transfers, name))
     assert own == {key: theirs[key] for key in own}
+
+
+def test_names_of_uploads_are_as_the_client_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, 'Transfers', Engine)
+    client = Client('e', 'p', mnemonic=WORDS, plain_names=True)
+    client.file_upload('b', b'x')
+    client.file_upload('b', b'x', encrypt_name=True)
+    engine: Any = client.transfers
+    assert [options['encrypt_name'] for _, _, options in engine.calls] == [False, True]
 
 
 def test_file_to_upload_brings_its_type_and_path(

@@ -266,14 +266,17 @@ def test_upload_takes_an_address(account: Account, source: Any, address: str, na
     assert account.closed == 1
 
 
-def test_upload_stores_plain_names_where_the_settings_say_so(
-    account: Account, folder: Path
-) -> None:
-    write(folder, 'plain_names = yes\n')
-    storj.upload('x', 'storj://photos/x')
-    storj.upload('x', 'storj://photos/x', encrypt_name=True)
-    account.closed = 0
-    assert [options['encrypt_name'] for _, options in account.moved] == [False, True]
+def test_client_stores_plain_names_where_the_settings_say_so(folder: Path) -> None:
+    write(
+        folder, f'email = a@b\npassword = p\nmnemonic = {"abandon " * 11}about\nplain_names = yes\n'
+    )
+    with (
+        storj.get_client() as client,
+        mock.patch.object(http.Client, '_request', return_value={}) as request,
+        mock.patch.object(http.Client, 'bucket_list', return_value=[]),
+    ):
+        client.bucket_create('photos')
+        assert request.call_args.kwargs['json'] == {'name': 'photos'}
 
 
 def test_download_takes_an_address(account: Account) -> None:

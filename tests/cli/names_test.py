@@ -1,0 +1,116 @@
+"""One name, one bucket; one name, one file: for the SDK and the command line alike."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from storj.exception import AlreadyExistsError, AmbiguousNameError
+from storj.http import Client
+
+
+@pytest.fixture
+def client(network):
+    with Client(
+        network.email, network.password, network.bridge_url, mnemonic=network.mnemonic
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def keyless(network):
+    with Client(network.email, network.password, network.bridge_url) as client:
+        yield client
+
+
+@pytest.fixture
+def twins(client, keyless):
+    """Two buckets of one visible name, as two clients can make them; the first is encrypted."""
+    buckets = client.bucket_create('twins'), keyless.bucket_create('twins')
+    yield [bucket.id for bucket in buckets]
+    for bucket in buckets:
+        with contextlib.suppress(Exception):
+            bucket.delete()
+
+
+@pytest.mark.parametrize('encrypted', [True, False])
+def test_bucket_of_the_sdk_is_the_bucket_of_the_command(storj, client, encrypted):
+    made = client.bucket_create('shared', encrypt_name=encrypted)
+    try:
+        shown = storj('bucket', 'get', 'shared', '--json').json()
+        assert (shown['id'], shown['encrypted_name']) == (made.id, encrypted)
+        for plain in ('--plain-names', '--encrypt-names'):
+            refused = storj('mb', plain, 'storj://shared', '--json', code=9).error()
+            assert refused['error'] == 'AlreadyExistsError'
+        with pytest.raises(AlreadyExistsError):
+            client.bucket_create('shared', encrypt_name=not encrypted)
+        assert made.name == 'shared'
+        assert 'shared' in [bucket.name for bucket in client.bucket_list()]
+    finally:
+        storj('rb', 'storj://shared', '--yes')
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        ('rb', '--yes', 'storj://twins'),
+        ('bucket', 'get', 'twins'),
+        ('ls', 'storj://twins'),
+        ('rm', 'storj://twins/a'),
+        ('cat', 'storj://twins/a'),
+        ('cp', '-', 'storj://twins/a'),
+        ('share', 'storj://twins/a'),
+    ],
+)
+def test_name_of_two_buckets_is_refused_with_both_ids(storj, twins, client, command):
+    error = storj(*command, '--json', code=9, input='x').error()
+    assert error['error'] == 'AmbiguousNameError'
+    assert all(each in error['message'] for each in twins)
+    assert 'id' in error['hint']
+    with pytest.raises(AmbiguousNameError):
+        client.bucket_id('twins')
+
+
+def test_one_of_two_buckets_is_removed_by_its_id(storj, twins, client):
+    storj('cp', '-', f'storj://{twins[1]}/a', input='x')
+    storj('rb', '--yes', twins[0])
+    assert client.bucket_id('twins') == twins[1]
+    assert storj('cat', 'storj://twins/a').raw == b'x'
+
+
+@pytest.fixture
+def two_files(storj, bucket, client):
+    """The ids of two files of one visible name, which the SDK can make."""
+    bucket_id = client.bucket_id(bucket)
+    return [
+        client.file_upload(bucket_id, b'x', name='a', encrypt_name=encrypted).id
+        for encrypted in (True, False)
+    ]
+
+
+def test_name_of_two_files_is_refused_with_both_ids(storj, bucket, two_files, tmp_path):
+    (tmp_path / 'a').write_text('new')
+    for command in (
+        ('rm', f'storj://{bucket}/a'),
+        ('cat', f'storj://{bucket}/a'),
+        ('cp', f'storj://{bucket}/a', tmp_path / 'b'),
+        ('cp', tmp_path / 'a', f'storj://{bucket}/'),
+        ('cp', '-r', tmp_path, f'storj://{bucket}/'),
+        ('mv', f'storj://{bucket}/a', tmp_path / 'b'),
+        ('sync', '--yes', '--delete', tmp_path, f'storj://{bucket}/'),
+        ('sync', f'storj://{bucket}/', tmp_path / 'down'),
+        ('file', 'remove', bucket, 'a'),
+        ('share', f'storj://{bucket}/a'),
+    ):
+        error = storj(*command, '--json', code=9).error()
+        assert error['error'] == 'AmbiguousNameError', command
+        assert all(each in error['message'] for each in two_files), command
+    assert len(storj('file', 'list', bucket, '--json').json()) == 2
+
+
+def test_one_of_two_files_is_removed_by_its_id(storj, bucket, two_files):
+    storj('file', 'remove', bucket, two_files[1])
+    [left] = storj('file', 'list', bucket, '--json').json()
+    assert left['id'] == two_files[0]
+    assert storj('cat', f'storj://{bucket}/a').raw == b'x'
