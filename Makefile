@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 FILE   ?=
 WORKERS ?= 2
 
-.PHONY: help demo test check lint types docs benchmark soak kills hostile clean
+.PHONY: help demo test check lint types docs benchmark durability soak kills hostile clean
 
 help:
 	@echo 'make demo [FILE=path]  start a local network, store files on it and get them back'
@@ -14,6 +14,7 @@ help:
 	@echo 'make check             lint, types, docs, and the tests on every Python present'
 	@echo 'make docs              build the documentation into build/docs'
 	@echo 'make benchmark         measure transfers and their parts on this machine'
+	@echo 'make durability        farmers that go for good, and what is left (TRIALS=3)'
 	@echo 'make soak              random faults for a while (SECONDS=300)'
 	@echo 'make kills             kill -9 of the command at random points (KILLS=100)'
 	@echo 'make hostile           mutated answers over every call (CASES=100000)'
@@ -57,9 +58,13 @@ check: lint types docs test
 
 SECONDS ?= 300
 KILLS   ?= 100
+TRIALS  ?= 3
 
 benchmark: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
+
+durability: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.durability --trials $(TRIALS)
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)

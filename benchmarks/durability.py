@@ -78,8 +78,9 @@ class Load:
             network.email, network.password, network.bridge_url, mnemonic=network.mnemonic
         )
         self.bucket = str(self.client.bucket_create('durability').id)
+        self._begun = 0
         self._over = threading.Event()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._upload, args=(number, random.Random(chance.random())))
             for number in range(threads)
@@ -97,21 +98,30 @@ class Load:
             for thread in self._threads:
                 thread.join()
 
+    def wait_for(self, uploads: int) -> None:
+        """Wait until so many uploads have been begun."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._begun >= uploads, PATIENCE):
+                raise TimeoutError(f'fewer than {uploads} uploads in {PATIENCE:.0f} s')
+
     def _upload(self, number: int, chance: random.Random) -> None:
         with Transfers(self.client, self.config) as transfers:
             count = 0
             while not self._over.is_set():
                 name, count = f'{number}-{count}', count + 1
+                with self._changed:
+                    self._begun += 1
+                    self._changed.notify_all()
                 data = chance.randbytes(chance.choice((1, 1000, 100_000, 300_000)))
                 parity = chance.random() < 0.5
                 upload = transfers.upload(self.bucket, data, name=name, parity=parity, resume=False)
                 try:
                     file = upload.result()
                 except StorjError:
-                    with self._lock:
+                    with self._changed:
                         self.failed += 1
                 else:
-                    with self._lock:
+                    with self._changed:
                         self.stored[str(file.id)] = data
 
     def unreadable(self) -> list[str]:
@@ -165,8 +175,14 @@ def wait_for_copies(network: Network, lost: int, patience: float = PATIENCE) -> 
     return time.monotonic() - began
 
 
-def trial(seed: int, seconds: float, folder: Path) -> Outcome:
-    """Lose two farmers under load and two more at once; return what is left."""
+def trial(seed: int, uploads: int, folder: Path) -> Outcome:
+    """Lose two farmers under load and two more at once; return what is left.
+
+    Args:
+        seed (int): of all choices.
+        uploads (int): among which the two farmers go.
+        folder (Path): for network and temporary files.
+    """
     chance = random.Random(seed)
     outcome = Outcome()
     order = chance.sample(range(FARMERS), FARMERS)
@@ -174,8 +190,9 @@ def trial(seed: int, seconds: float, folder: Path) -> Outcome:
         load = Load(network, chance, folder)
         try:
             with load.running():
-                for number in order[:2]:
-                    time.sleep(chance.uniform(0.2, 1.0) * seconds / 2)
+                moments = sorted(chance.randint(1, uploads) for _ in range(2))
+                for number, moment in zip(order, moments, strict=False):
+                    load.wait_for(moment)
                     remove(network, number)
                 outcome.repaired = wait_for_copies(network, 2)
             # What was uploaded last has its copies, too.
@@ -192,7 +209,7 @@ def trial(seed: int, seconds: float, folder: Path) -> Outcome:
 def main() -> int:
     """Run trials; return 1 if a file was lost."""
     parser = argparse.ArgumentParser('python -m benchmarks.durability', description=__doc__)
-    parser.add_argument('--seconds', type=float, default=20, help='of load before the losses')
+    parser.add_argument('--uploads', type=int, default=100, help='among which two farmers go')
     parser.add_argument('--trials', type=int, default=1)
     parser.add_argument('--seed', type=int, default=int.from_bytes(os.urandom(4), 'big'))
     options = parser.parse_args()
@@ -201,7 +218,7 @@ def main() -> int:
     lost = 0
     for seed in range(options.seed, options.seed + options.trials):
         with tempfile.TemporaryDirectory() as name:
-            outcome = trial(seed, options.seconds, Path(name))
+            outcome = trial(seed, options.uploads, Path(name))
         print(
             f'seed {seed}: {outcome.stored} files stored, {outcome.failed} uploads failed, copies'
             f' back after {outcome.repaired:.1f} s, {len(outcome.unreadable)} unreadable',
