@@ -15,7 +15,7 @@ import pytest
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import KnownFarmer
 from storj.network.bridge.database import Challenge, Contact, Contract, User
-from storj.network.bridge.placement import farmers_by_merit
+from storj.network.bridge.placement import Shard, allocate, farmers_by_merit
 from storj.network.bridge.promises import PROMISE_LIFE, Promises
 from storj.network.bridge.retrieval import download_tokens
 from storj.network.bridge.state import BridgeSettings
@@ -187,6 +187,22 @@ def test_second_contract_keeps_the_audits_of_the_first(
     results = bridge.call(lambda: audit_round(bridge.state))
     assert [result.passed for result in results] == [True]
     assert ('fetch', farmer.identity.node_id) not in bridge.farmers.calls
+
+
+@pytest.mark.parametrize('before', [False, True])
+@pytest.mark.parametrize('again', [False, True])
+def test_contract_is_a_mirror_until_somebody_brings_the_shard(
+    bridge: RunningBridge, alice: Account, before: bool, again: bool
+) -> None:
+    bridge.farmer()
+    bridge.file(alice, bridge.bucket(alice))
+    with bridge.state.database.begin() as session:
+        session.query(Contract).update({Contract.mirror: before})
+    (contact,) = rank(bridge)
+    body = bridge.shard()
+    shard = Shard(body['hash'], body['size'], body['tree'], body['challenges'])
+    bridge.call(lambda: allocate(bridge.state, contact, shard, mirror=again))
+    assert [contract.mirror for contract in contracts(bridge)] == [before and again]
 
 
 def test_second_contract_with_another_size_gets_another_farmer(
