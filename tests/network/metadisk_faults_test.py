@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +26,7 @@ from storj.exception import (
     BridgeUnreachableError,
     NotFoundError,
     PaymentRequiredError,
+    StorjError,
 )
 from storj.metadisk import MetaDisk
 from storj.network import Fault, Network
@@ -333,3 +335,23 @@ def test_full_disk_keeps_nobody_from_reading(
     with monkeypatch.context() as disk:
         disk.setattr(tempfile, 'TemporaryFile', refuse)
         assert download(node, reference, local=False) == content
+
+
+def test_content_that_is_gone_is_stored_anew_when_it_comes_again(tmp_path: Path) -> None:
+    content = content_of(SHARD + 5000)
+    with (
+        Network(farmers=2, data=tmp_path, durable=False, bridge={'mirrors': 0}) as network,
+        MetaDisk(network.bridge_url) as again,
+    ):
+        reference = again.upload(content)
+        for number, shard in enumerate(sorted(tmp_path.glob('farmers/*/shards/*/*'))):
+            if number % 2:
+                shard.unlink()
+            else:
+                shard.write_bytes(bytes(shard.stat().st_size))
+        with pytest.raises(StorjError):
+            download(again, reference, local=False)
+        assert again.upload(content) == reference
+        assert download(again, reference, local=False) == content
+        # And once more from what is there.
+        assert again.upload(content) == reference

@@ -96,6 +96,15 @@ class Catalog:
             connection.execute(sa.insert(_files).values(**vars(file)))
         return file
 
+    def move(self, filehash: str, entry: str, shard_size: int) -> None:
+        """Write down where the content of a known file lies from now on."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(_files)
+                .where(_files.c.filehash == filehash)
+                .values(entry=entry, shard_size=shard_size)
+            )
+
     def used(self) -> int:
         """Return the bytes of all files."""
         with self._engine.connect() as connection:

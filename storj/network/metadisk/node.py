@@ -20,7 +20,7 @@ from aiohttp import web
 from storj.crypto.convergent import content_stream
 from storj.network.metadisk.catalog import Catalog, StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger
-from storj.network.metadisk.mover import SHARD_SIZE, Mover, Place
+from storj.network.metadisk.mover import SHARD_SIZE, Mover, MoverError, Place
 from storj.network.metadisk.names import stored_name
 from storj.network.metadisk.spool import Spool
 
@@ -122,9 +122,31 @@ class MetaDiskNode:
             # Uploads of the same content wait for the first of them and then find it stored.
             lock = self._storing.setdefault(filehash, asyncio.Lock())
             async with lock:
-                if self.catalog.find(filehash) is None:
+                known = self.catalog.find(filehash)
+                if known is None:
                     await self._store(spool, filehash, name)
+                elif not await self._gives(known):
+                    await self._store_again(spool, known)
             return filehash, key
+
+    async def _gives(self, file: StoredFile) -> bool:
+        """Return whether the network gives a file back, after a look at every shard of it."""
+        if file.entry is None:
+            return True
+        try:
+            async with aclosing(
+                self._mover.fetch(file.entry, file.shard_size, 0, file.size)
+            ) as pieces:
+                async for _ in pieces:
+                    pass
+        except MoverError as error:
+            logger.warning('%s cannot be had any more, and is stored anew: %s', file.name, error)
+            return False
+        return True
+
+    async def _store_again(self, spool: Spool, file: StoredFile) -> None:
+        entry = await self._mover.store(spool.fileno(), spool.size, file.filehash)
+        self.catalog.move(file.filehash, entry, SHARD_SIZE)
 
     async def _store(self, spool: Spool, filehash: str, name: str) -> None:
         if self.catalog.used() + spool.size > self.settings.capacity:
