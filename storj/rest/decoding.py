@@ -37,9 +37,13 @@ ANSWER_LIMIT = 8 * 1024 * 1024
 #: Entries of a list. A page has 5,000 at most; bridges before 5.6 know no pages and send all.
 ROWS_LIMIT = 50_000
 
-#: Commas, colons and brackets, which are at least as many as values: ten times those of a full page
-#: of buckets. Each stands for up to 70 bytes of memory.
-VALUES_LIMIT = 500_000
+#: Bytes where a letter is not ASCII: a single one beyond U+FFFF makes Python keep a text in four
+#: bytes for each letter. Encrypted names are ASCII; this is 1,500 bytes for each file of a page.
+WIDE_LIMIT = 3 * 1024 * 1024
+
+#: Commas, colons and brackets, which are at least as many as values: three times those of a full
+#: page of buckets. Each stands for up to 75 bytes of memory.
+VALUES_LIMIT = 400_000
 
 #: Levels of lists and objects; a bridge's own have five.
 DEPTH_LIMIT = 32
@@ -109,6 +113,8 @@ def parse(body: bytes) -> Any:
     values = sum(map(body.count, (b',', b':', b'[', b'{')))
     if values > VALUES_LIMIT:
         raise OutOfBounds(f'too large: more than {VALUES_LIMIT} values')
+    if len(body) > WIDE_LIMIT and not body.isascii():
+        raise OutOfBounds(f'too large: more than {WIDE_LIMIT} bytes that are not ASCII')
     try:
         value = _DECODER.decode(body.decode('utf-8-sig'))
     except (ValueError, RecursionError):

@@ -91,6 +91,14 @@ def test_unreadable_folder_of_the_source_holds_removal_back(
     assert names(storj, bucket) == ['deep/a.txt', 'gone.txt']
 
 
+def test_unreadable_file_does_not_pass_for_the_empty_one_that_is_stored(storj, bucket, here):
+    put(storj, bucket, 'a', 'gone', text='')
+    (here / 'a').symlink_to('nowhere')
+    done = storj('sync', '--delete', '--yes', here, f'storj://{bucket}/', code=5)
+    assert 'nothing is removed' in done.err
+    assert names(storj, bucket) == ['a', 'gone']
+
+
 def test_unreadable_folder_that_is_excluded_holds_nothing_back(storj, bucket, here, monkeypatch):
     put(storj, bucket, 'deep/a.txt', 'gone.txt')
     (here / 'deep').mkdir()

@@ -38,7 +38,7 @@ def nested(levels: int) -> Any:
     [
         ([{}] * 50_001, 'more than 50000 entries'),
         ({'a': [0] * 50_001}, 'more than 50000 entries'),
-        ([{'a': 1}] * 170_000, 'more than 500000 values'),
+        ([{'a': 1}] * 170_000, 'more than 400000 values'),
         ({f'{n:x}': n for n in range(1001)}, 'more than 1000 fields'),
         ([{f'{n:x}': n for n in range(1001)}], 'more than 1000 fields'),
         (nested(33), 'more than 32 levels'),
@@ -71,6 +71,18 @@ def test_answer_out_of_bounds_is_refused_and_not_asked_for_again(
 def test_largest_honest_answers_are_read(value: Any) -> None:
     client, _ = client_of([value])
     assert client._request(method='GET', path='/x') == value
+
+
+def test_text_that_is_not_ascii_has_a_bound_of_its_own() -> None:
+    for size, wide in ((3_100_000, False), (3_200_000, True)):
+        body = json.dumps(['x' * size + '😀'], ensure_ascii=False).encode()
+        client, _ = client_of([Answer(body=body)])
+        if wide:
+            with pytest.raises(exception.BridgeUnavailableError) as caught:
+                client._request(method='GET', path='/x')
+            assert 'not ASCII' in caught.value.message
+        else:
+            assert len(client._request(method='GET', path='/x')[0]) == size + 1
 
 
 @pytest.mark.parametrize('body', [b'NaN', b'[Infinity]', b'{"a": -Infinity}', b'[1e999]'])
