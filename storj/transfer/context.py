@@ -26,6 +26,9 @@ __all__ = ('Context', 'Job', 'Pools')
 
 T = TypeVar('T')
 
+# Lists of shards that are remembered, each by its hash.
+_PROVED = 1000
+
 ChannelFactory = Callable[[Any], Channel]
 
 
@@ -125,7 +128,14 @@ class Context:
         self.upload_limit = RateLimit(self.config.upload_rate, self.clock)
         self.download_limit = RateLimit(self.config.download_rate, self.clock)
         self.shelf = Shelf(self.config.shelf_size, self.config.piece_size)
+        self.proved: set[str] = set()
         self._once = getattr(self.bridge, 'once', nullcontext)
+
+    def note_proved(self, cut: str) -> None:
+        """Remember a list of shards whose sizes are right, among the last ones."""
+        if len(self.proved) >= _PROVED:
+            self.proved.clear()
+        self.proved.add(cut)
 
     def once(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Make a request that the engine repeats, so that the client does not as well."""

@@ -89,7 +89,8 @@ class _Download:
         """Learn what there is to fetch, and prove that it can be read.
 
         Returns:
-            list[StoredShard]: the shards that hold the range that is asked for.
+            list[StoredShard]: the shards that hold the range that is asked for, and before them
+            those that show where they lie.
         """
         self.meter.phase('preparing')
         request = self.request
@@ -102,9 +103,21 @@ class _Download:
         if request.decrypt:
             self.key = self.book.content_key(self.layout, key=request.key)
         needed = self.layout.covering(self.start, self.end)
+        if self.key is not None and self._cut() not in self.context.proved:
+            needed = self.layout.witnesses(needed) + needed
         self.meter.expect(sum(shard.size for shard in needed), len(needed))
         self.meter.phase('transferring')
         return needed
+
+    def _cut(self) -> str:
+        """Return what tells this list of shards, with their sizes, from others."""
+        cut = repr([(shard.hash, shard.size) for shard in self.layout.shards])
+        return hashlib.sha256(cut.encode()).hexdigest()
+
+    def note_proved(self) -> None:
+        """Remember that the shards have the sizes that were stated, for further ranges."""
+        if self.key is not None and self.layout.shards:
+            self.context.note_proved(self._cut())
 
     def spool(self) -> ShardSpool:
         """Return a spool that is closed at the end of the transfer."""
@@ -178,8 +191,9 @@ class FileDownload(_Download):
         )
         self._take_up(window, gather)
         gather.ensure(len(needed))
+        self.note_proved()
         self.meter.phase('finishing')
-        for shard in needed:
+        for shard in self.layout.covering(self.start, self.end):
             if not window.shows(shard):
                 window.copy_edge(shard, self.context.config.piece_size)
         # Who is killed before the journal is removed finds by this that nothing is left to do.
@@ -360,6 +374,7 @@ class StreamDownload(_Download):
                     cipher.process(piece, output=piece)
                 yield piece
             gather.release(number + 1)
+        self.note_proved()
         self.meter.phase('finishing')
 
     def deliver(self, destination: IO[bytes]) -> IO[bytes]:

@@ -94,6 +94,22 @@ class Layout:
             if max(start, shard.offset) < min(end, shard.offset + shard.size)
         ]
 
+    def witnesses(self, needed: Sequence[StoredShard]) -> list[StoredShard]:
+        """Return shards that show where the needed ones lie, because they have the stated sizes.
+
+        The HMAC covers the hashes of all shards and no sizes. Whoever fetches a shard proves its
+        size; a bridge could misstate the sizes of those before it, and shift a range. All shards of
+        a file but the last have one size, so any of these proves it for all.
+
+        Args:
+            needed (Sequence[StoredShard]): that are fetched anyway, in order.
+        """
+        data = self.shards[: self.data_shards]
+        before = list(data[: needed[0].index]) if needed else []
+        if any(shard.size != data[0].size for shard in data[:-1]):
+            return before
+        return before[:1] if needed and needed[0] is data[-1] else []
+
 
 def usable(pointer: FilePointer) -> bool:
     """Return whether a farmer stands behind a pointer now (observed, finding 5)."""

@@ -20,10 +20,11 @@ from storj.exception import (
     DecryptionError,
     IntegrityError,
     MnemonicError,
+    NotEnoughShardsError,
     StorjError,
     UnauthenticatedError,
 )
-from storj.model import File, Token
+from storj.model import File, FilePointer, Token
 from tests.unit.fake_network import BUCKET, SHARD, WORDS, FakeBridge, Setting
 
 DATA = b'pay 100 to whoever shows this' * 1200
@@ -265,6 +266,67 @@ def test_hmac_that_is_none_is_an_error_of_ours(setting: Setting, value: Any) -> 
         file.hmac = lie
         with pytest.raises(StorjError):
             setting.download(file)
+
+
+# -- ranges ----------------------------------------------------------------------------------------
+
+
+def misstate_sizes(setting: Setting, sizes: list[int]) -> None:
+    """Have the bridge list other sizes of the first shards."""
+    honest = setting.bridge.file_pointers
+
+    def lying(*args: Any, **options: Any) -> list[FilePointer]:
+        pointers = honest(*args, **options)
+        for pointer, size in zip(pointers, sizes, strict=False):
+            pointer.size = size
+        return pointers
+
+    setting.bridge.file_pointers = lying  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize('way', [whole, to_path, streamed])
+@pytest.mark.parametrize(
+    'sizes', [[SHARD - 16] * 2, [SHARD + 16] * 2, [SHARD - 16, SHARD], [SHARD, SHARD + 32]]
+)
+def test_range_does_not_lie_where_the_bridge_shifts_it(
+    setting: Setting, tmp_path: Path, sizes: list[int], way: Any
+) -> None:
+    file = setting.upload(DATA)
+    misstate_sizes(setting, sizes)
+    file.size = sum(sizes) + len(DATA) - 2 * SHARD
+    # The last shard alone has the range in it, and the stated size.
+    start = sum(sizes) + 5
+    with pytest.raises((IntegrityError, NotEnoughShardsError)):
+        way(setting, file, tmp_path, start=start)
+    assert not list(tmp_path.glob('out*'))
+
+
+def test_sizes_are_proved_once_for_many_ranges(setting: Setting, tmp_path: Path) -> None:
+    file = setting.upload(DATA)
+    pulled: list[str] = []
+
+    def note(node: str, data: bytes) -> bytes:
+        pulled.append(shard_hash(data))
+        return data
+
+    setting.channel.pulling = note
+    start = 2 * SHARD + 5
+    for _ in range(3):
+        assert whole(setting, file, tmp_path, start=start) == DATA[start:]
+    first, _, last = hashes_of(setting, file)
+    assert pulled == [first, last, last, last]
+    # Of a range that ends before the last shard, its own shards prove enough.
+    again = Setting(tmp_path, bridge=setting.bridge)
+    again.channel.pulling = note
+    pulled.clear()
+    assert whole(again, file, tmp_path, start=SHARD, end=SHARD + 5) == DATA[SHARD : SHARD + 5]
+    assert len(pulled) == 1
+    # Where nothing is proved, nothing more is fetched.
+    pulled.clear()
+    third = Setting(tmp_path, bridge=setting.bridge)
+    third.channel.pulling = note
+    whole(third, file, tmp_path, start=start, decrypt=False)
+    assert pulled == [last]
 
 
 # -- keys for readers that know no index -----------------------------------------------------------
