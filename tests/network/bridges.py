@@ -499,9 +499,9 @@ class RunningBridge:
         return [link[len(prefix) :] for link in found]
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do; fail after ten seconds."""
-    deadline = time.monotonic() + 10
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for what another thread is about to do; fail after some seconds."""
+    deadline = time.monotonic() + seconds
     event = threading.Event()
     while not condition():
         assert time.monotonic() < deadline, 'it never happened'
