@@ -713,7 +713,9 @@ class Client:
             return []
         if self._looks_names_up(stored_names[-1]):
             return self._known_ids('/bucket-ids/', stored_names)
-        return [each.id for each in self.bucket_list() if each.stored_name in stored_names]
+        found = (each.id for each in self.bucket_list() if each.stored_name in stored_names)
+        # One that a bridge lists twice, or without an id, is no second bucket.
+        return list(dict.fromkeys(filter(None, found)))
 
     def _looks_names_up(self, name: str) -> bool:
         # A segment of dots alone would be taken for a relative path on the way.

@@ -363,6 +363,14 @@ def test_second_bucket_of_a_visible_name_is_refused(
     assert next(iter(bridge.buckets)) in str(caught.value)
 
 
+def test_bucket_that_is_listed_twice_or_without_an_id_is_no_second_one() -> None:
+    client = Client('alice@example.org', 'pw')
+    client._profile = api.BridgeProfile(version=(2, 2, 4))
+    listed = [model.Bucket(id=each, name='a') for each in (None, 'b', 'b')]
+    with mock.patch.object(Client, 'bucket_list', return_value=listed):
+        assert client.bucket_id('a') == 'b'
+
+
 def test_name_cannot_be_encrypted_without_a_key() -> None:
     client = Client('alice@example.org', 'pw')
     with pytest.raises(exception.MnemonicError):
