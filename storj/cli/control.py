@@ -68,6 +68,12 @@ def is_running(folder: Path) -> bool:
     return False
 
 
+def _inode(folder: Path) -> list[int]:
+    """Return by what a folder is told from a copy of it."""
+    found = folder.stat()
+    return [found.st_dev, found.st_ino]
+
+
 def forget_stopped(folder: Path) -> None:
     """Remove what a network that was killed left of its address, before another one starts.
 
@@ -102,10 +108,18 @@ class RunningNetwork:
             state = json.loads((folder / _FILE).read_text(encoding='utf-8'))
             self._port = int(state['port'])
             self._secret = str(state['secret'])
+            own = state.get('inode') == _inode(folder)
         except FileNotFoundError:
             raise NetworkNotRunning(f'no network runs on {folder}') from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CommandError(f'{folder / _FILE} is damaged', hint='remove it') from error
+        if not own:
+            # It would lead to the network of the folder that this one was copied from.
+            origin = state.get('folder')
+            raise NetworkNotRunning(
+                f'no network runs on {folder}'
+                + (f': its {_FILE} is a copy of that of {origin}' if origin else '')
+            )
 
     def status(self) -> dict[str, Any]:
         """Return bridge, farmers, faults, environment, pid and folder of the network."""
@@ -171,7 +185,13 @@ def serve_control(network: Network) -> Iterator[None]:
     with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         server.daemon_threads = True
         path = network.data / _FILE
-        content = {'port': server.server_address[1], 'secret': secret}
+        content = {
+            'port': server.server_address[1],
+            'secret': secret,
+            'folder': str(network.data),
+            'inode': _inode(network.data),
+            'pid': os.getpid(),
+        }
         secret_file.write(path, json.dumps(content))
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), name='storj-control')
         thread.start()

@@ -14,6 +14,7 @@ from storj.cli.network import no_login_needed, require_extra, sync_option
 from storj.cli.options import SIZE, LocalPath
 from storj.cli.output import Output, human_size
 from storj.cli.session import Session, pass_session
+from storj.cli.streams import StreamFailed
 
 __all__ = ('farm',)
 
@@ -122,7 +123,18 @@ class Lines:
         self._output = output
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Print an event of :func:`storj.network.farm.farm`."""
+        """Print an event of :func:`storj.network.farm.farm`.
+
+        Raises:
+            OSError: If it cannot be printed.
+        """
+        try:
+            self._print(event)
+        except StreamFailed as error:
+            # The farmer decides what that means: for a command it would be the end.
+            raise OSError(error.errno, str(error)) from error
+
+    def _print(self, event: Mapping[str, Any]) -> None:
         if self._output.as_json:
             self._output.event(event)
             return

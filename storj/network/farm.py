@@ -115,6 +115,7 @@ def farm(
     Raises:
         NetworkSetupError: a port is taken, or the folder cannot be used.
         BridgeLinkError: the bridge knows no departures.
+        Exception: If a part of the farmer fails that must not; it is stopped in good order first.
     """
     with limited_logs(), stop_signals() as stopped:
         asyncio.run(_Run(settings, events, status_port, leave).until(stopped))
@@ -131,31 +132,46 @@ class _Run:
         self._page = None if status_port is None else StatusPage(self._farmer, status_port)
         self._leave = leave
         self._last: dict[str, Any] = {}
+        self._mute = False
 
     async def until(self, stopped: threading.Event) -> None:
         loop = asyncio.get_running_loop()
-        stopping = loop.run_in_executor(None, stopped.wait)
-        leaving: asyncio.Future[None] = loop.create_future()
+        stopping = asyncio.ensure_future(loop.run_in_executor(None, stopped.wait))
+        living = asyncio.ensure_future(self._live())
         try:
-            await self._farmer.start()
-            if self._page is not None:
-                await self._page.start()
-            url = '' if self._page is None else self._page.url
-            self._say('started', status_url=url, **self._farmer.status())
-            watching = asyncio.ensure_future(self._watch())
-            if self._leave:
-                leaving = asyncio.ensure_future(self._go())
-            await asyncio.wait((stopping, watching, leaving), return_when=asyncio.FIRST_COMPLETED)
-            watching.cancel()
-            if leaving.done():
-                leaving.result()
+            await asyncio.wait((stopping, living), return_when=asyncio.FIRST_COMPLETED)
+            if living.done():
+                # It left, or something ended that should not have.
+                living.result()
         finally:
-            leaving.cancel()
+            living.cancel()
             stopped.set()
+            await asyncio.gather(living, stopping, return_exceptions=True)
             if self._page is not None:
                 await self._page.stop()
             await self._farmer.stop()
             self._say('stopped')
+
+    async def _live(self) -> None:
+        """Start, and go on until the farmer has left, or until a part of it fails."""
+        await self._farmer.start()
+        if self._page is not None:
+            await self._page.start()
+        url = '' if self._page is None else self._page.url
+        self._say('started', status_url=url, **self._farmer.status())
+        parts: list[asyncio.Future[None]] = [asyncio.ensure_future(self._watch())]
+        if self._leave:
+            parts.append(asyncio.ensure_future(self._go()))
+        try:
+            done, _ = await asyncio.wait(
+                (*parts, self._farmer.tasks.failed), return_when=asyncio.FIRST_COMPLETED
+            )
+            for part in done:
+                part.result()
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
 
     async def _go(self) -> None:
         await self._farmer.wait_registered()
@@ -173,4 +189,12 @@ class _Run:
             await asyncio.sleep(INTERVAL)
 
     def _say(self, kind: str, **fields: Any) -> None:
-        self._events({'type': kind, **fields})
+        """Tell an event; that nobody can be told is no reason to end."""
+        if self._mute:
+            return
+        try:
+            self._events({'type': kind, **fields})
+        except (OSError, ValueError) as error:
+            # A pipe whose reader has gone, a full disk, a stream that is closed.
+            self._mute = True
+            logger.warning('events are told no more, the farmer goes on: %s', error)

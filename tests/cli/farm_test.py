@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,11 @@ import requests
 pytest.importorskip('aiohttp')
 pytest.importorskip('click')
 
+from storj.exception import NetworkSetupError
 from storj.metadisk import MetaDisk
 from storj.network import Network
+from storj.network.farm import farm as run_farm
+from storj.network.farmer.farmer import Farmer, FarmerSettings
 
 ROOT = Path(__file__).parents[2]
 SIZE = 6_000_000
@@ -153,3 +158,85 @@ def test_renter_that_can_be_none_is_wrong_use(tmp_path: Path) -> None:
 def test_wrong_use_is_told(tmp_path: Path) -> None:
     with farm(tmp_path, 'nonsense') as program:
         assert program.process.wait(20) == 2
+
+
+def farmer_of(folder: Path, *arguments: str) -> list[str]:
+    command = [sys.executable, '-m', 'storj', 'farm', '--json', '--path', str(folder)]
+    return [*command, '--size', str(SIZE), '--no-page', *arguments]
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    return {'PATH': os.environ['PATH'], 'HOME': str(folder), 'PYTHONPATH': str(ROOT)}
+
+
+@pytest.mark.parametrize('full', [False, True])
+def test_output_that_goes_nowhere_does_not_end_the_farmer(tmp_path: Path, full: bool) -> None:
+    with Network(farmers=0) as network:
+        reading, writing = os.pipe()
+        if full:
+            os.close(writing)
+            writing = os.open('/dev/full', os.O_WRONLY)
+        os.close(reading)
+        with subprocess.Popen(
+            farmer_of(tmp_path, '--bridge', network.bridge_url),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment_of(tmp_path),
+        ) as program:
+            os.close(writing)
+            try:
+                deadline = time.monotonic() + 30
+                while not known(network.bridge_url):
+                    assert program.poll() is None
+                    assert time.monotonic() < deadline
+                with MetaDisk(network.bridge_url) as node:
+                    node.upload(b'taken by a farmer that nobody hears')
+                program.send_signal(signal.SIGTERM)
+                _, errors = program.communicate(timeout=20)
+            finally:
+                program.kill()
+        # It stops in good order; the code says that output is missing.
+        assert program.returncode == 1
+        assert 'Traceback' not in errors
+
+
+def test_part_that_fails_ends_the_program_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(self: Farmer) -> None:
+        raise RuntimeError('the sweep is broken')
+
+    monkeypatch.setattr(Farmer, '_sweep', fails)
+    events: list[str] = []
+    with pytest.raises(RuntimeError, match='the sweep is broken'):
+        run_farm(
+            FarmerSettings(tmp_path, durable=False),
+            lambda event: events.append(event['type']),
+            status_port=None,
+        )
+    assert events[-1] == 'stopped'
+
+
+def test_signal_during_the_start_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    given_up: list[bool] = []
+
+    def endless(self: Farmer, stopped: Callable[[], bool]) -> None:
+        begun.set()
+        while not stopped():
+            time.sleep(0.01)
+        given_up.append(True)
+        raise NetworkSetupError('the start was given up')
+
+    monkeypatch.setattr(Farmer, '_open_folder', endless)
+
+    def signal_it() -> None:
+        begun.wait(20)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=signal_it)
+    thread.start()
+    run_farm(FarmerSettings(tmp_path, durable=False), lambda event: None, status_port=None)
+    thread.join()
+    assert given_up == [True]

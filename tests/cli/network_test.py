@@ -240,6 +240,15 @@ def test_control_file_of_a_crashed_network_is_seen_through(stranger, tmp_path):
     assert 'damaged' in stranger('network', 'status', '--data', tmp_path, code=1).err
 
 
+def test_copy_of_a_folder_does_not_stop_the_original(stranger, running, data, tmp_path):
+    copy = tmp_path / 'copy'
+    copy.mkdir()
+    (copy / 'control.json').write_bytes((data / 'control.json').read_bytes())
+    for command in ('down', 'status', 'env'):
+        assert str(data) in stranger('network', command, '--data', copy, code=6).err
+    assert RunningNetwork(data).status()['pid'] == running['pid']
+
+
 def test_missing_packages_say_how_to_install(stranger, monkeypatch, tmp_path):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     done = stranger('network', 'up', '--data', tmp_path, code=1)
