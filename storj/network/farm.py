@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks at the farmer.
 INTERVAL = 1.0
 
+# Seconds after which it is looked for signals at the latest.
+_WAKE = 0.25
 _PARTS = ('farm.html', 'farm.js', 'dom.js', 'format.js', 'style.css', 'theme.js', 'icon.svg')
 
 Events = Callable[[Mapping[str, Any]], object]
@@ -136,10 +138,15 @@ class _Run:
 
     async def until(self, stopped: threading.Event) -> None:
         loop = asyncio.get_running_loop()
-        stopping = asyncio.ensure_future(loop.run_in_executor(None, stopped.wait))
-        living = asyncio.ensure_future(self._live())
+        stopping: asyncio.Future[Any] = loop.run_in_executor(None, stopped.wait)
+        living: asyncio.Future[Any] = asyncio.ensure_future(self._live())
         try:
-            await asyncio.wait((stopping, living), return_when=asyncio.FIRST_COMPLETED)
+            done: set[asyncio.Future[Any]] = set()
+            while not done:
+                # A signal that comes just before the loop sleeps wakes it up no more by itself.
+                done, _ = await asyncio.wait(
+                    (stopping, living), timeout=_WAKE, return_when=asyncio.FIRST_COMPLETED
+                )
             if living.done():
                 # It left, or something ended that should not have.
                 living.result()
