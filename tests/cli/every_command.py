@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import secrets
 import select
 import shlex
 import socket
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -38,6 +39,7 @@ class Call:
     Attributes:
         words (str): of it, without the name of the program.
         before (tuple[str, ...]): command lines that have to succeed before.
+        after (tuple[str, ...]): command lines that end what the call may have left running.
         input (str): for standard input, a name of :func:`prepare`; empty for none.
         lasts (bool): whether it runs until it is stopped.
         slow (bool): whether it starts a network of its own.
@@ -47,6 +49,7 @@ class Call:
 
     words: str
     before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     input: str = ''
     lasts: bool = False
     slow: bool = False
@@ -106,6 +109,7 @@ CALLS = (
     Call(
         'network down --data {own}',
         ('network up --detach --port 0 --farmers 0 --data {own}',),
+        after=('network down --data {own}',),
         slow=True,
     ),
     Call('network env --data {data}'),
@@ -141,6 +145,14 @@ def missing() -> set[str]:
     return {path for path in COMMANDS if not any(line.startswith(f'{path} ') for line in lines)}
 
 
+class Lines(NamedTuple):
+    """The command lines of a call: those before, its own, and those after."""
+
+    before: list[list[str]]
+    own: list[str]
+    after: list[list[str]]
+
+
 class Place:
     """What the calls work on: a bucket with a file, a folder, a link, a MetaDisk reference.
 
@@ -148,7 +160,7 @@ class Place:
         storj (Callable[..., Any]): runs a command, and returns what it did.
         network (Any): that is running.
         folder (Path): for local files.
-        bucket (str): to make.
+        bucket (str): how the name of the bucket to make begins; each place makes one of its own.
     """
 
     def __init__(
@@ -158,6 +170,7 @@ class Place:
         folder: Path,
         bucket: str = 'everything',
     ) -> None:
+        bucket = f'{bucket}-{secrets.token_hex(4)}'
         self.prefix = 'new'
         self._numbers = itertools.count()
         self.inputs = {
@@ -180,12 +193,16 @@ class Place:
         self.names['token'] = storj('metadisk', 'token', 'new').out.strip()
         self._folder = folder
 
-    def lines(self, call: Call) -> Iterator[list[str]]:
-        """Yield the command lines of a call: those before, then its own."""
+    def lines(self, call: Call) -> Lines:
+        """Return the command lines of a call."""
         name = f'{self.prefix}-{next(self._numbers)}'
         names = {**self.names, 'new': name, 'own': str(self._folder.parent / name)}
-        for words in (*call.before, call.words):
-            yield [word.format(**names) for word in shlex.split(words)]
+
+        def line(words: str) -> list[str]:
+            return [word.format(**names) for word in shlex.split(words)]
+
+        before, after = ([line(words) for words in each] for each in (call.before, call.after))
+        return Lines(before, line(call.words), after)
 
 
 class Forked:

@@ -107,12 +107,15 @@ class Bench:
             'XDG_STATE_HOME': str(settings / 'state'),
             **({'PYTHONUNBUFFERED': '1'} if condition == 'stopped' else {}),
         }
-        *before, words = self._place.lines(call)
+        before, own, after = self._place.lines(call)
+        words = own if call.exact else [*own, '--json']
         for line in before:
             self._one(line, environment, call, 'plain', settings)
-        if not call.exact:
-            words = [*words, '--json']
-        return self._one(words, environment, call, condition, settings, lasts=call.lasts)
+        try:
+            return self._one(words, environment, call, condition, settings, lasts=call.lasts)
+        finally:
+            for line in after:
+                self._one(line, environment, call, 'plain', settings)
 
     def _one(
         self,

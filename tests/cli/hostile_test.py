@@ -59,6 +59,7 @@ class Ear:
         self._address = address
         self.bridge = bridge
         self._place = place
+        self.bucket: str = place.names['bucket']
         self.environment = environment
         self._folder = folder
         #: Runs that printed what they were told, escaped or not.
@@ -76,7 +77,7 @@ class Ear:
             'STORJ_CONFIG_DIR': str(settings),
             'XDG_STATE_HOME': str(settings / 'state'),
         }
-        *before, words = self._place.lines(call)
+        before, words, after = self._place.lines(call)
         self.bridge.mood = Mood()
         for line in before:
             self._run(line, environment, call, settings)
@@ -87,6 +88,8 @@ class Ear:
             )
         finally:
             self.bridge.mood = Mood()
+            for line in after:
+                self._run(line, environment, call, settings)
         if log.exists():
             printed += log.read_bytes()
         self.heard += b'forged' in printed
@@ -188,7 +191,7 @@ def test_bars_of_hostile_names_drive_no_terminal(ear, tmp_path):
     words = [sys.executable, '-m', 'storj', 'cp', '--limit-upload', '2MB', name]
     ear.bridge.mood = Mood(texts=0.1)
     with terminal.Terminal(
-        [*words, 'storj://everything/bars/'], {**ear.environment, 'TERM': 'xterm'}, cwd=tmp_path
+        [*words, f'storj://{ear.bucket}/bars/'], {**ear.environment, 'TERM': 'xterm'}, cwd=tmp_path
     ) as screen:
         screen.expect('━')
         screen.end()

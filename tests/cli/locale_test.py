@@ -64,30 +64,33 @@ def ascii_place(network, tmp_path_factory):
 @pytest.mark.parametrize('call', NAMED, ids=lambda call: call.words[:50])
 def test_every_command_works_in_ascii(ascii_place, call):
     place, run = ascii_place
-    *before, words = place.lines(call)
+    before, words, after = place.lines(call)
     for line in before:
         assert run(line)[0] == 0
     code, out, err = run(words, place.inputs.get(call.input, b''), **call.environment)
+    for line in after:
+        run(line)
     assert code == 0, err
     assert err.isascii()
     assert out.isascii() or call.exact
 
 
 def test_names_are_the_same_in_every_locale(ascii_place, network, tmp_path):
-    _, run = ascii_place
+    place, run = ascii_place
+    bucket = place.names['bucket']
     name = 'grün/本 😀'
     path = tmp_path / name
     path.parent.mkdir()
     path.write_bytes(b'content')
-    assert run(['cp', '-r', str(tmp_path), 'storj://bücket/names/'])[0] == 0
-    code, out, _ = run(['ls', '-r', '--json', 'storj://bücket/names/'])
+    assert run(['cp', '-r', str(tmp_path), f'storj://{bucket}/names/'])[0] == 0
+    code, out, _ = run(['ls', '-r', '--json', f'storj://{bucket}/names/'])
     assert code == 0
     assert [row['name'] for row in json.loads(out)] == [f'names/{name}']
     storj = Storj({**network.environment(), 'STORJ_CONFIG_DIR': str(tmp_path)})
-    assert storj('cat', f'storj://bücket/names/{name}').raw == b'content'
-    assert run(['sync', 'storj://bücket/names/', str(tmp_path / 'bäck')])[0] == 0
+    assert storj('cat', f'storj://{bucket}/names/{name}').raw == b'content'
+    assert run(['sync', f'storj://{bucket}/names/', str(tmp_path / 'bäck')])[0] == 0
     assert (tmp_path / 'bäck' / name).read_bytes() == b'content'
-    assert b'names/gr\\xfcn/\\u672c \\U0001f600' in run(['ls', '-r', 'storj://bücket/names/'])[1]
+    assert b'names/gr\\xfcn/\\u672c \\U0001f600' in run(['ls', '-r', f'storj://{bucket}/names/'])[1]
 
 
 def test_program_takes_arguments_of_an_ascii_locale(program, tmp_path):
