@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import pytest
 from aiohttp import web
 
-from storj.network.farmer.bridge_link import BridgeLink, BridgeLinkError
-from storj.network.farmer.farmer import Workers
+from storj.network.farm import farm
+from storj.network.farmer import bridge_link
+from storj.network.farmer.bridge_link import BridgeLink, BridgeLinkError, RegistrationUnknownError
+from storj.network.farmer.farmer import FarmerSettings, Workers
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact
+from storj.network.node.serving import Server
 from tests.network.nodes import run
 
 BRIDGE_TIME = 1_480_000_000.0
@@ -54,3 +65,70 @@ def test_farmer_with_a_wrong_clock_is_told_by_how_much(date: str, words: str) ->
             await runner.cleanup()
 
     run(test)
+
+
+async def unknown_route(request: web.Request) -> web.Response:
+    if request.path == '/':
+        return web.json_response({'swagger': '2.0', 'info': {'version': '5.24.1'}})
+    return web.json_response({'error': 'Resource not found'}, status=404)
+
+
+async def silence(request: web.Request) -> web.Response:
+    if request.path == '/':
+        return web.json_response({'swagger': '2.0', 'info': {'version': '2.2.4'}})
+    await asyncio.Event().wait()
+    raise AssertionError('unreachable')
+
+
+@pytest.mark.parametrize('answer', [unknown_route, silence])
+@pytest.mark.parametrize('leave', [False, True])
+def test_farmer_ends_where_farmers_do_not_register(
+    answer: Any, leave: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_link, 'TIMEOUT', 0.5)
+    with old_bridge(answer) as url:
+        settings = FarmerSettings(tmp_path / 'farmer', url, size=2**30)
+        told: list[str] = []
+        with pytest.raises(RegistrationUnknownError, match='takes no registrations of farmers'):
+            farm(settings, lambda event: told.append(event['type']), status_port=None, leave=leave)
+    assert told[0] == 'started'
+    assert told[-1] == 'stopped'
+    assert 'joined' not in told
+
+
+def test_farmer_that_may_not_leave_says_so_and_ends(tmp_path: Path) -> None:
+    async def no_departures(request: web.Request) -> web.Response:
+        if request.method == 'PATCH':
+            return web.json_response({}, status=201)
+        return web.json_response({'error': 'Resource not found'}, status=404)
+
+    with old_bridge(no_departures) as url:
+        settings = FarmerSettings(tmp_path / 'farmer', url, size=2**30)
+        with pytest.raises(BridgeLinkError, match='has no route for farmers that leave'):
+            farm(settings, lambda event: None, status_port=None, leave=True)
+
+
+@contextmanager
+def old_bridge(answer: Any) -> Iterator[str]:
+    """Serve an answer to every path, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    listening = socket.create_server(('127.0.0.1', 0))
+    port = listening.getsockname()[1]
+
+    async def start() -> Server:
+        app = web.Application()
+        app.router.add_route('*', '/{path:.*}', answer)
+        server = Server(app, shutdown_timeout=0.1)
+        await server.start(listening)
+        return server
+
+    server = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+    try:
+        yield f'http://127.0.0.1:{port}'
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -24,11 +24,19 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from storj.api import parse_version
 from storj.exception import StorjError
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact, read_limited
 
-__all__ = ('BridgeLink', 'BridgeLinkError', 'find_nonce', 'request_digest_text', 'work_of')
+__all__ = (
+    'BridgeLink',
+    'BridgeLinkError',
+    'RegistrationUnknownError',
+    'find_nonce',
+    'request_digest_text',
+    'work_of',
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +50,15 @@ TIMEOUT = 30.0
 WORK_LIMIT = 900.0
 #: Bytes of an answer.
 ANSWER_LIMIT = 65536
+#: Bytes of the description that a bridge gives of itself, with all of its routes.
+DESCRIPTION_LIMIT = 1024 * 1024
 #: Reports on their way at one time; more are dropped, as they are courtesy only.
 REPORTS = 256
 
 # What a bridge of ours says to a farmer that has not registered.
 _UNKNOWN = 'Contact not found'
+# The first release of the bridge that farmers register at (protocol reference, section 3.9).
+_REGISTERING = (6, 0, 0)
 _HEX64 = re.compile(r'[0-9a-f]{64}\Z')
 
 
@@ -66,6 +78,16 @@ class BridgeLinkError(StorjError):
         self.status = status
 
 
+class RegistrationUnknownError(BridgeLinkError):
+    """The bridge is of a release that farmers do not register at; trying again does not help.
+
+    Farmers of those networks find each other by a protocol that this farmer does not speak. Use a
+    bridge from 6.0 on, or one of 'storj network up'.
+    """
+
+    retryable = False
+
+
 class BridgeLink:
     """Keeps a farmer known at its bridge.
 
@@ -78,6 +100,8 @@ class BridgeLink:
         workers (Executor): threads for the proof of work.
         heartbeat (float): seconds between two signs of life.
         clock (Callable[[], float]): seconds since 1970.
+        refused (Callable[[BridgeLinkError], object]): called once if the bridge will never take
+            the farmer; then the link ends.
 
     Attributes:
         url (str): as given, without a slash at the end.
@@ -98,6 +122,7 @@ class BridgeLink:
         space_offered: Callable[[], int | None] = lambda: None,
         heartbeat: float = HEARTBEAT,
         clock: Callable[[], float] = time.time,
+        refused: Callable[[BridgeLinkError], object] = lambda error: None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ('http', 'https') or not parts.hostname:
@@ -111,6 +136,7 @@ class BridgeLink:
         self._workers = workers
         self._heartbeat = heartbeat
         self._clock = clock
+        self._refused = refused
         self._session: aiohttp.ClientSession | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._reports: set[asyncio.Task[None]] = set()
@@ -211,6 +237,10 @@ class BridgeLink:
         except BridgeLinkError as error:
             if error.status == 404 and str(error) == _UNKNOWN:
                 return 0
+            if error.status in (404, 405, 501):
+                raise BridgeLinkError(
+                    f'the bridge at {self.url} has no route for farmers that leave', error.status
+                ) from error
             raise
         remaining = answer.get('remaining')
         if isinstance(remaining, bool) or not isinstance(remaining, int) or remaining < 0:
@@ -273,12 +303,40 @@ class BridgeLink:
                 await self.announce()
             except BridgeLinkError as error:
                 self.registered.clear()
+                release = await self._release_without_farmers()
+                if release is not None:
+                    self._refused(
+                        RegistrationUnknownError(
+                            f'the bridge at {self.url} is of release {release}, which takes no '
+                            'registrations of farmers'
+                        )
+                    )
+                    return
                 logger.warning('bridge %s: %s; trying again', self.url, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, RETRY_MOST)
             else:
                 pause = RETRY_FIRST
                 await asyncio.sleep(self._heartbeat)
+
+    async def _release_without_farmers(self) -> str | None:
+        """Return the release of a bridge from before farmers registered; None for any other.
+
+        Some of them answer 404 then, others nothing at all.
+        """
+        if self._session is None:
+            return None
+        try:
+            async with self._session.get(self.url + '/', allow_redirects=False) as response:
+                content = await read_limited(response.content, DESCRIPTION_LIMIT)
+            version = json.loads(content or b'')['info']['version']
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
+            return None
+        except (ValueError, RecursionError, LookupError, TypeError):
+            # It is no bridge, or says nothing of itself.
+            return None
+        number = parse_version(version)
+        return str(version) if number is not None and number < _REGISTERING else None
 
     async def _register(self, body: Mapping[str, Any]) -> None:
         answer = await self._request('POST', '/contacts/challenges', {})

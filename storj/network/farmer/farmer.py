@@ -281,6 +281,7 @@ class Farmer:
                 space_offered=lambda: settings.size,
                 heartbeat=settings.heartbeat,
                 clock=self._clock,
+                refused=lambda error: self.tasks.fail(error),
             )
             parts.push_async_callback(self._link.close)
         self._expiry = Expiry(self._shards, self._index, self._link, self._clock, self._monotonic)

@@ -70,9 +70,13 @@ class Tasks:
         logger.error(
             '%s: %s ended: %r', self._owner, task.get_name(), error, exc_info=task.exception()
         )
+        self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever owns the tasks that they cannot go on; only the first error counts."""
         if not self.failed.done():
             self.failed.set_exception(error)
-            # Known from the log also where nobody waits for it.
+            # Nobody need wait for it.
             self.failed.exception()
 
     async def stop(self) -> None:
