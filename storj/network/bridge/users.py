@@ -183,18 +183,29 @@ async def activate(request: web.Request) -> web.Response:
 
     By POST, or by the GET of a client: releases of the time know no other way.
     """
+    return _switch(request, 'activation', Refusal(400, 'Invalid activation token'))
+
+
+async def deactivate(request: web.Request) -> web.Response:
+    """Deactivate an account by the token of its message; its data is kept."""
+    return _switch(request, 'deactivation', Refusal(404, 'User not found'))
+
+
+def _switch(request: web.Request, kind: Kind, unknown: Refusal) -> web.Response:
+    """Use a link that makes an account active, or not."""
     if is_visit(request):
-        return question_page('activation')
-    bridge = request.app[BRIDGE]
-    token = fingerprint(request.match_info['token'])
+        return question_page(kind)
+    bridge, active = request.app[BRIDGE], kind == 'activation'
+    column = User.activator if active else User.deactivator
     with bridge.database.begin() as session:
-        user = session.scalar(select(User).where(User.activator == token))
+        query = select(User).where(column == fingerprint(request.match_info['token']))
+        user = session.scalar(query)
         if user is None:
-            raise Refusal(400, 'Invalid activation token')
-        fields = _user_object(user, bridge.release) | {'activated': True}
-        response = _after_link(request, 'activation', fields)
-        user.activated = True
-        user.activator = None
+            raise unknown
+        fields = _user_object(user, bridge.release) | {'activated': active}
+        response = _after_link(request, kind, fields)
+        user.activated = active
+        setattr(user, column.key, None)
         return response
 
 
@@ -211,23 +222,6 @@ async def delete_user(request: web.Request) -> web.Response:
         token = secrets.token_hex(256)
         user.deactivator = _send(bridge, 'deactivation', user.email, token, redirect)
         return answer(_user_object(user, bridge.release))
-
-
-async def deactivate(request: web.Request) -> web.Response:
-    """Deactivate an account by the token of its message; its data is kept."""
-    if is_visit(request):
-        return question_page('deactivation')
-    bridge = request.app[BRIDGE]
-    token = fingerprint(request.match_info['token'])
-    with bridge.database.begin() as session:
-        user = session.scalar(select(User).where(User.deactivator == token))
-        if user is None:
-            raise Refusal(404, 'User not found')
-        fields = _user_object(user, bridge.release) | {'activated': False}
-        response = _after_link(request, 'deactivation', fields)
-        user.activated = False
-        user.deactivator = None
-        return response
 
 
 async def request_reset(request: web.Request) -> web.Response:
