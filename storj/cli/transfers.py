@@ -96,7 +96,8 @@ def _record(entry: Any) -> dict[str, Any]:
     return {
         'key': entry.key,
         'kind': entry.kind,
-        'path': entry.path,
+        # Of what came from a pipe or from memory, only the frame is known.
+        'path': entry.path or '-',
         'bucket': entry.bucket_id,
         'file': entry.file,
         'bytes': entry.bytes,

@@ -425,16 +425,3 @@ def test_move_forces_copy_and_new_folders_to_the_disk_before_it_removes(
     storj('mv', uri, copy)
     before = forced[: forced.index('removed')]
     assert {copy, copy.parent, copy.parent.parent, tmp_path} <= set(before)
-
-
-def test_local_source_that_changes_and_gets_its_time_back_is_kept(tmp_path):
-    path = tmp_path / 'a'
-    path.write_bytes(b'old')
-    removal = local_removal(path)
-    removal.begin()
-    before = path.stat()
-    path.write_bytes(b'new')
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(SourceKept, match='changed meanwhile'):
-        removal.complete()
-    assert path.read_bytes() == b'new'

@@ -218,6 +218,9 @@ def test_part_file_is_private_until_it_gets_its_name(tmp_path: Path) -> None:
     part.close()
     assert target.read_bytes() == b'abcd'
     assert [path.name for path in tmp_path.iterdir()] == ['name']
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
 
 
 def test_part_file_of_others_is_not_touched(tmp_path: Path) -> None:
@@ -559,6 +562,7 @@ def test_bridge_that_destroys_no_frame_does_not_keep_the_journal(
 def test_cleaned_download_leaves_the_files_of_others(tmp_path: Path, ours: bool) -> None:
     target, folder = tmp_path / 'out', tmp_path / 'journals'
     part = PartFile(target)
+    part.write(0, memoryview(b'some of it'))
     journal = Journal(folder, {**IDENTITY, 'kind': 'download', 'path': str(target)})
     journal.state.update(part=str(part.path), inode=part.inode)
     journal.save()
