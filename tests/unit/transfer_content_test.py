@@ -211,6 +211,12 @@ def test_file_of_an_old_bridge_needs_the_switch(
     assert trusting.download(file).read() == DATA
     assert 'nothing proves that its content is right' in caplog.text
     assert not trusting.transfers.verify(BUCKET, file.id).authenticated
+    # What has an HMAC is judged by that.
+    for kind in ('sha256', 'ripemd160', 'sha512'):
+        file.hmac = {'type': kind, 'value': '0' * 128}
+        with pytest.raises((UnauthenticatedError, DecryptionError, IntegrityError)):
+            trusting.download(file)
+    file.hmac = None
     # An index is of a release that has HMACs, whatever release the bridge states.
     file.index = '0' * 64
     with pytest.raises(UnauthenticatedError):
@@ -249,6 +255,42 @@ def test_key_that_is_not_the_files_is_told(setting: Setting) -> None:
     file = setting.upload(DATA)
     with pytest.raises(DecryptionError, match='the key that was given does not fit'):
         setting.download(file, key=ContentKey(bytes(32), bytes(16)))
+
+
+@pytest.mark.parametrize(
+    ('encrypt_name', 'error', 'told'),
+    [
+        (True, IntegrityError, 'the list of shards is not the one that was stored'),
+        (False, DecryptionError, 'the encryption key does not fit this file'),
+    ],
+)
+def test_name_that_opens_tells_a_changed_list_from_a_wrong_key(
+    setting: Setting, encrypt_name: bool, error: type[StorjError], told: str
+) -> None:
+    file = setting.upload(DATA, encrypt_name=encrypt_name)
+    flip(setting, file)
+    with pytest.raises(error, match=told):
+        setting.download(file)
+    setting.bridge.mnemonic = 'zoo ' * 11 + 'wrong'
+    with pytest.raises(DecryptionError, match='the encryption key does not fit this file'):
+        setting.download(file)
+
+
+@pytest.mark.parametrize('name', ['encrypted', 'clear', 'none'])
+def test_name_is_the_only_sign_of_a_wrong_key_where_there_is_no_hmac(
+    make: Callable[..., Setting], name: str
+) -> None:
+    setting = make(bridge=FakeBridge(version=(2, 2, 4)), allow_unauthenticated=True)
+    file = setting.upload(DATA, encrypt_name=name == 'encrypted')
+    if name == 'none':
+        file.filename = None
+    assert setting.download(file).read() == DATA
+    setting.bridge.mnemonic = 'zoo ' * 11 + 'wrong'
+    if name == 'encrypted':
+        with pytest.raises(DecryptionError, match='does not fit the name'):
+            setting.download(file)
+    else:
+        assert setting.download(file).read() != DATA
 
 
 def test_file_without_encryption_is_verified_on_demand(setting: Setting) -> None:

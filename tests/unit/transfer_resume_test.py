@@ -29,6 +29,7 @@ from storj.exception import (
 )
 from storj.model import File, Frame
 from storj.transfer import list_journals
+from storj.transfer.journal import Journal
 from storj.transfer.source import PathSource
 from tests.unit.fake_network import BUCKET, SHARD, WORDS, FakeBridge, Setting
 
@@ -736,6 +737,89 @@ def test_folder_that_appears_meanwhile_leaves_nothing(setting: Setting, tmp_path
         setting.download(file, target)
     assert [path.name for path in tmp_path.glob('out*')] == ['out']
     assert list(list_journals(setting.transfers.config.journal_dir())) == []
+
+
+def killed_at_the_end(
+    setting: Setting, file: File, target: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> None:
+    """Download a file, and leave the journal as if the process had not come to remove it."""
+    with monkeypatch.context() as killed:
+        killed.setattr(Journal, 'remove', lambda journal: None)
+        setting.download(file, target, **options)
+    [entry] = list_journals(setting.transfers.config.journal_dir())
+    assert entry.bytes == entry.total == SIZE
+
+
+@pytest.mark.parametrize('linked', [True, False], ids=['under both names', 'under its name'])
+def test_download_that_was_killed_at_its_very_end_is_done(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    file = setting.upload(os.urandom(SIZE))
+    target, part = tmp_path / 'out', tmp_path / 'out.part'
+    assert not setting.transfers.is_downloaded(BUCKET, file.id, target)
+    killed_at_the_end(setting, file, target, monkeypatch, overwrite=False)
+    if linked:
+        os.link(target, part)
+    assert setting.transfers.is_downloaded(BUCKET, file.id, target)
+    pulled = counted(setting)
+    assert setting.download(file, target, overwrite=False) == target
+    assert pulled == []
+    assert [path.name for path in tmp_path.glob('out*')] == ['out']
+    assert list(list_journals(setting.transfers.config.journal_dir())) == []
+
+
+def test_download_that_was_killed_at_its_very_end_is_made_again_to_overwrite(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(SIZE)
+    file = setting.upload(data)
+    target = tmp_path / 'out'
+    killed_at_the_end(setting, file, target, monkeypatch)
+    os.link(target, tmp_path / 'out.part')
+    target.write_bytes(b'edited meanwhile')
+    setting.download(file, target)
+    assert target.read_bytes() == data
+    assert [path.name for path in tmp_path.glob('out*')] == ['out']
+
+
+@pytest.mark.parametrize('what', ['another file', 'another range', 'a link', 'a part of mine'])
+def test_file_that_is_not_the_one_of_the_killed_download_is_kept(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    file = setting.upload(os.urandom(SIZE))
+    target, part = tmp_path / 'out', tmp_path / 'out.part'
+    killed_at_the_end(setting, file, target, monkeypatch, overwrite=False)
+    options: dict[str, Any] = {}
+    if what == 'another range':
+        options['start'] = 5
+    elif what == 'a part of mine':
+        part.write_bytes(b'mine')
+    else:
+        target.rename(tmp_path / 'moved')
+        if what == 'a link':
+            target.symlink_to(tmp_path / 'moved')
+        else:
+            target.write_bytes(b'mine')
+        assert not setting.transfers.is_downloaded(BUCKET, file.id, target)
+    before = target.read_bytes()
+    if what == 'a part of mine':
+        setting.download(file, target, overwrite=False)
+        assert part.read_bytes() == b'mine'
+    else:
+        with pytest.raises(FileExistsError):
+            setting.download(file, target, overwrite=False, **options)
+    assert target.read_bytes() == before
+
+
+def test_frame_of_an_upload_that_broke_off_is_told(setting: Setting, source: Path) -> None:
+    transfers = setting.transfers
+    assert transfers.frame_left(BUCKET, 'n', source) is None
+    state = break_off(setting, source, 2)
+    assert transfers.frame_left(BUCKET, 'n', source) == state['frame']
+    for other in ((BUCKET, 'm', source), ('0' * 24, 'n', source), (BUCKET, 'n', '')):
+        assert transfers.frame_left(*other) is None
+    setting.upload(source)
+    assert transfers.frame_left(BUCKET, 'n', source) is None
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no forks here')
