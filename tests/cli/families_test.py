@@ -157,7 +157,7 @@ def test_key_pair_is_made_registered_used_and_deleted(storj, home, tmp_path):
     assert (tmp_path / 'backup' / 'private.pem').read_bytes() == private.read_bytes()
     storj('key', 'load', '--overwrite', tmp_path / 'backup' / 'private.pem')
     storj('key', 'delete', made['public_key'], '--yes')
-    assert storj('key', 'list', '--json').json() == []
+    assert made['public_key'] not in storj('key', 'list').out
 
 
 def test_words_are_loaded_from_a_file_and_checked(stranger, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
 from storj.cli.copier import Copier, CopyOptions
@@ -61,6 +63,7 @@ def test_link_in_the_destination_is_followed_if_asked_for(storj, place, here, ou
 def test_link_that_appears_after_the_check_is_not_written_through(here, outside):
     copier = Copier.__new__(Copier)
     copier._options = CopyOptions(overwrite=True)
+    copier.downloads = mock.Mock(**{'is_downloaded.return_value': False})
     (here / 'link').rename(here / 'later')
     bucket = BucketEntry('0' * 24, 'b', 'b')
     entry = FileEntry('1' * 24, bucket, 'link/deep/b', 'link/deep/b')

@@ -94,7 +94,9 @@ def texts():
     for page in (*DOCS.glob('*.rst'), DOCS.parent / 'README.rst'):
         text = page.read_text(encoding='utf-8')
         for shown in re.findall(r'``(storj [^`]+)``|^ +(?:\$ |   )(storj .+)$', text, re.M):
-            yield page.name, re.split('  +|\\\\$', ''.join(shown))[0]
+            # What a shell puts in by itself is another program's.
+            line = re.sub(r'\$\([^)]*\)', 'words', ''.join(shown))
+            yield page.name, re.split('  +|\\\\$', line)[0]
     for module in (DOCS.parent / 'storj').rglob('*.py'):
         text = module.read_text(encoding='utf-8')
         yield from ((module.name, shown) for shown in re.findall(r"'(storj [a-z][^'\n]*)'", text))
