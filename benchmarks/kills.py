@@ -1,8 +1,8 @@
 """``python -m benchmarks.kills --kills 100``: kill -9 of the command at random points.
 
 Each round runs one ``storj`` command against a network of its own, kills it, and runs the same
-command again. Then source and copy must be equal, and nothing may be left over: no part file, no
-journal, no temporary file, no frame at the bridge that no file uses.
+command again. Then source and copy must be equal, and nothing may be left over: no part file,
+journal or temporary file, no half of a shard at a farmer, no frame at the bridge that no file uses.
 
 Half of the kills strike before a line of the engine's code, of all that the command executes, each
 as likely as any other; the others after a random part of the time that the command takes. The seed
@@ -336,10 +336,25 @@ class Bench:
         for path in {*state, *temporary, *part}:
             yield f'left over: {path.relative_to(self.folder)}'
             path.unlink(missing_ok=True)
+        for path in self._arriving():
+            yield f'half of a shard at a farmer: {path.name}'
         for frame in self._unused_frames():
             if frame.shards:
                 yield f'frame {frame.id} with {len(frame.shards)} shards and no file'
                 self.client.frame_delete(frame.id)
+
+    def _arriving(self) -> list[Path]:
+        """Return what farmers keep of shards that never came whole; they drop it by themselves."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            kept = [
+                path
+                for farmer in self.network.farmers
+                for path in (farmer.path / 'incoming').iterdir()
+            ]
+            if not kept or time.monotonic() > until:
+                return kept
+            time.sleep(0.1)
 
     def _unheard(self) -> int:
         """Remove the empty frames that no file uses; return how many there were."""
