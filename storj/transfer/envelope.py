@@ -82,8 +82,8 @@ def _open_hmac(hashes: Sequence[str]) -> str:
     return hmac.new(b'', b''.join(map(bytes.fromhex, hashes)), hashlib.sha256).hexdigest()
 
 
-def bucket_key(bridge: Bridge, bucket_id: str, operation: str) -> bytes | None:
-    """Return the key of a bucket: from the words, else the one a public bucket publishes.
+def bucket_key(bridge: Bridge, bucket_id: str) -> bytes | None:
+    """Return the key to read a bucket: from the words, else the one a public bucket publishes.
 
     Raises:
         MnemonicError: if there are words and they are no mnemonic.
@@ -92,7 +92,7 @@ def bucket_key(bridge: Bridge, bucket_id: str, operation: str) -> bytes | None:
     if bridge.mnemonic:
         mnemonic.check(bridge.mnemonic)
         return keys.bucket_key(bridge.mnemonic, bucket_id)
-    published = bridge.token_create(bucket_id, operation).encryptionKey
+    published = bridge.token_create(bucket_id, 'PULL').encryptionKey
     try:
         return keys.public_bucket_key(published) if published else None
     except ValueError as error:
@@ -133,9 +133,11 @@ def seal(
     """
     if not encrypt:
         return Envelope(name, None, None)
-    key = bucket_key(bridge, bucket_id, 'PUSH')
-    if key is None:
+    if not bridge.mnemonic:
+        # Not with a key that the bridge publishes: it could read what is encrypted with that.
         raise MnemonicError(_NO_WORDS)
+    mnemonic.check(bridge.mnemonic)
+    key = keys.bucket_key(bridge.mnemonic, bucket_id)
     stored = stored_name(key if encrypt_name else None, bucket_id, name)
     if profile.has_index and scheme is None:
         index = index or keys.new_index()
@@ -193,7 +195,7 @@ def key_of(
         IntegrityError: If it fits the file's name, but the hashes are not those of the file.
         UnauthenticatedError: If the entry has no HMAC under a key.
     """
-    of_bucket = bucket_key(bridge, bucket_id, 'PULL') if key is None else None
+    of_bucket = bucket_key(bridge, bucket_id) if key is None else None
     if key is not None:
         candidates = [key]
     elif of_bucket is not None:

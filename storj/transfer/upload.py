@@ -254,19 +254,15 @@ class Upload(Job):
 
     def _seal(self, name: str, index: str | None) -> Envelope:
         request = self._request
-        # Without words the bridge is asked for the key of a public bucket: a request.
-        return self.ask(
-            lambda: seal(
-                self.bridge,
-                self._profile,
-                request.bucket_id,
-                name,
-                encrypt=request.encrypt,
-                encrypt_name=request.encrypt_name,
-                index=index,
-                scheme=self.config.key_scheme,
-            ),
-            'looking for the encryption key',
+        return seal(
+            self.bridge,
+            self._profile,
+            request.bucket_id,
+            name,
+            encrypt=request.encrypt,
+            encrypt_name=request.encrypt_name,
+            index=index,
+            scheme=self.config.key_scheme,
         )
 
     def _cut(self, size: int) -> Plan:

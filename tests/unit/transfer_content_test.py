@@ -251,6 +251,17 @@ def test_reader_without_any_key_gets_only_what_has_no_index(setting: Setting) ->
     assert (health.healthy, health.authenticated) == (True, False)
 
 
+def test_upload_is_not_encrypted_with_a_key_that_the_bridge_knows(setting: Setting) -> None:
+    setting.bridge.mnemonic = None
+    setting.bridge.token_create = lambda *_: Token(  # type: ignore[method-assign]
+        token='t', encryptionKey='ab' * 32
+    )
+    with pytest.raises(MnemonicError, match='storj key generate'):
+        setting.upload(DATA)
+    assert setting.bridge.frames == {}
+    assert not any(setting.bridge.farmers.values())
+
+
 def test_key_that_is_not_the_files_is_told(setting: Setting) -> None:
     file = setting.upload(DATA)
     with pytest.raises(DecryptionError, match='the key that was given does not fit'):
