@@ -8,20 +8,30 @@ from pathlib import Path
 
 import pytest
 
+from storj.network import Network
+
+
+@pytest.fixture(scope='module')
+def network():
+    """Run a network of its own, in which no other test has farmers come and go."""
+    with Network(farmers=6, bridge={'audit_interval': 0, 'mirrors': 0}) as running:
+        yield running
+
 
 @pytest.fixture
 def posixless(program, tmp_path):
     [python, *_], environment = program()
 
     def run(*arguments, **options):
-        return subprocess.run(
+        done = subprocess.run(
             [python, Path(__file__).with_name('posixless.py'), *map(str, arguments)],
             env=environment,
             cwd=tmp_path,
             capture_output=True,
-            check=True,
             **options,
         )
+        assert done.returncode == 0, done.stderr.decode(errors='replace')
+        return done
 
     return run
 
