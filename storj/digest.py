@@ -32,7 +32,7 @@ import re
 import secrets
 from binascii import hexlify
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 __all__ = (
     'CHALLENGE_SIZE',
@@ -40,6 +40,7 @@ __all__ = (
     'Generation',
     'Proof',
     'ShardDigest',
+    'is_hash',
     'leaf',
     'make_proof',
     'merkle_rows',
@@ -69,6 +70,11 @@ _PIECE = 256 * 1024
 
 _HASH = re.compile('[0-9a-f]{40}')
 _CHALLENGE = re.compile('[0-9a-fA-F]{64}')
+
+
+def is_hash(value: object) -> TypeGuard[str]:
+    """Return whether a value is a hash as it travels: 40 lower-case hex digits."""
+    return isinstance(value, str) and _HASH.fullmatch(value) is not None
 
 
 @functools.cache
@@ -212,7 +218,7 @@ def leaf(response: str, generation: Generation = 'C') -> str:
     Raises:
         ValueError: if the response is malformed.
     """
-    if not _HASH.fullmatch(response):
+    if not is_hash(response):
         raise ValueError('a response is 40 hex digits')
     return _node([response], generation)
 
@@ -243,7 +249,7 @@ def merkle_rows(leaves: Sequence[str], generation: Generation = 'C') -> list[lis
     """
     if not leaves:
         raise ValueError('a tree needs at least one leaf')
-    if not all(_HASH.fullmatch(text) for text in leaves):
+    if not all(map(is_hash, leaves)):
         raise ValueError('a leaf is 40 hex digits')
     rows = [_padded(leaves, generation)]
     while len(rows[0]) > 1:
@@ -308,7 +314,7 @@ def verify_proof(proof: object, root: str, depth: int, generation: Generation = 
     way: list[tuple[str, str]] = []
     for step in _descend(proof):
         # A hostile proof may be deeper than the tree: it is read no further than it can be right.
-        if len(way) == depth or not _HASH.fullmatch(step[1]):
+        if len(way) == depth or not is_hash(step[1]):
             return False
         way.append(step)
     if len(way) != depth:

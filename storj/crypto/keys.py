@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from storj.crypto import mnemonic
-from storj.digest import ripemd160
+from storj.digest import is_hash, ripemd160
 
 __all__ = (
     'ContentKey',
@@ -44,7 +44,6 @@ __all__ = (
 _KEY_SIZE = 32
 _COUNTER_SIZE = 16
 _KEY = re.compile('[0-9a-fA-F]{64}')
-_SHARD_HASH = re.compile('[0-9a-f]{40}')
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class ContentKey:
         """
         code = hmac.new(self.key, digestmod=hashlib.sha512)
         for text in shard_hashes:
-            if not _SHARD_HASH.fullmatch(text):
+            if not is_hash(text):
                 raise ValueError('a shard hash is 40 hex digits')
             code.update(bytes.fromhex(text))
         return code.hexdigest()

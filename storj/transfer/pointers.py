@@ -7,13 +7,13 @@ list and the key at the price of a request or two, and nothing is fetched in vai
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from storj.crypto import cipher
 from storj.crypto.keys import ContentKey
+from storj.digest import is_hash
 from storj.exception import (
     BridgeUnavailableError,
     IntegrityError,
@@ -30,7 +30,6 @@ from storj.transfer.progress import Meter
 
 __all__ = ('MOST_SHARDS', 'Layout', 'PointerBook', 'StoredShard', 'usable')
 
-_HASH = re.compile('[0-9a-f]{40}')
 
 #: Shards of one file at most: 64 TiB in shards of libstorj's. A bridge that lists more lies.
 MOST_SHARDS = 1 << 14
@@ -218,7 +217,7 @@ class PointerBook(Job):
         size, shard_hash = pointer.size, pointer.hash
         if not isinstance(size, int) or not 0 < size <= MAX_SHARD:
             raise IntegrityError(f'the bridge states a size of {size!r} for shard {index}')
-        if not isinstance(shard_hash, str) or not _HASH.fullmatch(shard_hash):
+        if not is_hash(shard_hash):
             raise IntegrityError(f'the bridge states no hash for shard {index}')
         last = self._shards[-1] if self._shards else None
         parity = pointer.parity is True

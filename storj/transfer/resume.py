@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storj.digest import is_hash
 from storj.exception import TransferError
 from storj.model import File
 from storj.sharding import Plan
@@ -39,7 +40,6 @@ __all__ = ('Noted', 'UploadJournal')
 
 _log = logging.getLogger(__name__)
 
-_HASH = re.compile('[0-9a-f]{40}')
 _INDEX = re.compile('[0-9a-f]{64}')
 
 
@@ -236,7 +236,7 @@ def _shards_of(state: Mapping[str, Any]) -> dict[int, Noted] | None:
     shards = state.get('shards')
     for number, noted in shards.items() if isinstance(shards, dict) else ():
         match noted:
-            case [str() as shard_hash, (str() | None) as farmer] if _HASH.fullmatch(shard_hash):
+            case [str() as shard_hash, (str() | None) as farmer] if is_hash(shard_hash):
                 if not (number.isascii() and number.isdecimal()):
                     return None
                 found[int(number)] = Noted(shard_hash, farmer)
