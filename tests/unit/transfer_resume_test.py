@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +59,27 @@ class BrokenOffError(Exception):
     """What ends a transfer in these tests, as an error that is nobody's fault."""
 
 
-def break_off(setting: Setting, source: Path, pushes: int, **options: Any) -> Any:
-    """Upload until so many shards are there; return what the journal has then."""
-    push, left = setting.channel.push, [pushes]
+@contextmanager
+def only(setting: Setting, way: str, count: int) -> Iterator[None]:
+    """Let so many shards go one way, and expect that the next one breaks the transfer off."""
+    move, left = getattr(setting.channel, way), [count]
 
     def some(*args: Any, **limits: Any) -> None:
         if not left[0]:
             raise BrokenOffError
         left[0] -= 1
-        push(*args, **limits)
+        move(*args, **limits)
 
-    setting.channel.push = some  # type: ignore[method-assign]
+    setattr(setting.channel, way, some)
     with pytest.raises(BrokenOffError):
+        yield
+    setattr(setting.channel, way, move)
+
+
+def break_off(setting: Setting, source: Path, pushes: int, **options: Any) -> Any:
+    """Upload until so many shards are there; return what the journal has then."""
+    with only(setting, 'push', pushes):
         setting.upload(source, **options)
-    setting.channel.push = push  # type: ignore[method-assign]
     setting.channel.taken = 0
     [journal] = (setting.transfers.config.journal_dir()).glob('*.json')
     return json.loads(journal.read_text())['state']
@@ -615,18 +624,8 @@ def break_off_download(
     setting: Setting, file: File, target: Path, pulls: int, **options: Any
 ) -> None:
     """Download until so many shards have come."""
-    pull, left = setting.channel.pull, [pulls]
-
-    def some(*args: Any, **limits: Any) -> None:
-        if not left[0]:
-            raise BrokenOffError
-        left[0] -= 1
-        pull(*args, **limits)
-
-    setting.channel.pull = some  # type: ignore[method-assign]
-    with pytest.raises(BrokenOffError):
+    with only(setting, 'pull', pulls):
         setting.download(file, target, **options)
-    setting.channel.pull = pull  # type: ignore[method-assign]
 
 
 def counted(setting: Setting) -> list[str]:
@@ -666,6 +665,10 @@ def test_range_goes_on_where_it_stopped(setting: Setting, tmp_path: Path) -> Non
     assert target.read_bytes() == data[wanted['start'] : wanted['end']]
     # Those that the range shows in part cannot be checked, and come again.
     assert len(pulled) == 2
+    # The part file is its owner's alone; the finished file is as readable as any new one.
+    (tmp_path / 'usual').touch()
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ('out', 'usual')]
+    assert modes[0] == modes[1]
     assert not list(tmp_path.glob('*.part'))
 
 
