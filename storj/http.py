@@ -238,7 +238,7 @@ class Client:
 
     def _begin(self) -> None:
         """Begin with no transfers, and no locks that somebody holds."""
-        self._transfers: Transfers | None = None
+        self._transfers: Transfers[Client] | None = None
         self._lock = threading.Lock()
         self._profile_lock = threading.Lock()
         self._closings = 0
@@ -1111,6 +1111,8 @@ class Client:
         skip: str | int | None = None,
         limit: str | int | None = None,
         exclude: Sequence[str] | None = None,
+        *,
+        token: str | None = None,
     ) -> Pages[model.FilePointer]:
         """Get list of pointers associated with a file.
 
@@ -1124,6 +1126,8 @@ class Client:
             limit (str | int | None): number of pointers to resolve tokens for, in one request;
                 None is all of them, in pages of 6 that are fetched when they are reached.
             exclude (Sequence[str] | None): nodeIDs of farmers not to use.
+            token (str | None): PULL token of the bucket, for one page; a new one for each page by
+                default. A bridge takes a token once, so the request is not repeated.
 
         Returns:
             Sequence[storj.model.FilePointer]: file pointers in the order of their index. A pointer
@@ -1141,9 +1145,9 @@ class Client:
             # Both or none: bridges since 4.3 take 6 as the end of a slice that names no skip.
             query = f'?skip={position}&limit={size}' if is_slice or position else ''
             query += f'&exclude={excluded}' if excluded else ''
-            headers = self._pull_headers(bucket_id)
+            rights = self._pull_rights(bucket_id, token)
             return self._records(
-                model.FilePointer, self._request(method='GET', path=path + query, **headers)
+                model.FilePointer, self._request(method='GET', path=path + query, **rights)
             )
 
         listing = Pages(BySkip(fetch, start, size, is_one=limit is not None))
@@ -1151,8 +1155,10 @@ class Client:
         bool(listing)
         return listing
 
-    def _pull_headers(self, bucket_id: str) -> dict[str, Any]:
+    def _pull_rights(self, bucket_id: str, given: str | None) -> dict[str, Any]:
         """Return the keyword arguments that give one request the right to pointers."""
+        if given is not None:
+            return {'headers': {'x-token': given}, 'retries': 0}
         if self._profile is not None and not self._profile.needs_pull_token:
             return {}
         token = self.token_create(bucket_id, operation='PULL').id
@@ -1261,7 +1267,7 @@ class Client:
         return self.transfers.verify(bucket_id, file_id, decrypt=decrypt)
 
     @property
-    def transfers(self) -> Transfers:
+    def transfers(self) -> Transfers[Client]:
         """(storj.transfer.Transfers) – uploads and downloads that return a future each."""
         # Imported on first use: a program that only lists needs no engine.
         from storj.transfer import Transfers

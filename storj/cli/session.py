@@ -395,7 +395,7 @@ class Session:
         reports: bool = True,
         state: Path | None = None,
         fsync: bool = False,
-    ) -> Transfers:
+    ) -> Transfers[Client]:
         """Return the engine, which the session closes.
 
         Args:

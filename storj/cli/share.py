@@ -210,23 +210,17 @@ class SharedBridge:
         exclude: Sequence[str] | None = None,
     ) -> list[FilePointer]:
         """Return one page of pointers, for one of the tokens."""
-        params: dict[str, Any] = {'skip': skip or 0, 'limit': limit or _PAGE}
-        if exclude:
-            params['exclude'] = ','.join(exclude)
         while True:
             token = self._take_token()
             try:
-                answer = self._client._request(
-                    method='GET',
-                    path=f'/buckets/{bucket_id}/files/{file_id}',
-                    params=params,
-                    headers={'x-token': token},
-                    retries=0,
+                return list(
+                    self._client.file_pointers(
+                        bucket_id, file_id, skip or 0, limit or _PAGE, exclude, token=token
+                    )
                 )
             except AuthenticationError:
                 # Another holder of the link has used it.
                 continue
-            return [FilePointer(**pointer) for pointer in answer]
 
     def _take_token(self) -> str:
         with self._lock:

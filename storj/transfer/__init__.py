@@ -7,7 +7,7 @@ drawn in :mod:`storj.transfer.upload` and :mod:`storj.transfer.gather`.
 
 from __future__ import annotations
 
-from storj.transfer.bridge import Bridge
+from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.channel import Channel, ChannelLimits
 from storj.transfer.config import TransferConfig
 from storj.transfer.futures import TransferFuture
@@ -19,6 +19,7 @@ from storj.transfer.verify import FileHealth, ShardHealth
 
 __all__ = (
     'Bridge',
+    'BridgeReader',
     'Channel',
     'ChannelLimits',
     'FileHealth',

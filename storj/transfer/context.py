@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from storj.exception import FarmerUnreachableError, StorjError
-from storj.transfer.bridge import Bridge
+from storj.transfer.bridge import BridgeReader
 from storj.transfer.channel import Channel, channel_for
 from storj.transfer.clock import Clock, SystemClock
 from storj.transfer.config import TransferConfig
@@ -108,14 +108,14 @@ class Context:
     """What all transfers of one engine share.
 
     Attributes:
-        bridge (Bridge): the client of the bridge.
+        bridge (BridgeReader): the client of the bridge.
         config (TransferConfig): the limits.
         pools (Pools): the threads.
         channel_for (Callable): makes the channel to a pointer's farmer.
         clock (Clock): time and chance.
     """
 
-    bridge: Bridge
+    bridge: BridgeReader
     config: TransferConfig
     pools: Pools
     channel_for: ChannelFactory = channel_for

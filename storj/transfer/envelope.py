@@ -34,7 +34,7 @@ from storj.exception import (
     UnauthenticatedError,
 )
 from storj.model import File
-from storj.transfer.bridge import Bridge
+from storj.transfer.bridge import BridgeReader
 
 __all__ = ('Envelope', 'KeyScheme', 'bucket_key', 'key_of', 'seal', 'stored_name')
 
@@ -82,7 +82,7 @@ def _open_hmac(hashes: Sequence[str]) -> str:
     return hmac.new(b'', b''.join(map(bytes.fromhex, hashes)), hashlib.sha256).hexdigest()
 
 
-def bucket_key(bridge: Bridge, bucket_id: str) -> bytes | None:
+def bucket_key(bridge: BridgeReader, bucket_id: str) -> bytes | None:
     """Return the key to read a bucket: from the words, else the one a public bucket publishes.
 
     Raises:
@@ -105,7 +105,7 @@ def stored_name(key: bytes | None, bucket_id: str, name: str) -> str:
 
 
 def seal(
-    bridge: Bridge,
+    bridge: BridgeReader,
     profile: BridgeProfile,
     bucket_id: str,
     name: str,
@@ -118,7 +118,7 @@ def seal(
     """Return how to store a file.
 
     Args:
-        bridge (Bridge): whose words are taken.
+        bridge (BridgeReader): whose words are taken.
         profile (BridgeProfile): what it understands.
         bucket_id (str): 24 hex digits.
         name (str): of the file, in the clear.
@@ -148,7 +148,7 @@ def seal(
     return Envelope(stored, keys.file_key_v0(key, file_id), None)
 
 
-def _text_key(bridge: Bridge, bucket_id: str, file_id: str, of_bucket: bytes) -> ContentKey:
+def _text_key(bridge: BridgeReader, bucket_id: str, file_id: str, of_bucket: bytes) -> ContentKey:
     """Return the key of a file in the scheme of texts."""
     words = bridge.mnemonic
     # A public bucket of that time published its text as the other schemes publish their bytes.
@@ -157,7 +157,7 @@ def _text_key(bridge: Bridge, bucket_id: str, file_id: str, of_bucket: bytes) ->
 
 
 def key_of(
-    bridge: Bridge,
+    bridge: BridgeReader,
     bucket_id: str,
     file_id: str,
     entry: File,
@@ -174,7 +174,7 @@ def key_of(
     as they are stored does not call this.
 
     Args:
-        bridge (Bridge): whose encryption key is taken.
+        bridge (BridgeReader): whose encryption key is taken.
         bucket_id (str): 24 hex digits.
         file_id (str): 24 hex digits.
         entry (File): the file's description.
@@ -222,7 +222,7 @@ def key_of(
 
 
 def _check_excused(
-    bridge: Bridge, entry: File, kind: str | None, *, allow_unauthenticated: bool
+    bridge: BridgeReader, entry: File, kind: str | None, *, allow_unauthenticated: bool
 ) -> None:
     """Raise UnauthenticatedError unless a file may be taken without an HMAC under its key.
 
@@ -256,7 +256,7 @@ def _opens_name(of_bucket: bytes | None, entry: File) -> bool | None:
 
 
 def _candidates(
-    bridge: Bridge,
+    bridge: BridgeReader,
     bucket_id: str,
     file_id: str,
     entry: File,

@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 
 from storj.exception import StorjError
 from storj.model import ExchangeReport
-from storj.transfer.bridge import Bridge
+from storj.transfer.bridge import BridgeReader
 from storj.transfer.clock import Clock
 
 __all__ = ('Errands',)
@@ -28,13 +28,15 @@ class Errands:
     """Background requests of all transfers.
 
     Args:
-        bridge (Bridge): who is told.
+        bridge (BridgeReader): who is told.
         executor (Executor): runs them, a few at a time.
         clock (Clock): time.
         reports (bool): whether exchange reports are sent.
     """
 
-    def __init__(self, bridge: Bridge, executor: Executor, clock: Clock, *, reports: bool) -> None:
+    def __init__(
+        self, bridge: BridgeReader, executor: Executor, clock: Clock, *, reports: bool
+    ) -> None:
         self._bridge = bridge
         self._executor = executor
         self._clock = clock

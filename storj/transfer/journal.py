@@ -26,7 +26,7 @@ from typing import Any
 
 from storj import atomic_file, file_lock
 from storj.exception import ClientError, NotFoundError, StorjError, TransferError
-from storj.transfer.bridge import Bridge
+from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.config import TransferConfig
 from storj.transfer.part import discard_former
 
@@ -165,12 +165,14 @@ class Journal:
         self._lock = None
 
 
-def identity(kind: str, bridge: Bridge, bucket_id: str, file: str, path: str) -> dict[str, str]:
+def identity(
+    kind: str, bridge: BridgeReader, bucket_id: str, file: str, path: str
+) -> dict[str, str]:
     """Return what tells one transfer from another.
 
     Args:
         kind (str): ``upload`` or ``download``.
-        bridge (Bridge): of the transfer.
+        bridge (BridgeReader): of the transfer.
         bucket_id (str): 24 hex digits.
         file (str): name of the file to upload, id of the file to download.
         path (str): of the local file, absolute; '' for a source that has none.

@@ -8,11 +8,11 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from storj.crypto.keys import ContentKey
 from storj.model import File, Frame
-from storj.transfer.bridge import Bridge
+from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.channel import channel_for as default_channel_for
 from storj.transfer.clock import Clock, SystemClock
 from storj.transfer.config import TransferConfig
@@ -30,16 +30,18 @@ from storj.transfer.verify import FileHealth, Verification
 __all__ = ('Transfers',)
 
 T = TypeVar('T')
+B_co = TypeVar('B_co', bound=BridgeReader, covariant=True)
 
 
-class Transfers:
+class Transfers(Generic[B_co]):
     """Pools of threads, and the transfers that share them.
 
     Threads begin as they are needed. Close it, or use it as a context manager, to end them; a
     transfer that is still under way then is cancelled.
 
     Args:
-        bridge (Bridge): client of the bridge, such as :class:`storj.http.Client`.
+        bridge (BridgeReader): client of the bridge, such as :class:`storj.http.Client`; uploads
+            need a :class:`storj.transfer.Bridge`.
         config (TransferConfig): every limit.
         channel_for (Callable): makes the channel to a pointer's farmer.
         clock (Clock | None): time and chance.
@@ -48,7 +50,7 @@ class Transfers:
 
     def __init__(
         self,
-        bridge: Bridge,
+        bridge: B_co,
         config: TransferConfig | None = None,
         *,
         channel_for: ChannelFactory = default_channel_for,
@@ -56,6 +58,7 @@ class Transfers:
         serial: bool = False,
     ) -> None:
         self.config = config or TransferConfig()
+        self._bridge = bridge
         pools = Pools.serial() if serial else Pools.threads(self.config)
         self._context = Context(bridge, self.config, pools, channel_for, clock or SystemClock())
         self._lock = threading.Lock()
@@ -66,7 +69,7 @@ class Transfers:
         self._driven: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()
 
     def upload(
-        self,
+        self: Transfers[Bridge],
         bucket_id: str,
         source: SourceLike,
         *,
@@ -124,7 +127,9 @@ class Transfers:
             overwrite=overwrite,
         )
         return self._begin(
-            lambda coordinator, meter: Upload(self._context, coordinator, meter, request).run,
+            lambda coordinator, meter: (
+                Upload(self._context, self._bridge, coordinator, meter, request).run
+            ),
             progress,
         )
 
@@ -367,7 +372,7 @@ class Transfers:
         self.cancel()
         self._context.pools.close()
 
-    def __enter__(self) -> Transfers:
+    def __enter__(self) -> Transfers[B_co]:
         return self
 
     def __exit__(

@@ -30,7 +30,7 @@ from storj.digest import is_hash
 from storj.exception import TransferError
 from storj.model import File
 from storj.sharding import Plan
-from storj.transfer.bridge import Bridge
+from storj.transfer.bridge import BridgeReader
 from storj.transfer.config import TransferConfig
 from storj.transfer.envelope import Envelope
 from storj.transfer.journal import Journal, forget_frame, identity, open_journal
@@ -61,7 +61,7 @@ class UploadJournal:
 
     Args:
         config (TransferConfig): where journals lie.
-        bridge (Bridge): of the upload.
+        bridge (BridgeReader): of the upload.
         bucket_id (str): 24 hex digits.
         name (str): of the file, in the clear.
         given (SourceLike): the source as the caller gave it.
@@ -82,7 +82,7 @@ class UploadJournal:
     def __init__(
         self,
         config: TransferConfig,
-        bridge: Bridge,
+        bridge: BridgeReader,
         bucket_id: str,
         name: str,
         given: SourceLike,

@@ -59,6 +59,7 @@ from storj.exception import (
 )
 from storj.model import ExchangeReport, File, Frame, Shard
 from storj.sharding import Plan, Span
+from storj.transfer.bridge import Bridge
 from storj.transfer.context import Context, Job, describe, overdue
 from storj.transfer.coordinator import Coordinator, Gate
 from storj.transfer.envelope import Envelope, seal
@@ -150,6 +151,7 @@ class Upload(Job):
 
     Args:
         context (Context): of the engine.
+        bridge (Bridge): client of the bridge.
         coordinator (Coordinator[File]): of the transfer.
         meter (Meter): of the transfer.
         request (UploadRequest): what is asked for.
@@ -158,11 +160,13 @@ class Upload(Job):
     def __init__(
         self,
         context: Context,
+        bridge: Bridge,
         coordinator: Coordinator[File],
         meter: Meter,
         request: UploadRequest,
     ) -> None:
         super().__init__(context, coordinator, meter)
+        self.bridge: Bridge = bridge
         self._request = request
         self._records: dict[int, _Record] = {}
         self._confirmed: set[int] = set()
