@@ -391,7 +391,7 @@ class BridgeProfile:
         """Whether a contract may wait in vain for an offer, and get one when asked for again.
 
         Before 3.0: such a bridge reads the clock twice, and now and then announces a contract
-        under a topic to which no farmer listens (observed, finding 16). Assumed not.
+        under a topic to which no farmer listens (protocol reference, section 10.16). Assumed not.
         """
         return not self._since(3, unknown=True)
 

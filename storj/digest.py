@@ -12,7 +12,7 @@ row of a Merkle tree over the responses (the *leaves*)::
                           sibling leaf --+             +--> root
                                         sibling row  --+
 
-The formulas changed twice over the years (protocol reference, section 5.3; observed, finding 6):
+The formulas changed twice over the years (protocol reference, sections 5.3 and 10.6):
 
 ==== ===================================== ====================================================
 gen  used by                               formulas

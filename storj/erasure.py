@@ -2,7 +2,7 @@
 
 Bytes at the same offset of all shards form one code word over GF(2^8), polynomial 0x11d. The data
 bytes of a word are the values of a polynomial of degree below D at the points 0 .. D-1, and the
-parity bytes its values at D .. D+P-1 (libstorj reference, section 7)::
+parity bytes its values at D .. D+P-1 (protocol reference, section 11.7)::
 
     point      0     1    ...   D-1  |   D    ...  D+P-1
              data  data  ...   data  | parity ... parity      any D of them give all the others

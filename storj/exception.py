@@ -460,8 +460,8 @@ NO_FARMER = re.compile(
     r'|^Failed to complete work'
 )
 
-#: Texts of the bridge that say more than the status beside them (observed.md, findings 2 and 3):
-#: each a pattern and the class it stands for. The first match wins.
+#: Texts of the bridge that say more than the status beside them (protocol reference, sections 10.2
+#: and 10.3): each a pattern and the class it stands for. The first match wins.
 _TELLING_TEXTS: tuple[tuple[re.Pattern[str], type[StorjBridgeApiError]], ...] = (
     # A used, expired or missing x-token is a 500 in every release.
     (re.compile(r'^Invalid or expired token$'), AuthenticationError),
@@ -548,8 +548,8 @@ def contract_error(error: StorjBridgeApiError) -> StorjBridgeApiError:
     """Return the error that the refusal of a contract (``PUT /frames/{frame}``) stands for.
 
     Original bridges pass on what the processes behind them say, and turn every status over 500 into
-    400 (observed.md). So a 400 means "unavailable, try again" unless its text is one of the known
-    complaints about the request, and a 500 with such a text does not.
+    400 (protocol reference, section 10.2). So a 400 means "unavailable, try again" unless its text
+    is one of the known complaints about the request, and a 500 with such a text does not.
 
     Args:
         error (StorjBridgeApiError): of :func:`bridge_error`.

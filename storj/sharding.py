@@ -38,7 +38,7 @@ __all__ = (
 #: Bytes of the largest shard that bridges (7.5 and later) and libstorj take.
 MAX_SHARD_SIZE = 4 * 1024**3
 
-#: Bytes of the smallest shard, the last apart, of a file of several shards (observed, finding 7).
+#: Bytes of the smallest shard, the last apart, of a file of several (section 10.7).
 MIN_SHARD_SIZE = 15360
 
 #: Bytes of the smallest file that gets parity shards, as in libstorj.

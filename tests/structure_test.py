@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -114,3 +115,37 @@ def test_no_assert_checks_data(path: Path) -> None:
         if isinstance(node, ast.Assert)
     ]
     assert not lines, f'{path.relative_to(ROOT)} asserts in lines {lines}: raise an error instead'
+
+
+# -- citations -------------------------------------------------------------------------------------
+
+NUMBER = r'(?:\d+(?:\.\d+)*|[A-D]\b)'
+TITLE = re.compile(rf'^({NUMBER}) .+\n[=~-]+$', re.MULTILINE)
+#: "section 5.3", "sections 5.2 to 5.4", "sections 2 and 3.0"; those of an RFC or of SEC 2 apart.
+CITATION = re.compile(
+    rf'((?:RFC|SEC) ?\d+[ ,(]+)?\bsections? ({NUMBER}(?:(?:, | and | to ){NUMBER})*)', re.IGNORECASE
+)
+
+
+def citations(source: str) -> Iterator[str]:
+    """Yield the numbers of the sections of the protocol reference that a source cites."""
+    for foreign, numbers in CITATION.findall(re.sub(r'\s*\n\s*(?:#:? )?', ' ', source)):
+        if not foreign:
+            yield from re.findall(NUMBER, numbers)
+
+
+def test_citations_are_found() -> None:
+    source = '(sections 5.2 to\n    # 5.4); RFC 9110, section 10.2; SEC 2, section 3; section\n6.1'
+    assert list(citations(source)) == ['5.2', '5.4', '6.1']
+
+
+def test_cited_sections_of_the_protocol_reference_exist() -> None:
+    pages = (ROOT / 'docs' / 'protocol').glob('*.rst')
+    sections = {n for page in pages for n in TITLE.findall(page.read_text(encoding='utf-8'))}
+    cited = {
+        (number, str(path.relative_to(ROOT)))
+        for path in SOURCES
+        for number in citations(path.read_text(encoding='utf-8'))
+    }
+    assert len(cited) > 50
+    assert [citation for citation in sorted(cited) if citation[0] not in sections] == []

@@ -121,7 +121,7 @@ def seal(key: bytes, iv: bytes, text: bytes) -> bytes:
     """Encrypt a text by AES-256-GCM with a nonce of 32 bytes.
 
     Returns:
-        bytes: tag (16 bytes), nonce (32), ciphertext (libstorj reference, section 6.8).
+        bytes: tag (16 bytes), nonce (32), ciphertext (protocol reference, section 11.6, item 8).
     """
     if (fast := _openssl()) is not None:
         ciphertext, tag = fast.gcm_encrypt(key, iv, text)

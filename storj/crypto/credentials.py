@@ -1,7 +1,7 @@
 """The file in which libstorj keeps an account: ``~/.storj/<host>.json``.
 
-Each secret in it is sealed with a key from a passphrase (libstorj reference, section 6.9), so that
-one file serves libstorj's command and this package. Pure: text in and out.
+Each secret in it is encrypted with a key from a passphrase (protocol reference, section 11.6, item
+9), so that one file serves libstorj's command and this package. Pure: text in and out.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class ContentKey:
             shard_hashes (Iterable[str]): of all shards in the order of the index, parity included.
 
         Returns:
-            str: 128 hex digits of HMAC-SHA512 (libstorj reference, section 6.7).
+            str: 128 hex digits of HMAC-SHA512 (protocol reference, section 11.6, item 7).
 
         Raises:
             ValueError: if a hash is malformed.

@@ -22,7 +22,7 @@ from storj.rest.connection import Calls
 
 __all__ = ('Request', 'perform')
 
-#: Methods with a body, which is where the nonce of a signed request is (protocol reference, 2.2).
+#: Methods with a body, in which a signed request has its nonce (protocol reference, section 2.2).
 _WITH_BODY = frozenset({'POST', 'PUT', 'PATCH'})
 
 #: Status, headers and body of an answer.

@@ -33,7 +33,7 @@ __all__ = ('Channel', 'ChannelLimits', 'HttpChannel', 'WebSocketChannel', 'chann
 # and decrypted, and so many that the steps in between do not count.
 _BLOCK: Final = 512 * 1024
 _MAX_ANSWER: Final = 64 * 1024
-# A farmer that has the shard already says 304 (observed, finding 14); libstorj takes 201 too.
+# A farmer that has the shard already answers 304 (section 10.14); libstorj takes 201 too.
 _STORED: Final = (200, 201, 304)
 _USER_AGENT: Final = f'storj-python/{__version__}'
 

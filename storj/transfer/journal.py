@@ -336,7 +336,7 @@ def destroy_unused_frame(bridge: Bridge, frame_id: str) -> None:
     """Destroy the frame of a broken-off upload, unless a file uses it.
 
     The upload may have been broken off after its end, and a file would be lost with its frame:
-    bridges destroy those as well (observed, finding 9).
+    bridges destroy those as well (protocol reference, section 10.9).
 
     Raises:
         ClientError: if the bridge does not say whether one does.

@@ -6,10 +6,10 @@ of contacts once per upload and excludes, besides the farmers that failed, those
 shards of the file than the least loaded of the list. Two requests at the same moment may still get
 the same farmer; the second one asks again, which replaces the pointer in the frame.
 
-Bridges before 7.6 hang for 90 s when they find no farmer (observed, finding 3), and a list of
-contacts also names farmers that have gone. There at least half of the listed farmers stay allowed;
-if a request with exclusions finds nobody all the same, the file's further requests exclude only
-farmers that failed.
+Bridges before 7.6 hang for 90 s when they find no farmer (protocol reference, section 10.3), and a
+list of contacts also names farmers that have gone. There at least half of the listed farmers stay
+allowed; if a request with exclusions finds nobody all the same, the file's further requests exclude
+only farmers that failed.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ class Spread:
     def refuses(self, node: str) -> bool:
         """Note that a farmer refused its token; True if it did so before.
 
-        Bridges with cached offers hand out a token twice (observed, finding 14), which is not the
-        farmer's fault: it gets a second chance.
+        Bridges with cached offers hand out a token twice (protocol reference, section 10.14), which
+        is not the farmer's fault: it gets a second chance.
         """
         with self._lock:
             again = node in self._refused

@@ -111,7 +111,7 @@ class Layout:
 
 
 def usable(pointer: FilePointer) -> bool:
-    """Return whether a farmer stands behind a pointer now (observed, finding 5)."""
+    """Return whether a farmer stands behind a pointer now (protocol reference, section 10.5)."""
     return bool(pointer.token and node_of(pointer))
 
 
@@ -304,8 +304,8 @@ class PointerBook(Job):
     def pointer(self, index: int) -> FilePointer | None:
         """Return a pointer that was not used yet, None if no farmer has the shard now.
 
-        Called by a task. A token is good for one pull (observed, finding 4), and not for long, so
-        whoever asks a second time gets another pointer.
+        Called by a task. A token is good for one pull (protocol reference, section 10.4), and not
+        for long, so whoever asks a second time gets another pointer.
         """
         with self.coordinator.condition:
             pointer, self._pointers[index] = self._pointers[index], None

@@ -568,7 +568,7 @@ class Upload(Job):
             elif journal.has_begun and not keep and frame_id is not None:
                 journal.keep_frame(frame_id)
             journal.close()
-        # A frame that an entry may use must live: without it the file breaks (finding 9).
+        # A frame that an entry may use must live: without it the file breaks (section 10.9).
         if keep or self._entry_sent or frame_id is None:
             return
         # Bridges that read a frame, add a shard and save it break down when it is gone meanwhile

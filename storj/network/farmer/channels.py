@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of one WebSocket frame that are taken at the most (section 8.1).
 FRAME_LIMIT = 104857600
-#: Bytes of one binary frame of a download (observed, finding 15).
+#: Bytes of one binary frame of a download (protocol reference, section 10.15).
 PULL_FRAME = 131072
 #: Bytes that are hashed, written or read in one go.
 PIECE = 1024 * 1024
@@ -295,7 +295,7 @@ class DataChannels:
             max_msg_size=FRAME_LIMIT, compress=False, timeout=CLOSE_TIMEOUT
         )
         if not socket.can_prepare(request):
-            # The originals give no answer at all here (observed, finding 15).
+            # The originals give no answer at all here (protocol reference, section 10.15).
             return web.json_response(
                 {'code': 'MethodNotAllowed', 'message': 'GET is not allowed'}, status=405
             )

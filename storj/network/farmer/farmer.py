@@ -516,7 +516,7 @@ class Farmer:
         """Refuse what is meant for another node, and answer unknown paths in JSON."""
         target = request.headers.get('x-storj-node-id')
         if target and target != self.identity.node_id:
-            # A farmer may be the relay of others; this one is not (observed, finding 14).
+            # A farmer may be the relay of others; this one is not (section 10.14).
             text = 'Unable to route to tunnel, client is not connected'
             return web.json_response({'error': text}, status=502)
         if request.method == 'OPTIONS':

@@ -1,4 +1,4 @@
-"""The storage contract between a bridge's renter node and a farmer (protocol reference, 7.5).
+"""The storage contract between a bridge's renter node and a farmer (section 7.5).
 
 Pure data: its fields, the text that both sides sign, the signatures and their verification. Who
 keeps it, and what it costs, is not known here.

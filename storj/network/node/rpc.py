@@ -1,4 +1,4 @@
-"""The node RPC: signed JSON messages between a renter node and a farmer (protocol reference, 7.3).
+"""The node RPC: signed JSON messages between a renter node and a farmer (section 7.3).
 
 A message is one ``POST /``::
 
@@ -114,7 +114,7 @@ class ContactError(StorjError):
 
 @dataclass(frozen=True)
 class NodeContact:
-    """The address card of a node (protocol reference, 7.2).
+    """The address card of a node (protocol reference, section 7.2).
 
     Attributes:
         address (str): IP address or host name.
