@@ -839,8 +839,8 @@ def test_download_killed_at_any_line_is_whole_after_the_same_call(
     def download(folder: Path) -> None:
         Setting(folder, bridge=setting.bridge).download(file, folder / 'out', **options)
 
-    # Every eleventh line of about 400, others in each of the four cases.
-    lines = 2 * overwrite + 5 * resume
+    # Every 29th line of about 400, others in each of the four cases.
+    lines = 7 * overwrite + 14 * resume
     while True:
         folder = tmp_path / str(lines)
         folder.mkdir()
@@ -862,7 +862,7 @@ def test_download_killed_at_any_line_is_whole_after_the_same_call(
         assert [path.name for path in folder.glob('out*')] == ['out'], lines
         assert not [path for path in (folder / 'state').rglob('*') if path.is_file()], lines
         shutil.rmtree(folder)
-        lines += 11
+        lines += 29
     assert lines > 300
 
 
