@@ -376,7 +376,7 @@ def _farmer_state(farmer: Mapping[str, Any]) -> str:
     if farmer.get('lost'):
         return 'lost'
     if not farmer.get('running'):
-        return 'stopped'
+        return str(farmer.get('state', 'stopped'))
     skew = farmer.get('clock_skew')
     return 'up' if skew is None else f'clock {skew:+.0f} s'
 
@@ -409,6 +409,17 @@ def _lines(output: Output, state: Mapping[str, Any]) -> list[list[Part]]:
         f'farmers  {up_count} of {len(state["farmers"])} up',
     ]
     lines += [f'fault    {fault}' for fault in state['faults']]
+    lines += [
+        f'problem  farmer {farmer["number"]}: {problem}'
+        for farmer in state['farmers']
+        for problem in farmer['problems']
+    ]
+    lines += [
+        f'ended    farmer {farmer["number"]}, restarted {farmer["restarts"]} times; '
+        f'the last end: {farmer["last_end"]}'
+        for farmer in state['farmers']
+        if farmer['restarts'] and not farmer['problems']
+    ]
     table = output.table_lines(_FARMER_COLUMNS, farmer_rows(state['farmers']))
     plain: list[list[Part]] = [[line] for line in [*lines, '']]
     return [*plain, *table]

@@ -22,12 +22,9 @@ import os
 import re
 import secrets
 import socket
-import sys
 import tempfile
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -36,12 +33,20 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from storj.crypto import mnemonic, secret_file
-from storj.exception import MnemonicError, NetworkSetupError, StorjError
+from storj.exception import MnemonicError, NetworkSetupError
 from storj.network.bridge.app import HEAD_LIMIT, create_app
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, BridgeSettings
 from storj.network.bridge.users import open_account
-from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
+from storj.network.farmer.farmer import FarmerSettings, Workers
+from storj.network.farmers import (
+    START_LIMIT,
+    FarmerHandle,
+    FarmerInLoop,
+    FarmerProcess,
+    Home,
+    NetworkError,
+)
 from storj.network.faults import Fault, FaultPlan
 from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
@@ -70,258 +75,11 @@ _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
 }
 #: Farmers of one network.
 FARMERS_LIMIT = 256
-#: Seconds for the network to come up, each farmer included.
-START_LIMIT = 60.0
-#: Seconds that a farmer's process has to end by itself.
-STOP_LIMIT = 10.0
-
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
 _NOTHING_KEPT: Mapping[str, Any] = {'mirrors': 0, 'audit_interval': 0.0}
 
 _EMAIL = 'user@example.org'
 _SEED = re.compile(r'[0-9a-f]{64}\Z')
-
-
-class NetworkError(StorjError):
-    """The local network could not be started.
-
-    The message says which part failed.
-    """
-
-
-class FarmerHandle(ABC):
-    """One farmer of a network, to be stopped and started while the rest runs.
-
-    Its methods may be called from any thread but the network's own.
-
-    Attributes:
-        number (int): from 0; faults select it by this.
-        protocol (str): version that it announces.
-        node_id (str): 40 hex characters.
-        address (str): that it announces.
-        port (int): the same after a restart.
-        path (Path): its folder.
-    """
-
-    def __init__(self, network: Network, number: int, settings: FarmerSettings) -> None:
-        self._network = network
-        self._settings = settings
-        self.number = number
-        self.protocol = settings.protocol
-        self.path = settings.path
-        self.address = settings.address or settings.host
-        self.port = settings.port
-        self.node_id = ''
-
-    def __repr__(self) -> str:
-        return (
-            f'<farmer {self.number}: {self.node_id} {self.address}:{self.port},'
-            f' protocol {self.protocol}{"" if self.running else ", stopped"}>'
-        )
-
-    @property
-    @abstractmethod
-    def running(self) -> bool:
-        """Whether it listens."""
-
-    def start(self) -> None:
-        """Start it again, on its old port, and wait until the bridge knows it.
-
-        Raises:
-            NetworkSetupError: the port was taken meanwhile.
-            NetworkError: it does not come up.
-        """
-        self._network._call(self._started())
-
-    def stop(self) -> None:
-        """Stop it; transfers end half way, its shards stay."""
-        self._network._call(self._stop())
-
-    def kill(self) -> None:
-        """End it at once, as a crash would: connections are reset, nothing is said."""
-        self._network._call(self._kill())
-
-    def restart(self) -> None:
-        """Stop it and start it again."""
-        self.stop()
-        self.start()
-
-    def status(self) -> dict[str, Any]:
-        """Return what is known of it, as :meth:`storj.network.farmer.farmer.Farmer.status` does.
-
-        Raises:
-            NetworkError: it runs in a process of its own that does not answer.
-        """
-        details = self._network._call(self._details()) if self.running else {}
-        return {
-            **details,
-            'number': self.number,
-            'node_id': self.node_id,
-            'address': self.address,
-            'port': self.port,
-            'protocol': self.protocol,
-            'path': str(self.path),
-            'running': self.running,
-        }
-
-    async def _started(self) -> None:
-        try:
-            await asyncio.wait_for(self._start(), START_LIMIT)
-        except asyncio.TimeoutError as error:
-            raise NetworkError(f'farmer {self.number} did not come up in time') from error
-
-    @abstractmethod
-    async def _details(self) -> dict[str, Any]:
-        """Return what the farmer itself tells of its state."""
-
-    @abstractmethod
-    async def _follow_faults(self) -> None:
-        """Have the farmer know the faults of the network."""
-
-    @abstractmethod
-    async def _start(self) -> None:
-        """Bring it up, within the network's event loop."""
-
-    @abstractmethod
-    async def _stop(self) -> None:
-        """End it in good order."""
-
-    @abstractmethod
-    async def _kill(self) -> None:
-        """End it without a word."""
-
-
-class _FarmerInLoop(FarmerHandle):
-    """A farmer in the event loop of the network."""
-
-    _farmer: Farmer | None = None
-
-    @property
-    def running(self) -> bool:
-        return self._farmer is not None and self._farmer.running
-
-    async def _details(self) -> dict[str, Any]:
-        return {} if self._farmer is None or not self.running else self._farmer.status()
-
-    async def _follow_faults(self) -> None:
-        """Nothing to do: it looks into the same plan."""
-
-    async def _start(self) -> None:
-        if self.running:
-            return
-        farmer = Farmer(
-            replace(self._settings, port=self.port),
-            number=self.number,
-            faults=self._network.faults,
-            workers=self._network._workers,
-        )
-        await farmer.start()
-        self._farmer = farmer
-        self.node_id, self.port = farmer.identity.node_id, farmer.port
-        await farmer.wait_registered()
-
-    async def _stop(self) -> None:
-        if self._farmer is not None:
-            await self._farmer.stop()
-
-    async def _kill(self) -> None:
-        if self._farmer is not None:
-            await self._farmer.stop(abruptly=True)
-
-
-class _FarmerProcess(FarmerHandle):
-    """A farmer in a process of its own."""
-
-    _process: asyncio.subprocess.Process | None = None
-    _asking: asyncio.Lock
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.returncode is None
-
-    async def _details(self) -> dict[str, Any]:
-        answer = await self._ask('status')
-        return {name: value for name, value in answer.items() if name != 'type'}
-
-    async def _follow_faults(self) -> None:
-        if self.running:
-            await self._ask('faults', json.dumps(self._network.faults.state()))
-
-    async def _ask(self, word: str, value: str = '') -> dict[str, Any]:
-        """Send a line and return the answer to it; nothing from one that is just ending.
-
-        Raises:
-            NetworkError: the process does not answer.
-        """
-        process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
-            return {}
-        async with self._asking:
-            try:
-                process.stdin.write(f'{word} {value}\n'.encode())
-                await process.stdin.drain()
-                while line := await asyncio.wait_for(process.stdout.readline(), STOP_LIMIT):
-                    answer: dict[str, Any] = json.loads(line)
-                    # Not one that came too late for whoever had asked.
-                    if answer['type'] == word:
-                        return answer
-            except asyncio.TimeoutError as error:
-                raise NetworkError(f'farmer {self.number} does not answer') from error
-            except ConnectionError:
-                pass
-        return {}
-
-    async def _start(self) -> None:
-        if self.running:
-            return
-        settings = self._settings
-        arguments = ['farm', '--json', '--supervised', '--path', str(settings.path)]
-        if not settings.durable:
-            arguments.append('--no-sync')
-        for name in ('host', 'address', 'protocol', 'store'):
-            arguments += [f'--{name}', str(getattr(settings, name))]
-        arguments += ['--port', str(self.port), '--bridge', str(settings.bridge_url)]
-        arguments += ['--number', str(self.number)]
-        if settings.size is not None:
-            arguments += ['--size', str(settings.size)]
-        for renter in settings.renters or ():
-            arguments += ['--renter', renter]
-        package = str(Path(__file__).resolve().parents[2])
-        paths = filter(None, [package, os.environ.get('PYTHONPATH')])
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            '-m',
-            'storj.network',
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
-        )
-        self._asking = asyncio.Lock()
-        output = self._process.stdout
-        line = b'' if output is None else await asyncio.wait_for(output.readline(), START_LIMIT)
-        if not line:
-            code = await self._process.wait()
-            raise NetworkError(f'farmer {self.number} ended with exit code {code}')
-        ready = json.loads(line)
-        self.node_id, self.port = ready['node_id'], ready['port']
-        await self._follow_faults()
-
-    async def _stop(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_LIMIT)
-        except asyncio.TimeoutError:
-            await self._kill()
-
-    async def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
 
 
 class Network:
@@ -529,16 +287,20 @@ class Network:
         Each farmer's ``clock_skew`` is None, or the seconds by which its clock is ahead of the
         bridge's (negative: behind) when that is too much for the two to talk.
         """
+        told = self._call(self._tell())
         return {
             'bridge': self.bridge_url,
             'extended_key': self.extended_key,
             'pid': self.pid,
             'data': str(self.data),
             'farmers': [
-                {**farmer.status(), 'clock_skew': self._clock_skews.get(farmer.node_id)}
-                for farmer in self.farmers
+                {**farmer, 'clock_skew': self._clock_skews.get(farmer['node_id'])}
+                for farmer in told
             ],
         }
+
+    async def _tell(self) -> list[dict[str, Any]]:
+        return await asyncio.gather(*(farmer.tell() for farmer in self.farmers))
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables by which programs find and use this network."""
@@ -612,11 +374,12 @@ class Network:
             raise
         self._clock_skews = app[BRIDGE].clock_skews
         await open_account(app[BRIDGE], self.email, self.password)
-        kind = _FarmerProcess if self._processes else _FarmerInLoop
+        kind = FarmerProcess if self._processes else FarmerInLoop
+        home = Home(self._call, self.faults, self._workers)
         extended = self._renter.extended_key
         self.farmers = [
             kind(
-                self,
+                home,
                 number,
                 FarmerSettings(
                     self.data / 'farmers' / str(number),
@@ -632,7 +395,7 @@ class Network:
             )
             for number in range(self._count)
         ]
-        await together(*(farmer._started() for farmer in self.farmers))
+        await together(*(farmer.begin() for farmer in self.farmers))
         self.faults.resume()
         self.faults.listener = self._share_faults
         logger.info('network is up: %s, %d farmers', self.bridge_url, self._count)
@@ -648,7 +411,7 @@ class Network:
         """Tell farmers in other processes which faults there are, and wait until they know."""
 
         async def share() -> None:
-            await asyncio.gather(*(farmer._follow_faults() for farmer in self.farmers))
+            await asyncio.gather(*(farmer.follow_faults() for farmer in self.farmers))
 
         if self._processes:
             self._call(share())
@@ -657,7 +420,7 @@ class Network:
         self.faults.listener = None
         self.faults.release()
         results = await asyncio.gather(
-            *(farmer._stop() for farmer in self.farmers), return_exceptions=True
+            *(farmer.end() for farmer in self.farmers), return_exceptions=True
         )
         server, self._server = self._server, None
         if server is not None:

@@ -1,0 +1,465 @@
+"""The farmers of a network: each is started, watched, and started again when it ends by itself.
+
+A farmer runs in the event loop of the network or in a process of its own. Either way one task owns
+it from its start until it is stopped on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from storj.exception import StorjError
+from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
+from storj.network.faults import FaultPlan
+from storj.text import masked, printable
+
+__all__ = ('START_LIMIT', 'FarmerHandle', 'FarmerInLoop', 'FarmerProcess', 'Home', 'NetworkError')
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for the network to come up, each farmer included.
+START_LIMIT = 60.0
+#: Seconds that a farmer's process has to end by itself, or to answer.
+STOP_LIMIT = 10.0
+
+#: Seconds until a farmer that ended is started again; twice as many each time that it ends at once.
+RESTART_FIRST = 1.0
+#: Seconds of that at the most.
+RESTART_MOST = 60.0
+#: Starts in a row that may fail.
+RESTARTS = 8
+#: Seconds after its start in which the end of a farmer counts as a failure to start.
+STEADY = 60.0
+
+# Characters of what a process said that are kept, a line.
+_LINE = 1000
+
+State = Literal['stopped', 'starting', 'up', 'restarting', 'given up']
+
+
+def restart_pause(failures: int) -> float:
+    """Return the seconds before the next start, after so many failures in a row."""
+    return min(RESTART_MOST, RESTART_FIRST * 2.0 ** (failures - 1))
+
+
+def _told(text: str) -> str:
+    """Return what somebody said of an end, in one line and without passwords."""
+    return masked(printable(text))
+
+
+class NetworkError(StorjError):
+    """The local network could not be started.
+
+    The message says which part failed.
+    """
+
+
+@dataclass(frozen=True)
+class Home:
+    """What a network lends its farmers.
+
+    Attributes:
+        call (Callable): runs a coroutine in the network's loop, and returns what that returns.
+        faults (FaultPlan): of the network.
+        workers (Workers): threads for the farmers of its process.
+    """
+
+    call: Callable[[Coroutine[Any, Any, Any]], Any]
+    faults: FaultPlan
+    workers: Workers
+
+
+class FarmerHandle(ABC):
+    """One farmer of a network, to be stopped and started while the rest runs.
+
+    A farmer that ends by itself is started again after a second, and after twice as long each time
+    that it ends at once; in the end it is given up. Its methods may be called from any thread but
+    the network's own.
+
+    Attributes:
+        number (int): from 0; faults select it by this.
+        protocol (str): version that it announces.
+        node_id (str): 40 hex characters.
+        address (str): that it announces.
+        port (int): the same after a restart.
+        path (Path): its folder.
+        state (str): ``stopped`` (on purpose), ``starting``, ``up``, ``restarting`` (it ended, and
+            is started again) or ``given up``.
+        restarts (int): how often it ended by itself.
+        last_end (str): why it did the last time, with what it said last.
+    """
+
+    def __init__(self, home: Home, number: int, settings: FarmerSettings) -> None:
+        self._home = home
+        self._settings = settings
+        self.number = number
+        self.protocol = settings.protocol
+        self.path = settings.path
+        self.address = settings.address or settings.host
+        self.port = settings.port
+        self.node_id = ''
+        self.state: State = 'stopped'
+        self.restarts = 0
+        self.last_end = ''
+        self._keeper: asyncio.Task[None] | None = None
+        self._up: asyncio.Future[None]
+
+    def __repr__(self) -> str:
+        return (
+            f'<farmer {self.number}: {self.node_id} {self.address}:{self.port},'
+            f' protocol {self.protocol}{"" if self.running else ", stopped"}>'
+        )
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """Whether it listens."""
+
+    def start(self) -> None:
+        """Start it again, on its old port, and wait until the bridge knows it.
+
+        Raises:
+            NetworkSetupError: If the port was taken meanwhile.
+            NetworkError: If it does not come up.
+        """
+        self._home.call(self.begin())
+
+    def stop(self) -> None:
+        """Stop it; transfers end half way, its shards stay."""
+        self._home.call(self.end())
+
+    def kill(self) -> None:
+        """End it at once, as a crash would, and leave it so: connections are reset."""
+        self._home.call(self.end(abruptly=True))
+
+    def restart(self) -> None:
+        """Stop it and start it again."""
+        self.stop()
+        self.start()
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known of it, as :meth:`storj.network.farmer.farmer.Farmer.status` does.
+
+        A farmer that does not answer has what the network itself knows.
+        """
+        told: dict[str, Any] = self._home.call(self.tell())
+        return told
+
+    async def tell(self) -> dict[str, Any]:
+        """Return the same, within the network's event loop."""
+        problems = [f'{self.state}: {self.last_end}'] if self._is_ended else []
+        details: dict[str, Any] = {}
+        try:
+            details = await self._details()
+        except NetworkError as error:
+            problems.append(str(error))
+        return {
+            **details,
+            'number': self.number,
+            'node_id': self.node_id,
+            'address': self.address,
+            'port': self.port,
+            'protocol': self.protocol,
+            'path': str(self.path),
+            'running': self.running,
+            'state': self.state,
+            'restarts': self.restarts,
+            'last_end': self.last_end,
+            'problems': [*details.get('problems', ()), *problems],
+        }
+
+    @property
+    def _is_ended(self) -> bool:
+        return self.state in ('restarting', 'given up')
+
+    async def begin(self) -> None:
+        """Start it, within the network's event loop, and wait until it is up.
+
+        Raises:
+            NetworkSetupError: If the port was taken meanwhile.
+            NetworkError: If it does not come up.
+        """
+        if self.state not in ('starting', 'up'):
+            await self._let_go()
+            self.state = 'starting'
+            self._up = asyncio.get_running_loop().create_future()
+            self._keeper = asyncio.ensure_future(self._keep(self._up))
+        try:
+            await asyncio.shield(self._up)
+        except asyncio.CancelledError:
+            if not self._up.cancelled():
+                raise
+            raise NetworkError(f'farmer {self.number} was stopped before it was up') from None
+
+    async def end(self, *, abruptly: bool = False) -> None:
+        """End it, within the network's event loop, and leave it so.
+
+        Args:
+            abruptly (bool): without a word.
+        """
+        await self._let_go()
+        self.state = 'stopped'
+        await self._stop(abruptly=abruptly)
+
+    async def _let_go(self) -> None:
+        """End the task that would start it again."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            self._up.cancel()
+
+    async def _keep(self, up: asyncio.Future[None]) -> None:
+        """Bring it up, and again whenever it ends, until this is cancelled or no use."""
+        failures = 0
+        while failures <= RESTARTS:
+            began = time.monotonic()
+            try:
+                await self._come_up()
+                self.state = 'up'
+                if not up.done():
+                    up.set_result(None)
+                self.last_end = await self._ended()
+            except Exception as error:
+                if not up.done():
+                    # Whoever starts it for the first time is told, and decides.
+                    self.state = 'stopped'
+                    up.set_exception(error)
+                    return
+                self.last_end = _told(str(error) or repr(error))
+            self.state = 'restarting'
+            self.restarts += 1
+            failures = failures + 1 if time.monotonic() - began < STEADY else 1
+            pause = restart_pause(failures)
+            if failures <= RESTARTS:
+                logger.warning(
+                    'farmer %d ended: %s; started again in %g s', self.number, self.last_end, pause
+                )
+                await asyncio.sleep(pause)
+        self.state = 'given up'
+        logger.error(
+            'farmer %d is given up after %d starts in a row; the last one ended: %s',
+            self.number,
+            failures,
+            self.last_end,
+        )
+
+    async def _come_up(self) -> None:
+        try:
+            await asyncio.wait_for(self._start(), START_LIMIT)
+        except asyncio.TimeoutError as error:
+            raise NetworkError(f'farmer {self.number} did not come up in time') from error
+
+    @abstractmethod
+    async def follow_faults(self) -> None:
+        """Have the farmer know the faults of the network."""
+
+    @abstractmethod
+    async def _details(self) -> dict[str, Any]:
+        """Return what the farmer itself tells of its state."""
+
+    @abstractmethod
+    async def _start(self) -> None:
+        """Bring it up; nothing is left of it when this fails or is cancelled."""
+
+    @abstractmethod
+    async def _ended(self) -> str:
+        """Wait until it ends by itself; return why it did, in one line."""
+
+    @abstractmethod
+    async def _stop(self, *, abruptly: bool) -> None:
+        """End it, in good order or without a word; nothing happens if it does not run."""
+
+
+class FarmerInLoop(FarmerHandle):
+    """A farmer in the event loop of the network."""
+
+    _farmer: Farmer | None = None
+    _stopping: asyncio.Future[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._farmer is not None and self._farmer.running
+
+    async def _details(self) -> dict[str, Any]:
+        return {} if self._farmer is None or not self.running else self._farmer.status()
+
+    async def follow_faults(self) -> None:
+        """Nothing to do: it looks into the same plan."""
+
+    async def _start(self) -> None:
+        farmer = Farmer(
+            replace(self._settings, port=self.port),
+            number=self.number,
+            faults=self._home.faults,
+            workers=self._home.workers,
+        )
+        await farmer.start()
+        self._farmer, self._stopping = farmer, None
+        self.node_id, self.port = farmer.identity.node_id, farmer.port
+        try:
+            await farmer.wait_registered()
+        except BaseException:
+            await self._stop(abruptly=False)
+            raise
+
+    async def _ended(self) -> str:
+        if self._farmer is None:
+            return 'it was not started'
+        failed = self._farmer.tasks.failed
+        await asyncio.wait((failed,))
+        await self._stop(abruptly=False)
+        error = failed.exception()
+        return _told(str(error) or repr(error))
+
+    async def _stop(self, *, abruptly: bool) -> None:
+        if self._farmer is None:
+            return
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._farmer.stop(abruptly=abruptly))
+        # Whoever waits for it may be cancelled; what has begun to stop goes on to its end.
+        await asyncio.shield(self._stopping)
+
+
+class FarmerProcess(FarmerHandle):
+    """A farmer in a process of its own."""
+
+    _process: asyncio.subprocess.Process | None = None
+    _asking: asyncio.Lock
+    # Passes on what the process says on standard error, and returns its last line.
+    _saying: asyncio.Task[str]
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._process is not None and self._process.returncode is None
+
+    async def _details(self) -> dict[str, Any]:
+        if self._process is None or not self.running:
+            return {}
+        answer = await self._ask('status')
+        known = {name: value for name, value in answer.items() if name != 'type'}
+        return {**known, 'pid': self._process.pid}
+
+    async def follow_faults(self) -> None:
+        """Tell the process, and wait until it knows."""
+        if self.running:
+            await self._ask('faults', json.dumps(self._home.faults.state()))
+
+    async def _ask(self, word: str, value: str = '') -> dict[str, Any]:
+        """Send a line and return the answer to it; nothing from one that is just ending.
+
+        Raises:
+            NetworkError: If the process does not answer.
+        """
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            return {}
+        async with self._asking:
+            try:
+                process.stdin.write(f'{word} {value}\n'.encode())
+                await process.stdin.drain()
+                while line := await asyncio.wait_for(process.stdout.readline(), STOP_LIMIT):
+                    answer: dict[str, Any] = json.loads(line)
+                    # Not one that came too late for whoever had asked.
+                    if answer['type'] == word:
+                        return answer
+            except asyncio.TimeoutError as error:
+                raise NetworkError(f'farmer {self.number} does not answer') from error
+            except ConnectionError:
+                pass
+        return {}
+
+    def _arguments(self) -> list[str]:
+        """Return what the farmer's program is started with."""
+        settings = self._settings
+        arguments = ['farm', '--json', '--supervised', '--path', str(settings.path)]
+        if not settings.durable:
+            arguments.append('--no-sync')
+        for name in ('host', 'address', 'protocol', 'store'):
+            arguments += [f'--{name}', str(getattr(settings, name))]
+        arguments += ['--port', str(self.port), '--bridge', str(settings.bridge_url)]
+        arguments += ['--number', str(self.number)]
+        if settings.size is not None:
+            arguments += ['--size', str(settings.size)]
+        for renter in settings.renters or ():
+            arguments += ['--renter', renter]
+        return arguments
+
+    async def _start(self) -> None:
+        package = str(Path(__file__).resolve().parents[2])
+        paths = filter(None, [package, os.environ.get('PYTHONPATH')])
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            '-m',
+            'storj.network',
+            *self._arguments(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
+            # Ctrl-C at a terminal is for the network, which ends its farmers.
+            start_new_session=True,
+        )
+        self._saying = asyncio.ensure_future(self._pass_on(process))
+        self._asking = asyncio.Lock()
+        try:
+            line = b'' if process.stdout is None else await process.stdout.readline()
+            if not line:
+                raise NetworkError(f'farmer {self.number} ended with {await self._ended()}')
+            ready = json.loads(line)
+            self.node_id, self.port = ready['node_id'], ready['port']
+            await self.follow_faults()
+        except BaseException:
+            await self._stop(abruptly=True)
+            raise
+
+    async def _pass_on(self, process: asyncio.subprocess.Process) -> str:
+        """Log what the process says on standard error; return its last line."""
+        last, rest = '', b''
+        while process.stderr is not None:
+            data = await process.stderr.read(65536)
+            *lines, rest = (rest + (data or b'\n')).split(b'\n')
+            # A line that never ends is cut.
+            rest = rest[:_LINE]
+            for line in filter(None, lines):
+                text = line[:_LINE].decode(errors='replace').removeprefix('storj.network: ')
+                last = _told(text)
+                logger.warning('farmer %d: %s', self.number, last)
+            if not data:
+                break
+        return last
+
+    async def _ended(self) -> str:
+        if self._process is None:
+            return 'it was not started'
+        code = await self._process.wait()
+        last = await asyncio.shield(self._saying)
+        how = f'exit code {code}' if code >= 0 else f'signal {-code}'
+        return f'{how}: {last}' if last else how
+
+    async def _stop(self, *, abruptly: bool) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            if process.stdin is not None and not abruptly:
+                process.stdin.close()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(process.wait(), STOP_LIMIT)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        await self._saying

@@ -1,0 +1,206 @@
+"""Farmers that end by themselves: started again, with pauses, or given up; never after a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from storj.network import Network, farmers
+from storj.network.farmers import FarmerHandle, FarmerInLoop, restart_pause
+from tests.network.bridges import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def processes(data: Path) -> Iterator[tuple[Network, FarmerHandle]]:
+    """Run a network whose one farmer is a process."""
+    quiet = {'mirrors': 0, 'audit_interval': 0}
+    with Network(1, processes=True, data=data, durable=False, bridge=quiet) as net:
+        yield net, net.farmers[0]
+
+
+def strike(farmer: FarmerHandle) -> int:
+    """Kill a farmer's process behind the network's back; return its id."""
+    pid: int = farmer.status()['pid']
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether not even a zombie is left of a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def never_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the pause before a restart longer than any test."""
+    monkeypatch.setattr(farmers, 'RESTART_FIRST', 3600.0)
+    monkeypatch.setattr(farmers, 'RESTART_MOST', 3600.0)
+
+
+def test_killed_process_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(farmers, 'RESTART_FIRST', 0.01)
+    with processes(tmp_path) as (net, farmer):
+        before = farmer.status()
+        old = strike(farmer)
+        eventually(lambda: farmer.restarts == 1 and farmer.state == 'up', 60)
+        after = farmer.status()
+        assert after['pid'] != old
+        assert is_gone(old)
+        assert (after['node_id'], after['port']) == (before['node_id'], before['port'])
+        assert after['registered']
+        told = net.status()['farmers'][0]
+        assert (told['restarts'], told['last_end'], told['problems']) == (1, 'signal 9', [])
+    said = [record for record in caplog.records if record.name == 'storj.network.farmers']
+    assert [record.getMessage() for record in said] == [
+        'farmer 0 ended: signal 9; started again in 0.01 s'
+    ]
+    assert is_gone(after['pid'])
+
+
+def test_process_that_dies_at_each_start_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(farmers, 'RESTART_FIRST', 0.01)
+    monkeypatch.setattr(farmers, 'RESTARTS', 2)
+    identity = tmp_path / 'farmers' / '0' / 'identity.key'
+    with processes(tmp_path) as (net, farmer):
+        right = identity.read_bytes()
+        identity.write_text('no key')
+        strike(farmer)
+        eventually(lambda: farmer.state == 'given up', 60)
+        assert 'identity.key' in farmer.last_end
+        assert farmer.last_end.startswith('farmer 0 ended with exit code 1: ')
+        assert net.status()['farmers'][0]['problems'] == [f'given up: {farmer.last_end}']
+        assert not farmer.running
+        errors = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert [each.getMessage() for each in errors] == [
+            f'farmer 0 is given up after 3 starts in a row; the last one ended: {farmer.last_end}'
+        ]
+        # A person who has mended it starts it again.
+        identity.write_bytes(right)
+        farmer.start()
+        assert (farmer.state, farmer.running) == ('up', True)
+
+
+def test_pauses_double_up_to_a_minute() -> None:
+    pauses = [restart_pause(failures) for failures in range(1, 10)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+async def fail(farmer: FarmerHandle) -> None:
+    """Let a part of a farmer in this process fail."""
+    assert isinstance(farmer, FarmerInLoop)
+    assert farmer._farmer is not None
+    farmer._farmer.tasks.fail(RuntimeError('the sweep is broken'))
+
+
+def test_farmer_in_the_loop_whose_part_fails_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(farmers, 'RESTART_FIRST', 0.01)
+    with Network(1, data=tmp_path, durable=False) as net:
+        farmer = net.farmers[0]
+        net._call(fail(farmer))
+        eventually(lambda: farmer.restarts == 1 and farmer.state == 'up')
+        assert farmer.last_end == 'the sweep is broken'
+        assert farmer.status()['registered']
+
+
+@pytest.mark.parametrize('action', ['stop', 'kill'])
+def test_farmer_that_is_stopped_on_purpose_stays_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr(farmers, 'RESTART_FIRST', 0.0)
+    with processes(tmp_path) as (_, farmer):
+        pid = farmer.status()['pid']
+        getattr(farmer, action)()
+        assert is_gone(pid)
+        assert (farmer.state, farmer.restarts, farmer._keeper) == ('stopped', 0, None)
+        farmer.start()
+        assert farmer.state == 'up'
+
+
+def test_farmer_is_stopped_and_started_during_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_again(monkeypatch)
+    with processes(tmp_path) as (_, farmer):
+        strike(farmer)
+        eventually(lambda: farmer.state == 'restarting')
+        assert farmer.status()['problems'] == ['restarting: signal 9']
+        farmer.stop()
+        assert (farmer.state, farmer._keeper) == ('stopped', None)
+        farmer.start()
+        strike(farmer)
+        eventually(lambda: farmer.state == 'restarting')
+        farmer.start()
+        assert farmer.status()['registered']
+
+
+def test_network_stops_during_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_again(monkeypatch)
+    with processes(tmp_path) as (_, farmer):
+        pid = strike(farmer)
+        eventually(lambda: farmer.state == 'restarting')
+    assert is_gone(pid)
+    assert farmer.state == 'stopped'
+
+
+def test_start_that_is_broken_off_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(farmers, 'RESTART_FIRST', 0.0)
+    pids: list[int] = []
+    create = asyncio.create_subprocess_exec
+
+    async def create_noted(*arguments: object, **options: object) -> object:
+        process = await create(*arguments, **options)  # type: ignore[arg-type]
+        pids.append(process.pid)
+        return process
+
+    monkeypatch.setattr(farmers.asyncio, 'create_subprocess_exec', create_noted)
+    with processes(tmp_path) as (_, farmer):
+        strike(farmer)
+        eventually(lambda: len(pids) == 2)
+        farmer.stop()
+        assert [is_gone(pid) for pid in pids] == [True, True]
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signal_during_a_pause_ends_the_program(tmp_path: Path, number: int) -> None:
+    arguments = ['up', '--port', '0', '--farmers', '1', '--processes', '--no-sync', '--json']
+    with subprocess.Popen(
+        [sys.executable, '-m', 'storj.network', *arguments, '--data', str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        pid = json.loads(program.stdout.readline())['farmers'][0]['pid']
+        os.kill(pid, signal.SIGKILL)
+        assert program.stderr.readline() == (
+            'storj.network: farmer 0 ended: signal 9; started again in 1 s\n'
+        )
+        assert is_gone(pid)
+        program.send_signal(number)
+        assert program.communicate(timeout=20) == ('', '')
+        assert program.returncode == 0
