@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from storj.cli.directory import FileEntry
 from storj.crypto.cipher import CtrStream
 from storj.digest import ShardDigest
-from storj.transfer.envelope import key_of
+from storj.transfer.encryption import key_of
 
 if TYPE_CHECKING:
     from storj.http import Client

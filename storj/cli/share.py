@@ -300,7 +300,7 @@ def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str 
 
 def _make(session: Session, entry: FileEntry, *, with_key: bool, uses: int) -> Share:
     """Return a link to a file, with fresh tokens."""
-    from storj.transfer.envelope import key_of
+    from storj.transfer.encryption import key_of
 
     client = session.client
     described = client.file_metadata(entry.bucket.id, entry.id)

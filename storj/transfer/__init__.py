@@ -10,9 +10,8 @@ from __future__ import annotations
 from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.channel import Channel, ChannelLimits
 from storj.transfer.config import TransferConfig
-from storj.transfer.futures import TransferFuture
+from storj.transfer.engine import TransferFuture, Transfers, wait_for
 from storj.transfer.journal import JournalEntry, clean_journals, list_journals
-from storj.transfer.manager import Transfers, wait_for
 from storj.transfer.progress import Progress, ProgressCallback
 from storj.transfer.retry import RetryPolicy
 from storj.transfer.verify import FileHealth, ShardHealth

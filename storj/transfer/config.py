@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storj.transfer.channel import ChannelLimits
-from storj.transfer.envelope import KeyScheme
+from storj.transfer.encryption import KeyScheme
 from storj.transfer.retry import RetryPolicy
 
 __all__ = ('TransferConfig',)
@@ -23,7 +23,7 @@ class TransferConfig:
 
         shard threads  x 3 x piece_size        a piece read, encrypted, and in the channel's hands
         hash_workers   x piece_size            a piece that is being hashed
-        shelf_size                             shards between their hash and their push
+        buffer_size                             shards between their hash and their push
         transfers      x 8 MiB                 stripes of one file while parity is made or used
         about 1 KiB for each shard of the files under way
 
@@ -40,7 +40,7 @@ class TransferConfig:
         transfers (int): files at once.
         hash_workers (int): threads that encrypt and hash.
         piece_size (int): bytes that are read, encrypted and sent at a time; a multiple of 16.
-        shelf_size (int): bytes of encrypted shards, of all uploads together, that wait in memory
+        buffer_size (int): bytes of encrypted shards, of all uploads together, that wait in memory
             for their push; beyond that, and with 0, shards are read and encrypted a second time.
         shard_size (int | None): bytes of a shard; by default as libstorj decides.
         challenges (int): audits that are prepared for each shard.
@@ -78,7 +78,7 @@ class TransferConfig:
     transfers: int = 4
     hash_workers: int = 2
     piece_size: int = 256 * 1024
-    shelf_size: int = 96 * _MIB
+    buffer_size: int = 96 * _MIB
     shard_size: int | None = None
     challenges: int = 4
     parity: bool = True
@@ -123,7 +123,7 @@ class TransferConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f'{name} is positive or None, not {value!r}')
-        for name in ('pointer_life', 'hedge_after', 'flush_seconds', 'shelf_size'):
+        for name in ('pointer_life', 'hedge_after', 'flush_seconds', 'buffer_size'):
             if not getattr(self, name) >= 0:
                 raise ValueError(f'{name} is not negative')
 

@@ -15,17 +15,18 @@ also sees the temporary files gone.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from storj.exception import StorjError, TransferCancelled, TransferError
-from storj.transfer.clock import Clock, SystemClock
 
-__all__ = ('Coordinator', 'Gate', 'SerialExecutor', 'Stopped')
+__all__ = ('Clock', 'Coordinator', 'Gate', 'Stopped', 'SystemClock')
 
 _log = logging.getLogger(__name__)
 
@@ -38,19 +39,6 @@ _CAUSES_KEPT = 64
 
 class Stopped(Exception):
     """The transfer has ended; the task that sees this has nothing left to do."""
-
-
-class SerialExecutor(Executor):
-    """Runs each task at once in the caller's thread: the engine without threads, for unit tests."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a task and return its finished future."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 class Gate:
@@ -428,3 +416,40 @@ def _call_each(actions: list[Callable[[], object]], complaint: str) -> BaseExcep
             # Whoever exits in a callback, or is interrupted here, must not leave waiters asleep.
             leaving = leaving or error
     return leaving
+
+
+class Clock(Protocol):
+    """What the engine asks of time and chance."""
+
+    def now(self) -> float:
+        """Return seconds of a clock that never goes back."""
+
+    def wall(self) -> float:
+        """Return seconds since 1970, for reports and journals."""
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait on a condition that the caller holds, at most so many seconds."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to, but not including, 1, for jitter."""
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> float:
+        """Return seconds of the monotonic clock."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Return seconds since 1970."""
+        return time.time()
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait on the condition."""
+        # Whoever asks for more than locks can count to may as well wait for ever.
+        condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+
+    def random(self) -> float:
+        """Return a number in [0, 1) from the system's source."""
+        return secrets.randbelow(1 << 32) / (1 << 32)

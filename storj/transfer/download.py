@@ -21,20 +21,24 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Union
+from typing import IO, Any, Protocol, Union
 
 from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
 from storj.exception import DecryptionError, IntegrityError, NotFoundError, ResourceError
-from storj.transfer.context import Context
-from storj.transfer.coordinator import Coordinator
-from storj.transfer.gather import Gather, Window
+from storj.transfer.gather import Gather
 from storj.transfer.journal import Journal, identity, open_journal
-from storj.transfer.part import PartFile, discard_former, finished_before
-from storj.transfer.pointers import Layout, PointerBook, StoredShard
-from storj.transfer.progress import Meter
-from storj.transfer.spool import ShardSpool, raise_disk_error
+from storj.transfer.pointers import Layout, PointerList, StoredShard
+from storj.transfer.scope import Scope
+from storj.transfer.spool import (
+    Place,
+    ShardSpool,
+    UnfinishedFile,
+    discard_former,
+    finished_before,
+    raise_disk_error,
+)
 
 __all__ = ('Destination', 'DownloadRequest', 'FileDownload', 'StreamDownload')
 
@@ -58,28 +62,111 @@ class DownloadRequest:
     key: ContentKey | None = None
 
 
+class RandomAccessFile(Protocol):
+    """The local file of a :class:`FileStorage`."""
+
+    def write(self, offset: int, data: memoryview, /) -> None:
+        """Write at an offset."""
+
+    def read_into(self, offset: int, buffer: memoryview, /) -> None:
+        """Fill a buffer from an offset."""
+
+
+class FileStorage:
+    """Storage of a download to a path: a range of the file, in the clear, in a local file.
+
+    Shards that do not lie within the range as a whole, and parity, lie in a spool.
+
+    Args:
+        file (RandomAccessFile): the local file; the range begins at its offset 0.
+        spool (ShardSpool): for all other shards.
+        key (ContentKey | None): of the stored file, None if it is stored in the clear.
+        start (int): first byte of the range.
+        end (int): byte behind the range.
+    """
+
+    def __init__(
+        self,
+        file: RandomAccessFile,
+        spool: ShardSpool,
+        key: ContentKey | None,
+        start: int,
+        end: int,
+    ) -> None:
+        self._file = file
+        self._spool = spool
+        self._key = key
+        self._start = start
+        self._end = end
+
+    def shows(self, shard: StoredShard) -> bool:
+        """Return whether the whole shard lies within the range."""
+        whole = self._start <= shard.offset and shard.offset + shard.size <= self._end
+        return whole and not shard.parity
+
+    def place(self, shard: StoredShard) -> Place:
+        """Return what decrypts a shard into the file, or puts it into the spool."""
+        return self._writer(shard) if self.shows(shard) else self._spool.place(shard)
+
+    def read(self, shard: StoredShard, position: int, buffer: memoryview) -> None:
+        """Read a piece of a shard as it is stored: encrypted again if it lies in the file."""
+        if not self.shows(shard):
+            self._spool.read(shard, position, buffer)
+            return
+        offset = shard.offset + position
+        self._file.read_into(offset - self._start, buffer)
+        if self._key is not None:
+            CtrStream(self._key, offset).process(buffer, output=buffer)
+
+    def drop(self, shard: StoredShard) -> None:
+        """Forget a shard of the spool; what lies in the file stays."""
+        self._spool.drop(shard)
+
+    def copy_edge(self, shard: StoredShard, piece_size: int) -> None:
+        """Bring what the range shows of a shard in the spool into the file."""
+        write = self._writer(shard)
+        first = max(self._start - shard.offset, 0)
+        last = min(self._end - shard.offset, shard.size)
+        buffer = memoryview(bytearray(min(piece_size, last - first)))
+        for position in range(first, last, len(buffer)):
+            piece = buffer[: last - position]
+            self._spool.read(shard, position, piece)
+            write(position, piece)
+
+    def _writer(self, shard: StoredShard) -> Place:
+        cipher: CtrStream | None = None
+        expected = -1
+
+        def put(position: int, view: memoryview) -> None:
+            nonlocal cipher, expected
+            offset = shard.offset + position
+            if self._key is not None:
+                # Another farmer sends the shard from its beginning: so does the key stream begin.
+                if cipher is None or offset != expected:
+                    cipher = CtrStream(self._key, offset)
+                cipher.process(view, output=view)
+            expected = offset + len(view)
+            self._file.write(offset - self._start, view)
+
+        return put
+
+
 class _Download:
     """What both kinds of download begin with.
 
     Args:
-        context (Context): of the engine.
-        coordinator (Coordinator): of the transfer.
-        meter (Meter): of the transfer.
+        scope (Scope): of the transfer.
         request (DownloadRequest): what is asked for.
     """
 
     def __init__(
         self,
-        context: Context,
-        coordinator: Coordinator[Any],
-        meter: Meter,
+        scope: Scope,
         request: DownloadRequest,
     ) -> None:
-        self.context = context
-        self.coordinator = coordinator
-        self.meter = meter
+        self._scope = scope
         self.request = request
-        self.book = PointerBook(context, coordinator, meter, request.bucket_id, request.file_id)
+        self.pointers = PointerList(scope, request.bucket_id, request.file_id)
         self.layout: Layout
         self.key: ContentKey | None = None
         self.start = 0
@@ -92,21 +179,21 @@ class _Download:
             list[StoredShard]: the shards that hold the range that is asked for, and before them
             those that show where they lie.
         """
-        self.meter.phase('preparing')
+        self._scope.meter.phase('preparing')
         request = self.request
-        self.layout = self.book.load()
+        self.layout = self.pointers.load()
         size = self.layout.size
         end = size if request.end is None else request.end
         if not 0 <= request.start <= end <= size:
             raise ValueError(f'there is no range from {request.start} to {end} in {size} bytes')
         self.start, self.end = request.start, end
         if request.decrypt:
-            self.key = self.book.content_key(self.layout, key=request.key)
+            self.key = self.pointers.content_key(self.layout, key=request.key)
         needed = self.layout.covering(self.start, self.end)
-        if self.key is not None and self._cut() not in self.context.proved:
+        if self.key is not None and self._cut() not in self._scope.resources.proved:
             needed = self.layout.witnesses(needed) + needed
-        self.meter.expect(sum(shard.size for shard in needed), len(needed))
-        self.meter.phase('transferring')
+        self._scope.meter.expect(sum(shard.size for shard in needed), len(needed))
+        self._scope.meter.phase('transferring')
         return needed
 
     def _cut(self) -> str:
@@ -117,12 +204,12 @@ class _Download:
     def note_proved(self) -> None:
         """Remember that the shards have the sizes that were stated, for further ranges."""
         if self.key is not None and self.layout.shards:
-            self.context.note_proved(self._cut())
+            self._scope.resources.note_proved(self._cut())
 
     def spool(self) -> ShardSpool:
         """Return a spool that is closed at the end of the transfer."""
-        spool = ShardSpool(self.context.config.temp_dir, self.layout.shard_size)
-        self.coordinator.clean_up(spool.close)
+        spool = ShardSpool(self._scope.config.temp_dir, self.layout.shard_size)
+        self._scope.coordinator.clean_up(spool.close)
         return spool
 
 
@@ -130,25 +217,21 @@ class FileDownload(_Download):
     """A download to a path.
 
     Args:
-        context (Context): of the engine.
-        coordinator (Coordinator[Path]): of the transfer.
-        meter (Meter): of the transfer.
+        scope (Scope): of the transfer.
         request (DownloadRequest): what is asked for.
         destination (str | os.PathLike): the path.
     """
 
     def __init__(
         self,
-        context: Context,
-        coordinator: Coordinator[Any],
-        meter: Meter,
+        scope: Scope,
         request: DownloadRequest,
         destination: str | os.PathLike[str],
     ) -> None:
-        super().__init__(context, coordinator, meter, request)
+        super().__init__(scope, request)
         self._target = Path(destination).absolute()
         self._journal: Journal | None = None
-        self._part: PartFile | None = None
+        self._part: UnfinishedFile | None = None
         self._begun = False
         self._complete = False
         self._checked = 0
@@ -180,26 +263,26 @@ class FileDownload(_Download):
             raise FileExistsError(f'{target} exists already')
         self._begin_attempt()
         part = self._open_part()
-        window = Window(part, self.spool(), self.key, self.start, self.end)
+        storage = FileStorage(part, self.spool(), self.key, self.start, self.end)
         gather = Gather(
-            self.context,
-            self.book,
+            self._scope,
+            self.pointers,
             self.layout,
-            window,
+            storage,
             needed,
-            arrived=lambda: self._save(window, gather),
+            arrived=lambda: self._save(storage, gather),
         )
-        self._take_up(window, gather)
+        self._take_up(storage, gather)
         gather.ensure(len(needed))
         self.note_proved()
-        self.meter.phase('finishing')
+        self._scope.meter.phase('finishing')
         for shard in self.layout.covering(self.start, self.end):
-            if not window.shows(shard):
-                window.copy_edge(shard, self.context.config.piece_size)
+            if not storage.shows(shard):
+                storage.copy_edge(shard, self._scope.config.piece_size)
         # Who is killed before the journal is removed finds by this that nothing is left to do.
         self._note(whole=True)
         part.finish(
-            self.end - self.start, fsync=self.context.config.fsync, overwrite=request.overwrite
+            self.end - self.start, fsync=self._scope.config.fsync, overwrite=request.overwrite
         )
         self._complete = True
         _log.info('downloaded %d bytes of file %s', self.end - self.start, request.file_id)
@@ -218,12 +301,12 @@ class FileDownload(_Download):
 
     def _open_journal(self) -> None:
         request = self.request
-        self.coordinator.clean_up(self._end)
+        self._scope.coordinator.clean_up(self._end)
         self._journal = open_journal(
-            self.context.config,
+            self._scope.config,
             identity(
                 'download',
-                self.context.bridge,
+                self._scope.bridge,
                 request.bucket_id,
                 request.file_id,
                 str(self._target),
@@ -253,9 +336,9 @@ class FileDownload(_Download):
         if self._journal is not None:
             self._journal.state = {'form': form, 'total': self.end - self.start}
 
-    def _open_part(self) -> PartFile:
+    def _open_part(self) -> UnfinishedFile:
         state = self._state
-        part = PartFile(
+        part = UnfinishedFile(
             self._target,
             former=state.get('part'),
             inode=state.get('inode'),
@@ -269,7 +352,7 @@ class FileDownload(_Download):
             self._note(inode=part.inode, mode=part.mode)
         return part
 
-    def _take_up(self, window: Window, gather: Gather) -> None:
+    def _take_up(self, storage: FileStorage, gather: Gather) -> None:
         """Count the shards that the part file holds already, each one checked again."""
         if self._part is None or not self._part.resumed:
             return
@@ -279,23 +362,23 @@ class FileDownload(_Download):
             for index in (done if isinstance(done, list) else ())
             if isinstance(index, int) and 0 <= index < self.layout.data_shards
         ]
-        hashing = self.context.pools.hashing
+        hashing = self._scope.pools.hashing
         for shard in claimed:
             # A shard that the range shows in part cannot be checked; it is fetched again.
-            if window.shows(shard):
-                self.coordinator.spawn(hashing, self._check_again, window, gather, shard)
-        checkable = sum(map(window.shows, claimed))
-        self.coordinator.wait_until(lambda: self._checked == checkable)
+            if storage.shows(shard):
+                self._scope.coordinator.spawn(hashing, self._check_again, storage, gather, shard)
+        checkable = sum(map(storage.shows, claimed))
+        self._scope.coordinator.wait_until(lambda: self._checked == checkable)
 
-    def _check_again(self, window: Window, gather: Gather, shard: StoredShard) -> None:
+    def _check_again(self, storage: FileStorage, gather: Gather, shard: StoredShard) -> None:
         """Hash a shard of the part file; a task."""
         digest = ShardDigest()
-        buffer = memoryview(bytearray(min(shard.size, self.context.config.piece_size)))
+        buffer = memoryview(bytearray(min(shard.size, self._scope.config.piece_size)))
         try:
             for position in range(0, shard.size, len(buffer)):
-                self.coordinator.check()
+                self._scope.coordinator.check()
                 piece = buffer[: shard.size - position]
-                window.read(shard, position, piece)
+                storage.read(shard, position, piece)
                 digest.update(piece)
             right = hmac.compare_digest(digest.hexdigest(), shard.hash)
         except IntegrityError:
@@ -303,25 +386,25 @@ class FileDownload(_Download):
             right = False
         if right:
             gather.add(shard)
-        with self.coordinator.condition:
+        with self._scope.coordinator.condition:
             self._checked += 1
-            self.coordinator.condition.notify_all()
+            self._scope.coordinator.condition.notify_all()
         if right:
-            self.meter.add(shard.size)
-            self.meter.confirm()
+            self._scope.meter.add(shard.size)
+            self._scope.meter.confirm()
 
-    def _save(self, window: Window, gather: Gather) -> None:
+    def _save(self, storage: FileStorage, gather: Gather) -> None:
         """Write the journal; called after each shard that came."""
         with self._saving:
             # The others lie in a spool, which does not outlive the transfer.
-            done = [shard for shard in gather.done if window.shows(shard)]
+            done = [shard for shard in gather.done if storage.shows(shard)]
             self._note(
                 done=[shard.index for shard in done], bytes=sum(shard.size for shard in done)
             )
 
     def _end(self) -> None:
         """Leave or remove the part file, and its journal with it."""
-        part, journal, error = self._part, self._journal, self.coordinator.error
+        part, journal, error = self._part, self._journal, self._scope.coordinator.error
         if part is not None:
             part.close()
         keep = not self._complete and (not self._begun or self._can_be_resumed(error))
@@ -358,9 +441,9 @@ class StreamDownload(_Download):
         Called by the driver, which is the reader's thread in :meth:`Transfers.stream`.
         """
         needed, spool = self.load(), self.spool()
-        ahead = self.context.config.look_ahead + 1
-        gather = Gather(self.context, self.book, self.layout, spool, needed, ahead=ahead)
-        buffer = memoryview(bytearray(self.context.config.piece_size))
+        ahead = self._scope.config.look_ahead + 1
+        gather = Gather(self._scope, self.pointers, self.layout, spool, needed, ahead=ahead)
+        buffer = memoryview(bytearray(self._scope.config.piece_size))
         for number, shard in enumerate(needed):
             gather.ensure(number + 1)
             first = max(self.start - shard.offset, 0)
@@ -375,7 +458,7 @@ class StreamDownload(_Download):
                 yield piece
             gather.release(number + 1)
         self.note_proved()
-        self.meter.phase('finishing')
+        self._scope.meter.phase('finishing')
 
     def deliver(self, destination: IO[bytes]) -> IO[bytes]:
         """Write everything to a file object; called by the driver.

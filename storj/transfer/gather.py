@@ -30,17 +30,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from storj.crypto.cipher import CtrStream
-from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
 from storj.erasure import ReedSolomon
-from storj.exception import IntegrityError, NotEnoughShardsError
-from storj.transfer.context import Context, describe
-from storj.transfer.fetch import Fetcher, ShardLost
-from storj.transfer.pointers import Layout, PointerBook, StoredShard
-from storj.transfer.spool import Place, ShardSpool
+from storj.exception import (
+    FarmerError,
+    FarmerUnreachableError,
+    IntegrityError,
+    NotEnoughShardsError,
+    StorjError,
+    SuppliedTokenNotAcceptedError,
+    TransferCancelled,
+)
+from storj.model import ExchangeReport, FilePointer
+from storj.transfer.negotiate import node_of
+from storj.transfer.pointers import Layout, PointerList, StoredShard
+from storj.transfer.scope import Scope, describe, overdue
+from storj.transfer.spool import Place
 
-__all__ = ('KEPT', 'Gather', 'Storage', 'Window', 'WindowFile')
+__all__ = ('KEPT', 'Fetcher', 'Gather', 'ShardLost', 'Storage')
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +65,154 @@ _LOOK = 0.05
 _SLOW = 2.0
 
 
+class ShardLost(Exception):
+    """No farmer brings the shard; the last failure is its cause."""
+
+
+class Fetcher:
+    """Pulls shards of one file.
+
+    Args:
+        scope (Scope): of the transfer.
+        pointers (PointerList): loaded.
+    """
+
+    def __init__(self, scope: Scope, pointers: PointerList) -> None:
+        self._scope = scope
+        self._pointers = pointers
+
+    def fetch(
+        self,
+        shard: StoredShard,
+        place: Place,
+        *,
+        cancelled: Callable[[], bool],
+        troubled: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Pull a shard and check its hash; called by a task.
+
+        Args:
+            shard (StoredShard): which one.
+            place (Place): where its bytes go; again from the beginning after a failure.
+            cancelled (Callable[[], bool]): polled; a pull that nobody wants any more ends.
+            troubled (Callable): called after the first failure.
+
+        Raises:
+            ShardLost: if no farmer brings it.
+            Stopped: if the transfer ends meanwhile.
+        """
+        clock, allowed = self._scope.clock, self._scope.config.shard_deadline
+        ends = float('inf') if allowed is None else clock.now() + allowed
+        policy = self._scope.config.bridge_retry
+        excluded: list[str] = []
+        distrusted: list[str] = []
+        refused: set[str] = set()
+        last: StorjError = FarmerUnreachableError(message='the bridge names no farmer')
+        failures = absences = 0
+        pointer = self._pointers.pointer(shard.index)
+        while clock.now() < ends:
+            if pointer is None:
+                troubled()
+                absences += 1
+                # Only a farmer that could not be reached may come back with the right bytes.
+                if absences >= policy.attempts or not last.retryable:
+                    break
+                wait = policy.wait(absences, clock.random())
+                self._pause(min(wait, ends - clock.now()), cancelled)
+                excluded = list(distrusted)
+                pointer = self._pointers.replace(shard.index, excluded)
+                continue
+            node = node_of(pointer)
+            try:
+                self.pull(
+                    shard,
+                    pointer,
+                    place,
+                    cancelled=lambda: clock.now() >= ends or cancelled(),
+                )
+            except (FarmerError, IntegrityError, TransferCancelled) as error:
+                last = error
+            else:
+                return
+            if cancelled():
+                break
+            if isinstance(last, TransferCancelled):
+                last = overdue(self._scope.config)
+            _log.warning('shard %d: farmer %s failed: %s', shard.index, node, last)
+            self._scope.coordinator.note(last)
+            self._scope.meter.retry()
+            troubled()
+            failures += 1
+            if failures >= self._scope.config.shard_attempts or clock.now() >= ends:
+                break
+            # A token may have been used before its time; the farmer gets another chance with a
+            # new one, once.
+            if not isinstance(last, SuppliedTokenNotAcceptedError) or node in refused:
+                excluded.append(node)
+                if not last.retryable:
+                    distrusted.append(node)
+            refused.add(node)
+            pointer = self._pointers.replace(shard.index, excluded)
+        raise ShardLost(shard.index) from last
+
+    def _pause(self, seconds: float, cancelled: Callable[[], bool]) -> None:
+        if self._scope.coordinator.wait_until(cancelled, seconds):
+            raise ShardLost
+
+    def pull(
+        self,
+        shard: StoredShard,
+        pointer: FilePointer,
+        place: Place,
+        *,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Pull a shard from one farmer, check it, and report the exchange.
+
+        Raises:
+            FarmerError: if the farmer fails.
+            IntegrityError: if it brings other bytes, or another number of them.
+        """
+        node, began = node_of(pointer), self._scope.clock.wall()
+        digest = ShardDigest()
+        counted = 0
+
+        def sink(view: memoryview) -> None:
+            nonlocal counted
+            self._scope.resources.download_limit.take(len(view), self._scope.coordinator)
+            position = counted
+            counted += len(view)
+            self._scope.meter.add(len(view))
+            if counted > shard.size:
+                raise IntegrityError(f'farmer {node} sends more than the shard has')
+            digest.update(view)
+            place(position, view)
+
+        self._scope.meter.begin(node)
+        message = ExchangeReport.DOWNLOAD_ERROR
+        try:
+            self._scope.resources.channel_for(pointer).pull(
+                pointer,
+                shard.size,
+                sink,
+                limits=self._scope.config.channel,
+                cancelled=cancelled,
+            )
+            if counted != shard.size or not hmac.compare_digest(digest.hexdigest(), shard.hash):
+                message = ExchangeReport.FAILED_INTEGRITY
+                raise IntegrityError(f'farmer {node} sends other bytes than shard {shard.index}')
+            message = ExchangeReport.SHARD_DOWNLOADED
+        except BaseException:
+            self._scope.meter.add(-counted)
+            # A channel that was interrupted ends with an error of its own.
+            self._scope.coordinator.check()
+            raise
+        finally:
+            self._scope.meter.end(node)
+            if not cancelled() or message == ExchangeReport.SHARD_DOWNLOADED:
+                self._scope.resources.background.report(shard.hash, node, began, message)
+
+
 class Storage(Protocol):
     """Where shards lie as long as they are needed."""
 
@@ -69,90 +224,6 @@ class Storage(Protocol):
 
     def drop(self, shard: StoredShard, /) -> None:
         """Forget a shard that nobody needs any more."""
-
-
-class WindowFile(Protocol):
-    """The local file of a :class:`Window`."""
-
-    def write(self, offset: int, data: memoryview, /) -> None:
-        """Write at an offset."""
-
-    def read_into(self, offset: int, buffer: memoryview, /) -> None:
-        """Fill a buffer from an offset."""
-
-
-class Window:
-    """Storage of a download to a path: a range of the file, in the clear, in a local file.
-
-    Shards that do not lie within the range as a whole, and parity, lie in a spool.
-
-    Args:
-        file (WindowFile): the local file; the range begins at its offset 0.
-        spool (ShardSpool): for all other shards.
-        key (ContentKey | None): of the stored file, None if it is stored in the clear.
-        start (int): first byte of the range.
-        end (int): byte behind the range.
-    """
-
-    def __init__(
-        self, file: WindowFile, spool: ShardSpool, key: ContentKey | None, start: int, end: int
-    ) -> None:
-        self._file = file
-        self._spool = spool
-        self._key = key
-        self._start = start
-        self._end = end
-
-    def shows(self, shard: StoredShard) -> bool:
-        """Return whether the whole shard lies within the range."""
-        whole = self._start <= shard.offset and shard.offset + shard.size <= self._end
-        return whole and not shard.parity
-
-    def place(self, shard: StoredShard) -> Place:
-        """Return what decrypts a shard into the file, or puts it into the spool."""
-        return self._writer(shard) if self.shows(shard) else self._spool.place(shard)
-
-    def read(self, shard: StoredShard, position: int, buffer: memoryview) -> None:
-        """Read a piece of a shard as it is stored: encrypted again if it lies in the file."""
-        if not self.shows(shard):
-            self._spool.read(shard, position, buffer)
-            return
-        offset = shard.offset + position
-        self._file.read_into(offset - self._start, buffer)
-        if self._key is not None:
-            CtrStream(self._key, offset).process(buffer, output=buffer)
-
-    def drop(self, shard: StoredShard) -> None:
-        """Forget a shard of the spool; what lies in the file stays."""
-        self._spool.drop(shard)
-
-    def copy_edge(self, shard: StoredShard, piece_size: int) -> None:
-        """Bring what the range shows of a shard in the spool into the file."""
-        write = self._writer(shard)
-        first = max(self._start - shard.offset, 0)
-        last = min(self._end - shard.offset, shard.size)
-        buffer = memoryview(bytearray(min(piece_size, last - first)))
-        for position in range(first, last, len(buffer)):
-            piece = buffer[: last - position]
-            self._spool.read(shard, position, piece)
-            write(position, piece)
-
-    def _writer(self, shard: StoredShard) -> Place:
-        cipher: CtrStream | None = None
-        expected = -1
-
-        def put(position: int, view: memoryview) -> None:
-            nonlocal cipher, expected
-            offset = shard.offset + position
-            if self._key is not None:
-                # Another farmer sends the shard from its beginning: so does the key stream begin.
-                if cipher is None or offset != expected:
-                    cipher = CtrStream(self._key, offset)
-                cipher.process(view, output=view)
-            expected = offset + len(view)
-            self._file.write(offset - self._start, view)
-
-        return put
 
 
 @dataclass
@@ -181,8 +252,8 @@ class Gather:
     """Fetches the wanted shards of one file; its methods are called by the driver.
 
     Args:
-        context (Context): of the engine.
-        book (PointerBook): loaded.
+        scope (Scope): of the transfer.
+        pointers (PointerList): loaded.
         layout (Layout): of the file.
         storage (Storage): where shards lie.
         wanted (Sequence[StoredShard]): data shards, in order.
@@ -192,8 +263,8 @@ class Gather:
 
     def __init__(
         self,
-        context: Context,
-        book: PointerBook,
+        scope: Scope,
+        pointers: PointerList,
         layout: Layout,
         storage: Storage,
         wanted: Sequence[StoredShard],
@@ -201,16 +272,15 @@ class Gather:
         ahead: int | None = None,
         arrived: Callable[[], object] = lambda: None,
     ) -> None:
-        self._context = context
-        self._book = book
-        self._coordinator = book.coordinator
+        self._scope = scope
+        self._pointers = pointers
         self._layout = layout
         self._storage = storage
         self._wanted = wanted
         self._wanted_indices = frozenset(shard.index for shard in wanted)
         self._ahead = len(wanted) if ahead is None else ahead
         self._arrived = arrived
-        self._fetcher = Fetcher(context, book)
+        self._fetcher = Fetcher(scope, pointers)
         # Guarded by the coordinator's condition, from here on. How many of the wanted shards the
         # reader has, and how many of those are in the storage no longer.
         self._released = 0
@@ -227,13 +297,13 @@ class Gather:
 
     def add(self, shard: StoredShard) -> None:
         """Count a wanted shard that lies in the storage already; called in any thread."""
-        with self._coordinator.condition:
+        with self._scope.coordinator.condition:
             self._came.add(shard.index)
 
     @property
     def done(self) -> list[StoredShard]:
         """The wanted shards that are there, in order."""
-        with self._coordinator.condition:
+        with self._scope.coordinator.condition:
             return [shard for shard in self._wanted if shard.index in self._came]
 
     def ensure(self, count: int) -> None:
@@ -249,8 +319,8 @@ class Gather:
             if all(shard.index in self._came for shard in self._wanted[self._released : count]):
                 return
             # Nothing but the time tells that a shard is late.
-            look_after = max(_LOOK, self._context.config.hedge_after / 4)
-            self._coordinator.wait_until(
+            look_after = max(_LOOK, self._scope.config.hedge_after / 4)
+            self._scope.coordinator.wait_until(
                 lambda: self._events != self._events_seen,
                 look_after if self._layout.repairable else None,
             )
@@ -262,13 +332,13 @@ class Gather:
             IntegrityError: As :meth:`ensure`.
             Stopped: If the transfer has ended.
         """
-        self._coordinator.check()
+        self._scope.coordinator.check()
         if self._events != self._events_seen:
             self._advance(self._released)
 
     def release(self, count: int) -> None:
         """Move the window behind the first so many shards, which the reader has."""
-        with self._coordinator.condition:
+        with self._scope.coordinator.condition:
             self._released = count
             # Without parity there is no repair that could need them, and during one all may be
             # needed.
@@ -289,7 +359,7 @@ class Gather:
             count (int): so many wanted shards are waited for.
         """
         data_shards = self._layout.data_shards
-        with self._coordinator.condition:
+        with self._scope.coordinator.condition:
             self._events_seen = self._events
             missing = self._missing()
             computing = self._layout.repairable and len(self._came) >= data_shards
@@ -300,7 +370,7 @@ class Gather:
             self._interrupt()
             self._repair()
         for pull in pulls:
-            self._coordinator.spawn(self._context.pools.shards, self._pull, pull)
+            self._scope.coordinator.spawn(self._scope.pools.shards, self._pull, pull)
 
     def _missing(self) -> list[StoredShard]:
         """Return the wanted shards that are neither read nor there."""
@@ -369,8 +439,8 @@ class Gather:
             return False
         paces = sorted(self._seconds_per_byte)
         usual = paces[len(paces) // 2] * pull.shard.size if paces else 0.0
-        allowed = max(self._context.config.hedge_after, _SLOW * usual)
-        return self._context.clock.now() - pull.began > allowed
+        allowed = max(self._scope.config.hedge_after, _SLOW * usual)
+        return self._scope.clock.now() - pull.began > allowed
 
     def _check_lost(self, waited_for: Sequence[StoredShard], left: int) -> None:
         lost = next((shard for shard in waited_for if shard.index in self._lost), None)
@@ -390,8 +460,8 @@ class Gather:
 
     def _pull(self, pull: _Pull) -> None:
         """Fetch one shard; a task."""
-        shard, condition = pull.shard, self._coordinator.condition
-        pull.began = self._context.clock.now()
+        shard, condition = pull.shard, self._scope.coordinator.condition
+        pull.began = self._scope.clock.now()
 
         def troubled() -> None:
             with condition:
@@ -405,7 +475,7 @@ class Gather:
                 self._fetcher.fetch(
                     shard,
                     pull.guard(self._storage.place(shard)),
-                    cancelled=lambda: pull.unwanted or self._coordinator.stopped(),
+                    cancelled=lambda: pull.unwanted or self._scope.coordinator.stopped(),
                     troubled=troubled,
                 )
                 whole = True
@@ -422,7 +492,7 @@ class Gather:
                     self._lost[shard.index] = lost.__cause__
                 elif counts and whole:
                     self._came.add(shard.index)
-                    seconds = self._context.clock.now() - pull.began
+                    seconds = self._scope.clock.now() - pull.began
                     self._seconds_per_byte.append(seconds / shard.size)
                 self._happened()
         if counts and whole:
@@ -431,22 +501,22 @@ class Gather:
     def _happened(self) -> None:
         """Wake the driver; called with the condition held."""
         self._events += 1
-        self._coordinator.condition.notify_all()
+        self._scope.coordinator.condition.notify_all()
 
     def _confirm(self, shard: StoredShard) -> None:
         """Tell of a shard that came, if it is a wanted one."""
         if shard.index in self._wanted_indices:
-            self._book.meter.confirm()
+            self._scope.meter.confirm()
             self._arrived()
 
     def _interrupt(self) -> None:
         """Drop the pulls that nobody waits for any more."""
-        with self._coordinator.condition:
+        with self._scope.coordinator.condition:
             dropped = list(self._pulls.values())
             self._pulls.clear()
             for pull in dropped:
                 pull.unwanted = True
-            self._coordinator.condition.notify_all()
+            self._scope.coordinator.condition.notify_all()
         # Outside of the condition, which a pull that is writing at this moment may want.
         for pull in dropped:
             with pull.writing:
@@ -457,7 +527,7 @@ class Gather:
     def _repair(self) -> None:
         """Compute the missing shards from any D others, stripe by stripe."""
         layout = self._layout
-        with self._coordinator.condition:
+        with self._scope.coordinator.condition:
             missing = self._missing()
             sources = [layout.shards[index] for index in sorted(self._came)][: layout.data_shards]
         _log.info('computing shards %s', [shard.index for shard in missing])
@@ -468,7 +538,7 @@ class Gather:
         digests = {shard.index: ShardDigest() for shard in missing}
         places = {shard.index: self._storage.place(shard) for shard in missing}
         for position in range(0, layout.shard_size, step):
-            self._coordinator.check()
+            self._scope.coordinator.check()
             length = min(step, layout.shard_size - position)
             for shard in sources:
                 self._read_stripe(shard, position, have[shard.index][:length])
@@ -484,7 +554,7 @@ class Gather:
                 raise IntegrityError(
                     f'shard {shard.index}, computed from others, has not the hash that was stored'
                 )
-            with self._coordinator.condition:
+            with self._scope.coordinator.condition:
                 self._came.add(shard.index)
             self._confirm(shard)
 

@@ -6,7 +6,7 @@ One JSON file for each transfer, in a folder of mode 0700::
     <the same>.lock                                 held while a process works on it
     looking.lock                                    held by whoever only looks which of them are
 
-Neither keys nor words lie in a journal; an upload's ``index`` does, which the bridge has anyway
+No keys lie in a journal; an upload's ``index`` does, which the bridge has anyway
 at the end, and a proof of the key that does not reveal it. Whatever cannot be read, be it damaged
 or of a later schema, counts as no journal.
 """
@@ -28,7 +28,7 @@ from storj import atomic_file, file_lock
 from storj.exception import ClientError, NotFoundError, StorjError, TransferError
 from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.config import TransferConfig
-from storj.transfer.part import discard_former
+from storj.transfer.spool import discard_former
 
 __all__ = (
     'Journal',

@@ -22,7 +22,7 @@ from typing import Any
 from storj.api import BridgeProfile
 from storj.exception import NO_FARMER, StorjBridgeApiError, StorjError
 
-__all__ = ('Spread', 'answers_at_once', 'check_pointer', 'finds_nobody', 'node_of')
+__all__ = ('FarmerSelection', 'answers_at_once', 'check_pointer', 'finds_nobody', 'node_of')
 
 #: The first release that says at once that there is no farmer.
 _ANSWERS_AT_ONCE = (7, 6, 0)
@@ -65,7 +65,7 @@ def finds_nobody(error: StorjError) -> bool:
     return NO_FARMER.search(error.message) is not None
 
 
-class Spread:
+class FarmerSelection:
     """The farmers of one file; safe to use from all threads.
 
     Args:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from storj.crypto import cipher
 from storj.crypto.keys import ContentKey
@@ -22,13 +21,11 @@ from storj.exception import (
 from storj.farmer import MAX_SHARD
 from storj.model import File, FilePointer
 from storj.sharding import MAX_SHARDS
-from storj.transfer.context import Context, Job
-from storj.transfer.coordinator import Coordinator
-from storj.transfer.envelope import key_of
+from storj.transfer.encryption import key_of
 from storj.transfer.negotiate import node_of
-from storj.transfer.progress import Meter
+from storj.transfer.scope import Scope
 
-__all__ = ('MOST_SHARDS', 'Layout', 'PointerBook', 'StoredShard', 'usable')
+__all__ = ('MOST_SHARDS', 'Layout', 'PointerList', 'StoredShard', 'usable')
 
 
 #: Shards of one file at most: 64 TiB in shards of libstorj's. A bridge that lists more lies.
@@ -115,26 +112,17 @@ def usable(pointer: FilePointer) -> bool:
     return bool(pointer.token and node_of(pointer))
 
 
-class PointerBook(Job):
+class PointerList:
     """Pointers of one file, kept fresh; safe to use from all threads once it is loaded.
 
     Args:
-        context (Context): of the engine.
-        coordinator (Coordinator): of the transfer.
-        meter (Meter): of the transfer.
+        scope (Scope): of the transfer.
         bucket_id (str): 24 hex digits.
         file_id (str): 24 hex digits.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        coordinator: Coordinator[Any],
-        meter: Meter,
-        bucket_id: str,
-        file_id: str,
-    ) -> None:
-        super().__init__(context, coordinator, meter)
+    def __init__(self, scope: Scope, bucket_id: str, file_id: str) -> None:
+        self._scope = scope
         self.bucket_id = bucket_id
         self.file_id = file_id
         # None once a pointer was handed out.
@@ -149,9 +137,9 @@ class PointerBook(Job):
             NotFoundError: if there is no such file.
             IntegrityError: if the list contradicts itself or the description.
         """
-        limit = self.config.pointer_page
-        first = self.begin(lambda: self._first_page(limit), 'the pointers')
-        info = self.begin(self._describe, 'the description of the file')
+        limit = self._scope.config.pointer_page
+        first = self._scope.begin(lambda: self._first_page(limit), 'the pointers')
+        info = self._scope.begin(self._describe, 'the description of the file')
         cipher.load()
         entry = info()
         try:
@@ -165,13 +153,13 @@ class PointerBook(Job):
                 break
             try:
                 skip = len(self._shards)
-                page = self.ask(lambda: self._page(skip, limit), 'more pointers')  # noqa: B023
+                page = self._scope.ask(lambda: self._page(skip, limit), 'more pointers')  # noqa: B023
             except BridgeUnavailableError:
                 page, limit = self._smaller_page(skip, limit)
         return self._layout(entry)
 
     def _describe(self) -> File:
-        entry = self.bridge.file_metadata(self.bucket_id, self.file_id)
+        entry = self._scope.bridge.file_metadata(self.bucket_id, self.file_id)
         if entry is None:
             raise NotFoundError('File not found', 404)
         return entry
@@ -179,13 +167,13 @@ class PointerBook(Job):
     def _first_page(self, limit: int) -> list[FilePointer]:
         # A bridge whose release is known may need no token for the pointers: a request less.
         with contextlib.suppress(BridgeUnavailableError):
-            self.bridge.profile()
+            self._scope.bridge.profile()
         return self._page(0, limit)
 
     def _page(
         self, skip: int, limit: int, exclude: Sequence[str] | None = None
     ) -> list[FilePointer]:
-        page = self.bridge.file_pointers(
+        page = self._scope.bridge.file_pointers(
             self.bucket_id, self.file_id, skip=skip, limit=limit, exclude=exclude
         )
         return list(page)
@@ -197,14 +185,14 @@ class PointerBook(Job):
         """
         while True:
             if limit == 1:
-                return self.ask(lambda: self._page(skip, 1), 'a pointer'), 1
+                return self._scope.ask(lambda: self._page(skip, 1), 'a pointer'), 1
             limit = max(1, limit // 4)
             try:
-                return self.ask(lambda: self._page(skip, limit), 'fewer pointers'), limit  # noqa: B023
+                return self._scope.ask(lambda: self._page(skip, limit), 'fewer pointers'), limit  # noqa: B023
             except BridgeUnavailableError as error:
                 if limit == 1:
                     raise
-                self.coordinator.note(error)
+                self._scope.coordinator.note(error)
 
     def _add(self, pointer: FilePointer) -> None:
         index = len(self._shards)
@@ -226,7 +214,7 @@ class PointerBook(Job):
         offset = 0 if last is None else last.offset + last.size
         self._shards.append(StoredShard(index, shard_hash, size, offset, parity))
         self._pointers.append(pointer)
-        self._fetched.append(self.context.clock.now())
+        self._fetched.append(self._scope.clock.now())
 
     def _complete(self, entry: File, *, short: bool) -> bool:
         """Return whether another page could not bring anything, so that it need not be asked for.
@@ -242,7 +230,7 @@ class PointerBook(Job):
         return sum(data) == entry.size and parity == expected
 
     def _sizes_are_exact(self) -> bool:
-        return self.bridge.profile().counts_frames_safely
+        return self._scope.bridge.profile().counts_frames_safely
 
     def _layout(self, entry: File) -> Layout:
         shards = tuple(self._shards)
@@ -278,23 +266,23 @@ class PointerBook(Job):
     def content_key(self, layout: Layout, *, key: ContentKey | None = None) -> ContentKey | None:
         """Return the key of the file, proved by its HMAC; called by the driver.
 
-        The one way to it for whatever reads files; see :func:`storj.transfer.envelope.key_of`.
+        The one way to it for whatever reads files; see :func:`storj.transfer.encryption.key_of`.
 
         Args:
             layout (Layout): of the file.
             key (ContentKey | None): of the file, where somebody passed it on.
         """
-        # Without words the bridge is asked for the key of a public bucket: a request.
-        return self.ask(
+        # Without an encryption key the bridge is asked for the key of a public bucket: a request.
+        return self._scope.ask(
             lambda: key_of(
-                self.bridge,
+                self._scope.bridge,
                 self.bucket_id,
                 self.file_id,
                 layout.entry,
                 layout.hashes,
                 key=key,
-                scheme=self.config.key_scheme,
-                allow_unauthenticated=self.config.allow_unauthenticated,
+                scheme=self._scope.config.key_scheme,
+                allow_unauthenticated=self._scope.config.allow_unauthenticated,
             ),
             'looking for the encryption key',
         )
@@ -307,9 +295,9 @@ class PointerBook(Job):
         Called by a task. A token is good for one pull (protocol reference, section 10.4), and not
         for long, so whoever asks a second time gets another pointer.
         """
-        with self.coordinator.condition:
+        with self._scope.coordinator.condition:
             pointer, self._pointers[index] = self._pointers[index], None
-            aged = self.context.clock.now() - self._fetched[index] > self.config.pointer_life
+            aged = self._scope.clock.now() - self._fetched[index] > self._scope.config.pointer_life
         if pointer is None or aged:
             return self.replace(index, ())
         return pointer if usable(pointer) else None
@@ -324,15 +312,15 @@ class PointerBook(Job):
         Raises:
             IntegrityError: if the bridge brings a pointer to something else.
         """
-        limit = self.bridge.profile().exclude_limit
+        limit = self._scope.bridge.profile().exclude_limit
         try:
-            page = self.request(
+            page = self._scope.request(
                 lambda: self._page(index, 1, list(exclude)[-limit:] or None),
                 f'another pointer to shard {index}',
             )
         except BridgeUnavailableError as error:
             # Bridges before 5.11 fail when no farmer is left.
-            self.coordinator.note(error)
+            self._scope.coordinator.note(error)
             return None
         if not page:
             return None

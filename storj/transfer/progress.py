@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storj.exception import TransferCancelled
-from storj.transfer.clock import Clock
+from storj.transfer.coordinator import Clock
 
 __all__ = ('Meter', 'Progress', 'ProgressCallback')
 

@@ -32,7 +32,7 @@ from storj.model import File
 from storj.sharding import Plan
 from storj.transfer.bridge import BridgeReader
 from storj.transfer.config import TransferConfig
-from storj.transfer.envelope import Envelope
+from storj.transfer.encryption import FileEncryption
 from storj.transfer.journal import Journal, forget_frame, identity, open_journal
 from storj.transfer.source import PathSource, Source, SourceLike
 
@@ -131,26 +131,26 @@ class UploadJournal:
         shards = _shards_of(self._state) or {}
         return any(noted.farmer for noted in shards.values())
 
-    def fits(self, envelope: Envelope, plan: Plan) -> bool:
+    def fits(self, encryption: FileEncryption, plan: Plan) -> bool:
         """Return whether the last attempt stored the file in this form, under this key."""
-        form = _form(envelope, plan)
+        form = _form(encryption, plan)
         same = all(self._state.get(key) == form[key] for key in form)
         return self.continues and same and all(number < plan.shards for number in self.shards)
 
-    def has_other_key(self, envelope: Envelope) -> bool:
+    def has_other_key(self, encryption: FileEncryption) -> bool:
         """Return whether the last attempt brought shards away under another encryption key."""
         brought = any(noted.farmer for noted in self.shards.values())
-        if not brought or self.index != envelope.index:
+        if not brought or self.index != encryption.index:
             return False
         # A damaged journal may have any text.
         known = str(self._state.get('key')).encode('utf-8', 'surrogatepass')
-        return not hmac.compare_digest(known, _key_proof(envelope).encode())
+        return not hmac.compare_digest(known, _key_proof(encryption).encode())
 
     def go_on(self, plan: Plan) -> None:
         """Continue the last attempt."""
         self._plan, self.has_begun = plan, True
 
-    def begin(self, envelope: Envelope, plan: Plan) -> None:
+    def begin(self, encryption: FileEncryption, plan: Plan) -> None:
         """Begin an attempt that continues none; the frame of the last one is forgotten."""
         self._plan, self.has_begun = plan, True
         self.frame_id, self.continues, self.index, self.shards = None, False, None, {}
@@ -159,7 +159,7 @@ class UploadJournal:
         self._journal.state = {'total': sum(span.size for span in plan)}
         if self._source is not None:
             known = {'source': self._source.fingerprint(), 'shards': {}}
-            self._journal.state |= {**_form(envelope, plan), **known}
+            self._journal.state |= {**_form(encryption, plan), **known}
 
     def note_frame(self, frame_id: str) -> None:
         """Write down the frame, as soon as there is one."""
@@ -245,18 +245,18 @@ def _shards_of(state: Mapping[str, Any]) -> dict[int, Noted] | None:
     return found if isinstance(shards, dict) else None
 
 
-def _form(envelope: Envelope, plan: Plan) -> dict[str, Any]:
+def _form(encryption: FileEncryption, plan: Plan) -> dict[str, Any]:
     """Return what has to be the same for an attempt to be continued, as JSON has it."""
     return {
         'cut': [plan.size, plan.shard_size, plan.data_shards, plan.parity_shards],
-        'index': envelope.index,
-        'name': envelope.name,
-        'key': _key_proof(envelope),
+        'index': encryption.index,
+        'name': encryption.name,
+        'key': _key_proof(encryption),
     }
 
 
-def _key_proof(envelope: Envelope) -> str:
+def _key_proof(encryption: FileEncryption) -> str:
     """Return what shows that a key is the same one, without showing the key."""
-    key = envelope.key
+    key = encryption.key
     raw = b'' if key is None else key.key + key.counter
     return hmac.new(raw, b'storj transfer journal', hashlib.sha256).hexdigest()

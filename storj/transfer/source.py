@@ -28,7 +28,7 @@ from typing import IO, Any, Protocol, Union
 from storj.exception import SourceChangedError
 from storj.farmer import TICK
 from storj.model import File
-from storj.transfer.positional import Positional
+from storj.transfer.spool import Positional
 
 __all__ = ('PathSource', 'Source', 'SourceLike', 'name_of', 'once', 'open_source')
 

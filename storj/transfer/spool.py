@@ -1,23 +1,47 @@
-"""Temporary files without a name: parity, sources that can be read only once, shards of downloads.
+"""The local files that transfers write, at offsets and from several threads.
 
-What lies in them is ciphertext, or data that is the user's own to read: the file is made with mode
-0600 and unlinked at once, so nobody else can open it and a killed process leaves nothing behind.
+A *spool* is a temporary file without a name: parity, a source that can be read only once, the
+shards of a stream. What lies in it is ciphertext, or data that is the user's own to read: the file
+is made with mode 0600 and unlinked at once, so nobody else can open it and a killed process leaves
+nothing behind.
+
+The *unfinished file* of a download lies beside its destination as ``NAME.part`` and gets its name
+at the end. It is sparse: each shard is written at its offset, whenever it comes. Nobody but the
+user can read it while it grows; it has the mode of an ordinary new file, or of the file that it
+replaces, once it is whole. A ``NAME.part`` that is not ours is left alone. The journal names it
+before it is made, so that a process that was killed leaves none behind that nobody knows of; from
+then on its inode shows that it is ours.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import secrets
+import stat
 import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from storj import atomic_file
 from storj.exception import IntegrityError
 from storj.shortage import shortage
 from storj.transfer.pointers import StoredShard
-from storj.transfer.positional import Positional
 
-__all__ = ('Place', 'ShardSpool', 'Spool', 'raise_disk_error')
+__all__ = (
+    'Place',
+    'Positional',
+    'ShardSpool',
+    'Spool',
+    'UnfinishedFile',
+    'discard_former',
+    'finished_before',
+    'is_file',
+    'raise_disk_error',
+)
 
 #: Takes a piece of a shard: its position within the shard, and the bytes, valid during the call.
 Place = Callable[[int, memoryview], object]
@@ -30,6 +54,68 @@ def raise_disk_error(error: OSError, place: str) -> NoReturn:
         raise missing from error
     # Not from itself: who follows the causes would never come to an end.
     raise error
+
+
+class Positional:
+    """An open descriptor, read and written at offsets without a shared position.
+
+    Whoever opened it closes it.
+
+    Args:
+        descriptor (int): of a regular file.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._lock = threading.Lock()
+
+    if hasattr(os, 'preadv'):
+
+        def _read(self, offset: int, buffer: memoryview) -> int:
+            return os.preadv(self.descriptor, [buffer], offset)
+
+        def _write(self, offset: int, data: memoryview) -> int:
+            return os.pwrite(self.descriptor, data, offset)
+
+    else:  # Windows reads and writes at the descriptor's position only.
+
+        def _read(self, offset: int, buffer: memoryview) -> int:
+            with self._lock:
+                os.lseek(self.descriptor, offset, os.SEEK_SET)
+                data = os.read(self.descriptor, len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+
+        def _write(self, offset: int, data: memoryview) -> int:
+            os.lseek(self.descriptor, offset, os.SEEK_SET)
+            return os.write(self.descriptor, data)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill a buffer from an offset.
+
+        Returns:
+            int: bytes read; fewer than the buffer holds only at the end of the file.
+        """
+        done = 0
+        while done < len(buffer):
+            count = self._read(offset + done, buffer[done:])
+            if not count:
+                break
+            done += count
+        return done
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of the data at an offset.
+
+        One thread at a time: file systems let no two write to one file, and those that wait for
+        the kernel's lock do so in a loop that takes their core from all others.
+        """
+        view = memoryview(data)
+        with self._lock:
+            while view:
+                count = self._write(offset, view)
+                offset += count
+                view = view[count:]
 
 
 class Spool:
@@ -146,3 +232,217 @@ class ShardSpool:
         with self._lock:
             if self._spool is not None:
                 self._spool.close()
+
+
+_FLAGS = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_BINARY', 0)
+
+
+class UnfinishedFile:
+    """A file that is being written, by several threads, at offsets.
+
+    Args:
+        target (Path): the name it gets.
+        former (str | None): path of the part file of a broken-off download.
+        inode (int | None): that file's number; another file of that name is not ours.
+        announce (Callable[[Path], object]): called with the path of a new file before it is made.
+
+    Raises:
+        ResourceError: If the disk is full.
+        OSError: if the folder cannot be written.
+
+    Attributes:
+        path (Path): of the unfinished file.
+        resumed (bool): whether it is the one of the broken-off download.
+        mode (int | None): permissions that it gets at the end.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        *,
+        former: str | None = None,
+        inode: int | None = None,
+        announce: Callable[[Path], object] = lambda path: None,
+    ) -> None:
+        self.target = target
+        self.mode: int | None = None
+        self.path = target
+        self._descriptor = -1
+        reopened = None if inode is None else _reopen(target, former, inode)
+        self.resumed = reopened is not None
+        if reopened is not None:
+            self.path, self._descriptor = reopened
+        else:
+            self._create(announce)
+        self._file = Positional(self._descriptor)
+        self._status = os.fstat(self._descriptor)
+
+    def _create(self, announce: Callable[[Path], object]) -> None:
+        names = [f'{self.target.name}.part']
+        names += [f'{self.target.name}.{secrets.token_hex(4)}.part' for _ in range(8)]
+        # A name may be as long as the file system bears, and then no longer one lies beside it.
+        names += [f'{secrets.token_hex(16)}.part']
+        for name in names:
+            self.path = self.target.with_name(name)
+            if os.path.lexists(self.path):
+                continue
+            announce(self.path)
+            try:
+                # Made with the mode of any new file, to learn it from the umask, and closed to
+                # others before the first byte is written.
+                self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG and name is not names[-1]:
+                    continue
+                raise_disk_error(error, str(self.target.parent))
+            self.mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
+            self._set_mode(0o600)
+            return
+        raise FileExistsError(f'{self.target}.part exists and is not ours')
+
+    def _set_mode(self, mode: int) -> None:
+        # Windows, and some file systems everywhere, know no modes.
+        if hasattr(os, 'fchmod'):
+            with contextlib.suppress(OSError):
+                os.fchmod(self._descriptor, mode)
+
+    @property
+    def inode(self) -> int:
+        """The file's number, for the journal."""
+        return self._status.st_ino
+
+    def _is_there(self) -> bool:
+        """Return whether the name is still that of the file."""
+        try:
+            return os.path.samestat(self._status, self.path.lstat())
+        except OSError:
+            return False
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write at an offset.
+
+        Raises:
+            ResourceError: If the disk is full.
+        """
+        try:
+            self._file.write(offset, data)
+        except OSError as error:
+            raise_disk_error(error, str(self.target.parent))
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer from an offset.
+
+        Raises:
+            IntegrityError: if the file is shorter; somebody cut it.
+        """
+        if self._file.read_into(offset, buffer) < len(buffer):
+            raise IntegrityError(f'{self.path} was changed while it was written')
+
+    def finish(self, size: int, *, fsync: bool, overwrite: bool) -> None:
+        """Give the file its name.
+
+        Args:
+            size (int): bytes that it must have.
+            fsync (bool): whether to force it to the disk first.
+            overwrite (bool): whether it may replace a file of that name.
+
+        Raises:
+            IntegrityError: if it has another size, or somebody removed it.
+            FileExistsError: if there is a file of that name by now.
+        """
+        if size == 0:
+            os.ftruncate(self._descriptor, 0)
+        if os.fstat(self._descriptor).st_size != size or not self._is_there():
+            raise IntegrityError(f'{self.path} was changed while it was written')
+        mode = self.mode
+        # It need not be there, or may be a link that leads nowhere.
+        with contextlib.suppress(OSError):
+            # Nobody is to act as its owner by running what comes from elsewhere.
+            mode = stat.S_IMODE(self.target.stat().st_mode) & ~(stat.S_ISUID | stat.S_ISGID)
+        if mode is not None:
+            self._set_mode(mode)
+        if fsync:
+            os.fsync(self._descriptor)
+        # Windows renames no file that is open.
+        self.close()
+        name = atomic_file.replace if overwrite else atomic_file.publish
+        name(self.path, self.target, sync=fsync)
+
+    def close(self) -> None:
+        """Let go of the file and leave it where it is."""
+        descriptor, self._descriptor = self._descriptor, -1
+        # Closed even if that fails, as it does on network file systems that have no room left.
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Remove the unfinished file."""
+        if self._is_there():
+            self.path.unlink()
+
+
+def _former_path(target: Path, former: object) -> Path | None:
+    """Return where the part file of a broken-off download lies, None if it cannot be there.
+
+    A journal is no licence to touch any file: it must lie beside the target, as we made it.
+    """
+    if not isinstance(former, str) or '\0' in former:
+        return None
+    path = Path(former)
+    return path if path.parent == target.parent and path.suffix == '.part' else None
+
+
+def _reopen(target: Path, former: str | None, inode: int | None) -> tuple[Path, int] | None:
+    """Open the part file of a broken-off download, if it is still there and ours."""
+    path = _former_path(target, former)
+    if path is None:
+        return None
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError:
+        return None
+    status = os.fstat(descriptor)
+    # One that was named and not yet written down as ours is empty.
+    ours = status.st_size == 0 if inode is None else status.st_ino == inode
+    if stat.S_ISREG(status.st_mode) and ours and status.st_nlink == 1:
+        return path, descriptor
+    os.close(descriptor)
+    return None
+
+
+def discard_former(target: Path, former: str | None, inode: int | None) -> None:
+    """Remove the part file of a broken-off download that is of no use any more."""
+    reopened = _reopen(target, former, inode)
+    if reopened is not None:
+        path, descriptor = reopened
+        # Windows removes no file that is open.
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+
+
+def finished_before(target: Path, former: str | None, inode: int | None) -> bool:
+    """Return whether a broken-off download got as far as its name; then no other name is left.
+
+    Args:
+        target (Path): the name it was to get.
+        former (str | None): path of its part file.
+        inode (int | None): that file's number.
+    """
+    if not is_file(target, inode):
+        return False
+    path = _former_path(target, former)
+    with contextlib.suppress(FileNotFoundError):
+        if path is not None and os.path.samestat(path.lstat(), target.lstat()):
+            path.unlink()
+    return True
+
+
+def is_file(path: Path, inode: object) -> bool:
+    """Return whether a path is that of a regular file with this number."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_ino == inode

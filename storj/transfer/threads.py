@@ -10,12 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from storj.exception import TransferError
 from storj.shortage import shortage
+from storj.transfer.config import TransferConfig
 
-__all__ = ('OwnThreads', 'ThreadPool')
+__all__ = ('OwnThreads', 'Pools', 'SerialExecutor', 'ThreadPool')
 
 T = TypeVar('T')
 
@@ -34,6 +36,19 @@ class _Task:
             self.future.set_result(self._function())
         except BaseException as error:
             self.future.set_exception(error)
+
+
+class SerialExecutor(Executor):
+    """Runs each task at once in the caller's thread: the engine without threads, for unit tests."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a task and return its finished future."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 class ThreadPool(Executor):
@@ -151,3 +166,76 @@ class OwnThreads(Executor):
         except RuntimeError as error:
             raise shortage(error) or error from error
         return task.future
+
+
+# Seconds for which threads of a busy program wait for another task.
+_LINGER = 10.0
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The threads. A task waits only for what runs in a pool further down this list.
+
+    Attributes:
+        drivers (Executor): one task for each transfer under way.
+        shards (Executor): one task for each shard on its way, from contract to confirmation.
+        hashing (Executor): encryption, hashing, parity.
+        requests (Executor): requests that a driver waits for.
+        background (Executor): requests that nobody waits for.
+        sources (Executor): sources that may keep their reader waiting for ever.
+        member (threading.local): has ``inside`` in their own threads.
+    """
+
+    drivers: Executor
+    shards: Executor
+    hashing: Executor
+    requests: Executor
+    background: Executor
+    sources: Executor
+    member: threading.local = field(default_factory=threading.local)
+
+    @classmethod
+    def threads(cls, config: TransferConfig) -> Pools:
+        """Make pools of threads, which begin as they are needed."""
+        member = threading.local()
+
+        def enter() -> None:
+            member.inside = True
+
+        def pool(name: str, width: int, linger: float = _LINGER) -> ThreadPool:
+            return ThreadPool(f'storj-{name}', width, linger, enter)
+
+        return cls(
+            # The interpreter waits for transfers and for what they leave to be done, and for
+            # nothing else.
+            drivers=pool('transfer', config.transfers, linger=0),
+            # Some more than may push: they hold a contract, or ask for one.
+            shards=pool('shard', config.concurrency + config.negotiations),
+            hashing=pool('hash', config.hash_workers),
+            requests=pool('request', 2 * config.transfers + 2),
+            background=pool('background', 2, linger=0),
+            sources=OwnThreads(),
+            member=member,
+        )
+
+    @classmethod
+    def serial(cls) -> Pools:
+        """Make pools that run everything in the caller's thread."""
+        drivers, shards, hashing, requests, background, sources = (
+            SerialExecutor() for _ in range(6)
+        )
+        return cls(drivers, shards, hashing, requests, background, sources)
+
+    @property
+    def inside(self) -> bool:
+        """Whether the calling thread is one of them."""
+        return hasattr(self.member, 'inside')
+
+    def close(self) -> None:
+        """Wait for every thread to end; tasks that have not begun never do.
+
+        One of the threads itself, in the callback of a transfer say, does not wait.
+        """
+        wait = not self.inside
+        for pool in (self.drivers, self.shards, self.hashing, self.requests, self.background):
+            pool.shutdown(wait=wait, cancel_futures=True)

@@ -10,8 +10,8 @@
     wait for all      hash shard 1  ------------> contract, push, confirm
     post the entry
 
-A shard is needed twice, once to hash and once to push. As many of its pieces as the shelf in memory
-has room for are kept in between; the others are read and encrypted again. Parity shards lie in a
+A shard is needed twice, once to hash and once to push. As many of its pieces as the buffer pool
+holds are kept in between; the others are read and encrypted again. Parity shards lie in a
 spool. A failed farmer is excluded for the whole file. The entry is posted when every shard is
 confirmed and never before, and the frame is destroyed if the upload fails, unless a journal keeps
 it for the next attempt (:mod:`storj.transfer.resume`).
@@ -60,20 +60,19 @@ from storj.exception import (
 from storj.model import ExchangeReport, File, Frame, Shard
 from storj.sharding import Plan, Span
 from storj.transfer.bridge import Bridge
-from storj.transfer.context import Context, Job, describe, overdue
-from storj.transfer.coordinator import Coordinator, Gate
-from storj.transfer.envelope import Envelope, seal
+from storj.transfer.coordinator import Gate
+from storj.transfer.encryption import FileEncryption, encryption_for
 from storj.transfer.journal import destroy_unused_frame
 from storj.transfer.negotiate import (
-    Spread,
+    FarmerSelection,
     answers_at_once,
     check_pointer,
     finds_nobody,
     node_of,
 )
 from storj.transfer.pointers import MOST_SHARDS
-from storj.transfer.progress import Meter
 from storj.transfer.resume import UploadJournal
+from storj.transfer.scope import Scope, describe, overdue
 from storj.transfer.source import Source, SourceLike, name_of, once, open_source
 from storj.transfer.spool import Spool
 from storj.transfer.verify import lost_shards
@@ -85,11 +84,11 @@ _log = logging.getLogger(__name__)
 # Bytes of all the stripes that are in memory while parity is made.
 _STRIPES = 8 * 1024 * 1024
 
-# Seconds that shards wait for the list of farmers; it only makes their spread better.
+# Seconds that shards wait for the list of farmers; they are spread better with it.
 _LIST_PATIENCE = 3.0
 
-# Seconds for which the hashing of a shard waits for room on the shelf: longer than fast farmers
-# take to make it, and no more than slow ones take for a few MiB.
+# Seconds for which the hashing of a shard waits for free buffers: longer than fast farmers take to
+# free them, and no more than slow ones take for a few MiB.
 _ROOM_PATIENCE = 0.25
 
 _CHANGED = 'the source changed while it was uploaded: a shard has a new hash'
@@ -127,7 +126,7 @@ class _Record:
     farmer: str = ''
     # Who had it when the last attempt broke off.
     former: str = ''
-    # Encrypted pieces by their positions, in buffers of the shelf.
+    # Encrypted pieces by their positions, in buffers of the pool.
     kept: dict[int, bytearray] = field(default_factory=dict)
 
     def shard(self) -> Shard:
@@ -146,27 +145,18 @@ class _NoneFree(Exception):
     """The bridge finds no farmer besides those that have their share of the file."""
 
 
-class Upload(Job):
+class Upload:
     """One upload.
 
     Args:
-        context (Context): of the engine.
+        scope (Scope): of the transfer.
         bridge (Bridge): client of the bridge.
-        coordinator (Coordinator[File]): of the transfer.
-        meter (Meter): of the transfer.
         request (UploadRequest): what is asked for.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        bridge: Bridge,
-        coordinator: Coordinator[File],
-        meter: Meter,
-        request: UploadRequest,
-    ) -> None:
-        super().__init__(context, coordinator, meter)
-        self.bridge: Bridge = bridge
+    def __init__(self, scope: Scope, bridge: Bridge, request: UploadRequest) -> None:
+        self._scope = scope
+        self._bridge = bridge
         self._request = request
         self._records: dict[int, _Record] = {}
         self._confirmed: set[int] = set()
@@ -188,7 +178,7 @@ class Upload(Job):
         self._unasked: set[int] = set()
         self._same_hash: defaultdict[str, Gate] = defaultdict(lambda: Gate(1))
         self._lock = threading.Lock()
-        self._pushing = Gate(self.config.concurrency)
+        self._pushing = Gate(self._scope.config.concurrency)
 
     # -- the driver --------------------------------------------------------------------------------
 
@@ -198,42 +188,44 @@ class Upload(Job):
         Returns:
             File: the entry.
         """
-        self.meter.phase('preparing')
+        self._scope.meter.phase('preparing')
         name = self._name()
         self._profile = self._ask_profile()
         self._advise()
-        at_once = self.config.negotiations if self._profile.counts_frames_safely else 1
+        at_once = self._scope.config.negotiations if self._profile.counts_frames_safely else 1
         self._negotiating = Gate(at_once)
         source = open_source(self._request.source)
         if source is not None:
-            self.coordinator.clean_up(source.close)
-        self.coordinator.clean_up(self._end)
+            self._scope.coordinator.clean_up(source.close)
+        self._scope.coordinator.clean_up(self._end)
         self._open_journal(source, name)
-        self._envelope = self._seal(name, None if self._journal is None else self._journal.index)
+        self._encryption = self._encrypt_as(
+            name, None if self._journal is None else self._journal.index
+        )
         self._source: Source
         self._sealed_source = source is None
         self._source = (
-            self.coordinator.ask(self.context.pools.sources, self._spooled)
+            self._scope.coordinator.ask(self._scope.pools.sources, self._spooled)
             if source is None
             else source
         )
         self._plan = self._cut(self._source.size)
-        self._spread = Spread(self._profile)
-        self.coordinator.clean_up(self._clear_shelf)
+        self._selection = FarmerSelection(self._profile)
+        self._scope.coordinator.clean_up(self._release_buffers)
         self._resume(name)
-        self.meter.expect(sum(span.size for span in self._plan), self._plan.shards)
+        self._scope.meter.expect(sum(span.size for span in self._plan), self._plan.shards)
         self._adopt()
         checks = self._begin_checks()
         entry = self._finished_before
         if entry is None:
             self._start_shards()
-            self.meter.phase('transferring')
+            self._scope.meter.phase('transferring')
             existing = checks()
             # An empty file has no shard, and a frame all the same.
-            self.coordinator.wait_until(
+            self._scope.coordinator.wait_until(
                 lambda: self._frame_id is not None and len(self._confirmed) == self._plan.shards
             )
-            self.meter.phase('finishing')
+            self._scope.meter.phase('finishing')
             self._check_source()
             entry = self._post(existing)
             self._check_unasked(entry)
@@ -244,7 +236,11 @@ class Upload(Job):
     def _advise(self) -> None:
         """Tell who reads the log that readers of the bridge's time make other keys."""
         theirs = self._profile.javascript_key_scheme
-        if self.config.key_scheme is None and not self._profile.has_index and theirs == 'text':
+        if (
+            self._scope.config.key_scheme is None
+            and not self._profile.has_index
+            and theirs == 'text'
+        ):
             _log.info("JavaScript clients of this bridge read files of key_scheme='text' only")
 
     def _name(self) -> str:
@@ -256,17 +252,17 @@ class Upload(Job):
             raise TypeError(f'the name of a file is text, not {type(name).__name__}')
         return name
 
-    def _seal(self, name: str, index: str | None) -> Envelope:
+    def _encrypt_as(self, name: str, index: str | None) -> FileEncryption:
         request = self._request
-        return seal(
-            self.bridge,
+        return encryption_for(
+            self._bridge,
             self._profile,
             request.bucket_id,
             name,
             encrypt=request.encrypt,
             encrypt_name=request.encrypt_name,
             index=index,
-            scheme=self.config.key_scheme,
+            scheme=self._scope.config.key_scheme,
         )
 
     def _cut(self, size: int) -> Plan:
@@ -283,16 +279,16 @@ class Upload(Job):
         if wanted and not known:
             raise ClientError('this bridge knows no parity shards; upload without them')
         # Readers that know no index know no parity either: they would take it for content.
-        usual = self.config.parity and self.config.key_scheme is None
+        usual = self._scope.config.parity and self._scope.config.key_scheme is None
         parity = known and (usual if wanted is None else wanted)
         try:
-            return sharding.plan(size, parity=parity, shard_size=self.config.shard_size)
+            return sharding.plan(size, parity=parity, shard_size=self._scope.config.shard_size)
         except ValueError as error:
             if not parity or wanted:
                 raise
             # Nobody asked for parity, and so many shards cannot be coded.
             _log.warning('uploading without parity: %s', error)
-            return sharding.plan(size, parity=False, shard_size=self.config.shard_size)
+            return sharding.plan(size, parity=False, shard_size=self._scope.config.shard_size)
 
     def _spooled(self) -> Spool:
         """Encrypt a source that can be read only once into a temporary file; a task.
@@ -300,12 +296,14 @@ class Upload(Job):
         The source may keep a reader waiting for ever, so it is read as requests are made, but in a
         thread of its own: the transfer, and the engine, can end meanwhile.
         """
-        spool = Spool(self.config.temp_dir)
-        self.coordinator.clean_up(spool.close)
-        key = self._envelope.key
+        spool = Spool(self._scope.config.temp_dir)
+        self._scope.coordinator.clean_up(spool.close)
+        key = self._encryption.key
         cipher = None if key is None else CtrStream(key)
-        pieces = once(self._request.source, self.config.piece_size, self.coordinator.check)
-        while (piece := self.coordinator.outside(next, pieces, None)) is not None:
+        pieces = once(
+            self._request.source, self._scope.config.piece_size, self._scope.coordinator.check
+        )
+        while (piece := self._scope.coordinator.outside(next, pieces, None)) is not None:
             spool.write(spool.size, piece if cipher is None else cipher.process(piece))
         return spool
 
@@ -315,19 +313,21 @@ class Upload(Job):
         Returns:
             Callable: waits for the answers and returns the id of a file of the same name.
         """
-        request, requests = self._request, self.context.pools.requests
+        request, requests = self._request, self._scope.pools.requests
         if self._frame_id is None:
-            self.coordinator.spawn(requests, self.request, self._make_frame, 'making a frame')
-        taken = self.begin(
-            lambda: self.bridge.file_id(request.bucket_id, self._envelope.name, stored=True),
+            self._scope.coordinator.spawn(
+                requests, self._scope.request, self._make_frame, 'making a frame'
+            )
+        taken = self._scope.begin(
+            lambda: self._bridge.file_id(request.bucket_id, self._encryption.name, stored=True),
             'looking the name up',
         )
         if self._plan.shards > 1:
             # A lone shard is soon pushed, and the entry's answer tells a wrong bucket as well.
-            self.coordinator.spawn(
-                requests, self.request, self._check_bucket, 'looking for the bucket'
+            self._scope.coordinator.spawn(
+                requests, self._scope.request, self._check_bucket, 'looking for the bucket'
             )
-            self.coordinator.spawn(requests, self._list_farmers)
+            self._scope.coordinator.spawn(requests, self._list_farmers)
         else:
             self._listed = True
 
@@ -335,7 +335,7 @@ class Upload(Job):
             existing = taken()
             if existing is not None and not request.overwrite:
                 raise AlreadyExistsError(_NAME_TAKEN, 409)
-            if existing is not None and self._envelope.is_repeated:
+            if existing is not None and self._encryption.is_repeated:
                 _log.warning(_KEY_REPEATED)
             return existing
 
@@ -343,18 +343,18 @@ class Upload(Job):
 
     def _ask_profile(self) -> BridgeProfile:
         try:
-            return self.ask(self.bridge.profile, 'asking the bridge what it is')
+            return self._scope.ask(self._bridge.profile, 'asking the bridge what it is')
         except (BridgeUnavailableError, RateLimitedError) as error:
             _log.debug('the bridge does not say what it is: %s', error)
             return BridgeProfile()
 
     def _check_bucket(self) -> None:
-        if self.bridge.bucket_get(self._request.bucket_id) is None:
+        if self._bridge.bucket_get(self._request.bucket_id) is None:
             raise NotFoundError('Bucket not found', 404)
 
     def _make_frame(self) -> None:
         """Make the frame; within the request, so that none is left behind by a cancelled one."""
-        frame = self.bridge.frame_create()
+        frame = self._bridge.frame_create()
         if not frame.id or not isinstance(frame.id, str):
             raise StorjBridgeApiError('the bridge made a frame without an id')
         with self._lock:
@@ -364,23 +364,23 @@ class Upload(Job):
                     self._journal.note_frame(frame.id)
                 self._frame_id, self._frame_is_ours = frame.id, True
         if late:
-            # Now: when the engine is closed, it waits for this thread and takes no errand any more.
-            self.bridge.frame_delete(frame.id)
-        with self.coordinator.condition:
-            self.coordinator.condition.notify_all()
+            # Now: an engine that is closed waits for this thread and takes no request any more.
+            self._bridge.frame_delete(frame.id)
+        with self._scope.coordinator.condition:
+            self._scope.coordinator.condition.notify_all()
 
     def _list_farmers(self) -> None:
         try:
-            contacts = self.coordinator.outside(self.bridge.contact_list)
+            contacts = self._scope.coordinator.outside(self._bridge.contact_list)
         except StorjError as error:
             # Without the list the bridge's own choice stands.
             _log.debug('no list of farmers: %s', error)
             contacts = ()
         listed = (contact.nodeID for contact in contacts)
-        self._spread.know(node for node in listed if node and isinstance(node, str))
-        with self.coordinator.condition:
+        self._selection.know(node for node in listed if node and isinstance(node, str))
+        with self._scope.coordinator.condition:
             self._listed = True
-            self.coordinator.condition.notify_all()
+            self._scope.coordinator.condition.notify_all()
 
     # -- resume ------------------------------------------------------------------------------------
 
@@ -389,8 +389,8 @@ class Upload(Job):
         request = self._request
         if request.frame is None:
             self._journal = UploadJournal(
-                self.config,
-                self.bridge,
+                self._scope.config,
+                self._bridge,
                 request.bucket_id,
                 name,
                 request.source,
@@ -408,31 +408,31 @@ class Upload(Job):
                 raise ValueError('the frame has no id')
             return
         if journal.frame_id is not None:
-            if journal.has_other_key(self._envelope):
+            if journal.has_other_key(self._encryption):
                 raise ResumeMismatchError('the upload was begun with another encryption key')
-            if journal.fits(self._envelope, self._plan) and self._take_up(journal):
+            if journal.fits(self._encryption, self._plan) and self._take_up(journal):
                 journal.go_on(self._plan)
                 return
             self._abandon(journal.frame_id)
             if journal.index is not None:
-                self._envelope = self._seal(name, None)
-            elif journal.shards and self._envelope.is_repeated:
+                self._encryption = self._encrypt_as(name, None)
+            elif journal.shards and self._encryption.is_repeated:
                 _log.warning(_KEY_REPEATED)
-        journal.begin(self._envelope, self._plan)
+        journal.begin(self._encryption, self._plan)
 
     def _take_up(self, journal: UploadJournal) -> bool:
         """Go on with the frame of the last attempt, or with the entry that it was made."""
         frame_id = journal.frame_id or ''
         confirmed = [noted for noted in journal.shards.values() if noted.farmer]
         try:
-            frame = self.ask(lambda: self.bridge.frame_get(frame_id), 'the frame')
+            frame = self._scope.ask(lambda: self._bridge.frame_get(frame_id), 'the frame')
         except NotFoundError:
             return False
         entry: File | None = None
         if frame.locked is not False:
             # The last attempt may have been broken off after the entry was made.
-            entry = self.coordinator.ask(
-                self.context.pools.requests, lambda: self._look_up(frame_id)
+            entry = self._scope.coordinator.ask(
+                self._scope.pools.requests, lambda: self._look_up(frame_id)
             )
         if entry is None and (frame.locked or len(frame.shards) < len(confirmed)):
             return False
@@ -451,11 +451,11 @@ class Upload(Job):
 
         def check(span: Span) -> None:
             record = None if wrong else self._hashed(span, keep=False)
-            with self.coordinator.condition:
+            with self._scope.coordinator.condition:
                 hashed.add(span.index)
                 if record and not hmac.compare_digest(record.hash, hashes[span.index]):
                     wrong.add(span.index)
-                self.coordinator.condition.notify_all()
+                self._scope.coordinator.condition.notify_all()
 
         def check_parity() -> None:
             self._make_parity()
@@ -464,11 +464,11 @@ class Upload(Job):
                     check(span)
 
         if any(span.parity for span in spans):
-            self.coordinator.spawn(self.context.pools.hashing, check_parity)
+            self._scope.coordinator.spawn(self._scope.pools.hashing, check_parity)
         for span in spans:
             if not span.parity:
-                self.coordinator.spawn(self.context.pools.hashing, check, span)
-        self.coordinator.wait_until(lambda: len(hashed) == len(spans))
+                self._scope.coordinator.spawn(self._scope.pools.hashing, check, span)
+        self._scope.coordinator.wait_until(lambda: len(hashed) == len(spans))
         if wrong:
             self._records.clear()
             self._parity = None
@@ -480,7 +480,9 @@ class Upload(Job):
         At once: until it is destroyed, the journal of the last attempt is what knows of it.
         """
         try:
-            self.ask(lambda: destroy_unused_frame(self.bridge, frame_id), 'the former frame')
+            self._scope.ask(
+                lambda: destroy_unused_frame(self._bridge, frame_id), 'the former frame'
+            )
         except NotFoundError:
             return
         except StorjError as error:
@@ -497,7 +499,9 @@ class Upload(Job):
             return
         former = {index: noted.farmer for index, noted in journal.shards.items() if noted.farmer}
         if former and answers_at_once(self._profile):
-            self._others = self.coordinator.ask(self.context.pools.requests, self._all_farmers)
+            self._others = self._scope.coordinator.ask(
+                self._scope.pools.requests, self._all_farmers
+            )
         for index, node in former.items():
             record = self._records[index]
             if self._others:
@@ -506,18 +510,18 @@ class Upload(Job):
             record.farmer = node
             self._unasked.add(index)
             self._confirmed.add(index)
-            self._spread.keep(node)
-            self.meter.add(record.span.size)
+            self._selection.keep(node)
+            self._scope.meter.add(record.span.size)
         if self._confirmed:
-            self.meter.confirm(len(self._confirmed))
+            self._scope.meter.confirm(len(self._confirmed))
 
     def _all_farmers(self) -> list[str]:
         """Return all farmers of the bridge; none if they are too many to be passed over."""
         found: dict[str, None] = {}
         try:
             for page in range(1, self._profile.exclude_limit):
-                contacts = self.request(
-                    lambda: self.bridge.contact_list(page),  # noqa: B023
+                contacts = self._scope.request(
+                    lambda: self._bridge.contact_list(page),  # noqa: B023
                     'the list of farmers',
                 )
                 nodes = [c.nodeID for c in contacts if c.nodeID and isinstance(c.nodeID, str)]
@@ -535,9 +539,7 @@ class Upload(Job):
         if not self._unasked:
             return
         lost = lost_shards(
-            self.context,
-            self.coordinator,
-            self.meter,
+            self._scope,
             self._request.bucket_id,
             entry.id or '',
             self._unasked,
@@ -556,7 +558,7 @@ class Upload(Job):
 
     def _end(self) -> None:
         """Keep what a next attempt needs, and destroy the frame of a failed upload otherwise."""
-        error, journal = self.coordinator.error, self._journal
+        error, journal = self._scope.coordinator.error, self._journal
         with self._lock:
             self._ended = True
         frame_id = self._frame_id if self._frame_is_ours else None
@@ -574,15 +576,17 @@ class Upload(Job):
         # Bridges that read a frame, add a shard and save it break down when it is gone meanwhile
         # (observed with 2.2.4): they may still be at a contract that was given up.
         if not self._owed or self._profile.counts_frames_safely:
-            self.context.errands.run('dropping a frame', lambda: self._destroy_idle(frame_id))
+            self._scope.resources.background.run(
+                'dropping a frame', lambda: self._destroy_idle(frame_id)
+            )
 
     def _destroy_idle(self, frame_id: str) -> None:
         """Destroy the frame once no request for a contract is under way."""
-        with self.coordinator.condition:
+        with self._scope.coordinator.condition:
             while self._contracts:
-                self.context.clock.wait(self.coordinator.condition, None)
+                self._scope.clock.wait(self._scope.coordinator.condition, None)
         with contextlib.suppress(NotFoundError):
-            self.bridge.frame_delete(frame_id)
+            self._bridge.frame_delete(frame_id)
         if self._journal is not None:
             self._journal.forget_frame(frame_id)
 
@@ -599,38 +603,42 @@ class Upload(Job):
         missing = [span for span in self._plan if span.index not in self._records]
         for record in list(self._records.values()):
             if record.span.index not in self._confirmed:
-                self.coordinator.spawn(self.context.pools.shards, self._deliver, record)
+                self._scope.coordinator.spawn(self._scope.pools.shards, self._deliver, record)
         if any(span.parity for span in missing):
             parity = [span for span in missing if span.parity]
-            self.coordinator.spawn(self.context.pools.hashing, self._hash_parity, parity)
+            self._scope.coordinator.spawn(self._scope.pools.hashing, self._hash_parity, parity)
         for span in missing:
             if not span.parity:
-                self.coordinator.spawn(self.context.pools.hashing, self._hash, span)
+                self._scope.coordinator.spawn(self._scope.pools.hashing, self._hash, span)
 
     def _pieces(self, record: _Record, *, keep: bool) -> Generator[memoryview, None, None]:
         """Yield a shard as it is stored; each piece is valid until the next one is asked for.
 
         Args:
             record (_Record): of the shard; what is kept of it is yielded for the last time.
-            keep (bool): whether pieces stay on the shelf, as many as there is room for.
+            keep (bool): whether pieces are kept in buffers, as many as are free.
         """
-        span, shelf, size = record.span, self.context.shelf, self.config.piece_size
+        span, buffers, size = (
+            record.span,
+            self._scope.resources.buffers,
+            self._scope.config.piece_size,
+        )
         spool = self._parity if span.parity else None
         source: Source | Spool = self._source if spool is None else spool
-        key = None if span.parity or self._sealed_source else self._envelope.key
+        key = None if span.parity or self._sealed_source else self._encryption.key
         cipher: CtrStream | None = None
         scratch = bytearray()
         for position in range(0, span.size, size):
-            self.coordinator.check()
+            self._scope.coordinator.check()
             buffer = record.kept.pop(position, None)
             if buffer is not None:
                 try:
                     yield memoryview(buffer)[: span.size - position]
                 finally:
-                    shelf.give(buffer)
+                    buffers.give(buffer)
                 cipher = None
                 continue
-            if keep and (buffer := shelf.take()) is not None:
+            if keep and (buffer := buffers.take()) is not None:
                 record.kept[position] = buffer
             else:
                 buffer = scratch = scratch or bytearray(min(size, span.size))
@@ -644,15 +652,15 @@ class Upload(Job):
     def _hash(self, span: Span) -> None:
         """Hash one shard and send it on its way."""
         # Hashing ahead of farmers that are fast gains nothing, and costs a second encryption.
-        shelf = self.context.shelf
-        needed = min(span.size, shelf.size // 2)
-        self.coordinator.wait_until(lambda: shelf.room >= needed, _ROOM_PATIENCE)
+        buffers = self._scope.resources.buffers
+        needed = min(span.size, buffers.size // 2)
+        self._scope.coordinator.wait_until(lambda: buffers.free >= needed, _ROOM_PATIENCE)
         record = self._hashed(span, keep=True)
-        self.coordinator.spawn(self.context.pools.shards, self._deliver, record)
+        self._scope.coordinator.spawn(self._scope.pools.shards, self._deliver, record)
 
     def _hashed(self, span: Span, *, keep: bool) -> _Record:
         """Hash one shard, and prepare its audits."""
-        challenges = new_challenges(self.config.challenges)
+        challenges = new_challenges(self._scope.config.challenges)
         digest = ShardDigest(challenges, self._profile.audit_generation)
         record = _Record(span, '', challenges)
         self._records[span.index] = record
@@ -661,32 +669,32 @@ class Upload(Job):
         record.hash, record.leaves = digest.hexdigest(), digest.leaves()
         return record
 
-    def _clear_shelf(self) -> None:
+    def _release_buffers(self) -> None:
         """Give back what was kept of shards that are not pushed any more."""
         for record in self._records.values():
             while record.kept:
-                self.context.shelf.give(record.kept.popitem()[1])
+                self._scope.resources.buffers.give(record.kept.popitem()[1])
 
     def _hash_parity(self, spans: list[Span]) -> None:
         """Compute the parity shards, then hash them one by one."""
         self._make_parity()
         for span in spans:
-            self.coordinator.spawn(self.context.pools.hashing, self._hash, span)
+            self._scope.coordinator.spawn(self._scope.pools.hashing, self._hash, span)
 
     def _make_parity(self) -> None:
         """Compute all parity shards into their spool, unless they are there already."""
         if self._parity is not None:
             return
         plan = self._plan
-        parity_spool = Spool(self.config.temp_dir)
-        self.coordinator.clean_up(parity_spool.close)
+        parity_spool = Spool(self._scope.config.temp_dir)
+        self._scope.coordinator.clean_up(parity_spool.close)
         coder = ReedSolomon(plan.data_shards, plan.parity_shards)
-        step = max(1024, min(self.config.piece_size, _STRIPES // plan.shards) // 1024 * 1024)
+        step = max(1024, min(self._scope.config.piece_size, _STRIPES // plan.shards) // 1024 * 1024)
         step = min(step, plan.shard_size)
         data = [bytearray(step) for _ in range(plan.data_shards)]
         parity = [bytearray(step) for _ in range(plan.parity_shards)]
         for position in range(0, plan.shard_size, step):
-            self.coordinator.check()
+            self._scope.coordinator.check()
             length = min(step, plan.shard_size - position)
             for span, buffer in zip(plan, data, strict=False):
                 self._read_stripe(span, position, memoryview(buffer)[:length])
@@ -705,42 +713,42 @@ class Upload(Job):
         piece = buffer[:there]
         if there:
             self._source.read_into(span.offset + position, piece)
-            if self._envelope.key is not None and not self._sealed_source:
-                CtrStream(self._envelope.key, span.offset + position).process(piece, output=piece)
+            if self._encryption.key is not None and not self._sealed_source:
+                CtrStream(self._encryption.key, span.offset + position).process(piece, output=piece)
         buffer[there:] = bytes(len(buffer) - there)
 
     # -- shards: contract, push --------------------------------------------------------------------
 
     def _deliver(self, record: _Record) -> None:
         """Bring one shard to a farmer, the second or third one if need be."""
-        self.coordinator.wait_until(lambda: self._frame_id is not None)
+        self._scope.coordinator.wait_until(lambda: self._frame_id is not None)
         if self._journal is not None:
             self._journal.note_offer(record.span.index, record.hash)
-        self.coordinator.wait_until(lambda: self._listed, _LIST_PATIENCE)
+        self._scope.coordinator.wait_until(lambda: self._listed, _LIST_PATIENCE)
         with self._lock:
             alone = self._same_hash[record.hash]
         # Equal shards share their contracts at the bridge (a file of 2 MiB and its parity do).
-        with self.coordinator.turn(alone):
+        with self._scope.coordinator.turn(alone):
             self._deliver_alone(record)
-        with self.coordinator.condition:
+        with self._scope.coordinator.condition:
             self._confirmed.add(record.span.index)
-            self.coordinator.condition.notify_all()
+            self._scope.coordinator.condition.notify_all()
         if self._journal is not None:
             self._journal.note_confirmed(record.span.index, record.hash, record.farmer)
-        self.meter.confirm()
+        self._scope.meter.confirm()
 
     def _deliver_alone(self, record: _Record) -> None:
-        clock, allowed = self.context.clock, self.config.shard_deadline
+        clock, allowed = self._scope.clock, self._scope.config.shard_deadline
         ends = float('inf') if allowed is None else clock.now() + allowed
         causes: list[BaseException] = []
-        for _ in range(self.config.shard_attempts):
+        for _ in range(self._scope.config.shard_attempts):
             pointer = self._former_farmer(record) or self._negotiate(record, causes)
             error = self._attempt(record, pointer, ends)
             if error is None:
                 return
             causes.append(error)
-            self.coordinator.note(error)
-            self.meter.retry()
+            self._scope.coordinator.note(error)
+            self._scope.meter.retry()
             if clock.now() >= ends:
                 break
         raise TransferError(
@@ -752,35 +760,35 @@ class Upload(Job):
     def _former_farmer(self, record: _Record) -> Mapping[str, Any] | None:
         """Get the farmer that had a shard when the last attempt broke off; None without it."""
         former = record.former
-        if not former or self._spread.has_failed(former):
+        if not former or self._selection.has_failed(former):
             return None
         others = [node for node in self._others if node != former]
         try:
-            with self.coordinator.turn(self._negotiating):
+            with self._scope.coordinator.turn(self._negotiating):
                 pointer = self._contract(record.shard(), others, choosy=True)
         except (_NoneFree, BridgeUnavailableError) as error:
-            self.coordinator.note(error)
+            self._scope.coordinator.note(error)
             record.former = ''
             return None
         node = node_of(pointer)
-        return pointer if self._spread.take(node, force=node == former) else None
+        return pointer if self._selection.take(node, force=node == former) else None
 
     def _negotiate(self, record: _Record, causes: list[BaseException]) -> Mapping[str, Any]:
-        """Get a farmer for a shard; it is reserved in the spread."""
+        """Get a farmer for a shard; it is reserved in the selection."""
         shard = record.shard()
         # Each repetition excludes one farmer more, so it ends; the bound is for bridges that
         # overlook exclusions.
         for trial in range(self._plan.shards + 1):
             last = trial >= self._plan.shards
             try:
-                with self.coordinator.turn(self._negotiating):
-                    excludes, choosy = self._spread.exclusions()
+                with self._scope.coordinator.turn(self._negotiating):
+                    excludes, choosy = self._selection.exclusions()
                     pointer = self._contract(shard, excludes, choosy=choosy)
-                    if self._spread.take(node_of(pointer), force=last):
+                    if self._selection.take(node_of(pointer), force=last):
                         return pointer
             except _NoneFree as error:
-                self.coordinator.note(error)
-                self._spread.give_up()
+                self._scope.coordinator.note(error)
+                self._selection.give_up()
             except BridgeUnavailableError as error:
                 raise self._no_farmer(record, [*causes, error]) from error
         raise self._no_farmer(record, causes)
@@ -791,10 +799,10 @@ class Upload(Job):
 
         def ask() -> Mapping[str, Any]:
             nonlocal unclear
-            with self.coordinator.condition:
+            with self._scope.coordinator.condition:
                 self._contracts += 1
             try:
-                return self.bridge.frame_add_shard(shard, frame_id, excludes=excludes)
+                return self._bridge.frame_add_shard(shard, frame_id, excludes=excludes)
             except (BridgeUnavailableError, BridgeUnreachableError) as error:
                 self._owed = self._owed or isinstance(error, BridgeUnreachableError)
                 # An old bridge that finds nobody is silent for longer than it is waited for, so
@@ -805,18 +813,18 @@ class Upload(Job):
                     raise _NoneFree(str(error)) from error
                 raise
             finally:
-                with self.coordinator.condition:
+                with self._scope.coordinator.condition:
                     self._contracts -= 1
-                    self.coordinator.condition.notify_all()
+                    self._scope.coordinator.condition.notify_all()
 
-        return check_pointer(self.request(ask, f'the contract for shard {shard.index}'))
+        return check_pointer(self._scope.request(ask, f'the contract for shard {shard.index}'))
 
     def _no_farmer(self, record: _Record, causes: list[BaseException]) -> NotEnoughFarmersError:
-        have, need = self._spread.used, self._plan.shards
+        have, need = self._selection.used, self._plan.shards
         last = f' ({describe(causes[-1])})' if causes else ''
         return NotEnoughFarmersError(
             f'no farmer takes shard {record.span.index}{last}: {have} took a shard of this file, '
-            f'{self._spread.failed} failed',
+            f'{self._selection.failed} failed',
             have,
             need,
             causes,
@@ -832,62 +840,66 @@ class Upload(Job):
             pointer (Mapping): to the farmer.
             ends (float): moment until which the shard may take.
         """
-        node, began = node_of(pointer), self.context.clock.wall()
+        node, began = node_of(pointer), self._scope.clock.wall()
         try:
-            with self.coordinator.turn(self._pushing):
+            with self._scope.coordinator.turn(self._pushing):
                 self._push(record, pointer, node, ends)
         except HashMismatchError as error:
-            self._spread.drop(node, failed=True)
+            self._selection.drop(node, failed=True)
             self._check_hash(record)
             failure: FarmerError = error
         except FarmerError as error:
             refused = isinstance(error, SuppliedTokenNotAcceptedError)
-            self._spread.drop(node, failed=not refused or self._spread.refuses(node))
+            self._selection.drop(node, failed=not refused or self._selection.refuses(node))
             failure = error
         else:
             record.farmer = node
-            self.context.errands.report(record.hash, node, began, ExchangeReport.SHARD_UPLOADED)
+            self._scope.resources.background.report(
+                record.hash, node, began, ExchangeReport.SHARD_UPLOADED
+            )
             return None
         _log.warning('shard %d: farmer %s failed: %s', record.span.index, node, failure)
-        self.context.errands.report(record.hash, node, began, ExchangeReport.TRANSFER_FAILED)
+        self._scope.resources.background.report(
+            record.hash, node, began, ExchangeReport.TRANSFER_FAILED
+        )
         return failure
 
     def _push(self, record: _Record, pointer: Mapping[str, Any], node: str, ends: float) -> None:
-        clock = self.context.clock
+        clock = self._scope.clock
         sent = 0
         shard = self._pieces(record, keep=False)
 
         def pieces() -> Iterator[memoryview]:
             nonlocal sent
             for piece in shard:
-                self.context.upload_limit.take(len(piece), self.coordinator)
+                self._scope.resources.upload_limit.take(len(piece), self._scope.coordinator)
                 yield piece
                 sent += len(piece)
-                self.meter.add(len(piece))
+                self._scope.meter.add(len(piece))
 
-        self.meter.begin(node)
+        self._scope.meter.begin(node)
         try:
-            self.context.channel_for(pointer).push(
+            self._scope.resources.channel_for(pointer).push(
                 pointer,
                 pieces(),
                 record.span.size,
-                limits=self.config.channel,
-                cancelled=lambda: clock.now() >= ends or self.coordinator.stopped(),
+                limits=self._scope.config.channel,
+                cancelled=lambda: clock.now() >= ends or self._scope.coordinator.stopped(),
             )
         except BaseException as error:
-            self.meter.add(-sent)
+            self._scope.meter.add(-sent)
             # A channel that was interrupted ends with an error of its own.
-            self.coordinator.check()
+            self._scope.coordinator.check()
             if isinstance(error, TransferCancelled):
-                raise overdue(self.config) from None
+                raise overdue(self._scope.config) from None
             raise
         else:
             # A farmer that has the shard already takes none of it.
-            self.meter.add(record.span.size - sent)
+            self._scope.meter.add(record.span.size - sent)
         finally:
             # Not left to the end of the traceback, which lives as long as the error.
             shard.close()
-            self.meter.end(node)
+            self._scope.meter.end(node)
 
     def _check_hash(self, record: _Record) -> None:
         """Find out whose fault a wrong hash is: raise SourceChangedError if the source's."""
@@ -928,30 +940,32 @@ class Upload(Job):
 
     def _ask_entry(self, mimetype: str | None) -> File:
         """Have the entry posted by a task."""
-        return self.coordinator.ask(self.context.pools.requests, lambda: self._post_entry(mimetype))
+        return self._scope.coordinator.ask(
+            self._scope.pools.requests, lambda: self._post_entry(mimetype)
+        )
 
     def _remove_old(self, file_id: str) -> None:
         bucket_id = self._request.bucket_id
         # Gone already? An attempt whose answer was lost did it, or somebody else.
         with contextlib.suppress(NotFoundError):
-            self.ask(lambda: self.bridge.file_remove(bucket_id, file_id), 'the old file')
+            self._scope.ask(lambda: self._bridge.file_remove(bucket_id, file_id), 'the old file')
 
     def _post_entry(self, mimetype: str | None) -> File:
-        policy, failures = self.config.bridge_retry, 0
+        policy, failures = self._scope.config.bridge_retry, 0
         frame_id = self._frame_id or ''
         hashes = [self._records[index].hash for index in range(self._plan.shards)]
         while True:
             self._entry_sent = True
             try:
-                return self.coordinator.outside(  # type: ignore[no-any-return]
-                    self.context.once,
-                    self.bridge.file_create,
+                return self._scope.coordinator.outside(  # type: ignore[no-any-return]
+                    self._scope.resources.once,
+                    self._bridge.file_create,
                     self._request.bucket_id,
                     frame_id,
-                    self._envelope.name,
+                    self._encryption.name,
                     mimetype=mimetype,
-                    index=self._envelope.index,
-                    hmac=self._envelope.hmac(hashes),
+                    index=self._encryption.index,
+                    hmac=self._encryption.hmac(hashes),
                     erasure=self._plan.parity_shards > 0,
                 )
             except StorjError as error:
@@ -964,22 +978,22 @@ class Upload(Job):
                 if not error.retryable or failures >= policy.attempts:
                     self._entry_sent = error.retryable or failures > 1
                     raise
-                self.coordinator.note(error)
-                self.coordinator.pause(
-                    policy.wait(failures, self.context.clock.random(), error.retry_after)
+                self._scope.coordinator.note(error)
+                self._scope.coordinator.pause(
+                    policy.wait(failures, self._scope.clock.random(), error.retry_after)
                 )
 
     def _look_up(self, frame_id: str) -> File | None:
         """Return the entry if it is there and made of our frame; called by a task."""
         bucket_id = self._request.bucket_id
-        found = self.request(
-            lambda: self.bridge.file_id(bucket_id, self._envelope.name, stored=True),
+        found = self._scope.request(
+            lambda: self._bridge.file_id(bucket_id, self._encryption.name, stored=True),
             'looking for the entry',
         )
         if found is None:
             return None
-        entry = self.request(
-            lambda: self.bridge.file_metadata(bucket_id, found), 'looking at the entry'
+        entry = self._scope.request(
+            lambda: self._bridge.file_metadata(bucket_id, found), 'looking at the entry'
         )
         same = entry.frame is not None and entry.frame.id == frame_id
         return entry if same else None

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from storj.exception import FarmerError, IntegrityError, TransferCancelled
-from storj.transfer.context import Context, describe
-from storj.transfer.coordinator import Coordinator
-from storj.transfer.fetch import Fetcher
+from storj.transfer.gather import Fetcher
 from storj.transfer.negotiate import node_of
-from storj.transfer.pointers import PointerBook, StoredShard
-from storj.transfer.progress import Meter
+from storj.transfer.pointers import PointerList, StoredShard
+from storj.transfer.scope import Scope, describe
 
 __all__ = ('FileHealth', 'ShardHealth', 'Verification', 'lost_shards')
 
@@ -83,9 +80,7 @@ class Verification:
     """One verification.
 
     Args:
-        context (Context): of the engine.
-        coordinator (Coordinator[FileHealth]): of the transfer.
-        meter (Meter): of the transfer.
+        scope (Scope): of the transfer.
         bucket_id (str): 24 hex digits.
         file_id (str): 24 hex digits.
         decrypt (bool): whether the file is one that is to be decrypted.
@@ -93,37 +88,33 @@ class Verification:
 
     def __init__(
         self,
-        context: Context,
-        coordinator: Coordinator[Any],
-        meter: Meter,
+        scope: Scope,
         bucket_id: str,
         file_id: str,
         *,
         decrypt: bool,
     ) -> None:
-        self._context = context
-        self._coordinator = coordinator
-        self._meter = meter
+        self._scope = scope
         self._decrypt = decrypt
-        self._book = PointerBook(context, coordinator, meter, bucket_id, file_id)
+        self._pointers = PointerList(scope, bucket_id, file_id)
         self._found: dict[int, ShardHealth] = {}
 
     def run(self) -> FileHealth:
         """Do it all; called by the driver."""
-        self._meter.phase('preparing')
-        layout = self._book.load()
+        self._scope.meter.phase('preparing')
+        layout = self._pointers.load()
         # Whoever has no encryption key of his own can still see whether farmers keep their shards.
-        proves = self._decrypt and bool(self._context.bridge.mnemonic)
-        key = self._book.content_key(layout) if proves else None
-        self._meter.expect(sum(shard.size for shard in layout.shards), len(layout.shards))
-        self._meter.phase('transferring')
-        fetcher = Fetcher(self._context, self._book)
+        proves = self._decrypt and bool(self._scope.bridge.mnemonic)
+        key = self._pointers.content_key(layout) if proves else None
+        self._scope.meter.expect(sum(shard.size for shard in layout.shards), len(layout.shards))
+        self._scope.meter.phase('transferring')
+        fetcher = Fetcher(self._scope, self._pointers)
         for shard in layout.shards:
-            self._coordinator.spawn(self._context.pools.shards, self._check, fetcher, shard)
-        self._coordinator.wait_until(lambda: len(self._found) == len(layout.shards))
+            self._scope.coordinator.spawn(self._scope.pools.shards, self._check, fetcher, shard)
+        self._scope.coordinator.wait_until(lambda: len(self._found) == len(layout.shards))
         return FileHealth(
-            bucket_id=self._book.bucket_id,
-            file_id=self._book.file_id,
+            bucket_id=self._pointers.bucket_id,
+            file_id=self._pointers.file_id,
             size=layout.size,
             need=layout.data_shards,
             shards=tuple(self._found[shard.index] for shard in layout.shards),
@@ -132,7 +123,7 @@ class Verification:
 
     def _check(self, fetcher: Fetcher, shard: StoredShard) -> None:
         """Pull one shard and drop its bytes; a task."""
-        pointer = self._book.pointer(shard.index)
+        pointer = self._pointers.pointer(shard.index)
         farmer = None if pointer is None else node_of(pointer)
         error: str | None = None
         if pointer is None:
@@ -143,23 +134,21 @@ class Verification:
                     shard,
                     pointer,
                     _drop,
-                    cancelled=self._coordinator.stopped,
+                    cancelled=self._scope.coordinator.stopped,
                 )
             except (FarmerError, IntegrityError) as failure:
                 error = describe(failure)
         health = ShardHealth(
             shard.index, shard.hash, shard.size, shard.parity, farmer, error is None, error
         )
-        with self._coordinator.condition:
+        with self._scope.coordinator.condition:
             self._found[shard.index] = health
-            self._coordinator.condition.notify_all()
-        self._meter.confirm(int(health.healthy))
+            self._scope.coordinator.condition.notify_all()
+        self._scope.meter.confirm(int(health.healthy))
 
 
 def lost_shards(
-    context: Context,
-    coordinator: Coordinator[Any],
-    meter: Meter,
+    scope: Scope,
     bucket_id: str,
     file_id: str,
     indices: Collection[int],
@@ -169,16 +158,14 @@ def lost_shards(
     Nobody hashes them: it takes no more than their first bytes.
 
     Args:
-        context (Context): of the engine.
-        coordinator (Coordinator): of the transfer.
-        meter (Meter): of the transfer.
+        scope (Scope): of the transfer.
         bucket_id (str): 24 hex digits.
         file_id (str): 24 hex digits.
         indices (Collection[int]): of the shards.
     """
-    book = PointerBook(context, coordinator, meter, bucket_id, file_id)
-    shards = book.load().shards
-    fetcher = Fetcher(context, book)
+    pointers = PointerList(scope, bucket_id, file_id)
+    shards = pointers.load().shards
+    fetcher = Fetcher(scope, pointers)
     answers: dict[int, bool] = {}
 
     def ask(shard: StoredShard) -> None:
@@ -188,24 +175,24 @@ def lost_shards(
             nonlocal begun
             begun = True
 
-        pointer = book.pointer(shard.index)
+        pointer = pointers.pointer(shard.index)
         if pointer is not None:
             try:
                 fetcher.pull(
-                    shard, pointer, begin, cancelled=lambda: begun or coordinator.stopped()
+                    shard, pointer, begin, cancelled=lambda: begun or scope.coordinator.stopped()
                 )
             except TransferCancelled:
-                coordinator.check()
+                scope.coordinator.check()
             except (FarmerError, IntegrityError) as error:
-                coordinator.note(error)
+                scope.coordinator.note(error)
                 begun = False
-        with coordinator.condition:
+        with scope.coordinator.condition:
             answers[shard.index] = begun
-            coordinator.condition.notify_all()
+            scope.coordinator.condition.notify_all()
 
     for index in indices:
-        coordinator.spawn(context.pools.shards, ask, shards[index])
-    coordinator.wait_until(lambda: len(answers) == len(indices))
+        scope.coordinator.spawn(scope.pools.shards, ask, shards[index])
+    scope.coordinator.wait_until(lambda: len(answers) == len(indices))
     return {index for index, begun in answers.items() if not begun}
 
 

@@ -14,7 +14,7 @@ import pytest
 from storj.cli.errors import SourceKept
 from storj.cli.removal import local_removal
 from storj.http import Client
-from storj.transfer.manager import Transfers
+from storj.transfer.engine import Transfers
 
 
 @pytest.fixture

@@ -18,13 +18,12 @@ from storj.exception import (
     TransferCancelled,
     TransferError,
 )
-from storj.transfer.clock import SystemClock
-from storj.transfer.coordinator import Coordinator, Gate, SerialExecutor, Stopped
-from storj.transfer.futures import TransferFuture
-from storj.transfer.limit import RateLimit
-from storj.transfer.manager import wait_for
+from storj.transfer.coordinator import Coordinator, Gate, Stopped, SystemClock
+from storj.transfer.engine import TransferFuture, wait_for
 from storj.transfer.progress import Meter, Progress
 from storj.transfer.retry import RetryPolicy, persist
+from storj.transfer.scope import RateLimit
+from storj.transfer.threads import SerialExecutor
 from tests.unit.fake_network import FakeClock
 
 

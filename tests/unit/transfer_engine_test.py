@@ -763,7 +763,7 @@ def test_more_shards_than_a_list_of_shards_may_have_are_not_begun(
 
 
 def test_source_that_changes_between_hash_and_push_is_noticed(make: Callable[..., Setting]) -> None:
-    setting = make(shelf_size=0)
+    setting = make(buffer_size=0)
 
     class Fickle(io.BytesIO):
         reads = 0
@@ -789,24 +789,24 @@ class Counting(io.BytesIO):
         return data
 
 
-@pytest.mark.parametrize(('shelf_size', 'most'), [(0, 2.0), (2 * 4096, 1.5), (SHARD + 4096, 1.0)])
+@pytest.mark.parametrize(('buffer_size', 'most'), [(0, 2.0), (2 * 4096, 1.5), (SHARD + 4096, 1.0)])
 def test_source_is_read_again_only_where_the_shelf_was_full(
-    make: Callable[..., Setting], shelf_size: int, most: float
+    make: Callable[..., Setting], buffer_size: int, most: float
 ) -> None:
-    setting = make(shelf_size=shelf_size)
+    setting = make(buffer_size=buffer_size)
     data = os.urandom(3 * SHARD + 7)
     source = Counting(data)
     file = setting.upload(source, parity=False)
     assert len(data) * (most - 0.1) < source.read_bytes <= len(data) * most
     assert setting.download(file).read() == data
-    # Everything is back on the shelf, which then keeps nothing at all.
-    assert setting.transfers._context.shelf._made == 0
+    # Every buffer is back in the pool, which then keeps none.
+    assert setting.transfers._resources.buffers._made == 0
 
 
 def test_push_that_broke_off_goes_on_elsewhere_with_all_of_the_shard(
     make: Callable[..., Setting],
 ) -> None:
-    setting = make(shelf_size=3 * 4096)
+    setting = make(buffer_size=3 * 4096)
     push, failures = setting.channel.push, iter(['broken'])
 
     def break_off(pointer: Any, chunks: Any, size: int, **limits: Any) -> None:
@@ -820,7 +820,7 @@ def test_push_that_broke_off_goes_on_elsewhere_with_all_of_the_shard(
     data = os.urandom(SHARD)
     file = setting.upload(data, parity=False)
     assert setting.download(file).read() == data
-    assert setting.transfers._context.shelf._made == 0
+    assert setting.transfers._resources.buffers._made == 0
 
 
 def test_text_is_no_source(setting: Setting) -> None:
@@ -1076,7 +1076,7 @@ def test_farmer_of_a_pointer_that_makes_no_sense_is_not_busy(setting: Setting) -
             raise FarmerError(message='no address')
         return setting.channel
 
-    setting.transfers._context.channel_for = refuse
+    setting.transfers._resources.channel_for = refuse
     future = setting.transfers.upload(BUCKET, b'data', name='n')
     assert future.result().size == 4
     assert future.progress.farmers == ()

@@ -24,8 +24,7 @@ from storj.exception import (
 )
 from storj.model import File
 from storj.transfer import Progress, RetryPolicy, TransferConfig, Transfers, gather
-from storj.transfer.part import PartFile
-from storj.transfer.spool import Spool
+from storj.transfer.spool import Spool, UnfinishedFile
 from tests.unit.fake_network import BUCKET, FakeBridge, FakeChannel, FakeClock
 
 SHARD = 256 * 1024
@@ -308,9 +307,9 @@ def test_computing_waits_for_a_write_that_is_under_way(
 ) -> None:
     interrupted, computed = threading.Event(), threading.Event()
     overtaken: list[bool] = []
-    write = PartFile.write
+    write = UnfinishedFile.write
 
-    def slow(self: PartFile, offset: int, data: memoryview) -> None:
+    def slow(self: UnfinishedFile, offset: int, data: memoryview) -> None:
         if offset == 4 * SHARD and interrupted.is_set():
             computed.set()
         elif offset == 4 * SHARD:
@@ -320,7 +319,7 @@ def test_computing_waits_for_a_write_that_is_under_way(
             overtaken.append(computed.wait(0.2))
         write(self, offset, data)
 
-    monkeypatch.setattr(PartFile, 'write', slow)
+    monkeypatch.setattr(UnfinishedFile, 'write', slow)
     scene.pass_time_after(DATA_SHARDS - 1)
     with scene.engine(hedge_after=4.0) as engine:
         assert scene.download(engine, 'path') == scene.data

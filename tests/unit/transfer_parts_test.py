@@ -31,13 +31,12 @@ from storj.exception import (
 )
 from storj.model import File, Frame
 from storj.transfer import TransferConfig, clean_journals, list_journals
-from storj.transfer.context import describe
 from storj.transfer.coordinator import Stopped
 from storj.transfer.journal import Journal, open_journal
-from storj.transfer.negotiate import Spread, check_pointer
-from storj.transfer.part import PartFile, discard_former
+from storj.transfer.negotiate import FarmerSelection, check_pointer
+from storj.transfer.scope import describe
 from storj.transfer.source import FileSource, MemorySource, PathSource, name_of, once, open_source
-from storj.transfer.spool import Spool, raise_disk_error
+from storj.transfer.spool import Spool, UnfinishedFile, discard_former, raise_disk_error
 from tests.unit.fake_network import FakeBridge
 
 DATA = bytes(range(256)) * 40
@@ -207,7 +206,7 @@ def test_full_disk_is_told_and_other_errors_stay_what_they_are() -> None:
 
 def test_part_file_is_private_until_it_gets_its_name(tmp_path: Path) -> None:
     target = tmp_path / 'name'
-    part = PartFile(target)
+    part = UnfinishedFile(target)
     assert part.path == tmp_path / 'name.part'
     assert stat.S_IMODE(part.path.stat().st_mode) == 0o600
     part.write(2, memoryview(b'cd'))
@@ -230,7 +229,7 @@ def test_part_file_of_others_is_not_touched(tmp_path: Path) -> None:
     inode = secret.stat().st_ino
     # A damaged journal may name anything.
     for former in (str(foreign), str(secret), '/etc/passwd', '../name.part'):
-        part = PartFile(target, former=former, inode=inode)
+        part = UnfinishedFile(target, former=former, inode=inode)
         assert not part.resumed
         assert part.path not in (foreign, secret)
         part.close()
@@ -242,7 +241,7 @@ def test_part_file_of_others_is_not_touched(tmp_path: Path) -> None:
 
 def test_name_that_is_taken_meanwhile_is_kept(tmp_path: Path) -> None:
     target = tmp_path / 'name'
-    part = PartFile(target)
+    part = UnfinishedFile(target)
     part.write(0, memoryview(b'new'))
     target.write_bytes(b'old')
     with pytest.raises(FileExistsError):
@@ -259,7 +258,7 @@ def test_file_system_without_modes_is_written_all_the_same(
         raise PermissionError(errno.EPERM, 'Operation not permitted')
 
     monkeypatch.setattr(os, 'fchmod', refuse)
-    part = PartFile(tmp_path / 'out')
+    part = UnfinishedFile(tmp_path / 'out')
     part.write(0, memoryview(b'data'))
     part.finish(4, fsync=False, overwrite=True)
     assert (tmp_path / 'out').read_bytes() == b'data'
@@ -269,7 +268,7 @@ def test_download_acts_for_nobody_although_the_file_before_it_did(tmp_path: Path
     target = tmp_path / 'out'
     target.write_bytes(b'old')
     target.chmod(0o6751)
-    part = PartFile(target)
+    part = UnfinishedFile(target)
     part.finish(0, fsync=False, overwrite=True)
     assert stat.S_IMODE(target.stat().st_mode) == 0o751
 
@@ -277,7 +276,7 @@ def test_download_acts_for_nobody_although_the_file_before_it_did(tmp_path: Path
 def test_part_file_is_closed_once_although_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part, close = PartFile(tmp_path / 'out'), os.close
+    part, close = UnfinishedFile(tmp_path / 'out'), os.close
 
     def full(descriptor: int) -> None:
         close(descriptor)
@@ -296,7 +295,7 @@ def test_part_file_is_closed_once_although_that_fails(
 
 def test_part_file_that_somebody_replaced_is_neither_renamed_nor_removed(tmp_path: Path) -> None:
     target = tmp_path / 'out'
-    part = PartFile(target)
+    part = UnfinishedFile(target)
     part.write(0, memoryview(b'data'))
     (tmp_path / 'other').write_bytes(b'mine')
     (tmp_path / 'other').replace(part.path)
@@ -312,7 +311,7 @@ def test_part_file_that_somebody_replaced_is_neither_renamed_nor_removed(tmp_pat
     'name', ['n' * 251, 'n' * 255, '\N{LATIN SMALL LETTER U WITH DIAERESIS}' * 127]
 )
 def test_name_as_long_as_the_file_system_bears_is_given(tmp_path: Path, name: str) -> None:
-    part = PartFile(tmp_path / name)
+    part = UnfinishedFile(tmp_path / name)
     part.write(0, memoryview(b'new'))
     part.finish(3, fsync=False, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -325,7 +324,7 @@ def test_file_system_without_links_is_written_all_the_same(
         raise PermissionError(errno.EPERM, 'no links here')
 
     monkeypatch.setattr(os, 'link', refuse)
-    part = PartFile(tmp_path / 'name')
+    part = UnfinishedFile(tmp_path / 'name')
     part.write(0, memoryview(b'new'))
     part.finish(3, fsync=False, overwrite=False)
     assert (tmp_path / 'name').read_bytes() == b'new'
@@ -335,7 +334,7 @@ def test_file_system_without_links_is_written_all_the_same(
 def test_part_file_is_closed_before_it_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = PartFile(tmp_path / 'name')
+    part = UnfinishedFile(tmp_path / 'name')
     descriptor, rename = part._descriptor, Path.replace
 
     def as_on_windows(path: Path, target: Path) -> Path:
@@ -561,7 +560,7 @@ def test_bridge_that_destroys_no_frame_does_not_keep_the_journal(
 @pytest.mark.parametrize('ours', [True, False])
 def test_cleaned_download_leaves_the_files_of_others(tmp_path: Path, ours: bool) -> None:
     target, folder = tmp_path / 'out', tmp_path / 'journals'
-    part = PartFile(target)
+    part = UnfinishedFile(target)
     part.write(0, memoryview(b'some of it'))
     journal = Journal(folder, {**IDENTITY, 'kind': 'download', 'path': str(target)})
     journal.state.update(part=str(part.path), inode=part.inode)
@@ -654,8 +653,8 @@ def test_no_folder_means_no_journals(tmp_path: Path) -> None:
 # -- spread of farmers -----------------------------------------------------------------------------
 
 
-def spread(version: tuple[int, int, int] = (7, 7, 1), known: str = 'abcd') -> Spread:
-    made = Spread(BridgeProfile(version=version))
+def spread(version: tuple[int, int, int] = (7, 7, 1), known: str = 'abcd') -> FarmerSelection:
+    made = FarmerSelection(BridgeProfile(version=version))
     made.know(known)
     return made
 
@@ -698,7 +697,7 @@ def test_bridges_that_hang_keep_half_of_their_farmers_to_choose_from() -> None:
 
 def test_exclusions_keep_the_limit_of_bridges() -> None:
     known = [f'{number:040x}' for number in range(700)]
-    farmers = Spread(BridgeProfile(version=(7, 7, 1)))
+    farmers = FarmerSelection(BridgeProfile(version=(7, 7, 1)))
     farmers.know(known)
     for node in known[:250]:
         farmers.take(node, force=True)

@@ -14,20 +14,19 @@ from storj.crypto.keys import ContentKey
 from storj.model import File, Frame
 from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.channel import channel_for as default_channel_for
-from storj.transfer.clock import Clock, SystemClock
 from storj.transfer.config import TransferConfig
-from storj.transfer.context import ChannelFactory, Context, Pools
-from storj.transfer.coordinator import Coordinator
+from storj.transfer.coordinator import Clock, Coordinator, SystemClock
 from storj.transfer.download import Destination, DownloadRequest, FileDownload, StreamDownload
-from storj.transfer.futures import TransferFuture
 from storj.transfer.journal import identity, state_left
-from storj.transfer.part import is_file
-from storj.transfer.progress import Meter, ProgressCallback
+from storj.transfer.progress import Meter, Progress, ProgressCallback
+from storj.transfer.scope import ChannelFactory, Resources, Scope
 from storj.transfer.source import SourceLike
+from storj.transfer.spool import is_file
+from storj.transfer.threads import Pools
 from storj.transfer.upload import Upload, UploadRequest
 from storj.transfer.verify import FileHealth, Verification
 
-__all__ = ('Transfers',)
+__all__ = ('TransferFuture', 'Transfers')
 
 T = TypeVar('T')
 B_co = TypeVar('B_co', bound=BridgeReader, covariant=True)
@@ -60,7 +59,7 @@ class Transfers(Generic[B_co]):
         self.config = config or TransferConfig()
         self._bridge = bridge
         pools = Pools.serial() if serial else Pools.threads(self.config)
-        self._context = Context(bridge, self.config, pools, channel_for, clock or SystemClock())
+        self._resources = Resources(bridge, self.config, pools, channel_for, clock or SystemClock())
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._closed = False
@@ -127,9 +126,7 @@ class Transfers(Generic[B_co]):
             overwrite=overwrite,
         )
         return self._begin(
-            lambda coordinator, meter: (
-                Upload(self._context, self._bridge, coordinator, meter, request).run
-            ),
+            lambda scope: Upload(scope, self._bridge, request).run,
             progress,
         )
 
@@ -194,12 +191,12 @@ class Transfers(Generic[B_co]):
                 f'a destination is a path, a binary file or None, not {type(destination).__name__}'
             )
 
-        def work(coordinator: Coordinator[Any], meter: Meter) -> Callable[[], Any]:
+        def work(scope: Scope) -> Callable[[], Any]:
             if destination is None:
-                return StreamDownload(self._context, coordinator, meter, request).collect
+                return StreamDownload(scope, request).collect
             if isinstance(destination, (str, os.PathLike)):
-                return FileDownload(self._context, coordinator, meter, request, destination).run
-            stream = StreamDownload(self._context, coordinator, meter, request)
+                return FileDownload(scope, request, destination).run
+            stream = StreamDownload(scope, request)
             return lambda: stream.deliver(destination)
 
         return self._begin(work, progress)
@@ -236,11 +233,11 @@ class Transfers(Generic[B_co]):
     def _pieces(
         self, request: DownloadRequest, progress: ProgressCallback | None
     ) -> Iterator[bytes]:
-        coordinator: Coordinator[None] = Coordinator(self._context.clock, self.config.deadline)
-        meter = self._register(coordinator, progress)
+        coordinator: Coordinator[None] = Coordinator(self._resources.clock, self.config.deadline)
+        scope = self._register(coordinator, progress)
         with coordinator.driving():
             coordinator.check()
-            for piece in StreamDownload(self._context, coordinator, meter, request).pieces():
+            for piece in StreamDownload(scope, request).pieces():
                 yield bytes(piece)
         coordinator.result()
 
@@ -274,11 +271,7 @@ class Transfers(Generic[B_co]):
         _identifier(bucket_id, 'bucket')
         _identifier(file_id, 'file')
         future = self._begin(
-            lambda coordinator, meter: (
-                Verification(
-                    self._context, coordinator, meter, bucket_id, file_id, decrypt=decrypt
-                ).run
-            ),
+            lambda scope: Verification(scope, bucket_id, file_id, decrypt=decrypt).run,
             progress,
         )
         return wait_for(future)
@@ -294,7 +287,7 @@ class Transfers(Generic[B_co]):
             path (str | PathLike): of the source; '' for one that has none.
         """
         source = os.fspath(path) and str(Path(path).absolute())
-        bridge = self._context.bridge
+        bridge = self._resources.bridge
         state = state_left(self.config, identity('upload', bridge, bucket_id, name, source))
         frame = state.get('frame')
         return frame if isinstance(frame, str) else None
@@ -310,7 +303,7 @@ class Transfers(Generic[B_co]):
             path (str | PathLike): the destination.
         """
         target = Path(path).absolute()
-        bridge = self._context.bridge
+        bridge = self._resources.bridge
         state = state_left(
             self.config, identity('download', bridge, bucket_id, file_id, str(target))
         )
@@ -318,18 +311,18 @@ class Transfers(Generic[B_co]):
 
     def _begin(
         self,
-        work: Callable[[Coordinator[T], Meter], Callable[[], T]],
+        work: Callable[[Scope], Callable[[], T]],
         progress: ProgressCallback | None,
     ) -> TransferFuture[T]:
-        coordinator: Coordinator[T] = Coordinator(self._context.clock, self.config.deadline)
-        meter = self._register(coordinator, progress)
+        coordinator: Coordinator[T] = Coordinator(self._resources.clock, self.config.deadline)
+        scope = self._register(coordinator, progress)
         with self._lock:
             self._driven.add(coordinator)
-        coordinator.begin_drive(self._context.pools.drivers, work(coordinator, meter))
-        return TransferFuture(coordinator, meter)
+        coordinator.begin_drive(self._resources.pools.drivers, work(scope))
+        return TransferFuture(coordinator, scope.meter)
 
-    def _register(self, coordinator: Coordinator[Any], progress: ProgressCallback | None) -> Meter:
-        meter = Meter(self._context.clock, progress)
+    def _register(self, coordinator: Coordinator[Any], progress: ProgressCallback | None) -> Scope:
+        meter = Meter(self._resources.clock, progress)
         if os.getpid() != self._process:
             raise ValueError(
                 'the threads of these transfers are those of the process before a fork'
@@ -340,7 +333,7 @@ class Transfers(Generic[B_co]):
             self._active.add(coordinator)
         # The first one registered runs last: the phase changes when everything else is done.
         coordinator.clean_up(lambda: meter.conclude(coordinator.error))
-        return meter
+        return Scope(self._resources, coordinator, meter)
 
     def cancel(self) -> None:
         """Cancel what is under way, and send the reports that wait; nothing can be begun any more.
@@ -354,13 +347,13 @@ class Transfers(Generic[B_co]):
             active, driven = list(self._active), list(self._driven)
         for coordinator in active:
             coordinator.cancel()
-        clock, pools = self._context.clock, self._context.pools
+        clock, pools = self._resources.clock, self._resources.pools
         until = clock.now() + self.config.flush_seconds
-        # What they leave to errands is known when they have ended. One whose callback this is does
-        # not end before the callback.
+        # What they leave to do in the background is known when they have ended. One whose callback
+        # this is does not end before the callback.
         for coordinator in () if pools.inside else driven:
             coordinator.wait(until - clock.now())
-        self._context.errands.flush(until - clock.now())
+        self._resources.background.flush(until - clock.now())
 
     def close(self) -> None:
         """Cancel as :meth:`cancel` does, and wait for all threads to end.
@@ -370,7 +363,7 @@ class Transfers(Generic[B_co]):
         it.
         """
         self.cancel()
-        self._context.pools.close()
+        self._resources.pools.close()
 
     def __enter__(self) -> Transfers[B_co]:
         return self
@@ -403,3 +396,67 @@ def _identifier(value: object, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f'the id of a {what} is a text of hex digits, not {value!r}')
     return value
+
+
+class TransferFuture(Generic[T]):
+    """A transfer that was begun; made by :class:`storj.transfer.Transfers`."""
+
+    def __init__(self, coordinator: Coordinator[T], meter: Meter) -> None:
+        self._coordinator = coordinator
+        self._meter = meter
+
+    def __repr__(self) -> str:
+        return f'<TransferFuture {self._meter.snapshot().phase}>'
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the end.
+
+        Args:
+            timeout (float | None): seconds to wait at most; for ever by default.
+
+        Returns:
+            What the transfer brought: the File of an upload, the destination of a download.
+
+        Raises:
+            TimeoutError: if the transfer is still under way; it goes on.
+            TransferCancelled: if it was cancelled.
+            StorjError: what ended it otherwise; see :class:`storj.exception.TransferError`.
+            OSError: if a local file could not be read or written.
+        """
+        return self._coordinator.result(timeout)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end and leave the result alone.
+
+        Args:
+            timeout (float | None): seconds to wait at most; for ever by default.
+
+        Returns:
+            bool: whether it has come.
+        """
+        return self._coordinator.wait(timeout)
+
+    def done(self) -> bool:
+        """Return whether the transfer has ended, in whatever way."""
+        return self._coordinator.settled
+
+    def cancel(self) -> bool:
+        """Ask the transfer to end; it does within a second.
+
+        Returns:
+            bool: False if it has ended already. The result still counts if it came at that moment.
+        """
+        return self._coordinator.cancel()
+
+    @property
+    def progress(self) -> Progress:
+        """How far the transfer is, at this moment."""
+        return self._meter.snapshot()
+
+    def add_done_callback(self, callback: Callable[[TransferFuture[T]], object]) -> None:
+        """Call something with this future at the end, at once if it has come.
+
+        It runs in a thread of the engine; its errors are logged. It must not wait for another
+        transfer, which may need that thread.
+        """
+        self._coordinator.when_settled(lambda: callback(self))

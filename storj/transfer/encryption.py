@@ -36,7 +36,7 @@ from storj.exception import (
 from storj.model import File
 from storj.transfer.bridge import BridgeReader
 
-__all__ = ('Envelope', 'KeyScheme', 'bucket_key', 'key_of', 'seal', 'stored_name')
+__all__ = ('FileEncryption', 'KeyScheme', 'bucket_key', 'encryption_for', 'key_of', 'stored_name')
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 #: the core library 5.1.0 to 6.0.3 (:mod:`storj.crypto.keys`).
 KeyScheme = Literal['v0', 'text']
 
-_NO_WORDS = (
+_NO_KEY = (
     'there is no encryption key: set STORJ_ENCRYPTION_KEY to a mnemonic '
     "('storj key generate --mnemonic' makes one)"
 )
@@ -53,7 +53,7 @@ _ALLOW = 'allow_unauthenticated (--allow-unauthenticated) decrypts files of brid
 
 
 @dataclass(frozen=True)
-class Envelope:
+class FileEncryption:
     """How a file is to be stored.
 
     Attributes:
@@ -83,10 +83,10 @@ def _open_hmac(hashes: Sequence[str]) -> str:
 
 
 def bucket_key(bridge: BridgeReader, bucket_id: str) -> bytes | None:
-    """Return the key to read a bucket: from the words, else the one a public bucket publishes.
+    """Return the key to read a bucket: from the encryption key, else what the bucket publishes.
 
     Raises:
-        MnemonicError: if there are words and they are no mnemonic.
+        MnemonicError: if the encryption key is no mnemonic.
         IntegrityError: if the bridge publishes something else than a key.
     """
     if bridge.mnemonic:
@@ -104,7 +104,7 @@ def stored_name(key: bytes | None, bucket_id: str, name: str) -> str:
     return name if key is None else names.encrypt_file_name(key, bucket_id, name)
 
 
-def seal(
+def encryption_for(
     bridge: BridgeReader,
     profile: BridgeProfile,
     bucket_id: str,
@@ -114,11 +114,11 @@ def seal(
     encrypt_name: bool,
     index: str | None = None,
     scheme: KeyScheme | None = None,
-) -> Envelope:
+) -> FileEncryption:
     """Return how to store a file.
 
     Args:
-        bridge (BridgeReader): whose words are taken.
+        bridge (BridgeReader): whose encryption key is taken.
         profile (BridgeProfile): what it understands.
         bucket_id (str): 24 hex digits.
         name (str): of the file, in the clear.
@@ -129,23 +129,23 @@ def seal(
             file's id. By default that is so only where the bridge keeps no index, as v0.
 
     Raises:
-        MnemonicError: if encryption is asked for without words.
+        MnemonicError: if encryption is asked for without an encryption key.
     """
     if not encrypt:
-        return Envelope(name, None, None)
+        return FileEncryption(name, None, None)
     if not bridge.mnemonic:
         # Not with a key that the bridge publishes: it could read what is encrypted with that.
-        raise MnemonicError(_NO_WORDS)
+        raise MnemonicError(_NO_KEY)
     mnemonic.check(bridge.mnemonic)
     key = keys.bucket_key(bridge.mnemonic, bucket_id)
     stored = stored_name(key if encrypt_name else None, bucket_id, name)
     if profile.has_index and scheme is None:
         index = index or keys.new_index()
-        return Envelope(stored, keys.file_key(key, index), index)
+        return FileEncryption(stored, keys.file_key(key, index), index)
     file_id = sharding.file_id(bucket_id, stored)
     if scheme == 'text':
-        return Envelope(stored, _text_key(bridge, bucket_id, file_id, key), None)
-    return Envelope(stored, keys.file_key_v0(key, file_id), None)
+        return FileEncryption(stored, _text_key(bridge, bucket_id, file_id, key), None)
+    return FileEncryption(stored, keys.file_key_v0(key, file_id), None)
 
 
 def _text_key(bridge: BridgeReader, bucket_id: str, file_id: str, of_bucket: bytes) -> ContentKey:
@@ -201,7 +201,7 @@ def key_of(
     elif of_bucket is not None:
         candidates = _candidates(bridge, bucket_id, file_id, entry, of_bucket, scheme)
     elif entry.index:
-        raise MnemonicError(f'{_NO_WORDS}; {_AS_STORED}')
+        raise MnemonicError(f'{_NO_KEY}; {_AS_STORED}')
     else:
         return None
     kind, value = _hmac_of(entry)
