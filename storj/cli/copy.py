@@ -384,6 +384,8 @@ def check_places(
 
 def is_several(places: Sequence[Location], recursive: bool) -> bool:
     """Return whether sources may be more than one file, so that the destination is a folder."""
+    if isinstance(places[0], Stream):
+        return False
     return recursive or len(places) > 1 or any(_is_pattern(place) for place in places)
 
 
@@ -462,7 +464,7 @@ def _remote_jobs(
     present = remote_names(copier.directory, bucket, base) if folder else {}
     jobs = []
     for file in files:
-        name = base + file.name if into_folder and not isinstance(file, Stream) else target.path
+        name = target.path if isinstance(file, Stream) or not into_folder else base + file.name
         existing = (
             present.get(name[len(base) :])
             if folder

@@ -13,6 +13,7 @@ import pytest
 
 from storj.cli.errors import SourceKept
 from storj.cli.removal import local_removal
+from storj.exception import NotFoundError
 from storj.http import Client
 from storj.transfer.engine import Transfers
 
@@ -263,6 +264,62 @@ def test_every_sign_of_a_change_counts(tmp_path, monkeypatch, field):
     monkeypatch.setattr(Path, 'stat', lambda path: changed)
     with pytest.raises(SourceKept, match='it changed meanwhile'):
         removal.complete()
+
+
+def test_link_whose_file_changes_meanwhile_stays(storj, bucket, tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('one')
+    link = tmp_path / 'link'
+    link.symlink_to('file')
+    changing(monkeypatch, Client, 'file_create', lambda: (tmp_path / 'file').write_text('two'))
+    done = storj('mv', link, f'storj://{bucket}/', code=3)
+    assert 'copied, but not removed (it changed meanwhile)' in done.err
+    assert link.read_text() == 'two'
+    assert storj('cat', f'storj://{bucket}/link').out == 'one'
+
+
+@pytest.mark.parametrize('told', ['frame', 'hmac', 'created'])
+def test_every_sign_that_a_stored_source_is_another_counts(
+    storj, bucket, tmp_path, monkeypatch, network, told
+):
+    place, target = f'storj://{bucket}/a', tmp_path / 'a'
+    put(storj, place, 'one')
+    look, replaced = Client.file_metadata, []
+
+    def file_metadata(*args, **options):
+        file = look(*args, **options)
+        if replaced:
+            shown = {name: getattr(replaced[0], name) for name in ('frame', 'hmac', 'created')}
+            vars(file).update(shown | {told: getattr(file, told)})
+        return file
+
+    def replace():
+        bucket_id, file_id = (
+            storj(*words, '--json').json()['id']
+            for words in (('bucket', 'get', bucket), ('file', 'info', bucket, 'a'))
+        )
+        with Client(network.email, network.password, network.bridge_url) as client:
+            replaced.append(look(client, bucket_id, file_id))
+        put(storj, place, 'two')
+
+    changing(monkeypatch, os, 'fsync', replace)
+    monkeypatch.setattr(Client, 'file_metadata', file_metadata)
+    done = storj('mv', place, target, code=3)
+    assert 'copied, but not removed (it changed meanwhile)' in done.err
+    monkeypatch.undo()
+    assert storj('cat', place).out == 'two'
+    assert target.read_text() == 'one'
+
+
+def test_removal_whose_answer_was_lost_is_one(storj, bucket, tmp_path, monkeypatch):
+    put(storj, f'storj://{bucket}/a', 'content')
+
+    def gone():
+        raise NotFoundError('File not found', 404)
+
+    changing(monkeypatch, Client, 'file_remove', gone)
+    storj('mv', f'storj://{bucket}/a', tmp_path)
+    assert names(storj, bucket) == []
+    assert (tmp_path / 'a').read_text() == 'content'
 
 
 @pytest.mark.parametrize('away', ['here', 'bucket'])
