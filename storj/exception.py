@@ -7,6 +7,7 @@
     │   ├─ ConfigurationError
     │   │   └─ NetworkSetupError            the local network's own settings
     │   ├─ MnemonicError
+    │   ├─ NetworkNotRunning                none of this user's runs on a folder
     │   ├─ ResourceError                    this machine: disk, open files, memory, threads
     │   ├─ AmbiguousNameError
     │   ├─ ShardingException
@@ -63,6 +64,7 @@ __all__ = (
     'HashMismatchError',
     'IntegrityError',
     'MnemonicError',
+    'NetworkNotRunning',
     'NetworkSetupError',
     'NotEnoughFarmersError',
     'NotEnoughShardsError',
@@ -134,6 +136,13 @@ class NetworkSetupError(ConfigurationError):
     """The local network, or a farmer of it, cannot run with these settings.
 
     Choose another port, folder or database: the message names what is in the way.
+    """
+
+
+class NetworkNotRunning(ClientError):
+    """No local network runs on this folder.
+
+    Start one with 'storj network up'.
     """
 
 

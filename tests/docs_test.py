@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from storj.cli.control import RunningNetwork, is_running
 from storj.network import Network
+from storj.network.control import RunningNetwork, is_running
 from tests.cli import forked
 
 ROOT = Path(__file__).parent.parent

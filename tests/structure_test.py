@@ -48,8 +48,19 @@ ALLOWED: dict[str, set[str]] = {
     'network.bridge': PURE | {'network', 'network.node'},
     'network.farmer': PURE | {'network', 'network.node'},
     'network': PURE | {'file_lock', 'network.node', 'network.bridge', 'network.farmer'},
+    'catalog': PURE | {'transfer', 'http', 'configuration'},
     'cli': PURE
-    | {'', 'configuration', 'web_socket', 'transfer', 'http', 'rest', 'metadisk', 'network'}
+    | {
+        '',
+        'catalog',
+        'configuration',
+        'web_socket',
+        'transfer',
+        'http',
+        'rest',
+        'metadisk',
+        'network',
+    }
     | {'network.node', 'network.bridge', 'network.farmer'},
     '__main__': {'cli'},
 }

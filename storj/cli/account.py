@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from storj.catalog.errors import ConflictError, UsageProblem
 from storj.cli import keyrings
 from storj.cli.command import group
-from storj.cli.errors import ConflictError, NotLoggedIn, UsageProblem
+from storj.cli.errors import NotLoggedIn
 from storj.cli.options import LocalPath, yes_option
 from storj.cli.output import count_of
 from storj.cli.prompts import ask, ask_secret, confirm, interactive, read_secret_file
@@ -338,7 +339,7 @@ def delete(session: Session, token: str | None, yes: bool) -> None:
     email = session.settings.email
     if not email:
         raise NotLoggedIn(f'not logged in at {session.settings.bridge}')
-    count = len(session.directory.buckets())
+    count = len(session.catalog.buckets())
     confirm(f'close the account {email} with {count_of(count, "bucket")}', yes=yes)
     session.client.user_delete(email)
     session.output.done(f'mail sent to {email}', {'email': email, 'sent': True})

@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
+from storj.catalog.entries import BucketEntry
+from storj.catalog.errors import UsageProblem
+from storj.catalog.places import SCHEME, parse_remote
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_uri
-from storj.cli.directory import BucketEntry
-from storj.cli.errors import UsageProblem
 from storj.cli.listing import BUCKET_COLUMNS
 from storj.cli.options import yes_option
 from storj.cli.output import Column, count_of
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
-from storj.cli.uri import SCHEME, parse_remote
 
 __all__ = ('bucket', 'bucket_name', 'create', 'delete', 'get', 'list_', 'mb', 'rb')
 
@@ -31,17 +31,17 @@ def _make(
     session: Session, name: str, plain_names: bool | None, **limits: int | None
 ) -> BucketEntry:
     """Create a bucket under its name, encrypted or not."""
-    directory = session.directory_for(plain_names=plain_names)
-    made = session.client.bucket_create(name, encrypt_name=directory.encrypts_names, **limits)
-    found = directory.describe_bucket(made)
+    catalog = session.catalog_for(plain_names=plain_names)
+    made = session.client.bucket_create(name, encrypt_name=catalog.encrypts_names, **limits)
+    found = catalog.describe_bucket(made)
     session.output.done(f'bucket {found.name} made, id {found.id}', found.to_dict())
     return found
 
 
 def _remove(session: Session, text: str, yes: bool) -> None:
     """Delete a bucket and the entries of its files, after a question that counts them."""
-    found = session.directory.bucket(text)
-    count = len(session.directory.files(found))
+    found = session.catalog.bucket(text)
+    count = len(session.catalog.files(found))
     confirm(f'remove bucket {found.name} with {count_of(count, "file")}', yes=yes)
     session.client.bucket_delete(found.id)
     session.output.done(
@@ -123,14 +123,14 @@ def create(
 @pass_session
 def get(session: Session, bucket: str) -> None:
     """Show one bucket, found by name or id."""
-    session.output.record(session.directory.bucket(bucket_name(bucket)).to_dict())
+    session.output.record(session.catalog.bucket(bucket_name(bucket)).to_dict())
 
 
 @bucket.command('list', examples=('storj bucket list --json',))
 @pass_session
 def list_(session: Session) -> None:
     """List the buckets with their ids and limits."""
-    rows = [entry.to_dict() for entry in session.directory.buckets()]
+    rows = [entry.to_dict() for entry in session.catalog.buckets()]
     session.output.table(_COLUMNS, rows, empty="no buckets; make one with 'storj mb'")
 
 

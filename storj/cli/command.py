@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from click.shell_completion import shell_complete
 
-from storj.cli.errors import FAILED, OK, UsageProblem, explain
-from storj.cli.filters import Rule
+from storj.catalog.errors import UsageProblem
+from storj.catalog.filters import Rule
+from storj.cli.errors import FAILED, OK, explain
 from storj.cli.options import LocalPath
 from storj.cli.output import Output, styled
 from storj.cli.session import Session
@@ -266,7 +267,7 @@ def run(
         try:
             streams.check()
             if instruction:
-                importlib.import_module('storj.cli.shells')
+                importlib.import_module('storj.cli.completion')
                 status = shell_complete(root, extra, program, _variable(program), instruction)
             else:
                 with session, root.make_context(program, args, obj=session, **extra) as ctx:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from storj.catalog.errors import UsageProblem
 from storj.cli.command import group
-from storj.cli.errors import CommandError, UsageProblem
 from storj.cli.options import LocalPath
 from storj.cli.output import Column
 from storj.cli.prompts import ask_secret, read_secret_file
@@ -144,7 +144,7 @@ def _save(session: Session, name: str, value: str | None) -> Any:
         raise _unknown(name, _shown(session)) from None
 
 
-def _unknown(name: str, settings: dict[str, Any]) -> CommandError:
+def _unknown(name: str, settings: dict[str, Any]) -> UsageProblem:
     import difflib
 
     near = difflib.get_close_matches(name, settings, n=1)

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from storj import atomic_file
-from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import ConflictError
+from storj.catalog.entries import BucketEntry, FileEntry, Stamp
+from storj.catalog.errors import ConflictError
+from storj.catalog.places import Remote, Stream
+from storj.catalog.tree import LocalFile, local_file
 from storj.cli.jobs import Action, Handle, Job, Skip, Unchanged
 from storj.cli.options import ByteRange
 from storj.cli.removal import Removal, local_removal, remote_removal
 from storj.cli.session import Session, TransferOptions
-from storj.cli.stamp import Stamp
 from storj.cli.streams import standard_input
-from storj.cli.tree import LocalFile, local_file
-from storj.cli.uri import Remote, Stream
 from storj.exception import TransferCancelled, UnauthenticatedError
 
 __all__ = ('Copier', 'CopyOptions', 'input_pieces')
@@ -75,7 +74,7 @@ class Copier:
         self._session = session
         self._options = options
         self.follow_links = options.follow_links
-        self.directory = session.directory_for(plain_names=options.plain_names)
+        self.catalog = session.catalog_for(plain_names=options.plain_names)
         # One for each way, because a low limit of one must not slow the other. What is copied from
         # bucket to bucket is read from the second by the first, so the second is closed first.
         self.uploads = session.transfers(transfer_options.sending())
@@ -110,7 +109,7 @@ class Copier:
                 name=name,
                 mimetype=options.mimetype,
                 encrypt=options.encrypt,
-                encrypt_name=self.directory.encrypts_names,
+                encrypt_name=self.catalog.encrypts_names,
                 parity=options.parity,
                 resume=options.resume,
                 overwrite=options.overwrite,
@@ -189,7 +188,7 @@ class Copier:
             if parent.is_symlink():
                 raise ConflictError(
                     f'a link to a folder is in the way: {parent}',
-                    hint="say '--follow-links' to write where it leads",
+                    hint="use '--follow-links' to write where it leads",
                 )
 
     def to_stream(self, entry: FileEntry) -> Job:
@@ -213,7 +212,7 @@ class Copier:
                 name=name,
                 mimetype=options.mimetype or entry.mimetype,
                 encrypt=options.encrypt,
-                encrypt_name=self.directory.encrypts_names,
+                encrypt_name=self.catalog.encrypts_names,
                 parity=options.parity,
                 overwrite=options.overwrite,
             )
@@ -260,7 +259,7 @@ class Copier:
 
     def upload_as(self, source: LocalFile | Stream, bucket: BucketEntry, name: str) -> Job:
         """Return the job that stores a file under a name, after a look at what is there."""
-        existing = self.directory.find_file(bucket, name, ids=False)
+        existing = self.catalog.find_file(bucket, name, ids=False)
         return self.upload(source, bucket, name, existing)
 
     def _cleaner(
@@ -273,7 +272,7 @@ class Copier:
         if existing is None:
             return None
         old = existing
-        if old.stored_name == self.directory.stored_file_name(bucket, name):
+        if old.stored_name == self.catalog.stored_file_name(bucket, name):
             return None
 
         def clean(_: Any) -> None:
@@ -340,7 +339,7 @@ class Copier:
             entry (FileEntry): of the stored one.
             sending (bool): whether the local one is the source.
         """
-        from storj.cli.content import same_content  # few copies need it
+        from storj.catalog.content import same_content  # few copies need it
 
         decrypt = self._options.encrypt if sending else self._decrypt
         try:

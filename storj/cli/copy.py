@@ -10,10 +10,30 @@ from typing import Any
 
 import click
 
+from storj.catalog.errors import UnsafeNameError, UsageProblem
+from storj.catalog.places import (
+    Link,
+    Local,
+    Location,
+    Remote,
+    Stream,
+    is_glob,
+    parse_location,
+    parse_remote,
+    safe_relative_path,
+)
+from storj.catalog.tree import (
+    LocalFile,
+    RemoteFile,
+    find_local,
+    find_remote,
+    ignores_case,
+    remote_names,
+)
 from storj.cli.command import command
 from storj.cli.completion import complete_place, complete_uri
 from storj.cli.copier import Copier, CopyOptions
-from storj.cli.errors import UnsafeNameError, UsageProblem, explain
+from storj.cli.errors import explain
 from storj.cli.jobs import Forecast, Job, Runner, Summary, Unchanged, finish
 from storj.cli.options import (
     BYTE_RANGE,
@@ -28,25 +48,6 @@ from storj.cli.output import is_terminal
 from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.streams import standard_input
-from storj.cli.tree import (
-    LocalFile,
-    RemoteFile,
-    find_local,
-    find_remote,
-    ignores_case,
-    remote_names,
-)
-from storj.cli.uri import (
-    Link,
-    Local,
-    Location,
-    Remote,
-    Stream,
-    is_glob,
-    parse_location,
-    parse_remote,
-    safe_relative_path,
-)
 from storj.exception import StorjError
 
 __all__ = (
@@ -213,7 +214,7 @@ def cat(
     found = [
         file
         for place in places
-        for file in find_remote(copier.directory, place, recursive=False, singly=True)
+        for file in find_remote(copier.catalog, place, recursive=False, singly=True)
     ]
     write_stream(session, copier, found, transfer_options_)
 
@@ -407,7 +408,7 @@ def expand(
             follow=copier.follow_links,
         )
     if isinstance(place, Remote):
-        return find_remote(copier.directory, place, recursive=recursive, filters=session.filters)
+        return find_remote(copier.catalog, place, recursive=recursive, filters=session.filters)
     return [Stream()]
 
 
@@ -457,18 +458,18 @@ def _caseless(path: str) -> str:
 def _remote_jobs(
     copier: Copier, files: Sequence[LocalFile | RemoteFile | Stream], target: Remote, folder: bool
 ) -> list[Job]:
-    bucket = copier.directory.bucket(target.bucket)
+    bucket = copier.catalog.bucket(target.bucket)
     into_folder = folder or target.is_folder
     base = target.path if target.is_folder else f'{target.path}/'
     # One listing costs less than a question per file.
-    present = remote_names(copier.directory, bucket, base) if folder else {}
+    present = remote_names(copier.catalog, bucket, base) if folder else {}
     jobs = []
     for file in files:
         name = target.path if isinstance(file, Stream) or not into_folder else base + file.name
         existing = (
             present.get(name[len(base) :])
             if folder
-            else copier.directory.find_file(bucket, name, ids=False)
+            else copier.catalog.find_file(bucket, name, ids=False)
         )
         if isinstance(file, RemoteFile):
             jobs.append(copier.copy(file.entry, bucket, name, existing))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from storj.catalog.entries import Catalog
+from storj.catalog.errors import LocalPathNotFound
 from storj.cli.command import command
-from storj.cli.directory import Directory
-from storj.cli.errors import CommandError, LocalPathNotFound
+from storj.cli.errors import CommandError
 from storj.cli.jobs import Job, Runner, Summary, finish
 from storj.cli.network import channel_of
 from storj.cli.options import LocalPath
@@ -167,15 +168,15 @@ class _Demo:
         )
         engine = self._session.transfers(TransferOptions(), client, state=self._work)
         with client, engine as transfers:
-            directory = Directory(client, network.mnemonic)
+            catalog = Catalog(client)
             with _Step(self._output, f'making bucket {_BUCKET}, its name encrypted'):
                 made = client.bucket_create(_BUCKET)
-                bucket = directory.describe_bucket(made)
+                bucket = catalog.describe_bucket(made)
             what = f'{count_of(len(sizes), "file")}, {human_size(total)}'
             with _Step(self._output, f'encrypting, sharding and uploading {what}') as up:
                 self._move(self._uploads(transfers, bucket.id, sizes))
             with _Step(self._output, 'listing'):
-                stored = {entry.name: entry for entry in directory.files(bucket)}
+                stored = {entry.name: entry for entry in catalog.files(bucket)}
                 if {name: entry.size for name, entry in stored.items()} != sizes:
                     raise IntegrityError('the bucket does not hold what was uploaded')
             with _Step(self._output, f'downloading {what}') as down:

@@ -15,22 +15,24 @@ from typing import Any, NamedTuple
 import click
 
 from storj import exception
+from storj.catalog.errors import (
+    BucketNotFound,
+    CatalogError,
+    ConflictError,
+    FileNotFound,
+    LocalPathNotFound,
+    SourceKept,
+    UsageProblem,
+)
 from storj.text import masked
 
 __all__ = (
-    'BucketNotFound',
     'CommandError',
-    'ConflictError',
-    'FileNotFound',
-    'LocalPathNotFound',
     'NotLoggedIn',
     'NothingConfigured',
     'PartialFailure',
     'Report',
-    'SourceKept',
     'Terminated',
-    'UnsafeNameError',
-    'UsageProblem',
     'explain',
 )
 
@@ -48,24 +50,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-class CommandError(exception.StorjError):
-    """A command could not do what it was asked.
-
-    Args:
-        message (str): what happened.
-        hint (str | None): what to do next; the class's own advice by default.
-    """
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-class UsageProblem(CommandError):
-    """The arguments make no sense together, or a question was not answered with yes.
-
-    'storj COMMAND --help' shows how it is used.
-    """
+class CommandError(CatalogError):
+    """A command could not do what it was asked."""
 
 
 class NotLoggedIn(CommandError):
@@ -83,44 +69,6 @@ class NothingConfigured(NotLoggedIn):
     """
 
 
-class BucketNotFound(CommandError):
-    """No bucket has this name or id.
-
-    List the buckets with 'storj ls', or make one with 'storj mb'.
-    """
-
-
-class FileNotFound(CommandError):
-    """No file in the bucket has this name or id.
-
-    List the files with 'storj ls storj://BUCKET'.
-    """
-
-
-class LocalPathNotFound(CommandError):
-    """Nothing lies at a local path.
-
-    Check the path; patterns are expanded by the shell for local files.
-    """
-
-
-class ConflictError(CommandError):
-    """What is to be written exists already.
-
-    Say '--overwrite' to replace it.
-    """
-
-
-class UnsafeNameError(CommandError):
-    """A remote name would leave the folder it is copied to, or cannot be a local file.
-
-    Copy the file alone, to a name of your own: 'storj cp storj://BUCKET/NAME other-name'.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f'the remote name {name!r} is not a safe local path')
-
-
 class PartialFailure(CommandError):
     """Some files failed or were skipped; the others are done.
 
@@ -135,20 +83,6 @@ class PartialFailure(CommandError):
     def __init__(self, message: str, *, exit_code: int = PARTLY, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
-
-
-class SourceKept(PartialFailure):
-    """A file was copied to where it was to be moved, and is still at its source as well.
-
-    See which of the two is wanted, and remove the other.
-
-    Args:
-        source (str): the file.
-        reason (str): why it was not removed.
-    """
-
-    def __init__(self, source: str, reason: str) -> None:
-        super().__init__(f'copied, but not removed ({reason}): {source}')
 
 
 class Terminated(KeyboardInterrupt):
@@ -173,6 +107,7 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     exception.StorjError: Verdict(FAILED),
     exception.ConfigurationError: Verdict(LOGIN),
     exception.NetworkSetupError: Verdict(FAILED),
+    exception.NetworkNotRunning: Verdict(UNAVAILABLE),
     exception.MnemonicError: Verdict(LOGIN, 3002),
     exception.AmbiguousNameError: Verdict(CONFLICT),
     exception.BridgeUnreachableError: Verdict(UNAVAILABLE, 1000),
@@ -198,6 +133,7 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     exception.ResumeMismatchError: Verdict(CONFLICT),
     UsageProblem: Verdict(USAGE),
     PartialFailure: Verdict(PARTLY),
+    SourceKept: Verdict(PARTLY),
     NotLoggedIn: Verdict(LOGIN, 1001),
     BucketNotFound: Verdict(NOT_FOUND, 1006),
     FileNotFound: Verdict(NOT_FOUND, 1007),
@@ -205,7 +141,7 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     ConflictError: Verdict(CONFLICT, 1013),
     OSError: Verdict(FAILED, None, ''),
     FileNotFoundError: Verdict(NOT_FOUND, 3006, ''),
-    FileExistsError: Verdict(CONFLICT, 3001, "say '--overwrite' to replace it"),
+    FileExistsError: Verdict(CONFLICT, 3001, "use '--overwrite' to replace it"),
     ValueError: Verdict(USAGE, None, ''),
     click.ClickException: Verdict(FAILED, None, ''),
     click.UsageError: Verdict(USAGE, None, ''),

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from storj.catalog.entries import BucketEntry, FileEntry
+from storj.catalog.errors import UsageProblem
+from storj.catalog.places import Local, Stream, parse_location, parse_remote, safe_relative_path
+from storj.catalog.tree import RemoteFile, find_local, find_remote
 from storj.cli.buckets import bucket_name
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_file, complete_uri
 from storj.cli.copier import Copier, CopyOptions
 from storj.cli.copy import run_jobs, upload_options, write_stream
-from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import PartialFailure, UsageProblem, explain
+from storj.cli.errors import PartialFailure, explain
 from storj.cli.jobs import Forecast, Summary, finish, snapshot
 from storj.cli.listing import FILE_COLUMNS
 from storj.cli.options import (
@@ -31,8 +34,6 @@ from storj.cli.output import Column, count_of
 from storj.cli.progress import Overview, display_for
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
-from storj.cli.tree import RemoteFile, find_local, find_remote
-from storj.cli.uri import Local, Stream, parse_location, parse_remote, safe_relative_path
 from storj.exception import NotEnoughShardsError
 
 if TYPE_CHECKING:
@@ -72,12 +73,12 @@ def rm(session: Session, uris: tuple[str, ...], recursive: bool, dry_run: bool, 
 
     Their shards expire at the farmers. More than one file is asked about first.
     """
-    directory = session.directory
+    catalog = session.catalog
     places = [parse_remote(uri, bare=True) for uri in uris]
     entries = {
         found.entry.id: found.entry
         for place in places
-        for found in find_remote(directory, place, recursive=recursive, filters=session.filters)
+        for found in find_remote(catalog, place, recursive=recursive, filters=session.filters)
     }
     _remove(session, list(entries.values()), dry_run=dry_run, yes=yes or len(entries) == 1)
 
@@ -147,7 +148,7 @@ def file() -> None:
 
 
 def _bucket(session: Session, text: str) -> BucketEntry:
-    return session.directory.bucket(bucket_name(text))
+    return session.catalog.bucket(bucket_name(text))
 
 
 def _find(session: Session, bucket: str, name: str | None) -> FileEntry:
@@ -157,7 +158,7 @@ def _find(session: Session, bucket: str, name: str | None) -> FileEntry:
         if place.is_folder:
             raise UsageProblem(f'{place} names no file')
         bucket, name = place.bucket, place.path
-    return session.directory.file(_bucket(session, bucket), name)
+    return session.catalog.file(_bucket(session, bucket), name)
 
 
 @file.command('upload', examples=('storj file upload photos cat.jpg',))
@@ -245,7 +246,7 @@ def download(
 @pass_session
 def list_(session: Session, bucket: str) -> None:
     """List the files of a bucket with their ids."""
-    found = session.directory.files(_bucket(session, bucket))
+    found = session.catalog.files(_bucket(session, bucket))
     columns = (Column('id'), *FILE_COLUMNS, Column('mimetype', 'TYPE'))
     session.output.table(columns, [entry.to_dict() for entry in found], empty='no files')
 
@@ -258,7 +259,7 @@ def list_(session: Session, bucket: str) -> None:
 def remove(session: Session, bucket: str, files: tuple[str, ...], yes: bool) -> None:
     """Remove files of a bucket."""
     target = _bucket(session, bucket)
-    entries = [session.directory.file(target, name) for name in files]
+    entries = [session.catalog.file(target, name) for name in files]
     _remove(session, entries, yes=yes or len(entries) == 1)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from storj.catalog.errors import UsageProblem
 from storj.cli.command import group
-from storj.cli.errors import CommandError, UsageProblem
+from storj.cli.errors import CommandError
 from storj.cli.options import LocalPath, yes_option
 from storj.cli.output import Column
 from storj.cli.prompts import ask_secret, confirm, interactive, read_secret_file
@@ -146,7 +147,7 @@ def _load_words(session: Session, path: str | None, *, overwrite: bool) -> None:
     if session.settings.mnemonic not in (None, found) and not overwrite:
         raise CommandError(
             'other words are set; files stored with them need them',
-            hint="keep them ('storj key export --mnemonic'), then say '--overwrite'",
+            hint="keep them ('storj key export --mnemonic'), then use '--overwrite'",
         )
     session.save(mnemonic=found)
     session.output.done('words kept', {'mnemonic_set': True})

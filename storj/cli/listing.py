@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
+from storj.catalog.entries import FileEntry
+from storj.catalog.errors import FileNotFound
+from storj.catalog.filters import match_glob
+from storj.catalog.places import is_glob, parse_remote
 from storj.cli.command import command
 from storj.cli.completion import complete_uri
-from storj.cli.directory import FileEntry
-from storj.cli.errors import FileNotFound
-from storj.cli.filters import match_glob
 from storj.cli.output import Column, count_of
 from storj.cli.session import Session, pass_session
-from storj.cli.uri import is_glob, parse_remote
 
 __all__ = ('BUCKET_COLUMNS', 'FILE_COLUMNS', 'ls')
 
@@ -48,13 +48,13 @@ def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
     """List buckets, or the files of a bucket."""
     if uri is None or uri == 'storj://':
         columns = [_ID] * ids + list(BUCKET_COLUMNS)
-        buckets = [entry.to_dict() for entry in session.directory.buckets()]
+        buckets = [entry.to_dict() for entry in session.catalog.buckets()]
         session.output.table(columns, buckets, empty="no buckets; make one with 'storj mb'")
         _note_closed(session, buckets)
         return
     place = parse_remote(uri, bare=True)
-    bucket = session.directory.bucket(place.bucket)
-    files = session.directory.files(bucket)
+    bucket = session.catalog.bucket(place.bucket)
+    files = session.catalog.files(bucket)
     if is_glob(place.path) and place.path not in {entry.name for entry in files}:
         chosen = [entry for entry in files if match_glob(entry.name, place.path)]
         rows = [_file_row(entry) for entry in chosen]

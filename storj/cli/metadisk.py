@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from storj.catalog.errors import ConflictError, LocalPathNotFound, UnsafeNameError
 from storj.cli.command import group
-from storj.cli.errors import CommandError, ConflictError, LocalPathNotFound, UnsafeNameError
+from storj.cli.errors import CommandError
 from storj.cli.options import LocalPath
 from storj.cli.output import Column, human_size
 from storj.cli.progress import Overview, Snapshot, display_for

@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from storj.catalog.errors import FileNotFound, LocalPathNotFound, UsageProblem
+from storj.catalog.places import Link, Stream, parse_location
+from storj.catalog.tree import LocalFile, RemoteFile
 from storj.cli.command import command
 from storj.cli.completion import complete_place
 from storj.cli.copier import Copier, CopyOptions
@@ -18,12 +21,9 @@ from storj.cli.copy import (
     run_jobs,
     upload_options,
 )
-from storj.cli.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.cli.jobs import Job
 from storj.cli.options import filter_options, follow_option, transfer_options
 from storj.cli.session import Session, TransferOptions, pass_session
-from storj.cli.tree import LocalFile, RemoteFile
-from storj.cli.uri import Link, Stream, parse_location
 
 __all__ = ('mv',)
 

@@ -15,19 +15,20 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
+from storj.catalog.errors import ConflictError
 from storj.cli.command import group
-from storj.cli.control import (
+from storj.cli.errors import FAILED, CommandError
+from storj.cli.options import DURATION, SIZE, LocalPath
+from storj.cli.output import Column, Output, Part, is_terminal
+from storj.cli.session import Session, pass_session
+from storj.exception import ConfigurationError
+from storj.network.control import (
     RunningNetwork,
     forget_stopped,
     is_running,
     network_folder,
     serve_control,
 )
-from storj.cli.errors import FAILED, CommandError, ConflictError
-from storj.cli.options import DURATION, SIZE, LocalPath
-from storj.cli.output import Column, Output, Part, is_terminal
-from storj.cli.session import Session, pass_session
-from storj.exception import ConfigurationError
 
 if TYPE_CHECKING:
     from storj.network import Network

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from storj.cli.errors import UsageProblem
+from storj.catalog.errors import UsageProblem
 from storj.cli.output import is_terminal
 from storj.cli.streams import standard_input
 from storj.text import printable
@@ -42,7 +42,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not interactive():
-        raise UsageProblem(f'refused: {question} needs an answer', hint="say '--yes' to do it")
+        raise UsageProblem(f'refused: {question} needs an answer', hint="use '--yes' to do it")
     while (answer := _line(f'{question}? [y/N]: ').lower()) not in ('y', 'yes'):
         if answer in ('', 'n', 'no'):
             raise UsageProblem('refused: nothing was done', hint='')

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storj import atomic_file
-from storj.cli.directory import FileEntry
-from storj.cli.errors import SourceKept, explain
+from storj.catalog.entries import FileEntry
+from storj.catalog.errors import SourceKept
+from storj.cli.errors import explain
 from storj.exception import NotFoundError, StorjError
 
 if TYPE_CHECKING:

@@ -17,20 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storj.cli.errors import (
-    CommandError,
-    LocalPathNotFound,
-    NothingConfigured,
-    NotLoggedIn,
-)
-from storj.cli.filters import Filters, Rule
+from storj.catalog.errors import LocalPathNotFound
+from storj.catalog.filters import Filters, Rule
+from storj.cli.errors import CommandError, NothingConfigured, NotLoggedIn
 from storj.cli.output import Output
 from storj.exception import ConfigurationError
 from storj.text import LogFormatter
 
 if TYPE_CHECKING:
-    from storj.cli.cache import NameCache
-    from storj.cli.directory import Directory
+    from storj.catalog.entries import Catalog
+    from storj.cli.completion import NameCache
     from storj.configuration import Configuration
     from storj.http import Client
     from storj.transfer import TransferConfig, Transfers
@@ -296,7 +292,7 @@ class Session:
         if self.bridge or self.profile or not self.settings.is_empty:
             return
         from storj import configuration
-        from storj.cli.control import RunningNetwork, is_running, network_folder
+        from storj.network.control import RunningNetwork, is_running, network_folder
 
         folder = network_folder()
         if not is_running(folder):
@@ -360,23 +356,23 @@ class Session:
         return words
 
     @property
-    def directory(self) -> Directory:
+    def catalog(self) -> Catalog:
         """Names and ids of the account."""
-        return self.directory_for()
+        return self.catalog_for()
 
-    def directory_for(self, *, plain_names: bool | None = None) -> Directory:
-        """Return the directory that stores new names as asked; None follows the settings."""
-        from storj.cli.directory import Directory
+    def catalog_for(self, *, plain_names: bool | None = None) -> Catalog:
+        """Return the catalog that stores new names as asked; None follows the settings."""
+        from storj.catalog.entries import Catalog
 
         plain = self.settings.plain_names if plain_names is None else plain_names
-        return Directory(self.client, self.words, plain_names=plain, cache=self.cache)
+        return Catalog(self.client, plain_names=plain, seen=self.cache.store)
 
     @property
     def cache(self) -> NameCache:
         """Names seen lately, for completion."""
         import appdirs
 
-        from storj.cli.cache import NameCache
+        from storj.cli.completion import NameCache
 
         account = f'{self.settings.bridge} {self.settings.email}'
         return NameCache(Path(appdirs.user_cache_dir('storj')), account)

@@ -24,17 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storj.cli.command import command
-from storj.cli.completion import complete_uri
-from storj.cli.directory import FileEntry
-from storj.cli.errors import CommandError, ConflictError, UsageProblem
-from storj.cli.jobs import Handle, Job
-from storj.cli.options import LocalPath
-from storj.cli.output import human_duration
-from storj.cli.prompts import read_secret_file
-from storj.cli.session import Session, TransferOptions, pass_session
-from storj.cli.tree import find_remote
-from storj.cli.uri import (
+from storj.catalog.entries import FileEntry
+from storj.catalog.errors import ConflictError, UsageProblem
+from storj.catalog.places import (
     LINK_SCHEME,
     Link,
     Local,
@@ -45,6 +37,15 @@ from storj.cli.uri import (
     parse_remote,
     safe_relative_path,
 )
+from storj.catalog.tree import find_remote
+from storj.cli.command import command
+from storj.cli.completion import complete_uri
+from storj.cli.errors import CommandError
+from storj.cli.jobs import Handle, Job
+from storj.cli.options import LocalPath
+from storj.cli.output import human_duration
+from storj.cli.prompts import read_secret_file
+from storj.cli.session import Session, TransferOptions, pass_session
 from storj.crypto import keys, secret_file
 from storj.exception import (
     AuthenticationError,
@@ -272,7 +273,7 @@ def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str 
     file; the key opens this one file. The words are never in a link.
     """
     place = parse_remote(uri, bare=True)
-    found = find_remote(session.directory, place, recursive=False, singly=True)
+    found = find_remote(session.catalog, place, recursive=False, singly=True)
     if len(found) != 1:
         raise UsageProblem(f'{place} is no single file')
     made = _make(session, found[0].entry, with_key=with_key, uses=uses)

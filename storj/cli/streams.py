@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TextIO
 
-from storj.cli.errors import CommandError, UsageProblem
+from storj.catalog.errors import UsageProblem
+from storj.cli.errors import CommandError
 
 __all__ = ('StandardStreams', 'StreamFailed', 'standard_input')
 

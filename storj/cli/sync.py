@@ -10,27 +10,21 @@ from typing import Any
 
 import click
 
+from storj.catalog.entries import FileEntry, Stamp
+from storj.catalog.errors import FileNotFound, LocalPathNotFound, UnsafeNameError, UsageProblem
+from storj.catalog.places import Local, Remote, parse_location, safe_relative_path
+from storj.catalog.tree import LocalFile, remote_names, walk
 from storj.cli.command import command
 from storj.cli.completion import complete_place
 from storj.cli.copier import Copier, CopyOptions
 from storj.cli.copy import announce, perform, upload_options
-from storj.cli.directory import FileEntry
-from storj.cli.errors import (
-    FileNotFound,
-    LocalPathNotFound,
-    UnsafeNameError,
-    UsageProblem,
-    explain,
-)
+from storj.cli.errors import explain
 from storj.cli.files import remove_entries
 from storj.cli.jobs import Job, Summary, finish
 from storj.cli.options import filter_options, follow_option, transfer_options, yes_option
 from storj.cli.output import count_of
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
-from storj.cli.stamp import Stamp
-from storj.cli.tree import LocalFile, remote_names, walk
-from storj.cli.uri import Local, Remote, parse_location, safe_relative_path
 
 __all__ = ('sync',)
 
@@ -158,10 +152,10 @@ class _Side:
         self.session = session
         self.copier = copier
         self.folder = folder.path
-        self.bucket = copier.directory.bucket(prefix.bucket)
+        self.bucket = copier.catalog.bucket(prefix.bucket)
         self.base = prefix.path if prefix.is_folder else f'{prefix.path}/'
         self.checksum = checksum
-        stored = remote_names(copier.directory, self.bucket, self.base)
+        stored = remote_names(copier.catalog, self.bucket, self.base)
         self.prefix_exists = bool(stored) or not self.base
         accept = session.filters.accept
         self.remote = {name: entry for name, entry in stored.items() if accept(name)}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storj.cli.cache import FRESH, NameCache
+from storj.cli.completion import FRESH, NameCache
 
 
 def complete(program, line, **extra):
@@ -149,20 +149,20 @@ def test_shell_completes_what_storage_has(shell, storj, tmp_path):
 def test_cache_is_private_short_lived_and_forgiving(tmp_path):
     now = 1000.0
     cache = NameCache(tmp_path / 'cache', 'account', clock=lambda: now)
-    assert cache.buckets() is None
-    cache.store_buckets(['a', 'b'])
-    cache.store_files('a', ['x'])
+    assert cache.find() is None
+    cache.store(None, ['a', 'b'])
+    cache.store('a', ['x'])
     assert stat.S_IMODE(cache.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(cache.path.parent.stat().st_mode) == 0o700
-    assert cache.buckets() == ['a', 'b']
-    assert cache.files('a') == ['x']
+    assert cache.find() == ['a', 'b']
+    assert cache.find('a') == ['x']
     now += FRESH
-    assert cache.buckets() is None
-    assert cache.buckets(stale=True) == ['a', 'b']
+    assert cache.find() is None
+    assert cache.find(stale=True) == ['a', 'b']
     for damaged in ('', '[]', '{"buckets": 1}', '{"buckets": {"time": "x", "names": []}}'):
         cache.path.write_text(damaged)
-        assert cache.buckets() is None
-        cache.store_buckets(['c'])
+        assert cache.find() is None
+        cache.store(None, ['c'])
         assert json.loads(cache.path.read_text())['buckets']['names'] == ['c']
     cache.forget()
     assert not cache.path.exists()

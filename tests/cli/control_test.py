@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from storj.cli.control import serve_control
+from storj.network.control import serve_control
 
 
 class SlowNetwork:

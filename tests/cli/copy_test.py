@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from storj.cli.tree import ignores_case, walk
+from storj.catalog.tree import ignores_case, walk
 from storj.crypto import mnemonic
 
 
@@ -145,7 +145,7 @@ def test_what_exists_is_kept_unless_overwritten(storj, bucket, tmp_path):
     storj('cp', here, f'storj://{bucket}/a')
     here.write_bytes(b'two')
     refused = storj('cp', here, f'storj://{bucket}/a', code=9)
-    assert "hint: say '--overwrite' to replace it\n" in refused.err
+    assert "hint: use '--overwrite' to replace it\n" in refused.err
     assert storj('cat', f'storj://{bucket}/a').raw == b'one'
     storj('cp', '--overwrite', here, f'storj://{bucket}/a')
     assert storj('cat', f'storj://{bucket}/a').raw == b'two'
@@ -212,7 +212,7 @@ def test_prefix_without_recursive_says_so(storj, bucket, folder, tmp_path):
     for command in (('cp', place, tmp_path), ('rm', place)):
         refused = storj(*command, code=2)
         assert f'{place} is a prefix, not a file' in refused.err
-        assert "hint: say '--recursive'" in refused.err
+        assert "hint: use '--recursive'" in refused.err
     for command in ('cat', 'share'):
         assert f"'storj ls {place}' lists them" in storj(command, place, code=2).err
     storj('cp', f'{place}x', tmp_path, code=5)

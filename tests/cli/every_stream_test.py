@@ -28,7 +28,7 @@ from typing import Any
 
 import pytest
 
-from storj.cli.control import serve_control
+from storj.network.control import serve_control
 from tests.cli.every_command import CALLS, Call, Forked, Place, fork_server, missing
 
 FULL = Path('/dev/full')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storj.cli.filters import Filters, Rule, match_glob
+from storj.catalog.filters import Filters, Rule, match_glob
 
 
 def filters(*words):

@@ -22,7 +22,7 @@ PRELOADED = (
     'storj.cli.account',
     'storj.cli.app',
     'storj.cli.copy',
-    'storj.cli.control',
+    'storj.network.control',
     'storj.cli.files',
     'storj.cli.network',
     'storj.cli.share',

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from storj.cli.control import serve_control
+from storj.network.control import serve_control
 from tests.cli.every_command import CALLS, Call, Forked, Place, fork_server
 from tests.cli.hostile import POISON, BehindHostile, HostileBridge, Mood, hostile_bridge
 

@@ -6,9 +6,9 @@ from unittest import mock
 
 import pytest
 
+from storj.catalog.entries import BucketEntry, FileEntry
+from storj.catalog.errors import ConflictError
 from storj.cli.copier import Copier, CopyOptions
-from storj.cli.directory import BucketEntry, FileEntry
-from storj.cli.errors import ConflictError
 
 
 @pytest.fixture

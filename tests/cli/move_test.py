@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storj.cli.errors import SourceKept
+from storj.catalog.errors import SourceKept
 from storj.cli.removal import local_removal
 from storj.exception import NotFoundError
 from storj.http import Client
@@ -388,7 +388,7 @@ def test_download_is_on_the_disk_before_the_source_goes(storj, bucket, tmp_path,
         (('{place}a', '-'), 'a stream or a link cannot be moved'),
         (('storj-share:abc', '{here}'), 'a stream or a link cannot be moved'),
         (('{here}', '{here}2'), 'neither source nor destination is a storj:// URI'),
-        (('{place}a/', '{here}'), "say '--recursive'"),
+        (('{place}a/', '{here}'), "use '--recursive'"),
         (('{place}a',), 'Missing argument'),
     ],
 )

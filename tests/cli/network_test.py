@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from storj.cli.control import RunningNetwork
 from storj.cli.network import farmer_rows
+from storj.network.control import RunningNetwork
 from tests.cli.conftest import Storj
 from tests.cli.terminal import PATIENCE, Terminal
 

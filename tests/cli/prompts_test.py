@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import click
 import pytest
 
+from storj.catalog.errors import UsageProblem
 from storj.cli import prompts
-from storj.cli.errors import UsageProblem
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='signals of POSIX')
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storj.cli.errors import UsageProblem
+from storj.catalog.errors import UsageProblem
 from storj.cli.streams import StandardStreams, StreamFailed, standard_input
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj.cli.errors import UnsafeNameError, UsageProblem
-from storj.cli.uri import (
+from storj.catalog.errors import UnsafeNameError, UsageProblem
+from storj.catalog.places import (
     Link,
     Local,
     Remote,
@@ -94,7 +94,7 @@ def test_name_that_would_escape_is_refused(name):
 def test_name_that_windows_reads_otherwise_is_refused_there(name, monkeypatch):
     if os.name != 'nt':
         safe_relative_path(name)
-    monkeypatch.setattr('storj.cli.uri.os.name', 'nt')
+    monkeypatch.setattr('storj.catalog.places.os.name', 'nt')
     with pytest.raises(UnsafeNameError):
         safe_relative_path(name)
 

@@ -6,7 +6,7 @@ import hmac
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storj.cli.directory import FileEntry
+from storj.catalog.entries import FileEntry
 from storj.crypto.cipher import CtrStream
 from storj.digest import ShardDigest
 from storj.transfer.encryption import key_of

@@ -20,15 +20,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storj.cli.errors import UNAVAILABLE, CommandError, UsageProblem
 from storj.crypto import secret_file
-from storj.exception import StorjError
+from storj.exception import NetworkNotRunning, NetworkSetupError, StorjError
 
 if TYPE_CHECKING:
     from storj.network import Network
 
 __all__ = (
-    'NetworkNotRunning',
     'RunningNetwork',
     'forget_stopped',
     'is_running',
@@ -83,15 +81,6 @@ def forget_stopped(folder: Path) -> None:
     (folder / _FILE).unlink(missing_ok=True)
 
 
-class NetworkNotRunning(CommandError):
-    """No local network runs on this folder.
-
-    Start one with 'storj network up'.
-    """
-
-    exit_code = UNAVAILABLE
-
-
 class RunningNetwork:
     """A network that some process of this user has started.
 
@@ -99,7 +88,8 @@ class RunningNetwork:
         folder (Path): of the network.
 
     Raises:
-        NetworkNotRunning: none runs there.
+        NetworkNotRunning: If none runs there.
+        NetworkSetupError: If its address cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -112,7 +102,7 @@ class RunningNetwork:
         except FileNotFoundError:
             raise NetworkNotRunning(f'no network runs on {folder}') from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CommandError(f'{folder / _FILE} is damaged', hint='remove it') from error
+            raise NetworkSetupError(f'{folder / _FILE} is damaged: remove it') from error
         if not own:
             # It would lead to the network of the folder that this one was copied from.
             origin = state.get('folder')
@@ -143,7 +133,7 @@ class RunningNetwork:
         """Ask the network's process to stop and return its id.
 
         Raises:
-            NetworkNotRunning: it has gone already.
+            NetworkNotRunning: If it has gone already.
         """
         pid = int(self.status()['pid'])
         # The process has just proved that it is the network: it knows the secret.
@@ -169,7 +159,7 @@ class RunningNetwork:
         if response.status != 200:
             message = answer.get('error') if isinstance(answer, dict) else None
             # All that can be wrong is what was typed: a farmer's number, the text of a fault.
-            raise UsageProblem(str(message or 'the network refused'), hint='')
+            raise ValueError(str(message or 'the network refused'))
         return answer
 
 

@@ -9,19 +9,38 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from storj.cli.errors import BucketNotFound, FileNotFound
-from storj.cli.stamp import Stamp
-from storj.cli.uri import SCHEME, is_id
-from storj.crypto import keys, names
+from storj.catalog.errors import BucketNotFound, FileNotFound
+from storj.catalog.places import SCHEME, is_id
+from storj.crypto import keys, mnemonic, names
 from storj.exception import AmbiguousNameError, NotFoundError
 
 if TYPE_CHECKING:
-    from storj.cli.cache import NameCache
+    from collections.abc import Callable, Sequence
+
     from storj.http import Client
 
-__all__ = ('BucketEntry', 'Directory', 'FileEntry')
+__all__ = ('BucketEntry', 'Catalog', 'FileEntry', 'Stamp')
+
+
+class Stamp(NamedTuple):
+    """Size and time of a file on either side.
+
+    Attributes:
+        size (int | None): in bytes; None while unknown.
+        time (float | None): seconds since 1970 when it was changed here, or stored there; None
+            where a bridge does not say it, which leaves only the size.
+    """
+
+    size: int | None
+    time: float | None = None
+
+    def serves_for(self, source: Stamp) -> bool:
+        """Return whether a file that is there need not be replaced: as large, and not older."""
+        if self.size is None or self.size != source.size:
+            return False
+        return self.time is None or source.time is None or self.time >= source.time
 
 
 @dataclass(frozen=True)
@@ -106,43 +125,50 @@ class FileEntry:
         }
 
 
-class Directory:
+class Catalog:
     """Finds buckets and files of one account.
 
     Args:
-        client (Client): of the account.
-        words (str | None): decrypt and encrypt names; None leaves them as they are.
-        plain_names (bool): store new names in clear.
-        cache (NameCache | None): told every name that is seen, for the completion of the shell.
+        client (Client): of the account; its encryption key (mnemonic) decrypts and encrypts names.
+        plain_names (bool): whether new names are stored in clear.
+        seen (Callable | None): called with each complete list of names: a bucket's and its files'
+            names, or None and the buckets' names.
+
+    Attributes:
+        client (Client): as given.
+        encrypts_names (bool): whether new names are stored encrypted.
+
+    Raises:
+        MnemonicError: If the encryption key is none. A mistyped word would hide everything that is
+            stored, and make names that the right words do not open.
     """
 
     def __init__(
         self,
         client: Client,
-        words: str | None,
         *,
         plain_names: bool = False,
-        cache: NameCache | None = None,
+        seen: Callable[[str | None, Sequence[str]], object] | None = None,
     ) -> None:
-        self._client = client
-        self._words = words
-        self._cache = cache
-        self.encrypts_names = words is not None and not plain_names
+        if client.mnemonic is not None:
+            mnemonic.check(client.mnemonic)
+        self.client = client
+        self.encrypts_names = client.mnemonic is not None and not plain_names
+        self._words = client.mnemonic
+        self._seen = seen
 
     def buckets(self) -> list[BucketEntry]:
         """Return all buckets, in the order of their names."""
-        found = sorted(
-            map(self.describe_bucket, self._client.bucket_list()), key=lambda it: it.name
-        )
-        if self._cache is not None:
-            self._cache.store_buckets(entry.name for entry in found)
+        found = sorted(map(self.describe_bucket, self.client.bucket_list()), key=lambda it: it.name)
+        if self._seen is not None:
+            self._seen(None, [entry.name for entry in found])
         return found
 
     def bucket(self, text: str) -> BucketEntry:
         """Return the bucket of a name or id.
 
         Raises:
-            BucketNotFound: there is none.
+            BucketNotFound: If there is none.
         """
         found = self.find_bucket(text)
         if found is None:
@@ -170,25 +196,25 @@ class Directory:
         """Return the files of a bucket whose names begin with a prefix, in order of their names.
 
         Raises:
-            BucketNotFound: the bucket went away meanwhile.
+            BucketNotFound: If the bucket went away meanwhile.
         """
         try:
-            records = self._client.bucket_files(bucket.id)
+            records = self.client.bucket_files(bucket.id)
         except NotFoundError:
             raise BucketNotFound(f'no such bucket: {bucket.name}') from None
         key = self._bucket_key(bucket)
         found = sorted(
             (self._file_entry(bucket, record, key) for record in records), key=lambda it: it.name
         )
-        if self._cache is not None:
-            self._cache.store_files(bucket.name, (entry.name for entry in found))
+        if self._seen is not None:
+            self._seen(bucket.name, [entry.name for entry in found])
         return [entry for entry in found if entry.name.startswith(prefix)]
 
     def file(self, bucket: BucketEntry, text: str) -> FileEntry:
         """Return the file of a name or id.
 
         Raises:
-            FileNotFound: there is none.
+            FileNotFound: If there is none.
         """
         found = self.find_file(bucket, text)
         if found is None:
@@ -203,7 +229,7 @@ class Directory:
         """
         if not text:
             return None
-        file_id = self._client.file_id(bucket.id, text)
+        file_id = self.client.file_id(bucket.id, text)
         if file_id is not None:
             return self._describe(bucket, file_id)
         return self._describe(bucket, text) if ids and is_id(text) else None
@@ -217,7 +243,7 @@ class Directory:
 
     def _describe(self, bucket: BucketEntry, file_id: str) -> FileEntry | None:
         try:
-            found = self._client.file_metadata(bucket.id, file_id)
+            found = self.client.file_metadata(bucket.id, file_id)
         except NotFoundError:
             return None
         record = {

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from storj.cli.directory import BucketEntry, Directory, FileEntry
-from storj.cli.errors import FileNotFound, LocalPathNotFound, UsageProblem
-from storj.cli.filters import NO_FILTERS, Filters, match_glob
-from storj.cli.stamp import Stamp
-from storj.cli.uri import Local, Remote, is_glob
+from storj.catalog.entries import BucketEntry, Catalog, FileEntry, Stamp
+from storj.catalog.errors import FileNotFound, LocalPathNotFound, UsageProblem
+from storj.catalog.filters import NO_FILTERS, Filters, match_glob
+from storj.catalog.places import Local, Remote, is_glob
 from storj.exception import AmbiguousNameError
 from storj.text import from_system
 
@@ -87,7 +86,7 @@ def find_local(
     """
     if place.path.is_dir():
         if not recursive:
-            raise UsageProblem(f'{place} is a folder', hint="say '--recursive' to copy it")
+            raise UsageProblem(f'{place} is a folder', hint="use '--recursive' to copy it")
         return list(walk(place.path, filters, follow=follow))
     if place.path.exists():
         return [local_file(place.path.name, place.path)]
@@ -147,7 +146,7 @@ def _leads_up(link: Path) -> bool:
 
 
 def find_remote(
-    directory: Directory,
+    catalog: Catalog,
     place: Remote,
     *,
     recursive: bool,
@@ -160,7 +159,7 @@ def find_remote(
     pattern means the files that match it, and a prefix, with ``recursive``, all below it.
 
     Args:
-        directory (Directory): of the account.
+        catalog (Catalog): of the account.
         place (Remote): a file, a pattern, a prefix or a bucket.
         recursive (bool): whether a prefix is meant with all that it holds.
         filters (Filters): for several files.
@@ -170,43 +169,43 @@ def find_remote(
         BucketNotFound, FileNotFound: nothing is there.
         UsageProblem: a prefix without ``recursive``.
     """
-    bucket = directory.bucket(place.bucket)
+    bucket = catalog.bucket(place.bucket)
     if place.is_folder and not recursive:
         raise _prefix(place, singly)
-    entry = None if place.is_folder else directory.find_file(bucket, place.path)
+    entry = None if place.is_folder else catalog.find_file(bucket, place.path)
     if entry is not None:
         return [RemoteFile(entry.name.rpartition('/')[2], entry)]
     if is_glob(place.path):
         base = _fixed_prefix(place.path)
         matches = [
-            entry for entry in directory.files(bucket, base) if match_glob(entry.name, place.path)
+            entry for entry in catalog.files(bucket, base) if match_glob(entry.name, place.path)
         ]
     elif recursive:
         base = place.path if place.is_folder else f'{place.path}/'
-        matches = directory.files(bucket, base)
+        matches = catalog.files(bucket, base)
     else:
         matches = []
     found = [RemoteFile(entry.name[len(base) :], entry) for entry in matches] if matches else []
     if not found and not place.is_folder:
-        if not recursive and directory.files(bucket, f'{place.path}/'):
+        if not recursive and catalog.files(bucket, f'{place.path}/'):
             raise _prefix(place, singly)
         raise FileNotFound(f'no such file: {place}')
     return [file for file in found if filters.accept(file.name)]
 
 
 def _prefix(place: Remote, singly: bool) -> UsageProblem:
-    hint = f"name a file: 'storj ls {place}' lists them" if singly else "say '--recursive'"
+    hint = f"name a file: 'storj ls {place}' lists them" if singly else "use '--recursive'"
     return UsageProblem(f'{place} is a prefix, not a file', hint=hint)
 
 
-def remote_names(directory: Directory, bucket: BucketEntry, prefix: str) -> dict[str, FileEntry]:
+def remote_names(catalog: Catalog, bucket: BucketEntry, prefix: str) -> dict[str, FileEntry]:
     """Return the files below a prefix by their names relative to it.
 
     Raises:
         AmbiguousNameError: If two of them have one name.
     """
     found: dict[str, FileEntry] = {}
-    for entry in directory.files(bucket, prefix):
+    for entry in catalog.files(bucket, prefix):
         if len(entry.name) > len(prefix):
             other = found.setdefault(entry.name[len(prefix) :], entry)
             if other is not entry:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from storj.cli.errors import UnsafeNameError, UsageProblem
+from storj.catalog.errors import UnsafeNameError, UsageProblem
 from storj.text import to_system
 
 __all__ = (
