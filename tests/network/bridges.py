@@ -41,6 +41,7 @@ from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity
 from storj.network.node.serving import Server
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
+from tests.network.nodes import Clock
 
 T = TypeVar('T')
 
@@ -49,16 +50,6 @@ PASSWORD_COST = passwords._COST
 passwords._COST = 2**6
 
 MAIL_LINK = re.compile(r'^http\S+$', re.MULTILINE)
-
-
-class Clock:
-    """Seconds since 1970, moved by the test."""
-
-    def __init__(self) -> None:
-        self.now = 1_480_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -290,6 +281,7 @@ class RunningBridge:
             BridgeSettings(**self._settings),
             self.farmers,  # type: ignore[arg-type]
             clock=self.clock,
+            monotonic=self.clock.monotonic,
         )
         self.call(self._start)
         return self

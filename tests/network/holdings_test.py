@@ -8,6 +8,7 @@ import pytest
 
 from storj.network.bridge.database import Contract
 from storj.network.bridge.renewals import renewal_round
+from storj.network.bridge.upkeep import sweep
 from storj.network.node.identity import Identity
 from tests.network.bridges import Account, Answer, RunningBridge, ScriptedFarmer
 from tests.network.nodes import DAY, SHARD_HASH
@@ -104,13 +105,21 @@ def test_shard_of_an_upload_that_is_under_way_is_needed(
     farmer = bridge.farmer()
     bridge.add_shard(alice, bridge.frame(alice))
     bridge.clock.now += LIFE - 1
+    bridge.call(lambda: sweep(bridge.state))
     bridge.add_shard(alice, bridge.frame(alice))
     with bridge.state.database.begin() as session:
         session.query(Contract).update({Contract.store_end: 0})
     assert unneeded(bridge, farmer, SHARD_HASH) == []
+    for step in (3 * 365 * DAY, -6 * 365 * DAY):
+        # Uploads grow old by no clock that is set.
+        bridge.clock.step(step)
+        bridge.call(lambda: sweep(bridge.state))
+        assert unneeded(bridge, farmer, SHARD_HASH) == []
     bridge.clock.now += LIFE - 1
+    bridge.call(lambda: sweep(bridge.state))
     assert unneeded(bridge, farmer, SHARD_HASH) == []
-    bridge.clock.now += 1
+    bridge.clock.now += 3600
+    bridge.call(lambda: sweep(bridge.state))
     assert unneeded(bridge, farmer, SHARD_HASH) == [SHARD_HASH]
 
 

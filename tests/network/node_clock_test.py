@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storj import atomic_file
-from storj.network.node.clock import TOLERANCE, StepWatch
+from storj.network.node.clock import TOLERANCE, StepWatch, lasts
 from storj.network.node.group_sync import GroupSync
 from tests.network.nodes import Clock, run
 
@@ -33,6 +33,22 @@ def test_drift_is_no_step() -> None:
         clock.now += 60
         clock.step(1)
         assert watch.stepped() == 0
+
+
+def test_calm_begins_anew_with_each_step() -> None:
+    clock = Clock()
+    watch = StepWatch(clock, clock.monotonic)
+    clock.now += 100
+    assert watch.calm() == 100
+    for step in (10**9, -(10**9)):
+        clock.step(step)
+        assert watch.calm() == 0
+        clock.now += 50
+        assert watch.calm() == pytest.approx(50)
+
+
+def test_time_lasts_from_its_begin_to_its_end_and_not_before() -> None:
+    assert [lasts(100, 10, now) for now in (99, 100, 109, 110)] == [False, True, True, False]
 
 
 class Disk:

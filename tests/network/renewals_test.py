@@ -15,10 +15,12 @@ from aiohttp import web
 
 from storj.digest import ShardDigest, new_challenges
 from storj.network.bridge.app import create_app
+from storj.network.bridge.copies import DOUBTFUL
 from storj.network.bridge.database import Challenge, Contract
 from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, BridgeSettings
+from storj.network.bridge.upkeep import sweep
 from storj.network.bridge.users import open_account
 from storj.network.farmer.expiry import ASK_AGAIN, GRACE
 from storj.network.farmer.farmer import Farmer, FarmerSettings
@@ -39,11 +41,14 @@ def renew(bridge: RunningBridge) -> tuple[int, list[str]]:
     return [method for method, _ in bridge.farmers.calls].count('renew'), lost
 
 
+def contracts(bridge: RunningBridge) -> list[Contract]:
+    with bridge.state.database.begin() as session:
+        return list(session.query(Contract))
+
+
 def ends(bridge: RunningBridge) -> list[float]:
     """Return in how many seconds contracts end, the next one first."""
-    with bridge.state.database.begin() as session:
-        found = [contract.store_end for contract in session.query(Contract)]
-    return sorted(end / 1000 - bridge.clock.now for end in found)
+    return sorted(contract.store_end / 1000 - bridge.clock.now for contract in contracts(bridge))
 
 
 def test_contract_is_renewed_before_its_end_and_not_sooner(
@@ -137,7 +142,7 @@ def test_farmer_that_is_away_is_asked_when_it_is_back(
     assert ends(bridge) == [LIFE] * 3
 
 
-def test_refusal_is_asked_about_again_until_the_contract_ends(
+def test_copy_is_doubted_whose_ended_contract_is_not_renewed(
     bridge: RunningBridge, alice: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     farmer = bridge.farmer()
@@ -151,7 +156,13 @@ def test_refusal_is_asked_about_again_until_the_contract_ends(
     assert renew(bridge) == (1, [])
     bridge.clock.now += 29 * DAY
     assert renew(bridge) == (1, [SHARD_HASH])
-    assert ends(bridge) == []
+    # It ended by a clock, so it is audited before it is given up.
+    (contract,) = contracts(bridge)
+    assert (contract.verified, contract.failed) == (DOUBTFUL, False)
+    assert contract.next_audit == bridge.state.now()
+    bridge.clock.now += DAY
+    assert renew(bridge) == (1, [SHARD_HASH])
+    assert len(contracts(bridge)) == 1
 
 
 def test_damaged_contract_does_not_keep_others_from_their_renewal(
@@ -224,6 +235,10 @@ class Pair:
 
     async def upload(self) -> tuple[str, str]:
         """Store a shard as a file; return the ids of its bucket and of itself."""
+        return await self.finish(await self.begin())
+
+    async def begin(self) -> str:
+        """Bring a shard to its farmer; return the id of its frame."""
         challenges = new_challenges(3)
         digest = ShardDigest(challenges)
         digest.update(SHARD)
@@ -235,9 +250,13 @@ class Pair:
         token = {'token': pointer['token']}
         async with self.session.post(url, params=token, data=SHARD) as answer:
             assert answer.status == 200
+        return str(frame['id'])
+
+    async def finish(self, frame: str) -> tuple[str, str]:
+        """Make a file of a frame; return the ids of its bucket and of itself."""
         bucket = await self.ask('POST', '/buckets', {'name': 'photos'})
         path = f'/buckets/{bucket["id"]}/files'
-        file = await self.ask('POST', path, {'frame': frame['id'], 'filename': 'cat.jpg'})
+        file = await self.ask('POST', path, {'frame': frame, 'filename': 'cat.jpg'})
         return bucket['id'], file['id']
 
     async def download(self, bucket: str, file: str) -> bytes:
@@ -248,6 +267,7 @@ class Pair:
 
     async def upkeep(self) -> None:
         """Do what both do from time to time."""
+        await sweep(self.app[BRIDGE])
         await renewal_round(self.app[BRIDGE])
         await self.farmer._forget()
 
@@ -262,7 +282,7 @@ async def pair(
     settings = BridgeSettings(
         f'sqlite:///{path / "bridge.db"}', path, audit_interval=0, ping_interval=0, mirrors=0
     )
-    app = create_app(settings, renter, clock=clock)
+    app = create_app(settings, renter, clock=clock, monotonic=clock.monotonic)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, '127.0.0.1', port).start()
@@ -394,6 +414,58 @@ def test_clocks_of_both_that_are_set_drop_nothing(tmp_path: Path, step: float) -
             assert await both.download(bucket, file) == SHARD
 
     run(test)
+
+
+@STEPS
+def test_clocks_that_are_set_during_an_upload_end_nothing(tmp_path: Path, step: float) -> None:
+    clock = Clock()
+
+    async def test() -> None:
+        async with pair(tmp_path, clock) as both:
+            frame = await both.begin()
+            clock.step(step)
+            await hours(both, clock, count=60)
+            dropped = [*(tmp_path / 'farmer' / 'quarantine').rglob(SHARD_HASH)]
+            bucket, file = await both.finish(frame)
+            for back in (-step, step):
+                await hours(both, clock, count=20)
+                dropped += (tmp_path / 'farmer' / 'quarantine').rglob(SHARD_HASH)
+                assert await both.download(bucket, file) == SHARD
+                clock.step(back)
+            assert dropped == []
+
+    run(test)
+
+
+def test_clock_that_is_set_forgets_no_contract_for_days(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    # A farmer with the same clock asks an hour later, and a bridge that forgot would not answer.
+    farmer = bridge.farmer()
+    bucket = bridge.bucket(alice)
+    file = bridge.file(alice, bucket, [b'testshard'])
+    assert bridge.request('DELETE', f'/buckets/{bucket}/files/{file}', by=alice).status == 204
+    bridge.clock.step(YEARS)
+    for _ in range(2):
+        assert renew(bridge) == (0, [])
+        body = {'ended': [SHARD_HASH]}
+        path = f'/contacts/{farmer.identity.node_id}/shards'
+        answer = bridge.farmer_request(farmer.identity, 'POST', path, body)
+        assert answer.json['unneeded'] == [SHARD_HASH]
+        bridge.clock.now += DAY
+    assert renew(bridge) == (0, [])
+    assert contracts(bridge) == []
+
+
+def test_renewal_shortens_no_contract(bridge: RunningBridge, alice: Account) -> None:
+    bridge.clock.step(YEARS)
+    bridge.farmer()
+    bridge.file(alice, bridge.bucket(alice), [b'testshard'])
+    bridge.clock.step(-YEARS)
+    with bridge.state.database.begin() as session:
+        session.query(Contract).update({Contract.next_renewal: 0})
+    assert renew(bridge) == (1, [])
+    assert ends(bridge) == [YEARS + LIFE]
 
 
 def test_farmer_that_boots_with_an_old_clock_drops_nothing(tmp_path: Path) -> None:

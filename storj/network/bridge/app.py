@@ -224,7 +224,11 @@ def _limited(limits: RateLimits) -> Callable[..., object]:
 
 
 def create_app(
-    settings: BridgeSettings, renter: RenterNode, *, clock: Callable[[], float] = time.time
+    settings: BridgeSettings,
+    renter: RenterNode,
+    *,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> web.Application:
     """Make a bridge.
 
@@ -234,6 +238,7 @@ def create_app(
         settings (BridgeSettings): what it is started with.
         renter (RenterNode): its way to the farmers; closed by whoever made it.
         clock (Callable[[], float]): seconds since 1970.
+        monotonic (Callable[[], float]): seconds that nobody sets.
 
     Returns:
         web.Application: opens its database when it starts, and owns its background work.
@@ -244,7 +249,7 @@ def create_app(
     if settings.hosts is not None:
         middlewares.append(_addressed(settings.hosts))
     if settings.rate_limits:
-        middlewares.append(_limited(RateLimits(clock)))
+        middlewares.append(_limited(RateLimits(clock, monotonic)))
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)  # type: ignore[arg-type]
 
     app[SYNCS] = []
@@ -260,6 +265,7 @@ def create_app(
             passwords=passwords,
             outbox=Outbox(settings.data_dir / 'outbox', settings.public_url),
             clock=clock,
+            monotonic=monotonic,
         )
         repairs = Repairs(bridge)
         upkeep = Upkeep(bridge, repairs)

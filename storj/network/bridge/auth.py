@@ -21,9 +21,11 @@ from sqlalchemy.orm import Session
 
 from storj.network.bridge.database import Bucket, Entry, Frame, Key, Nonce, Token, User, fingerprint
 from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.node.clock import lasts
 from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body, read_raw
 
 __all__ = (
+    'LONG_TOKEN_LIFE',
     'ROUTES',
     'Caller',
     'authenticate',
@@ -36,7 +38,8 @@ __all__ = (
 
 _OPERATIONS = ('PUSH', 'PULL')
 _SHORT_TOKEN_LIFE = 5 * 60 * 1000
-_LONG_TOKEN_LIFE = 60 * 60 * 1000
+#: Milliseconds.
+LONG_TOKEN_LIFE = 60 * 60 * 1000
 _MAX_NONCE = 256
 # Longest honest values: an uncompressed key, and a DER signature of two 33-byte numbers.
 _MAX_KEY = 130
@@ -283,7 +286,7 @@ async def create_token(request: web.Request) -> web.Response:
     if operation not in _OPERATIONS:
         raise Refusal(400, 'Token validation failed: operation is PUSH or PULL')
     token = secrets.token_hex(32)
-    life = _LONG_TOKEN_LIFE if bridge.release.since(5, 15, 1) else _SHORT_TOKEN_LIFE
+    life = LONG_TOKEN_LIFE if bridge.release.since(5, 15, 1) else _SHORT_TOKEN_LIFE
     expires = bridge.now() + life
     described: dict[str, object] = {}
     with bridge.database.begin() as session:
@@ -320,7 +323,7 @@ def use_token(bridge: Bridge, token: str, bucket_id: str, operation: str) -> Non
     now = bridge.now()
     with bridge.database.begin() as session:
         known = session.get(Token, fingerprint(token), with_for_update=True)
-        if known is None or known.expires <= now:
+        if known is None or not lasts(known.expires - LONG_TOKEN_LIFE, LONG_TOKEN_LIFE, now):
             raise Refusal(500, 'Invalid or expired token')
         known.expires = now
         allowed = known.bucket, known.operation

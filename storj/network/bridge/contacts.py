@@ -36,6 +36,7 @@ from storj.network.bridge.database import Contact, WorkChallenge
 from storj.network.bridge.renter import ClockSkewError, NodeContact
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.addresses import comes_from_here, may_announce
+from storj.network.node.clock import lasts
 from storj.network.node.identity import SignatureError, node_id_of, verify_der
 from storj.network.node.rpc import ContactError
 from storj.network.node.wire import (
@@ -74,7 +75,7 @@ PAGE = 30
 #: Milliseconds after a timeout during which a farmer is the last one to be asked.
 _WARY = 10 * 60 * 1000
 _CLOCK_SKEW = 300_000
-_CHALLENGE_LIFE = 3600 * 1000
+CHALLENGE_LIFE = 3600 * 1000
 # Open at a time.
 _CHALLENGES = 10_000
 # Registrations that are welcome in a stretch of time; more make the work harder.
@@ -171,12 +172,12 @@ def contact_object(contact: Contact | KnownFarmer, *, last_seen: object) -> dict
 
 def lately_timed_out(contact: Contact | KnownFarmer, now: int) -> bool:
     """Tell whether a farmer has been unreachable within the last ten minutes."""
-    return contact.last_timeout is not None and now - contact.last_timeout < _WARY
+    return contact.last_timeout is not None and lasts(contact.last_timeout, _WARY, now)
 
 
 def not_lately_timed_out(now: int) -> ColumnElement[bool]:
     """Return the condition on contacts that :func:`lately_timed_out` is the opposite of."""
-    return or_(Contact.last_timeout.is_(None), Contact.last_timeout <= now - _WARY)
+    return or_(Contact.last_timeout.is_(None), ~lasts(Contact.last_timeout, _WARY, now))
 
 
 @dataclass(frozen=True)
@@ -367,7 +368,9 @@ def work(challenge: str, nonce: int) -> str:
 def _target(session: Session, now: int) -> str:
     """Return how hard the work is at the moment: harder in a rush of registrations."""
     registrations = session.scalar(
-        select(func.count()).select_from(Contact).where(Contact.created > now - _WELCOME_STRETCH)
+        select(func.count())
+        .select_from(Contact)
+        .where(lasts(Contact.created, _WELCOME_STRETCH, now))
     )
     rush = max(1, (registrations or 0) // _WELCOME)
     return f'{_EASIEST // rush:064x}'
@@ -386,7 +389,7 @@ async def create_challenge(request: web.Request) -> web.Response:
         challenge = WorkChallenge(
             challenge=secrets.token_hex(32),
             target=_target(session, bridge.now()),
-            expires=bridge.now() + _CHALLENGE_LIFE,
+            expires=bridge.now() + CHALLENGE_LIFE,
         )
         session.add(challenge)
         return answer({'challenge': challenge.challenge, 'target': challenge.target}, 201)
@@ -400,7 +403,7 @@ def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
     """
     challenge = headers.get('x-challenge', '')
     known = session.get(WorkChallenge, challenge) if hex_text(challenge, 64) else None
-    if known is None or known.expires <= now:
+    if known is None or not lasts(known.expires - CHALLENGE_LIFE, CHALLENGE_LIFE, now):
         raise Refusal(400, 'Challenge not found')
     nonce = headers.get('x-challenge-nonce', '')
     if not _INTEGER.fullmatch(nonce) or work(known.challenge, int(nonce)) > known.target:

@@ -27,6 +27,7 @@ from storj.network.bridge.database import Contact, Contract, Entry, Frame, Point
 
 __all__ = (
     'DOUBTFUL',
+    'IN_USE',
     'NEEDED',
     'NEVER',
     'RETURNS',
@@ -35,7 +36,6 @@ __all__ = (
     'copies_of',
     'copy_counts',
     'counts',
-    'in_use',
     'scarce',
     'supply',
 )
@@ -50,6 +50,16 @@ RETURNS = select(Contact.returns).where(Contact.node_id == Contract.node_id).sca
 
 #: A file needs the shard of the contract.
 NEEDED = exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame)
+#: A file, or an upload that has not been given up, does.
+IN_USE = or_(
+    NEEDED,
+    exists().where(
+        Pointer.shard_hash == Contract.shard_hash,
+        Frame.id == Pointer.frame,
+        Frame.locked.is_(False),
+        Frame.waits > 0,
+    ),
+)
 
 
 def counts(contract: type[Contract]) -> ColumnElement[bool]:
@@ -66,21 +76,6 @@ _COUNTS = counts(Contract)
 
 # Shards of one statement.
 _SOME = 500
-
-
-def in_use(begun: int) -> ColumnElement[bool]:
-    """Return the condition that a file, or an upload that is under way, needs a contract's shard.
-
-    Args:
-        begun (int): milliseconds since 1970; uploads that began earlier have been given up.
-    """
-    upload = exists().where(
-        Pointer.shard_hash == Contract.shard_hash,
-        Frame.id == Pointer.frame,
-        Frame.locked.is_(False),
-        Frame.created > begun,
-    )
-    return or_(NEEDED, upload)
 
 
 class Copy(NamedTuple):

@@ -191,7 +191,10 @@ class Frame(_Base):
     id: Mapped[str] = mapped_column(String(24), primary_key=True)
     user: Mapped[str] = mapped_column(ForeignKey('users.email'))
     created: Mapped[int]
-    locked: Mapped[bool]
+    locked: Mapped[bool] = mapped_column(index=True)
+    # Seconds of the bridge's running until an upload counts as given up: by no wall clock, as that
+    # may be set by years while clients are at it.
+    waits: Mapped[int] = mapped_column(server_default=text('7776000'))
     size: Mapped[int]
     storage_size: Mapped[int]
 

@@ -15,10 +15,10 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
 
 from storj.network.bridge.contacts import not_lately_timed_out, signed_farmer
-from storj.network.bridge.copies import counts, in_use
+from storj.network.bridge.copies import IN_USE, counts
 from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.repairs import REPAIRS
-from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE, Bridge
+from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.wire import Refusal, Route, answer
 
 __all__ = ('ROUTES', 'only_copies')
@@ -54,7 +54,7 @@ def only_copies(session: Session, bridge: Bridge, node_id: str) -> list[str]:
                 Contract.node_id == node_id,
                 Contract.stored.is_(True),
                 Contract.failed.is_(False),
-                in_use(now - CONTRACT_LIFE),
+                IN_USE,
                 ~elsewhere,
             )
             .limit(_COUNTED)

@@ -30,10 +30,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.contacts import signed_farmer
-from storj.network.bridge.copies import in_use
+from storj.network.bridge.copies import IN_USE
 from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.repairs import REPAIRS
-from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE
+from storj.network.bridge.state import BRIDGE
 from storj.network.node.wire import Refusal, Route, answer, hex_text, read_body
 
 __all__ = ('ROUTES',)
@@ -88,9 +88,7 @@ def _release(session: Session, node_id: str, hashes: list[str], now: int) -> lis
     """Return the shards that a farmer may drop; have the contracts of the others renewed."""
     unneeded = []
     for contract, needed in session.execute(
-        select(Contract, in_use(now - CONTRACT_LIFE)).where(
-            Contract.node_id == node_id, Contract.shard_hash.in_(hashes)
-        )
+        select(Contract, IN_USE).where(Contract.node_id == node_id, Contract.shard_hash.in_(hashes))
     ).all():
         if needed:
             contract.next_renewal = min(contract.next_renewal, now)

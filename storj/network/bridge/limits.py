@@ -41,7 +41,7 @@ class Windows:
     """Counts by key, in windows of one length; forgets the oldest of very many keys.
 
     Args:
-        clock (Callable[[], float]): seconds.
+        clock (Callable[[], float]): monotonic seconds.
         seconds (float): length of a window, which begins with a key's first call.
     """
 
@@ -77,7 +77,7 @@ class AccountLimits:
     """Limits of what costs the bridge much; each 0 for none.
 
     Args:
-        clock (Callable[[], float]): seconds since 1970.
+        clock (Callable[[], float]): monotonic seconds.
         calls (int): registrations, activations, deactivations and resets of an address, a minute.
         registrations (int): new accounts, an hour, whoever asks.
         mails (int): messages to an account, an hour.
@@ -157,10 +157,13 @@ class RateLimits:
 
     Args:
         clock (Callable[[], float]): seconds since 1970.
+        monotonic (Callable[[], float]): seconds that nobody sets.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._windows = Windows(clock, MINUTE)
+    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._windows = Windows(monotonic, MINUTE)
 
     def count(self, address: str, route: str, method: str) -> dict[str, str]:
         """Count a request.
@@ -182,7 +185,7 @@ class RateLimits:
         headers = {
             'X-RateLimit-Limit': str(limit),
             'X-RateLimit-Remaining': str(max(0, limit - counter.used)),
-            'X-RateLimit-Reset': str(math.ceil(counter.ends)),
+            'X-RateLimit-Reset': str(math.ceil(self._clock() + counter.ends - self._monotonic())),
         }
         if counter.used > limit:
             refusal = self._windows.refusal(counter)

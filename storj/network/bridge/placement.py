@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     and_,
     bindparam,
@@ -44,6 +45,7 @@ from storj.network.bridge.promises import PROMISE_LIFE
 from storj.network.bridge.renter import Allocation, NodeError, NodeUnreachableError
 from storj.network.bridge.retrieval import call_farmer, remember_tokens
 from storj.network.bridge.state import CONTRACT_LIFE, Bridge
+from storj.network.node.clock import lasts
 from storj.network.node.wire import Refusal
 
 __all__ = (
@@ -115,21 +117,22 @@ _SIGNED_AGAIN = (
         next_renewal=bindparam('renewal'),
     )
 )
+_NOW = bindparam('now', type_=BigInteger)
 _SUSPECTED = (
     update(Contract)
     .where(
         *_THIS_CONTRACT,
-        Contract.next_audit > bindparam('now'),
+        Contract.next_audit > _NOW,
         Contract.next_audit < NEVER,
         ~select(Challenge.position)
         .where(
             Challenge.shard_hash == Contract.shard_hash,
             Challenge.node_id == Contract.node_id,
-            Challenge.sent > bindparam('lately'),
+            lasts(Challenge.sent, _COMPLAINT_PAUSE, _NOW),
         )
         .exists(),
     )
-    .values(next_audit=bindparam('now'))
+    .values(next_audit=_NOW)
 )
 _DROP_CONTRACT = tuple(
     delete(table).where(
@@ -315,7 +318,7 @@ def _agreed(bridge: Bridge, shard: Shard, node_id: str) -> Shard | None:
         old = connection.execute(_CONTRACT, key).one_or_none()
         if old is None or old.failed:
             return None
-        awaited = 0 <= bridge.now() - old.store_begin < PROMISE_LIFE * 1000
+        awaited = lasts(old.store_begin, PROMISE_LIFE * 1000, bridge.now())
         if not awaited and not (old.stored and old.verified != UNCONFIRMED):
             return None
         if old.data_size != shard.size:
@@ -405,8 +408,7 @@ def record_challenges(
 def suspect(bridge: Bridge, connection: Connection, shard_hash: str, node_id: str) -> None:
     """Have a copy audited soon that somebody could not get as it should be."""
     now = bridge.now()
-    key = {'shard': shard_hash, 'farmer': node_id}
-    connection.execute(_SUSPECTED, {**key, 'now': now, 'lately': now - _COMPLAINT_PAUSE})
+    connection.execute(_SUSPECTED, {'shard': shard_hash, 'farmer': node_id, 'now': now})
 
 
 def drop_contract(connection: Connection, shard_hash: str, node_id: str) -> None:

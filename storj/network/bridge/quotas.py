@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.database import User, Volume
+from storj.network.node.clock import lasts
 from storj.network.node.wire import Refusal
 
 __all__ = ('FREE_DOWNLOAD', 'FREE_UPLOAD', 'Direction', 'Quota', 'check_volume', 'count_volume')
@@ -82,7 +83,7 @@ def check_volume(
         for window, limit in zip(_WINDOWS, astuple(quota), strict=True)
         if limit is not None
         and (volume := used.get(window)) is not None
-        and volume.begun + window > now
+        and lasts(volume.begun, window, now)
         and volume.bytes >= limit
     ]
     if waits:
@@ -111,7 +112,7 @@ def count_volume(
         if volume is None:
             volume = Volume(user=email, direction=direction, window=window, begun=now, bytes=0)
             session.add(volume)
-        elif volume.begun + window <= now:
+        elif not lasts(volume.begun, window, now):
             volume.begun, volume.bytes = now, 0
         volume.bytes += size
 

@@ -1,9 +1,11 @@
 """Renewals: what a file still needs is kept beyond the end of its contract.
 
 A contract ends after 90 days, and a farmer drops what no contract covers. So contracts are signed
-again before they end, with every farmer that has one for a shard of a file; those for shards of
-removed files come to their end, and are remembered for as long again, as a farmer asks before it
-drops anything (``holdings``). A farmer that is away is asked when it is back, be it after the end.
+again before they end, with every farmer that has one for a shard of a file or of an upload; those
+for shards of removed files come to their end, and are remembered for as long again, as a farmer
+asks before it drops anything (``holdings``). A farmer that is away is asked when it is back, be it
+after the end. No clock ends a contract whose shard is needed, and none is forgotten soon after the
+clock was set.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import logging
 from sqlalchemy import bindparam, exists, select, update
 
 from storj.network.bridge.contacts import FarmerCall, lately_timed_out, node_contact, note_calls
-from storj.network.bridge.copies import NEEDED
+from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED
 from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.placement import drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
@@ -32,6 +34,9 @@ _CONTRACTS = 100
 _FARMERS_AT_ONCE = 4
 # Milliseconds after which a contract is looked at again that is not, or cannot be, renewed.
 _AGAIN = 24 * 3600 * 1000
+# Seconds for which the clock must not have been set before a contract is forgotten: farmers that
+# have seen the same step ask an hour later.
+_CALM = 2 * 86400.0
 
 _RENEWED = (
     update(Contract)
@@ -54,7 +59,7 @@ async def renewal_round(bridge: Bridge) -> list[str]:
         bridge (Bridge): the bridge.
 
     Returns:
-        list[str]: hashes of shards that a file needs and that a farmer no longer keeps.
+        list[str]: hashes of shards that a file needs and that a farmer may no longer keep.
     """
     due = exists().where(Contract.node_id == Contact.node_id, Contract.next_renewal <= bridge.now())
     with bridge.database.begin() as session:
@@ -71,7 +76,7 @@ async def renewal_round(bridge: Bridge) -> list[str]:
 
 
 async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:
-    """Renew a farmer's contracts that are due; return the shards that it no longer keeps."""
+    """Renew a farmer's contracts that are due; return the shards that it may no longer keep."""
     calls: list[FarmerCall] = []
     renewed: list[tuple[Contract, Agreement]] = []
     refused: list[Contract] = []
@@ -111,24 +116,23 @@ async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:
 
 
 def _due(bridge: Bridge, node_id: str) -> list[Contract]:
-    """Choose contracts of a farmer; one that no file needs is forgotten long after its end."""
-    now = bridge.now()
+    """Choose contracts of a farmer; one that nobody needs is forgotten long after its end."""
+    now, calm = bridge.now(), bridge.watch.calm() >= _CALM
     contracts = []
     with bridge.database.begin() as session:
-        for contract, needed in session.execute(
-            select(Contract, NEEDED)
+        for contract, needed, in_use in session.execute(
+            select(Contract, NEEDED, IN_USE)
             .where(Contract.node_id == node_id, Contract.next_renewal <= now)
             .order_by(Contract.next_renewal)
             .limit(_CONTRACTS)
         ).all():
-            if needed:
+            if needed or (in_use and contract.stored):
                 contracts.append(contract)
-            elif contract.store_end + CONTRACT_LIFE <= now:
+            elif not in_use and calm and contract.store_end + CONTRACT_LIFE <= now:
                 drop_contract(session.connection(), contract.shard_hash, node_id)
-            elif contract.store_end > now:
-                contract.next_renewal = min(now + _AGAIN, contract.store_end)
             else:
-                contract.next_renewal = min(now + _AGAIN, contract.store_end + CONTRACT_LIFE)
+                ends = contract.store_end, contract.store_end + CONTRACT_LIFE
+                contract.next_renewal = now + min([_AGAIN, *(e - now for e in ends if e > now)])
     return contracts
 
 
@@ -146,7 +150,7 @@ async def _renew(
     """
     agreement = Agreement.from_mapping(contract.document)
     if end is None:
-        end = bridge.now() + CONTRACT_LIFE
+        end = max(contract.store_end, bridge.now() + CONTRACT_LIFE)
     renewal = bridge.renter.renew(node_contact(contact), agreement, store_end=end)
     return await call_farmer(bridge, contact, renewal, calls)
 
@@ -183,7 +187,10 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
 
 
 def _postpone(bridge: Bridge, contract: Contract) -> bool:
-    """Try again tomorrow, or forget a contract that has ended; tell whether it has."""
+    """Try again tomorrow; doubt the copy of a contract that has ended, and tell whether that is so.
+
+    The end is a clock's word, so the copy is audited before it is given up.
+    """
     now = bridge.now()
     with bridge.database.begin() as session:
         known = session.get(Contract, (contract.shard_hash, contract.node_id))
@@ -192,5 +199,8 @@ def _postpone(bridge: Bridge, contract: Contract) -> bool:
         if known.store_end > now:
             known.next_renewal = min(now + _AGAIN, known.store_end)
             return False
-        drop_contract(session.connection(), contract.shard_hash, contract.node_id)
+        known.next_renewal = now + _AGAIN
+        if known.failed or not known.stored:
+            return False
+        known.verified, known.next_audit = DOUBTFUL, now
         return True

@@ -34,12 +34,12 @@ from storj.network.bridge.contacts import (
     node_contact,
     note_calls,
 )
-from storj.network.bridge.copies import UNCONFIRMED, copies_of, copy_counts, in_use, scarce
+from storj.network.bridge.copies import IN_USE, UNCONFIRMED, copies_of, copy_counts, scarce
 from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.placement import Shard, allocate, farmers_by_merit, suspect
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.retrieval import call_farmer, download_tokens, token_from
-from storj.network.bridge.state import CONTRACT_LIFE, Bridge
+from storj.network.bridge.state import Bridge
 
 __all__ = ('REPAIRS', 'Repairs', 'Settled')
 
@@ -333,11 +333,7 @@ class Repairs:
             # Those that came back are audited first.
             kept = {copy.node_id for copy in copies if copy.confirmed and not copy.lost}
             candidates = farmers_by_merit(bridge, connection, shard_hash, exclude=kept | leaving)
-            needed = connection.scalar(
-                select(in_use(bridge.now() - CONTRACT_LIFE)).where(
-                    Contract.shard_hash == shard_hash
-                )
-            )
+            needed = connection.scalar(select(IN_USE).where(Contract.shard_hash == shard_hash))
         return _Plan(
             shard,
             max(0, wanted - len(counted)) if needed else 0,

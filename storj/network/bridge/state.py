@@ -27,6 +27,7 @@ from storj.network.bridge.presence import Presence
 from storj.network.bridge.promises import Promises
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renter import RenterNode
+from storj.network.node.clock import StepWatch
 from storj.network.node.proxies import parse_proxies
 
 __all__ = ('BRIDGE', 'CONTRACT_LIFE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
@@ -227,6 +228,9 @@ class Bridge:
         outbox (Outbox): where its messages go.
         limits (AccountLimits): how often it does what costs much; by its settings.
         clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
+        monotonic (Callable[[], float]): seconds that nobody sets, likewise.
+        watch (StepWatch): whether the clock was set.
+        aged (float): by the monotonic clock, when open uploads were made older last.
         presence (Presence): which farmers have answered lately.
         promises (Promises): space that farmers keep for what has not come yet.
         pending (Counter[str]): by farmer, contracts being made at this moment.
@@ -243,6 +247,7 @@ class Bridge:
     passwords: Passwords
     outbox: Outbox
     clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
     presence: Presence = field(default_factory=Presence)
     promises: Promises = field(default_factory=Promises)
     pending: Counter[str] = field(default_factory=Counter)
@@ -251,12 +256,16 @@ class Bridge:
     )
     clock_skews: dict[str, float] = field(default_factory=dict)
     limits: AccountLimits = field(init=False)
+    watch: StepWatch = field(init=False)
+    aged: float = field(init=False)
     release: Release = field(init=False)
 
     def __post_init__(self) -> None:
         self.release = Release.parse(self.settings.version)
+        self.watch = StepWatch(self.clock, self.monotonic)
+        self.aged = self.monotonic()
         self.limits = AccountLimits(
-            self.clock,
+            self.monotonic,
             calls=self.settings.account_calls,
             registrations=self.settings.registrations,
             mails=self.settings.mails,

@@ -9,14 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy import select, update
 
-from storj.network.bridge.audits import audit_round
-from storj.network.bridge.contacts import mark_failure, mark_seen, node_contact
-from storj.network.bridge.database import (
-    Contact,
-    FarmerToken,
-    Token,
-    WorkChallenge,
-)
+from storj.network.bridge.audits import audit_round, recall_audits
+from storj.network.bridge.auth import LONG_TOKEN_LIFE
+from storj.network.bridge.contacts import CHALLENGE_LIFE, mark_failure, mark_seen, node_contact
+from storj.network.bridge.database import Contact, FarmerToken, Frame, Token, WorkChallenge
 from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.repairs import Repairs
@@ -28,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two sweeps.
 _SWEEP_INTERVAL = 60.0
+# Seconds between two times that open uploads are made older.
+_AGEING = 3600.0
 # Milliseconds: farmer tokens live a day at the most.
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
 _PINGS_AT_ONCE = 32
@@ -44,15 +42,24 @@ _LOOKING = 0.05
 
 
 async def sweep(bridge: Bridge) -> None:
-    """Forget tokens and challenges whose time is over."""
+    """Forget tokens and challenges whose time is over, and do what keeps clocks from harm."""
     now = bridge.now()
-    for table, *conditions in (
-        (Token, Token.expires <= now),
-        (WorkChallenge, WorkChallenge.expires <= now),
-        (FarmerToken, FarmerToken.created < now - _FARMER_TOKEN_LIFE),
+    for table, column, first, last in (
+        (Token, Token.expires, now, now + LONG_TOKEN_LIFE),
+        (WorkChallenge, WorkChallenge.expires, now, now + CHALLENGE_LIFE),
+        (FarmerToken, FarmerToken.created, now - _FARMER_TOKEN_LIFE, now),
     ):
-        while bridge.database.delete_some(table, *conditions):
-            await asyncio.sleep(0)
+        # What is later than it can be was written down before the clock was set back.
+        for condition in (column <= first, column > last):
+            while bridge.database.delete_some(table, condition):
+                await asyncio.sleep(0)
+    recall_audits(bridge)
+    aged = int(bridge.monotonic() - bridge.aged)
+    if aged >= _AGEING:
+        bridge.aged += aged
+        older = update(Frame).where(Frame.locked.is_(False), Frame.waits > 0)
+        with bridge.database.begin_plain() as connection:
+            connection.execute(older.values(waits=Frame.waits - aged))
 
 
 async def ping_round(bridge: Bridge) -> None:

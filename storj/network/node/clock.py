@@ -7,8 +7,12 @@ by hand, by the end of a suspension. Nothing that cannot be undone is decided by
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, overload
 
-__all__ = ('TOLERANCE', 'StepWatch')
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, SQLColumnExpression
+
+__all__ = ('TOLERANCE', 'StepWatch', 'lasts')
 
 #: Seconds by which both clocks may part between two looks; more than drift, fewer than a mistake.
 TOLERANCE = 30.0
@@ -33,6 +37,7 @@ class StepWatch:
         self._monotonic = monotonic
         self._tolerance = tolerance
         self._difference = clock() - monotonic()
+        self._since = monotonic()
 
     def stepped(self) -> float:
         """Return the seconds by which the clock was set forward since the last look.
@@ -43,3 +48,34 @@ class StepWatch:
         difference = self._clock() - self._monotonic()
         step, self._difference = difference - self._difference, difference
         return step if abs(step) > self._tolerance else 0.0
+
+    def calm(self) -> float:
+        """Return the seconds for which the clock has not been set, the start of the watch included.
+
+        Looks by itself, so :meth:`stepped` tells nothing of what this has seen.
+        """
+        if self.stepped():
+            self._since = self._monotonic()
+        return self._monotonic() - self._since
+
+
+@overload
+def lasts(begun: float, span: float, now: float) -> bool: ...
+
+
+@overload
+def lasts(begun: SQLColumnExpression[Any], span: float, now: Any) -> ColumnElement[bool]: ...
+
+
+def lasts(begun: Any, span: Any, now: Any) -> Any:
+    """Return whether a time has begun and is not over, by times that were written down.
+
+    One that begins in the future was written down before the clock was set back. It counts as over;
+    else it would last for as long as the clock was ahead.
+
+    Args:
+        begun (float | ColumnElement): its begin; a column makes this a condition of the database.
+        span (float): its length, in the same unit.
+        now (float): the time.
+    """
+    return (begun <= now) & (begun > now - span)

@@ -1,0 +1,117 @@
+"""What the bridge wrote down while its clock was years ahead holds nobody up once it is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from storj.network.bridge.audits import audit_round
+from storj.network.bridge.contacts import lately_timed_out
+from storj.network.bridge.database import Contact, Contract, FarmerToken, Token
+from storj.network.bridge.placement import suspect
+from storj.network.bridge.quotas import Quota
+from storj.network.bridge.upkeep import ping_round, sweep
+from storj.network.node.identity import Identity
+from tests.network.bridges import Account, RunningBridge
+from tests.network.nodes import DAY
+
+YEARS = 3 * 365 * DAY
+
+
+def contract(bridge: RunningBridge) -> Contract:
+    with bridge.state.database.begin() as session:
+        return session.query(Contract).one()
+
+
+@pytest.mark.parametrize('step', [YEARS, -YEARS])
+def test_lock_after_wrong_passwords_lasts_a_minute(tmp_path: Path, step: float) -> None:
+    with RunningBridge(tmp_path, wrong_passwords=1, rate_limits=True) as bridge:
+        alice = bridge.account()
+        wrong = Account(alice.email, 'guess')
+        assert bridge.request('GET', '/buckets', by=wrong).status == 401
+        bridge.clock.step(step)
+        answer = bridge.request('GET', '/buckets', by=wrong)
+        assert (answer.status, answer.headers['Retry-After']) == (429, '60.000')
+        assert int(answer.headers['X-RateLimit-Reset']) == bridge.clock.now + 60
+        bridge.clock.now += 60
+        assert bridge.request('GET', '/buckets', by=wrong).status == 401
+
+
+def test_quota_begins_anew_when_its_window_lies_ahead(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, upload_quota=Quota(hour=9)) as bridge:
+        alice = bridge.account()
+        bridge.farmer()
+        bridge.clock.step(YEARS)
+        bridge.add_shard(alice, bridge.frame(alice))
+        assert bridge.request('POST', '/frames', {}, by=alice).status == 420
+        bridge.clock.step(-YEARS)
+        bridge.add_shard(alice, bridge.frame(alice))
+        assert bridge.request('POST', '/frames', {}, by=alice).status == 420
+
+
+def test_token_from_the_future_opens_nothing_and_goes(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    bucket = bridge.bucket(alice)
+    bridge.farmer()
+    bridge.clock.step(YEARS)
+    bridge.file(alice, bucket)
+    asked = bridge.request('POST', f'/buckets/{bucket}/tokens', {'operation': 'PULL'}, by=alice)
+    bridge.clock.step(-YEARS)
+    headers = {'x-token': asked.json['token']}
+    path = f'/buckets/{bucket}/files/{"ab" * 12}'
+    assert bridge.request('GET', path, headers=headers).error == 'Invalid or expired token'
+    bridge.call(lambda: sweep(bridge.state))
+    with bridge.state.database.begin() as session:
+        assert session.query(Token).count() == session.query(FarmerToken).count() == 0
+
+
+def test_registrations_of_the_future_are_no_rush(bridge: RunningBridge) -> None:
+    bridge.clock.step(YEARS)
+    for port in range(4000, 4020):
+        bridge.farmer(port)
+    bridge.clock.step(-YEARS)
+    asked = bridge.farmer_request(Identity.generate(), 'POST', '/contacts/challenges', {})
+    assert asked.json['target'] == 'f' * 64
+
+
+def test_farmer_that_was_away_in_the_future_is_asked(bridge: RunningBridge) -> None:
+    bridge.clock.step(YEARS)
+    bridge.farmer().away = True
+    bridge.call(lambda: ping_round(bridge.state))
+    with bridge.state.database.begin() as session:
+        contact = session.query(Contact).one()
+    assert lately_timed_out(contact, bridge.state.now())
+    bridge.clock.step(-YEARS)
+    assert not lately_timed_out(contact, bridge.state.now())
+
+
+@pytest.mark.parametrize('interval', [3600.0, None])
+def test_audits_go_on_within_days(tmp_path: Path, interval: float | None) -> None:
+    with RunningBridge(tmp_path, audit_interval=interval) as bridge:
+        alice = bridge.account()
+        bridge.farmer()
+        bridge.file(alice, bridge.bucket(alice))
+        bridge.clock.step(YEARS)
+        assert len(bridge.call(lambda: audit_round(bridge.state))) == 1
+        bridge.clock.step(-YEARS)
+        assert contract(bridge).next_audit > bridge.state.now() + YEARS * 1000
+        bridge.call(lambda: sweep(bridge.state))
+        pause = bridge.state.settings.audit_pause(1)
+        assert 0 <= contract(bridge).next_audit - bridge.state.now() <= max(DAY * 1000, pause)
+
+
+def test_complaint_counts_beside_an_audit_of_the_future(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    bridge.farmer()
+    bridge.file(alice, bridge.bucket(alice))
+    bridge.clock.step(YEARS)
+    assert len(bridge.call(lambda: audit_round(bridge.state))) == 1
+    bridge.clock.step(-YEARS)
+    with bridge.state.database.begin() as session:
+        session.query(Contract).update({Contract.next_audit: bridge.state.now() + 10**6})
+        known = session.query(Contract).one()
+        suspect(bridge.state, session.connection(), known.shard_hash, known.node_id)
+    assert contract(bridge).next_audit == bridge.state.now()
