@@ -6,7 +6,7 @@ import pytest
 
 from storj.exception import BridgeUnreachableError
 from storj.http import Client
-from storj.transfer.manager import Transfers
+from storj.transfer import Transfers
 
 
 @pytest.fixture
