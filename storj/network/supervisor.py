@@ -16,24 +16,19 @@ farmer is a process. Either way they reach each other over sockets only.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import re
-import secrets
 import socket
-import tempfile
 import threading
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from storj.crypto import mnemonic, secret_file
-from storj.exception import MnemonicError, NetworkSetupError
+from storj.exception import NetworkSetupError
 from storj.network.bridge.app import HEAD_LIMIT, create_app
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, BridgeSettings
@@ -48,11 +43,11 @@ from storj.network.farmers import (
     NetworkError,
 )
 from storj.network.faults import Fault, FaultPlan
+from storj.network.folder import NetworkFolder
 from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
 from storj.network.node.addresses import is_loopback
 from storj.network.node.identity import ExtendedKey
-from storj.network.node.lock import FolderLock
 from storj.network.node.serving import Server
 from storj.network.node.tasks import together
 
@@ -73,13 +68,14 @@ _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
     '0.10': ('0.10.0',),
     '1.2': ('1.2.0',),
 }
-#: Farmers of one network.
+#: Farmers of a new network.
+FARMERS = 6
+#: Farmers of one network at the most.
 FARMERS_LIMIT = 256
+# Seconds between two looks whether to give up draining.
+_POLL = 0.1
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
 _NOTHING_KEPT: Mapping[str, Any] = {'mirrors': 0, 'audit_interval': 0.0}
-
-_EMAIL = 'user@example.org'
-_SEED = re.compile(r'[0-9a-f]{64}\Z')
 
 
 class Network:
@@ -91,7 +87,8 @@ class Network:
             client = Client(net.email, net.password, net.bridge_url)
 
     Args:
-        farmers (int): how many, from 0 on.
+        farmers (int | None): how many, from 0 on; by default as many as the folder has, 6 in a
+            new one.
         host (str): address that bridge and farmers listen on.
         address (str | None): address that others reach them at, if it is another.
         public_url (str | None): URL that others reach the bridge at, if it is another, by a proxy
@@ -100,7 +97,12 @@ class Network:
             ``X-Forwarded-*`` is believed.
         port (int): of the bridge; 0 for any free one. Farmers take free ones always.
         data (str | os.PathLike[str] | None): folder that keeps everything, so that a network
-            with the same folder goes on where this one stops; None for a temporary one.
+            with the same folder goes on where this one stops; None for a temporary one. A folder
+            that lacks a part of that is refused.
+        drain (bool): take fewer farmers than the folder has: all come up, and :meth:`drain` has
+            those beyond the number leave.
+        new_farmers (Collection[int]): numbers of those whose folders are lost for good, and that
+            begin anew; what is left of a folder gets another name.
         database (str | None): SQLAlchemy URL of the bridge's database; by default a SQLite file.
         protocol (str): ``mixed``, ``0.10`` or ``1.2``: what the farmers announce.
         activation (str): ``auto`` or ``mail``: how new accounts become active. The network's own
@@ -136,8 +138,10 @@ class Network:
 
     def __init__(
         self,
-        farmers: int = 6,
+        farmers: int | None = None,
         *,
+        drain: bool = False,
+        new_farmers: Collection[int] = (),
         host: str = '127.0.0.1',
         address: str | None = None,
         public_url: str | None = None,
@@ -156,7 +160,7 @@ class Network:
         bridge: Mapping[str, Any] | None = None,
         metadisk: Mapping[str, Any] | None = None,
     ) -> None:
-        if not 0 <= farmers <= FARMERS_LIMIT:
+        if farmers is not None and not 0 <= farmers <= FARMERS_LIMIT:
             raise ValueError(f'a network has from 0 to {FARMERS_LIMIT} farmers')
         if protocol not in _ANNOUNCED:
             raise ValueError(f'protocol is one of {", ".join(_ANNOUNCED)}, not {protocol!r}')
@@ -171,7 +175,10 @@ class Network:
         self.email = ''
         self.password = ''
         self.mnemonic = ''
-        self._count = farmers
+        self._wanted = farmers
+        self._may_drain = drain
+        self._new_farmers = frozenset(new_farmers)
+        self._count = 0
         public = None if public_url is None else _checked_url(public_url)
         if address is None and host in _EVERYWHERE:
             address = urlsplit(public or '').hostname
@@ -193,16 +200,13 @@ class Network:
         self._settings = dict(bridge or {})
         self._metadisk = dict(metadisk or {})
         self._wanted_data = None if data is None else Path(data).expanduser().absolute()
-        self._data: Path | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._lock: FolderLock | None = None
+        self._folder: NetworkFolder | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._workers: Workers
         self._renter: RenterNode | None = None
         self._app: web.Application | None = None
         self._server: Server | None = None
-        self._seed = b''
         self._clock_skews: Mapping[str, float] = {}
 
     def __enter__(self) -> Network:
@@ -223,9 +227,13 @@ class Network:
     @property
     def data(self) -> Path:
         """The folder that keeps everything."""
-        if self._data is None:
+        return self._opened.path
+
+    @property
+    def _opened(self) -> NetworkFolder:
+        if self._folder is None:
             raise RuntimeError('the network was not started')
-        return self._data
+        return self._folder
 
     @property
     def running(self) -> bool:
@@ -271,7 +279,7 @@ class Network:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             self._workers.close()
-            self._close_data()
+            self._opened.close()
 
     @property
     def extended_key(self) -> str | None:
@@ -342,7 +350,7 @@ class Network:
             self.local_url = reached if here is None else _url(here, port)
             self.bridge_url = self._public_url or reached
             self._renter = RenterNode(
-                ExtendedKey.renter(self._seed), address=self._address, port=port
+                ExtendedKey.renter(self._opened.seed), address=self._address, port=port
             )
             settings = BridgeSettings(
                 **{
@@ -373,16 +381,17 @@ class Network:
             listening.close()
             raise
         self._clock_skews = app[BRIDGE].clock_skews
-        await open_account(app[BRIDGE], self.email, self.password)
-        kind = FarmerProcess if self._processes else FarmerInLoop
+        before = self._opened.farmers
+        known = before is not None
+        await open_account(app[BRIDGE], self.email, self.password, known=known)
         home = Home(self._call, self.faults, self._workers)
         extended = self._renter.extended_key
         self.farmers = [
-            kind(
+            self._kind_of(number)(
                 home,
                 number,
                 FarmerSettings(
-                    self.data / 'farmers' / str(number),
+                    self._opened.farm(number),
                     self.local_url,
                     size=self._size,
                     host=self._host,
@@ -393,12 +402,17 @@ class Network:
                     renters=None if extended is None else (extended,),
                 ),
             )
-            for number in range(self._count)
+            for number in range(max(self._count, before or 0))
         ]
         await together(*(farmer.begin() for farmer in self.farmers))
+        self._opened.keep_farmers(len(self.farmers))
         self.faults.resume()
         self.faults.listener = self._share_faults
-        logger.info('network is up: %s, %d farmers', self.bridge_url, self._count)
+        logger.info('network is up: %s, %d farmers', self.bridge_url, len(self.farmers))
+
+    def _kind_of(self, number: int) -> type[FarmerHandle]:
+        # One that is to leave does so in this process.
+        return FarmerProcess if self._processes and number < self._count else FarmerInLoop
 
     def _own_hosts(self) -> tuple[str, ...] | None:
         """Return the names by which a bridge that only this machine reaches may be called."""
@@ -439,54 +453,48 @@ class Network:
     # ------------------------------------------------------------- the folder
 
     def _open_data(self) -> None:
-        if self._wanted_data is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix='storj-network-')
-            self._data = Path(self._temporary.name)
-        else:
-            self._data = self._wanted_data
+        folder = NetworkFolder(self._wanted_data)
         try:
-            self._lock = FolderLock(self._data, 'network')
-            self._read_state(self._data / 'network.json')
+            folder.check(own_database=self._database is None, new_farmers=self._new_farmers)
+            known = FARMERS if folder.farmers is None else folder.farmers
+            self._count = known if self._wanted is None else self._wanted
+            if not self._may_drain:
+                folder.check_farmers(self._count)
         except BaseException:
-            self._close_data()
+            folder.close()
             raise
+        self._folder = folder
+        self.email, self.password, self.mnemonic = folder.email, folder.password, folder.mnemonic
 
-    def _close_data(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
+    def drain(
+        self,
+        progress: Callable[[int, int], object] = lambda number, remaining: None,
+        stopped: threading.Event | None = None,
+    ) -> None:
+        """Have the farmers beyond the wanted number leave, the last one first.
 
-    def _read_state(self, path: Path) -> None:
-        """Read account and keys, or make them up in a folder that has none yet."""
-        try:
-            state = json.loads(path.read_text('utf-8'))
-        except FileNotFoundError:
-            state = {
-                'email': _EMAIL,
-                'password': secrets.token_urlsafe(18),
-                'mnemonic': mnemonic.generate(),
-                'renter_seed': secrets.token_hex(32),
-            }
-            secret_file.write(path, json.dumps(state, indent=2) + '\n')
-        except OSError as error:
-            raise NetworkSetupError(f'{path}: cannot be read: {error}') from error
-        except (ValueError, RecursionError) as error:
-            raise NetworkSetupError(f'{path}: not the state of a network: {error}') from error
-        names = ('email', 'password', 'mnemonic', 'renter_seed')
-        if not isinstance(state, dict) or not all(isinstance(state.get(n), str) for n in names):
-            raise NetworkSetupError(f'{path}: not the state of a network')
-        if not _SEED.match(state['renter_seed']):
-            raise NetworkSetupError(f'{path}: renter_seed is not 64 hex characters')
-        try:
-            mnemonic.check(state['mnemonic'])
-        except MnemonicError as error:
-            raise NetworkSetupError(f'{path}: {error}') from error
-        self.email, self.password = state['email'], state['password']
-        self.mnemonic = state['mnemonic']
-        self._seed = bytes.fromhex(state['renter_seed'])
+        Each leaves when all that it stores lies on others too; its folder stays, and may be
+        removed. Nothing happens if there are none.
+
+        Args:
+            progress (Callable[[int, int], object]): called with the number of a farmer, and the
+                shards that lie there only.
+            stopped (threading.Event | None): set to give up; what has not left stays.
+        """
+        stopped = stopped or threading.Event()
+        while len(self.farmers) > self._count and not stopped.is_set():
+            # Those are always in this process.
+            farmer = cast(FarmerInLoop, self.farmers[-1])
+            loop = cast(asyncio.AbstractEventLoop, self._loop)
+            leaving = asyncio.run_coroutine_threadsafe(farmer.leave(progress), loop)
+            while not leaving.done() and not stopped.wait(_POLL):
+                pass
+            if leaving.cancel():
+                return
+            leaving.result()
+            farmer.stop()
+            self.farmers.pop()
+            self._opened.keep_farmers(len(self.farmers))
 
 
 def _url(host: str, port: int) -> str:

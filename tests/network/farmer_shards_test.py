@@ -247,7 +247,7 @@ def test_disk_that_is_not_mounted_is_refused(tmp_path: Path) -> None:
             shards = tmp_path / 'shards'
             shards.rename(tmp_path / 'away')
             shards.mkdir()
-            with pytest.raises(ConfigurationError, match=r'knows of 2 shards.*mount'):
+            with pytest.raises(ConfigurationError, match=r'knows of 2 shards.*Mount'):
                 await here.farmer.start()
             shards.rmdir()
             (tmp_path / 'away').rename(shards)

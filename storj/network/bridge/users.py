@@ -308,22 +308,29 @@ def _set_password(request: web.Request, stored: str) -> web.Response:
         return response
 
 
-async def open_account(bridge: Bridge, email: str, password: str) -> None:
+async def open_account(bridge: Bridge, email: str, password: str, *, known: bool = False) -> None:
     """Have an active account for whoever runs the bridge, however others' are activated.
 
     Args:
         bridge (Bridge): the bridge.
         email (str): of the account, in lower case.
         password (str): in clear.
+        known (bool): whether the account was there before.
 
     Raises:
-        NetworkSetupError: somebody else has it: the database is that of another network.
+        NetworkSetupError: If somebody else has it, or nobody has it who must: the database is
+            empty, or that of another network.
     """
     hashed = hash_password(password)
     with bridge.database.begin() as session:
         user = session.get(User, email)
     if user is not None and not await bridge.passwords.verify(hashed, user.password):
         raise NetworkSetupError(f'the database has the account {email} with another password')
+    if user is None and known:
+        raise NetworkSetupError(
+            f'the database does not know the account {email}: it is empty, or of another network;'
+            ' name the right one, or restore it from a backup'
+        )
     stored = await bridge.passwords.hash(hashed) if user is None else user.password
     with bridge.database.begin() as session:
         user = user or User(

@@ -44,6 +44,7 @@ from storj.network.node.identity import Identity, is_extended_key, is_node_id
 from storj.network.node.lock import FolderLock
 from storj.network.node.rpc import NodeContact, RpcClient, RpcServer
 from storj.network.node.serving import Server
+from storj.network.node.state_files import begun_farm, lost
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import is_broken_off
 
@@ -165,6 +166,7 @@ class Farmer:
         settings (FarmerSettings): as given.
         identity (Identity): read from its folder by :meth:`start`.
         port (int): that it listens on.
+        is_new (bool): whether its folder was empty at the start.
         tasks (Tasks): its work in the background; made by :meth:`start`.
     """
 
@@ -190,6 +192,7 @@ class Farmer:
         self._monotonic = monotonic
         self._link: BridgeLink | None = None
         self._leaving = False
+        self.is_new = False
         self.tasks: Tasks
         self.identity: Identity
         self._run: Run
@@ -248,8 +251,8 @@ class Farmer:
     def _open_folder(self, stopped: Callable[[], bool]) -> None:
         settings = self.settings
         kind = ShardStore if settings.store == 'disk' else NullStore
+        begun = begun_farm(settings.path)
         self._store = kind(settings.path, settings.size, durable=settings.durable, stopped=stopped)
-        self.identity = Identity.load(settings.path / 'identity.key')
         index = FarmerIndex(
             settings.path / 'farmer.db',
             durable=settings.durable,
@@ -257,12 +260,27 @@ class Farmer:
             stopped=stopped,
         )
         try:
+            self.identity = self._own_identity(index, begun)
             self._run = in_threads(self._workers.transfers)
             self._shards = Shards(self._store, index, self._run, self._monotonic)
         except BaseException:
             index.close()
             raise
         self._index = index
+
+    def _own_identity(self, index: FarmerIndex, begun: bool) -> Identity:
+        """Return the identity that the index is of; it is made last in a new folder."""
+        path = self.settings.path / 'identity.key'
+        owner = index.note('node_id')
+        if not begun and (owner or index.shards()):
+            raise lost(path, 'is missing')
+        identity = Identity.load(path)
+        if owner is None:
+            index.set_note('node_id', identity.node_id)
+        elif owner != identity.node_id:
+            raise lost(path, f'is the key of {identity.node_id}, and farmer.db belongs to {owner}')
+        self.is_new = not begun
+        return identity
 
     def _make_parts(self, parts: contextlib.AsyncExitStack) -> None:
         """Make what answers and what calls; nothing begins here."""

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storj import atomic_file
-from storj.exception import NetworkSetupError
 from storj.network.farmer.store import Kind, NoSpaceLeftError, StoreError
 from storj.network.node.contract import Contract, ContractError
 from storj.network.node.group_sync import GroupSync
+from storj.network.node.state_files import lost
 
 __all__ = ('PAGE', 'Ended', 'FarmerIndex', 'Quarantined')
 
@@ -121,7 +121,7 @@ class FarmerIndex:
         stopped (Callable[[], bool]): asked now and then whether to give the opening up.
 
     Raises:
-        NetworkSetupError: If the file cannot be opened, or is damaged, or none of ours.
+        LostStateError: If the file cannot be opened, or is damaged, or none of ours.
     """
 
     def __init__(
@@ -148,9 +148,7 @@ class FarmerIndex:
             if durable:
                 atomic_file.sync_folder(path.parent)
         except (sqlite3.Error, OSError) as error:
-            raise NetworkSetupError(
-                f'{path}: cannot open the farmer index: {error}; restore it from a backup'
-            ) from error
+            raise lost(path, f'cannot be used: {error}') from error
 
     def _prepare(self) -> None:
         # One process has it, so that no memory of several is needed, which is a file on the disk.

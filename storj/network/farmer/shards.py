@@ -14,9 +14,9 @@ from concurrent.futures import Executor
 from contextlib import closing
 from typing import Protocol, TypeVar
 
-from storj.exception import NetworkSetupError
 from storj.network.farmer.index import FarmerIndex, Quarantined
 from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
+from storj.network.node.state_files import lost
 
 __all__ = ('QUARANTINE', 'Pause', 'Run', 'Shards', 'in_threads')
 
@@ -68,7 +68,7 @@ class Shards:
         found_bad (Callable[[], object]): called after a shard was found missing or wrong.
 
     Raises:
-        NetworkSetupError: If the index knows of shards and the store has none.
+        LostStateError: If the index knows of shards and the store has none.
     """
 
     def __init__(
@@ -110,11 +110,8 @@ class Shards:
                 self._index.dropped(data_hash, QUARANTINE)
                 known.pop(data_hash)
         if known and self._store.is_bare():
-            raise NetworkSetupError(
-                f'{self._store.path}: farmer.db knows of {len(known)} shards, and shards/ is empty;'
-                ' mount their disk or restore them from a backup, or begin in an empty folder and'
-                ' let the bridge replace them'
-            )
+            problem = f'is empty, and farmer.db knows of {len(known)} shards'
+            raise lost(self._store.path / 'shards', problem)
         self._index.adopt({name: size for name, size in there.items() if name not in known})
         for name, size in known.items():
             if there.get(name) != size:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import aiohttp
 import sqlalchemy as sa
 from aiohttp import web
 
-from storj.crypto import secret_file
 from storj.exception import NetworkSetupError
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.users import open_account
@@ -25,6 +23,7 @@ from storj.network.metadisk.routes import Routes
 from storj.network.metadisk.website import Website
 from storj.network.node.group_sync import SYNCS, GroupSync
 from storj.network.node.shard_client import ShardClient
+from storj.network.node.state_files import read_record, write_record
 
 __all__ = ('mount',)
 
@@ -42,17 +41,16 @@ class _Secrets:
     @classmethod
     def load(cls, path: Path) -> _Secrets:
         """Read them, or make them at the first start."""
-        try:
-            return cls(**json.loads(path.read_text(encoding='utf-8')))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise NetworkSetupError(f'{path}: not the state of a node') from error
-        except FileNotFoundError:
-            made = cls(
-                email=f'metadisk-{secrets.token_hex(4)}@node.local',
-                password=secrets.token_urlsafe(24),
-                api_key=secrets.token_urlsafe(24),
-            )
-        secret_file.write(path, json.dumps(asdict(made), indent=2) + '\n')
+        names = [field.name for field in fields(cls)]
+        record = read_record(path, names)
+        if record is not None:
+            return cls(*(record[name] for name in names))
+        made = cls(
+            email=f'metadisk-{secrets.token_hex(4)}@node.local',
+            password=secrets.token_urlsafe(24),
+            api_key=secrets.token_urlsafe(24),
+        )
+        write_record(path, asdict(made))
         return made
 
 

@@ -23,7 +23,8 @@ import coincurve
 
 from storj.crypto import base58, secret_file
 from storj.digest import rmd160sha256
-from storj.exception import NetworkSetupError, StorjError
+from storj.exception import StorjError
+from storj.network.node.state_files import lost
 
 __all__ = (
     'ExtendedKey',
@@ -109,7 +110,7 @@ class Identity:
             path (Path): a file of 64 hex characters, readable by its owner only.
 
         Raises:
-            NetworkSetupError: the file is there and is not a private key.
+            LostStateError: If the file is there and is not a private key.
         """
         try:
             text = path.read_text('ascii').strip()
@@ -118,13 +119,13 @@ class Identity:
             secret_file.write(path, identity.private_key_hex + '\n')
             return identity
         except (OSError, UnicodeDecodeError) as error:
-            raise NetworkSetupError(f'{path}: cannot read the private key: {error}') from error
+            raise lost(path, f'cannot be read: {error}') from error
         if not _PRIVATE_KEY.match(text):
-            raise NetworkSetupError(f'{path}: not a private key of 64 hex characters')
+            raise lost(path, 'not a private key of 64 hex characters')
         try:
             return cls(bytes.fromhex(text))
         except ValueError as error:
-            raise NetworkSetupError(f'{path}: not a private key of secp256k1') from error
+            raise lost(path, 'not a private key of secp256k1') from error
 
     @property
     def private_key_hex(self) -> str:

@@ -1,0 +1,167 @@
+"""The folder of a network: its lock, its account and keys, and what must be in it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sqlite3
+import tempfile
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from storj.crypto import mnemonic
+from storj.exception import MnemonicError, NetworkSetupError
+from storj.network.node.lock import FolderLock
+from storj.network.node.state_files import (
+    lost,
+    read_record,
+    remains,
+    require_network,
+    write_record,
+)
+
+__all__ = ('NetworkFolder',)
+
+_EMAIL = 'user@example.org'
+_SEED = re.compile(r'[0-9a-f]{64}\Z')
+
+
+class NetworkFolder:
+    """Everything that a network keeps; one process has it at a time.
+
+    Args:
+        path (Path | None): made when it is missing; None for one that is removed in the end.
+
+    Attributes:
+        path (Path): as given, or made.
+        email (str): of the network's account.
+        password (str): of the account.
+        mnemonic (str): encryption key for the account.
+        seed (bytes): of the renter node.
+        farmers (int | None): how many it has, all of which have been up; None if they have not
+            been yet, so that nothing is missed.
+
+    Raises:
+        NetworkSetupError: If it cannot be used, or is in use.
+        LostStateError: If ``network.json`` is missing beside the rest, or damaged.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._temporary = None
+        if path is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix='storj-network-')
+            path = Path(self._temporary.name)
+        self.path = path
+        self._lock: FolderLock | None = None
+        try:
+            self._lock = FolderLock(path, 'network')
+            self._record = self._read(path / 'network.json')
+        except BaseException:
+            self.close()
+            raise
+        self.email = self._record['email']
+        self.password = self._record['password']
+        self.mnemonic = self._record['mnemonic']
+        self.seed = bytes.fromhex(self._record['renter_seed'])
+        # Earlier versions did not write the number down.
+        found = len(list(path.glob('farmers/*/identity.key')))
+        self.farmers: int | None = self._record.get('farmers', found)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Read account and keys, or make them up in a folder that has nothing yet."""
+        record = read_record(path, ('email', 'password', 'mnemonic', 'renter_seed'))
+        if record is None:
+            if left := remains(self.path):
+                raise lost(path, f'is missing beside {", ".join(left[:3])}')
+            record = {
+                'email': _EMAIL,
+                'password': secrets.token_urlsafe(18),
+                'mnemonic': mnemonic.generate(),
+                'renter_seed': secrets.token_hex(32),
+                'farmers': None,
+            }
+            write_record(path, record)
+        if not _SEED.match(record['renter_seed']):
+            raise lost(path, 'is damaged: renter_seed is not 64 hex characters')
+        try:
+            mnemonic.check(record['mnemonic'])
+        except MnemonicError as error:
+            raise lost(path, f'is damaged: {error}') from error
+        return record
+
+    def close(self) -> None:
+        """Release the folder, and remove a temporary one; may be called twice."""
+        if self._lock is not None:
+            self._lock.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def farm(self, number: int) -> Path:
+        """Return the folder of a farmer."""
+        return self.path / 'farmers' / str(number)
+
+    def keep_farmers(self, count: int) -> None:
+        """Write down how many farmers there are; all of them have been up."""
+        if count != self.farmers:
+            self._record['farmers'] = self.farmers = count
+            write_record(self.path / 'network.json', self._record)
+
+    def check(self, *, own_database: bool, new_farmers: Collection[int] = ()) -> None:
+        """Refuse a folder that lacks something that it had.
+
+        Args:
+            own_database (bool): whether the bridge's database lies in it.
+            new_farmers (Collection[int]): numbers of farmers that are lost for good; what is left
+                of their folders gets another name.
+
+        Raises:
+            LostStateError: If something is missing, empty or damaged.
+            NetworkSetupError: If there are no such farmers, or a folder cannot be renamed.
+        """
+        there = range(self.farmers or 0)
+        if not set(new_farmers) <= set(there):
+            raise NetworkSetupError(f'{self.path}: the network has {len(there)} farmers, from 0 on')
+        if self.farmers is None:
+            return
+        kept = [number for number in there if number not in new_farmers]
+        require_network(self.path, kept, own_database=own_database)
+        for number in new_farmers:
+            _set_aside(self.farm(number))
+
+    def check_farmers(self, count: int) -> None:
+        """Refuse to go on with fewer farmers than there are.
+
+        Raises:
+            NetworkSetupError: If there are more.
+        """
+        known = self.farmers or 0
+        if count >= known:
+            return
+        stored = [_stored(self.farm(number) / 'farmer.db') for number in range(count, known)]
+        shards, size = (sum(numbers) for numbers in zip(*stored, strict=True))
+        raise NetworkSetupError(
+            f'{self.path}: the network has {known} farmers, and those beyond {count} store'
+            f' {shards} shards, {size} bytes; take all {known}, or move what these store to the'
+            ' others first with --drain'
+        )
+
+
+def _stored(index: Path) -> tuple[int, int]:
+    """Return how many shards a farmer stores that does not run, and their bytes."""
+    try:
+        with closing(sqlite3.connect(index)) as database:
+            shards, size = database.execute('SELECT count(*), total(size) FROM shards').fetchone()
+    except sqlite3.Error as error:
+        raise lost(index, f'cannot be used: {error}') from error
+    return shards, int(size)
+
+
+def _set_aside(folder: Path) -> None:
+    """Give what is left of a farmer another name, so that one can begin anew."""
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            folder.rename(folder.with_name(f'{folder.name}.lost-{secrets.token_hex(4)}'))
+    except OSError as error:
+        raise NetworkSetupError(f'{folder}: cannot be renamed: {error.strerror}') from error

@@ -1,0 +1,256 @@
+"""What the folders of networks and farmers hold, and what it means when a part of that is lost.
+
+The one place that decides it: for starts, which refuse a folder that lacks what cannot be made
+again, and for backups. A file that no row of the tables names fails a test.
+
+The log of a database (``-wal``) belongs to it: whoever copies a database of a running network by
+hand and leaves the log behind, loses what was committed last, and nothing can tell that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import stat
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from storj.crypto import secret_file
+from storj.exception import NetworkSetupError
+
+__all__ = (
+    'FARMER_FILES',
+    'NETWORK_FILES',
+    'LostStateError',
+    'StateFile',
+    'begun_farm',
+    'check_database',
+    'file_of',
+    'lost',
+    'read_record',
+    'remains',
+    'require_network',
+    'write_record',
+)
+
+#: ``record``, ``database``: without it the folder is refused. ``shard``: one that is missing or
+#: damaged is found out, and the bridge has it copied from another farmer. ``message``: kept for
+#: people only. ``scratch``: of the process that runs, made again at each start, or done without.
+Kind = Literal['record', 'database', 'shard', 'message', 'scratch']
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """Files of one kind in a folder.
+
+    Attributes:
+        pattern (str): of the path in the folder; ``*`` stands for any part of a name.
+        kind (Kind): what its absence means.
+        holds (str): what is in it, for messages.
+        remedy (str): what to do when it is lost and there is no backup.
+    """
+
+    pattern: str
+    kind: Kind
+    holds: str = ''
+    remedy: str = ''
+
+    @property
+    def vital(self) -> bool:
+        """Whether a folder without it is refused."""
+        return self.kind in ('record', 'database')
+
+
+class LostStateError(NetworkSetupError):
+    """A file of a network or a farmer is missing or damaged that cannot be made again.
+
+    Restore it from a backup ('storj network restore'), or do what the message says besides.
+    """
+
+
+_NEW_NETWORK = 'or begin another network in an empty folder'
+_NEW_FARMER = 'or begin a new farmer in an empty folder, and let bridges replace the copies'
+_NEW_FARMER_HERE = (
+    'or give it up with --new-farmer and its number, and the bridge replaces its copies'
+)
+
+FARMER_FILES = (
+    StateFile('identity.key', 'record', 'the key by which bridges know the farmer', _NEW_FARMER),
+    StateFile('farmer.db', 'database', 'the contracts for its shards', _NEW_FARMER),
+    StateFile('shards', 'shard', 'what the farmer stores', _NEW_FARMER),
+    StateFile('shards/*/*', 'shard'),
+    StateFile('quarantine/*/*', 'scratch'),
+    StateFile('incoming/*', 'scratch'),
+    StateFile('farmer.db-*', 'scratch'),
+    StateFile('farmer.lock', 'scratch'),
+)
+NETWORK_FILES = (
+    StateFile('network.json', 'record', 'account, encryption key and seed', _NEW_NETWORK),
+    StateFile('bridge.db', 'database', 'accounts, files and contracts', _NEW_NETWORK),
+    StateFile('metadisk/node.json', 'record', 'the account of the MetaDisk node', _NEW_NETWORK),
+    StateFile('metadisk/node.db', 'database', 'the files and balances of MetaDisk', _NEW_NETWORK),
+    *(
+        replace(file, pattern=f'farmers/*/{file.pattern}', remedy=_NEW_FARMER_HERE)
+        for file in FARMER_FILES
+    ),
+    StateFile('outbox/*', 'message'),
+    StateFile('*.db-*', 'scratch'),
+    StateFile('metadisk/*.db-*', 'scratch'),
+    StateFile('network.log', 'scratch'),
+    StateFile('network.lock', 'scratch'),
+    StateFile('control.json', 'scratch'),
+)
+
+
+def file_of(files: Iterable[StateFile], path: PurePath) -> StateFile | None:
+    """Return the row for a path in a folder, None if there is none."""
+    parts = path.parts
+    for file in files:
+        pattern = PurePath(file.pattern).parts
+        if len(pattern) == len(parts) and path.match(file.pattern):
+            return file
+    return None
+
+
+def lost(path: Path, problem: str) -> LostStateError:
+    """Return the error for a vital file that cannot be used, with what to do."""
+    # Patterns match from the right, so that the folder above need not be known.
+    row = next(file for file in (*NETWORK_FILES, *FARMER_FILES) if path.match(file.pattern))
+    return LostStateError(
+        f'{path}: {" ".join(problem.split())}; it holds {row.holds}. Mount its disk or restore it'
+        f' from a backup, {row.remedy}'
+    )
+
+
+def _problem(path: Path) -> str | None:
+    """Return in words why there is nothing in a file, None if there is."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return 'is missing'
+    except OSError as error:
+        return f'cannot be read: {error.strerror}'
+    if not stat.S_ISREG(found.st_mode):
+        return 'is no file'
+    return None if found.st_size else 'is empty'
+
+
+def _require(folder: Path, paths: Iterable[str]) -> None:
+    """Refuse a folder in which vital files are missing or empty, with all of their names.
+
+    Raises:
+        LostStateError: If one is.
+    """
+    bad = {path: problem for path in paths if (problem := _problem(folder / path))}
+    if bad:
+        first, *others = bad
+        also = ''.join(f', and {path} {bad[path]}' for path in others)
+        raise lost(folder / first, bad[first] + also)
+
+
+def begun_farm(folder: Path) -> bool:
+    """Return whether a farmer has run on a folder before; its key is made last.
+
+    Raises:
+        LostStateError: If it has, and something is missing, a disk that is not mounted say.
+    """
+    if _problem(folder / 'identity.key') == 'is missing':
+        if any((folder / 'shards').glob('*/*')):
+            raise lost(folder / 'identity.key', 'is missing')
+        return False
+    _require(folder, [file.pattern for file in FARMER_FILES if file.vital])
+    return True
+
+
+def require_network(folder: Path, farmers: Collection[int], *, own_database: bool) -> None:
+    """Refuse the folder of a network that was up before, and lacks something since.
+
+    Args:
+        folder (Path): of the network.
+        farmers (Collection[int]): numbers of those that must be there.
+        own_database (bool): whether the bridge's database lies in the folder.
+
+    Raises:
+        LostStateError: If something is missing, empty or damaged.
+    """
+    paths = [file.pattern for file in NETWORK_FILES if file.vital and '*' not in file.pattern]
+    if not own_database:
+        paths.remove('bridge.db')
+    for number in farmers:
+        paths += [f'farmers/{number}/{file.pattern}' for file in FARMER_FILES if file.vital]
+    _require(folder, paths)
+    for path in paths:
+        # A farmer looks at its own database when it opens it.
+        if path.endswith('.db') and not path.startswith('farmers'):
+            check_database(folder / path)
+
+
+def remains(folder: Path) -> list[str]:
+    """Return the vital files that are in the folder of a network."""
+    return sorted(
+        str(path.relative_to(folder))
+        for file in NETWORK_FILES
+        if file.vital
+        for path in folder.glob(file.pattern)
+    )
+
+
+def check_database(path: Path) -> None:
+    """Read a database of SQLite through, to find out whether its structure is whole.
+
+    Raises:
+        LostStateError: If it is not, or has no tables.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (verdict,) = database.execute('PRAGMA quick_check(1)').fetchone()
+            (tables,) = database.execute('SELECT count(*) FROM sqlite_master').fetchone()
+    except sqlite3.Error as error:
+        raise lost(path, f'cannot be used: {error}') from error
+    if verdict != 'ok':
+        raise lost(path, f'is damaged: {verdict}')
+    if not tables:
+        raise lost(path, 'has no tables')
+
+
+def read_record(path: Path, names: Collection[str]) -> dict[str, Any] | None:
+    """Return what :func:`write_record` wrote, None if there is no such file.
+
+    Args:
+        path (Path): the file.
+        names (Collection[str]): of the fields of text that it must have.
+
+    Raises:
+        LostStateError: If the file cannot be read, or is not what was written.
+    """
+    try:
+        record = json.loads(path.read_text('utf-8'))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise lost(path, f'cannot be read: {error.strerror}') from error
+    except (ValueError, RecursionError) as error:
+        raise lost(path, 'is damaged') from error
+    if not isinstance(record, dict) or not all(isinstance(record.get(n), str) for n in names):
+        raise lost(path, 'is damaged')
+    # Those of earlier versions have no sum.
+    if record.pop('sum', None) not in (None, _sum(record)):
+        raise lost(path, 'is damaged: it was changed')
+    return record
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a few values, for their owner only, with a sum by which damage is found.
+
+    Raises:
+        LostStateError: If they cannot be written.
+    """
+    secret_file.write(path, json.dumps({**record, 'sum': _sum(record)}, indent=2) + '\n')
+
+
+def _sum(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
