@@ -20,7 +20,7 @@ help:
 	@echo 'make hostile           mutated answers over every call (CASES=100000)'
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "storj needs Python 3.10 or newer; say: make PYTHON=python3.11")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "storj needs Python 3.10 or newer: run make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
 # The stamps are newer than setup.cfg once its requirements are installed.
@@ -49,7 +49,7 @@ docs: $(VENV)/dev.stamp
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 check: lint types docs test
-	@for version in 3.10 3.11 3.12 3.13; do \
+	@for version in 3.10 3.11 3.12 3.13 3.14; do \
 	    if command -v python$$version > /dev/null && python$$version -c '' 2> /dev/null; then \
 	        echo "== python$$version"; \
 	        $(MAKE) --no-print-directory test PYTHON=python$$version VENV=.venv-$$version || exit 1; \

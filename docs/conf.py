@@ -19,11 +19,8 @@ extensions = [
     'sphinx.ext.viewcode',
 ]
 exclude_patterns = ['_build']
-html_theme = 'alabaster'
-html_theme_options = {
-    'description': 'A Python SDK, command line and local network for Storj v2',
-    'fixed_sidebar': True,
-}
+html_theme = 'furo'
+html_title = f'storj {release}'
 nitpicky = False
 
 autodoc_member_order = 'bysource'

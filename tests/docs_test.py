@@ -210,10 +210,33 @@ def test_commands_of_the_page_work(page: str, session: dict[str, str], tmp_path:
             assert re.search(f'^{pattern}$', answer, re.MULTILINE), f'{command}: {answer}'
 
 
-def test_pages_install_this_release_with_extras_that_it_has() -> None:
+def extras_of_the_package() -> set[str]:
     parser = configparser.ConfigParser()
     parser.read(ROOT / 'setup.cfg', encoding='utf-8')
-    extras = set(parser['options.extras_require'])
+    return set(parser['options.extras_require'])
+
+
+def test_extras_that_texts_name_exist() -> None:
+    sources = [
+        *ROOT.glob('*.rst'),
+        *(ROOT / 'docs').rglob('*.rst'),
+        *(ROOT / 'storj').rglob('*.py'),
+    ]
+    named = {
+        extra
+        for path in sources
+        for brackets, word in re.findall(
+            r'(?:storj|"\.)\[([a-z,]+)\]"|\bthe extra ``([a-z]+)``',
+            path.read_text(encoding='utf-8'),
+        )
+        for extra in (brackets or word).split(',')
+    }
+    assert {'cli', 'network', 'socks'} <= named
+    assert named - extras_of_the_package() == set()
+
+
+def test_pages_install_this_release_with_extras_that_it_has() -> None:
+    extras = extras_of_the_package()
     lines = [shlex.split(line) for page in SHELL_PAGES for line, _ in commands(page)]
     targets = [words[2] for words in lines if words[:2] == ['pip', 'install']]
     assert targets
@@ -251,5 +274,5 @@ def test_source_archive_has_every_file_of_the_repository(tmp_path: Path) -> None
     shutil.unpack_archive(next((tree / 'dist').iterdir()), tmp_path / 'out')
     [unpacked] = (tmp_path / 'out').iterdir()
     missing = [name for name in files if not (unpacked / name).exists()]
-    assert missing == ['.gitignore']
+    assert missing == []
     assert (unpacked / '.ci' / 'run').stat().st_mode & 0o111

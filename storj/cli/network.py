@@ -205,7 +205,7 @@ def require_extra() -> None:
     """Refuse with the way to install what the servers need, if that is missing."""
     import importlib.util
 
-    for package in ('aiohttp', 'sqlalchemy', 'coincurve'):
+    for package in ('aiohttp', 'sqlalchemy', 'cryptography'):
         if importlib.util.find_spec(package) is None:
             raise CommandError(
                 f'the local network needs a package that is not installed: {package}',

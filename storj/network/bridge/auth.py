@@ -13,8 +13,6 @@ import secrets
 from dataclasses import dataclass
 
 from aiohttp import web
-from coincurve import PublicKey
-from coincurve.ecdsa import cdata_to_der, der_to_cdata, signature_normalize
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -22,6 +20,7 @@ from sqlalchemy.orm import Session
 from storj.network.bridge.database import Bucket, Entry, Frame, Key, Nonce, Token, User, fingerprint
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.clock import lasts
+from storj.network.node.secp256k1 import CURVE
 from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body, read_raw
 
 __all__ = (
@@ -193,10 +192,9 @@ def _verify(public_key: str, signature: str, message: bytes) -> bool:
     if len(public_key) > _MAX_KEY or len(signature) > _MAX_SIGNATURE:
         return False
     try:
-        key = PublicKey(bytes.fromhex(public_key))
-        # The library takes the low-S form only; clients of the time send either.
-        _, parsed = signature_normalize(der_to_cdata(bytes.fromhex(signature)))
-        return bool(key.verify(cdata_to_der(parsed), message))
+        # Clients of the time send the high-S form as well as the low one (section 2.2).
+        raw = bytes.fromhex(signature)
+        return CURVE.verify(bytes.fromhex(public_key), raw, message, high_s=True)
     except ValueError:
         return False
 
@@ -217,7 +215,7 @@ def is_public_key(value: object) -> bool:
     if not isinstance(value, str) or len(value) not in (66, 130):
         return False
     try:
-        PublicKey(bytes.fromhex(value))
+        CURVE.compressed(bytes.fromhex(value))
     except ValueError:
         return False
     # fromhex() skips white space, so its length tells whether there was some.

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
-import coincurve
-
 from storj.crypto import base58, secret_file
 from storj.digest import rmd160sha256
 from storj.exception import StorjError
+from storj.network.node.secp256k1 import CURVE, ORDER
 from storj.network.node.state_files import lost
 
 __all__ = (
@@ -42,7 +41,6 @@ __all__ = (
 _NODE_ID = re.compile(r'[0-9a-f]{40}\Z')
 _PRIVATE_KEY = re.compile(r'[0-9a-f]{64}\Z')
 _MESSAGE_MAGIC = b'\x18Bitcoin Signed Message:\n'
-_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _HARDENED = 0x80000000
 # Digits of an extended public key, the longest Base58 text of the protocol.
 _EXTENDED_LENGTH = 111
@@ -90,8 +88,8 @@ class Identity:
     def __init__(self, private_key: bytes) -> None:
         if len(private_key) != 32:
             raise ValueError('a private key has 32 bytes')
-        self._key = coincurve.PrivateKey(private_key)
-        self.public_key: bytes = self._key.public_key.format(compressed=True)
+        self._private_key = private_key
+        self.public_key: bytes = CURVE.public_key(private_key)
         self.node_id = node_id_of(self.public_key)
 
     def __repr__(self) -> str:
@@ -100,7 +98,7 @@ class Identity:
     @classmethod
     def generate(cls) -> Identity:
         """Make a new random identity."""
-        return cls((secrets.randbelow(_ORDER - 1) + 1).to_bytes(32, 'big'))
+        return cls((secrets.randbelow(ORDER - 1) + 1).to_bytes(32, 'big'))
 
     @classmethod
     def load(cls, path: Path) -> Identity:
@@ -130,7 +128,7 @@ class Identity:
     @property
     def private_key_hex(self) -> str:
         """The private key, 64 hex characters."""
-        return self._key.secret.hex()
+        return self._private_key.hex()
 
     @property
     def payment_address(self) -> str:
@@ -139,14 +137,13 @@ class Identity:
 
     def sign_der(self, data: bytes) -> str:
         """Return the DER signature over SHA-256 of `data`, hex, in its low-S form."""
-        return self._key.sign(data).hex()
+        return CURVE.sign(self._private_key, data).hex()
 
     def sign_message(self, text: str) -> str:
         """Return the compact Base64 Bitcoin message signature of `text`."""
-        signature = self._key.sign_recoverable(_message_digest(text), hasher=None)
-        # 27 for a compact signature, 4 more for a compressed key; the recovery id comes last here.
-        header = bytes([27 + 4 + signature[64]])
-        return base64.b64encode(header + signature[:64]).decode('ascii')
+        signature, number = CURVE.sign_recoverable(self._private_key, _message_digest(text))
+        # 27 for a compact signature, 4 more for a compressed key.
+        return base64.b64encode(bytes([27 + 4 + number]) + signature).decode('ascii')
 
 
 def verify_der(public_key: str, data: bytes, signature: str) -> bool:
@@ -161,8 +158,8 @@ def verify_der(public_key: str, data: bytes, signature: str) -> bool:
         SignatureError: the key or the signature is malformed.
     """
     try:
-        key = coincurve.PublicKey(bytes.fromhex(public_key))
-        return bool(key.verify(bytes.fromhex(signature), data))
+        raw = bytes.fromhex(signature)
+        return CURVE.verify(bytes.fromhex(public_key), raw, data, high_s=False)
     except (ValueError, TypeError) as error:
         raise SignatureError('malformed key or signature') from error
 
@@ -187,15 +184,11 @@ def signer_of_message(text: str, signature: str) -> tuple[str, bytes]:
         raise SignatureError('the signature is not Base64') from error
     if len(raw) != 65 or not 27 <= raw[0] <= 34:
         raise SignatureError('the signature is not a compact one')
-    recoverable = raw[1:] + bytes([(raw[0] - 27) & 3])
-    try:
-        key = coincurve.PublicKey.from_signature_and_message(
-            recoverable, _message_digest(text), hasher=None
-        )
-    except (ValueError, TypeError) as error:
-        raise SignatureError('the signature does not lead to a key') from error
     # The header may say that the key is uncompressed; node ids are made of compressed keys always.
-    public_key: bytes = key.format(compressed=True)
+    try:
+        public_key = CURVE.recover(raw[1:], (raw[0] - 27) & 3, _message_digest(text))
+    except ValueError as error:
+        raise SignatureError('the signature does not lead to a key') from error
     return node_id_of(public_key), public_key
 
 
@@ -235,7 +228,7 @@ class ExtendedKey:
         identity = Identity(self.key)
         start = b'\x00' + self.key if number >= _HARDENED else identity.public_key
         digest = hmac.digest(self.chain, start + number.to_bytes(4, 'big'), 'sha512')
-        key = (int.from_bytes(digest[:32], 'big') + int.from_bytes(self.key, 'big')) % _ORDER
+        key = (int.from_bytes(digest[:32], 'big') + int.from_bytes(self.key, 'big')) % ORDER
         return ExtendedKey(
             key.to_bytes(32, 'big'),
             digest[32:],
@@ -279,10 +272,9 @@ def derived_public_key(extended: str, index: int) -> bytes:
     chain, parent = raw[13:45], raw[45:]
     digest = hmac.digest(chain, parent + index.to_bytes(4, 'big'), 'sha512')
     try:
-        child: bytes = coincurve.PublicKey(parent).add(digest[:32]).format(compressed=True)
+        return CURVE.add(parent, digest[:32])
     except ValueError as error:
         raise SignatureError('the extended public key holds no key') from error
-    return child
 
 
 def is_extended_key(text: object) -> TypeGuard[str]:
