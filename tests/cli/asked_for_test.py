@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from storj import atomic_file
 from storj.exception import BridgeUnreachableError
 from storj.http import Client
 from storj.transfer import Transfers
@@ -169,6 +173,40 @@ def test_file_that_took_the_place_of_the_unheard_one_is_kept(storj, bucket, unhe
     refused = storj('cp', unheard, f'storj://{bucket}/', code=9)
     assert f'exists already: storj://{bucket}/a' in refused.err
     assert storj('cat', f'storj://{bucket}/a').raw == b'of somebody else'
+
+
+@pytest.fixture
+def killed_at_its_end(storj, bucket, tmp_path, monkeypatch):
+    """A file whose download was killed when it had its name, and its journal was still there."""
+    put(storj, f'storj://{bucket}/a', 'content')
+    path, state = tmp_path / 'a', Path(str(storj.environment['XDG_STATE_HOME']))
+    publish = atomic_file.publish
+
+    def published(*args, **options):
+        publish(*args, **options)
+        shutil.copytree(state, tmp_path / 'kept')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic_file, 'publish', published)
+        storj('cp', f'storj://{bucket}/a', path)
+    shutil.rmtree(state)
+    shutil.move(tmp_path / 'kept', state)
+    return path
+
+
+def test_download_that_was_killed_at_its_end_is_done(storj, bucket, killed_at_its_end):
+    storj('cp', f'storj://{bucket}/a', killed_at_its_end)
+    assert killed_at_its_end.read_text() == 'content'
+    assert storj('transfer', 'list', '--json').json() == []
+    storj('cp', f'storj://{bucket}/a', killed_at_its_end, code=9)
+
+
+def test_file_in_the_place_of_a_killed_download_is_kept(storj, bucket, killed_at_its_end):
+    killed_at_its_end.unlink()
+    killed_at_its_end.with_name('b').write_text('of somebody else')
+    killed_at_its_end.with_name('b').rename(killed_at_its_end)
+    storj('cp', f'storj://{bucket}/a', killed_at_its_end, code=9)
+    assert killed_at_its_end.read_text() == 'of somebody else'
 
 
 # -- what stands at a destination ------------------------------------------------------------------
