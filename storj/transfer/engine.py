@@ -20,10 +20,10 @@ from storj.transfer.download import Destination, DownloadRequest, FileDownload, 
 from storj.transfer.journal import identity, state_left
 from storj.transfer.progress import Meter, Progress, ProgressCallback
 from storj.transfer.scope import ChannelFactory, Resources, Scope
-from storj.transfer.source import SourceLike
+from storj.transfer.source import SourceLike, UploadRequest
 from storj.transfer.spool import is_file
 from storj.transfer.threads import Pools
-from storj.transfer.upload import Upload, UploadRequest
+from storj.transfer.upload import Upload
 from storj.transfer.verify import FileHealth, Verification
 
 __all__ = ('TransferFuture', 'Transfers')

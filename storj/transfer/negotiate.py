@@ -14,15 +14,42 @@ only farmers that failed.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from storj.api import BridgeProfile
-from storj.exception import NO_FARMER, StorjBridgeApiError, StorjError
+from storj.exception import (
+    NO_FARMER,
+    BridgeUnavailableError,
+    BridgeUnreachableError,
+    NotEnoughFarmersError,
+    NotFoundError,
+    StorjBridgeApiError,
+    StorjError,
+)
+from storj.model import Contact, Shard
+from storj.transfer.bridge import Bridge
+from storj.transfer.coordinator import Gate
+from storj.transfer.scope import Scope, describe
 
-__all__ = ('FarmerSelection', 'answers_at_once', 'check_pointer', 'finds_nobody', 'node_of')
+__all__ = (
+    'FarmerSelection',
+    'Negotiator',
+    'UploadFrame',
+    'answers_at_once',
+    'check_pointer',
+    'finds_nobody',
+    'node_of',
+)
+
+_log = logging.getLogger(__name__)
+
+# Seconds that shards wait for the list of farmers; they are spread better with it.
+_LIST_PATIENCE = 3.0
 
 #: The first release that says at once that there is no farmer.
 _ANSWERS_AT_ONCE = (7, 6, 0)
@@ -163,3 +190,270 @@ class FarmerSelection:
             again = node in self._refused
             self._refused.add(node)
             return again
+
+
+class UploadFrame:
+    """The frame at the bridge that shards are added to, and that becomes the file.
+
+    Args:
+        scope (Scope): of the transfer.
+        bridge (Bridge): client of the bridge.
+
+    Attributes:
+        id (str | None): None until there is one.
+        owed (bool): whether the bridge left a request for a contract without an answer.
+    """
+
+    def __init__(self, scope: Scope, bridge: Bridge) -> None:
+        self._scope = scope
+        self._bridge = bridge
+        self._lock = threading.Lock()
+        self._ours = False
+        self._closed = False
+        self._contracts = 0
+        self.id: str | None = None
+        self.owed = False
+
+    def use(self, frame_id: str, *, ours: bool) -> None:
+        """Use a frame that is there.
+
+        Args:
+            frame_id (str): of the caller, or of the last attempt.
+            ours (bool): whether it is destroyed if the upload fails.
+        """
+        self.id, self._ours = frame_id, ours
+
+    def make(self, note: Callable[[str], object]) -> None:
+        """Make a new frame; within the request, so that a cancelled one leaves none behind.
+
+        Args:
+            note (Callable[[str], object]): called with its id before anybody uses it.
+        """
+        frame = self._bridge.frame_create()
+        if not frame.id or not isinstance(frame.id, str):
+            raise StorjBridgeApiError('the bridge made a frame without an id')
+        with self._lock:
+            late = self._closed
+            if not late:
+                note(frame.id)
+                self.id, self._ours = frame.id, True
+        if late:
+            # Now: an engine that is closed waits for this thread and takes no request any more.
+            self._bridge.frame_delete(frame.id)
+        with self._scope.coordinator.condition:
+            self._scope.coordinator.condition.notify_all()
+
+    def add_shard(self, shard: Shard, excludes: list[str]) -> Mapping[str, Any]:
+        """Ask for a contract, once."""
+        condition = self._scope.coordinator.condition
+        with condition:
+            self._contracts += 1
+        try:
+            return self._bridge.frame_add_shard(shard, self.id or '', excludes=excludes)
+        except BridgeUnreachableError:
+            self.owed = True
+            raise
+        finally:
+            with condition:
+                self._contracts -= 1
+                condition.notify_all()
+
+    def close(self) -> str | None:
+        """Take no frame any more; return the id of the one that is ours, None without one."""
+        with self._lock:
+            self._closed = True
+        return self.id if self._ours else None
+
+    def destroy(self, frame_id: str) -> None:
+        """Destroy the frame once no request for a contract is under way."""
+        with self._scope.coordinator.condition:
+            while self._contracts:
+                self._scope.clock.wait(self._scope.coordinator.condition, None)
+        with contextlib.suppress(NotFoundError):
+            self._bridge.frame_delete(frame_id)
+
+
+class _NoneFree(Exception):
+    """The bridge finds no farmer besides those that have their share of the file."""
+
+
+class Negotiator:
+    """Gets farmers for the shards of one upload; its methods are called by tasks.
+
+    Args:
+        scope (Scope): of the transfer.
+        bridge (Bridge): client of the bridge.
+        frame (UploadFrame): that the shards are added to.
+        profile (BridgeProfile): of the bridge.
+        shards (int): of the file.
+
+    Attributes:
+        selection (FarmerSelection): who has, or gets, a shard of the file.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        bridge: Bridge,
+        frame: UploadFrame,
+        profile: BridgeProfile,
+        shards: int,
+    ) -> None:
+        self._scope = scope
+        self._bridge = bridge
+        self._frame = frame
+        self._profile = profile
+        self._shards = shards
+        self.selection = FarmerSelection(profile)
+        # A lone shard has no use for the list of farmers.
+        self._listed = shards <= 1
+        self._turns = Gate(scope.config.negotiations if profile.counts_frames_safely else 1)
+        # Who had a shard when the last attempt broke off, and whom the bridge then has to pass
+        # over: all farmers or none.
+        self._former: dict[int, str] = {}
+        self._others: list[str] = []
+
+    def list_farmers(self) -> None:
+        """Learn which farmers there are; a task."""
+        try:
+            contacts = self._scope.coordinator.outside(self._bridge.contact_list)
+        except StorjError as error:
+            # Without the list the bridge's own choice stands.
+            _log.debug('no list of farmers: %s', error)
+            contacts = ()
+        self.selection.know(_nodes(contacts))
+        with self._scope.coordinator.condition:
+            self._listed = True
+            self._scope.coordinator.condition.notify_all()
+
+    def wait_for_frame(self) -> None:
+        """Wait until there is a frame."""
+        self._scope.coordinator.wait_until(lambda: self._frame.id is not None)
+
+    def wait_for_list(self) -> None:
+        """Wait for the list of farmers, but not for long."""
+        self._scope.coordinator.wait_until(lambda: self._listed, _LIST_PATIENCE)
+
+    def prefer(self, former: Mapping[int, str]) -> bool:
+        """Have shards offered first to the farmers that had them before; called by the driver.
+
+        Args:
+            former (Mapping[int, str]): node ids by the numbers of the shards.
+
+        Returns:
+            bool: whether the bridge can be made to choose them again. One that takes its time to
+            find nobody is not asked, as they may have gone.
+        """
+        if answers_at_once(self._profile):
+            self._others = self._scope.coordinator.ask(
+                self._scope.pools.requests, self._all_farmers
+            )
+        if self._others:
+            self._former = dict(former)
+        return bool(self._others)
+
+    def _all_farmers(self) -> list[str]:
+        """Return all farmers of the bridge; none if they are too many to be passed over."""
+        found: dict[str, None] = {}
+        try:
+            for page in range(1, self._profile.exclude_limit):
+                contacts = self._scope.request(
+                    lambda: self._bridge.contact_list(page),  # noqa: B023
+                    'the list of farmers',
+                )
+                nodes = list(_nodes(contacts))
+                if found.keys() >= set(nodes):
+                    return list(found)
+                found.update(dict.fromkeys(nodes))
+                if len(found) > self._profile.exclude_limit:
+                    break
+        except StorjError as error:
+            _log.debug('no list of farmers: %s', error)
+        return []
+
+    def farmer_for(self, shard: Shard, causes: list[BaseException]) -> Mapping[str, Any]:
+        """Get a farmer for a shard; it is reserved in the selection.
+
+        Args:
+            shard (Shard): what the bridge is told.
+            causes (list[BaseException]): why farmers failed before.
+
+        Returns:
+            Mapping[str, Any]: the pointer to the farmer.
+
+        Raises:
+            NotEnoughFarmersError: If there is none.
+        """
+        return self._former_farmer(shard) or self._any_farmer(shard, causes)
+
+    def _former_farmer(self, shard: Shard) -> Mapping[str, Any] | None:
+        """Get the farmer that had a shard when the last attempt broke off; None without it."""
+        former = self._former.get(_number(shard))
+        if former is None or self.selection.has_failed(former):
+            return None
+        others = [node for node in self._others if node != former]
+        try:
+            with self._scope.coordinator.turn(self._turns):
+                pointer = self._contract(shard, others, choosy=True)
+        except (_NoneFree, BridgeUnavailableError) as error:
+            self._scope.coordinator.note(error)
+            del self._former[_number(shard)]
+            return None
+        node = node_of(pointer)
+        return pointer if self.selection.take(node, force=node == former) else None
+
+    def _any_farmer(self, shard: Shard, causes: list[BaseException]) -> Mapping[str, Any]:
+        # Each repetition excludes one farmer more, so it ends; the bound is for bridges that
+        # overlook exclusions.
+        for trial in range(self._shards + 1):
+            last = trial >= self._shards
+            try:
+                with self._scope.coordinator.turn(self._turns):
+                    excludes, choosy = self.selection.exclusions()
+                    pointer = self._contract(shard, excludes, choosy=choosy)
+                    if self.selection.take(node_of(pointer), force=last):
+                        return pointer
+            except _NoneFree as error:
+                self._scope.coordinator.note(error)
+                self.selection.give_up()
+            except BridgeUnavailableError as error:
+                raise self._no_farmer(shard, [*causes, error]) from error
+        raise self._no_farmer(shard, causes)
+
+    def _contract(self, shard: Shard, excludes: list[str], *, choosy: bool) -> Mapping[str, Any]:
+        unclear = 0
+
+        def ask() -> Mapping[str, Any]:
+            nonlocal unclear
+            try:
+                return self._frame.add_shard(shard, excludes)
+            except (BridgeUnavailableError, BridgeUnreachableError) as error:
+                # An old bridge that finds nobody is silent for longer than it is waited for, so
+                # the second failure that does not tell its reason counts as "nobody" as well.
+                nobody = finds_nobody(error)
+                unclear += not nobody
+                if choosy and (nobody or unclear > 1):
+                    raise _NoneFree(str(error)) from error
+                raise
+
+        what = f'the contract for shard {shard.index}'
+        return check_pointer(self._scope.request(ask, what))
+
+    def _no_farmer(self, shard: Shard, causes: list[BaseException]) -> NotEnoughFarmersError:
+        have = self.selection.used
+        last = f' ({describe(causes[-1])})' if causes else ''
+        return NotEnoughFarmersError(
+            f'no farmer takes shard {shard.index}{last}: {have} took a shard of this file, '
+            f'{self.selection.failed} failed',
+            have,
+            self._shards,
+            causes,
+        )
+
+
+def _number(shard: Shard) -> int:
+    return int(shard.index or 0)
+
+
+def _nodes(contacts: Iterable[Contact]) -> Iterator[str]:
+    return (c.nodeID for c in contacts if c.nodeID and isinstance(c.nodeID, str))

@@ -34,7 +34,7 @@ from storj.transfer.bridge import BridgeReader
 from storj.transfer.config import TransferConfig
 from storj.transfer.encryption import FileEncryption
 from storj.transfer.journal import Journal, forget_frame, identity, open_journal
-from storj.transfer.source import PathSource, Source, SourceLike
+from storj.transfer.source import PathSource, Source, UploadRequest
 
 __all__ = ('Noted', 'UploadJournal')
 
@@ -62,11 +62,9 @@ class UploadJournal:
     Args:
         config (TransferConfig): where journals lie.
         bridge (BridgeReader): of the upload.
-        bucket_id (str): 24 hex digits.
+        request (UploadRequest): what is asked for.
         name (str): of the file, in the clear.
-        given (SourceLike): the source as the caller gave it.
-        source (Source | None): the same, opened; None if it can be read only once.
-        resume (bool): whether the last attempt is continued, and this one can be.
+        source (Source | None): its source, opened; None if it can be read only once.
 
     Raises:
         TransferError: If another process is at work on the same upload.
@@ -83,19 +81,23 @@ class UploadJournal:
         self,
         config: TransferConfig,
         bridge: BridgeReader,
-        bucket_id: str,
+        request: UploadRequest,
         name: str,
-        given: SourceLike,
         source: Source | None,
-        *,
-        resume: bool,
     ) -> None:
-        path = _path_of(given)
+        path = _path_of(request.source)
+        # Without a key nothing shows that the last attempt was made with the same one.
+        resume = request.resume and request.encrypt
         self._config = config
         self._lock = threading.Lock()
         self._plan: Plan
         self._source = source if resume and path and isinstance(source, PathSource) else None
-        self._journal = _open(config, identity('upload', bridge, bucket_id, name, path))
+        # Of a frame that is the caller's nothing is remembered.
+        self._journal = (
+            _open(config, identity('upload', bridge, request.bucket_id, name, path))
+            if request.frame is None
+            else None
+        )
         self.frame_id: str | None = None
         self.has_begun = False
         self.continues = False

@@ -16,21 +16,31 @@ from __future__ import annotations
 import codecs
 import hashlib
 import io
+import mimetypes
 import os
 import select
 import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, Union
 
 from storj.exception import SourceChangedError
 from storj.farmer import TICK
-from storj.model import File
+from storj.model import File, Frame
 from storj.transfer.spool import Positional
 
-__all__ = ('PathSource', 'Source', 'SourceLike', 'name_of', 'once', 'open_source')
+__all__ = (
+    'PathSource',
+    'Source',
+    'SourceLike',
+    'UploadRequest',
+    'name_of',
+    'once',
+    'open_source',
+)
 
 #: What can be uploaded.
 SourceLike = Union[
@@ -44,6 +54,46 @@ _TEXT_FILES = (io.TextIOBase, codecs.StreamReader, codecs.StreamReaderWriter)
 
 # A fingerprint reads this much from the beginning, the middle and the end.
 _SAMPLE = 65536
+
+
+@dataclass(frozen=True)
+class UploadRequest:
+    """What is asked for; see :meth:`storj.transfer.Transfers.upload`."""
+
+    bucket_id: str
+    source: SourceLike
+    name: str | None = None
+    mimetype: str | None = None
+    frame: Frame | str | None = None
+    encrypt: bool = True
+    encrypt_name: bool = True
+    parity: bool | None = None
+    resume: bool = True
+    overwrite: bool = False
+
+    def file_name(self) -> str:
+        """Return the name of the file, in the clear.
+
+        Raises:
+            ValueError: If none is given and the source has none of its own.
+            TypeError: If it is no text.
+        """
+        name = name_of(self.source) if self.name is None else self.name
+        if name is None or name == '':
+            raise ValueError('the source has no name of its own; give one')
+        if not isinstance(name, str):
+            raise TypeError(f'the name of a file is text, not {type(name).__name__}')
+        return name
+
+    def guessed_mimetype(self) -> str | None:
+        """Return the type for the entry; an encrypted name is not given away by its ending."""
+        if self.mimetype is not None:
+            return self.mimetype
+        if isinstance(self.source, File) and self.source.mimetype:
+            return self.source.mimetype
+        if self.encrypt and self.encrypt_name:
+            return None
+        return mimetypes.guess_type(self.file_name())[0]
 
 
 class Source(Protocol):
