@@ -284,15 +284,21 @@ def _detach(session: Session, folder: Path) -> None:
             start_new_session=True,
         )
     ready: dict[str, Any] = {}
-    with cast(IO[bytes], process.stdout) as answers:
-        for line in answers:
-            ready = json.loads(line)
-            if ready['type'] == 'ready':
-                break
-            _say_leaving(session.output, ready['farmer'], ready['remaining'])
-        else:
-            code = process.wait()
-            raise NetworkNotStarted(_last_message(log), log, code)
+    try:
+        with cast(IO[bytes], process.stdout) as answers:
+            for line in answers:
+                ready = json.loads(line)
+                if ready['type'] == 'ready':
+                    break
+                _say_leaving(session.output, ready['farmer'], ready['remaining'])
+            else:
+                code = process.wait()
+                raise NetworkNotStarted(_last_message(log), log, code)
+    except BaseException:
+        # Ctrl-C here is meant for it.
+        process.terminate()
+        process.wait()
+        raise
     if session.output.as_json:
         session.output.event(ready)
         return

@@ -20,9 +20,8 @@ from aiohttp import web
 
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.metadisk.website import Website
-from storj.network.node.logs import limited_logs
 from storj.network.node.serving import Server
-from storj.network.program import stop_signals
+from storj.network.program import serving, until_stopped
 
 __all__ = ('StatusPage', 'farm')
 
@@ -31,8 +30,6 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks at the farmer.
 INTERVAL = 1.0
 
-# Seconds after which it is looked for signals at the latest.
-_WAKE = 0.25
 _PARTS = ('farm.html', 'farm.js', 'dom.js', 'format.js', 'style.css', 'theme.js', 'icon.svg')
 
 Events = Callable[[Mapping[str, Any]], object]
@@ -120,7 +117,7 @@ def farm(
         BridgeLinkError: the bridge knows no departures.
         Exception: If a part of the farmer fails that must not; it is stopped in good order first.
     """
-    with limited_logs(), stop_signals() as stopped:
+    with serving() as stopped:
         asyncio.run(_Run(settings, events, status_port, leave).until(stopped))
 
 
@@ -138,23 +135,9 @@ class _Run:
         self._mute = False
 
     async def until(self, stopped: threading.Event) -> None:
-        loop = asyncio.get_running_loop()
-        stopping: asyncio.Future[Any] = loop.run_in_executor(None, stopped.wait)
-        living: asyncio.Future[Any] = asyncio.ensure_future(self._live())
         try:
-            done: set[asyncio.Future[Any]] = set()
-            while not done:
-                # A signal that comes just before the loop sleeps wakes it up no more by itself.
-                done, _ = await asyncio.wait(
-                    (stopping, living), timeout=_WAKE, return_when=asyncio.FIRST_COMPLETED
-                )
-            if living.done():
-                # It left, or something ended that should not have.
-                living.result()
+            await until_stopped(stopped, self._live())
         finally:
-            living.cancel()
-            stopped.set()
-            await asyncio.gather(living, stopping, return_exceptions=True)
             if self._page is not None:
                 await self._page.stop()
             await self._farmer.stop()
@@ -168,19 +151,8 @@ class _Run:
         url = '' if self._page is None else self._page.url
         status = self._farmer.status()
         self._say('started', status_url=url, new=self._farmer.is_new, **status)
-        parts: list[asyncio.Future[None]] = [asyncio.ensure_future(self._watch())]
-        if self._leave:
-            parts.append(asyncio.ensure_future(self._go()))
-        try:
-            done, _ = await asyncio.wait(
-                (*parts, self._farmer.tasks.failed), return_when=asyncio.FIRST_COMPLETED
-            )
-            for part in done:
-                part.result()
-        finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+        works = [self._watch(), *([self._go()] if self._leave else [])]
+        await self._farmer.tasks.first(*works)
 
     async def _go(self) -> None:
         await self._farmer.wait_registered()

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,10 +19,10 @@ from typing import Any, Literal, TextIO
 
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import Fault, FaultPlan
-from storj.network.node.logs import limited_logs
-from storj.network.supervisor import Network
+from storj.network.node.logs import limited_logs, reopened_logs
+from storj.network.supervisor import WAKE, Network
 
-__all__ = ('leaving_line', 'run_farmer', 'run_network', 'stop_signals')
+__all__ = ('leaving_line', 'run_farmer', 'run_network', 'serving', 'until_stopped')
 
 
 def run_network(
@@ -59,15 +59,20 @@ def run_network(
         event = {'type': 'leaving', 'farmer': number, 'remaining': remaining}
         _say(json.dumps(event) if as_json else leaving_line(number, remaining), output)
 
-    with limited_logs(), stop_signals() as stopped, network:
-        network.drain(leaving or say_leaving, stopped)
-        if stopped.is_set():
-            return
-        if ready is not None:
-            ready(network)
-        else:
-            _say(_network_line(network, as_json), output)
-        stopped.wait()
+    with serving() as stopped:
+        try:
+            if not network.start(stopped):
+                return
+            network.drain(leaving or say_leaving, stopped)
+            if stopped.is_set():
+                return
+            if ready is not None:
+                ready(network)
+            else:
+                _say(_network_line(network, as_json), output)
+            stopped.wait()
+        finally:
+            network.stop()
 
 
 def leaving_line(number: int, remaining: int) -> str:
@@ -139,51 +144,86 @@ def run_farmer(
     )
     plan = FaultPlan(faults)
 
-    async def live(stopped: threading.Event) -> None:
-        farmer = Farmer(settings, number=number, faults=plan)
-        stopping = asyncio.get_running_loop().run_in_executor(None, stopped.wait)
+    farmer = Farmer(settings, number=number, faults=plan)
+
+    async def live() -> None:
+        await farmer.start()
+        if supervised:
+            loop = asyncio.get_running_loop()
+            commands = _Commands(farmer, plan, output)
+            threading.Thread(target=commands.run, args=(loop, stopped), daemon=True).start()
+        await farmer.tasks.first(farmer.wait_registered())
+        if ready is not None:
+            ready(farmer)
+        else:
+            _say(_farmer_line(farmer, as_json), output)
+        await farmer.tasks.failed
+
+    async def until_end() -> None:
         try:
-            await farmer.start()
-            if supervised:
-                loop = asyncio.get_running_loop()
-                obeying = _Obedience(farmer, plan, output)
-                threading.Thread(target=obeying.run, args=(loop, stopped), daemon=True).start()
-            registered = asyncio.ensure_future(farmer.wait_registered())
-            await asyncio.wait((registered, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if registered.done():
-                if ready is not None:
-                    ready(farmer)
-                else:
-                    _say(_farmer_line(farmer, as_json), output)
-            else:
-                registered.cancel()
-            await stopping
+            await until_stopped(stopped, live())
         finally:
-            stopped.set()
             plan.release()
             await farmer.stop()
 
-    with limited_logs(), stop_signals() as stopped:
-        asyncio.run(live(stopped))
+    with serving() as stopped:
+        if supervised and hasattr(signal, 'SIGHUP'):
+            # It logs through its supervisor, whose files are opened again.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        asyncio.run(until_end())
+
+
+async def until_stopped(stopped: threading.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do a work until it ends, or until a signal; either way it has ended then.
+
+    Args:
+        stopped (threading.Event): of :func:`serving`; set at the end.
+        work (Coroutine): what the program does.
+
+    Raises:
+        Exception: If the work ends by one.
+    """
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[Any] = loop.run_in_executor(None, stopped.wait)
+    working: asyncio.Future[Any] = asyncio.ensure_future(work)
+    try:
+        done: set[asyncio.Future[Any]] = set()
+        while not done:
+            # A signal that comes just before the loop sleeps wakes it up no more by itself.
+            done, _ = await asyncio.wait(
+                (stopping, working), timeout=WAKE, return_when=asyncio.FIRST_COMPLETED
+            )
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        stopped.set()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Turn SIGTERM and Ctrl-C into an event, from before the start until after the stop."""
+def serving() -> Iterator[threading.Event]:
+    """Be a server: bound the logs, open their files again at SIGHUP, and stop at a signal.
+
+    Belongs into the main thread. Yields an event that SIGTERM and Ctrl-C set, from before the start
+    until after the stop.
+    """
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with limited_logs(), reopened_logs():
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, stop) for number in numbers}
+        try:
+            yield stopped
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
-class _Obedience:
+class _Commands:
     """Does what a supervisor's lines say, until its end of the pipe is closed."""
 
     def __init__(self, farmer: Farmer, plan: FaultPlan, output: TextIO | None) -> None:
@@ -193,15 +233,18 @@ class _Obedience:
 
     def run(self, loop: asyncio.AbstractEventLoop, stopped: threading.Event) -> None:
         rest = b''
-        # Not through sys.stdin: the interpreter could not take its lock from this thread at the
-        # end.
-        while data := os.read(sys.stdin.fileno(), 65536):
-            *lines, rest = (rest + data).split(b'\n')
-            for line in lines:
-                # The loop closes only after `stopped` is set.
-                if not stopped.is_set():
-                    loop.call_soon_threadsafe(self._obey, line)
-        stopped.set()
+        try:
+            # Not through sys.stdin: the interpreter could not take its lock from this thread at
+            # the end.
+            while data := os.read(sys.stdin.fileno(), 65536):
+                *lines, rest = (rest + data).split(b'\n')
+                for line in lines:
+                    # The loop closes only after `stopped` is set.
+                    if not stopped.is_set():
+                        loop.call_soon_threadsafe(self._obey, line)
+        finally:
+            # Whatever happened: a farmer that nobody supervises must not stay.
+            stopped.set()
 
     def _obey(self, line: bytes) -> None:
         word, _, value = line.partition(b' ')

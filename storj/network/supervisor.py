@@ -21,6 +21,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
@@ -72,8 +73,8 @@ _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
 FARMERS = 6
 #: Farmers of one network at the most.
 FARMERS_LIMIT = 256
-# Seconds between two looks whether to give up draining.
-_POLL = 0.1
+#: Seconds after which it is looked for signals at the latest.
+WAKE = 0.25
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
 _NOTHING_KEPT: Mapping[str, Any] = {'mirrors': 0, 'audit_interval': 0.0}
 
@@ -204,6 +205,7 @@ class Network:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._workers: Workers
+        self._starting: asyncio.Future[None] | None = None
         self._renter: RenterNode | None = None
         self._app: web.Application | None = None
         self._server: Server | None = None
@@ -242,8 +244,14 @@ class Network:
 
     # ------------------------------------------------------------- life
 
-    def start(self) -> None:
+    def start(self, given_up: threading.Event | None = None) -> bool:
         """Bring up the bridge and all farmers; returns when each farmer is registered.
+
+        Args:
+            given_up (threading.Event | None): set when nobody wants it any more, by a signal say.
+
+        Returns:
+            bool: False if it was given up before it was up; then it is stopped again.
 
         Raises:
             NetworkSetupError: a port is taken, or the folder cannot be used or is in use.
@@ -259,13 +267,18 @@ class Network:
             target=self._run_loop, args=(self._loop,), name='storj-network', daemon=True
         )
         self._thread.start()
+        starting = asyncio.run_coroutine_threadsafe(self._begin(), self._loop)
         try:
-            self._call(asyncio.wait_for(self._start(), START_LIMIT))
+            if not _ended(starting, given_up):
+                self.stop()
+                return False
+            starting.result()
         except BaseException as error:
             self.stop()
             if isinstance(error, asyncio.TimeoutError):
                 raise NetworkError('the network did not come up in time') from error
             raise
+        return True
 
     def stop(self) -> None:
         """Stop everything, the last one out first; nothing happens if it does not run."""
@@ -336,6 +349,11 @@ class Network:
             work.close()
             raise RuntimeError('the network does not run')
         return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    async def _begin(self) -> None:
+        """Start; :meth:`_stop` breaks it off."""
+        self._starting = asyncio.ensure_future(asyncio.wait_for(self._start(), START_LIMIT))
+        await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
         # Faults are for those who use the network; it comes up by itself.
@@ -431,6 +449,10 @@ class Network:
             self._call(share())
 
     async def _stop(self) -> None:
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.cancel()
+            await asyncio.wait({starting})
         self.faults.listener = None
         self.faults.release()
         results = await asyncio.gather(
@@ -481,20 +503,26 @@ class Network:
                 shards that lie there only.
             stopped (threading.Event | None): set to give up; what has not left stays.
         """
-        stopped = stopped or threading.Event()
-        while len(self.farmers) > self._count and not stopped.is_set():
+        while len(self.farmers) > self._count:
             # Those are always in this process.
             farmer = cast(FarmerInLoop, self.farmers[-1])
             loop = cast(asyncio.AbstractEventLoop, self._loop)
             leaving = asyncio.run_coroutine_threadsafe(farmer.leave(progress), loop)
-            while not leaving.done() and not stopped.wait(_POLL):
-                pass
-            if leaving.cancel():
+            if not _ended(leaving, stopped):
+                leaving.cancel()
                 return
             leaving.result()
             farmer.stop()
             self.farmers.pop()
             self._opened.keep_farmers(len(self.farmers))
+
+
+def _ended(work: futures.Future[None], given_up: threading.Event | None) -> bool:
+    """Wait for the end of a work; return False if it is given up before."""
+    while not futures.wait((work,), WAKE).done:
+        if given_up is not None and given_up.is_set():
+            return False
+    return True
 
 
 def _url(host: str, port: int) -> str:

@@ -20,6 +20,7 @@ from storj.network.farmer.farmer import FarmerSettings, Workers
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact
 from storj.network.node.serving import Server
+from storj.network.node.tasks import Tasks
 from tests.network.nodes import run
 
 BRIDGE_TIME = 1_480_000_000.0
@@ -54,7 +55,7 @@ def test_farmer_with_a_wrong_clock_is_told_by_how_much(date: str, words: str) ->
             workers.background,
             clock=lambda: BRIDGE_TIME + 3600,
         )
-        link.start()
+        link.start(Tasks('farmer'))
         try:
             with pytest.raises(BridgeLinkError) as told:
                 await link.announce()

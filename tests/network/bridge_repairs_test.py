@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from storj.network.bridge.app import TASKS
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.copies import copies_of
 from storj.network.bridge.database import Contact, Contract
@@ -288,14 +289,15 @@ def test_unexpected_error_does_not_end_the_copying(
             await asyncio.gather(*(repairs.ask(pointer['hash']) for pointer in pointers))
 
         bridge.call(ask)
-    assert 'no copies of shard' in caplog.text
+    assert f'the copying of a shard ({pointers[0]["hash"]}) failed' in caplog.text
+    assert list(bridge.app[TASKS].troubles) == ['the copying of a shard']
     assert len(holders(bridge, pointers[0]['hash'])) == 1
-    for worker in repairs._workers:
-        assert not worker.done()
+    assert not bridge.app[TASKS].failed.done()
     for pointer in pointers:
         bridge.report(pointer, 'SHARD_UPLOADED')
     bridge.copies_made()
     assert all(len(counted(bridge, pointer['hash'])) == 3 for pointer in pointers)
+    assert bridge.app[TASKS].troubles == {}
 
 
 def test_first_copy_that_fails_its_audit_is_replaced(bridge: RunningBridge) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from storj.exception import StorjError
 from storj.network.node.tasks import Tasks, together
 from tests.network.nodes import run
 
@@ -29,7 +30,57 @@ def test_task_that_ends_by_itself_is_told(work, match, caplog) -> None:
         await tasks.stop()
 
     run(test)
-    assert 'farmer: working ended' in caplog.text
+    assert 'farmer: working failed' in caplog.text
+
+
+def test_work_that_fails_is_told_and_noted_until_it_succeeds(caplog) -> None:
+    async def test() -> None:
+        tasks = Tasks('farmer')
+        await asyncio.wait({tasks.once('a copy', fails())})
+        assert tasks.troubles == {'a copy': "OSError('no')"}
+        assert not tasks.failed.done()
+        await asyncio.wait({tasks.once('a copy', ends())})
+        assert tasks.troubles == {}
+
+    run(test)
+    assert "farmer: a copy failed: OSError('no')" in caplog.text
+
+
+def test_error_with_a_message_for_people_is_left_to_the_owner(caplog) -> None:
+    async def refuses() -> None:
+        raise StorjError('the bridge takes no farmers')
+
+    async def test() -> None:
+        tasks = Tasks('farmer')
+        tasks.start('the link', refuses())
+        with pytest.raises(StorjError, match='the bridge takes no farmers'):
+            await tasks.failed
+        assert tasks.troubles == {'the link': 'the bridge takes no farmers'}
+
+    run(test)
+    assert caplog.text == ''
+
+
+@pytest.mark.parametrize('failing', [True, False])
+def test_first_end_ends_the_works_beside_it(failing) -> None:
+    async def test() -> None:
+        tasks, ended = Tasks('farmer'), []
+
+        async def goes_on() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(True)
+
+        if failing:
+            tasks.start('working', fails())
+            with pytest.raises(OSError, match='no'):
+                await tasks.first(goes_on())
+        else:
+            await tasks.first(goes_on(), ends())
+        assert ended == [True]
+
+    run(test)
 
 
 def test_task_that_is_stopped_is_not(caplog) -> None:

@@ -31,7 +31,10 @@ from storj.network import Fault, FaultPlan, Network
 from storj.network.__main__ import main
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.upkeep import ping_round
+from storj.network.farmer.bridge_link import BridgeLink
+from storj.network.farmer.farmer import Farmer
 from storj.network.supervisor import NetworkError
+from tests.network.bridges import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -445,6 +448,46 @@ def test_program_says_ready_in_json_and_stops_at_a_signal(tmp_path: Path, number
         program.send_signal(number)
         rest, errors = program.communicate(timeout=20)
         assert (program.returncode, rest, errors) == (0, '', '')
+
+
+@pytest.mark.parametrize('processes', [True, False])
+def test_signal_during_the_start_ends_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
+) -> None:
+    async def never(self: Farmer) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    begun = threading.Event()
+    if processes:
+        (tmp_path / 'sitecustomize.py').write_text('import time; time.sleep(3600)')
+        monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    else:
+        monkeypatch.setattr(Farmer, 'wait_registered', never)
+    data = tmp_path / 'data'
+
+    def signal_it() -> None:
+        eventually((data / 'metadisk' / 'node.db').exists if processes else begun.is_set)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=signal_it)
+    thread.start()
+    arguments = ['--processes'] if processes else []
+    assert main(['up', '--port', '0', '--farmers', '1', '--data', str(data), *arguments]) == 0
+    thread.join()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_farmer_program_whose_part_fails_ends_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(self: BridgeLink) -> None:
+        raise ZeroDivisionError('the link is broken')
+
+    monkeypatch.setattr(BridgeLink, 'announce', fails)
+    with pytest.raises(ZeroDivisionError, match='the link is broken'):
+        main(['farm', '--path', str(tmp_path), '--bridge', 'http://127.0.0.1:1'])
 
 
 def test_program_says_ready_in_words(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from storj.network.bridge.upkeep import Upkeep
 from storj.network.node.addresses import is_loopback
 from storj.network.node.group_sync import SYNCS, durable_answers
 from storj.network.node.proxies import behind_proxies, parse_proxies
+from storj.network.node.tasks import Tasks
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
 
 __all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app')
@@ -62,6 +63,8 @@ _STEPS = frozenset(
         ('POST', '/reports/exchanges'),
     }
 )
+#: The bridge's work in the background.
+TASKS: web.AppKey[Tasks] = web.AppKey('tasks', Tasks)
 _METHODS = 'GET,HEAD,PUT,PATCH,POST,DELETE'
 _READABLE = 'Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset'
 #: What the framework says by itself, in the bridge's words (protocol reference, section 2.5).
@@ -271,13 +274,13 @@ def create_app(
         upkeep = Upkeep(bridge, repairs)
         app[BRIDGE] = bridge
         app[REPAIRS] = repairs
-        repairs.start()
-        upkeep.start()
+        tasks = app[TASKS] = Tasks('bridge')
+        repairs.start(tasks)
+        upkeep.start(tasks)
         try:
             yield
         finally:
-            await upkeep.stop()
-            await repairs.stop()
+            await tasks.stop()
             passwords.close()
             database.close()
 

@@ -40,6 +40,7 @@ from storj.network.bridge.placement import Shard, allocate, farmers_by_merit, su
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.retrieval import call_farmer, download_tokens, token_from
 from storj.network.bridge.state import Bridge
+from storj.network.node.tasks import Tasks
 
 __all__ = ('REPAIRS', 'Repairs', 'Settled')
 
@@ -151,26 +152,22 @@ class Repairs:
         # Shards that could not be copied: when they are tried again, and the pause after that.
         self._retries: dict[str, tuple[float, float]] = {}
         self._farmers = 0
-        self._workers: list[asyncio.Task[None]] = []
+        self._tasks: Tasks
 
     @property
     def wanted(self) -> int:
         """Copies that each shard shall have."""
         return 1 + self._bridge.settings.mirrors
 
-    def start(self) -> None:
-        """Begin to work, on the running event loop."""
-        self._workers = [
-            asyncio.ensure_future(self._work(queue))
-            for queue, count in ((self._asked, _ASKED), (self._found, _FOUND))
-            for _ in range(count)
-        ]
+    def start(self, tasks: Tasks) -> None:
+        """Begin to work among the tasks of the bridge.
 
-    async def stop(self) -> None:
-        """End; what waits is dropped, the next look brings it back."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        When they end, what waits is dropped; the next look brings it back.
+        """
+        self._tasks = tasks
+        for queue, count in ((self._asked, _ASKED), (self._found, _FOUND)):
+            for _ in range(count):
+                tasks.start('the copying of shards', self._work(queue))
 
     # ------------------------------------------------------------------ what others call
 
@@ -282,10 +279,12 @@ class Repairs:
                 self._note_retry(job.shard_hash, missing)
                 if not job.again:
                     break
-        except Exception:
+        except Exception as error:
             # One shard's trouble must not end the copying of all others.
-            logger.exception('no copies of shard %s', job.shard_hash)
+            self._tasks.note('the copying of a shard', error, f'({job.shard_hash}) ')
             self._note_retry(job.shard_hash, 1)
+        else:
+            self._tasks.note('the copying of a shard', None)
         finally:
             del self._jobs[job.shard_hash]
             if not job.done.done():

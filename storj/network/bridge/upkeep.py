@@ -17,6 +17,7 @@ from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.repairs import Repairs
 from storj.network.bridge.state import Bridge
+from storj.network.node.tasks import Tasks
 
 __all__ = ('Upkeep', 'lost_round', 'ping_round', 'sweep')
 
@@ -136,30 +137,24 @@ class Upkeep:
     def __init__(self, bridge: Bridge, repairs: Repairs) -> None:
         self._bridge = bridge
         self._repairs = repairs
-        self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Begin, on the running event loop."""
+    def start(self, tasks: Tasks) -> None:
+        """Begin, among the tasks of the bridge."""
         settings = self._bridge.settings
-        rounds: list[tuple[Callable[[], Awaitable[None]], float]] = [
-            (self._sweep, _SWEEP_INTERVAL),
-            (self._end_unused, _END_PACE),
+        rounds: list[tuple[str, Callable[[], Awaitable[None]], float]] = [
+            ('the sweep', self._sweep, _SWEEP_INTERVAL),
+            ('the end of unused contracts', self._end_unused, _END_PACE),
         ]
         if settings.ping_interval:
-            rounds.append((self._ping, settings.ping_interval))
+            rounds.append(('the pings', self._ping, settings.ping_interval))
         if settings.renewal_ahead:
-            rounds.append((self._renew, _RENEWAL_PACE))
+            rounds.append(('the renewals', self._renew, _RENEWAL_PACE))
         if settings.audit_interval != 0:
-            rounds.append((self._audit, self._audit_pace()))
+            rounds.append(('the audits', self._audit, self._audit_pace()))
         if settings.repair_interval:
-            rounds.append((self._repair, settings.repair_interval))
-        self._tasks = [asyncio.ensure_future(_repeat(work, pace)) for work, pace in rounds]
-
-    async def stop(self) -> None:
-        """End all rounds."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            rounds.append(('the repairs', self._repair, settings.repair_interval))
+        for name, work, pace in rounds:
+            tasks.start(name, _repeat(tasks, name, work, pace))
 
     async def _sweep(self) -> None:
         await sweep(self._bridge)
@@ -201,11 +196,15 @@ class Upkeep:
         await asyncio.sleep((time.monotonic() - began) / _LOOKING)
 
 
-async def _repeat(work: Callable[[], Awaitable[None]], pace: float) -> None:
+async def _repeat(
+    tasks: Tasks, name: str, work: Callable[[], Awaitable[None]], pace: float
+) -> None:
     while True:
         await asyncio.sleep(pace)
         try:
             await work()
-        except Exception:
+        except Exception as error:
             # A round that fails (a locked database, say) must not be the last one.
-            logger.exception('upkeep failed')
+            tasks.note(name, error)
+        else:
+            tasks.note(name, None)

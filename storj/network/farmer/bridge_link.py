@@ -8,7 +8,6 @@ registers again and again until it is known.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import logging
@@ -28,6 +27,7 @@ from storj.api import parse_version
 from storj.exception import StorjError
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact, read_limited
+from storj.network.node.tasks import Tasks
 
 __all__ = (
     'BridgeLink',
@@ -100,8 +100,6 @@ class BridgeLink:
         workers (Executor): threads for the proof of work.
         heartbeat (float): seconds between two signs of life.
         clock (Callable[[], float]): seconds since 1970.
-        refused (Callable[[BridgeLinkError], object]): called once if the bridge will never take
-            the farmer; then the link ends.
 
     Attributes:
         url (str): as given, without a slash at the end.
@@ -122,7 +120,6 @@ class BridgeLink:
         space_offered: Callable[[], int | None] = lambda: None,
         heartbeat: float = HEARTBEAT,
         clock: Callable[[], float] = time.time,
-        refused: Callable[[BridgeLinkError], object] = lambda error: None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ('http', 'https') or not parts.hostname:
@@ -136,26 +133,30 @@ class BridgeLink:
         self._workers = workers
         self._heartbeat = heartbeat
         self._clock = clock
-        self._refused = refused
         self._session: aiohttp.ClientSession | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._reports: set[asyncio.Task[None]] = set()
+        self._tasks: Tasks
         self._closing = threading.Event()
 
-    def start(self) -> None:
-        """Begin to register, and to stay registered, in the background."""
+    def start(self, tasks: Tasks) -> None:
+        """Begin to register, and to stay registered, in the background.
+
+        Args:
+            tasks (Tasks): fail with a RegistrationUnknownError if the bridge never takes a farmer.
+        """
+        self._tasks = tasks
         self._session = aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=TIMEOUT)
         )
-        self._keeper = asyncio.ensure_future(self._keep())
+        self._keeper = tasks.start('the link to the bridge', self._keep())
 
     async def close(self) -> None:
         """Stop; reports that are on their way get a moment to arrive."""
         self._closing.set()
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait({self._keeper})
         if self._reports:
             await asyncio.wait(self._reports, timeout=1.0)
         for task in list(self._reports):
@@ -194,7 +195,7 @@ class BridgeLink:
             'exchangeResultCode': 1000 if success else 1100,
             'exchangeResultMessage': message,
         }
-        task = asyncio.ensure_future(self._send_report(body))
+        task = self._tasks.once('an exchange report', self._send_report(body))
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
 
@@ -296,7 +297,11 @@ class BridgeLink:
             raise
 
     async def _keep(self) -> None:
-        """Register, and send signs of life, until cancelled."""
+        """Register, and send signs of life, until cancelled.
+
+        Raises:
+            RegistrationUnknownError: If the bridge takes no farmers.
+        """
         pause = RETRY_FIRST
         while True:
             try:
@@ -305,13 +310,10 @@ class BridgeLink:
                 self.registered.clear()
                 release = await self._release_without_farmers()
                 if release is not None:
-                    self._refused(
-                        RegistrationUnknownError(
-                            f'the bridge at {self.url} is of release {release}, which takes no '
-                            'registrations of farmers'
-                        )
-                    )
-                    return
+                    raise RegistrationUnknownError(
+                        f'the bridge at {self.url} is of release {release}, which takes no '
+                        'registrations of farmers'
+                    ) from error
                 logger.warning('bridge %s: %s; trying again', self.url, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, RETRY_MOST)

@@ -13,6 +13,7 @@ from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
 from storj.network.node.contract import Contract
 from storj.network.node.rpc import NodeContact, NodeError
 from storj.network.node.shard_client import ShardClient, ShardClientError
+from storj.network.node.tasks import Tasks
 
 __all__ = ('Copies',)
 
@@ -31,6 +32,7 @@ class Copies:
         run (Run): does blocking work.
         ended (Callable[[Contract, NodeContact, float, bool], object]): told of each copy that
             ended: contract, source, begin (seconds since 1970), and whether it succeeded.
+        tasks (Tasks): of the farmer; hear of copies that fail without a reason.
         clock (Callable[[], float]): seconds since 1970.
 
     Attributes:
@@ -43,12 +45,14 @@ class Copies:
         shards: Shards,
         run: Run,
         ended: Callable[[Contract, NodeContact, float, bool], object],
+        tasks: Tasks,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._shards = shards
         self._run = run
         self._ended = ended
+        self._tasks = tasks
         self._clock = clock
         self._client = ShardClient()
         self.running: dict[str, asyncio.Task[None]] = {}
@@ -79,7 +83,7 @@ class Copies:
             writer = self._store.writer(name, contract.data_size)
         except StoreError as error:
             raise NodeError(str(error)) from error
-        task = asyncio.ensure_future(self._copy(contract, writer, source, token))
+        task = self._tasks.once('a copy', self._copy(contract, writer, source, token))
         self.running[name] = task
         task.add_done_callback(lambda _: self.running.pop(name, None))
         # A task that is cancelled before its first step never gets to its own clean-up.

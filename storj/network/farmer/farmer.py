@@ -285,6 +285,7 @@ class Farmer:
     def _make_parts(self, parts: contextlib.AsyncExitStack) -> None:
         """Make what answers and what calls; nothing begins here."""
         settings = self.settings
+        self.tasks = Tasks(f'farmer {self.identity.node_id}')
         self._tokens = Tokens(settings.token_lifetime, self._monotonic)
         self._calls = RpcClient(self.identity, self.contact, clock=self._clock)
         parts.push_async_callback(self._calls.close)
@@ -299,7 +300,6 @@ class Farmer:
                 space_offered=lambda: settings.size,
                 heartbeat=settings.heartbeat,
                 clock=self._clock,
-                refused=lambda error: self.tasks.fail(error),
             )
             parts.push_async_callback(self._link.close)
         self._expiry = Expiry(self._shards, self._index, self._link, self._clock, self._monotonic)
@@ -316,7 +316,9 @@ class Farmer:
             self._run,
         )
         parts.push_async_callback(self._channels.close)
-        self._copies = Copies(self._store, self._shards, self._run, self._copied, self._clock)
+        self._copies = Copies(
+            self._store, self._shards, self._run, self._copied, self.tasks, self._clock
+        )
         methods = FarmerMethods(
             self.identity,
             FarmerTerms(settings.protocol, settings.renters, lambda: not self._leaving),
@@ -348,14 +350,14 @@ class Farmer:
         # Before the server: when a whole network stops, the farmers copied from stop as well.
         parts.push_async_callback(self._copies.close)
         await self._server.start(listening)
-        tasks = self.tasks = Tasks(f'farmer {self.identity.node_id}')
+        tasks = self.tasks
         parts.push_async_callback(tasks.stop)
         tasks.start('the sweep', self._sweep())
         self._bad = asyncio.Event()
         self._bad.set()
         self._shards.found_bad = self._bad.set
         if self._link is not None:
-            self._link.start()
+            self._link.start(tasks)
             tasks.start('the report of bad shards', self._tell_bad(self._link))
         settings = self.settings
         if settings.scrub_rate and self._store.keeps_data:

@@ -1,14 +1,19 @@
-"""A bound on what strangers can make a server write into its log."""
+"""The logs of a server: bounded in what strangers can make it write, and rotated by others."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from types import FrameType
 
-__all__ = ('LogLimit', 'limited_logs')
+__all__ = ('LogLimit', 'limited_logs', 'reopened_logs')
+
+logger = logging.getLogger(__name__)
 
 _MINUTE = 60.0
 # Records of one text in a minute; details are for who looks for a fault.
@@ -54,8 +59,7 @@ class LogLimit(logging.Filter):
 @contextlib.contextmanager
 def limited_logs() -> Iterator[None]:
     """Limit what the handlers of this package and of all loggers write, for a server's life."""
-    loggers = [logging.getLogger(), logging.getLogger('storj')]
-    limits = [(handler, LogLimit()) for logger in loggers for handler in logger.handlers]
+    limits = [(handler, LogLimit()) for handler in _handlers()]
     for handler, limit in limits:
         handler.addFilter(limit)
     try:
@@ -63,3 +67,53 @@ def limited_logs() -> Iterator[None]:
     finally:
         for handler, limit in limits:
             handler.removeFilter(limit)
+
+
+@contextlib.contextmanager
+def reopened_logs() -> Iterator[None]:
+    """Open log files again at SIGHUP, for a server's life: the sign that they have been moved.
+
+    Belongs into the main thread. Without a log file SIGHUP does what it did before.
+    """
+    files = [handler for handler in _handlers() if isinstance(handler, logging.FileHandler)]
+    number = getattr(signal, 'SIGHUP', None)
+    if number is None or not files:
+        yield
+        return
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        # In a thread: the signal may have come while this one writes into the file.
+        threading.Thread(target=_reopen, args=(files,), name='storj-logs').start()
+
+    before = signal.signal(number, asked)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _handlers() -> Iterator[logging.Handler]:
+    """Yield the handlers of this package and of all loggers."""
+    for each in (logging.getLogger(), logging.getLogger('storj')):
+        yield from each.handlers
+
+
+def _reopen(files: list[logging.FileHandler]) -> None:
+    for handler in files:
+        path = handler.baseFilename
+        try:
+            stream = handler._open()
+        except OSError as error:
+            # The old one is better than none.
+            logger.warning('%s cannot be opened again: %s; logging goes on as before', path, error)
+            continue
+        handler.acquire()
+        try:
+            before, handler.stream = handler.stream, stream
+        finally:
+            handler.release()
+        try:
+            if before is not None:
+                before.close()
+        except OSError as error:
+            logger.warning('the end of the old %s could not be written: %s', path, error)

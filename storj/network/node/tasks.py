@@ -1,7 +1,7 @@
 """Work in the background that must not end unnoticed.
 
 A task whose error nobody awaits looks like one that is done. Here the first one that ends by itself
-is known to whoever owns the tasks, who stops and says why.
+is known to whoever owns the tasks, who stops and says why. Work that may fail is logged and noted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Any
+
+from storj.exception import StorjError
 
 __all__ = ('Tasks', 'together')
 
@@ -43,15 +45,17 @@ class Tasks:
     Attributes:
         failed (asyncio.Future[None]): has the error of the first task that ended by itself; never
             done otherwise.
+        troubles (dict[str, str]): what failed the last time, by the name of the work, and how.
     """
 
     def __init__(self, owner: str) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.troubles: dict[str, str] = {}
         self._owner = owner
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Begin a task that runs until :meth:`stop`.
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a task that runs until :meth:`stop`, or until it is cancelled.
 
         Args:
             name (str): for messages.
@@ -61,16 +65,52 @@ class Tasks:
         task.set_name(name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
+
+    def once(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a task that comes to its end; a failure is logged, and noted in ``troubles``.
+
+        Args:
+            name (str): for messages; few names, as each is remembered.
+            work (Coroutine): what is to be done.
+
+        Returns:
+            asyncio.Task[None]: for the caller to keep, and to wait for.
+        """
+        task = asyncio.ensure_future(work)
+        task.set_name(name)
+        task.add_done_callback(self._done)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled():
             return
         error = task.exception() or RuntimeError('it came to its end')
-        logger.error(
-            '%s: %s ended: %r', self._owner, task.get_name(), error, exc_info=task.exception()
-        )
         self.fail(error)
+        # An error of ours has a message for people; whoever owns the tasks tells it, and once.
+        if isinstance(error, StorjError):
+            self.troubles[task.get_name()] = str(error)
+        else:
+            self.note(task.get_name(), error)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self.note(task.get_name(), task.exception())
+
+    def note(self, name: str, error: BaseException | None, about: str = '') -> None:
+        """Note how a work ended.
+
+        Args:
+            name (str): of the work.
+            error (BaseException | None): by which it ended; None if it ended well.
+            about (str): what it was about, for the log.
+        """
+        if error is None:
+            self.troubles.pop(name, None)
+            return
+        self.troubles[name] = repr(error)
+        logger.error('%s: %s %sfailed: %r', self._owner, name, about, error, exc_info=error)
 
     def fail(self, error: BaseException) -> None:
         """Tell whoever owns the tasks that they cannot go on; only the first error counts."""
@@ -78,6 +118,22 @@ class Tasks:
             self.failed.set_exception(error)
             # Nobody need wait for it.
             self.failed.exception()
+
+    async def first(self, *works: Coroutine[Any, Any, None]) -> None:
+        """Do works until the first of them ends, or a task fails; the others are cancelled.
+
+        Raises:
+            Exception: If a work or a task fails.
+        """
+        parts: list[asyncio.Future[None]] = [asyncio.ensure_future(work) for work in works]
+        try:
+            done, _ = await asyncio.wait((*parts, self.failed), return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
 
     async def stop(self) -> None:
         """Cancel all tasks, and wait until they have ended."""
