@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     'README.rst',
     'docs/quickstart.rst',
+    'docs/how-to.rst',
     'docs/configuration.rst',
     'docs/transfers.rst',
     'docs/encryption.rst',
