@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 from collections import Counter
@@ -10,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from storj.exception import BridgeUnreachableError, FarmerUnreachableError
+from storj.exception import (
+    BridgeUnreachableError,
+    DecryptionError,
+    FarmerUnreachableError,
+    IntegrityError,
+    NotFoundError,
+    ResourceError,
+)
 from storj.model import File
 from storj.transfer import JournalEntry, RetryPolicy, list_journals
 from tests.unit.fake_network import BUCKET, SHARD, Setting
@@ -205,3 +214,238 @@ def test_deadline_does_not_switch_retries_off(tmp_path: Path, deadline: float | 
     setting.bridge.before = away
     assert setting.download(file).read() == data
     assert setting.upload(data, name='other').size == SHARD
+
+
+# -- what is there already, and what is asked for --------------------------------------------------
+
+
+def test_name_that_is_taken_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(b'data')
+    (tmp_path / 'out').write_bytes(b'mine')
+    setting.bridge.calls.clear()
+    with pytest.raises(FileExistsError):
+        setting.download(file, tmp_path / 'out', overwrite=False)
+    assert setting.bridge.calls == []
+    assert (tmp_path / 'out').read_bytes() == b'mine'
+
+
+def test_folder_is_no_destination(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(b'data')
+    setting.bridge.calls.clear()
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(IsADirectoryError):
+        setting.download(file, tmp_path / 'folder')
+    assert setting.bridge.calls == []
+    assert list((tmp_path / 'folder').iterdir()) == []
+
+
+@pytest.mark.parametrize(('start', 'end'), [(-1, None), (3, 2), (0, 5), (5, None), (-2, -1)])
+@pytest.mark.parametrize('way', ['path', 'memory', 'stream'])
+def test_range_that_is_not_in_the_file_is_refused(
+    tmp_path: Path, start: int, end: int | None, way: str
+) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(b'data')
+    target = tmp_path / 'out' if way == 'path' else None
+
+    def fetch() -> object:
+        if way == 'stream':
+            return b''.join(setting.transfers.stream(BUCKET, file.id, start=start, end=end))
+        return setting.download(file, target, start=start, end=end)
+
+    with pytest.raises(ValueError, match='there is no range'):
+        fetch()
+    assert not list(tmp_path.glob('out*'))
+
+
+@pytest.mark.parametrize('forced', [True, False])
+def test_file_is_forced_to_the_disk_where_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
+) -> None:
+    setting = Setting(tmp_path, fsync=forced)
+    file = setting.upload(os.urandom(2 * SHARD))
+    sizes: list[int] = []
+    monkeypatch.setattr(os, 'fsync', lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    setting.download(file, tmp_path / 'out')
+    assert (2 * SHARD in sizes) == forced
+
+
+# -- what a failure leaves -------------------------------------------------------------------------
+
+
+def test_progress_of_a_resumed_download_ends_with_all_of_it(tmp_path: Path) -> None:
+    broken = Broken(tmp_path)
+    future = broken.setting.transfers.download(BUCKET, broken.file.id, broken.target)
+    future.result()
+    progress = future.progress
+    assert (progress.bytes, progress.total) == (SHARDS * SHARD, SHARDS * SHARD)
+    assert (progress.shards, progress.shards_total) == (SHARDS, SHARDS)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        NotFoundError('File not found', 404),
+        IntegrityError('other bytes'),
+        DecryptionError('another key'),
+        FileExistsError('taken'),
+        IsADirectoryError('a folder'),
+        ResourceError('the disk is full', on_disk=True),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_failure_that_going_on_does_not_mend_leaves_nothing(
+    tmp_path: Path, error: Exception
+) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(os.urandom(SHARDS * SHARD))
+    third = [*setting.bridge.farmers][2]
+
+    def pulling(node: str, kept: bytes) -> bytes:
+        if node == third:
+            setting.bridge.before = failing
+            raise FarmerUnreachableError(message='gone')
+        return kept
+
+    def failing(name: str) -> None:
+        raise error
+
+    setting.channel.pulling = pulling
+    with pytest.raises(type(error)):
+        setting.download(file, tmp_path / 'out')
+    assert list(tmp_path.glob('*.part')) == []
+    assert not list(list_journals(setting.transfers.config.journal_dir()))
+
+
+def test_download_that_is_not_to_be_resumed_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='not enough values'):
+        Broken(tmp_path, resume=False)
+    assert list(tmp_path.glob('*.part')) == []
+    assert list((tmp_path / 'state').rglob('*.json')) == []
+
+
+def test_download_that_brought_nothing_leaves_nothing(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(os.urandom(2 * SHARD))
+
+    def away(name: str) -> None:
+        raise BridgeUnreachableError('no answer')
+
+    def pulling(node: str, kept: bytes) -> bytes:
+        setting.bridge.before = away
+        raise FarmerUnreachableError(message='gone')
+
+    setting.channel.pulling = pulling
+    with pytest.raises(BridgeUnreachableError):
+        setting.download(file, tmp_path / 'out')
+    assert list(tmp_path.glob('*.part')) == []
+    assert list((tmp_path / 'state').rglob('*.json')) == []
+
+
+def test_broken_off_download_is_made_anew_if_asked_for(tmp_path: Path) -> None:
+    broken = Broken(tmp_path)
+    assert broken.download(resume=False) == broken.data
+    assert sum(broken.pulls.values()) == SHARDS
+    assert list(tmp_path.glob('*.part')) == []
+
+
+# -- files that are written to ---------------------------------------------------------------------
+
+
+class Slow(io.RawIOBase):
+    """Takes at most a thousand bytes at a time."""
+
+    def __init__(self) -> None:
+        self.content = b''
+
+    def write(self, data: Any) -> int:
+        self.content += bytes(data[:1000])
+        return min(1000, len(data))
+
+
+def test_raw_file_that_takes_a_part_gets_everything(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    data = os.urandom(2 * SHARD + 5)
+    destination = Slow()
+    assert setting.download(setting.upload(data), destination) is destination
+    assert destination.content == data
+
+
+def test_writer_that_does_not_tell_what_it_took_took_all(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    data = os.urandom(2 * SHARD + 5)
+    taken: list[bytes] = []
+
+    class Silent:
+        def write(self, view: Any) -> None:
+            taken.append(bytes(view))
+
+    setting.download(setting.upload(data), Silent())
+    assert b''.join(taken) == data
+
+
+def test_full_disk_of_a_destination_is_told(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+
+    class Full(io.RawIOBase):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(ResourceError, match='the destination'):
+        setting.download(setting.upload(b'data'), Full())
+
+
+def test_stream_fetches_no_more_than_so_many_shards_ahead(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, look_ahead=1, pointer_page=1)
+    data = os.urandom(6 * SHARD)
+    file = setting.upload(data)
+    pulls: list[str] = []
+
+    def pulling(node: str, kept: bytes) -> bytes:
+        pulls.append(node)
+        return kept
+
+    setting.channel.pulling = pulling
+    read = b''
+    for piece in setting.transfers.stream(BUCKET, file.id):
+        assert len(pulls) <= len(read) // SHARD + 2
+        read += piece
+    assert read == data
+    assert len(pulls) == 6
+
+
+def test_range_that_is_not_deciphered_proves_nothing(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(os.urandom(3 * SHARD))
+    pulls: list[str] = []
+
+    def pulling(node: str, kept: bytes) -> bytes:
+        pulls.append(node)
+        return kept
+
+    setting.channel.pulling = pulling
+    setting.download(file, start=2 * SHARD, decrypt=False)
+    assert len(pulls) == 1
+    # The first shard is fetched as well: it shows where the last one lies.
+    setting.download(file, start=2 * SHARD)
+    assert len(pulls) == 3
+
+
+@pytest.mark.parametrize('first', ['path', 'memory'])
+@pytest.mark.parametrize('then', ['path', 'memory'])
+def test_sizes_proved_by_one_way_hold_for_the_other(tmp_path: Path, first: str, then: str) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(os.urandom(3 * SHARD))
+    pulls: list[str] = []
+
+    def pulling(node: str, kept: bytes) -> bytes:
+        pulls.append(node)
+        return kept
+
+    setting.channel.pulling = pulling
+    for number, way in enumerate((first, then)):
+        target = tmp_path / str(number) if way == 'path' else None
+        setting.download(file, target, start=2 * SHARD)
+    assert len(pulls) == 2 + 1
