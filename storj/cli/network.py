@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,7 @@ from storj.catalog.errors import ConflictError
 from storj.cli.command import group
 from storj.cli.errors import FAILED, CommandError
 from storj.cli.options import DURATION, SIZE, LocalPath
-from storj.cli.output import Column, Output, Part, is_terminal
+from storj.cli.output import Column, Output, Part, human_size, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.exception import ConfigurationError
 from storj.network.control import (
@@ -32,8 +33,9 @@ from storj.network.control import (
 
 if TYPE_CHECKING:
     from storj.network import Network
+    from storj.network.backup import Copied
 
-__all__ = ('down', 'env', 'farmers', 'faults', 'network', 'status', 'up')
+__all__ = ('backup', 'down', 'env', 'farmers', 'faults', 'network', 'restore', 'status', 'up')
 
 #: Seconds for a network in the background to come up, and to go down.
 _PATIENCE = 90.0
@@ -331,6 +333,55 @@ def down(session: Session, data: Path | None) -> None:
             raise CommandError(f'process {pid} does not end')
         time.sleep(_POLL)
     session.output.done('network stopped', {'stopped': True, 'pid': pid})
+
+
+@network.command('backup', examples=('storj network backup /mnt/backup',))
+@click.argument('folder', type=LocalPath(file_okay=False, path_type=Path))
+@folder_option
+@pass_session
+def backup(session: Session, folder: Path, data: Path | None) -> None:
+    """Copy all that a network keeps, while it runs or not.
+
+    What was stored before the command began is whole in the backup. Again on the same FOLDER, only
+    new shards are copied. It holds the account and keys: keep it as safe as the network.
+    """
+    require_extra()
+    from storj.network.backup import back_up
+
+    source = _folder(data)
+    snapshot = RunningNetwork(source).snapshot if is_running(source) else None
+    _copied(session.output, 'backed up', lambda: back_up(source, folder, snapshot))
+
+
+@network.command('restore', examples=('storj network restore /mnt/backup --data /srv/storj',))
+@click.argument('folder', type=LocalPath(exists=True, file_okay=False, path_type=Path))
+@folder_option
+@pass_session
+def restore(session: Session, folder: Path, data: Path | None) -> None:
+    """Make a network from a backup; 'storj network up' starts it.
+
+    Nothing is restored over what is there: the folder of the network is missing or empty.
+    """
+    require_extra()
+    from storj.network.backup import restore as bring_back
+
+    _copied(session.output, 'restored', lambda: bring_back(folder, _folder(data)))
+
+
+def _copied(output: Output, done: str, work: Callable[[], Copied]) -> None:
+    """Do it, and tell numbers; it fails if shards are missing."""
+    with no_login_needed():
+        try:
+            found = work()
+        except OSError as error:
+            raise CommandError(str(error)) from error
+    output.done(
+        f'{done} {found.farmers} farmers, {found.shards} shards ({human_size(found.bytes)});'
+        f' {found.copied_shards} shards ({human_size(found.copied_bytes)}) copied',
+        asdict(found),
+    )
+    if found.missing:
+        raise CommandError(f'{found.missing} shards were not copied: no disk gives them')
 
 
 @network.command('env', examples=('eval "$(storj network env)"',))

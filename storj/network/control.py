@@ -38,6 +38,7 @@ _FILE = 'control.json'
 _BODY_LIMIT = 64 * 1024
 _ANSWER_LIMIT = 64 * 1024 * 1024
 _TIMEOUT = 30.0
+_SNAPSHOT_TIMEOUT = 600.0
 _ACTIONS = ('start', 'stop', 'restart', 'kill')
 
 
@@ -129,6 +130,11 @@ class RunningNetwork:
         found: dict[str, Any] = self._ask('POST', f'/farmers/{number}', {'action': action})
         return found
 
+    def snapshot(self, number: int, target: Path) -> bool:
+        """Have a farmer's database copied; return False if the farmer does not run."""
+        path = f'/farmers/{number}/snapshot'
+        return bool(self._ask('POST', path, {'target': str(target)}, _SNAPSHOT_TIMEOUT))
+
     def stop(self) -> int:
         """Ask the network's process to stop and return its id.
 
@@ -140,8 +146,14 @@ class RunningNetwork:
         os.kill(pid, signal.SIGTERM)
         return pid
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        connection = http.client.HTTPConnection('127.0.0.1', self._port, timeout=_TIMEOUT)
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> Any:
+        connection = http.client.HTTPConnection('127.0.0.1', self._port, timeout=timeout)
         try:
             connection.request(
                 method,
@@ -217,6 +229,9 @@ class _Routes:
                 self._network.faults.clear()
                 self._network.faults.release()
                 return 200, self._faults()
+            case 'POST', ['farmers', number, 'snapshot'] if number.isdecimal():
+                target = Path(str(body.get('target')))
+                return 200, self._network.snapshot(int(number), target)
             case 'POST', ['farmers', number] if number.isdecimal():
                 return self._change_farmer(int(number), body.get('action'))
         return 404, {'error': 'no such route'}

@@ -33,6 +33,9 @@ START_LIMIT = 60.0
 #: Seconds that a farmer's process has to end by itself, or to answer.
 STOP_LIMIT = 10.0
 
+#: Seconds that a farmer's process has to copy its database.
+SNAPSHOT_LIMIT = 600.0
+
 #: Seconds until a farmer that ended is started again; twice as many each time that it ends at once.
 RESTART_FIRST = 1.0
 #: Seconds of that at the most.
@@ -156,6 +159,21 @@ class FarmerHandle(ABC):
         told: dict[str, Any] = self._home.call(self.tell())
         return told
 
+    def snapshot(self, target: Path) -> bool:
+        """Copy its database, which nobody else can read while it runs.
+
+        Args:
+            target (Path): an empty file.
+
+        Returns:
+            bool: False if it does not run.
+
+        Raises:
+            NetworkError: If it does not do so.
+        """
+        copied: bool = self._home.call(self._snapshot(target))
+        return copied
+
     async def tell(self) -> dict[str, Any]:
         """Return the same, within the network's event loop."""
         problems = [f'{self.state}: {self.last_end}'] if self._is_ended else []
@@ -266,6 +284,10 @@ class FarmerHandle(ABC):
         """Have the farmer know the faults of the network."""
 
     @abstractmethod
+    async def _snapshot(self, target: Path) -> bool:
+        """Copy its database; False if it does not run."""
+
+    @abstractmethod
     async def _details(self) -> dict[str, Any]:
         """Return what the farmer itself tells of its state."""
 
@@ -314,6 +336,12 @@ class FarmerInLoop(FarmerHandle):
         except BaseException:
             await self._stop(abruptly=False)
             raise
+
+    async def _snapshot(self, target: Path) -> bool:
+        if self._farmer is None or not self.running:
+            return False
+        await self._farmer.snapshot(target)
+        return True
 
     async def leave(self, progress: Callable[[int, int], object]) -> None:
         """Leave the network for good, within its event loop.
@@ -368,7 +396,13 @@ class FarmerProcess(FarmerHandle):
         if self.running:
             await self._ask('faults', json.dumps(self._home.faults.state()))
 
-    async def _ask(self, word: str, value: str = '') -> dict[str, Any]:
+    async def _snapshot(self, target: Path) -> bool:
+        answer = await self._ask('snapshot', json.dumps(str(target)), SNAPSHOT_LIMIT)
+        if answer.get('error'):
+            raise NetworkError(f'farmer {self.number}: {_told(answer["error"])}')
+        return bool(answer)
+
+    async def _ask(self, word: str, value: str = '', limit: float = STOP_LIMIT) -> dict[str, Any]:
         """Send a line and return the answer to it; nothing from one that is just ending.
 
         Raises:
@@ -381,7 +415,7 @@ class FarmerProcess(FarmerHandle):
             try:
                 process.stdin.write(f'{word} {value}\n'.encode())
                 await process.stdin.drain()
-                while line := await asyncio.wait_for(process.stdout.readline(), STOP_LIMIT):
+                while line := await asyncio.wait_for(process.stdout.readline(), limit):
                     answer: dict[str, Any] = json.loads(line)
                     # Not one that came too late for whoever had asked.
                     if answer['type'] == word:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TextIO
 
+from storj.exception import StorjError
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import Fault, FaultPlan
 from storj.network.node.logs import limited_logs, reopened_logs
@@ -119,9 +120,10 @@ def run_farmer(
         durable (bool): flush each shard to the disk before it counts as stored.
         number (int): by which faults select it.
         supervised (bool): obey lines on standard input, and stop when it ends, so that a
-            supervisor that dies takes its farmers along. A line is ``status`` or ``faults JSON``,
-            with what :meth:`FaultPlan.state() <storj.network.faults.FaultPlan.state>` gives;
-            each is answered by one of JSON, whose ``type`` is the first word.
+            supervisor that dies takes its farmers along. A line is ``status``, ``snapshot JSON``
+            with a path, or ``faults JSON`` with what :meth:`FaultPlan.state()
+            <storj.network.faults.FaultPlan.state>` gives; each is answered by one of JSON, whose
+            ``type`` is the first word.
         as_json (bool): print JSON.
         output (TextIO | None): where the line goes; standard output by default.
         ready (Callable[[Farmer], object] | None): called in place of printing the line.
@@ -230,6 +232,7 @@ class _Commands:
         self._farmer = farmer
         self._plan = plan
         self._output = output
+        self._copying: asyncio.Future[None] | None = None
 
     def run(self, loop: asyncio.AbstractEventLoop, stopped: threading.Event) -> None:
         rest = b''
@@ -255,6 +258,16 @@ class _Commands:
         elif word == b'faults':
             self._plan.follow(json.loads(value))
             _say(json.dumps({'type': 'faults'}), self._output)
+        elif word == b'snapshot':
+            self._copying = asyncio.ensure_future(self._snapshot(Path(json.loads(value))))
+
+    async def _snapshot(self, target: Path) -> None:
+        error = ''
+        try:
+            await self._farmer.snapshot(target)
+        except StorjError as failure:
+            error = str(failure)
+        _say(json.dumps({'type': 'snapshot', 'error': error}), self._output)
 
 
 def _say(line: str, output: TextIO | None) -> None:

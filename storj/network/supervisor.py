@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from storj.exception import NetworkSetupError
+from storj.network.backup import Copied, back_up
 from storj.network.bridge.app import HEAD_LIMIT, create_app
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, BridgeSettings
@@ -487,6 +488,26 @@ class Network:
             raise
         self._folder = folder
         self.email, self.password, self.mnemonic = folder.email, folder.password, folder.mnemonic
+
+    def back_up(self, folder: str | os.PathLike[str]) -> Copied:
+        """Copy all that the network keeps while it runs; see :func:`storj.network.backup.back_up`.
+
+        Args:
+            folder (str | os.PathLike[str]): of the backup; an earlier one in it is used.
+
+        Returns:
+            Copied: what the backup holds.
+        """
+        return back_up(self.data, Path(folder), self.snapshot)
+
+    def snapshot(self, number: int, target: Path) -> bool:
+        """Copy the database of a farmer; return False if it does not run.
+
+        Args:
+            number (int): of the farmer.
+            target (Path): an empty file.
+        """
+        return any(each.number == number and each.snapshot(target) for each in self.farmers)
 
     def drain(
         self,

@@ -413,6 +413,17 @@ class Farmer:
                     return
             await asyncio.sleep(LEAVE_INTERVAL)
 
+    async def snapshot(self, target: Path) -> None:
+        """Copy the farmer's database as it is at one moment, while it goes on.
+
+        Args:
+            target (Path): an empty file.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        await asyncio.to_thread(self._index.copy_to, target)
+
     async def wait_registered(self) -> None:
         """Wait until the bridge knows this farmer."""
         if self._link is not None:

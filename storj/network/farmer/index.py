@@ -10,10 +10,11 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,9 @@ PAGE = 256
 
 # Steps of a statement after which it is asked whether to go on.
 _STEPS = 100_000
+# Pages that are copied in one go, and seconds to wait while a transaction is open.
+_STEP_PAGES = 256
+_STEP_PAUSE = 0.01
 # 1: knows which shards there are.
 _VERSION = 1
 _SCHEMA = """
@@ -134,6 +138,7 @@ class FarmerIndex:
     ) -> None:
         self._sync = GroupSync(path, workers) if durable else None
         self._counted: Counter[str] = Counter()
+        self._copying = threading.Lock()
         try:
             # Contracts lie in it, so it is readable by its owner only.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -168,7 +173,25 @@ class FarmerIndex:
     def close(self) -> None:
         """Write down what was counted, and close the file."""
         self.save_counters()
-        self._db.close()
+        with self._copying:
+            self._db.close()
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the file as it is at one moment, in any thread; the index may be used meanwhile.
+
+        Args:
+            target (Path): an empty database.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        try:
+            with self._copying, closing(sqlite3.connect(target)) as copy:
+                # Some pages at a time. What this connection commits in between is changed in the
+                # copy as well, and no step is taken within a transaction.
+                self._db.backup(copy, pages=_STEP_PAGES, sleep=_STEP_PAUSE)
+        except sqlite3.Error as error:
+            raise _out_of_order(error) from error
 
     async def synced(self) -> None:
         """Return when all changes so far are on the disk; at once if the index is not durable.

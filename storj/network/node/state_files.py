@@ -23,6 +23,7 @@ from storj.crypto import secret_file
 from storj.exception import NetworkSetupError
 
 __all__ = (
+    'BACKUP_FILES',
     'FARMER_FILES',
     'NETWORK_FILES',
     'LostStateError',
@@ -90,9 +91,10 @@ FARMER_FILES = (
 )
 NETWORK_FILES = (
     StateFile('network.json', 'record', 'account, encryption key and seed', _NEW_NETWORK),
-    StateFile('bridge.db', 'database', 'accounts, files and contracts', _NEW_NETWORK),
     StateFile('metadisk/node.json', 'record', 'the account of the MetaDisk node', _NEW_NETWORK),
+    # In the order in which a backup copies them: what one names, those after it hold.
     StateFile('metadisk/node.db', 'database', 'the files and balances of MetaDisk', _NEW_NETWORK),
+    StateFile('bridge.db', 'database', 'accounts, files and contracts', _NEW_NETWORK),
     *(
         replace(file, pattern=f'farmers/*/{file.pattern}', remedy=_NEW_FARMER_HERE)
         for file in FARMER_FILES
@@ -103,6 +105,10 @@ NETWORK_FILES = (
     StateFile('network.log', 'scratch'),
     StateFile('network.lock', 'scratch'),
     StateFile('control.json', 'scratch'),
+)
+#: Of a backup.
+BACKUP_FILES = (
+    StateFile('manifest.json', 'record', 'which state is whole', 'or take another backup'),
 )
 
 
@@ -119,7 +125,9 @@ def file_of(files: Iterable[StateFile], path: PurePath) -> StateFile | None:
 def lost(path: Path, problem: str) -> LostStateError:
     """Return the error for a vital file that cannot be used, with what to do."""
     # Patterns match from the right, so that the folder above need not be known.
-    row = next(file for file in (*NETWORK_FILES, *FARMER_FILES) if path.match(file.pattern))
+    row = next(
+        file for file in (*NETWORK_FILES, *FARMER_FILES, *BACKUP_FILES) if path.match(file.pattern)
+    )
     return LostStateError(
         f'{path}: {" ".join(problem.split())}; it holds {row.holds}. Mount its disk or restore it'
         f' from a backup, {row.remedy}'

@@ -1,0 +1,364 @@
+"""Backups of a network that runs, and what comes back of them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storj.exception import NetworkSetupError
+from storj.http import Client
+from storj.metadisk import MetaDisk
+from storj.network import Network, backup
+from storj.network.backup import back_up, restore
+from storj.network.farmer.index import FarmerIndex
+from storj.network.node.contract import Contract
+from storj.network.node.state_files import LostStateError
+
+ROOT = Path(__file__).parents[2]
+QUIET = {'mirrors': 1, 'audit_interval': 0}
+
+
+def begin(data: Path, **options: Any) -> Network:
+    return Network(data=data, bridge=QUIET, durable=False, **options)
+
+
+def client_of(account: dict[str, str]) -> Client:
+    return Client(
+        account['STORJ_BRIDGE_USER'],
+        account['STORJ_BRIDGE_PASS'],
+        account['STORJ_BRIDGE'],
+        mnemonic=account['STORJ_ENCRYPTION_KEY'],
+    )
+
+
+def storj(*arguments: object, code: int = 0) -> Any:
+    """Run a command in a process of its own; return what it says in JSON, or the error."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'storj', *map(str, arguments), '--json'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return json.loads(done.stdout if code == 0 else done.stderr.splitlines()[-1])
+
+
+@contextmanager
+def running(data: Path, *options: str) -> Iterator[dict[str, str]]:
+    """A network as a program; yields its environment."""
+    words = ['network', 'up', '--json', '--port', '0', '--data', str(data), '--no-sync', *options]
+    with subprocess.Popen(
+        [sys.executable, '-m', 'storj', *words],
+        stdout=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())['environment']
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and path.suffix != '.lock'
+    }
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[Path, str, str]:
+    """A network of three farmers that has stopped; a bucket and a file in it."""
+    folder = tmp_path / 'network'
+    with begin(folder, farmers=3) as network, client_of(network.environment()) as client:
+        bucket = client.bucket_create('bucket')
+        file = client.file_upload(bucket.id, b'content' * 5_000, name='file')
+    return folder, bucket.id, file.id
+
+
+def reads(network: Network, bucket: str, file: str) -> bool:
+    with client_of(network.environment()) as client:
+        return client.file_download(bucket, file).read() == b'content' * 5_000
+
+
+# ---------------------------------------------------------------- over the real processes
+
+
+@pytest.mark.parametrize('options', [(), ('--processes',)])
+def test_all_that_was_stored_before_a_backup_comes_back(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    data, folder, elsewhere = (tmp_path / name for name in ('network', 'backup', 'elsewhere'))
+    files: dict[str, bytes] = {}
+    metadisk: list[tuple[Any, bytes]] = []
+    begun, done = threading.Event(), threading.Event()
+
+    with running(data, '--farmers', '4', *options) as account:
+        with client_of(account) as client, MetaDisk(account['STORJ_BRIDGE']) as node:
+            bucket = client.bucket_create('bucket').id
+
+            def upload() -> None:
+                while not done.is_set():
+                    content = os.urandom(20_000 + len(files))
+                    files[client.file_upload(bucket, content, name=str(len(files))).id] = content
+                    metadisk.append((node.upload(content[:9_000]), content[:9_000]))
+                    if len(files) == 5:
+                        begun.set()
+
+            with ThreadPoolExecutor(1) as pool:
+                uploading = pool.submit(upload)
+                try:
+                    assert begun.wait(60)
+                    before, kept = dict(files), metadisk[:5]
+                    first = storj('network', 'backup', folder, '--data', data)
+                finally:
+                    done.set()
+                uploading.result()
+        again = storj('network', 'backup', folder, '--data', data)
+    assert first['farmers'] == 4
+    assert first['copied_shards'] == first['shards'] >= len(before)
+    # Only what is new is copied.
+    assert again['copied_shards'] == again['shards'] - first['shards'] < first['shards'] + 5
+    assert again['missing'] == first['missing'] == 0
+
+    back = storj('network', 'restore', folder, '--data', elsewhere)
+    assert (back['shards'], back['missing']) == (again['shards'], 0)
+    shutil.rmtree(data)
+    with (
+        running(elsewhere) as account,
+        client_of(account) as client,
+        MetaDisk(account['STORJ_BRIDGE']) as node,
+    ):
+        for file, content in files.items():
+            assert client.file_download(bucket, file).read() == content
+        for reference, content in kept:
+            output = io.BytesIO()
+            node.download(reference, output)
+            assert output.getvalue() == content
+    for path in (folder, elsewhere, *folder.rglob('*'), *elsewhere.rglob('*')):
+        if path.is_file() or path in (folder, elsewhere):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_backup_taken_while_files_come_is_one_that_starts(tmp_path: Path) -> None:
+    data, folder = tmp_path / 'network', tmp_path / 'backup'
+    done = threading.Event()
+    files: dict[str, bytes] = {}
+    with begin(data, farmers=3) as network, client_of(network.environment()) as client:
+        bucket = client.bucket_create('bucket').id
+
+        def upload() -> None:
+            while not done.is_set():
+                content = os.urandom(5_000)
+                files[client.file_upload(bucket, content, name=str(len(files))).id] = content
+
+        with ThreadPoolExecutor(1) as pool:
+            uploading = pool.submit(upload)
+            try:
+                for number in range(3):
+                    before = dict(files)
+                    network.back_up(folder)
+                    restore(folder, tmp_path / f'restored-{number}')
+            finally:
+                done.set()
+            uploading.result()
+    with (
+        begin(tmp_path / 'restored-2') as network,
+        client_of(network.environment()) as client,
+    ):
+        for file, content in before.items():
+            assert client.file_download(bucket, file).read() == content
+
+
+def test_stopped_farmer_of_a_running_network_is_copied(stored: Any, tmp_path: Path) -> None:
+    data, *file = stored
+    with begin(data) as network:
+        network.farmers[0].stop()
+        assert network.back_up(tmp_path / 'backup').missing == 0
+    restore(tmp_path / 'backup', tmp_path / 'elsewhere')
+    with begin(tmp_path / 'elsewhere') as network:
+        assert reads(network, *file)
+
+
+def test_copy_of_an_index_in_use_is_whole(tmp_path: Path) -> None:
+    index = FarmerIndex(tmp_path / 'farmer.db', durable=False)
+    known = 0
+
+    def put() -> None:
+        nonlocal known
+        name = f'{known:040x}'
+        index.put_contract(Contract(name, 9, 0, 1_000), 'owner', ['a' * 40] * 64)
+        index.stored(name, 9)
+        known += 1
+
+    for _ in range(2_000):
+        put()
+
+    async def copy(target: Path) -> int:
+        before = known
+        copying = asyncio.ensure_future(asyncio.to_thread(index.copy_to, target))
+        while not copying.done():
+            put()
+            await asyncio.sleep(0)
+        await copying
+        return before
+
+    for number in range(3):
+        target = tmp_path / f'copy-{number}.db'
+        before = asyncio.run(copy(target))
+        with closing(sqlite3.connect(target)) as copied:
+            assert copied.execute('PRAGMA integrity_check').fetchone() == ('ok',)
+            (contracts,) = copied.execute('SELECT count(*) FROM contracts').fetchone()
+            (shards,) = copied.execute('SELECT count(*) FROM shards').fetchone()
+        assert before <= shards <= contracts <= known
+    index.close()
+
+
+# ---------------------------------------------------------------- what is on the disks
+
+
+def test_rotten_shard_is_copied_from_another_farmer(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    first, second = sorted(data.glob('farmers/*/shards/*/*'))
+    first.write_bytes(bytes(first.stat().st_size))
+    assert back_up(data, tmp_path / 'backup').missing == 0
+    shutil.rmtree(tmp_path / 'backup')
+    second.unlink()
+    found = back_up(data, tmp_path / 'backup')
+    assert (found.shards, found.missing) == (0, 1)
+    error = storj('network', 'backup', tmp_path / 'backup', '--data', data, code=1)
+    assert 'no disk gives them' in error['message']
+
+
+def test_shard_of_an_earlier_backup_outlives_its_farmers(stored: Any, tmp_path: Path) -> None:
+    data, *file = stored
+    back_up(data, tmp_path / 'backup')
+    for path in data.glob('farmers/*/shards/*/*'):
+        path.unlink()
+    assert back_up(data, tmp_path / 'backup').missing == 0
+    restore(tmp_path / 'backup', tmp_path / 'elsewhere')
+    with begin(tmp_path / 'elsewhere') as network:
+        assert reads(network, *file)
+
+
+def test_restore_with_a_rotten_shard_says_how_many(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    back_up(data, tmp_path / 'backup')
+    (shard,) = (tmp_path / 'backup').glob('shards/*/*')
+    shard.write_bytes(b'x' + shard.read_bytes()[1:])
+    found = restore(tmp_path / 'backup', tmp_path / 'elsewhere')
+    assert (found.copied_shards, found.missing) == (0, 1)
+    with begin(tmp_path / 'elsewhere', farmers=3) as network:
+        assert len(network.farmers) == 3
+
+
+def test_nothing_is_restored_over_what_is_there(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    back_up(data, tmp_path / 'backup')
+    before = contents(data)
+    error = storj('network', 'restore', tmp_path / 'backup', '--data', data, code=1)
+    assert 'not empty' in error['message']
+    assert contents(data) == before
+
+
+def test_damaged_backup_is_refused_before_anything_is_made(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    folder = tmp_path / 'backup'
+    back_up(data, folder)
+    whole = contents(folder)
+    for name in [name for name in whole if not name.startswith('shards/')]:
+        content = bytearray(whole[name])
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(NetworkSetupError, match='damaged'):
+            restore(folder, tmp_path / 'elsewhere')
+        (folder / name).unlink()
+        with pytest.raises(NetworkSetupError, match=r'damaged|no backup'):
+            restore(folder, tmp_path / 'elsewhere')
+        (folder / name).write_bytes(whole[name])
+    assert not (tmp_path / 'elsewhere').exists()
+
+
+def test_restore_that_is_cut_off_leaves_no_network(
+    stored: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, *_ = stored
+    back_up(data, tmp_path / 'backup')
+
+    def fail() -> None:
+        raise OSError('power failure')
+
+    monkeypatch.setattr(backup, '_sync', fail)
+    with pytest.raises(OSError, match='power'):
+        restore(tmp_path / 'backup', tmp_path / 'elsewhere')
+    with pytest.raises(LostStateError, match=r'network\.json: is missing'):
+        begin(tmp_path / 'elsewhere').start()
+
+
+def test_backup_that_is_cut_off_leaves_the_one_before(
+    stored: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, *file = stored
+    folder = tmp_path / 'backup'
+    back_up(data, folder)
+    before = contents(folder)
+    for name in ('_copy_state', '_gather', '_sync'):
+        with monkeypatch.context() as patched:
+
+            def fail(*arguments: object) -> None:
+                raise OSError('no space left')
+
+            patched.setattr(backup, name, fail)
+            with pytest.raises(OSError, match='no space'):
+                back_up(data, folder)
+        assert contents(folder) == before
+    restore(folder, tmp_path / 'elsewhere')
+    with begin(tmp_path / 'elsewhere') as network:
+        assert reads(network, *file)
+
+
+def test_backup_goes_into_no_folder_of_something_else(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    with pytest.raises(NetworkSetupError, match='lies in the folder'):
+        back_up(data, data / 'backup')
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'file').touch()
+    with pytest.raises(NetworkSetupError, match='something else in it: file'):
+        back_up(data, tmp_path / 'other')
+    back_up(data, tmp_path / 'backup')
+    with begin(tmp_path / 'second', farmers=1):
+        pass
+    with pytest.raises(NetworkSetupError, match='of another network'):
+        back_up(tmp_path / 'second', tmp_path / 'backup')
+
+
+def test_what_is_no_network_or_lacks_something_is_not_backed_up(
+    stored: Any, tmp_path: Path
+) -> None:
+    data, *_ = stored
+    with pytest.raises(NetworkSetupError, match='no network'):
+        back_up(tmp_path / 'nothing', tmp_path / 'backup')
+    assert not (tmp_path / 'nothing').exists()
+    (data / 'bridge.db').unlink()
+    with pytest.raises(LostStateError, match=r'bridge\.db: is missing'):
+        back_up(data, tmp_path / 'backup')
+    with pytest.raises(NetworkSetupError, match='no backup'):
+        restore(tmp_path / 'backup', tmp_path / 'elsewhere')
