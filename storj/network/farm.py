@@ -20,7 +20,7 @@ from aiohttp import web
 
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.metadisk.website import Website
-from storj.network.node.serving import Server
+from storj.network.node.serving import FARMER_DESCRIPTORS, Server, need_descriptors
 from storj.network.program import serving, until_stopped
 
 __all__ = ('StatusPage', 'farm')
@@ -114,9 +114,11 @@ def farm(
 
     Raises:
         NetworkSetupError: a port is taken, or the folder cannot be used.
+        ResourceError: If the system allows too few open files.
         BridgeLinkError: the bridge knows no departures.
         Exception: If a part of the farmer fails that must not; it is stopped in good order first.
     """
+    need_descriptors(FARMER_DESCRIPTORS, 'a farmer')
     with serving() as stopped:
         asyncio.run(_Run(settings, events, status_port, leave).until(stopped))
 

@@ -21,6 +21,7 @@ from storj.exception import StorjError
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import Fault, FaultPlan
 from storj.network.node.logs import limited_logs, reopened_logs
+from storj.network.node.serving import FARMER_DESCRIPTORS, need_descriptors
 from storj.network.supervisor import WAKE, Network
 
 __all__ = ('leaving_line', 'run_farmer', 'run_network', 'serving', 'until_stopped')
@@ -130,6 +131,7 @@ def run_farmer(
 
     Raises:
         NetworkSetupError: the port is taken, or the folder cannot be used.
+        ResourceError: If the system allows too few open files.
         ValueError: an argument makes no sense.
     """
     settings = FarmerSettings(
@@ -168,6 +170,7 @@ def run_farmer(
             plan.release()
             await farmer.stop()
 
+    need_descriptors(FARMER_DESCRIPTORS, 'a farmer')
     with serving() as stopped:
         if supervised and hasattr(signal, 'SIGHUP'):
             # It logs through its supervisor, whose files are opened again.

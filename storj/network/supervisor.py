@@ -50,7 +50,7 @@ from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
 from storj.network.node.addresses import is_loopback
 from storj.network.node.identity import ExtendedKey
-from storj.network.node.serving import Server
+from storj.network.node.serving import Server, need_descriptors
 from storj.network.node.tasks import together
 
 __all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
@@ -74,6 +74,12 @@ _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
 FARMERS = 6
 #: Farmers of one network at the most.
 FARMERS_LIMIT = 256
+# Descriptors of a bridge with its MetaDisk node and some clients, and those that a farmer adds: its
+# lock, index and port, both ends of its connections with the bridge, and transfers; or the pipes of
+# its process and one end of each connection. Three eighths of all are for connections that come in.
+_DESCRIPTORS = 256
+_FARMER_DESCRIPTORS = 12
+_PROCESS_DESCRIPTORS = 8
 #: Seconds after which it is looked for signals at the latest.
 WAKE = 0.25
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
@@ -257,6 +263,7 @@ class Network:
         Raises:
             NetworkSetupError: a port is taken, or the folder cannot be used or is in use.
             NetworkError: some part failed.
+            ResourceError: If the system allows too few open files; it raises the soft limit.
             RuntimeError: the network runs already.
         """
         if self._loop is not None:
@@ -483,6 +490,9 @@ class Network:
             self._count = known if self._wanted is None else self._wanted
             if not self._may_drain:
                 folder.check_farmers(self._count)
+            count = max(self._count, folder.farmers or 0)
+            each = _PROCESS_DESCRIPTORS if self._processes else _FARMER_DESCRIPTORS
+            need_descriptors(_DESCRIPTORS + each * count, f'a network of {count} farmers')
         except BaseException:
             folder.close()
             raise

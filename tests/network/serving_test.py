@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -225,3 +229,48 @@ def test_malformed_request_stands_in_no_log(caplog: pytest.LogCaptureFixture, he
     assert 'secret' not in caplog.text
     assert 'c2VjcmV0' not in caplog.text
     assert all(record.levelno < logging.WARNING for record in caplog.records)
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='this system has no such limits')
+@pytest.mark.parametrize(
+    ('program', 'needed', 'what'),
+    [
+        (
+            ['storj.network', 'up', '--farmers', '100', '--port', '0'],
+            1456,
+            'network of 100 farmers',
+        ),
+        (['storj', 'network', 'up', '--processes', '--port', '0'], 304, 'a network of 6 farmers'),
+        (['storj.network', 'farm', '--path', 'f', '--bridge', 'http://127.0.0.1:1'], 192, 'farmer'),
+        (['storj', 'farm', '--path', 'f', '--bridge', 'http://127.0.0.1:1'], 192, 'a farmer'),
+    ],
+)
+def test_too_few_descriptors_are_refused_at_once(
+    tmp_path: Path, program: list[str], needed: int, what: str
+) -> None:
+    result = subprocess.run(
+        ['sh', '-c', 'ulimit -n 100 && exec "$0" -m "$@"', sys.executable, *program],
+        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2]), 'HOME': str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, '')
+    assert f'{what} needs {needed} open files at a time, and 100 are allowed' in result.stderr
+    assert f'ulimit -n {needed}' in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='this system has no such limits')
+def test_limit_of_descriptors_is_raised_up_to_the_hard_one() -> None:
+    text = (
+        'import resource; from storj.network.node.serving import need_descriptors as need\n'
+        'for needed in (90, 110, 100): need(needed, "it")\n'
+        'print(*resource.getrlimit(resource.RLIMIT_NOFILE))'
+    )
+    shell = 'ulimit -Sn 100 && ulimit -Hn 120 && exec "$0" -c "$1"'
+    result = subprocess.run(
+        ['sh', '-c', shell, sys.executable, text], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == '110 120\n'

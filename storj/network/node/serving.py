@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
@@ -21,9 +22,13 @@ from typing import Any, cast
 
 from aiohttp import http_exceptions, web
 
+from storj.exception import ResourceError
 from storj.network.node.wire import Handler
 
-__all__ = ('CONNECTIONS', 'Connections', 'Server')
+__all__ = ('CONNECTIONS', 'FARMER_DESCRIPTORS', 'Connections', 'Server', 'need_descriptors')
+
+#: Descriptors of a farmer with a process of its own, for some dozens of transfers at a time.
+FARMER_DESCRIPTORS = 192
 
 #: Seconds that a connection may stay without a whole head of a request.
 IDLE_SECONDS = 75.0
@@ -45,14 +50,41 @@ _TURNS = 3
 logger = logging.getLogger(__name__)
 
 
-def _descriptors() -> int:
-    """Return how many descriptors this process may have open."""
+def _limits() -> tuple[float, float]:
+    """Return how many descriptors this process may have open, and how high it may set that."""
     try:
         import resource
     except ImportError:  # Windows
-        return _DESCRIPTORS
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+        return math.inf, math.inf
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    return math.inf if soft == unlimited else soft, math.inf if hard == unlimited else hard
+
+
+def need_descriptors(needed: int, what: str) -> None:
+    """Raise the limit of this process for open files, if it is too low.
+
+    Args:
+        needed (int): descriptors, those of connections included.
+        what (str): needs them, for the message.
+
+    Raises:
+        ResourceError: If the system does not allow so many.
+    """
+    soft, hard = _limits()
+    if soft >= needed:
+        return
+    import resource
+
+    try:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
+    except (ValueError, OSError) as error:
+        allowed = int(soft if math.isinf(hard) else hard)
+        raise ResourceError(
+            f'{what} needs {needed} open files at a time, and {allowed} are allowed: raise the '
+            f"limit ('ulimit -n {needed}', or 'LimitNOFILE={needed}' for a service of systemd)"
+        ) from error
 
 
 class Connections:
@@ -83,7 +115,9 @@ class Connections:
     def limit(self) -> int:
         """How many there may be."""
         # Asked late: programs raise the limit of their descriptors when they start.
-        return self._limit or max(_FEWEST, min(_MOST, int(_descriptors() * _SHARE)))
+        soft, _ = _limits()
+        descriptors = _DESCRIPTORS if math.isinf(soft) else soft
+        return self._limit or max(_FEWEST, min(_MOST, int(descriptors * _SHARE)))
 
     def __len__(self) -> int:
         return len(self._doors)
