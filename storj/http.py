@@ -65,6 +65,8 @@ from storj.rest.request import Request, perform
 from storj.rest.transport import Retries
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from storj.transfer import (
         FileHealth,
         ProgressCallback,
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
         Transfers,
     )
     from storj.transfer.download import Destination
-    from storj.transfer.source import SourceLike
+    from storj.transfer.source import SourceLike, UploadOptions
 
 __all__ = (
     'DEFAULT_BRIDGE',
@@ -1185,14 +1187,8 @@ class Client:
         frame: model.Frame | str | None = None,
         *,
         f: SourceLike | None = None,
-        name: str | None = None,
-        mimetype: str | None = None,
-        encrypt: bool = True,
-        encrypt_name: bool | None = None,
-        parity: bool | None = None,
         progress: ProgressCallback | None = None,
-        resume: bool = True,
-        overwrite: bool = False,
+        **options: Unpack[UploadOptions],
     ) -> model.File:
         """Upload file: encrypt it, cut it into shards, store them with farmers.
 
@@ -1205,15 +1201,10 @@ class Client:
             frame (storj.model.Frame | str | None): frame used to stage file, made if None.
             f (storj.model.File | str | PathLike | BinaryIO | bytes | Iterator[bytes] | None): the
                 file, under the name of 0.3.
-            name (str | None): under which it is stored; by default the last part of its path.
-            mimetype (str | None): of a :class:`~storj.model.File`, its own by default.
-            encrypt (bool): whether the content is encrypted with the client's mnemonic.
-            encrypt_name (bool | None): whether the name is too; as the client was made if None.
-            parity (bool | None): whether parity shards are added; as configured by default.
             progress (Callable[[storj.transfer.Progress], object] | None): called with each state.
-            resume (bool): whether a broken-off upload of the same file is continued, and this one
-                can be.
-            overwrite (bool): whether a file of the same name is replaced.
+            **options (Unpack[UploadOptions]): how it is stored: ``name``, ``mimetype``,
+                ``encrypt``, ``encrypt_name``, ``parity``, ``resume``, ``overwrite``; see
+                :class:`storj.transfer.UploadOptions`.
 
         Returns:
             storj.model.File: the stored file; its ``name`` is the clear one.
@@ -1229,22 +1220,12 @@ class Client:
         if file is None:
             raise TypeError('there is no file to upload')
         if isinstance(file, File):
-            mimetype = mimetype or file.mimetype
+            options['mimetype'] = options.get('mimetype') or file.mimetype
             if file.filename is None and file.shard_manager is not None:
                 file = file.shard_manager.filepath
-        upload = self.transfers.upload(
-            bucket_id,
-            file,
-            frame=frame,
-            name=name,
-            mimetype=mimetype,
-            encrypt=encrypt,
-            encrypt_name=not self._plain_names if encrypt_name is None else encrypt_name,
-            parity=parity,
-            progress=progress,
-            resume=resume,
-            overwrite=overwrite,
-        )
+        if options.get('encrypt_name') is None:
+            options['encrypt_name'] = not self._plain_names
+        upload = self.transfers.upload(bucket_id, file, frame=frame, progress=progress, **options)
         try:
             return self._finish(upload)
         except MnemonicError as error:

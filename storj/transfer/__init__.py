@@ -14,6 +14,7 @@ from storj.transfer.engine import TransferFuture, Transfers, wait_for
 from storj.transfer.journal import JournalEntry, clean_journals, list_journals
 from storj.transfer.progress import Progress, ProgressCallback
 from storj.transfer.retry import RetryPolicy
+from storj.transfer.source import UploadOptions
 from storj.transfer.verify import FileHealth, ShardHealth
 
 __all__ = (
@@ -30,6 +31,7 @@ __all__ = (
     'TransferConfig',
     'TransferFuture',
     'Transfers',
+    'UploadOptions',
     'clean_journals',
     'list_journals',
     'wait_for',

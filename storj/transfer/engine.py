@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from storj.crypto.keys import ContentKey
 from storj.model import File, Frame
@@ -20,11 +20,14 @@ from storj.transfer.download import Destination, DownloadRequest, FileDownload, 
 from storj.transfer.journal import identity, state_left
 from storj.transfer.progress import Meter, Progress, ProgressCallback
 from storj.transfer.scope import ChannelFactory, Resources, Scope
-from storj.transfer.source import SourceLike, UploadRequest
+from storj.transfer.source import SourceLike, UploadOptions, UploadRequest
 from storj.transfer.spool import is_file
 from storj.transfer.threads import Pools
 from storj.transfer.upload import Upload
 from storj.transfer.verify import FileHealth, Verification
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ('TransferFuture', 'Transfers')
 
@@ -72,15 +75,9 @@ class Transfers(Generic[B_co]):
         bucket_id: str,
         source: SourceLike,
         *,
-        name: str | None = None,
-        mimetype: str | None = None,
         frame: Frame | str | None = None,
-        encrypt: bool = True,
-        encrypt_name: bool = True,
-        parity: bool | None = None,
         progress: ProgressCallback | None = None,
-        resume: bool = True,
-        overwrite: bool = False,
+        **options: Unpack[UploadOptions],
     ) -> TransferFuture[File]:
         """Begin an upload.
 
@@ -89,18 +86,11 @@ class Transfers(Generic[B_co]):
             source (str | PathLike | bytes | BinaryIO | Iterable[bytes] | File): what to store. A
                 file object is read from its position on and is left open; one that can be read
                 only once is spooled, encrypted, first.
-            name (str | None): of the file, any text; by default the last component of the
-                source's path, and without one it must be given.
-            mimetype (str | None): by default left to the bridge, or guessed from a name that is
-                stored in the clear.
             frame (Frame | str | None): an empty one to use; a new one by default.
-            encrypt (bool): whether the content is encrypted with the client's mnemonic.
-            encrypt_name (bool): whether the name is too.
-            parity (bool | None): whether parity shards are added; as configured by default.
             progress (ProgressCallback | None): called with each new state.
-            resume (bool): whether a broken-off upload of the same file is continued, and this one
-                can be.
-            overwrite (bool): whether a file of the same name is replaced.
+            **options (Unpack[UploadOptions]): how it is stored: ``name``, ``mimetype``,
+                ``encrypt``, ``encrypt_name``, ``parity``, ``resume``, ``overwrite``; see
+                :class:`storj.transfer.UploadOptions`.
 
         Returns:
             TransferFuture[File]: of the file's entry.
@@ -113,18 +103,7 @@ class Transfers(Generic[B_co]):
         shards could not be stored, ``SourceChangedError`` when the source changed meanwhile,
         ``ResumeMismatchError`` when the upload was begun before with another encryption key.
         """
-        request = UploadRequest(
-            _identifier(bucket_id, 'bucket'),
-            source,
-            name=name,
-            mimetype=mimetype,
-            frame=frame,
-            encrypt=encrypt,
-            encrypt_name=encrypt_name,
-            parity=parity,
-            resume=resume,
-            overwrite=overwrite,
-        )
+        request = UploadRequest(_identifier(bucket_id, 'bucket'), source, frame, **options)
         return self._begin(
             lambda scope: Upload(scope, self._bridge, request).run,
             progress,

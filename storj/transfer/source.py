@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, Union
+from typing import IO, Any, Protocol, TypedDict, Union
 
 from storj.exception import SourceChangedError
 from storj.farmer import TICK
@@ -36,6 +36,7 @@ __all__ = (
     'PathSource',
     'Source',
     'SourceLike',
+    'UploadOptions',
     'UploadRequest',
     'name_of',
     'once',
@@ -56,17 +57,44 @@ _TEXT_FILES = (io.TextIOBase, codecs.StreamReader, codecs.StreamReaderWriter)
 _SAMPLE = 65536
 
 
+class UploadOptions(TypedDict, total=False):
+    """How a file is stored: keyword arguments of every upload.
+
+    Attributes:
+        name (str | None): of the file, any text; by default the last component of the source's
+            path, and without one it must be given.
+        mimetype (str | None): by default that of a :class:`~storj.model.File`; else it is left to
+            the bridge, or guessed from a name that is stored in the clear.
+        encrypt (bool): whether the content is encrypted with the client's encryption key
+            (mnemonic); True by default.
+        encrypt_name (bool | None): whether the name is too; by default it is, unless the client was
+            made with ``plain_names``.
+        parity (bool | None): whether parity shards are added; as configured by default.
+        resume (bool): whether a broken-off upload of the same file is continued, and this one can
+            be; True by default.
+        overwrite (bool): whether a file of the same name is replaced; False by default.
+    """
+
+    name: str | None
+    mimetype: str | None
+    encrypt: bool
+    encrypt_name: bool | None
+    parity: bool | None
+    resume: bool
+    overwrite: bool
+
+
 @dataclass(frozen=True)
 class UploadRequest:
-    """What is asked for; see :meth:`storj.transfer.Transfers.upload`."""
+    """An upload that is asked for: where from, where to, and its :class:`UploadOptions`."""
 
     bucket_id: str
     source: SourceLike
+    frame: Frame | str | None = None
     name: str | None = None
     mimetype: str | None = None
-    frame: Frame | str | None = None
     encrypt: bool = True
-    encrypt_name: bool = True
+    encrypt_name: bool | None = None
     parity: bool | None = None
     resume: bool = True
     overwrite: bool = False
@@ -85,13 +113,18 @@ class UploadRequest:
             raise TypeError(f'the name of a file is text, not {type(name).__name__}')
         return name
 
+    @property
+    def has_encrypted_name(self) -> bool:
+        """Whether the bridge gets the name encrypted."""
+        return self.encrypt and self.encrypt_name is not False
+
     def guessed_mimetype(self) -> str | None:
         """Return the type for the entry; an encrypted name is not given away by its ending."""
         if self.mimetype is not None:
             return self.mimetype
         if isinstance(self.source, File) and self.source.mimetype:
             return self.source.mimetype
-        if self.encrypt and self.encrypt_name:
+        if self.has_encrypted_name:
             return None
         return mimetypes.guess_type(self.file_name())[0]
 

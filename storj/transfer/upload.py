@@ -187,7 +187,7 @@ class Upload:
             request.bucket_id,
             name,
             encrypt=request.encrypt,
-            encrypt_name=request.encrypt_name,
+            encrypt_name=request.has_encrypted_name,
             index=index,
             scheme=self._scope.config.key_scheme,
         )

@@ -916,7 +916,7 @@ def test_transfers_are_handed_over_and_end_with_the_client(
         (
             'upload',
             ('b', 'path'),
-            defaults(client.file_upload) | {'frame': 'frame', 'encrypt': False},
+            {'frame': 'frame', 'encrypt': False, 'encrypt_name': True, 'progress': None},
         ),
         ('download', ('b', 'f', 'to'), defaults(client.file_download) | {'start': 1}),
     ]
@@ -929,9 +929,6 @@ def defaults(method: Any) -> dict[str, Any]:
     named = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
     # The file's other name is the client's own.
     named.pop('f', None)
-    if 'encrypt_name' in named:
-        # As the client was made, where nobody says.
-        named['encrypt_name'] = True
     return named
 
 
