@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import hmac
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from storj.catalog.entries import FileEntry
 from storj.crypto.cipher import CtrStream
 from storj.digest import ShardDigest
+from storj.model import FilePointer
+from storj.transfer import BridgeReader, TransferConfig
 from storj.transfer.encryption import key_of
 
-if TYPE_CHECKING:
-    from storj.http import Client
-    from storj.transfer import TransferConfig
-
-__all__ = ('same_content',)
+__all__ = ('POINTERS_PAGE', 'all_pointers', 'same_content')
 
 #: Bytes read at a time.
 _PIECE = 256 * 1024
 #: Pointers asked for at a time.
-_POINTERS = 32
+POINTERS_PAGE = 32
 
 
 def same_content(
-    client: Client, path: Path, entry: FileEntry, config: TransferConfig, *, decrypt: bool
+    bridge: BridgeReader, path: Path, entry: FileEntry, config: TransferConfig, *, decrypt: bool
 ) -> bool:
     """Return whether a local file has the content of a stored one, without fetching that.
 
@@ -32,7 +29,7 @@ def same_content(
     agree with those in the pointers. Costs one pass over the file and a few small requests.
 
     Args:
-        client (Client): of the account.
+        bridge (BridgeReader): client of the account.
         path (Path): of the local file.
         entry (FileEntry): of the stored file, of the same size.
         config (TransferConfig): how keys are made, and what is taken without an HMAC.
@@ -42,13 +39,13 @@ def same_content(
         IntegrityError: If the list of shards is not proved to be the one that was stored.
         DecryptionError: If the encryption key does not fit the file.
     """
-    shards = _shards(client, entry)
-    described = client.file_metadata(entry.bucket.id, entry.id)
-    hashes = [shard_hash for shard_hash, _, _ in shards]
+    pointers = all_pointers(bridge, entry)
+    described = bridge.file_metadata(entry.bucket.id, entry.id)
+    hashes = [pointer['hash'] for pointer in pointers]
     key = None
     if decrypt:
         key = key_of(
-            client,
+            bridge,
             entry.bucket.id,
             entry.id,
             described,
@@ -58,9 +55,10 @@ def same_content(
         )
     cipher = None if key is None else CtrStream(key)
     with path.open('rb') as file:
-        for shard_hash, size, parity in shards:
-            if parity:
+        for pointer in pointers:
+            if pointer.get('parity'):
                 continue
+            size = int(pointer['size'])
             digest = ShardDigest()
             while size:
                 piece = file.read(min(size, _PIECE))
@@ -68,18 +66,19 @@ def same_content(
                     return False
                 digest.update(piece if cipher is None else cipher.process(piece))
                 size -= len(piece)
-            if not hmac.compare_digest(digest.hexdigest(), shard_hash):
+            if not hmac.compare_digest(digest.hexdigest(), pointer['hash']):
                 return False
         return not file.read(1)
 
 
-def _shards(client: Client, entry: FileEntry) -> list[tuple[str, int, bool]]:
-    """Return hash, size and whether it is parity of every shard of a file, in order."""
-    shards: list[tuple[str, int, bool]] = []
-    while page := list(
-        client.file_pointers(entry.bucket.id, entry.id, skip=len(shards), limit=_POINTERS)
-    ):
-        shards += [
-            (pointer['hash'], int(pointer['size']), bool(pointer.get('parity'))) for pointer in page
-        ]
-    return shards
+def all_pointers(bridge: BridgeReader, entry: FileEntry) -> list[FilePointer]:
+    """Return the pointers to all shards of a file, in order."""
+    pointers: list[FilePointer] = []
+    while len(pointers) % POINTERS_PAGE == 0:
+        page = list(
+            bridge.file_pointers(entry.bucket.id, entry.id, skip=len(pointers), limit=POINTERS_PAGE)
+        )
+        if not page:
+            break
+        pointers += page
+    return pointers

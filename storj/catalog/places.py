@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from storj.catalog.errors import UnsafeNameError, UsageProblem
 from storj.text import to_system
@@ -18,6 +19,7 @@ from storj.text import to_system
 __all__ = (
     'LINK_SCHEME',
     'SCHEME',
+    'ByteRange',
     'Link',
     'Local',
     'Location',
@@ -107,6 +109,36 @@ class Link:
 
 
 Location = Remote | Local | Stream | Link
+
+
+class ByteRange(NamedTuple):
+    """A part of a file, as HTTP's ``Range`` writes it.
+
+    Attributes:
+        first (int | None): offset of the first byte; None when the last bytes are meant.
+        last (int | None): offset of the last byte, included; None for all that follow. Without
+            ``first`` it is the number of bytes at the end.
+    """
+
+    first: int | None
+    last: int | None
+
+    def bounds(self, size: int) -> tuple[int, int]:
+        """Return start and end (excluded) of the range within a file.
+
+        Args:
+            size (int): of the file in bytes.
+
+        Raises:
+            ValueError: If no byte of the file is in the range.
+        """
+        if self.first is None:
+            start, end = max(0, size - (self.last or 0)), size
+        else:
+            start, end = self.first, size if self.last is None else min(size, self.last + 1)
+        if start >= end:
+            raise ValueError(f'the range lies outside the file, which has {size} bytes')
+        return start, end
 
 
 def parse_location(text: str) -> Location:

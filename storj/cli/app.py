@@ -13,7 +13,7 @@ MORE = 'More'
 #: A new family is one line here.
 ENTRIES = (
     Entry('cp', 'storj.cli.copy:cp', 'Copy files to, from and between buckets.', FILES),
-    Entry('mv', 'storj.cli.move:mv', 'Move files to, from and between buckets.', FILES),
+    Entry('mv', 'storj.cli.copy:mv', 'Move files to, from and between buckets.', FILES),
     Entry('ls', 'storj.cli.listing:ls', 'List buckets, or the files of a bucket.', FILES),
     Entry('rm', 'storj.cli.files:rm', 'Remove files from a bucket.', FILES),
     Entry('cat', 'storj.cli.copy:cat', 'Write files to standard output.', FILES),

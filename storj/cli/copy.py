@@ -1,17 +1,18 @@
-"""``storj cp`` and ``storj cat``: files to, from and between buckets."""
+"""``storj cp``, ``mv`` and ``cat``: files to, from and between buckets."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-import time
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from storj.catalog.errors import UnsafeNameError, UsageProblem
+from storj.catalog.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.catalog.places import (
+    ByteRange,
     Link,
     Local,
     Location,
@@ -20,74 +21,33 @@ from storj.catalog.places import (
     is_glob,
     parse_location,
     parse_remote,
-    safe_relative_path,
 )
-from storj.catalog.tree import (
-    LocalFile,
-    RemoteFile,
-    find_local,
-    find_remote,
-    ignores_case,
-    remote_names,
-)
+from storj.catalog.tree import LocalFile, RemoteFile, find_local, find_remote
 from storj.cli.command import command
 from storj.cli.completion import complete_place, complete_uri
-from storj.cli.copier import Copier, CopyOptions
-from storj.cli.errors import explain
-from storj.cli.jobs import Forecast, Job, Runner, Summary, Unchanged, finish
+from storj.cli.jobs import run_jobs
 from storj.cli.options import (
     BYTE_RANGE,
-    ByteRange,
     LocalPath,
+    dry_run_option,
     filter_options,
     follow_option,
+    overwrite_option,
     reading_options,
+    recursive_option,
     transfer_options,
+    upload_options,
 )
 from storj.cli.output import is_terminal
 from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.streams import standard_input
-from storj.exception import StorjError
 
-__all__ = (
-    'announce',
-    'cat',
-    'check_places',
-    'cp',
-    'expand',
-    'is_several',
-    'jobs_for',
-    'perform',
-    'pour',
-    'run_jobs',
-    'upload_options',
-    'write_stream',
-)
+if TYPE_CHECKING:
+    from storj.catalog.copier import Copier, Downloader
+    from storj.catalog.jobs import Job
 
-
-def upload_options(function: Any) -> Any:
-    """Add how uploads are stored: names, encryption, parity, type."""
-    options = (
-        click.option(
-            '--plain-names/--encrypt-names',
-            'plain_names',
-            default=None,
-            help='Store names in clear, or encrypted as is usual.',
-        ),
-        click.option(
-            '--encrypt/--no-encrypt', default=True, help='Encrypt the content; on by default.'
-        ),
-        click.option(
-            '--parity/--no-parity',
-            default=None,
-            help='Store parity shards, which replace lost ones (STORJ_REED_SOLOMON).',
-        ),
-        click.option('--mimetype', help='Type of the file; guessed from a name stored in clear.'),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+__all__ = ('cat', 'cp', 'mv', 'pour', 'write_stream')
 
 
 @command(
@@ -104,11 +64,11 @@ def upload_options(function: Any) -> Any:
 )
 @click.argument('sources', nargs=-1, metavar='SOURCE...', shell_complete=complete_place)
 @click.argument('destination', shell_complete=complete_place)
-@click.option('-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.')
+@recursive_option
 @filter_options
 @follow_option
-@click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
-@click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+@dry_run_option
+@overwrite_option
 @click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of one download, like 0-99.')
 @click.option(
     '--link-file',
@@ -125,17 +85,8 @@ def cp(
     destination: str,
     link_file: str | None,
     recursive: bool,
-    follow_links: bool,
     dry_run: bool,
-    overwrite: bool,
-    byte_range: ByteRange | None,
-    plain_names: bool | None,
-    encrypt: bool,
-    parity: bool | None,
-    mimetype: str | None,
-    resume: bool,
-    progress: bool | None,
-    **engine: Any,
+    **options: Any,
 ) -> None:
     """Copy files to, from and between buckets.
 
@@ -152,40 +103,88 @@ def cp(
     if link_file is not None:
         places = [read_link(link_file)]
     target = parse_location(destination)
-    check_places(places, target, recursive, byte_range)
-    several = is_several(places, recursive)
-    options = CopyOptions(
-        overwrite,
-        encrypt,
-        plain_names,
-        parity,
-        mimetype,
-        byte_range,
-        resume,
-        several,
-        follow_links=follow_links,
-    )
-    transfer_options_ = TransferOptions(progress=progress, **engine)
+    _check_places(places, target, recursive, options['byte_range'])
+    several = _is_several(places, recursive)
+    copying, moving = session.split(options, several=several)
     if isinstance(places[0], Link):
-        copy_link(session, places[0], target, options, transfer_options_, dry_run=dry_run)
+        copy_link(session, places[0], target, copying, moving, dry_run=dry_run)
         return
-    copier = Copier(session, options, transfer_options_)
+    copier = session.copier(copying, moving)
     found = [
-        file for place in places for file in expand(session, copier, place, recursive=recursive)
+        file for place in places for file in _expand(session, copier, place, recursive=recursive)
     ]
-    if isinstance(target, Stream) and not dry_run:
-        write_stream(
-            session,
-            copier,
-            [file for file in found if isinstance(file, RemoteFile)],
-            transfer_options_,
-        )
-        return
     if isinstance(target, Stream):
-        jobs = [copier.to_stream(file.entry) for file in found if isinstance(file, RemoteFile)]
-    else:
-        jobs = jobs_for(copier, found, target, folder=several)
-    run_jobs(session, jobs, transfer_options_, several=several, dry_run=dry_run)
+        stored = [file for file in found if isinstance(file, RemoteFile)]
+        if dry_run:
+            jobs = [to_stream(copier.download(file.entry, Path('-'))) for file in stored]
+            run_jobs(session, jobs, moving, several=several, dry_run=True)
+        else:
+            write_stream(session, copier, stored, moving)
+    elif isinstance(target, (Local, Remote)):
+        jobs = copier.jobs(found, target)
+        run_jobs(session, jobs, moving, several=several, dry_run=dry_run)
+
+
+@command(
+    'mv',
+    short_help='Move files to, from and between buckets.',
+    examples=(
+        'storj mv cat.jpg storj://photos/                upload, then remove here',
+        'storj mv storj://photos/cat.jpg .               download, then remove there',
+        'storj mv storj://photos/cat.jpg storj://photos/tom.jpg',
+        'storj mv -r --dry-run scans storj://archive/2017/',
+    ),
+)
+@click.argument(
+    'sources', nargs=-1, required=True, metavar='SOURCE...', shell_complete=complete_place
+)
+@click.argument('destination', shell_complete=complete_place)
+@recursive_option
+@filter_options
+@follow_option
+@dry_run_option
+@overwrite_option
+@upload_options
+@transfer_options
+@pass_session
+def mv(
+    session: Session,
+    sources: tuple[str, ...],
+    destination: str,
+    recursive: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Move files to, from and between buckets.
+
+    SOURCE and DESTINATION are local paths or storj://BUCKET/PATH, as for 'storj cp'. A source is
+    removed when its copy is complete, and only if it did not change meanwhile; one that failed or
+    was skipped stays. What exists at the destination is kept, and its source as well, unless
+    --overwrite is said or both have the same content. Folders stay where they are, emptied.
+    """
+    places = [parse_location(source) for source in sources]
+    target = parse_location(destination)
+    if any(isinstance(place, (Stream, Link)) for place in (*places, target)):
+        raise UsageProblem(
+            'a stream or a link cannot be moved', hint="'storj cp' copies from and to both"
+        )
+    _check_places(places, target, recursive, None)
+    several = _is_several(places, recursive)
+    copying, moving = session.split(options, several=several, move=True)
+    copier = session.copier(copying, moving)
+    found: list[LocalFile | RemoteFile | Stream] = []
+    gone: list[Job] = []
+    for place in places:
+        try:
+            found += _expand(session, copier, place, recursive=recursive)
+        except (FileNotFound, LocalPathNotFound) as error:
+            if len(places) == 1:
+                raise
+            # It may have been moved by an earlier run, which must not keep the others here.
+            gone.append(copier.refused(str(place), str(target), error))
+    if isinstance(target, (Local, Remote)):
+        jobs = copier.jobs(found, target) + gone
+        run_jobs(session, jobs, moving, several=several, dry_run=dry_run)
 
 
 @command(
@@ -200,125 +199,30 @@ def cp(
 @click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of each file, like 0-99.')
 @reading_options
 @pass_session
-def cat(
-    session: Session,
-    uris: tuple[str, ...],
-    byte_range: ByteRange | None,
-    **engine: Any,
-) -> None:
+def cat(session: Session, uris: tuple[str, ...], **options: Any) -> None:
     """Write files to standard output, one after the other."""
     places = [parse_remote(uri, bare=True) for uri in uris]
-    options = CopyOptions(byte_range=byte_range)
-    transfer_options_ = TransferOptions(**engine)
-    copier = Copier(session, options, transfer_options_)
+    copying, moving = session.split(options)
+    copier = session.copier(copying, moving)
     found = [
         file
         for place in places
         for file in find_remote(copier.catalog, place, recursive=False, singly=True)
     ]
-    write_stream(session, copier, found, transfer_options_)
-
-
-def run_jobs(
-    session: Session,
-    jobs: Sequence[Job],
-    options: TransferOptions,
-    *,
-    several: bool,
-    dry_run: bool = False,
-) -> None:
-    """Run jobs, report them, and raise what the command ends with if not all went well.
-
-    Args:
-        session (Session): of the command.
-        jobs (Sequence[Job]): what is to be done.
-        options (TransferOptions): of the command.
-        several (bool): whether a sum is told.
-        dry_run (bool): say what would be done, and do nothing.
-    """
-    if dry_run:
-        announce(session, jobs).report(session.output)
-    else:
-        finish(session.output, perform(session, jobs, options), several=several)
-
-
-def perform(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Summary:
-    """Run jobs, report each as it ends, and return their sum."""
-    from storj.transfer import list_journals
-
-    runner = Runner(
-        session.output,
-        parallel=options.transfers,
-        stopping=session.stopping,
-        progress=session.wants_progress(options),
-    )
-    begun = int(time.time())
-    try:
-        return runner.run(jobs)
-    except KeyboardInterrupt:
-        if runner.summary.done:
-            session.output.note(runner.summary.text())
-        session.resumable = bool(runner.summary.done) or any(
-            entry.bytes and entry.changed >= begun and not entry.active
-            for entry in list_journals(session.journal_folder)
-        )
-        raise
-
-
-def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forecast:
-    """Say what would be done, and what would be left as it is, and why.
-
-    Args:
-        session (Session): of the command.
-        jobs (Sequence[Job]): in the order in which they would be begun.
-        unchanged (int): files that need no job.
-
-    Returns:
-        Forecast: the sum, to be reported last.
-    """
-    forecast = Forecast(unchanged=unchanged)
-    for job in jobs:
-        record: dict[str, Any] = {
-            'type': 'file_planned',
-            'action': job.action,
-            'source': job.source,
-            'destination': job.destination,
-            'size': job.size,
-        }
-        way = f'{job.source} -> {job.destination}'
-        text = f'would {job.action} {way}'
-        try:
-            if job.check is not None:
-                job.check()
-        except Unchanged:
-            forecast.unchanged += 1
-            if job.removal is None:
-                continue
-            forecast.removals += 1
-            record = {'type': 'file_planned', 'action': 'remove', **job.removal.record}
-            text = f'would remove {job.source}: {job.destination} is the same'
-        except (StorjError, OSError) as error:
-            reason = explain(error).message.removesuffix(f': {job.source}')
-            record['refused'] = reason
-            text = f'would not {job.action} {way}: {reason}'
-            forecast.refused += 1
-        else:
-            forecast.files += 1
-            forecast.bytes += job.size or 0
-            forecast.removals += job.removal is not None
-        if session.output.as_json:
-            session.output.event(record)
-        else:
-            session.output.line(text)
-    return forecast
+    write_stream(session, copier, found, moving)
 
 
 def write_stream(
-    session: Session, copier: Copier, files: Sequence[RemoteFile], options: TransferOptions
+    session: Session, copier: Downloader, files: Sequence[RemoteFile], options: TransferOptions
 ) -> None:
     """Write files to standard output and nothing else."""
     parts = [(str(file.entry), copier.size_of(file.entry)) for file in files]
     pour(session, parts, (copier.stream(file.entry) for file in files), options)
+
+
+def to_stream(job: Job) -> Job:
+    """Return the job of a download to standard output, to be announced only."""
+    return dataclasses.replace(job, check=None)
 
 
 def pour(
@@ -353,7 +257,7 @@ def pour(
         stream.flush()
 
 
-def check_places(
+def _check_places(
     places: Sequence[Location],
     target: Location,
     recursive: bool,
@@ -383,7 +287,7 @@ def check_places(
         raise UsageProblem('--range is for one download')
 
 
-def is_several(places: Sequence[Location], recursive: bool) -> bool:
+def _is_several(places: Sequence[Location], recursive: bool) -> bool:
     """Return whether sources may be more than one file, so that the destination is a folder."""
     if isinstance(places[0], Stream):
         return False
@@ -396,94 +300,13 @@ def _is_pattern(place: Location) -> bool:
     return isinstance(place, Remote) and is_glob(place.path)
 
 
-def expand(
+def _expand(
     session: Session, copier: Copier, place: Location, *, recursive: bool
 ) -> Sequence[LocalFile | RemoteFile | Stream]:
     """Return the files that a source means."""
     if isinstance(place, Local):
-        return find_local(
-            place,
-            recursive=recursive,
-            filters=session.filters,
-            follow=copier.follow_links,
-        )
+        follow = copier.options.follow_links
+        return find_local(place, recursive=recursive, filters=session.filters, follow=follow)
     if isinstance(place, Remote):
         return find_remote(copier.catalog, place, recursive=recursive, filters=session.filters)
     return [Stream()]
-
-
-def jobs_for(
-    copier: Copier,
-    files: Sequence[LocalFile | RemoteFile | Stream],
-    target: Location,
-    *,
-    folder: bool,
-) -> list[Job]:
-    """Return the jobs that bring files to a destination.
-
-    Args:
-        copier (Copier): makes them.
-        files (Sequence[LocalFile | RemoteFile | Stream]): the sources.
-        target (Location): a place for one file, or a folder for all.
-        folder (bool): whether the destination is a folder even if it does not look like one.
-    """
-    alike: Callable[[str], str] = str
-    if isinstance(target, Local):
-        jobs = [
-            _download(copier, file, target, folder)
-            for file in files
-            if isinstance(file, RemoteFile)
-        ]
-        if ignores_case(target.path):
-            alike = _caseless
-    elif isinstance(target, Remote):
-        jobs = _remote_jobs(copier, files, target, folder)
-    else:
-        raise UsageProblem('standard output takes downloads only')
-    taken: dict[str, Job] = {}
-    for job in jobs:
-        other = taken.setdefault(alike(job.destination), job)
-        if other is not job:
-            raise UsageProblem(
-                f'several sources would be written to {job.destination}',
-                hint='' if job.destination == other.destination else 'case is ignored there',
-            )
-    return jobs
-
-
-def _caseless(path: str) -> str:
-    return unicodedata.normalize('NFC', path).casefold()
-
-
-def _remote_jobs(
-    copier: Copier, files: Sequence[LocalFile | RemoteFile | Stream], target: Remote, folder: bool
-) -> list[Job]:
-    bucket = copier.catalog.bucket(target.bucket)
-    into_folder = folder or target.is_folder
-    base = target.path if target.is_folder else f'{target.path}/'
-    # One listing costs less than a question per file.
-    present = remote_names(copier.catalog, bucket, base) if folder else {}
-    jobs = []
-    for file in files:
-        name = target.path if isinstance(file, Stream) or not into_folder else base + file.name
-        existing = (
-            present.get(name[len(base) :])
-            if folder
-            else copier.catalog.find_file(bucket, name, ids=False)
-        )
-        if isinstance(file, RemoteFile):
-            jobs.append(copier.copy(file.entry, bucket, name, existing))
-        else:
-            jobs.append(copier.upload(file, bucket, name, existing))
-    return jobs
-
-
-def _download(copier: Copier, file: RemoteFile, target: Local, folder: bool) -> Job:
-    """Return the job of a download; a remote name is checked before it becomes a path."""
-    if not folder and not target.is_folder:
-        return copier.download(file.entry, target.path)
-    try:
-        path = target.path / safe_relative_path(file.name)
-        return copier.download(file.entry, path, target.path)
-    except UnsafeNameError as error:
-        return copier.refused(str(file.entry), file.entry.id, error)

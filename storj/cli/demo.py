@@ -16,7 +16,7 @@ from storj.catalog.entries import Catalog
 from storj.catalog.errors import LocalPathNotFound
 from storj.cli.command import command
 from storj.cli.errors import CommandError
-from storj.cli.jobs import Job, Runner, Summary, finish
+from storj.cli.jobs import Runner, Summary, finish
 from storj.cli.network import channel_of
 from storj.cli.options import LocalPath
 from storj.cli.output import Column, Output, count_of, human_duration, human_size, styled
@@ -24,6 +24,7 @@ from storj.cli.session import Session, TransferOptions, pass_session
 from storj.exception import IntegrityError
 
 if TYPE_CHECKING:
+    from storj.catalog.jobs import Job
     from storj.http import Client
     from storj.network import Network
 from storj.text import from_system
@@ -191,22 +192,40 @@ class _Demo:
         self._report(sizes, places, different, start_seconds, up.seconds, down.seconds)
 
     def _uploads(self, transfers: Any, bucket_id: str, sizes: Mapping[str, int]) -> list[Job]:
+        from storj.catalog.jobs import Job
+
         def begin(name: str, path: Path) -> Any:
             return lambda: transfers.upload(bucket_id, path, name=name, resume=False)
 
         return [
-            Job('upload', name, f'storj://{_BUCKET}/{name}', sizes[name], begin(name, path))
+            Job(
+                'upload',
+                name,
+                f'storj://{_BUCKET}/{name}',
+                sizes[name],
+                transfers,
+                begin(name, path),
+            )
             for name, path in self._files.items()
         ]
 
     def _downloads(self, transfers: Any, bucket_id: str, stored: Mapping[str, Any]) -> list[Job]:
+        from storj.catalog.jobs import Job
+
         def begin(name: str, file_id: str) -> Any:
             path = self._back / name
             path.parent.mkdir(parents=True, exist_ok=True)
             return lambda: transfers.download(bucket_id, file_id, path, resume=False)
 
         return [
-            Job('download', f'storj://{_BUCKET}/{name}', name, entry.size, begin(name, entry.id))
+            Job(
+                'download',
+                f'storj://{_BUCKET}/{name}',
+                name,
+                entry.size,
+                transfers,
+                begin(name, entry.id),
+            )
             for name, entry in stored.items()
         ]
 

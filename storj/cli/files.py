@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,36 +12,36 @@ import click
 from storj.catalog.entries import BucketEntry, FileEntry
 from storj.catalog.errors import UsageProblem
 from storj.catalog.places import Local, Stream, parse_location, parse_remote, safe_relative_path
+from storj.catalog.removal import remove_remote
 from storj.catalog.tree import RemoteFile, find_local, find_remote
 from storj.cli.buckets import bucket_name
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_file, complete_uri
-from storj.cli.copier import Copier, CopyOptions
-from storj.cli.copy import run_jobs, upload_options, write_stream
-from storj.cli.errors import PartialFailure, explain
-from storj.cli.jobs import Forecast, Summary, finish, snapshot
+from storj.cli.copy import write_stream
+from storj.cli.errors import PartialFailure
+from storj.cli.jobs import Forecast, Summary, finish, report_removals, run_jobs, snapshot
 from storj.cli.listing import FILE_COLUMNS
 from storj.cli.options import (
     LocalPath,
+    dry_run_option,
     filter_options,
+    overwrite_option,
     reading_options,
     receiving_options,
     sending_options,
+    upload_options,
     yes_option,
 )
 from storj.cli.output import Column, count_of
 from storj.cli.progress import Overview, display_for
 from storj.cli.prompts import confirm
-from storj.cli.session import Session, TransferOptions, pass_session
+from storj.cli.session import Session, pass_session
 from storj.exception import NotEnoughShardsError
 
 if TYPE_CHECKING:
     from storj.transfer import Progress
 
 __all__ = ('download', 'file', 'info', 'list_', 'mirrors', 'remove', 'rm', 'upload', 'verify')
-
-#: Requests at the same time when many entries are removed.
-_REMOVALS = 8
 
 _SHARD_COLUMNS = (
     Column('index', kind='count'),
@@ -65,7 +64,7 @@ _SHARD_COLUMNS = (
 @click.argument('uris', nargs=-1, required=True, metavar='URI...', shell_complete=complete_uri)
 @click.option('-r', '--recursive', is_flag=True, help='Prefixes with all files below.')
 @filter_options
-@click.option('--dry-run', is_flag=True, help='Say what would be done, and do nothing.')
+@dry_run_option
 @yes_option
 @pass_session
 def rm(session: Session, uris: tuple[str, ...], recursive: bool, dry_run: bool, yes: bool) -> None:
@@ -94,40 +93,14 @@ def _remove(
             return
     if dry_run:
         for entry in entries:
-            _report(session, entry, 'would remove', 'file_planned')
+            record = {'type': 'file_planned', 'action': 'remove', **entry.to_dict()}
+            output.report(f'would remove {entry}', record)
         Forecast(removals=len(entries)).report(output)
         return
     if entries:
         confirm(f'remove {count_of(len(entries), "file")}', yes=yes)
-        remove_entries(session, entries, summary)
+        report_removals(output, remove_remote(session.client, entries), summary)
     finish(output, summary, several=len(entries) > 1)
-
-
-def remove_entries(session: Session, entries: Sequence[FileEntry], summary: Summary) -> None:
-    """Remove files without a question, side by side; report each, and count it."""
-    client = session.client
-    with concurrent.futures.ThreadPoolExecutor(_REMOVALS, 'storj-remove') as pool:
-        removals = [
-            (entry, pool.submit(client.file_remove, entry.bucket.id, entry.id)) for entry in entries
-        ]
-        for entry, removal in removals:
-            try:
-                removal.result()
-            except Exception as error:
-                summary.failures.append((str(entry), error))
-                if session.output.as_json:
-                    record = {'action': 'remove', **entry.to_dict(), **explain(error).to_dict()}
-                    session.output.event({**record, 'type': 'file_failed'})
-            else:
-                summary.removed += 1
-                _report(session, entry, 'removed', 'file_removed')
-
-
-def _report(session: Session, entry: FileEntry, verb: str, event: str) -> None:
-    if session.output.as_json:
-        session.output.event({'type': event, 'action': 'remove', **entry.to_dict()})
-    elif not session.output.quiet:
-        session.output.line(f'{verb} {entry}')
 
 
 @group(
@@ -165,22 +138,12 @@ def _find(session: Session, bucket: str, name: str | None) -> FileEntry:
 @click.argument('bucket', shell_complete=complete_bucket)
 @click.argument('paths', nargs=-1, required=True, metavar='PATH...')
 @click.option('--name', help='Name in the bucket, for a single file.')
-@click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+@overwrite_option
 @upload_options
 @sending_options
 @pass_session
 def upload(
-    session: Session,
-    bucket: str,
-    paths: tuple[str, ...],
-    name: str | None,
-    overwrite: bool,
-    plain_names: bool | None,
-    encrypt: bool,
-    parity: bool | None,
-    mimetype: str | None,
-    resume: bool,
-    **engine: Any,
+    session: Session, bucket: str, paths: tuple[str, ...], name: str | None, **options: Any
 ) -> None:
     """Upload files to a bucket, each under the last part of its path."""
     several = len(paths) > 1
@@ -189,11 +152,8 @@ def upload(
     if name is None and '-' in paths:
         raise click.UsageError('standard input needs a --name')
     target = _bucket(session, bucket)
-    options = TransferOptions(**engine)
-    how = CopyOptions(
-        overwrite, encrypt, plain_names, parity, mimetype, resume=resume, several=several
-    )
-    copier = Copier(session, how, options)
+    copying, moving = session.split(options, several=several)
+    copier = session.copier(copying, moving)
     jobs = []
     for path in paths:
         place = parse_location(path)
@@ -206,39 +166,31 @@ def upload(
             )
         else:
             raise click.UsageError(f'{place} is not a local file')
-    run_jobs(session, jobs, options, several=several)
+    run_jobs(session, jobs, moving, several=several)
 
 
 @file.command('download', examples=('storj file download photos cat.jpg here.jpg',))
 @click.argument('bucket', shell_complete=complete_bucket)
 @click.argument('file', shell_complete=complete_file)
 @click.argument('path', required=False, type=LocalPath())
-@click.option('--overwrite', is_flag=True, help='Replace a file that exists.')
+@overwrite_option
 @receiving_options
 @pass_session
-def download(
-    session: Session,
-    bucket: str,
-    file: str,
-    path: str | None,
-    overwrite: bool,
-    resume: bool,
-    **engine: Any,
-) -> None:
+def download(session: Session, bucket: str, file: str, path: str | None, **options: Any) -> None:
     """Download a file.
 
     Without a PATH it goes into the current folder under its own name.
     """
     entry = _find(session, bucket, file)
-    options = TransferOptions(**engine)
-    copier = Copier(session, CopyOptions(overwrite, resume=resume), options)
+    copying, moving = session.split(options)
+    copier = session.copier(copying, moving)
     if path == '-':
-        write_stream(session, copier, [RemoteFile(entry.name, entry)], options)
+        write_stream(session, copier, [RemoteFile(entry.name, entry)], moving)
         return
     target = Path(path or '')
     if path is None or target.is_dir():
         target /= safe_relative_path(entry.name.rpartition('/')[2])
-    run_jobs(session, [copier.download(entry, target)], options, several=False)
+    run_jobs(session, [copier.download(entry, target)], moving, several=False)
 
 
 @file.command('list', examples=('storj file list photos',))
@@ -329,10 +281,10 @@ def mirrors(session: Session, bucket: str, file: str | None) -> None:
 def verify(session: Session, bucket: str, file: str | None, **engine: Any) -> None:
     """Fetch and check every shard of a file, and say how many more may be lost."""
     entry = _find(session, bucket, file)
-    options = TransferOptions(**engine)
-    transfers = session.transfers(options)
-    # One document at the end leaves no room for lines.
-    wanted = False if session.output.as_json else session.wants_progress(options)
+    copying, moving = session.split(engine)
+    transfers = session.transfers(moving, session.client)
+    # One document is printed at the end, and no lines before it.
+    wanted = False if session.output.as_json else session.wants_progress(moving)
     with display_for(session.output, wanted) as display:
 
         def show(progress: Progress) -> None:
@@ -340,7 +292,7 @@ def verify(session: Session, bucket: str, file: str | None, **engine: Any) -> No
             display.draw(Overview(0, 1, shown.done, shown.total), [shown])
 
         health = transfers.verify(
-            entry.bucket.id, entry.id, decrypt=not options.plain, progress=show
+            entry.bucket.id, entry.id, decrypt=not copying.plain, progress=show
         )
     rows = [dataclasses.asdict(shard) for shard in health.shards]
     have, count = health.have, len(rows)

@@ -1,88 +1,28 @@
-"""Many transfers as one command: some at a time, watched, stopped together, summed up."""
+"""Many transfers as one command: run, watched, reported and summed up, or only announced."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
+from storj.catalog.entries import FileEntry
 from storj.cli.errors import PARTLY, PartialFailure, explain, worst
 from storj.cli.output import Output, count_of, human_duration, human_size
-from storj.cli.progress import Display, Overview, Snapshot, display_for
-from storj.cli.removal import Removal
-from storj.exception import StorjError, TransferCancelled
+from storj.cli.progress import Overview, Snapshot, display_for
+from storj.exception import StorjError
 
-__all__ = (
-    'Action',
-    'Forecast',
-    'Handle',
-    'Job',
-    'Runner',
-    'Skip',
-    'Summary',
-    'Unchanged',
-    'finish',
-)
+if TYPE_CHECKING:
+    from storj.catalog.jobs import Job, Outcome, Run
+    from storj.catalog.tree import LocalFile
+    from storj.cli.session import Session, TransferOptions
 
-#: What is done with a file.
-Action = Literal['upload', 'download', 'copy', 'move']
+__all__ = ('Forecast', 'Runner', 'Summary', 'announce', 'finish', 'perform', 'run_jobs', 'snapshot')
 
 #: Seconds between two looks at what is under way; a bar is drawn at most this often.
 TICK = 0.1
-
-
-class Handle(Protocol):
-    """A transfer under way, as ``storj.transfer.TransferFuture`` is one."""
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the end and return the outcome."""
-
-    def cancel(self) -> Any:
-        """Ask the transfer to stop; its journal is written first."""
-
-    @property
-    def progress(self) -> Any:
-        """How far it is, in absolute counts."""
-
-
-class Skip(StorjError):
-    """A file is left as it is; the message says why."""
-
-
-class Unchanged(Skip):
-    """A file is where it should be already, as far as size and time tell."""
-
-
-@dataclass
-class Job:
-    """One file to move.
-
-    Attributes:
-        action (str): what is done with it.
-        source (str): from where, as the person knows it.
-        destination (str): to where.
-        size (int | None): bytes; None while unknown.
-        start (Callable[[], Handle]): begins the transfer.
-        finish (Callable[[Any], None] | None): called with the result once it is there.
-        check (Callable[[], None] | None): raises what keeps the transfer from being begun, and
-            :class:`Skip` to leave the file; changes nothing, so that ``--dry-run`` may ask too.
-        file_id (str | None): of a file that is stored already; the result of an upload has its own.
-        removal (Removal | None): removes the source when its copy is complete; also when the check
-            raises :class:`Unchanged`.
-    """
-
-    action: Action
-    source: str
-    destination: str
-    size: int | None
-    start: Callable[[], Handle]
-    finish: Callable[[Any], None] | None = None
-    check: Callable[[], None] | None = None
-    file_id: str | None = None
-    removal: Removal | None = None
 
 
 @dataclass
@@ -219,9 +159,7 @@ class Runner:
         self._progress = progress
         self._silent = silent
         self._clock = clock
-        self._stopping = stopping or threading.Event()
-        self._lock = threading.Lock()
-        self._active: dict[int, tuple[Job, Handle | None]] = {}
+        self._stopping = stopping
         self.summary = Summary()
 
     def run(self, jobs: Sequence[Job]) -> Summary:
@@ -234,103 +172,37 @@ class Runner:
             Summary: of everything that ended; a failed job does not stop the others.
 
         Raises:
-            KeyboardInterrupt: after every job under way was cancelled and has ended.
+            KeyboardInterrupt: After every job under way was cancelled and has ended.
         """
+        from storj.catalog.jobs import Batch
+
         begun = self._clock()
-        summary = self.summary
-        pool = concurrent.futures.ThreadPoolExecutor(self._parallel, 'storj-file')
+        sizes = [job.size for job in jobs if job.size is not None]
+        total = sum(sizes) if len(sizes) == len(jobs) else None
+        # A command that prints one document at its end must not print lines before.
+        wanted = False if self._silent and self._output.as_json else self._progress
+        batch = Batch(jobs, self._parallel, stopping=self._stopping, clock=self._clock)
+        ended = 0
         try:
-            # A command that prints one document at its end has no room for lines.
-            hidden = self._silent and self._output.as_json
-            wanted = False if hidden else self._progress
             with display_for(self._output, wanted) as display:
-                waiting = {
-                    pool.submit(self._one, number, job): job for number, job in enumerate(jobs)
-                }
-                self._watch(waiting, len(jobs), summary, display)
+                while (outcomes := batch.wait(TICK)) is not None:
+                    for outcome in outcomes:
+                        self._report(outcome)
+                    ended += len(outcomes)
+                    active = [_snapshot(run) for run in batch.active()]
+                    moved = self.summary.bytes + sum(snapshot.done for snapshot in active)
+                    display.draw(Overview(ended, len(jobs), moved, total), active)
         except BaseException:
-            self._stop()
+            batch.stop()
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            summary.seconds = self._clock() - begun
-        return summary
+            self.summary.seconds = self._clock() - begun
+        return self.summary
 
-    def _watch(
-        self,
-        waiting: dict[concurrent.futures.Future[tuple[Any, float]], Job],
-        count: int,
-        summary: Summary,
-        display: Display,
-    ) -> None:
-        sizes = [job.size for job in waiting.values()]
-        known = [size for size in sizes if size is not None]
-        total = sum(known) if len(known) == len(sizes) else None
-        left = set(waiting)
-        while left:
-            ended, left = concurrent.futures.wait(
-                left, timeout=TICK, return_when=concurrent.futures.FIRST_COMPLETED
-            )
-            for future in ended:
-                self._report(waiting[future], future, summary)
-            active = self._snapshots()
-            moved = summary.bytes + sum(snapshot.done for snapshot in active)
-            display.draw(Overview(count - len(left), count, moved, total), active)
+    def _report(self, outcome: Outcome) -> None:
+        from storj.catalog.jobs import Skip, Unchanged
 
-    def _one(self, number: int, job: Job) -> tuple[Any, float]:
-        """Run one job in a worker; return its result and its seconds."""
-        begun = self._clock()
-        try:
-            if self._stopping.is_set():
-                raise TransferCancelled(f'{job.source} was not begun')
-            with self._lock:
-                self._active[number] = (job, None)
-            if job.removal is not None:
-                job.removal.begin()
-            if job.check is not None:
-                job.check()
-            handle = job.start()
-            with self._lock:
-                self._active[number] = (job, handle)
-            if self._stopping.is_set():
-                # The interrupt came between the check above and the start.
-                handle.cancel()
-            result = handle.result()
-            if job.finish is not None:
-                job.finish(result)
-            if job.removal is not None:
-                job.removal.complete()
-            return result, self._clock() - begun
-        except Unchanged:
-            if job.removal is not None:
-                job.removal.complete()
-            raise
-        finally:
-            with self._lock:
-                self._active.pop(number, None)
-
-    def _stop(self) -> None:
-        self._stopping.set()
-        with self._lock:
-            handles = [handle for _, handle in self._active.values() if handle is not None]
-        for handle in handles:
-            handle.cancel()
-
-    def _snapshots(self) -> list[Snapshot]:
-        with self._lock:
-            active = list(self._active.values())
-        return [
-            snapshot(
-                job.destination if job.source == '-' else job.source,
-                job.size,
-                None if handle is None else handle.progress,
-            )
-            for job, handle in active
-        ]
-
-    def _report(
-        self, job: Job, future: concurrent.futures.Future[tuple[Any, float]], summary: Summary
-    ) -> None:
+        job, error, summary = outcome.job, outcome.error, self.summary
         record: dict[str, Any] = {
             'type': 'file_done',
             'action': job.action,
@@ -338,58 +210,44 @@ class Runner:
             'destination': job.destination,
         }
         way = f'{job.source} -> {job.destination}'
-        try:
-            result, seconds = future.result()
-        except Unchanged as reason:
-            summary.unchanged += 1
-            if self._output.as_json:
-                self._say('', {**record, 'type': 'file_skipped', 'reason': str(reason)})
-            elif job.removal is not None:
-                self._say(f'{way}  there already, source removed', {})
-            self._count_removal(job, summary)
-        except Skip as reason:
-            summary.skipped += 1
-            self._say(
-                f'{way}  skipped: {reason}',
-                {**record, 'type': 'file_skipped', 'reason': str(reason)},
-            )
-        except Exception as error:
+        if isinstance(error, Skip):
+            record |= {'type': 'file_skipped', 'reason': str(error)}
+            text = f'{way}  skipped: {error}'
+            if isinstance(error, Unchanged):
+                summary.unchanged += 1
+                text = '' if job.removal is None else f'{way}  there already, source removed'
+            else:
+                summary.skipped += 1
+            self._say(text, record)
+        elif error is not None:
             summary.failures.append((job.source, error))
             if self._output.as_json:
                 self._output.event({**record, **explain(error).to_dict(), 'type': 'file_failed'})
         else:
-            size = moved_bytes(result, job)
+            size = getattr(outcome.result, 'size', None)
+            size = size if isinstance(size, int) else (job.size or 0)
             summary.done += 1
             summary.bytes += size
             record |= {
                 'size': size,
-                'seconds': round(seconds, 3),
-                'id': getattr(result, 'id', job.file_id),
+                'seconds': round(outcome.seconds, 3),
+                'id': getattr(outcome.result, 'id', job.file_id),
             }
-            self._say(f'{way}  {human_size(size)} in {human_duration(seconds)}', record)
-            self._count_removal(job, summary)
-
-    def _count_removal(self, job: Job, summary: Summary) -> None:
-        """Count the source of a move, which is gone; in JSON it has a line of its own."""
-        if job.removal is None:
-            return
-        summary.removed += 1
-        if self._output.as_json:
+            self._say(f'{way}  {human_size(size)} in {human_duration(outcome.seconds)}', record)
+        if job.removal is not None and (error is None or isinstance(error, Unchanged)):
+            # The source of a move is gone; in JSON it has a line of its own.
+            summary.removed += 1
             self._say('', {'type': 'file_removed', 'action': 'remove', **job.removal.record})
 
     def _say(self, text: str, record: dict[str, Any]) -> None:
-        if self._silent:
-            return
-        if self._output.as_json:
-            self._output.event(record)
-        elif not self._output.quiet:
-            self._output.line(text)
+        if not self._silent:
+            self._output.report(text, record)
 
 
-def moved_bytes(result: Any, job: Job) -> int:
-    """Return the size of a file that has been moved."""
-    size = getattr(result, 'size', None)
-    return size if isinstance(size, int) else (job.size or 0)
+def _snapshot(run: Run) -> Snapshot:
+    job = run.job
+    name = job.destination if job.source == '-' else job.source
+    return snapshot(name, job.size, None if run.transfer is None else run.transfer.progress)
 
 
 def snapshot(name: str, size: int | None, progress: Any) -> Snapshot:
@@ -410,6 +268,125 @@ def snapshot(name: str, size: int | None, progress: Any) -> Snapshot:
     return Snapshot(
         name, done, total, progress.shards, progress.shards_total or 0, progress.retries
     )
+
+
+def run_jobs(
+    session: Session,
+    jobs: Sequence[Job],
+    options: TransferOptions,
+    *,
+    several: bool,
+    dry_run: bool = False,
+) -> None:
+    """Run jobs, report them, and raise what the command ends with if not all went well.
+
+    Args:
+        session (Session): of the command.
+        jobs (Sequence[Job]): what is to be done.
+        options (TransferOptions): of the command.
+        several (bool): whether a sum is reported.
+        dry_run (bool): say what would be done, and do nothing.
+    """
+    if dry_run:
+        announce(session, jobs).report(session.output)
+    else:
+        finish(session.output, perform(session, jobs, options), several=several)
+
+
+def perform(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Summary:
+    """Run jobs, report each as it ends, and return their sum."""
+    from storj.transfer import list_journals
+
+    runner = Runner(
+        session.output,
+        parallel=options.transfers,
+        stopping=session.stopping,
+        progress=session.wants_progress(options),
+    )
+    begun = int(time.time())
+    try:
+        return runner.run(jobs)
+    except KeyboardInterrupt:
+        if runner.summary.done:
+            session.output.note(runner.summary.text())
+        session.resumable = bool(runner.summary.done) or any(
+            entry.bytes and entry.changed >= begun and not entry.active
+            for entry in list_journals(session.journal_folder)
+        )
+        raise
+
+
+def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forecast:
+    """Print what would be done, and what would be left as it is, and why.
+
+    Args:
+        session (Session): of the command.
+        jobs (Sequence[Job]): in the order in which they would be begun.
+        unchanged (int): files that need no job.
+
+    Returns:
+        Forecast: the sum, to be reported last.
+    """
+    from storj.catalog.jobs import Unchanged
+
+    forecast = Forecast(unchanged=unchanged)
+    for job in jobs:
+        record: dict[str, Any] = {
+            'type': 'file_planned',
+            'action': job.action,
+            'source': job.source,
+            'destination': job.destination,
+            'size': job.size,
+        }
+        way = f'{job.source} -> {job.destination}'
+        text = f'would {job.action} {way}'
+        try:
+            if job.check is not None:
+                job.check()
+        except Unchanged:
+            forecast.unchanged += 1
+            if job.removal is None:
+                continue
+            forecast.removals += 1
+            record = {'type': 'file_planned', 'action': 'remove', **job.removal.record}
+            text = f'would remove {job.source}: {job.destination} is the same'
+        except (StorjError, OSError) as error:
+            reason = explain(error).message.removesuffix(f': {job.source}')
+            record['refused'] = reason
+            text = f'would not {job.action} {way}: {reason}'
+            forecast.refused += 1
+        else:
+            forecast.files += 1
+            forecast.bytes += job.size or 0
+            forecast.removals += job.removal is not None
+        if session.output.as_json:
+            session.output.event(record)
+        else:
+            session.output.line(text)
+    return forecast
+
+
+def report_removals(
+    output: Output,
+    removals: Iterable[tuple[LocalFile | FileEntry, Exception | None]],
+    summary: Summary,
+) -> None:
+    """Report files as they are removed, or not, and count them."""
+    for item, error in removals:
+        place = place_of(item)
+        described = item.to_dict() if isinstance(item, FileEntry) else {'destination': place}
+        record = {'action': 'remove', **described}
+        if error is None:
+            summary.removed += 1
+            output.report(f'removed {place}', {**record, 'type': 'file_removed'})
+        else:
+            summary.failures.append((place, error))
+            output.report('', {**record, **explain(error).to_dict(), 'type': 'file_failed'})
+
+
+def place_of(item: LocalFile | FileEntry) -> str:
+    """Return where a file is, as the person knows it."""
+    return str(item) if isinstance(item, FileEntry) else str(item.path)
 
 
 def finish(output: Output, summary: Summary, *, several: bool) -> None:

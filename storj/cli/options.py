@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import click
 
+from storj.catalog.places import ByteRange
 from storj.text import to_system
 
 __all__ = (
@@ -79,36 +80,6 @@ class LocalPath(click.Path):
         return super().convert(to_system(value) if isinstance(value, str) else value, param, ctx)
 
 
-class ByteRange(NamedTuple):
-    """A part of a file, as HTTP's ``Range`` writes it.
-
-    Attributes:
-        first (int | None): offset of the first byte; None when the last bytes are meant.
-        last (int | None): offset of the last byte, included; None for all that follow. Without
-            ``first`` it is the number of bytes at the end.
-    """
-
-    first: int | None
-    last: int | None
-
-    def bounds(self, size: int) -> tuple[int, int]:
-        """Return start and end (excluded) of the range within a file.
-
-        Args:
-            size (int): of the file in bytes.
-
-        Raises:
-            ValueError: no byte of the file lies in the range.
-        """
-        if self.first is None:
-            start, end = max(0, size - (self.last or 0)), size
-        else:
-            start, end = self.first, size if self.last is None else min(size, self.last + 1)
-        if start >= end:
-            raise ValueError(f'the range lies outside the file, which has {size} bytes')
-        return start, end
-
-
 def read_size(text: str) -> int:
     """Return the bytes of ``10MiB``, of ``10M`` (the same), ``10MB`` (a million each) or ``10``."""
     match = _SIZE.fullmatch(text)
@@ -169,143 +140,129 @@ BYTE_RANGE = Parsed('range', read_range, "'0-99', '100-' or '-500'")
 Decorated = TypeVar('Decorated', bound=Callable[..., Any])
 
 
-def filter_options(function: Decorated) -> Decorated:
-    """Add ``--include`` and ``--exclude``; the session keeps them in the order typed."""
-    for name, verb in (('exclude', 'leave out'), ('include', 'take')):
-        function = click.option(
-            f'--{name}',
-            multiple=True,
-            metavar='PATTERN',
-            help=f'With several files: {verb} those that match; repeatable, the last match wins.',
-        )(function)
-    return function
-
-
-def follow_option(function: Decorated) -> Decorated:
-    """Add ``--follow-links``, which means links to folders on either side."""
-    return click.option(
-        '--follow-links',
-        is_flag=True,
-        help='Read and write through links to folders; a source leaves them out without.',
-    )(function)
-
-
-def _engine_options(*names: str) -> Callable[[Decorated], Decorated]:
-    """Return what adds options of the engine, in the order of their names."""
+def _options(*found: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:
+    """Return what adds options to a command, in this order."""
 
     def decorate(function: Decorated) -> Decorated:
-        for name in reversed(names):
-            declared, attributes = _ENGINE[name]
-            function = click.option(*declared, **attributes)(function)
+        for option in reversed(found):
+            function = option(function)
         return function
 
     return decorate
 
 
-_ENGINE: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
-    'transfers': (
-        ['--transfers'],
-        {
-            'type': click.IntRange(1, 64),
-            'metavar': 'N',
-            'default': 4,
-            'show_default': True,
-            'help': 'Files moved at the same time.',
-        },
-    ),
-    'concurrency': (
-        ['--concurrency'],
-        {
-            'type': click.IntRange(1, 256),
-            'metavar': 'N',
-            'envvar': 'STORJ_PUSH_SHARD_LIMIT',
-            'show_envvar': True,
-            'help': 'Shards moved at the same time; 16, fewer under a low limit.',
-        },
-    ),
-    'retries': (
-        ['--retries'],
-        {
-            'type': click.IntRange(0, 100),
-            'metavar': 'N',
-            'help': 'How often a shard is tried again.',
-        },
-    ),
-    'resume': (
-        ['--resume/--no-resume'],
-        {
-            'default': True,
-            'show_default': True,
-            'help': 'Go on with a transfer that broke off.',
-        },
-    ),
-    'key-scheme': (
-        ['--key-scheme'],
-        {
-            'type': click.Choice(('v0', 'text')),
-            'help': 'Keys as JavaScript clients make them: v0 from core 6.0.4 on, text before.',
-        },
-    ),
-    'plain': (
-        ['--plain'],
-        {
-            'is_flag': True,
-            'help': 'Fetch bytes as they are stored: never encrypted, or still encrypted.',
-        },
-    ),
-    'allow-unauthenticated': (
-        ['--allow-unauthenticated'],
-        {
-            'is_flag': True,
-            'help': 'Decrypt files of bridges before 5.3, although nothing proves them.',
-        },
-    ),
-    'limit-upload': (
-        ['--limit-upload'],
-        {'type': RATE, 'help': 'Most bytes sent per second, like 2MiB.'},
-    ),
-    'limit-download': (
-        ['--limit-download'],
-        {'type': RATE, 'help': 'Most bytes received per second, like 2MiB.'},
-    ),
-    'progress': (
-        ['--progress/--no-progress'],
-        {
-            'default': None,
-            'help': 'Show bars while files move; by default only on a terminal.',
-        },
-    ),
-}
-
-#: What commands take that move files both ways.
-transfer_options = _engine_options(*_ENGINE)
-#: What a command takes that uploads only.
-sending_options = _engine_options(
-    'transfers', 'concurrency', 'retries', 'resume', 'key-scheme', 'limit-upload', 'progress'
-)
-#: What a command takes that downloads one file only.
-receiving_options = _engine_options(
-    'concurrency',
-    'retries',
-    'resume',
-    'key-scheme',
-    'plain',
-    'allow-unauthenticated',
-    'limit-download',
-    'progress',
-)
-#: What a command takes that reads files and keeps none.
-reading_options = _engine_options(
-    'concurrency',
-    'retries',
-    'key-scheme',
-    'plain',
-    'allow-unauthenticated',
-    'limit-download',
-    'progress',
-)
+def _filter(name: str, verb: str) -> Callable[[Any], Any]:
+    return click.option(
+        f'--{name}',
+        multiple=True,
+        metavar='PATTERN',
+        help=f'With several files: {verb} those that match; repeatable, the last match wins.',
+    )
 
 
-def yes_option(function: Decorated) -> Decorated:
-    """Add ``-y/--yes``, the answer to the question that a destructive command asks."""
-    return click.option('-y', '--yes', is_flag=True, help='Do not ask.')(function)
+#: ``--include`` and ``--exclude``; the session keeps them in the order typed.
+filter_options = _options(_filter('include', 'take'), _filter('exclude', 'leave out'))
+#: Means links to folders on either side.
+follow_option = click.option(
+    '--follow-links',
+    is_flag=True,
+    help='Read and write through links to folders; a source leaves them out without.',
+)
+recursive_option = click.option(
+    '-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.'
+)
+dry_run_option = click.option(
+    '--dry-run', is_flag=True, help='Say what would be done, and do nothing.'
+)
+overwrite_option = click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+#: The answer to the question that a destructive command asks.
+yes_option = click.option('-y', '--yes', is_flag=True, help='Do not ask.')
+progress_option = click.option(
+    '--progress/--no-progress',
+    default=None,
+    help='Show bars while files move; by default only on a terminal.',
+)
+#: How uploads are stored.
+upload_options = _options(
+    click.option(
+        '--plain-names/--encrypt-names',
+        'plain_names',
+        default=None,
+        help='Store names in clear, or encrypted as is usual.',
+    ),
+    click.option(
+        '--encrypt/--no-encrypt', default=True, help='Encrypt the content; on by default.'
+    ),
+    click.option(
+        '--parity/--no-parity',
+        default=None,
+        help='Store parity shards, which replace lost ones (STORJ_REED_SOLOMON).',
+    ),
+    click.option('--mimetype', help='Type of the file; guessed from a name stored in clear.'),
+)
+
+_several = click.option(
+    '--transfers',
+    type=click.IntRange(1, 64),
+    metavar='N',
+    default=4,
+    show_default=True,
+    help='Files moved at the same time.',
+)
+_effort = _options(
+    click.option(
+        '--concurrency',
+        type=click.IntRange(1, 256),
+        metavar='N',
+        envvar='STORJ_PUSH_SHARD_LIMIT',
+        show_envvar=True,
+        help='Shards moved at the same time; 16, fewer under a low limit.',
+    ),
+    click.option(
+        '--retries',
+        type=click.IntRange(0, 100),
+        metavar='N',
+        help='How often a shard is tried again.',
+    ),
+)
+_resume = click.option(
+    '--resume/--no-resume',
+    default=True,
+    show_default=True,
+    help='Continue a transfer that broke off.',
+)
+_key_scheme = click.option(
+    '--key-scheme',
+    type=click.Choice(('v0', 'text')),
+    help='Keys as JavaScript clients make them: v0 from core 6.0.4 on, text before.',
+)
+_reading = _options(
+    _key_scheme,
+    click.option(
+        '--plain',
+        is_flag=True,
+        help='Fetch bytes as they are stored: never encrypted, or still encrypted.',
+    ),
+    click.option(
+        '--allow-unauthenticated',
+        is_flag=True,
+        help='Decrypt files of bridges before 5.3, although nothing proves them.',
+    ),
+)
+_limit_upload = click.option(
+    '--limit-upload', type=RATE, help='Most bytes sent per second, like 2MiB.'
+)
+_limit_download = click.option(
+    '--limit-download', type=RATE, help='Most bytes received per second, like 2MiB.'
+)
+
+#: For commands that move files both ways.
+transfer_options = _options(
+    _several, _effort, _resume, _reading, _limit_upload, _limit_download, progress_option
+)
+#: For a command that uploads only.
+sending_options = _options(_several, _effort, _resume, _key_scheme, _limit_upload, progress_option)
+#: For a command that downloads one file only.
+receiving_options = _options(_effort, _resume, _reading, _limit_download, progress_option)
+#: For a command that reads files and keeps none.
+reading_options = _options(_effort, _reading, _limit_download, progress_option)

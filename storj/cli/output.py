@@ -264,6 +264,13 @@ class Output:
         elif not self.quiet:
             self.line(text)
 
+    def report(self, text: str, record: Mapping[str, Any]) -> None:
+        """Print one step of a command: a line, or a JSON line."""
+        if self.as_json:
+            self.event(record)
+        elif text and not self.quiet:
+            self.line(text)
+
     def record(self, record: Mapping[str, Any], kinds: Mapping[str, str] | None = None) -> None:
         """Print one record: ``key  value`` lines, or a JSON object.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -25,13 +25,16 @@ from storj.exception import ConfigurationError
 from storj.text import LogFormatter
 
 if TYPE_CHECKING:
+    from storj.catalog.copier import Copier, CopyOptions
     from storj.catalog.entries import Catalog
     from storj.cli.completion import NameCache
     from storj.configuration import Configuration
     from storj.http import Client
-    from storj.transfer import TransferConfig, Transfers
+    from storj.transfer import BridgeReader, TransferConfig, Transfers
 
 __all__ = ('Session', 'TransferOptions', 'pass_session')
+
+B = TypeVar('B', bound='BridgeReader')
 
 _LOG_FORMAT = '%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s'
 
@@ -48,7 +51,6 @@ class TransferOptions:
         limit_download (int | None): bytes per second.
         progress (bool | None): show bars, or not; None where a terminal is.
         key_scheme (str | None): how keys are made for the JavaScript clients, and by them.
-        plain (bool): fetch bytes as they are stored.
         allow_unauthenticated (bool): decrypt what no HMAC proves, of bridges that keep none.
     """
 
@@ -59,7 +61,6 @@ class TransferOptions:
     limit_download: int | None = None
     progress: bool | None = None
     key_scheme: str | None = None
-    plain: bool = False
     allow_unauthenticated: bool = False
 
     def sending(self) -> TransferOptions:
@@ -386,17 +387,17 @@ class Session:
     def transfers(
         self,
         options: TransferOptions,
-        bridge: Any = None,
+        bridge: B,
         *,
         reports: bool = True,
         state: Path | None = None,
         fsync: bool = False,
-    ) -> Transfers[Client]:
+    ) -> Transfers[B]:
         """Return the engine, which the session closes.
 
         Args:
             options (TransferOptions): of the command.
-            bridge (Any): what the engine asks; the client of the account by default.
+            bridge (BridgeReader): client that the engine asks.
             reports (bool): whether the bridge is told how transfers went.
             state (Path | None): folder for journals; the user's own by default.
             fsync (bool): whether a download is on the disk before it gets its name.
@@ -423,7 +424,33 @@ class Session:
         }
         given = {key: value for key, value in chosen.items() if value is not None}
         config = TransferConfig(reports=reports, **{**_shares(options, TransferConfig()), **given})
-        return self._open.enter_context(Transfers(bridge or self.client, config))
+        return self._open.enter_context(Transfers(bridge, config))
+
+    def split(self, options: dict[str, Any], **copying: Any) -> tuple[CopyOptions, TransferOptions]:
+        """Return the options of a command, in the two groups that copying and engine take.
+
+        Args:
+            options (dict[str, Any]): of the command line, by name.
+            **copying: further attributes of ``CopyOptions``.
+        """
+        from storj.catalog.copier import CopyOptions
+
+        names = {field.name for field in dataclasses.fields(CopyOptions)}
+        chosen = {name: value for name, value in options.items() if name in names}
+        rest = {name: value for name, value in options.items() if name not in names}
+        return CopyOptions(**chosen, **copying), TransferOptions(**rest)
+
+    def copier(self, how: CopyOptions, options: TransferOptions) -> Copier:
+        """Return what makes jobs of files to copy; the session closes its engines."""
+        from storj.catalog.copier import Copier
+        from storj.cli.streams import input_pieces
+
+        catalog = self.catalog_for(plain_names=how.plain_names)
+        # The engine that is opened last is closed first.
+        uploads = self.transfers(options.sending(), self.client)
+        # What is moved here is on the disk before it is removed there.
+        downloads = self.transfers(options.receiving(), self.client, fsync=how.move)
+        return Copier(how, downloads, uploads, catalog, lambda: input_pieces(self.stopping))
 
     def _apply_settings(self) -> None:
         """Take what the file says of the command line itself; flags and environment go before.

@@ -14,14 +14,21 @@ import io
 import os
 import select
 import sys
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TextIO
 
 from storj.catalog.errors import UsageProblem
 from storj.cli.errors import CommandError
+from storj.exception import TransferCancelled
 
-__all__ = ('StandardStreams', 'StreamFailed', 'standard_input')
+__all__ = ('StandardStreams', 'StreamFailed', 'input_pieces', 'standard_input')
+
+#: Seconds between two looks whether the reading of standard input is to end.
+_LOOK = 0.2
+_PIECE = 256 * 1024
 
 
 class StreamFailed(CommandError):
@@ -194,6 +201,34 @@ def standard_input() -> BinaryIO:
             'standard input is closed', hint=f"for an empty one write '< {os.devnull}'"
         )
     return sys.stdin.buffer
+
+
+def input_pieces(stopping: threading.Event) -> Iterable[bytes] | BinaryIO:
+    """Return standard input, read so that Ctrl-C need not wait for whoever writes to it.
+
+    Args:
+        stopping (threading.Event): ends the reading.
+
+    Raises:
+        UsageProblem: If standard input is closed.
+    """
+    stream = standard_input()
+    try:
+        stream.fileno()
+    except (OSError, ValueError):
+        return stream
+    return stream if os.name == 'nt' else _pieces(stream, stopping)
+
+
+def _pieces(stream: Any, stopping: threading.Event) -> Iterator[bytes]:
+    while not stopping.is_set():
+        # Not a selector: epoll takes no regular file.
+        if select.select([stream], [], [], _LOOK)[0]:
+            piece: bytes = stream.read1(_PIECE)
+            if not piece:
+                return
+            yield piece
+    raise TransferCancelled('the upload was interrupted')
 
 
 def _restore(stdin: Any, stdout: Any, stderr: Any) -> None:

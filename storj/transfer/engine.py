@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -48,6 +49,10 @@ class Transfers(Generic[B_co]):
         channel_for (Callable): makes the channel to a pointer's farmer.
         clock (Clock | None): time and chance.
         serial (bool): run everything in the caller's thread: no threads, no speed; for tests.
+
+    Attributes:
+        bridge (BridgeReader): as given.
+        config (TransferConfig): as given.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class Transfers(Generic[B_co]):
         serial: bool = False,
     ) -> None:
         self.config = config or TransferConfig()
-        self._bridge = bridge
+        self.bridge = bridge
         pools = Pools.serial() if serial else Pools.threads(self.config)
         self._resources = Resources(bridge, self.config, pools, channel_for, clock or SystemClock())
         self._lock = threading.Lock()
@@ -105,7 +110,7 @@ class Transfers(Generic[B_co]):
         """
         request = UploadRequest(_identifier(bucket_id, 'bucket'), source, frame, **options)
         return self._begin(
-            lambda scope: Upload(scope, self._bridge, request).run,
+            lambda scope: Upload(scope, self.bridge, request).run,
             progress,
         )
 
@@ -254,6 +259,23 @@ class Transfers(Generic[B_co]):
             progress,
         )
         return wait_for(future)
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Run a step that precedes or follows a transfer, in the threads that drive transfers.
+
+        Steps and transfers take turns in the order in which they were submitted, so a program that
+        moves many files needs no threads of its own. A step must not wait for a transfer.
+
+        Args:
+            function (Callable[[], T]): called once.
+
+        Returns:
+            Future[T]: of its value; cancelled if the engine is closed before its turn.
+
+        Raises:
+            TransferError: If the engine is closed.
+        """
+        return self._resources.pools.drivers.submit(function)
 
     def frame_left(self, bucket_id: str, name: str, path: str | os.PathLike[str]) -> str | None:
         """Return the frame of an upload that broke off, None if nothing is known of one.

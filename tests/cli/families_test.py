@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from storj.catalog.share import Share
 from storj.catalog.tree import walk
 from storj.cli.buckets import bucket as bucket_group
 from storj.cli.files import file as file_group
 from storj.cli.keys import key as key_group
-from storj.cli.share import Share
 from storj.crypto import mnemonic
 from storj.exception import NotFoundError
 from storj.http import Client

@@ -21,6 +21,9 @@ from pathlib import Path
 PRELOADED = (
     'storj.cli.account',
     'storj.cli.app',
+    'storj.catalog.copier',
+    'storj.catalog.share',
+    'storj.catalog.sync',
     'storj.cli.copy',
     'storj.network.control',
     'storj.cli.files',

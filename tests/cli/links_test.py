@@ -6,9 +6,9 @@ from unittest import mock
 
 import pytest
 
+from storj.catalog.copier import CopyOptions, Downloader
 from storj.catalog.entries import BucketEntry, FileEntry
 from storj.catalog.errors import ConflictError
-from storj.cli.copier import Copier, CopyOptions
 
 
 @pytest.fixture
@@ -61,9 +61,8 @@ def test_link_in_the_destination_is_followed_if_asked_for(storj, place, here, ou
 
 
 def test_link_that_appears_after_the_check_is_not_written_through(here, outside):
-    copier = Copier.__new__(Copier)
-    copier._options = CopyOptions(overwrite=True)
-    copier.downloads = mock.Mock(**{'is_downloaded.return_value': False})
+    engine = mock.Mock(**{'is_downloaded.return_value': False})
+    copier = Downloader(CopyOptions(overwrite=True), engine)
     (here / 'link').rename(here / 'later')
     bucket = BucketEntry('0' * 24, 'b', 'b')
     entry = FileEntry('1' * 24, bucket, 'link/deep/b', 'link/deep/b')

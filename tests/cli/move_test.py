@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from storj.catalog.errors import SourceKept
-from storj.cli.removal import local_removal
+from storj.catalog.removal import local_removal
 from storj.exception import NotFoundError
 from storj.http import Client
 from storj.transfer.engine import Transfers

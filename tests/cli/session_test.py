@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from storj.cli.copier import Copier, CopyOptions
+from storj.catalog.copier import CopyOptions
 from storj.cli.session import Session, TransferOptions
 from storj.transfer import TransferConfig
 
@@ -66,7 +66,7 @@ def test_limit_of_one_way_leaves_the_shards_of_the_other(monkeypatch, tmp_path, 
     monkeypatch.setenv('STORJ_BRIDGE_USER', 'somebody@example.com')
     monkeypatch.setenv('STORJ_BRIDGE_PASS', 'secret')
     with Session() as session:
-        copier = Copier(session, CopyOptions(), TransferOptions(**limits))
+        copier = session.copier(CopyOptions(), TransferOptions(**limits))
         uploads, downloads = copier.uploads.config, copier.downloads.config
     assert (uploads.concurrency, downloads.concurrency) == shards
     assert uploads.upload_rate == limits.get('limit_upload')

@@ -1,0 +1,477 @@
+"""What becomes of files that are copied or moved: uploads, downloads, copies between buckets."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from storj import atomic_file
+from storj.catalog.entries import BucketEntry, Catalog, FileEntry, Stamp
+from storj.catalog.errors import ConflictError, UnsafeNameError, UsageProblem
+from storj.catalog.jobs import Action, Job, Skip, Unchanged
+from storj.catalog.places import ByteRange, Local, Remote, Stream, safe_relative_path
+from storj.catalog.removal import Removal, local_removal, remote_removal
+from storj.catalog.tree import LocalFile, RemoteFile, ignores_case, local_file, remote_names
+from storj.crypto.keys import ContentKey
+from storj.exception import UnauthenticatedError
+from storj.transfer import Bridge, BridgeReader, TransferFuture, Transfers
+
+__all__ = ('Copier', 'CopyOptions', 'Downloader')
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """How files are copied.
+
+    Attributes:
+        overwrite (bool): replace what exists.
+        encrypt (bool): encrypt the content of uploads.
+        plain_names (bool | None): store names in clear; None follows the settings.
+        parity (bool | None): upload parity shards; None follows the settings and the bridge.
+        mimetype (str | None): of uploads; guessed from the name by default.
+        byte_range (ByteRange | None): part of a download.
+        resume (bool): continue transfers that broke off.
+        plain (bool): fetch bytes as they are stored.
+        several (bool): whether an existing file is skipped instead of refused.
+        move (bool): remove the source once its copy is complete.
+        follow_links (bool): read and write through links to folders.
+    """
+
+    overwrite: bool = False
+    encrypt: bool = True
+    plain_names: bool | None = None
+    parity: bool | None = None
+    mimetype: str | None = None
+    byte_range: ByteRange | None = None
+    resume: bool = True
+    plain: bool = False
+    several: bool = False
+    move: bool = False
+    follow_links: bool = False
+
+
+class Downloader:
+    """Makes jobs of files to download.
+
+    Args:
+        options (CopyOptions): for all files.
+        downloads (Transfers[BridgeReader]): the engine.
+        key (ContentKey | None): of the files, where somebody passed it on.
+    """
+
+    def __init__(
+        self,
+        options: CopyOptions,
+        downloads: Transfers[BridgeReader],
+        key: ContentKey | None = None,
+    ) -> None:
+        self.options = options
+        self.downloads = downloads
+        self._key = key
+
+    def download(self, entry: FileEntry, path: Path, base: Path | None = None) -> Job:
+        """Return the job that fetches a file to a path.
+
+        Args:
+            entry (FileEntry): the file.
+            path (Path): where it goes.
+            base (Path | None): folder that was given, where the rest of the path is a remote name.
+        """
+        options = self.options
+        start, end = self._bounds(entry)
+
+        def check() -> None:
+            self._check_links(path, base)
+            if path.is_dir():
+                raise ConflictError(f'a folder has this name: {path}', hint='')
+            made = self.downloads.is_downloaded(entry.bucket.id, entry.id, path)
+            if not made and (path.exists() or path.is_symlink()):
+                present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
+                alike = partial(self.same_content, path, entry, sending=False)
+                self._may_replace(str(path), entry.stamp, present, alike)
+
+        def begin() -> TransferFuture[Any]:
+            # Again: the check may have been a while ago.
+            self._check_links(path, base)
+            if options.move:
+                # What is removed there must be on the disk here, folders included.
+                atomic_file.make_folders(path.parent)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            return self.downloads.download(
+                entry.bucket.id,
+                entry.id,
+                path,
+                start=start,
+                end=end,
+                resume=options.resume,
+                overwrite=options.overwrite,
+                decrypt=not options.plain,
+                key=self._key,
+            )
+
+        return Job(
+            self._action('download'),
+            str(entry),
+            str(path),
+            self.size_of(entry),
+            self.downloads,
+            begin,
+            check,
+            file_id=entry.id,
+            removal=self._removal(entry, path),
+        )
+
+    def download_into(self, entry: FileEntry, name: str, folder: Path) -> Job:
+        """Return the job that fetches a file to its remote name below a folder.
+
+        An unsafe name gives a job that fails: it must not keep the other files from their places.
+        """
+        try:
+            return self.download(entry, folder / safe_relative_path(name), folder)
+        except UnsafeNameError as error:
+            return self.refused(str(entry), entry.id, error)
+
+    def refused(self, source: str, destination: str, error: Exception) -> Job:
+        """Return a job that fails with an error."""
+
+        def refuse() -> NoReturn:
+            raise error
+
+        return Job(
+            self._action('download'), source, destination, None, self.downloads, refuse, refuse
+        )
+
+    def stream(self, entry: FileEntry) -> Iterator[bytes]:
+        """Yield the bytes of a file, or of the wanted part of it, in order."""
+        start, end = self._bounds(entry)
+        return self.downloads.stream(
+            entry.bucket.id,
+            entry.id,
+            start=start,
+            end=end,
+            decrypt=not self.options.plain,
+            key=self._key,
+        )
+
+    def size_of(self, entry: FileEntry) -> int | None:
+        """Return the bytes of a file, or of the wanted part of it; None while unknown."""
+        start, end = self._bounds(entry)
+        return entry.size if end is None else end - start
+
+    def _bounds(self, entry: FileEntry) -> tuple[int, int | None]:
+        if self.options.byte_range is None:
+            return 0, None
+        return self.options.byte_range.bounds(entry.size or 0)
+
+    def _check_links(self, path: Path, base: Path | None) -> None:
+        """Refuse to write through a link that exists in the destination: it may lead anywhere.
+
+        The destination itself may be a link: whoever typed it means where it leads.
+        """
+        if base is None or self.options.follow_links:
+            return
+        for parent in path.parents:
+            if parent == base:
+                return
+            if parent.is_symlink():
+                raise ConflictError(
+                    f'a link to a folder is in the way: {parent}',
+                    hint="use '--follow-links' to write where it leads",
+                )
+
+    def _action(self, action: Action) -> Action:
+        return 'move' if self.options.move else action
+
+    def _removal(self, entry: FileEntry, destination: Path | None = None) -> Removal | None:
+        """Return what removes the source of a move; a plain download has none."""
+        return None
+
+    def same_content(self, path: Path, entry: FileEntry, *, sending: bool) -> bool:
+        """Return whether a local file and a stored one are known to have the same content.
+
+        Args:
+            path (Path): of the local file.
+            entry (FileEntry): of the stored one.
+            sending (bool): whether the local one is the source.
+        """
+        from storj.catalog.content import same_content  # few copies need it
+
+        decrypt = self.options.encrypt if sending else not self.options.plain
+        try:
+            return same_content(
+                self.downloads.bridge, path, entry, self.downloads.config, decrypt=decrypt
+            )
+        except UnauthenticatedError:
+            return False
+
+    def _may_replace(
+        self,
+        place: str,
+        source: Stamp,
+        present: Stamp,
+        alike: Callable[[], bool] | None = None,
+    ) -> None:
+        """Raise what keeps a file from being replaced.
+
+        Args:
+            place (str): where it is, as the person knows it.
+            source (Stamp): of the file that would take its place.
+            present (Stamp): its own.
+            alike (Callable[[], bool] | None): compares the contents of both, if that can be done.
+        """
+        options = self.options
+        if options.overwrite:
+            return
+        if options.move:
+            # As large and not older is not enough for a copy that is to outlive its source.
+            unchanged = alike is not None and source.size == present.size and alike()
+        else:
+            unchanged = options.several and present.serves_for(source)
+        if unchanged:
+            raise Unchanged('unchanged')
+        if not options.several:
+            raise ConflictError(f'exists already: {place}')
+        raise Skip('exists already')
+
+
+class Copier(Downloader):
+    """Makes jobs of files to copy or move, in all directions.
+
+    Args:
+        options (CopyOptions): for all files.
+        downloads (Transfers[BridgeReader]): engine for what is fetched.
+        uploads (Transfers[Bridge]): engine for what is stored. Another one than for downloads,
+            because a low limit of one must not slow the other. What is copied from bucket to bucket
+            is read from the downloads by the uploads, so the downloads are closed first.
+        catalog (Catalog): of the account.
+        open_stream (Callable | None): opens the content of a :class:`Stream`.
+    """
+
+    def __init__(
+        self,
+        options: CopyOptions,
+        downloads: Transfers[BridgeReader],
+        uploads: Transfers[Bridge],
+        catalog: Catalog,
+        open_stream: Callable[[], Iterable[bytes] | BinaryIO] | None = None,
+    ) -> None:
+        super().__init__(options, downloads)
+        self.uploads = uploads
+        self.catalog = catalog
+        self._open_stream = open_stream
+
+    def jobs(
+        self, files: Sequence[LocalFile | RemoteFile | Stream], target: Remote | Local
+    ) -> list[Job]:
+        """Return the jobs that bring files to a destination.
+
+        Args:
+            files (Sequence[LocalFile | RemoteFile | Stream]): the sources.
+            target (Remote | Local): a place for one file, or a folder; always a folder for several.
+
+        Raises:
+            UsageProblem: If two files would be written to one place, or one is moved to itself.
+        """
+        alike: Callable[[str], str] = str
+        if isinstance(target, Remote):
+            jobs = self._remote_jobs(files, target)
+        else:
+            jobs = [
+                self.download_into(file.entry, file.name, target.path)
+                if self.options.several or target.is_folder
+                else self.download(file.entry, target.path)
+                for file in files
+                if isinstance(file, RemoteFile)
+            ]
+            if ignores_case(target.path):
+                alike = _caseless
+        _check_destinations(jobs, alike)
+        if self.options.move:
+            _check_apart(jobs)
+        return jobs
+
+    def _remote_jobs(
+        self, files: Sequence[LocalFile | RemoteFile | Stream], target: Remote
+    ) -> list[Job]:
+        bucket = self.catalog.bucket(target.bucket)
+        several = self.options.several
+        base = target.path if target.is_folder else f'{target.path}/'
+        # One listing costs less than a question per file.
+        present = remote_names(self.catalog, bucket, base) if several else {}
+        jobs = []
+        for file in files:
+            name = target.path
+            if (several or target.is_folder) and not isinstance(file, Stream):
+                name = base + file.name
+            existing = (
+                present.get(name[len(base) :])
+                if several
+                else self.catalog.find_file(bucket, name, ids=False)
+            )
+            if isinstance(file, RemoteFile):
+                jobs.append(self.copy(file.entry, bucket, name, existing))
+            else:
+                jobs.append(self.upload(file, bucket, name, existing))
+        return jobs
+
+    def upload(
+        self,
+        source: LocalFile | Stream,
+        bucket: BucketEntry,
+        name: str,
+        existing: FileEntry | None,
+    ) -> Job:
+        """Return the job that stores a local file, or a stream, under a name.
+
+        Args:
+            source (LocalFile | Stream): the content.
+            bucket (BucketEntry): where it goes.
+            name (str): of the stored file.
+            existing (FileEntry | None): the file that has this name now.
+        """
+        path = source.path if isinstance(source, LocalFile) else None
+        stamp = source.stamp if isinstance(source, LocalFile) else Stamp(None)
+
+        def check() -> None:
+            if isinstance(source, LocalFile) and source.trouble is not None:
+                raise source.trouble
+            if existing is None or self._is_made_of(path, existing, name):
+                return
+            alike = None
+            if path is not None:
+                alike = partial(self.same_content, path, existing, sending=True)
+            self._may_replace(str(existing), stamp, existing.stamp, alike)
+
+        def content() -> Path | Iterable[bytes] | BinaryIO:
+            if path is not None:
+                return path
+            if self._open_stream is None:
+                raise UsageProblem('there is no stream to upload')
+            return self._open_stream()
+
+        removal = None if path is None or not self.options.move else local_removal(path)
+        origin = str(source) if path is None else str(path)
+        job = self._upload('upload', origin, content, bucket, name, existing)
+        job.size, job.check, job.removal = stamp.size, check, removal
+        return job
+
+    def copy(
+        self, entry: FileEntry, bucket: BucketEntry, name: str, existing: FileEntry | None
+    ) -> Job:
+        """Return the job that brings a file through this machine into another bucket or name.
+
+        Args:
+            entry (FileEntry): the file.
+            bucket (BucketEntry): where the copy goes.
+            name (str): of the copy.
+            existing (FileEntry | None): the file that has this name now.
+        """
+
+        def check() -> None:
+            if existing is not None:
+                self._may_replace(str(existing), entry.stamp, existing.stamp)
+
+        def content() -> Iterator[bytes]:
+            return self.downloads.stream(entry.bucket.id, entry.id, decrypt=not self.options.plain)
+
+        mimetype = self.options.mimetype or entry.mimetype
+        job = self._upload('copy', str(entry), content, bucket, name, existing, mimetype)
+        job.size, job.check, job.removal = entry.size, check, self._removal(entry)
+        return job
+
+    def upload_as(self, source: LocalFile | Stream, bucket: BucketEntry, name: str) -> Job:
+        """Return the job that stores a file under a name, after a look at what has the name."""
+        return self.upload(source, bucket, name, self.catalog.find_file(bucket, name, ids=False))
+
+    def _upload(
+        self,
+        action: Action,
+        origin: str,
+        content: Callable[[], Path | Iterable[bytes] | BinaryIO],
+        bucket: BucketEntry,
+        name: str,
+        existing: FileEntry | None,
+        mimetype: str | None = None,
+    ) -> Job:
+        options = self.options
+
+        def start() -> TransferFuture[Any]:
+            source = content()
+            return self.uploads.upload(
+                bucket.id,
+                source,
+                name=name,
+                mimetype=mimetype or options.mimetype,
+                encrypt=options.encrypt,
+                encrypt_name=self.catalog.encrypts_names,
+                parity=options.parity,
+                resume=options.resume,
+                overwrite=options.overwrite,
+            )
+
+        return Job(
+            self._action(action),
+            origin,
+            str(Remote(bucket.name, name)),
+            None,
+            self.uploads,
+            start,
+            finish=self._cleaner(bucket, name, existing),
+        )
+
+    def _cleaner(
+        self, bucket: BucketEntry, name: str, existing: FileEntry | None
+    ) -> Callable[[Any], None] | None:
+        """Return what removes a file of the same name that is stored in the other form.
+
+        The engine replaces an entry of the same stored name; a plain and an encrypted one differ.
+        """
+        if existing is None or existing.stored_name == self.catalog.stored_file_name(bucket, name):
+            return None
+        return lambda _: self.catalog.client.file_remove(bucket.id, existing.id)
+
+    def _is_made_of(self, path: Path | None, existing: FileEntry, name: str) -> bool:
+        """Return whether a file is that of the same upload, which broke off at its very end."""
+        frame = self.uploads.frame_left(existing.bucket.id, name, path or '')
+        if frame is None:
+            return False
+        found = self.catalog.client.file_metadata(existing.bucket.id, existing.id)
+        return getattr(found.frame, 'id', found.frame) == frame
+
+    def _removal(self, entry: FileEntry, destination: Path | None = None) -> Removal | None:
+        if not self.options.move:
+            return None
+        return remote_removal(self.catalog.client, entry, destination)
+
+
+def _caseless(path: str) -> str:
+    return unicodedata.normalize('NFC', path).casefold()
+
+
+def _check_destinations(jobs: Sequence[Job], alike: Callable[[str], str]) -> None:
+    """Refuse to write two files to one place."""
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(alike(job.destination), job)
+        if other is not job:
+            raise UsageProblem(
+                f'several sources would be written to {job.destination}',
+                hint='' if job.destination == other.destination else 'case is ignored there',
+            )
+
+
+def _check_apart(jobs: Sequence[Job]) -> None:
+    """Refuse to write to where something is moved away from: one of the two might be lost."""
+    sources = {job.source for job in jobs}
+    for job in jobs:
+        if job.destination == job.source:
+            raise UsageProblem(f'{job.source} would be moved to itself', hint='')
+        if job.destination in sources:
+            raise UsageProblem(
+                f'{job.destination} is a source and a destination', hint='move one after the other'
+            )

@@ -1,0 +1,245 @@
+"""Many transfers at a time: jobs, and the batch that runs them in the threads of their engines."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from storj.catalog.removal import Removal
+from storj.exception import StorjError, TransferCancelled
+from storj.transfer import TransferFuture, Transfers
+
+__all__ = ('Action', 'Batch', 'Job', 'Outcome', 'Run', 'Skip', 'Unchanged')
+
+#: What is done with a file.
+Action = Literal['upload', 'download', 'copy', 'move']
+
+
+class Skip(StorjError):
+    """A file is left as it is; the message says why."""
+
+
+class Unchanged(Skip):
+    """A file is where it should be already, as far as size and time tell."""
+
+
+@dataclass
+class Job:
+    """One file to move.
+
+    Attributes:
+        action (str): what is done with it.
+        source (str): from where, as the person knows it.
+        destination (str): to where.
+        size (int | None): bytes; None while unknown.
+        engine (Transfers): its threads run the check and what follows the transfer.
+        start (Callable[[], TransferFuture]): begins the transfer.
+        check (Callable[[], None] | None): raises what keeps the transfer from being begun, and
+            :class:`Skip` to leave the file; changes nothing, so that a dry run may call it too.
+        finish (Callable[[Any], None] | None): called with the result of the transfer.
+        file_id (str | None): of a file that is stored already; the result of an upload has its own.
+        removal (Removal | None): removes the source when its copy is complete; also when the check
+            raises :class:`Unchanged`.
+    """
+
+    action: Action
+    source: str
+    destination: str
+    size: int | None
+    engine: Transfers[Any]
+    start: Callable[[], TransferFuture[Any]]
+    check: Callable[[], None] | None = None
+    finish: Callable[[Any], None] | None = None
+    file_id: str | None = None
+    removal: Removal | None = None
+
+    def begin(self) -> TransferFuture[Any]:
+        """Check what is to be checked, and begin the transfer."""
+        if self.removal is not None:
+            self.removal.begin()
+        if self.check is not None:
+            self.check()
+        return self.start()
+
+    def complete(self, result: Any) -> None:
+        """Do what follows the transfer."""
+        if self.finish is not None:
+            self.finish(result)
+        if self.removal is not None:
+            self.removal.complete()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one job.
+
+    Attributes:
+        job (Job): the job.
+        result (Any): of its transfer.
+        error (Exception | None): what ended it otherwise.
+        seconds (float): from its beginning.
+    """
+
+    job: Job
+    result: Any
+    error: Exception | None
+    seconds: float
+
+
+class Run:
+    """One job under way; the batch advances it from step to step.
+
+    Attributes:
+        job (Job): the job.
+        begun (float | None): monotonic seconds when its first step began.
+        transfer (TransferFuture | None): once it is begun.
+    """
+
+    def __init__(self, job: Job, batch: Batch) -> None:
+        self.job = job
+        self.begun: float | None = None
+        self.transfer: TransferFuture[Any] | None = None
+        self._batch = batch
+        self._steps = self._way()
+        self._result: Any = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether neither its check nor its transfer has begun."""
+        if self.transfer is None:
+            return self.begun is None
+        return self.transfer.progress.phase == 'waiting'
+
+    def advance(self) -> Outcome | Future[Any] | TransferFuture[Any]:
+        """Begin the next step, after the end of the last one, and return it, or the outcome."""
+        error: Exception | None = None
+        try:
+            return next(self._steps)
+        except StopIteration:
+            pass
+        except Exception as caught:
+            error = caught
+        begun = self._batch.clock() if self.begun is None else self.begun
+        return Outcome(self.job, self._result, error, self._batch.clock() - begun)
+
+    def _way(self) -> Iterator[Future[Any] | TransferFuture[Any]]:
+        job = self.job
+        step = job.engine.submit(self._begin)
+        yield step
+        try:
+            transfer = step.result()
+        except Unchanged:
+            if job.removal is not None:
+                done = job.engine.submit(job.removal.complete)
+                yield done
+                done.result()
+            raise
+        yield transfer
+        self._result = transfer.result()
+        if job.finish is not None or job.removal is not None:
+            # Also while the batch stops: the file has been moved, and the rest belongs to it.
+            done = job.engine.submit(lambda: job.complete(self._result))
+            yield done
+            done.result()
+
+    def _begin(self) -> TransferFuture[Any]:
+        """Begin the transfer; runs in a thread of the engine."""
+        self.begun = self._batch.clock()
+        if self._batch.stopping.is_set():
+            raise TransferCancelled(f'{self.job.source} was not begun')
+        self.transfer = self.job.begin()
+        if self._batch.stopping.is_set():
+            # The batch was stopped between the check above and the start.
+            self.transfer.cancel()
+        return self.transfer
+
+
+class Batch:
+    """Runs jobs side by side, each in the threads of its engine, and stops them together.
+
+    It has no threads of its own: every step of a job, its check, its transfer and what follows,
+    runs in the engine, and the caller's thread takes the job from one to the next. The cost of a
+    job does not depend on how many there are.
+
+    Args:
+        jobs (Iterable[Job]): taken as there is room for them, in this order.
+        width (int): jobs that the engines work at; as many more wait in their queues, so that no
+            thread waits for the caller.
+        stopping (threading.Event | None): set when the jobs are stopped.
+        clock (Callable[[], float]): monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        width: int,
+        *,
+        stopping: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stopping = stopping or threading.Event()
+        self.clock = clock
+        self._jobs = iter(jobs)
+        self._width = 2 * width
+        self._runs: dict[int, Run] = {}
+        self._count = 0
+        self._ready: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def wait(self, timeout: float) -> list[Outcome] | None:
+        """Wait until jobs end.
+
+        Args:
+            timeout (float): seconds, at most.
+
+        Returns:
+            list[Outcome] | None: of the jobs that ended meanwhile; None when all have ended.
+        """
+        ended: list[Outcome] = []
+        self._fill(ended)
+        if not self._runs:
+            return ended or None
+        try:
+            self._advance(self._ready.get(timeout=timeout), ended)
+            while True:
+                self._advance(self._ready.get_nowait(), ended)
+        except queue.Empty:
+            return ended
+
+    def active(self) -> list[Run]:
+        """Return the jobs that are worked at, in the order in which they began."""
+        return [run for run in self._runs.values() if not run.is_waiting]
+
+    def stop(self) -> None:
+        """Cancel the jobs under way, wait until they have ended, and begin no others."""
+        self.stopping.set()
+        runs = list(self._runs.values())
+        for run in runs:
+            if run.transfer is not None:
+                run.transfer.cancel()
+        for run in runs:
+            # The end of a step is awaited where the next one begins.
+            while not isinstance(run.advance(), Outcome):
+                pass
+        self._runs.clear()
+
+    def _fill(self, ended: list[Outcome]) -> None:
+        while len(self._runs) < self._width:
+            job = next(self._jobs, None)
+            if job is None:
+                return
+            number = self._count = self._count + 1
+            self._runs[number] = Run(job, self)
+            self._advance(number, ended)
+
+    def _advance(self, number: int, ended: list[Outcome]) -> None:
+        step = self._runs[number].advance()
+        if isinstance(step, Outcome):
+            del self._runs[number]
+            ended.append(step)
+            return
+        step.add_done_callback(lambda _: self._ready.put(number))

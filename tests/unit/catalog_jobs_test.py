@@ -1,0 +1,145 @@
+"""Batches of jobs: how many are under way, what ends them, and what a job costs."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from storj.catalog.jobs import Batch, Job, Outcome, Run, Skip, Unchanged
+from storj.catalog.removal import Removal
+from storj.exception import TransferCancelled
+from storj.transfer import TransferConfig, Transfers
+
+
+class Moving(Future):  # type: ignore[type-arg]
+    """A transfer that ends when the test says so."""
+
+    progress = SimpleNamespace(phase='transferring')
+
+    def cancel(self) -> bool:
+        self.set_exception(TransferCancelled('cancelled'))
+        return True
+
+
+@pytest.fixture(params=[True, False], ids=['serial', 'threads'])
+def engine(request: pytest.FixtureRequest) -> Any:
+    config = TransferConfig(transfers=2)
+    with Transfers(object(), config, serial=request.param) as made:  # type: ignore[type-var]
+        yield made
+
+
+def done(value: Any = None) -> Moving:
+    moving = Moving()
+    moving.set_result(value)
+    return moving
+
+
+def job(engine: Any, start: Any, **more: Any) -> Job:
+    return Job('upload', 'here', 'there', 1, engine, start, **more)
+
+
+def run(batch: Batch) -> list[Outcome]:
+    ended = []
+    while (outcomes := batch.wait(10)) is not None:
+        ended += outcomes
+    return ended
+
+
+def test_outcomes_are_those_of_the_transfers(engine: Any) -> None:
+    def fail() -> Any:
+        raise OSError('no')
+
+    ended = run(Batch([job(engine, lambda: done(7)), job(engine, fail)], 2))
+    assert sorted(str(it.error) for it in ended) == ['None', 'no']
+    assert [it.result for it in ended if it.error is None] == [7]
+
+
+def test_few_jobs_are_under_way_at_a_time(engine: Any) -> None:
+    begun: list[Moving] = []
+
+    def start() -> Moving:
+        begun.append(Moving())
+        return begun[-1]
+
+    taken = 0
+
+    def jobs() -> Any:
+        nonlocal taken
+        for _ in range(100):
+            taken += 1
+            yield job(engine, start)
+
+    batch = Batch(jobs(), 3)
+    ended = 0
+    for number in range(100):
+        while len(begun) <= number:
+            ended += len(batch.wait(1) or ())
+        assert taken - ended <= 6
+        begun[number].set_result(None)
+    assert ended + len(run(batch)) == 100
+
+
+def test_job_costs_the_same_however_many_there_are(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    advance = Run.advance
+
+    def counted(self: Run) -> Any:
+        nonlocal steps
+        steps += 1
+        return advance(self)
+
+    monkeypatch.setattr(Run, 'advance', counted)
+    assert len(run(Batch([job(engine, done) for _ in range(1000)], 4))) == 1000
+    assert steps == 3000
+
+
+def test_stop_cancels_what_is_under_way_and_begins_no_more(engine: Any) -> None:
+    begun: list[Moving] = []
+
+    def start() -> Moving:
+        begun.append(Moving())
+        return begun[-1]
+
+    stopping = threading.Event()
+    batch = Batch([job(engine, start) for _ in range(50)], 1, stopping=stopping)
+    while not begun:
+        batch.wait(1)
+    batch.stop()
+    assert stopping.is_set()
+    assert len(begun) <= 2
+    assert all(isinstance(it.exception(), TransferCancelled) for it in begun)
+    assert batch.active() == []
+
+
+def test_what_follows_a_transfer_is_done_although_the_batch_stops(engine: Any) -> None:
+    finished = []
+    moving = Moving()
+    follow = {'finish': finished.append}
+    batch = Batch([job(engine, lambda: moving, **follow)], 1)
+    while not batch.active():
+        batch.wait(0.01)
+    moving.set_result('whole')
+    moving.cancel = lambda: False  # type: ignore[method-assign]
+    batch.stop()
+    assert finished == ['whole']
+
+
+@pytest.mark.parametrize(('reason', 'removed'), [(Unchanged('same'), 1), (Skip('other'), 0)])
+def test_source_of_a_move_goes_only_if_its_copy_exists(
+    engine: Any, reason: Skip, removed: int
+) -> None:
+    gone = []
+
+    def check() -> None:
+        raise reason
+
+    removal = Removal({'source': 'here'}, lambda: 1, lambda: gone.append(1))
+    [outcome] = run(Batch([job(engine, done, check=check, removal=removal)], 1))
+    assert outcome.error is reason
+    assert len(gone) == removed
