@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from storj.digest import Generation, rmd160sha256
+from storj.sharding import MAX_SHARD_SIZE
 
 if TYPE_CHECKING:
     from ecdsa import SigningKey
@@ -219,7 +220,7 @@ class BridgeProfile:
     exclude_limit = 300
 
     #: Bytes of the largest shard.
-    max_shard_size = 4 * 1024**3
+    max_shard_size = MAX_SHARD_SIZE
 
     #: Characters of the longest names that every release takes.
     max_bucket_name = 260

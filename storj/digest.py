@@ -41,6 +41,7 @@ __all__ = (
     'Proof',
     'ShardDigest',
     'is_hash',
+    'is_hex',
     'leaf',
     'make_proof',
     'merkle_rows',
@@ -68,13 +69,27 @@ CHALLENGE_SIZE = 32
 # that bound the hex text of generations A and B to twice as much.
 _PIECE = 256 * 1024
 
-_HASH = re.compile('[0-9a-f]{40}')
-_CHALLENGE = re.compile('[0-9a-fA-F]{64}')
+_LOWER_HEX = re.compile('[0-9a-f]*')
+_ANY_HEX = re.compile('[0-9a-fA-F]*')
+
+
+def is_hex(value: object, digits: int, *, any_case: bool = False) -> TypeGuard[str]:
+    """Return whether a value is a text of so many hex digits.
+
+    Ids have 24 of them, hashes and node ids 40, keys, indices and challenges 64.
+
+    Args:
+        value (object): whatever came.
+        digits (int): how many.
+        any_case (bool): whether capital letters are digits as well.
+    """
+    pattern = _ANY_HEX if any_case else _LOWER_HEX
+    return isinstance(value, str) and len(value) == digits and pattern.fullmatch(value) is not None
 
 
 def is_hash(value: object) -> TypeGuard[str]:
     """Return whether a value is a hash as it travels: 40 lower-case hex digits."""
-    return isinstance(value, str) and _HASH.fullmatch(value) is not None
+    return is_hex(value, 40)
 
 
 @functools.cache
@@ -164,7 +179,7 @@ class ShardDigest:
         self._hash = hashlib.sha256()
         self._audits = []
         for challenge in challenges:
-            if not _CHALLENGE.fullmatch(challenge):
+            if not is_hex(challenge, 64, any_case=True):
                 raise ValueError('a challenge is 64 hex digits')
             text = challenge.encode()
             self._audits.append(

@@ -43,7 +43,8 @@ from storj.exception import (
     IntegrityError,
     TransferCancelled,
 )
-from storj.farmer import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
+from storj.farmer_connection import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
+from storj.sharding import MAX_SHARD_SIZE
 
 __all__ = ('FRAME_SIZE', 'Client', 'DataChannel', 'FrameParser')
 
@@ -56,7 +57,6 @@ _MAX_CONTROL = 125
 _MAX_TEXT = 64 * 1024
 _MAX_HANDSHAKE = 16 * 1024
 _RECEIVE_SIZE = 256 * 1024
-_MAX_SHARD = 4 * 1024**3
 
 _NORMAL, _PROTOCOL_ERROR, _NO_CODE, _ABNORMAL = 1000, 1002, 1005, 1006
 _NOT_UTF8, _TOO_BIG = 1007, 1009
@@ -515,7 +515,7 @@ class DataChannel:
             IntegrityError: If it sends another number of bytes.
             TransferCancelled: If it was cancelled.
         """
-        most = _MAX_SHARD if size is None else size
+        most = MAX_SHARD_SIZE if size is None else size
         received = 0
         with self.ending():
             self._watch.expect(

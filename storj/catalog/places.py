@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from storj.catalog.errors import UnsafeNameError, UsageProblem
+from storj.digest import is_hex
 from storj.text import to_system
 
 __all__ = (
@@ -36,7 +37,6 @@ __all__ = (
 SCHEME = 'storj://'
 LINK_SCHEME = 'storj-share:'
 
-_ID = re.compile(r'[0-9a-f]{24}')
 _GLOB = re.compile(r'[*?\[]')
 _OTHER_SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+://')
 
@@ -199,7 +199,7 @@ def parse_remote(text: str, *, bare: bool = False) -> Remote:
 
 def is_id(text: str) -> bool:
     """Return whether a text has the form of a bucket's, file's or frame's id (24 hex digits)."""
-    return _ID.fullmatch(text) is not None
+    return is_hex(text, 24)
 
 
 def is_link(text: str) -> bool:

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
-from storj.digest import Buffer
+from storj.digest import Buffer, is_hex
 
 __all__ = (
     'COUNTERS',
@@ -48,12 +47,11 @@ KEY_BYTES = 32
 COUNTERS = (0, 1)
 
 _BLOCK = 16
-_HASH = re.compile(r'[0-9a-f]{64}')
 
 
 def is_filehash(text: str) -> bool:
     """Say whether ``text`` has the form of a filehash: 64 lower-case hex digits."""
-    return _HASH.fullmatch(text) is not None
+    return is_hex(text, 64)
 
 
 def parse_key(text: str) -> bytes:
@@ -68,7 +66,7 @@ def parse_key(text: str) -> bytes:
     Raises:
         ValueError: for anything else. The text is not repeated in the message: it is a secret.
     """
-    if _HASH.fullmatch(text.lower()) is None:
+    if not is_hex(text.lower(), 64):
         raise ValueError(f'a key is {2 * KEY_BYTES} hex digits')
     return bytes.fromhex(text)
 

@@ -36,7 +36,7 @@ from storj.crypto import base58, key_file, secret_file
 from storj.crypto.cipher import CtrStream, cbc_decrypt
 from storj.crypto.keys import ContentKey, file_key_node, file_key_pair, file_key_random
 from storj.crypto.salted import bytes_to_key
-from storj.digest import rmd160sha256
+from storj.digest import is_hex, rmd160sha256
 from storj.exception import ConfigurationError, DecryptionError
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ __all__ = (
 VERIFY = '.verify'
 DETERMINISTIC_KEY = '.deterministic_key'
 
-_FILE_ID = re.compile('[0-9a-f]{24}')
 _HEX = re.compile('([0-9a-fA-F]{2}){1,2048}')
-_PRIVATE_KEY = re.compile('[0-9a-fA-F]{64}')
 _PASSWORD_SIZE, _SALT_SIZE = 512, 32
 
 _MAX_FILE = 64 * 1024
@@ -123,7 +121,7 @@ class KeyEntry:
         Raises:
             DecryptionError: if it is no entry; the passphrase may be wrong.
         """
-        if isinstance(fields, str) and _PRIVATE_KEY.fullmatch(fields):
+        if is_hex(fields, 64, any_case=True):
             return cls(fields, kind='KeyPair')
         if isinstance(fields, dict):
             password, salt = fields.get('pass'), fields.get('salt')
@@ -218,7 +216,7 @@ class Keyring:
         Raises:
             ValueError: if the id is anything else.
         """
-        if not _FILE_ID.fullmatch(file_id):
+        if not is_hex(file_id, 24):
             raise ValueError('the id of a file is 24 hex digits')
         self.entries[file_id] = entry = KeyEntry.generate()
         return entry
@@ -243,7 +241,7 @@ class Keyring:
             raise DecryptionError('Invalid passphrase was supplied to the keyring')
         for file_id, entry in entries.items():
             # Whatever else a program kept there is not ours to judge.
-            if _FILE_ID.fullmatch(file_id):
+            if is_hex(file_id, 24):
                 ring.entries[file_id] = KeyEntry.from_json(entry)
         return ring
 
@@ -268,7 +266,7 @@ class Keyring:
         if VERIFY in files:
             KeyEntry.from_json(_parse(open_text(passphrase, files[VERIFY])))
         for name, text in files.items():
-            if _FILE_ID.fullmatch(name):
+            if is_hex(name, 24):
                 ring.entries[name] = KeyEntry.from_json(_parse(open_text(passphrase, text)))
         if DETERMINISTIC_KEY in files:
             ring.mnemonic = _words_of(_parse(open_text(passphrase, files[DETERMINISTIC_KEY])))
@@ -351,7 +349,7 @@ def _words_of(fields: object) -> str | None:
 
 
 def _is_ring_name(name: str) -> bool:
-    return name in (VERIFY, DETERMINISTIC_KEY) or _FILE_ID.fullmatch(name) is not None
+    return name in (VERIFY, DETERMINISTIC_KEY) or is_hex(name, 24)
 
 
 class _Limited(io.RawIOBase):

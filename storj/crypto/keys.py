@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from storj.crypto import mnemonic
-from storj.digest import is_hash, ripemd160
+from storj.digest import is_hash, is_hex, ripemd160
 
 __all__ = (
     'ContentKey',
@@ -43,7 +42,6 @@ __all__ = (
 
 _KEY_SIZE = 32
 _COUNTER_SIZE = 16
-_KEY = re.compile('[0-9a-fA-F]{64}')
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def public_bucket_key(encryption_key: str) -> bytes:
     Raises:
         ValueError: if the field is anything else.
     """
-    if not isinstance(encryption_key, str) or not _KEY.fullmatch(encryption_key):
+    if not is_hex(encryption_key, 64, any_case=True):
         raise ValueError('the key of a public bucket is 64 hex digits')
     return bytes.fromhex(encryption_key)
 
@@ -146,7 +144,7 @@ def file_key(bucket_key: bytes, index: str) -> ContentKey:
     Raises:
         ValueError: if the index is anything else.
     """
-    if not isinstance(index, str) or not _KEY.fullmatch(index):
+    if not is_hex(index, 64, any_case=True):
         raise ValueError('the index of a file is 64 hex digits')
     raw = bytes.fromhex(index)
     return ContentKey(_step(bucket_key, raw), raw[:_COUNTER_SIZE])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import sqlite3
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from storj.crypto import mnemonic
+from storj.digest import is_hex
 from storj.exception import MnemonicError, NetworkSetupError
 from storj.network.node.lock import FolderLock
 from storj.network.node.state_files import (
@@ -25,7 +25,6 @@ from storj.network.node.state_files import (
 __all__ = ('NetworkFolder',)
 
 _EMAIL = 'user@example.org'
-_SEED = re.compile(r'[0-9a-f]{64}\Z')
 
 
 class NetworkFolder:
@@ -83,7 +82,7 @@ class NetworkFolder:
                 'farmers': None,
             }
             write_record(path, record)
-        if not _SEED.match(record['renter_seed']):
+        if not is_hex(record['renter_seed'], 64):
             raise lost(path, 'is damaged: renter_seed is not 64 hex characters')
         try:
             mnemonic.check(record['mnemonic'])

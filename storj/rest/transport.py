@@ -7,6 +7,7 @@ knows no route.
 from __future__ import annotations
 
 import importlib.util
+import math
 import secrets
 import sys
 import time
@@ -33,6 +34,7 @@ from storj.exception import (
 )
 from storj.rest import decoding
 from storj.rest.connection import Calls
+from storj.retry import RetryPolicy
 from storj.shortage import shortage
 
 T = TypeVar('T')
@@ -99,7 +101,7 @@ class FailedExchange(Exception):
 
 @dataclass(frozen=True)
 class Retries:
-    """When an exchange is tried again, and how long is waited before.
+    """How often an exchange is tried again, by a :class:`storj.retry.RetryPolicy` with a budget.
 
     Attributes:
         count (int): attempts after the first.
@@ -135,17 +137,22 @@ class Retries:
                 return attempt(number)
             except FailedExchange as failed:
                 error = failed.error
-                asked = error.retry_after
-                wait = self._backoff(number) if asked is None else asked
-                spent = self.clock() - started
-                if number >= self.count or spent + wait > self.budget or not may_repeat(failed):
+                left = self.budget - (self.clock() - started)
+                wait = self._policy.next_wait(error, number + 1, _chance(), left)
+                if wait is None or not may_repeat(failed):
                     raise error from failed.__cause__
             log(error, wait)
             (self.sleep or pause)(wait)
             number += 1
 
-    def _backoff(self, number: int) -> float:
-        return self.pause * float(2**number) * (1 - secrets.randbelow(500) / 1000)
+    @property
+    def _policy(self) -> RetryPolicy:
+        # Only the budget bounds a wait.
+        return RetryPolicy(self.count + 1, self.pause, math.inf, math.inf)
+
+
+def _chance() -> float:
+    return secrets.randbelow(1000) / 1000
 
 
 def may_repeat(method: str, headers: Mapping[str, str], failed: FailedExchange) -> bool:

@@ -7,13 +7,13 @@ drawn in :mod:`storj.transfer.upload` and :mod:`storj.transfer.gather`.
 
 from __future__ import annotations
 
+from storj.retry import RetryPolicy
 from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.channel import Channel, ChannelLimits
 from storj.transfer.config import TransferConfig
 from storj.transfer.engine import TransferFuture, Transfers, wait_for
 from storj.transfer.journal import JournalEntry, clean_journals, list_journals
 from storj.transfer.progress import Progress, ProgressCallback
-from storj.transfer.retry import RetryPolicy
 from storj.transfer.source import UploadOptions
 from storj.transfer.verify import FileHealth, ShardHealth
 

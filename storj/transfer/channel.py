@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from storj.api import parse_version
 from storj.digest import Buffer
 from storj.exception import FarmerError, FarmerUnreachableError, IntegrityError
-from storj.farmer import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
+from storj.farmer_connection import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
 from storj.metadata import __version__
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Connection(http.client.HTTPConnection):
-    """The standard library's HTTP over a :class:`~storj.farmer.Wire`."""
+    """The standard library's HTTP over a :class:`~storj.farmer_connection.Wire`."""
 
     response_class = _Response
 

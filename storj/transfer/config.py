@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storj.retry import RetryPolicy
 from storj.transfer.channel import ChannelLimits
 from storj.transfer.encryption import KeyScheme
-from storj.transfer.retry import RetryPolicy
 
 __all__ = ('TransferConfig',)
 

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from storj.exception import StorjError, TransferCancelled, TransferError
+from storj.retry import RetryPolicy
 
 __all__ = ('Clock', 'Coordinator', 'Gate', 'Stopped', 'SystemClock')
 
@@ -244,6 +245,53 @@ class Coordinator(Generic[T]):
             with self.condition:
                 self._running.append(threading.get_ident())
             self.check()
+
+    def persist(self, policy: RetryPolicy, function: Callable[[], T_], what: str) -> T_:
+        """Make a request from within a task until it is answered.
+
+        Args:
+            policy (RetryPolicy): how often and how long.
+            function (Callable[[], T_]): the request; only an error whose ``retryable`` is true is
+                repeated.
+            what (str): for the log.
+
+        Raises:
+            StorjError: The last error.
+            Stopped: If the transfer ends meanwhile.
+        """
+        failures = 0
+        while True:
+            try:
+                value: T_ = self.outside(function)
+            except StorjError as error:
+                failures += 1
+                if not self.pause_before_next(policy, error, failures, what):
+                    raise
+            else:
+                return value
+
+    def pause_before_next(
+        self, policy: RetryPolicy, error: StorjError, failures: int, what: str
+    ) -> bool:
+        """Wait until a request that failed may be made again; False if it may not.
+
+        Args:
+            policy (RetryPolicy): how often and how long.
+            error (StorjError): the failure.
+            failures (int): how many there were.
+            what (str): for the log.
+
+        Raises:
+            Stopped: If the transfer ends meanwhile.
+        """
+        chance, left = self.clock.random(), self.remaining()
+        wait = policy.next_wait(error, failures, chance, left) if error.retryable else None
+        if wait is None:
+            return False
+        _log.warning('%s failed (%s), trying again in %.1f s', what, error, wait)
+        self.note(error)
+        self.pause(wait)
+        return True
 
     def ask(self, executor: Executor, function: Callable[[], T_], /) -> T_:
         """Have the driver's own request made by a task, so that the driver can be interrupted.

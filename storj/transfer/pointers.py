@@ -18,7 +18,7 @@ from storj.exception import (
     IntegrityError,
     NotFoundError,
 )
-from storj.farmer import MAX_SHARD
+from storj.farmer_connection import MAX_SHARD
 from storj.model import File, FilePointer
 from storj.sharding import MAX_SHARDS
 from storj.transfer.encryption import key_of

@@ -19,14 +19,13 @@ import hashlib
 import hmac
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storj.digest import is_hash
+from storj.digest import is_hash, is_hex
 from storj.exception import TransferError
 from storj.model import File
 from storj.sharding import Plan
@@ -39,8 +38,6 @@ from storj.transfer.source import PathSource, Source, UploadRequest
 __all__ = ('Noted', 'UploadJournal')
 
 _log = logging.getLogger(__name__)
-
-_INDEX = re.compile('[0-9a-f]{64}')
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ class UploadJournal:
         index, shards = state.get('index'), _shards_of(state)
         if self._source is None or shards is None or not isinstance(state.get('key'), str):
             return
-        if index is not None and not (isinstance(index, str) and _INDEX.fullmatch(index)):
+        if index is not None and not is_hex(index, 64):
             return
         if state.get('source') != self._source.fingerprint():
             _log.warning('%s changed since its upload broke off; all of it is uploaded', path)

@@ -17,7 +17,6 @@ from storj.transfer.channel import Channel, channel_for
 from storj.transfer.config import TransferConfig
 from storj.transfer.coordinator import Clock, Coordinator, SystemClock
 from storj.transfer.progress import Meter
-from storj.transfer.retry import persist
 from storj.transfer.threads import Pools
 
 __all__ = (
@@ -294,7 +293,7 @@ class Scope:
     def request(self, function: Callable[[], T], what: str) -> T:
         """Make a request to the bridge from within a task, repeated as the policy says."""
         policy = self.config.bridge_retry
-        return persist(self.coordinator, policy, lambda: self.resources.once(function), what=what)
+        return self.coordinator.persist(policy, lambda: self.resources.once(function), what)
 
     def begin(self, function: Callable[[], T], what: str) -> Callable[[], T]:
         """Begin a request from the driver, and return what waits for its value."""

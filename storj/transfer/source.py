@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypedDict, Union
 
 from storj.exception import SourceChangedError
-from storj.farmer import TICK
+from storj.farmer_connection import TICK
 from storj.model import File, Frame
 from storj.transfer.spool import Positional
 

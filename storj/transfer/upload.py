@@ -516,13 +516,11 @@ class FileEntry:
                 if entry is not None:
                     return entry
                 failures += 1
-                if not error.retryable or failures >= policy.attempts:
+                if not self._scope.coordinator.pause_before_next(
+                    policy, error, failures, 'making the entry'
+                ):
                     self.sent = error.retryable or failures > 1
                     raise
-                self._scope.coordinator.note(error)
-                self._scope.coordinator.pause(
-                    policy.wait(failures, self._scope.clock.random(), error.retry_after)
-                )
 
     def take_back(self, file_id: str) -> None:
         """Remove the entry that was made; called by the driver."""

@@ -22,7 +22,7 @@ from storj.exception import (
     NotFoundError,
     SuppliedTokenNotAcceptedError,
 )
-from storj.farmer import Ticket
+from storj.farmer_connection import Ticket
 from storj.model import Contact, File, FilePointer, Frame, Shard, Token
 from storj.transfer import RetryPolicy, TransferConfig, Transfers
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from storj.exception import BridgeUnreachableError, FarmerUnreachableError, ResourceError
-from storj.farmer import Watch, Wire
+from storj.farmer_connection import Watch, Wire
 from storj.http import Client
 from storj.metadisk import MetaDisk
 from storj.shortage import shortage

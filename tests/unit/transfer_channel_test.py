@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storj import exception
-from storj.farmer import Ticket, farmer_error
+from storj.farmer_connection import Ticket, farmer_error
 from storj.transfer import channel
 
 from .scripted_farmer import NODE_ID, TOKEN, Connection, ScriptedFarmer, frame

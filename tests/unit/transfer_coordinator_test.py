@@ -18,10 +18,10 @@ from storj.exception import (
     TransferCancelled,
     TransferError,
 )
+from storj.retry import RetryPolicy
 from storj.transfer.coordinator import Coordinator, Gate, Stopped, SystemClock
 from storj.transfer.engine import TransferFuture, wait_for
 from storj.transfer.progress import Meter, Progress
-from storj.transfer.retry import RetryPolicy, persist
 from storj.transfer.scope import RateLimit
 from storj.transfer.threads import SerialExecutor
 from tests.unit.fake_network import FakeClock
@@ -222,7 +222,7 @@ def test_request_that_nobody_waited_for_is_not_repeated_after_success(
 
     def task() -> None:
         try:
-            persist(coordinator, RetryPolicy(delay=0), request, what='a check')
+            coordinator.persist(RetryPolicy(delay=0), request, 'a check')
         finally:
             over.set()
 
@@ -350,7 +350,7 @@ def attempts(
         return 'answer'
 
     def work() -> object:
-        return persist(coordinator, RetryPolicy(**policy), request, what='a request')
+        return coordinator.persist(RetryPolicy(**policy), request, 'a request')
 
     # Within a task, as always: the driver never makes a request itself.
     try:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ws4py.messaging import BinaryMessage
 
 from storj import exception, model, web_socket
-from storj.farmer import ChannelLimits, Ticket
+from storj.farmer_connection import ChannelLimits, Ticket
 from storj.web_socket import Close, Data, FrameParser, Ping, Text
 
 from .scripted_farmer import TOKEN, Connection, ScriptedFarmer, frame

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storj.digest import is_hash
 from storj.network.node.contract import Contract, ContractError
 from storj.network.node.identity import ExtendedKey, Identity
 from storj.network.node.rpc import (
@@ -42,7 +42,6 @@ AUDIT_TIMEOUT = 60.0
 #: Audits in one message; farmers work on three at a time (section 5.6).
 AUDITS_PER_CALL = 12
 
-_TOKEN = re.compile(r'[0-9a-f]{40}\Z')
 _PROOF_DEPTH = 40
 
 
@@ -349,7 +348,7 @@ class RenterNode:
 
 def _token(result: Mapping[str, Any]) -> str:
     token = result.get('token')
-    if not isinstance(token, str) or not _TOKEN.match(token):
+    if not is_hash(token):
         raise NodeError('The farmer returned no token')
     return token
 
@@ -375,6 +374,6 @@ def _plain_hash(value: Any) -> str:
             isinstance(byte, int) and 0 <= byte < 256 for byte in data
         ):
             value = bytes(data).hex()
-    if not isinstance(value, str) or not _TOKEN.match(value):
+    if not is_hash(value):
         raise NodeError('Invalid proof returned')
     return value

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 import struct
 import threading
 import time
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from storj.api import parse_version
+from storj.digest import is_hex
 from storj.exception import StorjError
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact, read_limited
@@ -59,7 +59,6 @@ REPORTS = 256
 _UNKNOWN = 'Contact not found'
 # The first release of the bridge that farmers register at (protocol reference, section 3.9).
 _REGISTERING = (6, 0, 0)
-_HEX64 = re.compile(r'[0-9a-f]{64}\Z')
 
 
 class BridgeLinkError(StorjError):
@@ -446,7 +445,7 @@ def find_nonce(challenge: str, target: str, stopped: Callable[[], bool] = lambda
     Raises:
         BridgeLinkError: the challenge is malformed, or takes too long.
     """
-    if not _HEX64.match(challenge) or not _HEX64.match(target):
+    if not is_hex(challenge, 64) or not is_hex(target, 64):
         raise BridgeLinkError('The bridge sent a malformed challenge')
     deadline = time.monotonic() + WORK_LIMIT
     nonce = 0

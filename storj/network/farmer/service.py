@@ -7,14 +7,13 @@ store and the index; how a call arrived and how a shard travels is not its busin
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from storj.digest import Generation, ShardDigest, make_proof
+from storj.digest import Generation, ShardDigest, is_hex, make_proof
 from storj.network.farmer.copies import Copies
 from storj.network.farmer.index import FarmerIndex
 from storj.network.farmer.shards import Shards
@@ -44,7 +43,6 @@ TREE_LIMIT = 4096
 #: Bytes of a shard that are read in one go for an audit.
 _PIECE = 1024 * 1024
 
-_CHALLENGE = re.compile(r'[0-9a-f]{64}\Z')
 _NO_DATA = 'Shard data not found'
 _NOT_FOUND = 'Contract not found or not authorized'
 
@@ -268,11 +266,7 @@ class FarmerMethods:
         """Return the proof for one challenge, in the generation that the audit leaves have."""
         data_hash = audit.get('data_hash') if isinstance(audit, dict) else None
         challenge = audit.get('challenge') if isinstance(audit, dict) else None
-        if (
-            not is_node_id(data_hash)
-            or not isinstance(challenge, str)
-            or not _CHALLENGE.match(challenge)
-        ):
+        if not is_node_id(data_hash) or not is_hex(challenge, 64):
             raise NodeError('Invalid data hash or challenge provided')
         leaves = self._index.tree(data_hash, owner)
         if leaves is None or not await self._shards.holds(data_hash):

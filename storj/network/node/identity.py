@@ -13,14 +13,13 @@ import binascii
 import functools
 import hashlib
 import hmac
-import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
 from storj.crypto import base58, secret_file
-from storj.digest import rmd160sha256
+from storj.digest import is_hash, is_hex, rmd160sha256
 from storj.exception import StorjError
 from storj.network.node.secp256k1 import CURVE, ORDER
 from storj.network.node.state_files import lost
@@ -38,8 +37,6 @@ __all__ = (
     'verify_der',
 )
 
-_NODE_ID = re.compile(r'[0-9a-f]{40}\Z')
-_PRIVATE_KEY = re.compile(r'[0-9a-f]{64}\Z')
 _MESSAGE_MAGIC = b'\x18Bitcoin Signed Message:\n'
 _HARDENED = 0x80000000
 # Digits of an extended public key, the longest Base58 text of the protocol.
@@ -58,7 +55,7 @@ class SignatureError(StorjError):
 
 def is_node_id(text: object) -> TypeGuard[str]:
     """Tell whether `text` is 40 lower-case hex characters, as node ids and shard hashes are."""
-    return isinstance(text, str) and _NODE_ID.match(text) is not None
+    return is_hash(text)
 
 
 def node_id_of(public_key: bytes) -> str:
@@ -118,7 +115,7 @@ class Identity:
             return identity
         except (OSError, UnicodeDecodeError) as error:
             raise lost(path, f'cannot be read: {error}') from error
-        if not _PRIVATE_KEY.match(text):
+        if not is_hex(text, 64):
             raise lost(path, 'not a private key of 64 hex characters')
         try:
             return cls(bytes.fromhex(text))

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from dateutil.parser import isoparse
 
+from storj.digest import is_hex
+
 __all__ = (
     'BODY_LIMIT',
     'Handler',
@@ -190,7 +192,7 @@ def object_id(value: object, kind: str) -> str:
     Raises:
         Refusal: 400.
     """
-    if not isinstance(value, str) or not re.fullmatch(r'[0-9a-fA-F]{24}', value):
+    if not is_hex(value, 24, any_case=True):
         raise Refusal(400, f'{kind} id is malformed')
     return value.lower()
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from storj.digest import is_hash, is_hex
 from storj.exception import (
     FarmerError,
     FarmerUnreachableError,
@@ -38,8 +39,6 @@ MAX_SHARD: Final = 1 << 46
 #: Seconds after which a wait looks whether it was cancelled.
 TICK: Final = 0.25
 
-_HASH = re.compile('[0-9a-f]{40}')
-_NODE_ID = re.compile('[0-9a-fA-F]{40}')
 # Farmers gave out 40 digits; more than 128 would be a request made of rubbish.
 _TOKEN = re.compile('[0-9a-fA-F]{1,128}')
 # Labels and the dots between them: one way only to read a text, so that none takes long.
@@ -171,7 +170,7 @@ class Ticket:
         if host is None or port is None:
             raise FarmerError(message="the farmer's address in the pointer is not valid")
         shard, token = _field(pointer, 'hash'), _field(pointer, 'token')
-        if not isinstance(shard, str) or not _HASH.fullmatch(shard):
+        if not is_hash(shard):
             raise FarmerError(message='the hash in the pointer is not valid')
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise FarmerError(message='the token in the pointer is not valid')
@@ -181,11 +180,10 @@ class Ticket:
             isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_SHARD
         ):
             raise FarmerError(message='the size in the pointer is not valid')
-        known = isinstance(node_id, str) and _NODE_ID.fullmatch(node_id)
         return cls(
             host,
             port,
-            node_id if known else None,
+            node_id if is_hex(node_id, 40, any_case=True) else None,
             protocol if isinstance(protocol, str) else '',
             shard,
             token,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj import exception, farmer, model
+from storj import exception, farmer_connection, model
 
 GOOD: dict[str, Any] = {
     'hash': '4af6b8cd7fac9e832650c82e965a06aabe920c07',
@@ -26,9 +26,9 @@ GOOD: dict[str, Any] = {
 
 
 def test_pointer_is_read_as_mapping_and_as_model():
-    ticket = farmer.Ticket.of(GOOD)
-    assert ticket == farmer.Ticket.of(model.FilePointer(**copy.deepcopy(GOOD)))
-    assert ticket == farmer.Ticket(
+    ticket = farmer_connection.Ticket.of(GOOD)
+    assert ticket == farmer_connection.Ticket.of(model.FilePointer(**copy.deepcopy(GOOD)))
+    assert ticket == farmer_connection.Ticket(
         '127.0.0.1',
         4000,
         GOOD['farmer']['nodeID'],
@@ -40,16 +40,16 @@ def test_pointer_is_read_as_mapping_and_as_model():
 
 
 def test_ticket_does_not_show_its_token():
-    assert GOOD['token'] not in repr(farmer.Ticket.of(GOOD))
+    assert GOOD['token'] not in repr(farmer_connection.Ticket.of(GOOD))
 
 
 def test_pointer_of_old_bridges_names_a_channel():
     pointer = {name: GOOD[name] for name in ('hash', 'token', 'operation')}
-    ticket = farmer.Ticket.of(pointer | {'channel': 'ws://farmer.example:4000'})
+    ticket = farmer_connection.Ticket.of(pointer | {'channel': 'ws://farmer.example:4000'})
     assert (ticket.host, ticket.port, ticket.protocol) == ('farmer.example', 4000, '0.0.0')
     for channel in ('ws://a b:1', 'http://a:1', 'ws://a', 5, None):
         with pytest.raises(exception.FarmerError):
-            farmer.Ticket.of(pointer | {'channel': channel})
+            farmer_connection.Ticket.of(pointer | {'channel': channel})
 
 
 @pytest.mark.parametrize(
@@ -64,20 +64,21 @@ def test_pointer_of_old_bridges_names_a_channel():
 )
 def test_address_may_be_name_or_number(address, host):
     pointer = GOOD | {'farmer': GOOD['farmer'] | {'address': address, 'port': '80'}}
-    assert (farmer.Ticket.of(pointer).host, farmer.Ticket.of(pointer).port) == (host, 80)
+    ticket = farmer_connection.Ticket.of(pointer)
+    assert (ticket.host, ticket.port) == (host, 80)
 
 
 @pytest.mark.parametrize('address', ['a' * 253 + '!', 'a' * 64, 'a.' * 128, 'a..b', '-a', '.', ''])
 def test_address_that_is_none_is_refused_at_once(address):
     pointer = GOOD | {'farmer': GOOD['farmer'] | {'address': address}}
     with pytest.raises(exception.FarmerError, match='address'):
-        farmer.Ticket.of(pointer)
+        farmer_connection.Ticket.of(pointer)
 
 
 def test_node_id_that_is_none_is_left_out():
     for node_id in ('x\r\nHost: evil', None, 5):
         pointer = GOOD | {'farmer': GOOD['farmer'] | {'nodeID': node_id}}
-        assert farmer.Ticket.of(pointer).node_id is None
+        assert farmer_connection.Ticket.of(pointer).node_id is None
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just('127.0.0.1')
@@ -93,7 +94,7 @@ values = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | s
 )
 def test_any_pointer_gives_a_ticket_or_an_error_of_ours(change):
     try:
-        ticket = farmer.Ticket.of(GOOD | change)
+        ticket = farmer_connection.Ticket.of(GOOD | change)
     except exception.FarmerError:
         return
     assert 0 < ticket.port < 65536
@@ -128,15 +129,15 @@ def test_any_pointer_gives_a_ticket_or_an_error_of_ours(change):
     ],
 )
 def test_refusal_gets_its_class_and_keeps_its_words(code, message, kind):
-    error = farmer.farmer_error(code, message)
+    error = farmer_connection.farmer_error(code, message)
     assert type(error) is kind
     assert error.message == message
     assert error.code == (kind.CODE or code)
 
 
 def test_refusal_is_cut_and_never_empty():
-    assert len(farmer.farmer_error(500, 'x\n' * 10_000).message) == 500
-    assert farmer.farmer_error(503, '').message == 'the farmer refused with code 503'
+    assert len(farmer_connection.farmer_error(500, 'x\n' * 10_000).message) == 500
+    assert farmer_connection.farmer_error(503, '').message == 'the farmer refused with code 503'
 
 
 # --- the watch ----------------------------------------------------------------------------------
@@ -154,8 +155,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def watch(clock: Clock, **limits: float) -> farmer.Watch:
-    return farmer.Watch(farmer.ChannelLimits(**limits), clock=clock)
+def watch(clock: Clock, **limits: float) -> farmer_connection.Watch:
+    return farmer_connection.Watch(farmer_connection.ChannelLimits(**limits), clock=clock)
 
 
 def test_phase_ends_at_its_time(clock):
@@ -221,6 +222,6 @@ def test_time_of_the_caller_does_not_count(clock):
 
 
 def test_cancelling_goes_before_everything(clock):
-    made = farmer.Watch(farmer.ChannelLimits(), lambda: True, clock)
+    made = farmer_connection.Watch(farmer_connection.ChannelLimits(), lambda: True, clock)
     with pytest.raises(exception.TransferCancelled):
         made.check()
