@@ -302,7 +302,7 @@ def test_failures_are_told_for_each_file(page: Page) -> None:
     assert 'Larger than' in page.text('#uploads [data-state="failed"]')
     page.network.faults.add(Fault('status', route='PUT /frames', times=0))
     page.drop(('unlucky.txt', 10, 3))
-    page.until(lambda: 'Too few farmers took' in page.text('#uploads li:last-child'))
+    page.until(lambda: 'Too few farmers accepted' in page.text('#uploads li:last-child'))
     page.shoot('files-failed')
     page.console()
     page.check()
@@ -312,7 +312,7 @@ def test_failures_are_told_for_each_file(page: Page) -> None:
     # More than once, for a browser asks again when a connection it kept open is reset.
     page.network.faults.add(Fault('refuse', route='POST /api/upload', times=0))
     page.drop(('cut.txt', 10, 4))
-    page.until(lambda: 'broke off' in page.text('#uploads li:last-child'))
+    page.until(lambda: 'was lost' in page.text('#uploads li:last-child'))
     assert page.text('#uploads-summary') == '2 of 4 files stored, 2 failed'
     page.press('Clear stored')
     assert len(page.all('#uploads .row')) == 2
@@ -364,7 +364,7 @@ def test_share_link_is_decrypted_here_and_its_key_never_sent(page: Page) -> None
 @pytest.mark.parametrize(
     ('change', 'told'),
     [
-        (lambda hash_, key: (hash_, 'ab' * 32), 'The key is not that of this file.'),
+        (lambda hash_, key: (hash_, 'ab' * 32), 'The key is not the key of this file.'),
         (lambda hash_, key: ('0' * 64, key), 'The node does not have this file.'),
     ],
 )
@@ -408,7 +408,7 @@ def test_files_of_the_other_counter_and_changed_bytes_are_recognised(page: Page)
             (11, sealed),
         ):
             told = page.driver.execute_async_script(opened, *arguments, changed, size)
-            assert told == 'The bytes that came are not those of this file.'
+            assert told == 'The received bytes are not those of this file.'
 
 
 def test_hash_of_pieces_is_that_of_the_whole(page: Page) -> None:
@@ -508,7 +508,7 @@ def test_what_is_not_the_file_never_gets_its_name(page: Page, before: str, kept:
     page.until(lambda: 'file' in page.text('#shared .name'))
     page.driver.execute_async_script(PICKER, {'small': 0}, before)
     page.press('Download', '#shared')
-    page.until(lambda: 'The key is not that of this file.' in page.text('#shared'))
+    page.until(lambda: 'The key is not the key of this file.' in page.text('#shared'))
     assert page.driver.execute_async_script(CHOSEN) == kept
     assert page.console() == []
 
@@ -548,7 +548,7 @@ def test_references_are_added_and_removed_by_hand(page: Page) -> None:
     with MetaDisk(page.network.bridge_url) as node:
         reference = node.upload(b'added by hand', name='by hand.txt')
     page.type('#add-reference', 'something else')
-    page.until(lambda: 'no link of a file' in page.text('#add-error'))
+    page.until(lambda: 'not a link to a file' in page.text('#add-error'))
     assert page.one('#add-reference').get_attribute('aria-invalid') == 'true'
     page.type('#add-reference', '0' * 64 + '?key=' + '0' * 64)
     page.until(lambda: 'does not have this file' in page.text('#add-error'))
@@ -593,7 +593,7 @@ def test_account_redeems_and_changes_its_token(page: Page) -> None:
     page.driver.execute_script('document.querySelectorAll("details").forEach((d) => d.open = true)')
     page.until(lambda: '$5.00' in page.text('#prices'))
     page.type('#promocode', 'NONE')
-    page.until(lambda: 'No such code' in page.text('#redeem-error'))
+    page.until(lambda: 'does not exist' in page.text('#redeem-error'))
     page.console()
     page.type('#promocode', 'PLEASE')
     page.until(lambda: page.text('#balance') == '1 GiB')

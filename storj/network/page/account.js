@@ -91,7 +91,7 @@ async function redeem(event) {
     notice('Redeemed');
   } catch (failure) {
     error.textContent = failure.status === 403
-      ? 'No such code, or this token has used it already.' : failure.message;
+      ? 'The code does not exist, or this token has used it already.' : failure.message;
     field.focus();
   }
   await showBalance();

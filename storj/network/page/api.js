@@ -1,21 +1,21 @@
-// What the node and its bridge are asked.
+// Calls of the node and its bridge.
 
 import {isHash} from './convergent.js';
 
 const ROOT = new URL('../', import.meta.url);
 const PATIENCE = 20000;
-// Connections in a row that bring nothing new.
+// Connections in a row that may end without new bytes.
 const ATTEMPTS = 3;
 
 const TEXTS = {
   'balance-insufficient': 'The balance of your token is too low.',
   'file-not-found': 'The node does not have this file.',
   'File not found': 'The node does not have this file.',
-  'file-too-large': 'The file is larger than the node takes.',
+  'file-too-large': 'The file is larger than the node accepts.',
   'upload-error': 'The node could not store the file.',
   'node-full': 'The node is full.',
-  'farmers-failed': 'Too few farmers took the file. Try again later.',
-  'error-downloading-file': 'No farmer could give the file now. Try again later.',
+  'farmers-failed': 'Too few farmers accepted the file. Try again later.',
+  'error-downloading-file': 'No farmer could deliver the file. Try again later.',
   'too-many-requests': 'Too many requests. Wait a moment.',
 };
 
@@ -29,10 +29,10 @@ export class ApiError extends Error {
 
 export const address = (path) => new URL(path, ROOT).href;
 
-/** The link that shares a file: the key stands in the fragment, which browsers do not send. */
+/** The link that shares a file: the key is in the fragment, which browsers do not send. */
 export const shareLink = ({hash, key}) => `${ROOT.href}#${hash}?key=${key}`;
 
-/** What an answer of the node says in words. */
+/** Return the message for an answer of the node. */
 function explain(status, answer) {
   // Null after an error page of something between: the status must do.
   const name = answer?.reason ?? answer?.error ?? answer?.status;
@@ -70,7 +70,7 @@ export async function call(path, {method = 'GET', body, headers = {}} = {}) {
   const answer = parse(text);
   if (!response.ok) throw new ApiError(explain(response.status, answer), response.status);
   if (answer === null) {
-    throw new ApiError('The node answered with something else than JSON.', response.status);
+    throw new ApiError('The answer of the node is not JSON.', response.status);
   }
   return answer;
 }
@@ -104,7 +104,7 @@ export function upload(file, accessToken, onProgress) {
       else reject(new ApiError(explain(request.status, request.response), request.status));
     });
     request.addEventListener('error', () =>
-      reject(new ApiError('The connection to the node broke off.')));
+      reject(new ApiError('The connection to the node was lost.')));
     request.addEventListener('abort', () => reject(new ApiError('Cancelled.')));
   });
   request.open('POST', address('api/upload'));
@@ -115,9 +115,9 @@ export function upload(file, accessToken, onProgress) {
 }
 
 /**
- * Fetch a file as it is stored, without telling its key, in the pieces that come.
+ * Fetch a file as it is stored, in pieces, without sending its key.
  *
- * A connection that breaks off is taken up again where it broke, as long as that brings it on.
+ * A lost connection is resumed where it broke, as long as new bytes arrive.
  */
 export async function* ciphertext(hash, accessToken, signal) {
   const query = accessToken ? `?token=${token(accessToken)}` : '';
@@ -153,7 +153,7 @@ export async function* ciphertext(hash, accessToken, signal) {
       if (error instanceof ApiError) throw error;
       if (received > before) failures = 0;
       if (failures === ATTEMPTS - 1) {
-        throw new ApiError(received ? 'The connection to the node broke off.'
+        throw new ApiError(received ? 'The connection to the node was lost.'
           : 'The node does not answer.');
       }
     }

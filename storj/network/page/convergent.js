@@ -65,8 +65,8 @@ async function* recut(stream) {
  * Decrypt a file piece by piece into a sink, whatever its size.
  *
  * `fetch()` gives its ciphertext as an async iterable of Uint8Arrays. The sink's `begin()` throws
- * away what was written before; what it holds in the end is whole and right once this returns, and
- * worth nothing when this throws. Only files of late 2014 need to be fetched twice.
+ * away what was written before; its content is complete
+ * and right once this returns, and must be discarded when this throws. Only files of late 2014 need to be fetched twice.
  */
 export async function open(fetch, {hash, key, size}, sink) {
   const secret = await crypto.subtle.importKey('raw', fromHex(key), 'AES-CTR', false, ['decrypt']);
@@ -84,9 +84,9 @@ export async function open(fetch, {hash, key, size}, sink) {
       await sink.write(plain);
     }
     if (ciphertext.size !== size || ciphertext.hex() !== hash) {
-      throw new ReadError('The bytes that came are not those of this file.');
+      throw new ReadError('The received bytes are not those of this file.');
     }
     if (await contentKey(plaintext.hex()) === key) return;
   }
-  throw new ReadError('The key is not that of this file.');
+  throw new ReadError('The key is not the key of this file.');
 }

@@ -21,7 +21,7 @@ export const isBusy = () => running > 0;
 /** The user has closed the dialog that asks where to save. */
 class Cancelled extends Error {}
 
-/** Gathers a file and hands it to the browser's downloads in the end. */
+/** Collects a file in memory, and saves it as a browser's download in the end. */
 class Memory {
   constructor(name) {
     this.name = name;
@@ -88,7 +88,7 @@ class Disk {
 /** Choose where a file goes; a browser asks its user only while a click is fresh. */
 async function sinkFor(file) {
   if (!convergent.canDecrypt()) {
-    throw new convergent.ReadError('Browsers decrypt on https and on this machine only. '
+    throw new convergent.ReadError('Browsers decrypt only on https pages and on this machine. '
       + 'Use storj metadisk download.');
   }
   if (file.size <= limits.small) return new Memory(file.name);

@@ -89,7 +89,7 @@ async function add(event) {
   field.removeAttribute('aria-invalid');
   const reference = convergent.parseReference(field.value);
   if (!reference) {
-    refuse('That is no link of a file, nor hash?key=key with 64 digits each.');
+    refuse('This is not a link to a file, and not hash?key=key with 64 digits each.');
     return;
   }
   try {
@@ -108,14 +108,14 @@ export async function showShared(reference) {
   const card = byId('shared');
   const title = make('h2', {id: 'shared-title', tabindex: '-1'}, 'Shared with you');
   card.hidden = false;
-  card.replaceChildren(title, make('p', {class: 'muted', role: 'status'}, 'Looking it up…'));
+  card.replaceChildren(title, make('p', {class: 'muted', role: 'status'}, 'Looking up the file…'));
   title.focus();
   const close = () => { card.hidden = true; card.replaceChildren(); };
   const dismiss = make('button', {type: 'button', class: 'quiet', onclick: close}, 'Dismiss');
   try {
     const file = await lookUp(reference);
     const {button, state} = downloader(
-      file, 'Checked and decrypted in this browser; the node does not learn the key.');
+      file, 'Checked and decrypted in this browser; the node does not see the key.');
     card.replaceChildren(title,
       make('p', {class: 'row-text'},
         make('strong', {class: 'name'}, file.name),

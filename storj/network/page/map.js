@@ -1,4 +1,4 @@
-// The map of a file: shards down, farmers across, and how each of them does.
+// The map of a file: a row per shard, a column per farmer, and the state of each.
 
 import {byId, make} from './dom.js';
 import {bytes, plural} from './format.js';

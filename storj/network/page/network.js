@@ -1,4 +1,4 @@
-// The local network: its farmers, and the files of which one may see where they lie.
+// The local network: its farmers, and the files whose shards the user may see.
 
 import * as api from './api.js';
 import {byId, facts, make, notice} from './dom.js';
@@ -10,10 +10,10 @@ import {getHistory} from './store.js';
 const REFRESH = 5000;
 
 let timer = null;
-// Basic credentials of the logged-in user; nowhere but here, and gone with the page.
+// Basic credentials of the logged-in user; kept in this variable only.
 let credentials = null;
 let farmers = new Map();
-// Brings what the map shows; null while there is none.
+// Fetches what the map shows; null without a map.
 let load = null;
 
 const isOnline = (id) => farmers.get(id)?.online ?? false;
@@ -166,7 +166,7 @@ function logout() {
 
 /** List the files of this browser, and the buckets of the logged-in user. */
 function showBuckets(buckets) {
-  byId('file-list').replaceChildren(make('li', {class: 'empty'}, 'Choose what to look into.'));
+  byId('file-list').replaceChildren(make('li', {class: 'empty'}, 'Choose a bucket.'));
   choices(byId('bucket-list'), [
     ['MetaDisk', 'files of this browser', showHistory],
     ...buckets.map((bucket) => [bucket.name, 'bucket', () => showFiles(bucket).catch(fail)]),
@@ -215,7 +215,7 @@ async function showEntry(bucket, file) {
   });
 }
 
-/** Show where a file of the node lies, by its filehash. */
+/** Show which farmers have a file of the node, by its filehash. */
 export async function showStored(hash) {
   try {
     await showMap(async () => {

@@ -1,4 +1,4 @@
-// What this browser remembers: the token and the list of files. Nothing of it leaves the browser.
+// What this browser stores: the token and the list of files. Nothing of it leaves the browser.
 
 import {isHash} from './convergent.js';
 

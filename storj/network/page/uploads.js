@@ -71,7 +71,7 @@ class Upload {
 
   queue() {
     if (this.file.size > account.largest) {
-      this.show('failed', `Larger than the ${bytes(account.largest)} that the node takes.`,
+      this.show('failed', `Larger than the ${bytes(account.largest)} that the node accepts.`,
         ['Dismiss', () => this.dismiss()]);
       return;
     }
@@ -114,7 +114,7 @@ class Upload {
     } else {
       // The bytes are at the node; now it brings them to the farmers, for which there is no measure.
       this.bar.removeAttribute('value');
-      this.told.textContent = 'Spreading over the farmers';
+      this.told.textContent = 'Storing on farmers';
       this.share.textContent = '';
     }
   }
