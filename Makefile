@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 FILE   ?=
 WORKERS ?= 2
 
-.PHONY: help demo test check lint types docs benchmark durability soak kills hostile clean
+.PHONY: help demo test check lint types docs benchmark durability soak kills network-kills clocks hostile clean
 
 help:
 	@echo 'make demo [FILE=path]  start a local network, store files on it and get them back'
@@ -17,6 +17,8 @@ help:
 	@echo 'make durability        farmers that go for good, and what is left (TRIALS=3)'
 	@echo 'make soak              random faults for a while (SECONDS=300)'
 	@echo 'make kills             kill -9 of the command at random points (KILLS=100)'
+	@echo 'make network-kills     kill -9 of network, bridge or farmer (KILLS=100)'
+	@echo 'make clocks            clocks set by years, in both directions'
 	@echo 'make hostile           mutated answers over every call (CASES=100000)'
 
 $(BIN)/python:
@@ -71,6 +73,12 @@ soak: $(VENV)/dev.stamp
 
 kills: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.kills --kills $(KILLS)
+
+network-kills: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.network_kills --kills $(KILLS)
+
+clocks: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.clocks
 
 CASES ?= 100000
 

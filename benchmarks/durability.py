@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 
@@ -56,73 +56,102 @@ class Outcome:
     unreadable: list[str] = field(default_factory=list)
 
 
+class Served(Protocol):
+    """A network by which a client reaches it: a :class:`Network` has all of that."""
+
+    bridge_url: str
+    email: str
+    password: str
+    mnemonic: str
+
+
 class Load:
     """Uploads of several threads, until they are told to end.
 
     Args:
-        network (Network): where to.
+        network (Served): where to.
         chance (random.Random): chooses sizes and contents.
         folder (Path): for temporary files.
         threads (int): uploads at one time.
+        **limits (Any): of transfers.
+
+    Attributes:
+        begun (int): uploads.
+        failed (int): of them.
+        stored (dict[str, bytes]): what was reported stored, by the ids of its files.
+        brought (dict[str, bytes]): what was to be stored, by the names.
     """
 
     def __init__(
-        self, network: Network, chance: random.Random, folder: Path, threads: int = 4
+        self,
+        network: Served,
+        chance: random.Random,
+        folder: Path,
+        threads: int = 4,
+        **limits: Any,
     ) -> None:
         self.stored: dict[str, bytes] = {}
+        self.brought: dict[str, bytes] = {}
         self.failed = 0
         self.config = TransferConfig(
-            shard_size=64 * KIB, concurrency=4, temp_dir=folder, state_dir=folder / 'state'
+            shard_size=64 * KIB,
+            concurrency=4,
+            temp_dir=folder,
+            state_dir=folder / 'state',
+            **limits,
         )
         self.client = Client(
             network.email, network.password, network.bridge_url, mnemonic=network.mnemonic
         )
         self.bucket = str(self.client.bucket_create('durability').id)
-        self._begun = 0
+        self.begun = 0
         self._over = threading.Event()
         self._changed = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._upload, args=(number, random.Random(chance.random())))
-            for number in range(threads)
-        ]
+        self._chances = [random.Random(chance.random()) for _ in range(threads)]
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Upload while the block is worked on."""
-        for thread in self._threads:
+        self._over.clear()
+        threads = [threading.Thread(target=self._work, args=(each,)) for each in self._chances]
+        for thread in threads:
             thread.start()
         try:
             yield
         finally:
             self._over.set()
-            for thread in self._threads:
+            for thread in threads:
                 thread.join()
 
     def wait_for(self, uploads: int) -> None:
         """Wait until so many uploads have been begun."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._begun >= uploads, PATIENCE):
+            if not self._changed.wait_for(lambda: self.begun >= uploads, PATIENCE):
                 raise TimeoutError(f'fewer than {uploads} uploads in {PATIENCE:.0f} s')
 
-    def _upload(self, number: int, chance: random.Random) -> None:
+    def _work(self, chance: random.Random) -> None:
         with Transfers(self.client, self.config) as transfers:
-            count = 0
             while not self._over.is_set():
-                name, count = f'{number}-{count}', count + 1
-                with self._changed:
-                    self._begun += 1
-                    self._changed.notify_all()
-                data = chance.randbytes(chance.choice((1, 1000, 100_000, 300_000)))
-                parity = chance.random() < 0.5
-                upload = transfers.upload(self.bucket, data, name=name, parity=parity, resume=False)
-                try:
-                    file = upload.result()
-                except StorjError:
-                    with self._changed:
-                        self.failed += 1
-                else:
-                    with self._changed:
-                        self.stored[str(file.id)] = data
+                self.do(transfers, chance)
+
+    def do(self, transfers: Transfers[Client], chance: random.Random) -> None:
+        """Do one thing, in one of the threads: upload a file."""
+        with self._changed:
+            self.begun += 1
+            name = str(self.begun)
+            self._changed.notify_all()
+        data = chance.randbytes(chance.choice((1, 1000, 100_000, 300_000)))
+        parity = chance.random() < 0.5
+        self.brought[name] = data
+        upload = transfers.upload(self.bucket, data, name=name, parity=parity, resume=False)
+        try:
+            file = upload.result()
+        except StorjError:
+            with self._changed:
+                self.failed += 1
+        else:
+            with self._changed:
+                self.stored[str(file.id)] = data
 
     def unreadable(self) -> list[str]:
         """Read all that was stored; return what is not as it was, and why."""

@@ -1,0 +1,228 @@
+"""``python -m benchmarks.clocks --seed 1``: clocks that are set by years, and what is left.
+
+A network takes uploads from several threads. Again and again the clocks of its farmers, of its
+bridge, or of both are set by one to ten years, forward or back, at a random moment under load or at
+rest, some hours pass, and one part of it starts again. Clocks that part are put right afterwards;
+those that agree stay where they are, or not, by chance. Then a year passes, in days. Nothing that a
+file needs may ever lie in quarantine, and every file that was reported stored must be readable.
+
+The clocks are injected: hours pass in moments, and all that bridge and farmers do from time to time
+is done in each half of them. The seed makes the choices, if not the races.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+from pathlib import Path
+from unittest import mock
+
+from sqlalchemy import select
+
+from benchmarks.durability import Load
+from storj.network import Network, supervisor
+from storj.network import farmers as farmers_module
+from storj.network.bridge.app import create_app
+from storj.network.bridge.audits import audit_round
+from storj.network.bridge.database import Entry, Pointer
+from storj.network.bridge.renewals import renewal_round
+from storj.network.bridge.renter import RenterNode
+from storj.network.bridge.repairs import REPAIRS
+from storj.network.bridge.state import BRIDGE
+from storj.network.bridge.upkeep import ping_round, sweep
+from storj.network.farmer.farmer import Farmer
+from storj.transfer import RetryPolicy
+from tests.network.nodes import DAY, Clock
+
+FARMERS = 3
+HOUR = 3600.0
+#: Whose clocks are set.
+SIDES = ('farmers', 'bridge', 'both')
+#: Who starts again after that.
+PARTS = ('nobody', 'a farmer', 'the network')
+
+
+@dataclass
+class Outcome:
+    """What came of a trial.
+
+    Attributes:
+        steps (int): how often clocks were set.
+        stored (int): files that were reported stored.
+        failed (int): uploads that were not.
+        dropped (set[str]): shards that a file needs and that lay in quarantine at some time.
+        unreadable (list[str]): stored files that could not be read, with why.
+    """
+
+    steps: int = 0
+    stored: int = 0
+    failed: int = 0
+    dropped: set[str] = field(default_factory=set)
+    unreadable: list[str] = field(default_factory=list)
+
+
+class Clocks:
+    """A network with clocks of its own.
+
+    Args:
+        folder (Path): for everything.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.bridge, self.farmers = Clock(), Clock()
+        # Audits are spread as they are by default; what is asked for at once is done at once.
+        bridge = {'mirrors': 1, 'repair_interval': 1.0, 'copying_timeout': 3.0}
+        with socket.create_server(('127.0.0.1', 0)) as listening:
+            # One port for the network in all its lives.
+            port = listening.getsockname()[1]
+        self.network = Network(FARMERS, port=port, data=folder, durable=False, bridge=bridge)
+
+    @contextmanager
+    def running(self) -> Iterator[Clocks]:
+        """Run the network."""
+        times = {'clock': self.bridge, 'monotonic': self.bridge.monotonic}
+        farmers = {'clock': self.farmers, 'monotonic': self.farmers.monotonic}
+        with ExitStack() as stack:
+            for module, name, made in (
+                (supervisor, 'create_app', partial(create_app, **times)),
+                (supervisor, 'RenterNode', partial(RenterNode, clock=self.bridge)),
+                (farmers_module, 'Farmer', partial(Farmer, **farmers)),
+            ):
+                stack.enter_context(mock.patch.object(module, name, made))
+            yield stack.enter_context(self.network) and self
+
+    def step(self, side: str, seconds: float) -> None:
+        """Set the clocks of a side, at one moment."""
+
+        async def set_them() -> None:
+            for clock, name in ((self.bridge, 'bridge'), (self.farmers, 'farmers')):
+                if side in (name, 'both'):
+                    clock.step(seconds)
+
+        self.network._call(set_them())
+
+    def restart(self, part: str, chance: random.Random) -> None:
+        """Have a part start again; nothing comes up while clocks part."""
+        if part == 'a farmer':
+            chance.choice(self.network.farmers).restart()
+        elif part == 'the network':
+            self.network.stop()
+            self.network.start()
+
+    def pass_time(self, seconds: float, every: float) -> None:
+        """Let time pass, and have done what is done meanwhile."""
+        for _ in range(int(seconds / every)):
+            self.network._call(self._round(every))
+
+    async def _round(self, seconds: float) -> None:
+        self.bridge.now += seconds
+        self.farmers.now += seconds
+        app = self.network._app
+        assert app is not None
+        bridge, repairs = app[BRIDGE], app[REPAIRS]
+        await ping_round(bridge)
+        await sweep(bridge)
+        for shard_hash in await renewal_round(bridge):
+            repairs.ask(shard_hash)
+        for result in await audit_round(bridge):
+            if not result.passed:
+                repairs.ask(result.shard_hash)
+        for handle in self.network.farmers:
+            await handle._farmer._forget()
+
+    def dropped(self) -> set[str]:
+        """Return what lies in a quarantine and is needed by a file."""
+        app = self.network._app
+        assert app is not None
+        needed = select(Pointer.shard_hash).join(Entry, Entry.frame == Pointer.frame)
+        with app[BRIDGE].database.begin_plain() as connection:
+            shards = set(connection.scalars(needed))
+        farmers = self.network.farmers
+        return {
+            path.name
+            for farmer in farmers
+            for path in (farmer.path / 'quarantine').rglob('*')
+            if path.name in shards
+        }
+
+
+def trial(seed: int, steps: int, folder: Path, days: int = 365) -> Outcome:
+    """Set clocks so many times; return what is left.
+
+    Args:
+        seed (int): of all choices.
+        steps (int): each kind about equally often.
+        folder (Path): for network and temporary files.
+        days (int): that pass after that.
+    """
+    chance = random.Random(seed)
+    outcome = Outcome(steps)
+    kinds = list(product(SIDES, (1, -1), (True, False)))
+    chance.shuffle(kinds)
+    with Clocks(folder / 'network').running() as clocks:
+        load = Load(clocks.network, chance, folder, bridge_retry=RetryPolicy(attempts=1))
+        try:
+            with load.running():
+                load.wait_for(8)
+            for number in range(steps):
+                side, sign, loaded = kinds[number % len(kinds)]
+                years = sign * chance.uniform(1, 10) * 365 * DAY
+                with load.running() if loaded else nullcontext():
+                    load.wait_for(load.begun + 8 * loaded)
+                    clocks.step(side, years)
+                    clocks.pass_time(30 * HOUR, HOUR / 2)
+                    outcome.dropped |= clocks.dropped()
+                if side != 'both' or chance.random() < 0.5:
+                    clocks.step(side, -years)
+                clocks.restart(chance.choice(PARTS), chance)
+                with load.running():
+                    load.wait_for(load.begun + 8)
+                clocks.pass_time(6 * HOUR, HOUR / 2)
+                outcome.dropped |= clocks.dropped()
+            clocks.pass_time(days * DAY, DAY)
+            outcome.dropped |= clocks.dropped()
+            outcome.unreadable = load.unreadable()
+            outcome.stored, outcome.failed = len(load.stored), load.failed
+        finally:
+            load.close()
+    return outcome
+
+
+def main() -> int:
+    """Run trials; return 1 if anything was lost."""
+    parser = argparse.ArgumentParser('python -m benchmarks.clocks', description=__doc__)
+    parser.add_argument('--steps', type=int, default=24, help='how often clocks are set')
+    parser.add_argument('--trials', type=int, default=1)
+    parser.add_argument('--seed', type=int, default=int.from_bytes(os.urandom(4), 'big'))
+    options = parser.parse_args()
+    # What fails on purpose is no news.
+    logging.disable(logging.CRITICAL)
+    bad = 0
+    for seed in range(options.seed, options.seed + options.trials):
+        print(f'seed {seed}', flush=True)
+        with tempfile.TemporaryDirectory() as name:
+            outcome = trial(seed, options.steps, Path(name))
+        print(
+            f'clocks set {outcome.steps} times: {outcome.stored} files stored, {outcome.failed}'
+            f' uploads failed, {len(outcome.dropped)} needed shards dropped,'
+            f' {len(outcome.unreadable)} files unreadable',
+            flush=True,
+        )
+        for line in outcome.unreadable:
+            print(f'  {line}')
+        bad += len(outcome.dropped) + len(outcome.unreadable)
+    return 1 if bad else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
