@@ -385,7 +385,8 @@ class FarmerProcess(FarmerHandle):
         return self._process is not None and self._process.returncode is None
 
     async def _details(self) -> dict[str, Any]:
-        if self._process is None or not self.running:
+        # One that starts does not answer yet.
+        if self._process is None or self.state != 'up':
             return {}
         answer = await self._ask('status')
         known = {name: value for name, value in answer.items() if name != 'type'}
@@ -415,7 +416,10 @@ class FarmerProcess(FarmerHandle):
             try:
                 process.stdin.write(f'{word} {value}\n'.encode())
                 await process.stdin.drain()
-                while line := await asyncio.wait_for(process.stdout.readline(), limit):
+                # One that was killed may leave half a line.
+                while (line := await asyncio.wait_for(process.stdout.readline(), limit)).endswith(
+                    b'\n'
+                ):
                     answer: dict[str, Any] = json.loads(line)
                     # Not one that came too late for whoever had asked.
                     if answer['type'] == word:
@@ -460,7 +464,9 @@ class FarmerProcess(FarmerHandle):
         self._saying = asyncio.ensure_future(self._pass_on(process))
         self._asking = asyncio.Lock()
         try:
-            line = b'' if process.stdout is None else await process.stdout.readline()
+            async with self._asking:
+                # Whoever has to tell it something waits until it is ready.
+                line = b'' if process.stdout is None else await process.stdout.readline()
             if not line:
                 raise NetworkError(f'farmer {self.number} ended with {await self._ended()}')
             ready = json.loads(line)

@@ -74,6 +74,20 @@ def test_killed_process_is_started_again(
     assert is_gone(after['pid'])
 
 
+def test_process_that_starts_is_shown_and_hears_of_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(farmers, 'RESTART_FIRST', 0.0)
+    with processes(tmp_path) as (net, farmer):
+        strike(farmer)
+        # It does not answer before it is up.
+        eventually(lambda: farmer.state == 'restarting' and farmer.running)
+        assert farmer.status()['state'] == 'restarting'
+        net.faults.add('delay:farmer=0,seconds=0')
+        eventually(lambda: farmer.state == 'up', 60)
+        assert farmer.restarts == 1
+
+
 def test_process_that_dies_at_each_start_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
