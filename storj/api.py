@@ -1,4 +1,4 @@
-"""Storj API module: what is said to a bridge, and which release understands what.
+"""Storj API module: what a request to a bridge consists of, and what each release understands.
 
 Pure: the texts, names and rules of the REST interface, without the transport (:mod:`storj.http`).
 """
@@ -294,7 +294,7 @@ class BridgeProfile:
     def has_index(self) -> bool:
         """Whether a file keeps its ``index`` (5.13), so that its key can be random.
 
-        Assumed not: an older bridge drops the index without a word, and with it the file's key. A
+        Assumed not: an older bridge drops the index silently, and with it the file's key. A
         file without one is encrypted by the scheme v0, which every reader knows.
         """
         return self._since(5, 13, unknown=False)

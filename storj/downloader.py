@@ -1,4 +1,4 @@
-"""Storj downloader module of releases 0.2.2 and 0.3.4, upon the one engine of transfers.
+"""Storj downloader module of releases 0.2.2 and 0.3.4, on the same engine of transfers.
 
 :meth:`storj.http.Client.file_download` is the way for new programs.
 """

@@ -1,8 +1,8 @@
-"""What both wires to a farmer share: whom a pointer names, how long to wait, what a refusal means.
+"""What both channels to a farmer share: the farmer's address, time limits, meaning of refusals.
 
-A farmer is a stranger. It may be gone, slow on purpose, send for ever, or stop in the middle; its
-name came from a bridge that may be no better. So a pointer is checked before it is used, every wait
-ends (:class:`Watch`), and whatever goes wrong becomes one of the errors of
+A farmer is not trusted. It may be gone, slow on purpose, send without end, or stop in the middle;
+its name came from a bridge that is not trusted either. So a pointer is checked before it is used,
+every wait ends (:class:`Watch`), and every failure becomes one of the errors of
 :mod:`storj.exception`.
 """
 
@@ -83,7 +83,7 @@ def farmer_error(code: int | None, message: str) -> FarmerError:
     Returns:
         FarmerError: of the most specific class (protocol reference, sections 4.1 and 4.2).
     """
-    # Its words end up in logs, and on terminals that would obey some of them.
+    # Its text reaches logs and terminals, which interpret some characters as commands.
     text = printable(' '.join(message.split()))[:_MAX_MESSAGE]
     text = text or f'the farmer refused with code {code}'
     if text.startswith('Calculated hash does not match'):

@@ -1,4 +1,4 @@
-"""Locks between processes, each of them a file. The end of a process lets go of all it holds.
+"""Locks between processes, each of them a file. The end of a process releases all its locks.
 
 A lock's file may be removed by its holder: whoever waits for it finds out, and takes a new one.
 """
@@ -69,7 +69,7 @@ def hold(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int, remove: Path | None = None) -> None:
-    """Let go of a lock.
+    """Release a lock.
 
     Args:
         descriptor (int): from :func:`lock`.

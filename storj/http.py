@@ -171,7 +171,7 @@ class Client:
         timeout (float | tuple[float, float] | None): seconds to connect, and to wait for the head
             of an answer and for each piece of its body, which has 300 s in all; one number stands
             for both. None is the default of 10 and 30 (100 when a bridge as of 3.0 looks for a
-            farmer); waiting for ever is not on offer.
+            farmer); there is no way to wait without a limit.
         mnemonic (str | None): words that files and names are encrypted with.
         plain_names (bool): whether new names are stored in the clear nevertheless.
         proxy (str | None): URL of a proxy; by default that of the environment, whose ``NO_PROXY``

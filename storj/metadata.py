@@ -1,7 +1,7 @@
 """Storj metadata module: what the package is called, who made it, and which release this is.
 
-The lowest room of the house: it imports nothing, so that ``setup.cfg`` can read the version
-from it and every other module may.
+The lowest module: it imports nothing, so that ``setup.cfg`` can read the version from it and every
+other module may import it.
 """
 
 __all__ = ('__author__', '__copyright__', '__license__', '__title__', '__version__')

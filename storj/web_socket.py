@@ -240,7 +240,7 @@ class DataChannel:
 
     Attributes:
         closing (tuple[int, str]): close code and reason of the farmer, once it closed; 1006 if it
-            went away without a word.
+            closed the connection without a close frame.
     """
 
     def __init__(
@@ -338,7 +338,7 @@ class DataChannel:
         try:
             wire.send(self._writer.build(_CLOSE, struct.pack('!H', code)))
         except OSError:
-            # The farmer is gone or not reading; nothing was left to be agreed upon.
+            # The farmer is gone or not reading; nothing is left to agree on.
             pass
         finally:
             wire.close()

@@ -1,4 +1,4 @@
-"""The house keeps its shape: which room may import which, and that no room grew a back door."""
+"""The structure of the package: which module may import which, and what every module must have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'storj'
 
-#: Room -> the rooms it may import (docs/design.rst). A room is a module or package of ``storj``.
+#: Unit -> the units it may import (docs/design.rst). A unit is a module or package of ``storj``.
 GROUND = {'metadata', 'exception', 'object', 'atomic_file', 'shortage', 'text'}
 PURE = GROUND | {'digest', 'crypto', 'sharding', 'erasure', 'api', 'model'}
 ALLOWED: dict[str, set[str]] = {
@@ -67,20 +67,20 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 
-def room_of(path: Path) -> str:
-    """Return the room that a source file belongs to; '' is the package itself."""
+def unit_of(path: Path) -> str:
+    """Return the unit that a source file belongs to; '' is the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix('').parts
-    return room_named([part for part in parts if part != '__init__'])
+    return unit_named([part for part in parts if part != '__init__'])
 
 
-def room_named(parts: Sequence[str]) -> str:
-    """Return the room of a dotted name below the package; '' is the package itself."""
-    rooms = ['.'.join(parts[:count]) for count in (2, 1)]
-    return next((room for room in rooms if room in ALLOWED), '' if not parts else parts[0])
+def unit_named(parts: Sequence[str]) -> str:
+    """Return the unit of a dotted name below the package; '' is the package itself."""
+    units = ['.'.join(parts[:count]) for count in (2, 1)]
+    return next((unit for unit in units if unit in ALLOWED), '' if not parts else parts[0])
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and room of every import of our own, inside functions and type blocks too."""
+    """Yield line and unit of every import of our own, inside functions and type blocks too."""
     package = ['storj', *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import):
@@ -95,8 +95,8 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             parts = name.split('.')
             if parts[0] != 'storj':
                 continue
-            room = room_named(parts[1:])
-            yield node.lineno, room if room in ALLOWED else ''
+            unit = unit_named(parts[1:])
+            yield node.lineno, unit if unit in ALLOWED else ''
 
 
 SOURCES = sorted(PACKAGE.rglob('*.py'))
@@ -104,9 +104,9 @@ SOURCES = sorted(PACKAGE.rglob('*.py'))
 
 @pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_downwards_only(path: Path) -> None:
-    room = room_of(path)
-    assert room in ALLOWED, f'{room} is no room of the design; draw it in docs/design.rst first'
-    allowed = ALLOWED[room] | {room}
+    unit = unit_of(path)
+    assert unit in ALLOWED, f'{unit} is not in the design; draw it in docs/design.rst first'
+    allowed = ALLOWED[unit] | {unit}
     wrong = [
         f'line {line}: {name or "storj"}' for line, name in imports(path) if name not in allowed
     ]

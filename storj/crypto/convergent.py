@@ -11,7 +11,7 @@ after September 2014 (``counter1``). The key is the same for both, the filehash 
 has to try both. Whoever has a file can compute its key: this keeps a file from those who do not
 know its content, and from nobody who can guess it.
 
-A pure room: bytes in, bytes out; no file, no socket.
+Pure: bytes in, bytes out; no file, no socket.
 """
 
 from __future__ import annotations

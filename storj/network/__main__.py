@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     farm.add_argument('--protocol', choices=('0.10.0', '1.2.0'), default='1.2.0')
     farm.add_argument('--renter', dest='renters', action='append', metavar='KEY')
     farm.add_argument('--number', type=int, default=0, help='by which faults select it')
-    farm.add_argument('--supervised', action='store_true', help='obey the input, stop at its end')
+    farm.add_argument('--supervised', action='store_true', help='read commands, stop at their end')
     farm.set_defaults(run=run_farmer)
     return parser
 

@@ -110,7 +110,7 @@ def farm(
             ``status`` whenever something changed, ``leaving`` (with ``remaining`` shards),
             ``left``, ``stopped``.
         status_port (int | None): of the page; 0 for any free one, None for no page.
-        leave (bool): give everything back and leave the network for good.
+        leave (bool): leave the network permanently, when others have all its shards.
 
     Raises:
         NetworkSetupError: a port is taken, or the folder cannot be used.

@@ -224,7 +224,7 @@ class FarmerHandle(ABC):
         """End it, within the network's event loop, and leave it so.
 
         Args:
-            abruptly (bool): without a word.
+            abruptly (bool): without a shutdown, as by a crash.
         """
         await self._let_go()
         self.state = 'stopped'
@@ -301,7 +301,7 @@ class FarmerHandle(ABC):
 
     @abstractmethod
     async def _stop(self, *, abruptly: bool) -> None:
-        """End it, in good order or without a word; nothing happens if it does not run."""
+        """End it, in good order or abruptly; nothing happens if it does not run."""
 
 
 class FarmerInLoop(FarmerHandle):
@@ -344,7 +344,7 @@ class FarmerInLoop(FarmerHandle):
         return True
 
     async def leave(self, progress: Callable[[int, int], object]) -> None:
-        """Leave the network for good, within its event loop.
+        """Leave the network permanently, within its event loop.
 
         Args:
             progress (Callable[[int, int], object]): called with the number of the farmer, and the

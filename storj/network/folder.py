@@ -108,11 +108,11 @@ class NetworkFolder:
             write_record(self.path / 'network.json', self._record)
 
     def check(self, *, own_database: bool, new_farmers: Collection[int] = ()) -> None:
-        """Refuse a folder that lacks something that it had.
+        """Refuse a folder in which something is missing that it had.
 
         Args:
             own_database (bool): whether the bridge's database lies in it.
-            new_farmers (Collection[int]): numbers of farmers that are lost for good; what is left
+            new_farmers (Collection[int]): numbers of farmers that are lost; what is left
                 of their folders gets another name.
 
         Raises:

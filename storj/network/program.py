@@ -120,7 +120,7 @@ def run_farmer(
         faults (Iterable[Fault | str]): what goes wrong.
         durable (bool): flush each shard to the disk before it counts as stored.
         number (int): by which faults select it.
-        supervised (bool): obey lines on standard input, and stop when it ends, so that a
+        supervised (bool): take commands from standard input, and stop when it ends, so that a
             supervisor that dies takes its farmers along. A line is ``status``, ``snapshot JSON``
             with a path, or ``faults JSON`` with what :meth:`FaultPlan.state()
             <storj.network.faults.FaultPlan.state>` gives; each is answered by one of JSON, whose
@@ -247,12 +247,12 @@ class _Commands:
                 for line in lines:
                     # The loop closes only after `stopped` is set.
                     if not stopped.is_set():
-                        loop.call_soon_threadsafe(self._obey, line)
+                        loop.call_soon_threadsafe(self._command, line)
         finally:
             # Whatever happened: a farmer that nobody supervises must not stay.
             stopped.set()
 
-    def _obey(self, line: bytes) -> None:
+    def _command(self, line: bytes) -> None:
         word, _, value = line.partition(b' ')
         if not self._farmer.running:
             return

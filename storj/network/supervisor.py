@@ -109,7 +109,7 @@ class Network:
             that lacks a part of that is refused.
         drain (bool): take fewer farmers than the folder has: all come up, and :meth:`drain` has
             those beyond the number leave.
-        new_farmers (Collection[int]): numbers of those whose folders are lost for good, and that
+        new_farmers (Collection[int]): numbers of those whose folders are lost, and that
             begin anew; what is left of a folder gets another name.
         database (str | None): SQLAlchemy URL of the bridge's database; by default a SQLite file.
         protocol (str): ``mixed``, ``0.10`` or ``1.2``: what the farmers announce.

@@ -1,6 +1,6 @@
 """Connections to a bridge that end in time, and at once when they are told to.
 
-requests bounds the wait for each piece of an answer, so one that comes byte by byte lasts for ever,
+requests bounds the wait for each piece of an answer, so one that comes byte by byte lasts forever,
 and nothing ends a request from outside. Here every request under way is a :class:`Call`, which the
 connection that carries it knows:
 
@@ -109,7 +109,7 @@ class Call:
                     self._handle.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the socket; the call is over."""
+        """Forget the socket; the call has ended."""
         with self._lock:
             if self._handle is not None:
                 self._handle.close()

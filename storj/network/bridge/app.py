@@ -115,8 +115,9 @@ async def get_health(request: web.Request) -> web.Response:
 def _routes(settings: BridgeSettings) -> Iterable[Route]:
     yield Route('GET', '/', get_description)
     yield Route('GET', '/health', get_health)
-    for room in (auth, buckets, contacts, departure, files, frames, holdings, keys, reports, users):
-        yield from room.ROUTES
+    modules = (auth, buckets, contacts, departure, files, frames, holdings, keys, reports, users)
+    for module in modules:
+        yield from module.ROUTES
     if settings.status:
         yield from status.ROUTES
 

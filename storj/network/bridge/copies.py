@@ -84,7 +84,7 @@ class Copy(NamedTuple):
     Attributes:
         node_id (str): of its farmer.
         counts (bool): see the module.
-        confirmed (bool): its farmer has said that it has it, at some time, and it has not failed.
+        confirmed (bool): its farmer has reported it at some time, and it has not failed.
         lost (bool): its farmer counts as lost.
     """
 

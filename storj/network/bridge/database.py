@@ -266,8 +266,8 @@ class Contact(_Base):
 class Contract(_Base):
     """What one farmer has agreed to keep; all files with this shard share the record.
 
-    ``stored`` is true once someone who took part has said so: the client or the farmer in a report
-    of the transfer, or the farmer when it handed out a token for the download. ``verified`` is the
+    ``stored`` is true once a party to the transfer has reported it: the client or the farmer in an
+    exchange report, or the farmer when it gave a token for the download. ``verified`` is the
     number of its farmer's returns when the copy was last known to be good (see ``copies``).
     """
 
@@ -506,7 +506,7 @@ def _sync_of(url: URL) -> GroupSync | None:
 def _add_what_is_new(connection: Connection) -> bool:
     """Bring tables of an earlier version up; tell whether they were such.
 
-    They are when they have no column that is not known here, and lack none but with a default.
+    They are if they have no unknown column, and every missing column has a default.
     What was cut off is done by the next start.
     """
     found = inspect(connection)

@@ -1,4 +1,4 @@
-"""How a farmer leaves for good without taking the only copy of anything with it.
+"""How a farmer leaves permanently without removing the only copy of a shard.
 
 ``DELETE /contacts/{nodeID}``, signed like the farmer's other requests, is an addition of ours to
 the protocol. Each call has some more of the farmer's shards copied to others; the farmer repeats it

@@ -461,7 +461,7 @@ async def create_mirrors(request: web.Request) -> web.Response:
     """Have more farmers copy the shards of a file.
 
     Answers, as bridges 1.2 to 3.2, with the farmers that accepted, for each shard; later releases
-    lack this route, but the SDK's ``bucket_set_mirrors`` needs it.
+    do not have this route, but the SDK's ``bucket_set_mirrors`` needs it.
     """
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)

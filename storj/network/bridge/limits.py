@@ -1,8 +1,8 @@
 """How often one may ask: what costs the bridge much, always; everything, when that is switched on.
 
 Hashing a password takes tens of milliseconds and 16 MiB, a message stays on the disk. Those calls
-have limits that no honest program meets. Rates as on the public bridge, for every route, are off by
-default: a local network is there to be used hard (protocol reference, section 2.6).
+have limits that no honest program reaches. Rates as on the public bridge, for every route, are off
+by default, so that a local network can be used without limits (protocol reference, section 2.6).
 
 Addresses are those of connections; behind a proxy all clients are one.
 """

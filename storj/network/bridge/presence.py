@@ -49,7 +49,7 @@ class Presence:
         return announced
 
     def leave(self, node_id: str) -> None:
-        """Note that a farmer is about to leave for good."""
+        """Note that a farmer is about to leave permanently."""
         self._leaving[node_id] = self._clock()
 
     def leaving(self) -> set[str]:

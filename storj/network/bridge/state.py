@@ -1,4 +1,4 @@
-"""What the bridge's rooms share: its settings, the release it plays, its state and its renter node.
+"""What the bridge's modules share: settings, the release it states, state and the renter node.
 
 Every handler finds one :class:`Bridge` in its application under :data:`BRIDGE`. This module knows
 no route.

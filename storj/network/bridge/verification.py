@@ -95,7 +95,7 @@ async def read_copy(bridge: Bridge, contact: Contact, copy: Copy) -> bool | None
         logger.info('copy of %s cannot be read: %s', copy.shard_hash, error)
         return None
     except (NodeError, ShardClientError) as error:
-        logger.info('farmer %s lacks %s: %s', copy.node_id, copy.shard_hash, error)
+        logger.info('farmer %s does not have %s: %s', copy.node_id, copy.shard_hash, error)
         return False
     with bridge.database.begin() as session:
         contract = copy.contract(session)

@@ -42,7 +42,7 @@ FRAME_LIMIT = 104857600
 PULL_FRAME = 131072
 #: Bytes that are hashed, written or read in one go.
 PIECE = 1024 * 1024
-#: Seconds without a byte after which a transfer is given up. The originals wait for ever.
+#: Seconds without a byte after which a transfer is given up. The originals wait without a limit.
 IDLE_LIMIT = 600.0
 #: Seconds that a client has to answer a close frame.
 CLOSE_TIMEOUT = 10.0

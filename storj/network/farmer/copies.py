@@ -67,7 +67,7 @@ class Copies:
             token (str): for one download there.
 
         Raises:
-            NodeError: If there is no room, too much to do, or the farmer stops.
+            NodeError: If there is no space, too much to do, or the farmer stops.
             StoreError: If the disk refuses.
         """
         if self._closed:

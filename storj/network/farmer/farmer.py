@@ -74,8 +74,8 @@ class Workers:
             stand in the way of a transfer.
 
     Attributes:
-        transfers (Executor): as said.
-        background (Executor): as said.
+        transfers (Executor): runs blocking work of transfers.
+        background (Executor): runs blocking work of everything else.
     """
 
     def __init__(self, transfers: int = 2, background: int = 1) -> None:

@@ -283,7 +283,7 @@ class ShardStore:
         return size
 
     def remove_quarantined(self, data_hash: str, kind: Kind) -> None:
-        """Remove what is in quarantine for good; nothing happens if it is not there.
+        """Delete what is in quarantine; nothing happens if it is not there.
 
         Raises:
             StoreError: If the disk refuses.

@@ -240,7 +240,7 @@ class Mover:
                         yield memoryview(shard.read(position, size))
                 offset += shard.size
         if offset < end:
-            raise MoverError('the file lacks shards at its end')
+            raise MoverError('shards are missing at the end of the file')
 
     async def places(self, entry: str) -> tuple[int, list[Place]]:
         """Return how many shards a file has, and which farmers took them.

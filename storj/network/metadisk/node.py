@@ -63,7 +63,7 @@ class MetaDiskNode:
         mover (Mover): the way to the farmers.
         catalog (Catalog): of the node's files.
         ledger (Ledger): of the balances.
-        folder (Path): for spools; on a disk with room for ``spools`` of the largest files.
+        folder (Path): for spools; on a disk with space for ``spools`` of the largest files.
         settings (Settings): how it is run.
     """
 
@@ -86,7 +86,7 @@ class MetaDiskNode:
 
     @asynccontextmanager
     async def spool(self, client: str) -> AsyncIterator[Spool]:
-        """Give room for one incoming file; waits while too many are coming in.
+        """Reserve space for one incoming file; waits while too many arrive.
 
         Args:
             client (str): address that it comes from.
@@ -150,7 +150,7 @@ class MetaDiskNode:
 
     async def _store(self, spool: Spool, filehash: str, name: str) -> None:
         if self.catalog.used() + spool.size > self.settings.capacity:
-            raise NodeFullError(f'no room for {spool.size} bytes')
+            raise NodeFullError(f'no space for {spool.size} bytes')
         entry = None
         if spool.size:
             entry = await self._mover.store(spool.fileno(), spool.size, filehash)

@@ -31,7 +31,7 @@ _FARMERS_PART = ('farmer_id', 'farmer_signature', 'payment_destination')
 
 
 class ContractError(StorjError):
-    """A contract lacks a field or holds one of a wrong kind.
+    """A field of a contract is missing or of a wrong kind.
 
     The node that sent it does not speak this protocol; nothing can be done here.
     """

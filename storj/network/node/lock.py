@@ -11,7 +11,7 @@ __all__ = ('FolderLock',)
 
 
 class FolderLock:
-    """Holds a folder until it is closed; the end of the process lets go of it too.
+    """Holds a folder until it is closed; the end of the process releases it too.
 
     Args:
         folder (Path): made, for its owner only, when it is missing.
@@ -31,7 +31,7 @@ class FolderLock:
             raise NetworkSetupError(f'{folder}: another {kind} runs here')
 
     def close(self) -> None:
-        """Let go of the folder; may be called twice."""
+        """Release the folder; may be called twice."""
         held, self._held = self._held, None
         if held is not None:
             file_lock.unlock(held)

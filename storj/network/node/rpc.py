@@ -5,7 +5,7 @@ A message is one ``POST /``::
     {"method": "ALLOC", "id": "<40 hex>", "params": {..., "contact", "nonce", "signature"}}
     {"id": "<40 hex>", "result": {..., "contact", "nonce", "signature"}, "error": {...}?}
 
-The signature covers the id and the nonce, so it proves who speaks and when, not what is said: what
+The signature covers the id and the nonce, so it proves who sends and when, not the content: what
 matters beyond that (contracts) carries signatures of its own. This module knows the envelope and
 nothing of the methods in it.
 """

@@ -41,7 +41,7 @@ STALL_SECONDS = 60.0
 _SHARE = 3 / 8
 _MOST = 10_000
 _FEWEST = 32
-# What systems without such limits have room for.
+# Used on systems without such limits.
 _DESCRIPTORS = 1024
 
 # Turns of the event loop from a connection that is accepted to one that the server knows.

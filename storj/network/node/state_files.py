@@ -1,7 +1,7 @@
 """What the folders of networks and farmers hold, and what it means when a part of that is lost.
 
-The one place that decides it: for starts, which refuse a folder that lacks what cannot be made
-again, and for backups. A file that no row of the tables names fails a test.
+The one place that decides it: for starts, which refuse a folder without something that cannot be
+made again, and for backups. A file that no row of the tables names fails a test.
 
 The log of a database (``-wal``) belongs to it: whoever copies a database of a running network by
 hand and leaves the log behind, loses what was committed last, and nothing can tell that.
@@ -175,7 +175,7 @@ def begun_farm(folder: Path) -> bool:
 
 
 def require_network(folder: Path, farmers: Collection[int], *, own_database: bool) -> None:
-    """Refuse the folder of a network that was up before, and lacks something since.
+    """Refuse the folder of a network that was up before, if something is missing since.
 
     Args:
         folder (Path): of the network.

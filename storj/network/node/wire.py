@@ -51,7 +51,7 @@ _SAFE_INTEGER = 2**53 - 1
 
 
 class Route(NamedTuple):
-    """One line of a room's table of routes; a trailing slash is accepted on each."""
+    """One line of a table of routes; a trailing slash is accepted on each."""
 
     method: str
     path: str
