@@ -166,8 +166,9 @@ class Lines:
         space = human_size(event['used'])
         if event['size'] is not None:
             space += f' of {human_size(event["size"])}'
-        return (
+        line = (
             f'{event["shards"]} shards, {space}; {counters.get("audits", 0)} audits; '
             f'{human_size(counters.get("bytes_received", 0))} in, '
             f'{human_size(counters.get("bytes_sent", 0))} out'
         )
+        return '; '.join([line, *(f'problem: {problem}' for problem in event['problems'])])

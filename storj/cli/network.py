@@ -494,16 +494,17 @@ def _lines(output: Output, state: Mapping[str, Any]) -> list[list[Part]]:
         f'farmers  {up_count} of {len(state["farmers"])} up',
     ]
     lines += [f'fault    {fault}' for fault in state['faults']]
+    lines += [f'problem  {problem}' for problem in state['problems']]
     lines += [
         f'problem  farmer {farmer["number"]}: {problem}'
         for farmer in state['farmers']
         for problem in farmer['problems']
     ]
     lines += [
-        f'ended    farmer {farmer["number"]}, restarted {farmer["restarts"]} times; '
-        f'the last end: {farmer["last_end"]}'
+        f'ended    farmer {farmer["number"]}, {farmer["restarts"]} times, last by '
+        f'{farmer["last_end"]}'
         for farmer in state['farmers']
-        if farmer['restarts'] and not farmer['problems']
+        if farmer['restarts']
     ]
     table = output.table_lines(_FARMER_COLUMNS, farmer_rows(state['farmers']))
     plain: list[list[Part]] = [[line] for line in [*lines, '']]

@@ -176,12 +176,16 @@ class FarmerHandle(ABC):
 
     async def tell(self) -> dict[str, Any]:
         """Return the same, within the network's event loop."""
-        problems = [f'{self.state}: {self.last_end}'] if self._is_ended else []
+        problems = []
+        if self.state in ('restarting', 'given up'):
+            problems.append(f'{self.state}: {self.last_end}')
         details: dict[str, Any] = {}
         try:
             details = await self._details()
         except NetworkError as error:
             problems.append(str(error))
+        if not details.get('registered', True):
+            problems.append('the bridge does not know it')
         return {
             **details,
             'number': self.number,
@@ -196,10 +200,6 @@ class FarmerHandle(ABC):
             'last_end': self.last_end,
             'problems': [*details.get('problems', ()), *problems],
         }
-
-    @property
-    def _is_ended(self) -> bool:
-        return self.state in ('restarting', 'given up')
 
     async def begin(self) -> None:
         """Start it, within the network's event loop, and wait until it is up.

@@ -49,6 +49,7 @@ from storj.network.folder import NetworkFolder
 from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
 from storj.network.node.addresses import is_loopback
+from storj.network.node.health import problems_of
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.serving import Server, need_descriptors
 from storj.network.node.tasks import together
@@ -314,22 +315,26 @@ class Network:
         """Return the state of bridge and farmers, as ``--json`` prints it; without secrets.
 
         Each farmer's ``clock_skew`` is None, or the seconds by which its clock is ahead of the
-        bridge's (negative: behind) when that is too much for the two to talk.
+        bridge's (negative: behind) when that is too much for the two to talk. ``problems``, of the
+        network and of each farmer, say what does not work.
         """
-        told = self._call(self._tell())
+        problems, farmers = self._call(self._tell())
         return {
             'bridge': self.bridge_url,
             'extended_key': self.extended_key,
             'pid': self.pid,
             'data': str(self.data),
+            'problems': problems,
             'farmers': [
                 {**farmer, 'clock_skew': self._clock_skews.get(farmer['node_id'])}
-                for farmer in told
+                for farmer in farmers
             ],
         }
 
-    async def _tell(self) -> list[dict[str, Any]]:
-        return await asyncio.gather(*(farmer.tell() for farmer in self.farmers))
+    async def _tell(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """Return what does not work in the bridge, and what is known of each farmer."""
+        problems = [] if self._app is None else [str(each) for each in problems_of(self._app)]
+        return problems, await asyncio.gather(*(farmer.tell() for farmer in self.farmers))
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables by which programs find and use this network."""

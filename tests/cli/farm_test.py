@@ -160,6 +160,21 @@ def test_wrong_use_is_told(tmp_path: Path) -> None:
         assert program.process.wait(20) == 2
 
 
+def test_farmer_that_can_take_nothing_says_so(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, '-m', 'storj', 'farm', '--path', str(tmp_path), '--size', '100'],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment_of(tmp_path), 'STORJ_BRIDGE': 'http://127.0.0.1:1'},
+    ) as program:
+        try:
+            assert program.stdout is not None
+            lines = [program.stdout.readline() for _ in range(2)]
+        finally:
+            program.kill()
+    assert 'problem: it can take no shards: its size is less than 15,360 bytes' in lines[1]
+
+
 def farmer_of(folder: Path, *arguments: str) -> list[str]:
     command = [sys.executable, '-m', 'storj', 'farm', '--json', '--path', str(folder)]
     return [*command, '--size', str(SIZE), '--no-page', *arguments]

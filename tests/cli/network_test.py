@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from storj.cli.network import farmer_rows
-from storj.network.control import RunningNetwork
+from storj.network import Network
+from storj.network.control import RunningNetwork, serve_control
 from tests.cli.conftest import Storj
 from tests.cli.terminal import PATIENCE, Terminal
 
@@ -303,3 +304,16 @@ def test_state_of_a_farmer_names_a_wrong_clock():
         ]
     )
     assert [row['state'] for row in rows] == ['up', 'clock +70 s', 'stopped']
+
+
+def test_status_shows_what_does_not_work(stranger, tmp_path):
+    with Network(1, size=100, data=tmp_path, durable=False) as net, serve_control(net):
+        net.farmers[0].restarts, net.farmers[0].last_end = 2, 'signal 9'
+        done = stranger('network', 'status', '--data', tmp_path)
+        state = stranger('network', 'status', '--data', tmp_path, '--json').json()
+    problem = 'it can take no shards: its size is less than 15,360 bytes'
+    assert f'problem  farmer 0: {problem}' in done.out
+    assert 'ended    farmer 0, 2 times, last by signal 9' in done.out
+    (farmer,) = state['farmers']
+    assert farmer['problems'][0].startswith(problem)
+    assert (state['problems'], farmer['restarts'], farmer['state']) == ([], 2, 'up')

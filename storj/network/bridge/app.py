@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from sqlalchemy import select
 
 from storj.network.bridge import (
     auth,
@@ -22,7 +23,7 @@ from storj.network.bridge import (
     status,
     users,
 )
-from storj.network.bridge.database import Database
+from storj.network.bridge.database import Contact, Database
 from storj.network.bridge.limits import RateLimits
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
@@ -30,6 +31,7 @@ from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.upkeep import Upkeep
+from storj.network.node import health
 from storj.network.node.addresses import is_loopback
 from storj.network.node.group_sync import SYNCS, durable_answers
 from storj.network.node.proxies import behind_proxies, parse_proxies
@@ -101,15 +103,25 @@ async def get_description(request: web.Request) -> web.Response:
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """Tell whether the bridge can work."""
-    try:
-        healthy = request.app[BRIDGE].database.healthy()
-    except Exception:
-        logger.exception('the database does not answer')
-        healthy = False
-    if healthy:
-        return web.Response(text='OK')
-    return web.Response(text='Service Unavailable', status=503)
+    """Tell what does not work, in fixed sentences; ``OK`` to whoever does not ask for JSON."""
+    response = health.answer_health(health.problems_of(request.app))
+    if response.status == 200 and 'json' not in request.headers.get('accept', ''):
+        # As the originals said it.
+        response = web.Response(text='OK')
+    vary(response, 'Accept')
+    return response
+
+
+def _farmers(bridge: Bridge) -> list[health.Problem]:
+    """Return whether there are farmers for new shards."""
+    there = select(Contact.space_available).where(
+        Contact.lost.is_(False), contacts.not_lately_timed_out(bridge.now())
+    )
+    with bridge.database.begin_plain() as connection:
+        accepting = connection.scalars(there).all()
+    if not accepting:
+        return [health.Problem('no farmer is there')]
+    return [] if any(accepting) else [health.Problem('no farmer takes shards')]
 
 
 def _routes(settings: BridgeSettings) -> Iterable[Route]:
@@ -257,6 +269,7 @@ def create_app(
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)  # type: ignore[arg-type]
 
     app[SYNCS] = []
+    app[health.HEALTH] = []
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         database = Database(settings.database_url, durable=settings.durable)
@@ -276,6 +289,15 @@ def create_app(
         app[BRIDGE] = bridge
         app[REPAIRS] = repairs
         tasks = app[TASKS] = Tasks('bridge')
+        app[health.HEALTH] += (
+            health.at_most_every(health.LOOK_EVERY, check)
+            for check in (
+                lambda: health.tried('the database cannot be written', database.probe),
+                lambda: health.tried('the farmers are not known', lambda: _farmers(bridge)),
+                lambda: health.disk(settings.data_dir),
+                lambda: health.tasks(tasks),
+            )
+        )
         repairs.start(tasks)
         upkeep.start(tasks)
         try:

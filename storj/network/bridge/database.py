@@ -466,10 +466,17 @@ class Database:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
-    def healthy(self) -> bool:
-        """Tell whether the database answers."""
-        with self.begin() as session:
-            return session.scalar(select(1)) == 1
+    def probe(self) -> None:
+        """Write something, to find out whether that is possible.
+
+        Raises:
+            SQLAlchemyError: If the database refuses.
+            OSError: If the disk has refused something that it had been told to keep.
+        """
+        if self._sync is not None and self._sync.failure is not None:
+            raise self._sync.failure
+        with self.begin_plain() as connection:
+            connection.execute(update(_Schema).values(fingerprint=_FINGERPRINT))
 
     def close(self) -> None:
         """Close all connections."""

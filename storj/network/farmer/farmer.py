@@ -39,6 +39,7 @@ from storj.network.farmer.shards import Run, Shards, in_threads
 from storj.network.farmer.store import NullStore, ShardStore, StoreError
 from storj.network.farmer.tokens import Tokens
 from storj.network.faults import FaultPlan
+from storj.network.node import health
 from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity, is_extended_key, is_node_id
 from storj.network.node.lock import FolderLock
@@ -59,6 +60,8 @@ PROTOCOLS: Mapping[str, str] = {'0.10.0': '5.1.2', '1.2.0': '8.7.2'}
 TOKEN_LIFETIME = 86400.0
 #: Seconds between two rounds of forgetting what has expired.
 SWEEP_INTERVAL = 60.0
+#: Seconds until it is tried again whether the index can be written.
+PROBE_INTERVAL = 60.0
 #: Seconds until a bridge is told again of shards that are bad.
 TELL_INTERVAL = 10.0
 #: Seconds between two questions of a leaving farmer to its bridge.
@@ -202,6 +205,7 @@ class Farmer:
         self._tokens: Tokens
         self._expiry: Expiry
         self._bad: asyncio.Event
+        self._looked: health.Check
         self._channels: DataChannels
         self._copies: Copies
         self._rpc: RpcServer
@@ -286,6 +290,7 @@ class Farmer:
         """Make what answers and what calls; nothing begins here."""
         settings = self.settings
         self.tasks = Tasks(f'farmer {self.identity.node_id}')
+        self._looked = health.at_most_every(PROBE_INTERVAL, self._probe, self._monotonic)
         self._tokens = Tokens(settings.token_lifetime, self._monotonic)
         self._calls = RpcClient(self.identity, self.contact, clock=self._clock)
         parts.push_async_callback(self._calls.close)
@@ -342,7 +347,13 @@ class Farmer:
     async def _serve(self, parts: contextlib.AsyncExitStack, listening: socket.socket) -> None:
         """Answer on the port, register, and look after the shards."""
         app = web.Application(middlewares=[self._addressed_here])
-        app.add_routes([web.post('/', self._answer_rpc), *self._channels.routes()])
+        app.add_routes(
+            [
+                web.post('/', self._answer_rpc),
+                web.get('/health', self._answer_health),
+                *self._channels.routes(),
+            ]
+        )
         self._server = Server(
             app, shutdown_timeout=0.5, handler_cancellation=True, read_bufsize=PIECE // 2
         )
@@ -450,7 +461,7 @@ class Farmer:
         """Return what the farmer stores and has done, for people and for ``--json``.
 
         Sizes are in bytes; ``counters`` are since its folder was made, by the messages of the
-        exchange reports and ``audits``.
+        exchange reports and ``audits``; ``problems`` say what does not work.
         """
         return {
             'node_id': self.identity.node_id,
@@ -465,7 +476,29 @@ class Farmer:
             'transfers': self._channels.active,
             'registered': self._link is not None and self._link.registered.is_set(),
             'counters': self._index.counters(),
+            'problems': [str(problem) for problem in self._problems()],
         }
+
+    def _problems(self) -> list[health.Problem]:
+        """Return what does not work in this farmer."""
+        return [
+            *self._looked(),
+            *health.tried('the disk cannot be read', self._shortage),
+            *health.tasks(self.tasks),
+        ]
+
+    def _probe(self) -> list[health.Problem]:
+        return health.tried('the index cannot be written', self._index.probe)
+
+    def _shortage(self) -> list[health.Problem]:
+        reason = self._store.shortage()
+        return [] if reason is None else [health.Problem('it can take no shards', reason)]
+
+    async def _answer_health(self, request: web.Request) -> web.Response:
+        problems = self._problems()
+        if self._link is not None and not self._link.in_touch:
+            problems.append(health.Problem('the bridge does not know this farmer'))
+        return health.answer_health(problems)
 
     def _listen(self) -> socket.socket:
         """Bind the port; a taken one is an error now, not a wait later."""

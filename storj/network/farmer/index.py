@@ -476,6 +476,16 @@ class FarmerIndex:
         """Keep a short text by a name."""
         self._run('INSERT OR REPLACE INTO notes VALUES (?, ?)', (name, value))
 
+    def probe(self) -> None:
+        """Write something, to find out whether that is possible.
+
+        Raises:
+            StoreError: If it is not.
+        """
+        if self._sync is not None and self._sync.failure is not None:
+            raise StoreError('The index cannot be written') from self._sync.failure
+        self.set_note('probe', '')
+
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter; :meth:`save_counters` writes it down."""
         self._counted[name] += amount

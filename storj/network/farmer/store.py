@@ -31,6 +31,7 @@ from storj import atomic_file
 from storj.digest import ripemd160
 from storj.exception import NetworkSetupError, StorjError
 from storj.network.node.identity import is_node_id
+from storj.sharding import MIN_SHARD_SIZE
 
 __all__ = (
     'FREE_SPACE_KEPT',
@@ -176,11 +177,30 @@ class ShardStore:
         Raises:
             StoreError: If the disk does not say.
         """
-        room = self._disk_free() - self._arriving - self._keep_free - 1
+        room = self._disk_room()
         if self.capacity is None:
             return room
         taken = self.used + self._arriving + self._waiting
         return min(room, self.capacity - taken)
+
+    def _disk_room(self) -> int:
+        return self._disk_free() - self._arriving - self._keep_free - 1
+
+    def shortage(self) -> str | None:
+        """Return why no shards, or only small ones, can be stored; None if they can.
+
+        Raises:
+            StoreError: If the disk does not say.
+        """
+        if self._disk_room() <= 0:
+            return f'its disk has less than {self._keep_free:,} bytes free, which stay free'
+        if self.room() <= 0:
+            return 'its size is used up'
+        if self.capacity is not None and self.capacity < MIN_SHARD_SIZE:
+            return (
+                f'its size is less than {MIN_SHARD_SIZE:,} bytes, the smallest shard of large files'
+            )
+        return None
 
     # ------------------------------------------------------------- what the disk says
 

@@ -21,6 +21,7 @@ from storj.network.metadisk.mover import Account, Mover
 from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
 from storj.network.metadisk.routes import Routes
 from storj.network.metadisk.website import Website
+from storj.network.node import health
 from storj.network.node.group_sync import SYNCS, GroupSync
 from storj.network.node.shard_client import ShardClient
 from storj.network.node.state_files import read_record, write_record
@@ -83,13 +84,18 @@ def mount(
     async def life(app: web.Application) -> AsyncIterator[None]:
         await open_account(app[BRIDGE], kept.email, kept.password)
         engine = _engine(folder / 'node.db')
+        sync = None
         if app[BRIDGE].settings.durable:
-            app[SYNCS].append(GroupSync(folder / 'node.db').wait)
+            sync = GroupSync(folder / 'node.db')
+            app[SYNCS].append(sync.wait)
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT)
         farmers = ShardClient()
         mover = Mover(bridge_url, Account(kept.email, kept.password), session, farmers, folder)
         try:
             app[NODE] = MetaDiskNode(mover, Catalog(engine), Ledger(engine), folder, settings)
+            app[health.HEALTH].append(
+                health.at_most_every(health.LOOK_EVERY, lambda: _problems(engine, sync, folder))
+            )
             yield
         except sa.exc.SQLAlchemyError as error:
             raise NetworkSetupError(f'{folder}: cannot use node.db: {error}') from error
@@ -101,6 +107,19 @@ def mount(
     app.cleanup_ctx.append(life)
     app.add_routes(Routes(settings, kept.api_key).table())
     Website().add_to(app)
+
+
+def _problems(engine: sa.Engine, sync: GroupSync | None, folder: Path) -> list[health.Problem]:
+    """Return what does not work in a node."""
+
+    def probe() -> None:
+        if sync is not None and sync.failure is not None:
+            raise sync.failure
+        with engine.begin() as connection:
+            # Writes the head of the file anew; nothing else here uses the number.
+            connection.exec_driver_sql('PRAGMA user_version=0')
+
+    return [*health.tried('MetaDisk cannot write its records', probe), *health.disk(folder)]
 
 
 def _engine(path: Path) -> sa.Engine:

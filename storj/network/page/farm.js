@@ -40,6 +40,7 @@ async function show() {
     ['Address', `${farmer.address}:${farmer.port}`],
     ['Protocol', farmer.protocol],
     ['Folder', farmer.path],
+    ...farmer.problems.map((problem) => ['Problem', problem]),
   ]);
 }
 
