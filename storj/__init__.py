@@ -211,8 +211,8 @@ def upload(source: Any, destination: str, **options: Any) -> model.File:
         storj.model.File: the stored file.
 
     Raises:
-        NotFoundError: if there is no such bucket.
-        ValueError: if the destination is malformed.
+        NotFoundError: If there is no such bucket.
+        ValueError: If the destination is malformed.
     """
     bucket, name = _split(destination)
     if not name or name.endswith('/'):
@@ -235,8 +235,8 @@ def download(source: str, destination: str | PathLike[str] | Any = None, **optio
         io.BytesIO: the content, when there is no destination.
 
     Raises:
-        NotFoundError: if there is no such bucket or file.
-        ValueError: if the source is malformed.
+        NotFoundError: If there is no such bucket or file.
+        ValueError: If the source is malformed.
     """
     bucket, name = _split(source)
     if not name:
@@ -360,7 +360,7 @@ class BucketKeyManager:
         """Allow a public key no more.
 
         Raises:
-            ValueError: if it was not allowed.
+            ValueError: If it was not allowed.
         """
         text = _public_key_text(key)
         if text not in self._keys:

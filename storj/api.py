@@ -72,7 +72,7 @@ def ecdsa_to_hex(ecdsa_key: bytes) -> str:
         bare point. Bridges look keys up as text, so always use the same form.
 
     Raises:
-        TypeError: if the ECDSA key is not an array of bytes.
+        TypeError: If the ECDSA key is not an array of bytes.
     """
     if not isinstance(ecdsa_key, (bytes, bytearray)):
         raise TypeError(f'an ECDSA key is bytes, not {type(ecdsa_key).__name__}')
@@ -99,7 +99,7 @@ def hash_password(password: str | bytes) -> str:
         password (str | bytes): in the clear; text is encoded as UTF-8.
 
     Raises:
-        ValueError: if a text cannot be encoded.
+        ValueError: If a text cannot be encoded.
     """
     try:
         raw = password.encode() if isinstance(password, str) else password

@@ -165,7 +165,7 @@ def default_folder(environ: Mapping[str, str] | None = None) -> Path:
         environ (Mapping[str, str] | None): the environment, that of the process if None.
 
     Raises:
-        ConfigurationError: if it lies in a home folder that is not known.
+        ConfigurationError: If it lies in a home folder that is not known.
     """
     named = (os.environ if environ is None else environ).get('STORJ_CONFIG_DIR')
     if named:
@@ -195,7 +195,7 @@ def profiles(environ: Mapping[str, str] | None = None) -> list[str]:
         environ (Mapping[str, str] | None): the environment, that of the process if None.
 
     Raises:
-        ConfigurationError: if the file cannot be read or parsed.
+        ConfigurationError: If the file cannot be read or parsed.
     """
     return _parse(config_path(environ)).sections()
 
@@ -222,7 +222,7 @@ def read_config() -> tuple[str, str]:
         tuple[str, str]: storj account credentials (email, password).
 
     Raises:
-        ConfigurationError: if there are none, or the file is broken.
+        ConfigurationError: If there are none, or the file is broken.
     """
     settings = load()
     if settings.email is None or settings.password is None:
@@ -256,9 +256,9 @@ def load(
         Configuration: without account if nobody names one.
 
     Raises:
-        ConfigurationError: if the file cannot be read or parsed, lacks a profile that was asked
+        ConfigurationError: If the file cannot be read or parsed, lacks a profile that was asked
             for, or holds a value that makes no sense. The message never quotes the file.
-        TypeError: if a setting is unknown.
+        TypeError: If a setting is unknown.
     """
     env = os.environ if environ is None else environ
     unknown = given.keys() - _VARIABLES.keys()
@@ -446,7 +446,7 @@ def save(
         ConfigurationError: If the file cannot be written, the present one not be parsed, or a value
             is no text.
         ValueError: If a profile cannot have this name.
-        TypeError: if a setting is unknown or belongs in no file.
+        TypeError: If a setting is unknown or belongs in no file.
     """
     env = os.environ if environ is None else environ
     unknown = settings.keys() - (_VARIABLES.keys() - _NOT_IN_FILE)

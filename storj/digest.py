@@ -149,7 +149,7 @@ def new_challenges(count: int = 4) -> list[str]:
         list[str]: 64 hex digits each, from the system's secure source.
 
     Raises:
-        ValueError: if count is not positive.
+        ValueError: If count is not positive.
     """
     if count < 1:
         raise ValueError('a shard needs at least one challenge')
@@ -164,7 +164,7 @@ class ShardDigest:
         generation (str): the formulas that the shard's farmer will use, see the module.
 
     Raises:
-        ValueError: if a challenge is malformed or the generation unknown.
+        ValueError: If a challenge is malformed or the generation unknown.
 
     Attributes:
         size (int): bytes so far.
@@ -231,7 +231,7 @@ def leaf(response: str, generation: Generation = 'C') -> str:
     """Return the leaf of a response, both 40 hex digits.
 
     Raises:
-        ValueError: if the response is malformed.
+        ValueError: If the response is malformed.
     """
     if not is_hash(response):
         raise ValueError('a response is 40 hex digits')
@@ -260,7 +260,7 @@ def merkle_rows(leaves: Sequence[str], generation: Generation = 'C') -> list[lis
         ``depth`` of audit records.
 
     Raises:
-        ValueError: if there is no leaf, or a malformed one.
+        ValueError: If there is no leaf, or a malformed one.
     """
     if not leaves:
         raise ValueError('a tree needs at least one leaf')
@@ -285,7 +285,7 @@ def make_proof(leaves: Sequence[str], response: str, generation: Generation = 'C
         Proof: nested lists as in section 5.5 of the protocol reference.
 
     Raises:
-        ValueError: if the response belongs to none of the leaves.
+        ValueError: If the response belongs to none of the leaves.
     """
     rows = merkle_rows(leaves, generation)
     own = leaf(response, generation)

@@ -300,7 +300,7 @@ def _common_length(sources: Sequence[Buffer], outputs: Sequence[WritableBuffer])
     """Return the length of all buffers.
 
     Raises:
-        ValueError: if they differ, or an output is read-only.
+        ValueError: If they differ, or an output is read-only.
     """
     lengths = {memoryview(buffer).nbytes for buffer in (*sources, *outputs)}
     if len(lengths) > 1:
@@ -319,8 +319,8 @@ class ReedSolomon:
         backend (str | None): 'isa-l' or 'python'; the fastest that there is by default.
 
     Raises:
-        ValueError: if a number is out of bounds or the backend unknown.
-        ConfigurationError: if the backend is not installed.
+        ValueError: If a number is out of bounds or the backend unknown.
+        ConfigurationError: If the backend is not installed.
 
     Attributes:
         data_shards (int): as given.
@@ -356,7 +356,7 @@ class ReedSolomon:
                 all of the same length as the data's.
 
         Raises:
-            ValueError: if a number of pieces or a length is not the right one.
+            ValueError: If a number of pieces or a length is not the right one.
         """
         if len(data) != self.data_shards or len(parity) != self.parity_shards:
             raise ValueError(
@@ -379,8 +379,8 @@ class ReedSolomon:
                 or parity, all of the same length as the others.
 
         Raises:
-            ValueError: if an index or a length is not right, or a piece is had and wanted.
-            NotEnoughShardsError: if there are fewer pieces than data shards.
+            ValueError: If an index or a length is not right, or a piece is had and wanted.
+            NotEnoughShardsError: If there are fewer pieces than data shards.
         """
         for index in (*have, *want):
             if not 0 <= index < self.data_shards + self.parity_shards:

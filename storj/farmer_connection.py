@@ -161,7 +161,7 @@ class Ticket:
             pointer (Mapping | FilePointer): as the bridge gave it, fields as keys or attributes.
 
         Raises:
-            FarmerError: if it names no farmer, or holds something that cannot be right.
+            FarmerError: If it names no farmer, or holds something that cannot be right.
         """
         farmer = _field(pointer, 'farmer') or _of_channel(_field(pointer, 'channel'))
         if not farmer:
@@ -286,8 +286,8 @@ class Watch:
         """End the transfer if it must end.
 
         Raises:
-            TransferCancelled: if it was cancelled.
-            FarmerUnreachableError: if the farmer is too late or too slow.
+            TransferCancelled: If it was cancelled.
+            FarmerUnreachableError: If the farmer is too late or too slow.
         """
         if self._cancelled():
             raise TransferCancelled('the transfer was cancelled')
@@ -343,9 +343,9 @@ class Wire(socket.socket):
             watch (Watch): of the transfer.
 
         Raises:
-            FarmerUnreachableError: if no address of the host takes the connection in time.
+            FarmerUnreachableError: If no address of the host takes the connection in time.
             ResourceError: If this machine cannot open one.
-            TransferCancelled: if it was cancelled meanwhile.
+            TransferCancelled: If it was cancelled meanwhile.
         """
         watch.expect(
             watch.limits.connect,
@@ -420,7 +420,7 @@ class Wire(socket.socket):
             int: how many were sent; 0 if there is something to read instead.
 
         Raises:
-            OSError: if the connection broke.
+            OSError: If the connection broke.
         """
         self.watch.check()
         while True:

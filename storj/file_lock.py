@@ -29,7 +29,7 @@ def lock(path: Path, *, wait: bool = False, create: bool = True) -> int | None:
         int | None: a descriptor for :func:`unlock`; None if another holds it.
 
     Raises:
-        OSError: if it cannot be opened, or the file system has no locks.
+        OSError: If it cannot be opened, or the file system has no locks.
     """
     flags = os.O_RDWR | (os.O_CREAT if create else 0) | getattr(os, 'O_NOFOLLOW', 0)
     while True:
@@ -57,7 +57,7 @@ def hold(descriptor: int) -> bool:
         bool: False if another holds it.
 
     Raises:
-        OSError: if the file system has no locks.
+        OSError: If the file system has no locks.
     """
     try:
         _lock_descriptor(descriptor, False)
@@ -89,7 +89,7 @@ def locked(path: Path) -> Iterator[None]:
     """Wait for a lock, hold it, and leave no file.
 
     Raises:
-        OSError: as :func:`lock`, or if it is not had in time.
+        OSError: If :func:`lock` raises it, or the lock is not free in time.
     """
     descriptor = lock(path, wait=True)
     if descriptor is None:

@@ -389,8 +389,8 @@ class Client:
                 be registered (:meth:`key_register`). None goes back to e-mail and password.
 
         Raises:
-            TypeError: if it is no signing key.
-            ValueError: if it is not one of the curve secp256k1.
+            TypeError: If it is no signing key.
+            ValueError: If it is not one of the curve secp256k1.
         """
         if ecdsa_private_key is None:
             self._signs = False
@@ -529,8 +529,8 @@ class Client:
             storj.api.BridgeProfile: a careful one if the bridge says nothing of its release.
 
         Raises:
-            BridgeUnreachableError: if there is no bridge.
-            StorjBridgeApiError: within :meth:`once`, if it fails and may say more in a moment.
+            BridgeUnreachableError: If there is no bridge.
+            StorjBridgeApiError: If it fails within :meth:`once` and may succeed in a moment.
         """
         with self._profile_lock:
             if self._profile is None:
@@ -553,7 +553,7 @@ class Client:
         See API: GET /health (bridges since 5.10; of earlier ones, whether they answer at all).
 
         Raises:
-            BridgeUnreachableError: if there is no bridge.
+            BridgeUnreachableError: If there is no bridge.
         """
         if not self.profile().has_health:
             try:
@@ -962,9 +962,9 @@ class Client:
             destination.
 
         Raises:
-            TransferError: if the file cannot be had; its ``causes`` say why.
-            IntegrityError: if what came is not the file, or nothing proves that it is.
-            DecryptionError: if the mnemonic is not the file's.
+            TransferError: If the file cannot be had; its ``causes`` say why.
+            IntegrityError: If what came is not the file, or nothing proves that it is.
+            DecryptionError: If the mnemonic is not the file's.
         """
         route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
         return self._finish(
@@ -1210,10 +1210,10 @@ class Client:
             storj.model.File: the stored file; its ``name`` is the clear one.
 
         Raises:
-            AlreadyExistsError: if the bucket has a file of this name.
+            AlreadyExistsError: If the bucket has a file of this name.
             MnemonicError: If there is no encryption key (mnemonic) and ``encrypt`` is true; the
                 text has the lines that make and store one.
-            TransferError: if the file could not be stored; its ``causes`` say why.
+            TransferError: If the file could not be stored; its ``causes`` say why.
         """
         route('{bucket_id}', bucket_id=bucket_id)
         file = f if file is None else file
@@ -1601,7 +1601,7 @@ class Client:
             storj.model.User: the account, which has to be activated (:meth:`user_activate`).
 
         Raises:
-            AlreadyExistsError: if there is such an account.
+            AlreadyExistsError: If there is such an account.
         """
         hashed = self._hashed(checked_text('password', password))
         body = {'email': checked_text('email', email), 'password': hashed}
@@ -1651,7 +1651,7 @@ class Client:
             storj.model.User: the account.
 
         Raises:
-            ValueError: if the bridge wants the new password here and there is none.
+            ValueError: If the bridge wants the new password here and there is none.
         """
         path = route('/users/{email}', email=email)
         kwargs: dict[str, Any] = {}

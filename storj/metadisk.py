@@ -274,7 +274,7 @@ class MetaDisk:
             token (str | None): this object's by default.
 
         Raises:
-            AuthenticationError: when there is no such code or the token has used it.
+            AuthenticationError: If there is no such code or the token has used it.
         """
         path = f'/accounts/token/redeem/{self._token(token)}'
         self._json('POST', path, json={'promocode': promocode})
@@ -305,10 +305,10 @@ class MetaDisk:
             str: the reference, ``<filehash>?key=<key>``.
 
         Raises:
-            PaymentRequiredError: when the node charges and the balance is too low.
-            IntegrityError: when the node answers with the key of other bytes, or the source ends
+            PaymentRequiredError: If the node charges and the balance is too low.
+            IntegrityError: If the node answers with the key of other bytes, or the source ends
                 before its size.
-            OSError: when the source cannot be read.
+            OSError: If the source cannot be read.
         """
         token = token or self.token or self.token_new()
         with _open_source(source) as (file, size, own_name):
@@ -360,12 +360,12 @@ class MetaDisk:
             Download: size, counter and path.
 
         Raises:
-            ValueError: when the reference is none.
-            NotFoundError: when the node does not have the file.
-            PaymentRequiredError: when the node charges and the balance is too low.
-            IntegrityError: when the bytes are not those of the filehash, or too many.
-            DecryptionError: when the key is of another file.
-            FileExistsError: when the destination exists and may not be replaced.
+            ValueError: If the reference is none.
+            NotFoundError: If the node does not have the file.
+            PaymentRequiredError: If the node charges and the balance is too low.
+            IntegrityError: If the bytes are not those of the filehash, or too many.
+            DecryptionError: If the key is of another file.
+            FileExistsError: If the destination exists and may not be replaced.
         """
         if not isinstance(reference, Reference):
             reference = Reference.parse(reference)
@@ -396,8 +396,8 @@ class MetaDisk:
             filehash (str): 64 hex digits, or a reference.
 
         Raises:
-            ValueError: when it is neither.
-            NotFoundError: when the node does not have the file.
+            ValueError: If it is neither.
+            NotFoundError: If the node does not have the file.
         """
         filehash = filehash.partition('?')[0]
         if not is_filehash(filehash):

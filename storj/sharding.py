@@ -114,7 +114,7 @@ class Plan:
         """Return where a shard lies.
 
         Raises:
-            IndexError: if the file has no such shard.
+            IndexError: If the file has no such shard.
         """
         if not 0 <= index < self.shards:
             raise IndexError(f'no shard {index} in a file of {self.shards}')
@@ -141,7 +141,7 @@ def shard_size_for(size: int, rule: Rule = 'libstorj', *, doublings: int = 0) ->
         int: bytes; 0 for an empty file, which has no shards.
 
     Raises:
-        ValueError: if size is negative.
+        ValueError: If size is negative.
     """
     if size < 0:
         raise ValueError('a size is not negative')
@@ -193,7 +193,7 @@ def plan(
         Plan: without any shard if the file is empty.
 
     Raises:
-        ValueError: if a size is out of bounds, or parity is wanted for more than 255 shards.
+        ValueError: If a size is out of bounds, or parity is wanted for more than 255 shards.
     """
     chosen = shard_size_for(size, rule)
     if shard_size is not None:

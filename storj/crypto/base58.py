@@ -27,7 +27,7 @@ def decode(text: str) -> bytes:
     """Return the bytes that digits stand for.
 
     Raises:
-        ValueError: if the text is not Base58, or longer than 16384 digits.
+        ValueError: If the text is not Base58, or longer than 16384 digits.
     """
     if len(text) > _MAX_LENGTH:
         raise ValueError('the text is too long for Base58')
@@ -54,7 +54,7 @@ def decode_check(text: str) -> bytes:
     """Return the bytes that :func:`encode_check` wrote.
 
     Raises:
-        ValueError: if the text is not Base58, or its checksum is wrong.
+        ValueError: If the text is not Base58, or its checksum is wrong.
     """
     raw = decode(text)
     data, checksum = raw[:-_CHECKSUM_SIZE], raw[-_CHECKSUM_SIZE:]

@@ -44,7 +44,7 @@ def counter_at(counter: bytes, offset: int) -> bytes:
         offset (int): bytes before the place, a multiple of 16.
 
     Raises:
-        ValueError: if the offset is negative or within a block.
+        ValueError: If the offset is negative or within a block.
     """
     if offset < 0 or offset % _BLOCK:
         raise ValueError('a counter block begins at a multiple of 16 bytes')
@@ -61,7 +61,7 @@ class CtrStream:
         offset (int): byte of the file that comes first.
 
     Raises:
-        ValueError: if the offset is negative.
+        ValueError: If the offset is negative.
     """
 
     def __init__(self, content_key: ContentKey, offset: int = 0) -> None:
@@ -88,7 +88,7 @@ class CtrStream:
             bytes | None: the result, unless it went to output.
 
         Raises:
-            ValueError: if output has another length.
+            ValueError: If output has another length.
         """
         if output is None:
             return self._cipher.encrypt(data)
@@ -168,7 +168,7 @@ def cbc_decrypt(content_key: ContentKey, ciphertext: bytes) -> bytes:
     """Return the text that :func:`cbc_encrypt` encrypted.
 
     Raises:
-        ValueError: if the padding shows that the key or the ciphertext is not the right one.
+        ValueError: If the padding shows that the key or the ciphertext is not the right one.
     """
     from Crypto.Cipher import AES
     from Crypto.Util.Padding import unpad
@@ -186,7 +186,7 @@ def xor(left: Buffer, right: Buffer, output: bytearray | memoryview) -> None:
         output (bytearray | memoryview): of the same length; may be one of the two.
 
     Raises:
-        ValueError: if the lengths differ.
+        ValueError: If the lengths differ.
     """
     from Crypto.Util.strxor import strxor
 

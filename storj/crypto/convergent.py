@@ -50,7 +50,7 @@ _BLOCK = 16
 
 
 def is_filehash(text: str) -> bool:
-    """Say whether ``text`` has the form of a filehash: 64 lower-case hex digits."""
+    """Return whether ``text`` has the form of a filehash: 64 lower-case hex digits."""
     return is_hex(text, 64)
 
 
@@ -64,7 +64,7 @@ def parse_key(text: str) -> bytes:
         bytes: the 32 bytes.
 
     Raises:
-        ValueError: for anything else. The text is not repeated in the message: it is a secret.
+        ValueError: If the text is anything else; it is a secret, so the message does not repeat it.
     """
     if not is_hex(text.lower(), 64):
         raise ValueError(f'a key is {2 * KEY_BYTES} hex digits')
@@ -126,7 +126,7 @@ class Reader:
         self.size += len(data)
 
     def is_intact(self) -> bool:
-        """Say whether the bytes so far have the filehash."""
+        """Return whether the bytes so far have the filehash."""
         return hmac.compare_digest(self._ciphertext.hexdigest(), self._reference.filehash)
 
     def counter(self) -> int | None:
@@ -147,7 +147,7 @@ class Reference:
             ``repr``.
 
     Raises:
-        ValueError: when either has another form.
+        ValueError: If either has another form.
     """
 
     filehash: str
@@ -178,7 +178,7 @@ class Reference:
             Reference: the filehash and the key.
 
         Raises:
-            ValueError: when there is no filehash or no key in it.
+            ValueError: If there is no filehash or no key in it.
         """
         text = text.strip()
         fragment = urlsplit(text).fragment

@@ -59,7 +59,7 @@ def passphrase_key(passphrase: str, salt: str) -> bytes:
         salt (str): the account's e-mail.
 
     Raises:
-        ValueError: if one is no valid text.
+        ValueError: If one is no valid text.
     """
     return hashlib.pbkdf2_hmac(
         'sha256', passphrase.encode(), salt.encode(), _ROUNDS, dklen=_KEY_SIZE
@@ -70,7 +70,7 @@ def seal_text(key: bytes, text: str) -> str:
     """Return a secret as it stands in the file, in hex.
 
     Raises:
-        ValueError: if the text is empty, no valid text, or longer than 255 bytes.
+        ValueError: If the text is empty, no valid text, or longer than 255 bytes.
     """
     raw = text.encode()
     if not 0 < len(raw) <= _MAX_LENGTH:
@@ -82,8 +82,8 @@ def open_text(key: bytes, sealed: object) -> str:
     """Return the secret that :func:`seal_text` sealed.
 
     Raises:
-        ConfigurationError: if this is no sealed secret.
-        DecryptionError: if the key is not the right one.
+        ConfigurationError: If this is no sealed secret.
+        DecryptionError: If the key is not the right one.
     """
     try:
         raw = bytes.fromhex(sealed) if isinstance(sealed, str) else b''
@@ -105,7 +105,7 @@ def encode(credentials: Credentials, passphrase: str) -> str:
         passphrase (str): that will be asked for.
 
     Raises:
-        ValueError: if something is empty or longer than the 255 bytes that libstorj can keep.
+        ValueError: If something is empty or longer than the 255 bytes that libstorj can keep.
     """
     for text in (credentials.email, passphrase):
         if not 0 < len(text.encode()) <= _MAX_LENGTH:
@@ -125,8 +125,8 @@ def decode(text: str, passphrase: str) -> Credentials:
         passphrase (str): of the user.
 
     Raises:
-        ConfigurationError: if the text is not of such a file.
-        DecryptionError: if the passphrase is not the right one.
+        ConfigurationError: If the text is not of such a file.
+        DecryptionError: If the passphrase is not the right one.
     """
     try:
         fields = json.loads(text)
@@ -155,7 +155,7 @@ def file_name(bridge: str) -> str:
         bridge (str): URL of the bridge.
 
     Raises:
-        ValueError: if the URL has no host that can name a file.
+        ValueError: If the URL has no host that can name a file.
     """
     host = urlsplit(bridge).hostname or ''
     if not _HOST.fullmatch(host) or host.strip('.') == '':

@@ -70,7 +70,7 @@ def open_text(passphrase: str, sealed: str) -> str:
     """Return the text of a file of the core client's keyring, which is in hex.
 
     Raises:
-        DecryptionError: if this is no hex, or what comes out is no text; the passphrase is wrong
+        DecryptionError: If this is no hex, or what comes out is no text; the passphrase is wrong
             then. A wrong passphrase may also show by a text that makes no sense.
     """
     try:
@@ -83,7 +83,7 @@ def open_private_key(passphrase: str, sealed: str) -> str:
     """Return the private key of a private key file, as text, hex digits as a rule.
 
     Raises:
-        DecryptionError: if the passphrase or the file is not the right one.
+        DecryptionError: If the passphrase or the file is not the right one.
     """
     try:
         return cbc_decrypt(_passphrase_key(passphrase), base58.decode(sealed.strip())).decode()
@@ -119,7 +119,7 @@ class KeyEntry:
         """Read an entry as it stands in the keyring's JSON.
 
         Raises:
-            DecryptionError: if it is no entry; the passphrase may be wrong.
+            DecryptionError: If it is no entry; the passphrase may be wrong.
         """
         if is_hex(fields, 64, any_case=True):
             return cls(fields, kind='KeyPair')
@@ -144,7 +144,7 @@ class KeyEntry:
         """Return the key that the file is encrypted with.
 
         Raises:
-            DecryptionError: if the entry holds no key that can be.
+            DecryptionError: If the entry holds no key that can be.
         """
         if self.kind == 'DataCipherKeyIv':
             return file_key_random(bytes.fromhex(self.password), bytes.fromhex(self.salt))
@@ -202,7 +202,7 @@ class Keyring:
         """Return the key of a file, None if the keyring has none.
 
         Raises:
-            DecryptionError: if the entry holds no valid key.
+            DecryptionError: If the entry holds no valid key.
         """
         entry = self.entries.get(file_id)
         return None if entry is None else entry.content_key()
@@ -214,7 +214,7 @@ class Keyring:
             file_id (str): 24 hex digits.
 
         Raises:
-            ValueError: if the id is anything else.
+            ValueError: If the id is anything else.
         """
         if not is_hex(file_id, 24):
             raise ValueError('the id of a file is 24 hex digits')
@@ -228,8 +228,8 @@ class Keyring:
         """Read a keyring that is one file: a key file, or that of core 0.6.12 to 1.x.
 
         Raises:
-            ConfigurationError: if it is a key file that is damaged or of a later version.
-            DecryptionError: if the passphrase is not the right one.
+            ConfigurationError: If it is a key file that is damaged or of a later version.
+            DecryptionError: If the passphrase is not the right one.
         """
         ring = cls(passphrase)
         if key_file.is_key_file(text):
@@ -260,7 +260,7 @@ class Keyring:
             passphrase (str): of the keyring.
 
         Raises:
-            DecryptionError: if the passphrase is not the right one.
+            DecryptionError: If the passphrase is not the right one.
         """
         ring = cls(passphrase)
         if VERIFY in files:
@@ -286,8 +286,8 @@ class Keyring:
             passphrase (str): of the keyring.
 
         Raises:
-            ConfigurationError: if it cannot be read, or is too large to be one.
-            DecryptionError: if the passphrase is not the right one.
+            ConfigurationError: If it cannot be read, or is too large to be one.
+            DecryptionError: If the passphrase is not the right one.
         """
         if not path.is_dir():
             return cls.from_text(secret_file.read(path, _MAX_RING).strip(), passphrase)
@@ -307,7 +307,7 @@ class Keyring:
             path (Path): of the file; a file of that name is replaced.
 
         Raises:
-            ConfigurationError: if it cannot be written.
+            ConfigurationError: If it cannot be written.
         """
         secret_file.write(path, self.to_text())
 
@@ -327,8 +327,8 @@ class Keyring:
             int: number of entries that were taken over.
 
         Raises:
-            ConfigurationError: if it is no such archive, or too large to be one.
-            DecryptionError: if the passphrase is not the right one.
+            ConfigurationError: If it is no such archive, or too large to be one.
+            DecryptionError: If the passphrase is not the right one.
         """
         secret = self.passphrase if passphrase is None else passphrase
         other = Keyring.from_files(_read_archive(file), secret)

@@ -74,7 +74,7 @@ class ContentKey:
             str: 128 hex digits of HMAC-SHA512 (protocol reference, section 11.6, item 7).
 
         Raises:
-            ValueError: if a hash is malformed.
+            ValueError: If a hash is malformed.
         """
         code = hmac.new(self.key, digestmod=hashlib.sha512)
         for text in shard_hashes:
@@ -106,8 +106,8 @@ def bucket_key(words: str, bucket_id: str) -> bytes:
         bytes: 32 bytes.
 
     Raises:
-        ValueError: if the id is not hex.
-        MnemonicError: if the words are no text.
+        ValueError: If the id is not hex.
+        MnemonicError: If the words are no text.
     """
     return _step(mnemonic.seed(words), _from_hex(bucket_id, 'bucket id'))
 
@@ -122,7 +122,7 @@ def public_bucket_key(encryption_key: str) -> bytes:
         bytes: 32 bytes, as from :func:`bucket_key`.
 
     Raises:
-        ValueError: if the field is anything else.
+        ValueError: If the field is anything else.
     """
     if not is_hex(encryption_key, 64, any_case=True):
         raise ValueError('the key of a public bucket is 64 hex digits')
@@ -142,7 +142,7 @@ def file_key(bucket_key: bytes, index: str) -> ContentKey:
         index (str): of the file, 64 hex digits.
 
     Raises:
-        ValueError: if the index is anything else.
+        ValueError: If the index is anything else.
     """
     if not is_hex(index, 64, any_case=True):
         raise ValueError('the index of a file is 64 hex digits')
@@ -158,7 +158,7 @@ def file_key_v0(bucket_key: bytes, file_id: str) -> ContentKey:
         file_id (str): hex digits, 24 of a real file.
 
     Raises:
-        ValueError: if the id is not hex.
+        ValueError: If the id is not hex.
     """
     text = _step(bucket_key, _from_hex(file_id, 'file id')).hex()
     return file_key_pair(text, file_id)
@@ -214,7 +214,7 @@ def file_key_node(private_key: bytes, node_id: str) -> ContentKey:
         node_id (str): the hash of its public key, 40 hex digits.
 
     Raises:
-        ValueError: if the node id is not hex.
+        ValueError: If the node id is not hex.
     """
     node = _from_hex(node_id, 'node id')
     master = hashlib.pbkdf2_hmac('sha512', private_key, node, 10000, 512)

@@ -30,7 +30,7 @@ def generate(bits: int = 256) -> str:
         str: the words, lower case, one space between them.
 
     Raises:
-        ValueError: if there are no words of that strength.
+        ValueError: If there are no words of that strength.
     """
     return _english().generate(bits)
 
@@ -39,7 +39,7 @@ def from_entropy(entropy: bytes) -> str:
     """Return the words that stand for 16, 20, 24, 28 or 32 bytes of entropy.
 
     Raises:
-        ValueError: if the length is another.
+        ValueError: If the length is another.
     """
     return _english().to_mnemonic(entropy)
 
@@ -54,7 +54,7 @@ def check(words: str) -> None:
         words (str): the mnemonic.
 
     Raises:
-        MnemonicError: if the words are not a mnemonic.
+        MnemonicError: If the words are not a mnemonic.
     """
     if not isinstance(words, str):
         raise MnemonicError(f'the encryption key is text, not {type(words).__name__}')
@@ -87,7 +87,7 @@ def seed(words: str, passphrase: str = '') -> bytes:
         passphrase (str): BIP39's extra word; Storj clients have none.
 
     Raises:
-        MnemonicError: if the words cannot be written as UTF-8.
+        MnemonicError: If the words cannot be written as UTF-8.
     """
     try:
         secret = unicodedata.normalize('NFKD', words).encode()

@@ -50,7 +50,7 @@ def encrypt_meta(key: bytes, iv: bytes, name: bytes) -> str:
         name (bytes): not empty.
 
     Raises:
-        ValueError: if the name is empty, which no client could decrypt.
+        ValueError: If the name is empty, which no client could decrypt.
     """
     if not name:
         raise ValueError('a name is not empty')
@@ -95,7 +95,7 @@ def encrypt_bucket_name(words: str, name: str) -> str:
         str: Base64.
 
     Raises:
-        ValueError: if the name is empty or no valid text.
+        ValueError: If the name is empty or no valid text.
     """
     key = _bucket_key(words, BUCKET_NAME_MAGIC)
     raw = _encode(name)
@@ -124,7 +124,7 @@ def encrypt_file_name(bucket_key: bytes, bucket_id: str, name: str) -> str:
         str: Base64.
 
     Raises:
-        ValueError: if the name is empty or no valid text.
+        ValueError: If the name is empty or no valid text.
     """
     raw = _encode(name)
     return encrypt_meta(

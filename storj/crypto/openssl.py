@@ -41,7 +41,7 @@ class OpenSsl:
         evp (ctypes.CDLL): with the functions of EVP.
 
     Raises:
-        AttributeError: if it has not all of them.
+        AttributeError: If it has not all of them.
     """
 
     def __init__(self, evp: ctypes.CDLL) -> None:
@@ -65,8 +65,8 @@ class OpenSsl:
             counter (bytes): first counter block, 16 bytes, big-endian; it wraps.
 
         Raises:
-            RuntimeError: if OpenSSL fails, as it does for want of memory.
-            ValueError: if key or counter have another length.
+            RuntimeError: If OpenSSL fails, as it does for want of memory.
+            ValueError: If key or counter have another length.
         """
         if len(counter) != _COUNTER:
             raise ValueError('a counter block has 16 bytes')
@@ -78,8 +78,8 @@ class OpenSsl:
         """Return ciphertext and tag, 16 bytes, of a text.
 
         Raises:
-            RuntimeError: if OpenSSL fails.
-            ValueError: if the key has not 32 bytes.
+            RuntimeError: If OpenSSL fails.
+            ValueError: If the key has not 32 bytes.
         """
         context, made = self._gcm(key, nonce, text, encrypt=True)
         tag = ctypes.create_string_buffer(_TAG)
@@ -92,8 +92,8 @@ class OpenSsl:
         """Return the text, None if key or tag or a byte are not the right ones.
 
         Raises:
-            RuntimeError: if OpenSSL fails.
-            ValueError: if the key has not 32 bytes.
+            RuntimeError: If OpenSSL fails.
+            ValueError: If the key has not 32 bytes.
         """
         if len(tag) != _TAG:
             return None
@@ -170,9 +170,9 @@ class CtrCipher:
             bytes | None: the result, unless it went to output.
 
         Raises:
-            RuntimeError: if OpenSSL fails.
-            TypeError: if output is not writable.
-            ValueError: if output has another length.
+            RuntimeError: If OpenSSL fails.
+            TypeError: If output is not writable.
+            ValueError: If output has another length.
         """
         if output is None:
             made = bytearray(data)

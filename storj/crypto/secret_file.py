@@ -18,7 +18,7 @@ def read(path: Path, limit: int) -> str:
         limit (int): bytes that it may have at most.
 
     Raises:
-        ConfigurationError: if it cannot be read, is longer, or no text.
+        ConfigurationError: If it cannot be read, is longer, or no text.
     """
     try:
         with path.open('rb') as file:
@@ -43,7 +43,7 @@ def write(path: Path, text: str) -> None:
         text (str): its content.
 
     Raises:
-        ConfigurationError: if it cannot be written.
+        ConfigurationError: If it cannot be written.
     """
     try:
         atomic_file.write(path, text.encode())

@@ -58,7 +58,7 @@ class StatusPage:
         """Listen.
 
         Raises:
-            OSError: the port is taken.
+            OSError: If the port is taken.
         """
         app = web.Application(middlewares=[_from_here])
         Website(_PARTS, 'farm.html').add_to(app)
@@ -113,9 +113,9 @@ def farm(
         leave (bool): leave the network permanently, when others have all its shards.
 
     Raises:
-        NetworkSetupError: a port is taken, or the folder cannot be used.
+        NetworkSetupError: If a port is taken, or the folder cannot be used.
         ResourceError: If the system allows too few open files.
-        BridgeLinkError: the bridge knows no departures.
+        BridgeLinkError: If the bridge knows no departures.
         Exception: If a part of the farmer fails that must not; it is stopped in good order first.
     """
     need_descriptors(FARMER_DESCRIPTORS, 'a farmer')

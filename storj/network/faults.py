@@ -63,7 +63,7 @@ class Fault:
         message (str): text of the error.
 
     Raises:
-        ValueError: the kind is unknown, or a value makes no sense.
+        ValueError: If the kind is unknown, or a value makes no sense.
     """
 
     kind: str
@@ -106,7 +106,7 @@ class Fault:
             spec (str): ``KIND:NAME=VALUE,NAME=VALUE``, the names being attributes of this class.
 
         Raises:
-            ValueError: it is not of that form.
+            ValueError: If it is not of that form.
         """
         kind, _, rest = spec.partition(':')
         values: dict[str, Any] = {}
@@ -192,7 +192,7 @@ class FaultPlan:
         """Add a fault and return it; it counts calls from now on.
 
         Raises:
-            ValueError: the text is not a fault.
+            ValueError: If the text is not a fault.
         """
         if isinstance(fault, str):
             fault = Fault.parse(fault)

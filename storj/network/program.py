@@ -52,8 +52,8 @@ def run_network(
         options (Any): of :class:`storj.network.Network`.
 
     Raises:
-        NetworkSetupError: a port is taken, or the folder cannot be used.
-        ValueError: an argument makes no sense.
+        NetworkSetupError: If a port is taken, or the folder cannot be used.
+        ValueError: If an argument makes no sense.
     """
     network = Network(port=port, **options)
 
@@ -130,9 +130,9 @@ def run_farmer(
         ready (Callable[[Farmer], object] | None): called in place of printing the line.
 
     Raises:
-        NetworkSetupError: the port is taken, or the folder cannot be used.
+        NetworkSetupError: If the port is taken, or the folder cannot be used.
         ResourceError: If the system allows too few open files.
-        ValueError: an argument makes no sense.
+        ValueError: If an argument makes no sense.
     """
     settings = FarmerSettings(
         Path(path).expanduser().absolute(),

@@ -142,7 +142,7 @@ class Network:
         faults (FaultPlan): may be changed while the network runs.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: If an argument makes no sense.
     """
 
     def __init__(
@@ -262,10 +262,10 @@ class Network:
             bool: False if it was given up before it was up; then it is stopped again.
 
         Raises:
-            NetworkSetupError: a port is taken, or the folder cannot be used or is in use.
-            NetworkError: some part failed.
+            NetworkSetupError: If a port is taken, or the folder cannot be used or is in use.
+            NetworkError: If some part failed.
             ResourceError: If the system allows too few open files; it raises the soft limit.
-            RuntimeError: the network runs already.
+            RuntimeError: If the network runs already.
         """
         if self._loop is not None:
             raise RuntimeError('the network runs already')

@@ -66,7 +66,7 @@ class Call:
         """Return the seconds that are left for what is waited for.
 
         Raises:
-            TimeoutError: if none are.
+            TimeoutError: If none are.
         """
         left = self._ends - self._clock()
         if left <= 0:
@@ -77,7 +77,7 @@ class Call:
         """Return the seconds in which another piece of the answer must come.
 
         Raises:
-            TimeoutError: if it is too late for any.
+            TimeoutError: If it is too late for any.
         """
         return min(self._patience, self.left())
 
@@ -85,7 +85,7 @@ class Call:
         """Take note of the socket that the request goes over from now on.
 
         Raises:
-            ConnectionAbortedError: if the call was ended meanwhile.
+            ConnectionAbortedError: If the call was ended meanwhile.
         """
         # Of its own: TLS takes a socket from whoever holds it, before it shakes hands.
         handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
@@ -133,7 +133,7 @@ class Calls:
         """Make what the calling thread requests a call; arguments as of :class:`Call`.
 
         Raises:
-            ConnectionAbortedError: if the calls were ended.
+            ConnectionAbortedError: If the calls were ended.
         """
         call = Call(patience, limit, clock)
         with self._lock:

@@ -45,8 +45,8 @@ def public_key_text(key: VerifyingKey | str | bytes) -> str:
         str: hex; a given hex text keeps its form, because bridges look keys up as text.
 
     Raises:
-        TypeError: if it is none of these kinds.
-        ValueError: if it is not a point of the curve.
+        TypeError: If it is none of these kinds.
+        ValueError: If it is not a point of the curve.
     """
     return ecdsa_to_hex(public_key_bytes(key))
 
@@ -172,7 +172,7 @@ def read_key_pair(
     """Read a private key and make sure that the public one belongs to it.
 
     Raises:
-        ClientError: if a file cannot be read, is no such key, or the two do not fit.
+        ClientError: If a file cannot be read, is no such key, or the two do not fit.
     """
     private_key = _read_pem(private_path, SigningKey)
     if private_key.curve != SECP256k1:

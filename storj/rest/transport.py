@@ -184,8 +184,8 @@ def bridge_address(url: str) -> tuple[str, str | None, str | None]:
         tuple[str, str | None, str | None]: the address without credentials, user and password.
 
     Raises:
-        TypeError: if it is no text.
-        ValueError: if it is no such address. The message never repeats it: it may hold a password.
+        TypeError: If it is no text.
+        ValueError: If it is no such address. The message never repeats it: it may hold a password.
     """
     if not isinstance(url, str):
         raise TypeError(f'the URL of a bridge is text, not {type(url).__name__}')
@@ -242,7 +242,7 @@ def exchange(
         tuple[int, Mapping[str, str], bytes]: status, headers and body.
 
     Raises:
-        FailedExchange: if there is no answer, or an endless one, or the calls were ended.
+        FailedExchange: If there is no answer, or an endless one, or the calls were ended.
     """
     # What the caller is handling is in the context of every error in here.
     handled = sys.exc_info()[1]

@@ -35,7 +35,7 @@ async def refuse_hoarding(bridge: Bridge, email: str, size: int) -> None:
         size (int): bytes that it wants to bring next. One shard at a time is always welcome.
 
     Raises:
-        Refusal: 429, with ``Retry-After``.
+        Refusal: If the limit is reached (429, with ``Retry-After``).
     """
     limit = bridge.settings.open_promises
     if not limit or not _exceeds(bridge, email, size, limit, _LITTLE):
@@ -56,7 +56,7 @@ async def refuse_hoarding(bridge: Bridge, email: str, size: int) -> None:
 
 
 def _exceeds(bridge: Bridge, email: str, size: int, limit: int, most: int) -> bool:
-    """Tell whether another promise would be too many, or too large beside the others."""
+    """Return whether another promise would be too many, or too large beside the others."""
     promises = bridge.promises.open(email)
     kept_free = sum(promise.size for promise in promises)
     return bool(promises) and (len(promises) >= limit or kept_free + size > most)

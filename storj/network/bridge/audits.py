@@ -77,7 +77,7 @@ class _Audit:
 
 
 def proves(proof: object, tree: Sequence[str], position: int) -> bool:
-    """Tell whether a proof answers the challenge at ``position``.
+    """Return whether a proof answers the challenge at ``position``.
 
     Args:
         proof (object): as the farmer sent it.
@@ -247,7 +247,7 @@ async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -
     """Get a farmer's proofs; None for a shard that it cannot prove.
 
     Raises:
-        NodeUnreachableError: it does not answer.
+        NodeUnreachableError: If it does not answer.
     """
     if not audits:
         return []

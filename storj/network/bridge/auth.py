@@ -79,7 +79,8 @@ async def authenticate(request: web.Request) -> Caller:
     """Return who sent a request.
 
     Raises:
-        Refusal: 401 or, for an account that is not active, 403 (401 before bridge 5).
+        Refusal: If nobody is authenticated (401), or the account is not active (403; 401 before
+            bridge 5).
     """
     bridge = request.app[BRIDGE]
     credentials = basic_credentials(request)
@@ -152,7 +153,7 @@ def _use_nonce(bridge: Bridge, connection: Connection, user: str, nonce: str | N
     """Record a nonce forever: its signature stays valid, so the request must not.
 
     Raises:
-        Refusal: 401 if there is none.
+        Refusal: If there is none (401).
         IntegrityError: If it was used before.
     """
     if nonce is None:
@@ -170,7 +171,7 @@ async def _signer(request: web.Request) -> str:
     """Return the text of the key that signed a request.
 
     Raises:
-        Refusal: 401, also for a key or signature that cannot be read.
+        Refusal: If the signature is wrong, or it or the key cannot be read (401).
     """
     public_key = request.headers['x-pubkey']
     signature = request.headers['x-signature']
@@ -211,7 +212,7 @@ async def _nonce(request: web.Request) -> str | None:
 
 
 def is_public_key(value: object) -> bool:
-    """Tell whether a value is the hex text of a point of secp256k1."""
+    """Return whether a value is the hex text of a point of secp256k1."""
     if not isinstance(value, str) or len(value) not in (66, 130):
         return False
     try:
@@ -226,7 +227,7 @@ def owned_bucket(session: Session, caller: Caller, bucket_id: str) -> Bucket:
     """Return a bucket of the caller's.
 
     Raises:
-        Refusal: 400 for a malformed id, 404 otherwise; another user's bucket does not exist.
+        Refusal: If the id is malformed (400), or the bucket is unknown or another user's (404).
     """
     bucket = session.get(Bucket, object_id(bucket_id, 'Bucket'))
     if bucket is None or bucket.user != caller.email:
@@ -240,7 +241,7 @@ async def reachable_bucket(request: web.Request, bucket_id: str, operation: obje
     The three ways of section 2.3, in this order.
 
     Raises:
-        Refusal: of the normal authentication, or 404.
+        Refusal: If the normal authentication fails, or there is no such bucket (404).
     """
     bridge = request.app[BRIDGE]
     key = object_id(bucket_id, 'Bucket')
@@ -315,8 +316,8 @@ def use_token(bridge: Bridge, token: str, bucket_id: str, operation: str) -> Non
     """Use up a token for a bucket; it is gone even if the request fails after that.
 
     Raises:
-        Refusal: 500 for a token that is unknown, used or expired, as every release of the
-            original answers and clients expect; 401 for another bucket's or operation's.
+        Refusal: If the token is unknown, used or expired (500, as every release of the original
+            answers and clients expect), or another bucket's or operation's (401).
     """
     now = bridge.now()
     with bridge.database.begin() as session:

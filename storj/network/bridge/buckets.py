@@ -46,7 +46,7 @@ def start_date(request: web.Request) -> int | None:
     """Return the ``startDate`` of a listing in milliseconds; entries created later are listed.
 
     Raises:
-        Refusal: 400 for what is no date.
+        Refusal: If it is not a date (400).
     """
     value = request.query.get('startDate')
     if not value:

@@ -171,7 +171,7 @@ def contact_object(contact: Contact | KnownFarmer, *, last_seen: object) -> dict
 
 
 def lately_timed_out(contact: Contact | KnownFarmer, now: int) -> bool:
-    """Tell whether a farmer has been unreachable within the last ten minutes."""
+    """Return whether a farmer has been unreachable within the last ten minutes."""
     return contact.last_timeout is not None and lasts(contact.last_timeout, _WARY, now)
 
 
@@ -324,7 +324,7 @@ async def signed_farmer(request: web.Request) -> str:
     """Return the node id of the farmer that signed a request.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     bridge = request.app[BRIDGE]
     timestamp = request.headers.get('x-node-timestamp', '')
@@ -399,7 +399,7 @@ def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
     """Check a proof of work, and use its challenge up.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     challenge = headers.get('x-challenge', '')
     known = session.get(WorkChallenge, challenge) if hex_text(challenge, 64) else None
@@ -418,7 +418,7 @@ async def _card(request: web.Request, node_id: str, fields: Mapping[str, Any]) -
     that means the bridge's; one that does so by mistake would get no shards either.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     local = comes_from_here(request)
     try:

@@ -367,7 +367,7 @@ class Database:
         durable (bool): whether :meth:`synced` waits for the disk.
 
     Raises:
-        NetworkSetupError: it cannot be opened, or a later version of this program made it. The
+        NetworkSetupError: If it cannot be opened, or a later version of this program made it. The
             tables of an earlier one are brought up to date.
     """
 

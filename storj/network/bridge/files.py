@@ -164,7 +164,7 @@ def _fill(entry: Entry, body: dict[str, Any]) -> None:
     """Set what a client may say about a file.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     mimetype = body.get('mimetype') or 'application/octet-stream'
     if not isinstance(mimetype, str) or not _MIMETYPE.fullmatch(mimetype):
@@ -251,7 +251,8 @@ def _new_entry(
     """Return bucket and frame of a new file, and the entry that it replaces.
 
     Raises:
-        Refusal: 400, 404 or 409.
+        Refusal: If the request is invalid (400), something in it is unknown (404), or the name is
+            in use (409).
     """
     bucket = owned_bucket(session, caller, bucket_id)
     if not isinstance(body.get('frame'), str):
@@ -273,7 +274,7 @@ async def _wait_for_copies(bridge: Bridge, repairs: Repairs, pointers: Sequence[
     restore the file.
 
     Raises:
-        Refusal: 404, too many shards are on no farmer that answers.
+        Refusal: If too many shards are on no farmer that answers (404).
     """
     hashes = [shard_hash for shard_hash, _ in pointers]
     parity = sum(parity for _, parity in pointers)

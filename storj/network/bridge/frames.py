@@ -111,7 +111,7 @@ def owned_frame(session: Session, caller: Caller, frame_id: object) -> Frame:
     """Return a frame of the caller's.
 
     Raises:
-        Refusal: 400 for a malformed id, 404 otherwise.
+        Refusal: If the id is malformed (400) or unknown (404).
     """
     frame = session.get(Frame, object_id(frame_id, 'Frame'))
     if frame is None or frame.user != caller.email:
@@ -123,7 +123,7 @@ def _check_volume(bridge: Bridge, session: Session, caller: Caller, text: str) -
     """Refuse a caller that has brought as many bytes as it may.
 
     Raises:
-        Refusal: 420.
+        Refusal: If the quota is reached (420).
     """
     if bridge.release.since(3, 2):
         quota = bridge.settings.upload_quota
@@ -196,7 +196,7 @@ def _audits(body: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Read challenges and tree.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     challenges = _hex_list(body.get('challenges'), 64, _MAX_CHALLENGES)
     if challenges is None:
@@ -215,7 +215,7 @@ def _exclude(body: dict[str, Any]) -> frozenset[str]:
     """Read the farmers that are not wanted.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     nodes = body.get('exclude')
     if nodes is None:
@@ -231,7 +231,7 @@ def _addition(body: dict[str, Any]) -> _Addition:
     """Read the body of ``PUT /frames/{frame}``, in the order in which bridge 5 checks it.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     challenges, tree = _audits(body)
     index = number(body.get('index'))
@@ -262,7 +262,7 @@ def _check_sizes(connection: Connection, frame: str, addition: _Addition) -> Non
     looks: a frame of a large file has thousands of pointers, and this is asked for each of them.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     shard, index = addition.shard, addition.index
     others = {'frame': frame, 'index': index}
@@ -288,7 +288,7 @@ def _open_frame(
     """Return the id of a frame that takes this shard.
 
     Raises:
-        Refusal: 400 or 404.
+        Refusal: If the request is invalid (400) or something is unknown (404).
     """
     key = object_id(frame_id, 'Frame')
     frame = connection.execute(_FRAME, {'frame': key}).one_or_none()

@@ -64,7 +64,7 @@ def _hashes(body: Mapping[str, Any], name: str) -> list[str]:
     """Return a list of shard hashes, each once.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     hashes = body.get(name, [])
     if not isinstance(hashes, list) or len(hashes) > _MOST:

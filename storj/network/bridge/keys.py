@@ -27,7 +27,7 @@ def new_key(session: Session, email: str, value: object, label: str, now: int) -
     """Return the record of a new key, not yet added.
 
     Raises:
-        Refusal: 400 for what is no public key, or is registered to anyone.
+        Refusal: If it is not a public key, or is registered already (400).
     """
     if isinstance(value, str) and ':' in value:
         raise Refusal(

@@ -105,7 +105,7 @@ class AccountLimits:
         """Count a call about an account.
 
         Raises:
-            Refusal: 429, with ``Retry-After``.
+            Refusal: If the limit is reached (429, with ``Retry-After``).
         """
         self._by_minute.refuse_beyond(('call', address), self._calls)
         self._by_minute.counter(('call', address)).used += 1
@@ -114,7 +114,7 @@ class AccountLimits:
         """Count a new account.
 
         Raises:
-            Refusal: 429, with ``Retry-After``.
+            Refusal: If the limit is reached (429, with ``Retry-After``).
         """
         self._by_hour.refuse_beyond(('registration',), self._registrations)
         self._by_hour.counter(('registration',)).used += 1
@@ -123,7 +123,7 @@ class AccountLimits:
         """Count a message to an account.
 
         Raises:
-            Refusal: 429, with ``Retry-After``.
+            Refusal: If the limit is reached (429, with ``Retry-After``).
         """
         self._by_hour.refuse_beyond(('mail', email), self._mails)
         self._by_hour.counter(('mail', email)).used += 1
@@ -135,7 +135,7 @@ class AccountLimits:
             Callable[[], None]: takes it back, for a password that was found right.
 
         Raises:
-            Refusal: 429, with ``Retry-After``.
+            Refusal: If the limit is reached (429, with ``Retry-After``).
         """
         limit = self._wrong_passwords
         of_account, of_all = ('password', address, email), ('password', address)
@@ -177,7 +177,7 @@ class RateLimits:
             dict[str, str]: headers for the answer.
 
         Raises:
-            Refusal: 429, with ``Retry-After``.
+            Refusal: If the limit is reached (429, with ``Retry-After``).
         """
         counter = self._windows.counter((address, route, method))
         limit = _limit(route)

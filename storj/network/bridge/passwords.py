@@ -55,7 +55,7 @@ class Passwords:
         return await self._in_thread(self._encode, password, secrets.token_bytes(16))
 
     def knows(self, password: str, stored: str | None) -> bool:
-        """Tell whether :meth:`verify` costs nothing.
+        """Return whether :meth:`verify` costs nothing.
 
         It does not if the password was found right within the last minutes, or is being checked.
 
@@ -69,7 +69,7 @@ class Passwords:
         return key in self._running or self._remembers(key)
 
     async def verify(self, password: str, stored: str | None) -> bool:
-        """Tell whether ``password`` is the one that ``stored`` was made from.
+        """Return whether ``password`` is the one that ``stored`` was made from.
 
         Args:
             password (str): as the client sent it.

@@ -210,7 +210,7 @@ async def place(
         tuple[KnownFarmer, Allocation]: the farmer and what it granted; the contract is recorded.
 
     Raises:
-        Refusal: 503, no farmer is left or the time is over.
+        Refusal: If no farmer is left, or the time is over (503).
     """
     deadline = time.monotonic() + bridge.settings.placing_timeout
     for contact in contacts:

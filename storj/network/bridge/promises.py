@@ -107,7 +107,7 @@ class Promises:
         return [promise for promise in promises if not self._wanted(promise)]
 
     def _wanted(self, promise: Promise) -> bool:
-        """Tell whether somebody waits for the same shard to reach the same farmer."""
+        """Return whether somebody waits for the same shard to reach the same farmer."""
         others = self._by_shard.get(promise.shard_hash, ())
         return promise.node_id is None or any(other.node_id == promise.node_id for other in others)
 

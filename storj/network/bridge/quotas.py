@@ -39,7 +39,7 @@ class Quota:
         month (int | None): in thirty days.
 
     Raises:
-        ValueError: a limit is negative.
+        ValueError: If a limit is negative.
     """
 
     hour: int | None = None
@@ -70,7 +70,7 @@ def check_volume(
         text (str): what cannot be done.
 
     Raises:
-        Refusal: 420, with ``Retry-After``.
+        Refusal: If the quota is reached (420, with ``Retry-After``).
     """
     if quota is None:
         return

@@ -155,8 +155,8 @@ class RenterNode:
             Allocation: token and contract.
 
         Raises:
-            NodeError: the farmer refused, or changed the terms.
-            NodeUnreachableError: it does not answer.
+            NodeError: If the farmer refused, or changed the terms.
+            NodeUnreachableError: If it does not answer.
         """
         terms = Contract(
             data_hash=data_hash,
@@ -205,8 +205,8 @@ class RenterNode:
             Contract: complete, signed by both sides.
 
         Raises:
-            NodeError: the farmer refused, has no such contract, or changed the terms.
-            NodeUnreachableError: it does not answer.
+            NodeError: If the farmer refused, has no such contract, or changed the terms.
+            NodeUnreachableError: If it does not answer.
         """
         wanted = dataclasses.replace(
             contract,
@@ -240,8 +240,8 @@ class RenterNode:
         """Get a farmer token for the download of a shard.
 
         Raises:
-            NodeError: the farmer refused, e.g. because it does not hold the shard.
-            NodeUnreachableError: it does not answer.
+            NodeError: If the farmer refused, e.g. because it does not hold the shard.
+            NodeUnreachableError: If it does not answer.
         """
         return _token(await self._rpc.call(contact, 'RETRIEVE', {'data_hash': data_hash}))
 
@@ -259,8 +259,8 @@ class RenterNode:
             them; not verified here.
 
         Raises:
-            NodeError: the farmer refused, or its answer is malformed.
-            NodeUnreachableError: it does not answer.
+            NodeError: If the farmer refused, or its answer is malformed.
+            NodeUnreachableError: If it does not answer.
         """
         proofs: list[list[Any]] = []
         for start in range(0, len(audits), AUDITS_PER_CALL):
@@ -289,8 +289,8 @@ class RenterNode:
             source (NodeContact): the farmer that has the shard.
 
         Raises:
-            NodeError: the farmer refused.
-            NodeUnreachableError: it does not answer.
+            NodeError: If the farmer refused.
+            NodeUnreachableError: If it does not answer.
         """
         await self._rpc.call(
             contact,

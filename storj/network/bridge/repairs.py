@@ -423,7 +423,7 @@ class Repairs:
         return arrival.result()
 
     async def _has(self, shard_hash: str, contact: KnownFarmer) -> bool:
-        """Tell whether a farmer says that it has a shard."""
+        """Return whether a farmer says that it has a shard."""
         try:
             await token_from(self._bridge, contact, shard_hash)
         except (NodeError, NodeUnreachableError) as error:

@@ -91,7 +91,7 @@ def _report(body: Mapping[str, Any]) -> _Report:
     ``reporterId`` may be missing: libstorj names nobody.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     for name in ('reporterId', 'clientId'):
         text(body, name, _MAX_ID)

@@ -89,8 +89,8 @@ async def call_farmer(
         timed (bool): whether the time taken says something about the farmer's speed.
 
     Raises:
-        NodeError: the farmer refused.
-        NodeUnreachableError: it does not answer, or not in time.
+        NodeError: If the farmer refused.
+        NodeUnreachableError: If it does not answer, or not in time.
     """
     started = time.monotonic()
 

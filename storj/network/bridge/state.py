@@ -81,7 +81,7 @@ class Release:
             version (str): three numbers with dots, from ``2.0.0`` on.
 
         Raises:
-            ValueError: not a version, or one whose clients are not served.
+            ValueError: If it is not a version, or one whose clients are not served.
         """
         if not re.fullmatch(r'[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}', version):
             raise ValueError(f'{version!r} is not a version of the bridge, such as 7.7.1')
@@ -92,7 +92,7 @@ class Release:
         raise ValueError(f'bridge {version} is too old: its clients speak another protocol')
 
     def since(self, *number: int) -> bool:
-        """Tell whether this release has what came with release ``number``."""
+        """Return whether this release has what came with release ``number``."""
         return self.number >= number
 
 

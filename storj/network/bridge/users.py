@@ -75,7 +75,7 @@ def _redirect(bridge: Bridge, value: object) -> str | None:
     Whoever registers an account of somebody else's must not choose where that person is led.
 
     Raises:
-        Refusal: 400 for what is no web address.
+        Refusal: If it is not a web address (400).
     """
     if value is None or value == '':
         return None
@@ -111,7 +111,7 @@ def _send(bridge: Bridge, kind: Kind, email: str, token: str, redirect: str | No
     """Write a message, and return what is kept of the token in its link.
 
     Raises:
-        Refusal: 429, the account gets too many.
+        Refusal: If the account gets too many (429).
     """
     bridge.limits.count_mail(email)
     bridge.outbox.send(kind, email, token, redirect, bridge.now())

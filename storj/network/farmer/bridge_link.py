@@ -105,7 +105,7 @@ class BridgeLink:
         registered (asyncio.Event): set while the bridge knows the farmer.
 
     Raises:
-        ValueError: the URL is not one of HTTP.
+        ValueError: If the URL is not one of HTTP.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class BridgeLink:
         """Tell the bridge address, port, protocol and whether there is space; register if need be.
 
         Raises:
-            BridgeLinkError: the bridge cannot be reached, or refuses.
+            BridgeLinkError: If the bridge cannot be reached, or refuses.
         """
         contact = self._contact()
         # `userAgent` is ours: bridges from 6.0 on do not ask a farmer for it, and ignore it.
@@ -230,7 +230,7 @@ class BridgeLink:
             int: shards that lie on no other farmer yet; 0 when the bridge has forgotten this one.
 
         Raises:
-            BridgeLinkError: the bridge cannot be reached, or knows no departures.
+            BridgeLinkError: If the bridge cannot be reached, or knows no departures.
         """
         try:
             answer = await self._request('DELETE', f'/contacts/{self._contact().node_id}', {})
@@ -443,7 +443,7 @@ def find_nonce(challenge: str, target: str, stopped: Callable[[], bool] = lambda
         stopped (Callable[[], bool]): asked between two attempts whether to give up.
 
     Raises:
-        BridgeLinkError: the challenge is malformed, or takes too long.
+        BridgeLinkError: If the challenge is malformed, or takes too long.
     """
     if not is_hex(challenge, 64) or not is_hex(target, 64):
         raise BridgeLinkError('The bridge sent a malformed challenge')

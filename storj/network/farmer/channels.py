@@ -561,7 +561,7 @@ async def _first_frame(request: web.Request, socket: web.WebSocketResponse) -> W
     """Return the first frame; refuse one that is too long before it is in memory.
 
     Raises:
-        asyncio.TimeoutError: none came.
+        asyncio.TimeoutError: If none came.
     """
     await socket.prepare(request)
     if request.transport is None:

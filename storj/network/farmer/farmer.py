@@ -114,7 +114,7 @@ class FarmerSettings:
             that it stores for; None for any.
 
     Raises:
-        ValueError: a value makes no sense.
+        ValueError: If a value makes no sense.
     """
 
     path: Path
@@ -219,7 +219,7 @@ class Farmer:
         Returns when the port is open; :meth:`wait_registered` waits for the bridge.
 
         Raises:
-            NetworkSetupError: the folder cannot be used, or the port is taken.
+            NetworkSetupError: If the folder cannot be used, or the port is taken.
         """
         async with contextlib.AsyncExitStack() as parts:
             listening = self._listen()
@@ -404,8 +404,8 @@ class Farmer:
             progress (Callable[[int], object]): called with the shards that lie here only.
 
         Raises:
-            BridgeLinkError: the bridge knows no departures.
-            RuntimeError: the farmer has no bridge.
+            BridgeLinkError: If the bridge knows no departures.
+            RuntimeError: If the farmer has no bridge.
         """
         if self._link is None:
             raise RuntimeError('a farmer without a bridge has nothing to leave')

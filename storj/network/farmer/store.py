@@ -244,8 +244,8 @@ class ShardStore:
             size (int): bytes it will have.
 
         Raises:
-            NoSpaceLeftError: it does not fit.
-            StoreError: the disk refuses.
+            NoSpaceLeftError: If it does not fit.
+            StoreError: If the disk refuses.
         """
         _check_hash(data_hash)
         if not self.has_room(size):
@@ -462,7 +462,7 @@ class ShardWriter:
         """Append pieces of the shard.
 
         Raises:
-            StoreError: the disk refuses, or the writer was closed meanwhile.
+            StoreError: If the disk refuses, or the writer was closed meanwhile.
         """
         with self._lock:
             if self._done:
@@ -485,7 +485,7 @@ class ShardWriter:
             bool: whether the hash was right; or the size, in a store that does not look.
 
         Raises:
-            StoreError: the disk refuses.
+            StoreError: If the disk refuses.
         """
         self.write(pieces)
         with self._lock:

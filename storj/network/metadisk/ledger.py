@@ -120,7 +120,7 @@ class Ledger:
         """Credit a token.
 
         Raises:
-            ValueError: when the amount is negative, the token too long for one, or the balance
+            ValueError: If the amount is negative, the token too long for one, or the balance
                 would leave 64 bits.
         """
         with self._engine.begin() as connection:
@@ -130,8 +130,8 @@ class Ledger:
         """Debit a token, all or nothing.
 
         Raises:
-            ValueError: when the amount is negative.
-            InsufficientBalanceError: when the balance is smaller, or the token was never credited.
+            ValueError: If the amount is negative.
+            InsufficientBalanceError: If the balance is smaller, or the token was never credited.
         """
         if amount < 0:
             raise ValueError('an amount is not negative')

@@ -72,7 +72,7 @@ def mount(
         settings (Settings | None): how it is run.
 
     Raises:
-        NetworkSetupError: the folder cannot be used, or what lies in it is damaged.
+        NetworkSetupError: If the folder cannot be used, or what lies in it is damaged.
     """
     settings = settings or Settings()
     try:

@@ -208,7 +208,7 @@ class Mover:
             str: id of the entry.
 
         Raises:
-            MoverError: when the bridge or too many farmers refuse.
+            MoverError: If the bridge or too many farmers refuse.
         """
         bucket = await self._open_bucket()
         frame = (await self._call('POST', '/frames', {}))['id']
@@ -225,7 +225,7 @@ class Mover:
         """Yield bytes ``start`` to ``end`` (exclusive) of a file, every shard proved first.
 
         Raises:
-            MoverError: when no farmer gives the right bytes of a shard.
+            MoverError: If no farmer gives the right bytes of a shard.
         """
         async with aclosing(
             self._shards(entry, start // shard_size, -(-end // shard_size))
@@ -249,7 +249,7 @@ class Mover:
         the others.
 
         Raises:
-            MoverError: when the bridge does not say.
+            MoverError: If the bridge does not say.
         """
         bucket = await self._open_bucket()
         shards = await self._call('GET', f'/buckets/{bucket}/files/{entry}/mirrors')

@@ -112,9 +112,9 @@ class MetaDiskNode:
             tuple[str, str]: filehash and key. Content that is stored already gives the same pair.
 
         Raises:
-            InsufficientBalanceError: nothing was taken from the token.
-            NodeFullError: the token has its bytes back.
-            MoverError: the token has its bytes back.
+            InsufficientBalanceError: If nothing was taken from the token.
+            NodeFullError: If the token has its bytes back.
+            MoverError: If the token has its bytes back.
         """
         async with self._charged(token, _UPLOAD_COST * spool.size, 'upload', BaseException):
             filehash, key = await asyncio.to_thread(spool.seal)
@@ -171,8 +171,8 @@ class MetaDiskNode:
             token (str | None): who pays, if the node charges.
 
         Raises:
-            InsufficientBalanceError: nothing was taken from the token.
-            MoverError: when the network fails. Whatever ends it: what was not handed out is not
+            InsufficientBalanceError: If nothing was taken from the token.
+            MoverError: If the network fails. Whatever ends it: what was not handed out is not
                 charged.
         """
         sent = 0
@@ -212,7 +212,7 @@ class MetaDiskNode:
         """Return how many shards a file has, and which farmers took them.
 
         Raises:
-            MoverError: when the bridge does not say.
+            MoverError: If the bridge does not say.
         """
         return (0, []) if file.entry is None else await self._mover.places(file.entry)
 

@@ -340,7 +340,7 @@ def _upload(place: Place) -> dict[str, Any]:
 
 
 def _is_foreign(request: web.Request) -> bool:
-    """Tell whether a page of another site asks: browsers say so, and programs say nothing.
+    """Return whether a page of another site asks: browsers say so, and programs say nothing.
 
     Without this any page could fill the disk of a node on its visitor's machine.
     """

@@ -46,7 +46,7 @@ def ip_of(text: str) -> _Ip | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address, or a name by its form, means the machine itself."""
+    """Return whether an address, or a name by its form, means the machine itself."""
     name = host.lower().rstrip('.')
     if name == 'localhost' or name.endswith('.localhost'):
         return True
@@ -55,7 +55,7 @@ def is_loopback(host: str) -> bool:
 
 
 def comes_from_here(request: web.BaseRequest) -> bool:
-    """Tell whether a request comes from this machine, and not from elsewhere by a proxy here."""
+    """Return whether a request comes from this machine, and not from elsewhere by a proxy here."""
     if 'X-Forwarded-For' in request.headers or 'Forwarded' in request.headers:
         return False
     # A request without an address came over a socket of this machine's.
@@ -63,7 +63,7 @@ def comes_from_here(request: web.BaseRequest) -> bool:
 
 
 def may_call(address: str, *, local: bool) -> bool:
-    """Tell whether an address may be called, as far as its text tells.
+    """Return whether an address may be called, as far as its text tells.
 
     Args:
         address (str): IP address or host name.
@@ -78,7 +78,7 @@ def may_call(address: str, *, local: bool) -> bool:
 
 
 async def may_announce(address: str, *, local: bool) -> bool:
-    """Tell whether a farmer may announce an address, looking a name up.
+    """Return whether a farmer may announce an address, looking a name up.
 
     A name that has no address yet may be announced; it is looked up again when it is called.
 

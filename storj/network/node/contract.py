@@ -77,7 +77,7 @@ class Contract:
         """Read a contract as it came over the wire; unknown fields are left out, as originals do.
 
         Raises:
-            ContractError: a field is missing or not of its kind.
+            ContractError: If a field is missing or not of its kind.
         """
         if not isinstance(raw, Mapping):
             raise ContractError('Invalid contract format')
@@ -110,7 +110,7 @@ class Contract:
         return dataclasses.replace(self, farmer_signature=signature)
 
     def verify(self, party: Party, node_id: str | None) -> bool:
-        """Tell whether one side's signature is there and was made by `node_id`."""
+        """Return whether one side's signature is there and was made by `node_id`."""
         signature = self.renter_signature if party == 'renter' else self.farmer_signature
         if signature is None or node_id is None:
             return False
@@ -120,11 +120,11 @@ class Contract:
             return False
 
     def is_complete(self) -> bool:
-        """Tell whether no field is left open."""
+        """Return whether no field is left open."""
         return all(value is not None for value in self.to_json().values())
 
     def same_terms(self, other: Contract) -> bool:
-        """Tell whether `other` differs in nothing but what a farmer fills in."""
+        """Return whether `other` differs in nothing but what a farmer fills in."""
         mine, theirs = self.to_json(), other.to_json()
         return all(mine[name] == theirs[name] for name in mine if name not in _FARMERS_PART)
 

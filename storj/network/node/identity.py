@@ -54,7 +54,7 @@ class SignatureError(StorjError):
 
 
 def is_node_id(text: object) -> TypeGuard[str]:
-    """Tell whether `text` is 40 lower-case hex characters, as node ids and shard hashes are."""
+    """Return whether `text` is 40 lower-case hex characters, as node ids and shard hashes are."""
     return is_hash(text)
 
 
@@ -79,7 +79,7 @@ class Identity:
         node_id (str): 40 hex characters.
 
     Raises:
-        ValueError: the bytes are no private key of secp256k1.
+        ValueError: If the bytes are no private key of secp256k1.
     """
 
     def __init__(self, private_key: bytes) -> None:
@@ -144,7 +144,7 @@ class Identity:
 
 
 def verify_der(public_key: str, data: bytes, signature: str) -> bool:
-    """Tell whether a DER signature over SHA-256 of `data` was made by a key.
+    """Return whether a DER signature over SHA-256 of `data` was made by a key.
 
     Args:
         public_key (str): hex, compressed or not.
@@ -152,7 +152,7 @@ def verify_der(public_key: str, data: bytes, signature: str) -> bool:
         signature (str): hex; refused in its high-S form, as the original bridges do.
 
     Raises:
-        SignatureError: the key or the signature is malformed.
+        SignatureError: If the key or the signature is malformed.
     """
     try:
         raw = bytes.fromhex(signature)
@@ -173,7 +173,7 @@ def signer_of_message(text: str, signature: str) -> tuple[str, bytes]:
         signature has a signer; the caller compares the id with the one it expects.
 
     Raises:
-        SignatureError: the signature is malformed.
+        SignatureError: If the signature is malformed.
     """
     try:
         raw = base64.b64decode(signature, validate=True)
@@ -258,7 +258,7 @@ def derived_public_key(extended: str, index: int) -> bytes:
         index (int): 0 to 2**31 - 1.
 
     Raises:
-        SignatureError: no extended public key, or no such index.
+        SignatureError: If no extended public key, or no such index.
     """
     try:
         raw = base58.decode_check(extended[: _EXTENDED_LENGTH + 1])
@@ -275,7 +275,7 @@ def derived_public_key(extended: str, index: int) -> bytes:
 
 
 def is_extended_key(text: object) -> TypeGuard[str]:
-    """Tell whether `text` is an extended public key."""
+    """Return whether `text` is an extended public key."""
     try:
         return isinstance(text, str) and bool(derived_public_key(text, 0))
     except SignatureError:

@@ -18,7 +18,7 @@ class FolderLock:
         kind (str): of whatever wants the folder: ``network`` or ``farmer``.
 
     Raises:
-        NetworkSetupError: it is held already, or cannot be used.
+        NetworkSetupError: If it is held already, or cannot be used.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:

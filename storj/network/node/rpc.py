@@ -148,7 +148,7 @@ class NodeContact:
             local (bool): whether it came from this machine.
 
         Raises:
-            ContactError: a field is missing or malformed.
+            ContactError: If a field is missing or malformed.
         """
         if not isinstance(raw, Mapping):
             raise ContactError('Invalid contact data supplied')
@@ -201,7 +201,7 @@ class NodeContact:
 
 
 def is_compatible(local: str, remote: str) -> bool:
-    """Tell whether two protocol versions may speak to each other (section 1.5).
+    """Return whether two protocol versions may speak to each other (section 1.5).
 
     The major must be the same, below 1.0 the minor too, and a prerelease tag always.
     """
@@ -369,9 +369,9 @@ class RpcClient:
             Mapping[str, Any]: the result.
 
         Raises:
-            NodeError: the node refused, or its answer is not a valid one.
-            ClockSkewError: its clock differs from the one here.
-            NodeUnreachableError: no connection, or no answer in time.
+            NodeError: If the node refused, or its answer is not a valid one.
+            ClockSkewError: If its clock differs from the one here.
+            NodeUnreachableError: If no connection, or no answer in time.
         """
         identifier = secrets.token_hex(20)
         # A node of protocol 0.x takes no contact of 1.x and the other way round. The envelope is

@@ -69,7 +69,7 @@ class ShardClient:
             data (bytes): the shard.
 
         Raises:
-            ShardClientError: it was not taken.
+            ShardClientError: If it was not taken.
         """
         session = self._session(farmer, data_hash)
         push = self._push_body if _speaks_http(farmer) else self._push_frames
@@ -96,7 +96,7 @@ class ShardClient:
             sink (Callable[[bytes], Awaitable[object]]): takes the pieces, in order.
 
         Raises:
-            ShardClientError: it was not had, or not with this size.
+            ShardClientError: If it was not had, or not with this size.
         """
         session = self._session(farmer, data_hash)
         pieces = self._body if _speaks_http(farmer) else self._frames

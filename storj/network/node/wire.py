@@ -95,7 +95,7 @@ async def read_raw(request: web.Request) -> bytes:
     """Return a request's whole body, as it was sent.
 
     Raises:
-        Refusal: 408 if it is not there within :data:`BODY_SECONDS`.
+        Refusal: If it is not there within :data:`BODY_SECONDS` (408).
     """
     try:
         return await asyncio.wait_for(request.read(), BODY_SECONDS)
@@ -110,8 +110,8 @@ async def read_body(request: web.Request) -> dict[str, Any]:
     original (protocol reference, section 2.2).
 
     Raises:
-        Refusal: 413 for a body above :data:`BODY_LIMIT`, 408 for one that does not come, 400 for
-            text that is no Unicode.
+        Refusal: If the body is larger than :data:`BODY_LIMIT` (413), does not arrive (408), or is
+            not Unicode (400).
     """
     raw = await read_raw(request)
     try:
@@ -149,7 +149,7 @@ def text(body: Mapping[str, Any], name: str, maximum: int) -> str | None:
         maximum (int): characters.
 
     Raises:
-        Refusal: 400 for another type, or too long.
+        Refusal: If it is of another type, or too long (400).
     """
     value = body.get(name)
     if value is None:
@@ -174,7 +174,7 @@ def number(value: object) -> int | None:
 
 
 def hex_text(value: object, length: int) -> bool:
-    """Tell whether ``value`` is ``length`` lower-case hex digits."""
+    """Return whether ``value`` is ``length`` lower-case hex digits."""
     return (
         isinstance(value, str)
         and len(value) == length
@@ -190,7 +190,7 @@ def object_id(value: object, kind: str) -> str:
         kind (str): ``Bucket``, ``File`` or ``Frame``, for the message.
 
     Raises:
-        Refusal: 400.
+        Refusal: If the value is invalid (400).
     """
     if not is_hex(value, 24, any_case=True):
         raise Refusal(400, f'{kind} id is malformed')
@@ -225,7 +225,7 @@ def parse_date(value: object) -> int | None:
 
 
 def is_broken_off(request: web.Request, error: Exception) -> bool:
-    """Tell whether a request failed because whoever made it has gone.
+    """Return whether a request failed because whoever made it has gone.
 
     Give any answer then: it reaches nobody, but without one the framework logs an error.
     """
