@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,11 @@ class Bridge:
         self.answer: set[str] | None = {SHARD_HASH}
         self.away = False
         self.asked: list[list[str]] = []
+        self.meanwhile: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
 
     async def unneeded(self, names: Sequence[str]) -> set[str] | None:
         self.asked.append(list(names))
+        await self.meanwhile()
         if self.away:
             raise BridgeLinkError('no answer in time')
         return self.answer
@@ -205,6 +209,23 @@ def test_shard_without_any_contract_is_asked_about_too(tmp_path: Path) -> None:
             bridge.answer = set()
             assert await Rounds(here, bridge).run(DAY) == 'shards'
             assert await Rounds(here, Bridge()).run(GRACE + 60) == 'quarantine'
+
+    run(test)
+
+
+@pytest.mark.parametrize('covered', [True, False])
+def test_shard_with_a_new_contract_is_not_dropped(tmp_path: Path, covered: bool) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.store()
+            if not covered:
+                here.farmer._index.forget_contracts(SHARD_HASH)
+            here.clock.now += LIFE + DAY
+            bridge = Bridge()
+            # While the bridge answers, somebody stores the same content.
+            bridge.meanwhile = here.alloc
+            assert await Rounds(here, bridge).run(GRACE + 60) == 'shards'
+            assert bridge.asked == [[SHARD_HASH]]
 
     run(test)
 

@@ -140,6 +140,9 @@ class Expiry:
         for shard in held:
             # The bridge speaks for its own contract only.
             sure = unneeded is not None and len(shard.owners) <= 1
+            if self._index.state(shard.data_hash).end >= self._clock() * 1000:
+                # There is a new contract since it was asked about.
+                continue
             if unneeded is None or shard.data_hash in unneeded:
                 logger.info('shard %s is dropped', shard.data_hash)
                 self._shards.drop(shard.data_hash, QUARANTINE if sure else UNCONFIRMED)

@@ -314,11 +314,12 @@ class FarmerIndex:
             (int(now * 1000), *after, PAGE),
         )
         names = dict.fromkeys(_text(name) for _, name in rows)
-        found = [shard for shard in map(self._state, names) if shard.end < now * 1000]
+        found = [shard for shard in map(self.state, names) if shard.end < now * 1000]
         last = (_count(rows[-1][0]), _text(rows[-1][1])) if len(rows) == PAGE else None
         return [shard for shard in found if not self._is_quarantined(shard.data_hash)], last
 
-    def _state(self, data_hash: str) -> Ended:
+    def state(self, data_hash: str) -> Ended:
+        """Return what is known of a shard and of its contracts, ended or not."""
         contracts = self._rows(
             'SELECT owner, store_end FROM contracts WHERE data_hash = ?', (data_hash,)
         )
