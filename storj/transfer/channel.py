@@ -61,10 +61,10 @@ class Channel(Protocol):
             cancelled (Callable[[], bool]): whether to stop; asked at least four times a second.
 
         Raises:
-            FarmerError: if the farmer refuses; of a more specific class if it says why.
-            FarmerUnreachableError: if there is no connection, it breaks, or is too slow.
-            IntegrityError: if the chunks bring another number of bytes than size.
-            TransferCancelled: if it was cancelled.
+            FarmerError: If the farmer refuses; of a more specific class if it says why.
+            FarmerUnreachableError: If there is no connection, it breaks, or is too slow.
+            IntegrityError: If the chunks bring another number of bytes than size.
+            TransferCancelled: If it was cancelled.
         """
 
     def pull(
@@ -88,10 +88,10 @@ class Channel(Protocol):
             cancelled (Callable[[], bool]): whether to stop.
 
         Raises:
-            FarmerError: if the farmer refuses; of a more specific class if it says why.
-            FarmerUnreachableError: if there is no connection, it breaks, or is too slow.
-            IntegrityError: if another number of bytes comes.
-            TransferCancelled: if it was cancelled.
+            FarmerError: If the farmer refuses; of a more specific class if it says why.
+            FarmerUnreachableError: If there is no connection, it breaks, or is too slow.
+            IntegrityError: If another number of bytes comes.
+            TransferCancelled: If it was cancelled.
         """
 
 
@@ -248,8 +248,8 @@ def _send_body(wire: Wire, watch: Watch, chunks: Iterable[Buffer], size: int) ->
     """Send a shard until it is over, or the farmer answers before.
 
     Raises:
-        IntegrityError: if the chunks bring another number of bytes.
-        OSError: if the connection broke and the farmer left no answer.
+        IntegrityError: If the chunks bring another number of bytes.
+        OSError: If the connection broke and the farmer left no answer.
     """
     watch.flow()
     sent, source = 0, iter(chunks)
@@ -289,7 +289,7 @@ def _receive_body(
     """Hand a shard on as it comes.
 
     Raises:
-        IntegrityError: if another number of bytes comes.
+        IntegrityError: If another number of bytes comes.
     """
     if response.length is not None and response.length != size:
         raise IntegrityError(f'the farmer has {response.length} bytes of {size}')
@@ -333,7 +333,7 @@ def channel_for(pointer: Any) -> WebSocketChannel | HttpChannel:
         pointer (Mapping | FilePointer): as the bridge gave it.
 
     Raises:
-        FarmerError: if it names no farmer, or holds something that cannot be right.
+        FarmerError: If it names no farmer, or holds something that cannot be right.
     """
     version = parse_version(Ticket.of(pointer).protocol)
     return WebSocketChannel() if version is not None and version[0] == 0 else HttpChannel()

@@ -7,8 +7,8 @@ A transfer is one *driver*, which waits, and many *tasks*, which work. All of th
     task   ----- check(), fail() ---+--> Coordinator --> settle --> clean-ups --> waiters wake
     caller ----- cancel() ----------'
 
-The first error wins; whatever comes after it is noise. Waiters wake only after every task has let
-go of files and buffers and after the clean-ups have run, so that a program that sees the error
+The first error wins; whatever comes after it is noise. Waiters wake only after every task has
+released files and buffers and after the clean-ups have run, so that a program that sees the error
 also sees the temporary files gone.
 """
 
@@ -159,13 +159,13 @@ class Coordinator(Generic[T]):
 
         Args:
             ready (Callable[[], bool]): called with the condition held.
-            seconds (float | None): at most; for ever by default.
+            seconds (float | None): at most; without a limit by default.
 
         Returns:
             bool: what ready said last.
 
         Raises:
-            Stopped: if the transfer ends meanwhile.
+            Stopped: If the transfer ends meanwhile.
         """
         until = None if seconds is None else self.clock.now() + seconds
         with self.condition:
@@ -233,7 +233,7 @@ class Coordinator(Generic[T]):
         although the request still hangs. Nothing local may be held meanwhile.
 
         Raises:
-            Stopped: if the transfer ended meanwhile.
+            Stopped: If the transfer ended meanwhile.
         """
         self.check()
         with self.condition:
@@ -300,7 +300,7 @@ class Coordinator(Generic[T]):
             The function's value; its error is raised here and does not end the transfer by itself.
 
         Raises:
-            Stopped: if the transfer ends meanwhile.
+            Stopped: If the transfer ends meanwhile.
         """
         return self.begin(executor, function)()
 
@@ -418,7 +418,7 @@ class Coordinator(Generic[T]):
         """Wait for the end of the transfer and return its result.
 
         Raises:
-            TimeoutError: if it has not ended after so many seconds; it goes on.
+            TimeoutError: If it has not ended after so many seconds; it goes on.
             BaseException: what ended it.
         """
         if not self.wait(timeout):
@@ -495,7 +495,7 @@ class SystemClock:
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """Wait on the condition."""
-        # Whoever asks for more than locks can count to may as well wait for ever.
+        # Whoever asks for more than locks can count to may as well wait forever.
         condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
     def random(self) -> float:

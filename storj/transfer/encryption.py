@@ -86,8 +86,8 @@ def bucket_key(bridge: BridgeReader, bucket_id: str) -> bytes | None:
     """Return the key to read a bucket: from the encryption key, else what the bucket publishes.
 
     Raises:
-        MnemonicError: if the encryption key is no mnemonic.
-        IntegrityError: if the bridge publishes something else than a key.
+        MnemonicError: If the encryption key is no mnemonic.
+        IntegrityError: If the bridge publishes something else than a key.
     """
     if bridge.mnemonic:
         mnemonic.check(bridge.mnemonic)
@@ -129,7 +129,7 @@ def encryption_for(
             file's id. By default that is so only where the bridge keeps no index, as v0.
 
     Raises:
-        MnemonicError: if encryption is asked for without an encryption key.
+        MnemonicError: If encryption is asked for without an encryption key.
     """
     if not encrypt:
         return FileEncryption(name, None, None)

@@ -101,7 +101,7 @@ class Transfers(Generic[B_co]):
             TransferFuture[File]: of the file's entry.
 
         Raises:
-            ValueError: if the transfers are closed or the bucket id is no text.
+            ValueError: If the transfers are closed or the bucket id is no text.
 
         The future's result raises :class:`storj.exception.AlreadyExistsError` for a name that is
         taken, ``MnemonicError`` without an encryption key, ``TransferError`` with all causes when
@@ -149,8 +149,8 @@ class Transfers(Generic[B_co]):
             TransferFuture: of the path, the file object, or a BytesIO at position 0.
 
         Raises:
-            ValueError: if the transfers are closed or an id is no text.
-            TypeError: if the destination is none of these.
+            ValueError: If the transfers are closed or an id is no text.
+            TypeError: If the destination is none of these.
 
         The future's result raises :class:`storj.exception.NotEnoughShardsError` when too many
         farmers are gone, ``DecryptionError`` for the wrong mnemonic, ``IntegrityError`` for a
@@ -248,9 +248,9 @@ class Transfers(Generic[B_co]):
             FileHealth: which shards are healthy, on which farmers.
 
         Raises:
-            StorjError: if the bridge does not tell the shards.
-            IntegrityError: if their HMAC is missing or wrong.
-            DecryptionError: if the client's encryption key is not the file's.
+            StorjError: If the bridge does not tell the shards.
+            IntegrityError: If their HMAC is missing or wrong.
+            DecryptionError: If the client's encryption key is not the file's.
         """
         _identifier(bucket_id, 'bucket')
         _identifier(file_id, 'file')
@@ -413,16 +413,16 @@ class TransferFuture(Generic[T]):
         """Wait for the end.
 
         Args:
-            timeout (float | None): seconds to wait at most; for ever by default.
+            timeout (float | None): seconds to wait at most; without a limit by default.
 
         Returns:
             What the transfer brought: the File of an upload, the destination of a download.
 
         Raises:
-            TimeoutError: if the transfer is still under way; it goes on.
-            TransferCancelled: if it was cancelled.
+            TimeoutError: If the transfer is still under way; it goes on.
+            TransferCancelled: If it was cancelled.
             StorjError: what ended it otherwise; see :class:`storj.exception.TransferError`.
-            OSError: if a local file could not be read or written.
+            OSError: If a local file could not be read or written.
         """
         return self._coordinator.result(timeout)
 
@@ -430,7 +430,7 @@ class TransferFuture(Generic[T]):
         """Wait for the end and leave the result alone.
 
         Args:
-            timeout (float | None): seconds to wait at most; for ever by default.
+            timeout (float | None): seconds to wait at most; without a limit by default.
 
         Returns:
             bool: whether it has come.

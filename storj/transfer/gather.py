@@ -98,8 +98,8 @@ class Fetcher:
             troubled (Callable): called after the first failure.
 
         Raises:
-            ShardLost: if no farmer brings it.
-            Stopped: if the transfer ends meanwhile.
+            ShardLost: If no farmer brings it.
+            Stopped: If the transfer ends meanwhile.
         """
         clock, allowed = self._scope.clock, self._scope.config.shard_deadline
         ends = float('inf') if allowed is None else clock.now() + allowed
@@ -170,8 +170,8 @@ class Fetcher:
         """Pull a shard from one farmer, check it, and report the exchange.
 
         Raises:
-            FarmerError: if the farmer fails.
-            IntegrityError: if it brings other bytes, or another number of them.
+            FarmerError: If the farmer fails.
+            IntegrityError: If it brings other bytes, or another number of them.
         """
         node, began = node_of(pointer), self._scope.clock.wall()
         digest = ShardDigest()

@@ -71,7 +71,7 @@ def check_pointer(pointer: object) -> Mapping[str, Any]:
     """Return the answer to a contract if it names a farmer and a token.
 
     Raises:
-        StorjBridgeApiError: if the bridge left something out.
+        StorjBridgeApiError: If the bridge left something out.
     """
     if not isinstance(pointer, Mapping):
         raise StorjBridgeApiError('the bridge answered a contract with something else')

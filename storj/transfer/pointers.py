@@ -134,8 +134,8 @@ class PointerList:
         """Read description and pointers; called by the driver.
 
         Raises:
-            NotFoundError: if there is no such file.
-            IntegrityError: if the list contradicts itself or the description.
+            NotFoundError: If there is no such file.
+            IntegrityError: If the list contradicts itself or the description.
         """
         limit = self._scope.config.pointer_page
         first = self._scope.begin(lambda: self._first_page(limit), 'the pointers')
@@ -310,7 +310,7 @@ class PointerList:
             exclude (Sequence[str]): node ids of farmers that failed.
 
         Raises:
-            IntegrityError: if the bridge brings a pointer to something else.
+            IntegrityError: If the bridge brings a pointer to something else.
         """
         limit = self._scope.bridge.profile().exclude_limit
         try:

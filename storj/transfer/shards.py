@@ -29,8 +29,8 @@ from storj.exception import (
 from storj.model import ExchangeReport, Shard
 from storj.sharding import Plan, Span
 from storj.transfer.coordinator import Gate
+from storj.transfer.journal import UploadJournal
 from storj.transfer.negotiate import Negotiator, node_of
-from storj.transfer.resume import UploadJournal
 from storj.transfer.scope import Scope, describe, overdue
 from storj.transfer.source import Source
 from storj.transfer.spool import Spool

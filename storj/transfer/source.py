@@ -143,7 +143,7 @@ class Source(Protocol):
 
         Raises:
             SourceChangedError: If there are fewer bytes now than there were.
-            OSError: if they cannot be read.
+            OSError: If they cannot be read.
         """
 
     def check_unchanged(self) -> bool:
@@ -157,7 +157,7 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of whatever this source opened by itself."""
+        """Close whatever this source opened by itself."""
 
 
 class MemorySource:
@@ -176,7 +176,7 @@ class MemorySource:
         return True
 
     def close(self) -> None:
-        """Let go of the bytes."""
+        """Release the bytes."""
         self._view.release()
 
 
@@ -324,9 +324,9 @@ def open_source(source: Any) -> Source | None:
     """Return a source that can be read at any offset, None if this one can be read only once.
 
     Raises:
-        TypeError: if it is nothing that has bytes.
-        ValueError: if it is a path to something else than a regular file.
-        OSError: if it cannot be opened.
+        TypeError: If it is nothing that has bytes.
+        ValueError: If it is a path to something else than a regular file.
+        OSError: If it cannot be opened.
     """
     if isinstance(source, File):
         source = source.filename
@@ -367,7 +367,7 @@ def once(
 ) -> Iterator[bytes | bytearray | memoryview]:
     """Yield the bytes of a source that can be read only once, in pieces of any size.
 
-    Whoever writes into a pipe may keep its reader waiting for ever, and a thread that reads cannot
+    Whoever writes into a pipe may keep its reader waiting forever, and a thread that reads cannot
     be interrupted. So nothing is read from one before there is something to read.
 
     Args:
@@ -377,7 +377,7 @@ def once(
         check (Callable): called several times a second while a pipe is silent; raises to stop.
 
     Raises:
-        TypeError: if it yields anything but bytes.
+        TypeError: If it yields anything but bytes.
     """
     descriptor = _plain_descriptor(source) if hasattr(select, 'poll') else None
 

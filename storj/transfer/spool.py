@@ -156,7 +156,7 @@ class Spool:
         """Fill the buffer from an offset.
 
         Raises:
-            IntegrityError: if nothing was written there.
+            IntegrityError: If nothing was written there.
         """
         if self._positional.read_into(offset, buffer) < len(buffer):
             raise IntegrityError('a temporary file is shorter than what was written to it')
@@ -248,7 +248,7 @@ class UnfinishedFile:
 
     Raises:
         ResourceError: If the disk is full.
-        OSError: if the folder cannot be written.
+        OSError: If the folder cannot be written.
 
     Attributes:
         path (Path): of the unfinished file.
@@ -335,7 +335,7 @@ class UnfinishedFile:
         """Fill the buffer from an offset.
 
         Raises:
-            IntegrityError: if the file is shorter; somebody cut it.
+            IntegrityError: If the file is shorter; somebody cut it.
         """
         if self._file.read_into(offset, buffer) < len(buffer):
             raise IntegrityError(f'{self.path} was changed while it was written')
@@ -349,8 +349,8 @@ class UnfinishedFile:
             overwrite (bool): whether it may replace a file of that name.
 
         Raises:
-            IntegrityError: if it has another size, or somebody removed it.
-            FileExistsError: if there is a file of that name by now.
+            IntegrityError: If it has another size, or somebody removed it.
+            FileExistsError: If there is a file of that name by now.
         """
         if size == 0:
             os.ftruncate(self._descriptor, 0)
@@ -371,7 +371,7 @@ class UnfinishedFile:
         name(self.path, self.target, sync=fsync)
 
     def close(self) -> None:
-        """Let go of the file and leave it where it is."""
+        """Close the file and leave it where it is."""
         descriptor, self._descriptor = self._descriptor, -1
         # Closed even if that fails, as it does on network file systems that have no room left.
         if descriptor >= 0:

@@ -182,7 +182,7 @@ class Pools:
         hashing (Executor): encryption, hashing, parity.
         requests (Executor): requests that a driver waits for.
         background (Executor): requests that nobody waits for.
-        sources (Executor): sources that may keep their reader waiting for ever.
+        sources (Executor): sources that may keep their reader waiting forever.
         member (threading.local): has ``inside`` in their own threads.
     """
 

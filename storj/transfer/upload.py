@@ -15,7 +15,7 @@ hashes, :class:`~storj.transfer.negotiate.Negotiator` finds farmers,
 :class:`~storj.transfer.shards.Delivery` brings the shards there, and :class:`FileEntry` makes the
 file of them. A failed farmer is excluded for the whole file. The entry is posted when every shard
 is confirmed and never before, and the frame is destroyed if the upload fails, unless a journal
-keeps it for the next attempt (:mod:`storj.transfer.resume`).
+keeps it for the next attempt (:mod:`storj.transfer.journal`).
 
 An attempt that goes on where another broke off hashes every shard again that the other one offered,
 and asks the farmers that confirmed one whether they have it still: the bridge is told to choose
@@ -50,10 +50,9 @@ from storj.model import File, Frame
 from storj.sharding import Plan
 from storj.transfer.bridge import Bridge
 from storj.transfer.encryption import FileEncryption, encryption_for
-from storj.transfer.journal import destroy_unused_frame
+from storj.transfer.journal import UploadJournal, destroy_unused_frame
 from storj.transfer.negotiate import Negotiator, UploadFrame
 from storj.transfer.pointers import MOST_SHARDS
-from storj.transfer.resume import UploadJournal
 from storj.transfer.scope import Scope, describe
 from storj.transfer.shards import Delivery, ShardReader
 from storj.transfer.source import Source, UploadRequest, once, open_source
