@@ -193,6 +193,7 @@ class ShardDigest:
         for start in range(0, len(view), _PIECE):
             piece: Buffer = view[start : start + _PIECE]
             self._hash.update(piece)
+            # Generations A and B hash two hex digits for each byte of the shard.
             if self._audits and self.generation != 'C':
                 piece = hexlify(piece)
             for audit in self._audits:
@@ -208,6 +209,8 @@ class ShardDigest:
         """Return what a farmer must answer to each challenge: 40 hex digits, in their order."""
         if self.generation == 'C':
             return [ripemd160(audit.digest()).hex() for audit in self._audits]
+        # The quirk of A and B: RIPEMD-160 over the hex text of SHA-256, here and nowhere else in B
+        # (protocol reference, section 5.3).
         return [ripemd160(audit.hexdigest().encode()).hex() for audit in self._audits]
 
     def leaves(self) -> list[str]:
@@ -221,6 +224,7 @@ class ShardDigest:
 
 def _node(texts: Sequence[str], generation: Generation) -> str:
     """Return the hash of hex texts joined, in the way of a generation."""
+    # Left before right. B joins hex texts, C their bytes.
     text = ''.join(texts)
     if generation == 'A':
         return _text_between(text.encode()).hex()

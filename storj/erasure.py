@@ -64,6 +64,7 @@ def _field() -> tuple[bytes, bytes]:
     for exponent in range(_ORDER):
         powers[exponent] = powers[exponent + _ORDER] = value
         logarithms[value] = exponent
+        # Multiply by the generator 2, and reduce by the polynomial when a ninth bit appears.
         value <<= 1
         if value > _ORDER:
             value ^= _POLYNOMIAL
@@ -81,6 +82,7 @@ def _weights(sources: Sequence[int], targets: Sequence[int]) -> list[bytes]:
         targets (Sequence[int]): other points.
     """
     # In logarithms; subtraction in the field is exclusive or.
+    # weight of i at x:  product over t != i of  (x - t) / (i - t)
     below = [sum(_LOGARITHMS[i ^ t] for t in sources if t != i) for i in sources]
     rows = []
     for x in targets:
@@ -249,6 +251,7 @@ class _IsaLCoder:
     def __init__(self, library: ctypes.CDLL, rows: Sequence[bytes]) -> None:
         self._encode = library.ec_encode_data
         self._row_count = len(rows)
+        # ISA-L expands each coefficient to two tables of 16 bytes, one per half of a byte.
         self._tables = ctypes.create_string_buffer(32 * sum(map(len, rows)))
         library.ec_init_tables(len(rows[0]), len(rows), b''.join(rows), self._tables)
 
@@ -291,6 +294,10 @@ def available_backends() -> tuple[Backend, ...]:
 # One file is coded with one matrix, stripe after stripe; a repair adds one or two.
 @functools.lru_cache(maxsize=16)
 def _coder(backend: Backend, sources: tuple[int, ...], targets: tuple[int, ...]) -> _Coder:
+    # The matrix for parity has one row per parity shard; for a repair, one per missing shard:
+    #
+    #   sources   0 1 .. D-1                     D shards that are there
+    #   targets   D .. D+P-1, or missing ones    row r: weights of the sources in target r
     rows = _weights(sources, targets)
     library = _isa_l() if backend == 'isa-l' else None
     return _PythonCoder(rows) if library is None else _IsaLCoder(library, rows)

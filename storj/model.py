@@ -125,10 +125,12 @@ class MerkleTree(Object):
     def _generate(self) -> None:
         """Pad the leaves and build all rows above them."""
         depth = self.depth
+        # Padding is the hash of no bytes, up to a power of two (protocol reference, section 5.4).
         self._leaves += [ShardManager.hash('')] * ((1 << depth) - len(self._leaves))
         self._rows = [*([] for _ in range(depth)), self._leaves]
         for level in reversed(range(depth)):
             self._rows[level] = self._make_row(level)
+        # As documented: 7 for 8 leaves that were hashed before, 15 for 8 texts.
         self.count = sum(map(len, self._rows[: depth if self.prehashed else depth + 1]))
 
     def _make_row(self, depth: int) -> list[str]:
@@ -256,6 +258,7 @@ class Shard(Record):
             if isinstance(self.tree, MerkleTree)
             else merkle_rows(self.tree, self.generation)
         )
+        # The depth of an audit record counts rows, that of a tree counts steps (section 5.4).
         return {'challenges': list(self.challenges), 'root': rows[0][0], 'depth': len(rows)}
 
 

@@ -1,7 +1,7 @@
 """AES as the network uses it: seekable CTR streams for content, GCM for names and secrets.
 
 PyCryptodome is imported by the first call and not with the module: it costs as much as all the
-rest of the package together. The OpenSSL of the interpreter goes before it, where there is one.
+rest of the package together. Where it can be used, OpenSSL is preferred: it is faster.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class CtrStream:
         within = offset % _BLOCK
         start = counter_at(content_key.counter, offset - within)
         self._cipher = _ctr(content_key.key, start)
+        # Inside a block: drop the part of the key stream that lies before the offset.
         self._cipher.encrypt(bytes(within))
 
     @overload
@@ -129,6 +130,9 @@ def seal(key: bytes, iv: bytes, text: bytes) -> bytes:
         from Crypto.Cipher import AES
 
         ciphertext, tag = AES.new(key, AES.MODE_GCM, nonce=iv).encrypt_and_digest(text)
+    # +--------+------------+------------- ...
+    # | tag 16 | nonce 32   | ciphertext
+    # +--------+------------+------------- ...     libstorj's order; others put the tag last
     return tag + iv + ciphertext
 
 
@@ -152,6 +156,8 @@ def open_sealed(key: bytes, sealed: bytes) -> bytes | None:
 
 def synthetic_iv(key: bytes, text: bytes) -> bytes:
     """Return the nonce that libstorj takes for a text, 32 bytes: equal texts are sealed alike."""
+    # A nonce that follows from the text is safe with GCM only because equal nonces mean equal texts
+    # (but for a collision of 256 bits): no two texts are ever encrypted under the same one.
     return hmac.digest(key, text, hashlib.sha512)[:_IV_SIZE]
 
 

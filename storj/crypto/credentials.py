@@ -25,16 +25,17 @@ __all__ = (
     'seal_text',
 )
 
+# libstorj's own, from its source; both programs must derive the same key.
 _ROUNDS = 200000
 _KEY_SIZE = 32
-# libstorj keeps lengths in eight bits and damages what is longer.
+# libstorj keeps lengths in 8 bits and damages longer texts.
 _MAX_LENGTH = 255
 _HOST = re.compile('[0-9A-Za-z._:-]{1,253}')
 
 
 @dataclass(frozen=True, repr=False)
 class Credentials:
-    """An account and its words.
+    """An account and its encryption key.
 
     Attributes:
         email (str): of the account.
@@ -94,6 +95,7 @@ def open_text(key: bytes, sealed: object) -> str:
     text = open_sealed(key, raw)
     if text is None:
         raise DecryptionError('the passphrase does not open the file of credentials')
+    # libstorj stores the bytes that the terminal gave it, in any encoding.
     return text.decode('utf-8', 'replace')
 
 

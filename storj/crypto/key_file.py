@@ -127,6 +127,7 @@ def _read(text: str) -> tuple[int, int, int, bytes, bytes]:
             pass
         case _:
             raise ConfigurationError('the file is no key file, or is damaged')
+    # Whoever wrote the file chose these numbers: bound memory and time before scrypt runs.
     sane = cost in _COSTS and 1 <= block <= 64 and 1 <= parallel <= 16
     if not sane or 128 * cost * block > _MOST_MEMORY:
         raise ConfigurationError('the key file wants another effort than makes sense')
@@ -148,7 +149,10 @@ def _key(passphrase: str, salt: bytes, cost: int, block: int, parallel: int) -> 
         n=cost,
         r=block,
         p=parallel,
+        # What scrypt needs by its definition, and a little more; OpenSSL's default is 32 MiB.
         maxmem=128 * block * (cost + parallel + 2) + 1024,
         dklen=_KEY_SIZE,
     )
+    # The format and its version are part of the key, so that no other use of the same passphrase
+    # and salt gives the same key.
     return hmac.digest(derived, f'{_FORMAT} {_VERSION}'.encode(), 'sha256')

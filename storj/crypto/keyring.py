@@ -7,18 +7,18 @@ reads the keyrings of all releases, so that old files can be decrypted (protocol
 =============== ==========================================================================
 core 0.6.12     one file: an encrypted JSON object, file id to private key
 core 1.x        one file: an encrypted JSON object, file id to random password and salt
-core 2.0        folder ``key.ring``: a file per file id, and ``.verify``, which any right
-                passphrase opens
+core 2.0        folder ``key.ring``: a file per file id, and ``.verify``, which the right
+                passphrase decrypts
 core 5.1        the same, with ``.deterministic_key``, which holds the mnemonic
 =============== ==========================================================================
 
 All are AES-256-CTR with key and counter straight from the passphrase, without salt, rounds or
-authentication: every entry of a keyring has the same key stream, so that one known entry opens the
-others, and some dozens open each other without any being known. Nothing is written in these forms:
+authentication: every entry of a keyring has the same key stream, so that one known entry reveals
+the others, and some dozens of unknown ones reveal each other. Nothing is written in these forms:
 :meth:`Keyring.save` writes a key file of :mod:`storj.crypto.key_file`.
 
-What reads archives is imported when there is one: the documented model of a keyring stands here, so
-every program loads this module.
+The modules that read archives are imported when they are needed: every program loads this one,
+because the documented model of a keyring uses it.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ class KeyEntry:
         """
         if is_hex(fields, 64, any_case=True):
             return cls(fields, kind='KeyPair')
+        # Without a type it is the random kind: the type came with core 5.1 (section 6.1).
         if isinstance(fields, dict):
             password, salt = fields.get('pass'), fields.get('salt')
             kind = fields.get('type', 'DataCipherKeyIv')
@@ -181,12 +182,12 @@ class Keyring:
     """The keys of a user's old files.
 
     Args:
-        passphrase (str): that seals the keyring on disk; may be empty.
+        passphrase (str): encrypts the keyring on disk; may be empty.
 
     Attributes:
         passphrase (str): as given.
         entries (dict[str, KeyEntry]): by file id, 24 hex digits.
-        mnemonic (str | None): the words, if the keyring holds them.
+        mnemonic (str | None): the encryption key, if the keyring has it.
     """
 
     def __init__(self, passphrase: str = '') -> None:
@@ -263,6 +264,7 @@ class Keyring:
             DecryptionError: If the passphrase is not the right one.
         """
         ring = cls(passphrase)
+        # The core client checks a passphrase by this entry: a ring may have no other.
         if VERIFY in files:
             KeyEntry.from_json(_parse(open_text(passphrase, files[VERIFY])))
         for name, text in files.items():
@@ -360,6 +362,7 @@ class _Limited(io.RawIOBase):
         self._left = limit
 
     def read(self, size: int = -1) -> bytes:
+        # One byte more than allowed shows that there is more.
         data = self._file.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
         self._left -= len(data)
         if self._left < 0:
@@ -381,6 +384,7 @@ def _read_archive(file: BinaryIO) -> dict[str, str]:
         ):
             for member in archive:
                 path = PurePosixPath(member.name)
+                # Names are compared, never used as paths; links and devices are refused.
                 if member.isdir() or not _is_ring_name(path.name):
                     continue
                 if not member.isfile() or path.is_absolute() or '..' in path.parts:

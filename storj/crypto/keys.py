@@ -65,7 +65,7 @@ class ContentKey:
         return 'ContentKey(...)'
 
     def hmac(self, shard_hashes: Iterable[str]) -> str:
-        """Return the HMAC of a file, by which a reader sees that his words are the right ones.
+        """Return the HMAC of a file, which proves to a reader that its key is right.
 
         Args:
             shard_hashes (Iterable[str]): of all shards in the order of the index, parity included.
@@ -84,6 +84,8 @@ class ContentKey:
         return code.hexdigest()
 
 
+# seed (64 bytes)  --bucket id (12)-->  bucket key (32)  --file id (12) or index (32)-->  file key
+# Each arrow is SHA-512 of key and identifier joined, cut to 32 bytes.
 def _step(key: bytes, identifier: bytes) -> bytes:
     return hashlib.sha512(key + identifier).digest()[:_KEY_SIZE]
 
@@ -99,7 +101,7 @@ def bucket_key(words: str, bucket_id: str) -> bytes:
     """Return the key of a bucket, from which the keys of its files follow.
 
     Args:
-        words (str): the mnemonic; not checked, see :func:`storj.crypto.mnemonic.check`.
+        words (str): the encryption key (mnemonic); :func:`storj.crypto.mnemonic.check` checks it.
         bucket_id (str): hex digits, 24 of a real bucket.
 
     Returns:
@@ -107,7 +109,7 @@ def bucket_key(words: str, bucket_id: str) -> bytes:
 
     Raises:
         ValueError: If the id is not hex.
-        MnemonicError: If the words are no text.
+        MnemonicError: If the encryption key is no text.
     """
     return _step(mnemonic.seed(words), _from_hex(bucket_id, 'bucket id'))
 
@@ -147,6 +149,8 @@ def file_key(bucket_key: bytes, index: str) -> ContentKey:
     if not is_hex(index, 64, any_case=True):
         raise ValueError('the index of a file is 64 hex digits')
     raw = bytes.fromhex(index)
+    # The key itself is the key of AES here; the older schemes hash it once more (section 6.4). The
+    # index is public, which a counter may be.
     return ContentKey(_step(bucket_key, raw), raw[:_COUNTER_SIZE])
 
 
@@ -160,10 +164,13 @@ def file_key_v0(bucket_key: bytes, file_id: str) -> ContentKey:
     Raises:
         ValueError: If the id is not hex.
     """
+    # The quirk of v0: AES takes SHA-256 of the 64 hex digits, not of the 32 bytes (section 6.3).
     text = _step(bucket_key, _from_hex(file_id, 'file id')).hex()
     return file_key_pair(text, file_id)
 
 
+# Everything is text here: ids and keys are hashed as hex digits, the mnemonic as words and not as a
+# seed (section 6.2).
 def _step_text(key: str, identifier: str) -> str:
     return hashlib.sha512((key + identifier).encode()).hexdigest()[: 2 * _KEY_SIZE]
 
@@ -196,12 +203,13 @@ def file_key_pair(password: str, salt: str) -> ContentKey:
 
 
 def file_key_random(password: bytes, salt: bytes) -> ContentKey:
-    """Return the key of a file whose random password and salt lie in a keyring (section 6.1).
+    """Return the key of a file whose random password and salt are in a keyring (section 6.1).
 
     Args:
         password (bytes): 512 bytes as a rule.
         salt (bytes): 32 bytes as a rule.
     """
+    # The specification takes the salt itself for the counter; the programs hash it first.
     master = hashlib.pbkdf2_hmac('sha512', password, salt, 25000, 512)
     return ContentKey(hashlib.sha256(master).digest(), ripemd160(salt)[:_COUNTER_SIZE])
 

@@ -2,7 +2,7 @@
 
 A bridge finds a file by its stored name, so equal names of one bucket must have equal ciphertexts:
 the nonce is an HMAC of the name. Names that do not decrypt are shown as they are; they were stored
-in the clear, or with other words.
+in clear, or with another encryption key.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ BUCKET_NAME_MAGIC = '398734aab3c4c30c9f22590e83a95f7e43556a45fc2b3060e0c39fde31f
 #: Makes the key for names from a bucket's key.
 META_MAGIC = bytes.fromhex('42964710327258a0a3239a41a2d5e2d7468a393d3413d2aa26a4a2c856c90251')
 
+# Base64 that passed through other programs may have been broken into lines.
 _WHITE_SPACE = str.maketrans('', '', ' \t\n\v\f\r')
 
 
@@ -88,7 +89,7 @@ def encrypt_bucket_name(words: str, name: str) -> str:
     """Return the name under which a bucket is stored.
 
     Args:
-        words (str): the mnemonic.
+        words (str): the encryption key (mnemonic).
         name (str): of the bucket, not empty.
 
     Returns:
@@ -103,10 +104,10 @@ def encrypt_bucket_name(words: str, name: str) -> str:
 
 
 def decrypt_bucket_name(words: str, text: str) -> str | None:
-    """Return the clear name of a bucket, None if it was not encrypted with these words.
+    """Return the clear name of a bucket, None if it was encrypted with another key.
 
     Args:
-        words (str): the mnemonic.
+        words (str): the encryption key (mnemonic).
         text (str): the stored name.
     """
     return _decode(decrypt_meta(name_key(_bucket_key(words, BUCKET_NAME_MAGIC)), text))
