@@ -9,7 +9,8 @@ as likely as any other; the others after a random part of the time that the comm
 is printed first: the same one makes the same choices, if not the same races.
 
 There is one moment at which a killed client cannot know that it has a frame: when the bridge has
-made it and its answer is on its way. Such frames are empty; they are counted by themselves.
+made it and its answer is on its way. Such frames are empty. They are counted by themselves, and the
+bridge has to have destroyed them when its time for empty frames is over.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ MIB = 1024 * KIB
 
 #: Seconds after which a command counts as hung.
 PATIENCE = 90
+
+#: Seconds for which the bridge keeps empty frames (in general an hour), and until none is left.
+EMPTY_FRAME_LIFE, EMPTY_FRAMES_GONE = 20.0, 60.0
 
 #: Exit codes of ``storj``: done; there is no source (of a move that was complete); exists already.
 DONE, MISSING, CONFLICT = 0, 5, 9
@@ -83,13 +87,13 @@ class Report:
     Attributes:
         kills (Counter): by command, those that struck while it ran.
         late (int): commands that had ended before they were to be killed.
-        unheard (int): empty frames of which the client did not hear.
+        unheard (set[str]): empty frames of which the client did not hear.
         troubles (list[str]): what was not as it should be.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
     late: int = 0
-    unheard: int = 0
+    unheard: set[str] = field(default_factory=set)
     troubles: list[str] = field(default_factory=list)
 
 
@@ -245,7 +249,7 @@ class Bench:
         where = f'{kind} of {size} bytes, killed {point}'
         for trouble in (*self._wrong(round_, again), *self._left()):
             report.troubles.append(f'{where}: {trouble}')
-        report.unheard += self._unheard()
+        report.unheard |= self.unheard()
 
     def _name(self) -> str:
         self.number += 1
@@ -356,12 +360,17 @@ class Bench:
                 return kept
             time.sleep(0.1)
 
-    def _unheard(self) -> int:
-        """Remove the empty frames that no file uses; return how many there were."""
-        frames = self._unused_frames()
-        for frame in frames:
-            self.client.frame_delete(frame.id)
-        return len(frames)
+    def unheard(self) -> set[str]:
+        """Return the empty frames that no file uses."""
+        return {str(frame.id) for frame in self._unused_frames()}
+
+    def wait_for_empty_frames(self) -> Iterator[str]:
+        """Yield the empty frames that the bridge has not destroyed in time."""
+        until = time.monotonic() + EMPTY_FRAMES_GONE
+        while (left := self.unheard()) and time.monotonic() < until:
+            time.sleep(0.5)
+        for frame_id in left:
+            yield f'empty frame {frame_id} after {EMPTY_FRAMES_GONE:.0f} s'
 
     def _unused_frames(self) -> list[Any]:
         return [frame for frame in self.client.frame_list() if not frame.locked]
@@ -389,7 +398,7 @@ def run(
     """
     chance = random.Random(seed)
     report = Report()
-    quiet = {'mirrors': 0, 'audit_interval': 0}
+    quiet = {'mirrors': 0, 'audit_interval': 0, 'empty_frame_life': EMPTY_FRAME_LIFE}
     with (
         tempfile.TemporaryDirectory() as name,
         Network(farmers=7, bridge=quiet) as network,
@@ -403,6 +412,7 @@ def run(
             bench.tidy()
             if report.kills.total() % 10 == 0:
                 tell(f'{report.kills.total()} kills, {len(report.troubles)} troubles')
+        report.troubles += bench.wait_for_empty_frames()
         bench.client.close()
     return report
 
@@ -454,7 +464,7 @@ def main() -> int:
     for kind, count in sorted(report.kills.items()):
         print(f'{count:5} {kind}')
     print(f'{report.kills.total():5} killed, {report.late} had ended before')
-    print(f'{report.unheard:5} empty frames of which the client had not heard')
+    print(f'{len(report.unheard):5} empty frames of which the client had not heard')
     for trouble in report.troubles:
         print(trouble)
     print(f'{len(report.troubles):5} troubles')

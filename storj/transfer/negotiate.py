@@ -211,6 +211,9 @@ class UploadFrame:
         self._ours = False
         self._closed = False
         self._contracts = 0
+        self._has_shards = False
+        self._note: Callable[[str], object] | None = None
+        self._replacing = Gate(1)
         self.id: str | None = None
         self.owed = False
 
@@ -229,6 +232,7 @@ class UploadFrame:
         Args:
             note (Callable[[str], object]): called with its id before anybody uses it.
         """
+        self._note = note
         frame = self._bridge.frame_create()
         if not frame.id or not isinstance(frame.id, str):
             raise StorjBridgeApiError('the bridge made a frame without an id')
@@ -245,11 +249,18 @@ class UploadFrame:
 
     def add_shard(self, shard: Shard, excludes: list[str]) -> Mapping[str, Any]:
         """Ask for a contract, once."""
-        condition = self._scope.coordinator.condition
+        condition, frame_id = self._scope.coordinator.condition, self.id or ''
         with condition:
             self._contracts += 1
         try:
-            return self._bridge.frame_add_shard(shard, self.id or '', excludes=excludes)
+            try:
+                pointer = self._bridge.frame_add_shard(shard, frame_id, excludes=excludes)
+            except NotFoundError:
+                if not self._replace(frame_id):
+                    raise
+                pointer = self._bridge.frame_add_shard(shard, self.id or '', excludes=excludes)
+            self._has_shards = True
+            return pointer
         except BridgeUnreachableError:
             self.owed = True
             raise
@@ -257,6 +268,18 @@ class UploadFrame:
             with condition:
                 self._contracts -= 1
                 condition.notify_all()
+
+    def _replace(self, lost: str) -> bool:
+        """Make a frame in the place of one that the bridge has no more: empty, it is not kept long.
+
+        Returns:
+            bool: False if shards are lost with it, or it is not ours to replace.
+        """
+        with self._scope.coordinator.turn(self._replacing):
+            if self.id == lost and self._note is not None and not self._has_shards:
+                _log.info('the bridge has no empty frame %s any more; there is a new one', lost)
+                self.make(self._note)
+            return self.id != lost
 
     def close(self) -> str | None:
         """Take no frame any more; return the id of the one that is ours, None without one."""

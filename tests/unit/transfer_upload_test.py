@@ -156,6 +156,93 @@ def test_empty_frame_that_the_bridge_has_no_more_is_replaced(
     assert list(list_journals(again.transfers.config.journal_dir())) == []
 
 
+def forgets_empty_frames(bridge: FakeBridge, times: int = 1) -> list[str]:
+    """Have the bridge destroy frames before their first shard; return those that it destroyed."""
+    add, lost = bridge.frame_add_shard, []
+
+    def frame_add_shard(shard: Shard, frame_id: str, **options: Any) -> dict[str, Any]:
+        if len(lost) < times:
+            lost.append(frame_id)
+            bridge.frames.pop(frame_id, None)
+        if frame_id not in bridge.frames:
+            raise NotFoundError('Frame not found', 404)
+        return add(shard, frame_id, **options)
+
+    bridge.frame_add_shard = frame_add_shard  # type: ignore[method-assign]
+    return lost
+
+
+def test_empty_frame_that_vanishes_meanwhile_is_replaced(setting: Setting, source: Path) -> None:
+    lost = forgets_empty_frames(setting.bridge)
+    file = setting.upload(source)
+    assert [*setting.bridge.frames] == [file.frame.id] != lost
+    assert setting.download(file).read() == source.read_bytes()
+    assert list(list_journals(setting.transfers.config.journal_dir())) == []
+
+
+def test_empty_frame_that_vanishes_meanwhile_is_replaced_once(tmp_path: Path) -> None:
+    bridge = FakeBridge()
+    together = threading.Barrier(4)
+    forgotten = bridge.frame_create
+    made: list[str] = []
+
+    def frame_create() -> Frame:
+        frame = forgotten()
+        made.append(str(frame.id))
+        return frame
+
+    add = bridge.frame_add_shard
+
+    def frame_add_shard(shard: Shard, frame_id: str, **options: Any) -> dict[str, Any]:
+        if frame_id == made[0]:
+            # All of them are told of the same frame.
+            together.wait(10)
+            bridge.frames.pop(frame_id, None)
+            raise NotFoundError('Frame not found', 404)
+        return add(shard, frame_id, **options)
+
+    bridge.frame_create = frame_create  # type: ignore[method-assign]
+    bridge.frame_add_shard = frame_add_shard  # type: ignore[method-assign]
+    limits = TransferConfig(shard_size=SHARD, piece_size=4096, state_dir=tmp_path)
+    data = os.urandom(4 * SHARD)
+    with Transfers(bridge, limits, channel_for=FakeChannel(bridge)) as transfers:
+        file = transfers.upload(BUCKET, data, name='n', parity=False).result(30)
+        assert transfers.download(BUCKET, file.id).result(30).read() == data
+    assert len(made) == 2
+    assert [*bridge.frames] == made[1:]
+
+
+def test_frame_that_vanishes_with_shards_ends_the_upload(setting: Setting, source: Path) -> None:
+    setting.channel.pushing = lambda node, data: setting.bridge.frames.clear() or data
+    add = setting.bridge.frame_add_shard
+
+    def frame_add_shard(shard: Shard, frame_id: str, **options: Any) -> dict[str, Any]:
+        if frame_id not in setting.bridge.frames:
+            raise NotFoundError('Frame not found', 404)
+        return add(shard, frame_id, **options)
+
+    setting.bridge.frame_add_shard = frame_add_shard  # type: ignore[method-assign]
+    with pytest.raises(NotFoundError, match='Frame not found'):
+        setting.upload(source)
+    assert setting.bridge.frames == {}
+    assert setting.bridge.calls.count('frame_create') == 1
+
+
+def test_given_frame_that_vanishes_ends_the_upload(setting: Setting, source: Path) -> None:
+    frame = setting.bridge.frame_create()
+    forgets_empty_frames(setting.bridge)
+    with pytest.raises(NotFoundError, match='Frame not found'):
+        setting.upload(source, frame=frame)
+    assert setting.bridge.frames == {}
+
+
+def test_bridge_that_has_no_frame_at_all_ends_the_upload(setting: Setting, source: Path) -> None:
+    forgets_empty_frames(setting.bridge, times=99)
+    with pytest.raises(NotFoundError, match='Frame not found'):
+        setting.upload(source)
+    assert setting.bridge.calls.count('frame_create') == 2
+
+
 def test_frame_that_cannot_be_destroyed_does_not_keep_the_next_upload(
     setting: Setting, source: Path
 ) -> None:

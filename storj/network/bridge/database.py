@@ -65,6 +65,7 @@ from storj.exception import NetworkSetupError
 from storj.network.node.group_sync import GroupSync
 
 __all__ = (
+    'UPLOAD_LIFE',
     'Bucket',
     'Challenge',
     'Contact',
@@ -82,6 +83,9 @@ __all__ = (
     'WorkChallenge',
     'fingerprint',
 )
+
+#: Seconds of the bridge's running after which an upload counts as given up.
+UPLOAD_LIFE = 90 * 24 * 3600
 
 
 _T = TypeVar('_T')
@@ -194,7 +198,7 @@ class Frame(_Base):
     locked: Mapped[bool] = mapped_column(index=True)
     # Seconds of the bridge's running until an upload counts as given up: by no wall clock, as that
     # may be set by years while clients are at it.
-    waits: Mapped[int] = mapped_column(server_default=text('7776000'))
+    waits: Mapped[int] = mapped_column(server_default=text(str(UPLOAD_LIFE)))
     size: Mapped[int]
     storage_size: Mapped[int]
 
@@ -449,7 +453,8 @@ class Database:
             if rows:
                 names = [f'key_{column.name}' for column in key]
                 values = [dict(zip(names, row, strict=True)) for row in rows]
-                connection.execute(delete(table).where(*this), values)
+                # Another connection may have changed some of them meanwhile.
+                connection.execute(delete(table).where(*this, *conditions), values)
         return len(rows) == _SOME
 
     async def apart(self, work: Callable[[], _T]) -> _T:

@@ -129,6 +129,8 @@ class BridgeSettings:
         open_promises (int): shards of one account that farmers keep space for and that have not
             come yet, beyond which it gets 429; 0 for any number. They may not take more than half
             of what the farmers offer, either. Accounts of whoever runs the bridge have no limit.
+        empty_frame_life (float): seconds for which a frame without shards is kept; 0 for ever. Of
+            one whose client was killed while the answer was on its way, nobody else knows.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
         account_calls (int): registrations, activations, deactivations and resets that one address
             may ask for in a minute, beyond which it gets 429; 0 for any number.
@@ -160,6 +162,7 @@ class BridgeSettings:
     repair_interval: float = 60.0
     copying_timeout: float = 20.0
     open_promises: int = 256
+    empty_frame_life: float = 3600.0
     rate_limits: bool = False
     account_calls: int = 120
     registrations: int = 1000
@@ -187,6 +190,7 @@ class BridgeSettings:
             'repair_interval',
             'copying_timeout',
             'open_promises',
+            'empty_frame_life',
             'account_calls',
             'registrations',
             'mails',

@@ -6,13 +6,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 
 from storj.network.bridge.audits import audit_round, recall_audits
 from storj.network.bridge.auth import LONG_TOKEN_LIFE
 from storj.network.bridge.contacts import CHALLENGE_LIFE, mark_failure, mark_seen, node_contact
-from storj.network.bridge.database import Contact, FarmerToken, Frame, Token, WorkChallenge
+from storj.network.bridge.database import (
+    UPLOAD_LIFE,
+    Contact,
+    FarmerToken,
+    Frame,
+    Pointer,
+    Token,
+    WorkChallenge,
+)
 from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.repairs import Repairs
@@ -25,8 +34,9 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two sweeps.
 _SWEEP_INTERVAL = 60.0
-# Seconds between two times that open uploads are made older.
-_AGEING = 3600.0
+# Seconds between two times that open uploads are made older, at the most; empty frames are kept for
+# a quarter longer than they should be.
+_AGEING, _OF_LIFE = 3600.0, 4
 # Milliseconds: farmer tokens live a day at the most.
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
 _PINGS_AT_ONCE = 32
@@ -43,7 +53,7 @@ _LOOKING = 0.05
 
 
 async def sweep(bridge: Bridge) -> None:
-    """Forget tokens and challenges whose time is over, and do what keeps clocks from harm."""
+    """Forget what has run out: tokens, challenges, empty frames; do what keeps clocks from harm."""
     now = bridge.now()
     for table, column, first, last in (
         (Token, Token.expires, now, now + LONG_TOKEN_LIFE),
@@ -55,12 +65,29 @@ async def sweep(bridge: Bridge) -> None:
             while bridge.database.delete_some(table, condition):
                 await asyncio.sleep(0)
     recall_audits(bridge)
-    aged = int(bridge.monotonic() - bridge.aged)
-    if aged >= _AGEING:
-        bridge.aged += aged
-        older = update(Frame).where(Frame.locked.is_(False), Frame.waits > 0)
-        with bridge.database.begin_plain() as connection:
-            connection.execute(older.values(waits=Frame.waits - aged))
+    await _age_uploads(bridge)
+
+
+def _ageing(bridge: Bridge) -> float:
+    """Return the seconds between two times that open uploads are made older."""
+    return max(1.0, min(_AGEING, (bridge.settings.empty_frame_life or inf) / _OF_LIFE))
+
+
+async def _age_uploads(bridge: Bridge) -> None:
+    """Let the time that has passed count for uploads, and destroy frames that stayed empty."""
+    aged, life = int(bridge.monotonic() - bridge.aged), bridge.settings.empty_frame_life
+    if aged < _ageing(bridge):
+        return
+    bridge.aged += aged
+    is_open = Frame.locked.is_(False)
+    with bridge.database.begin_plain() as connection:
+        older = update(Frame).where(is_open, Frame.waits > 0)
+        connection.execute(older.values(waits=Frame.waits - aged))
+    # One that was made a moment ago was made older as well.
+    ends = Frame.waits <= UPLOAD_LIFE - life - aged
+    empty = ~exists().where(Pointer.frame == Frame.id)
+    while life and bridge.database.delete_some(Frame, is_open, ends, empty):
+        await asyncio.sleep(0)
 
 
 async def ping_round(bridge: Bridge) -> None:
@@ -142,7 +169,7 @@ class Upkeep:
         """Begin, among the tasks of the bridge."""
         settings = self._bridge.settings
         rounds: list[tuple[str, Callable[[], Awaitable[None]], float]] = [
-            ('the sweep', self._sweep, _SWEEP_INTERVAL),
+            ('the sweep', self._sweep, min(_SWEEP_INTERVAL, _ageing(self._bridge))),
             ('the end of unused contracts', self._end_unused, _END_PACE),
         ]
         if settings.ping_interval:
