@@ -1,7 +1,7 @@
 """Farmers as the bridge knows them: the public list, their registration, and how they behave.
 
 A farmer registers by itself (protocol reference, section 3.9): it signs its requests with its
-node key, and pays for the first one with a proof of work. The bridge believes nothing else.
+node key, and proves work for the first one. The bridge trusts nothing else.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def note_calls(bridge: Bridge, connection: Connection, calls: Iterable[FarmerCal
     Args:
         bridge (Bridge): the bridge.
         connection (Connection): in a transaction.
-        calls (Iterable[FarmerCall]): a wrong clock is shown to people, who alone can mend it.
+        calls (Iterable[FarmerCall]): a wrong clock is logged, because only people can correct it.
     """
     for failed, group in itertools.groupby(calls, key=lambda call: call.failure is not None):
         rows: list[dict[str, object]] = []
@@ -334,10 +334,12 @@ async def signed_farmer(request: web.Request) -> str:
         raise Refusal(400, 'Invalid timestamp header')
     if not re.fullmatch(r'(?:[0-9a-f]{66}|[0-9a-f]{130})', public_key):
         raise Refusal(400, 'Invalid pubkey header')
+    # The id proves the key, and the key proves the request.
     if node_id != node_id_of(bytes.fromhex(public_key)):
         raise Refusal(400, 'Invalid nodeID header')
     signature = request.headers.get('x-node-signature', '')
     body = await read_raw(request)
+    # Method, URL, time and body are joined without separators (protocol reference, section 3.9).
     for url in _called_urls(request):
         message = f'{request.method}{url}{timestamp}'.encode('utf-8', 'surrogateescape')
         try:
@@ -373,6 +375,7 @@ def _target(session: Session, now: int) -> str:
         .where(lasts(Contact.created, _WELCOME_STRETCH, now))
     )
     rush = max(1, (registrations or 0) // _WELCOME)
+    # A smaller target is harder.
     return f'{_EASIEST // rush:064x}'
 
 
@@ -381,7 +384,7 @@ async def create_challenge(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     await signed_farmer(request)
     with bridge.database.begin() as session:
-        # Anybody makes a key and asks. The oldest go first: a farmer answers within seconds.
+        # Anybody can make a key and ask. The oldest are dropped: a farmer answers within seconds.
         if (session.scalar(select(func.count()).select_from(WorkChallenge)) or 0) >= _CHALLENGES:
             oldest = select(WorkChallenge.challenge).order_by(WorkChallenge.expires)
             surplus = oldest.limit(max(1, _CHALLENGES // 10)).scalar_subquery()
@@ -406,8 +409,10 @@ def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
     if known is None or not lasts(known.expires - CHALLENGE_LIFE, CHALLENGE_LIFE, now):
         raise Refusal(400, 'Challenge not found')
     nonce = headers.get('x-challenge-nonce', '')
+    # Compared as text, as in the original: equal length and lower case on both sides.
     if not _INTEGER.fullmatch(nonce) or work(known.challenge, int(nonce)) > known.target:
         raise Refusal(400, 'Invalid proof of work')
+    # It counts once, or one proof of work would register any number of farmers.
     session.delete(known)
 
 
@@ -445,7 +450,7 @@ def _space(value: object) -> bool:
 
 
 async def register(request: web.Request) -> web.Response:
-    """Take a farmer in, or back."""
+    """Register a farmer, for the first time or again."""
     bridge = request.app[BRIDGE]
     node_id = await signed_farmer(request)
     body = await read_body(request)

@@ -44,6 +44,10 @@ __all__ = (
 NEVER = 2**53
 #: ``Contract.verified`` of a copy that its farmer has not confirmed yet, and of one that could not
 #: be read: that counts again when it has passed an audit.
+# ``verified`` beside ``Contact.returns``, the number of times that the farmer has come back:
+#
+#     equal     known to be good since the farmer last came back: the copy counts
+#     smaller   the farmer was lost in between: counts again after an audit
 UNCONFIRMED, DOUBTFUL = -1, -2
 #: How often the farmer of a contract has come back, as a value for the contract.
 RETURNS = select(Contact.returns).where(Contact.node_id == Contract.node_id).scalar_subquery()
@@ -145,6 +149,7 @@ def copy_counts(
 
 def _supply() -> Subquery:
     """Return each shard that a file needs, with the number of its copies that count."""
+    # A shard that several files share is needed once.
     needed = (
         select(Pointer.shard_hash)
         .join(Entry, Entry.frame == Pointer.frame)

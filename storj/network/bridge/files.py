@@ -161,7 +161,7 @@ async def list_files(request: web.Request) -> web.Response:
 
 
 def _fill(entry: Entry, body: dict[str, Any]) -> None:
-    """Set what a client may say about a file.
+    """Set the fields of a file that a client chooses.
 
     Raises:
         Refusal: If the value is invalid (400).
@@ -195,7 +195,7 @@ async def create_file(request: web.Request) -> web.Response:
     """Turn a frame into a file.
 
     A name that is taken: bridges 2.1 to 5.12 replace the entry, which keeps its id and its date;
-    later ones refuse (with the database's words and 500, meant is 409).
+    later ones refuse (with the database's text and 500; 409 is meant).
     """
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
@@ -207,14 +207,16 @@ async def create_file(request: web.Request) -> web.Response:
         raise Refusal(400, 'Maximum bucket entry name')
     bucket_id = request.match_info['bucket']
     with bridge.database.begin() as session:
+        # Checked now, and again below: what will be refused is refused before the wait for copies.
         _, frame, _ = _new_entry(session, bridge.release, caller, bucket_id, body)
         _fill(Entry(), body)
         pointers = _shards(session, frame)
     await _wait_for_copies(bridge, request.app[REPAIRS], pointers)
     now = bridge.now()
     with bridge.database.begin() as session:
-        # Much can have happened meanwhile.
+        # Bucket, frame and name may have changed during the wait.
         bucket, frame, entry = _new_entry(session, bridge.release, caller, bucket_id, body)
+        # The copies that were waited for must be those of the file.
         if _shards(session, frame) != pointers:
             raise Refusal(400, 'Frame has changed')
         if entry is None:
@@ -261,17 +263,18 @@ def _new_entry(
     if frame.locked:
         raise Refusal(400, 'Frame is already locked')
     entry = session.get(Entry, file_id(bucket.id, body.get('filename') or None))
+    # The id follows from bucket and name, so a name that is in use is an id that exists (section
+    # 3.4).
     if entry is not None and release.since(5, 13):
         raise Refusal(409, 'Name already used in this bucket')
     return bucket, frame, entry
 
 
 async def _wait_for_copies(bridge: Bridge, repairs: Repairs, pointers: Sequence[_Shard]) -> None:
-    """Wait until the shards of a new file lie on as many farmers as they shall.
+    """Wait until the shards of a new file are on as many farmers as required.
 
-    A file that the bridge answers for must not be lost with the next farmer. Where there are too
-    few farmers, or copies take too long, one of each shard must do, and of as many shards as
-    restore the file.
+    A confirmed file must not be lost with the next farmer. If there are too few farmers, or copies
+    take too long, one copy is enough, of as many shards as restore the file.
 
     Raises:
         Refusal: If too many shards are on no farmer that answers (404).
@@ -281,6 +284,7 @@ async def _wait_for_copies(bridge: Bridge, repairs: Repairs, pointers: Sequence[
     end = time.monotonic() + bridge.settings.copying_timeout
     for attempt in count():
         none, again = await repairs.settle(hashes, end - time.monotonic())
+        # D of the D + P shards restore a file: as many may be missing as there are parity shards.
         readable = sum(shard_hash in none for shard_hash in hashes) <= parity
         over = time.monotonic() >= end
         if readable and (over or not again or attempt >= _COPY_ATTEMPTS):
@@ -344,6 +348,7 @@ async def _bucket_for_pointers(request: web.Request) -> Bucket:
     bucket_id = object_id(request.match_info['bucket'], 'Bucket')
     token = request.headers.get('x-token')
     if token is not None or not bridge.release.since(5, 16):
+        # Used up at once, even if the request fails after that (section 2.4).
         use_token(bridge, token or '', bucket_id, 'PULL')
         with bridge.database.begin() as session:
             bucket = session.get(Bucket, bucket_id)
@@ -374,6 +379,7 @@ async def list_pointers(request: web.Request) -> web.Response:
     found = await download_tokens(
         bridge, [pointer.shard_hash for pointer in pointers], exclude=exclude
     )
+    # Older releases fail the whole request; later ones leave token and farmer out (section 10.5).
     if None in found and not bridge.release.since(5, 11):
         raise Refusal(503, 'Failed to get retrieval token')
     if quota is not None:
@@ -395,6 +401,7 @@ def _pointer_object(
     """Return where one shard can be fetched, if a farmer grants it."""
     fields: dict[str, Any] = {'hash': pointer.shard_hash, 'size': pointer.size}
     if release.since(5, 11):
+        # Before 5.11 clients count: pointers come in the order of the file, without a number.
         fields = {'index': pointer.position, **fields, 'parity': pointer.parity}
     if grant is not None:
         contact, token = grant

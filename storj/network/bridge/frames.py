@@ -47,11 +47,11 @@ _MIN_SHARD_SIZE = 15360
 _LIST_LIMIT = 10
 _OLD_LIST_LIMIT = 1000
 _MAX_EXCLUDE = 300
-# Beyond any honest client's; a file of 2 MiB shards and this many is larger than a frame is read.
+# More than any client sends (section 5.2); bounds the work that one request causes.
 _MAX_CHALLENGES = 1024
 _MAX_INDEX = 2**31 - 1
 
-# What is asked and noted for every shard, so built once.
+# Statements of every PUT, built once.
 _FRAME = select(Frame.user, Frame.locked).where(Frame.id == bindparam('frame'))
 _OTHER_DATA = (
     Pointer.frame == bindparam('frame'),
@@ -120,7 +120,7 @@ def owned_frame(session: Session, caller: Caller, frame_id: object) -> Frame:
 
 
 def _check_volume(bridge: Bridge, session: Session, caller: Caller, text: str) -> None:
-    """Refuse a caller that has brought as many bytes as it may.
+    """Refuse a caller that has uploaded as many bytes as it may.
 
     Raises:
         Refusal: If the quota is reached (420).
@@ -175,6 +175,7 @@ async def delete_frame(request: web.Request) -> web.Response:
     caller = await authenticate(request)
     with bridge.database.begin() as session:
         frame = owned_frame(session, caller, request.match_info['frame'])
+        # What the original intended: its own check never matches (section 10.9).
         if session.scalar(select(Entry.id).where(Entry.frame == frame.id)) is not None:
             raise Refusal(400, 'Refusing to destroy frame that is referenced by a bucket entry')
         session.execute(delete(Pointer).where(Pointer.frame == frame.id))
@@ -189,6 +190,7 @@ def _hex_list(value: object, length: int, maximum: int) -> list[str] | None:
         return None
     if not all(isinstance(item, str) and hex_text(item.lower(), length) for item in value):
         return None
+    # Proofs and hashes are compared as text, so all are kept in lower case.
     return [item.lower() for item in value]
 
 
@@ -206,13 +208,15 @@ def _audits(body: dict[str, Any]) -> tuple[list[str], list[str]]:
     tree = _hex_list(body.get('tree'), 40, 2 * _MAX_CHALLENGES)
     if tree is None:
         raise Refusal(400, 'Invalid tree supplied')
+    # The next power of two: the tree is the padded bottom row. Its leaves cannot be checked here,
+    # because the bridge never sees the shard (protocol reference, section 5.4).
     if len(tree) != 1 << (len(challenges) - 1).bit_length():
         raise Refusal(400, 'Challenges and tree do not match')
     return challenges, tree
 
 
 def _exclude(body: dict[str, Any]) -> frozenset[str]:
-    """Read the farmers that are not wanted.
+    """Read the farmers to exclude.
 
     Raises:
         Refusal: If the value is invalid (400).
@@ -268,10 +272,16 @@ def _check_sizes(connection: Connection, frame: str, addition: _Addition) -> Non
     others = {'frame': frame, 'index': index}
     count, last, first = connection.execute(_OTHERS, others).one()
     uneven = False
+    # Positions of data shards, with S the size of the first; parity is not checked:
+    #
+    #     0     1     2    ...   last
+    #   |  S  |  S  |  S  |    |  <= S  |
     if not addition.parity:
         count, last = count + 1, max(last, index)
         first = shard.size if index == 0 else first
         uneven = index != last and shard.size != first
+    # One shard may have any size. Without shard 0 there is nothing to compare with yet: shards come
+    # in any order, and the check is made for each.
     if count < 2 or first is None:
         return
     if (
@@ -302,12 +312,13 @@ def _open_frame(
 
 
 def _put_pointer(connection: Connection, frame: str, addition: _Addition) -> None:
-    """Put a shard at its place in a frame; one that was there goes."""
+    """Put a shard at its place in a frame; one that was there is replaced."""
     shard = addition.shard
     size, storage_size = (0 if addition.parity else shard.size), shard.size
     place = {'frame': frame, 'index': addition.index}
     replaced = connection.execute(_POINTER, place).one_or_none()
     if replaced is not None:
+        # Original bridges before 5.3 did not, so that the frame grew (appendix D).
         size -= 0 if replaced.parity else replaced.size
         storage_size -= replaced.size
         connection.execute(_DROP_POINTER, place)
@@ -342,12 +353,13 @@ async def add_shard(request: web.Request) -> web.Response:
 
     def keep(session: Session) -> None:
         connection = session.connection()
-        # Much can have happened to the frame while a farmer was looked for.
+        # The frame may have been changed, locked or deleted while a farmer was looked for.
         _open_frame(connection, caller, frame_id, addition, bridge.release)
         quota = bridge.settings.upload_quota
         count_volume(session, quota, caller.email, 'upload', shard.size, bridge.now())
         _put_pointer(connection, frame, addition)
 
+    # No transaction is open from here on: a farmer may take seconds to answer.
     await refuse_hoarding(bridge, caller.email, shard.size)
     promise = bridge.promises.make(
         caller.email, frame, addition.index, shard.shard_hash, shard.size
@@ -358,7 +370,7 @@ async def add_shard(request: web.Request) -> web.Response:
         bridge.promises.end(promise)
         raise
     promise.node_id = contact.node_id
-    # The farmer that was to have it before has not been brought it.
+    # The farmer that was chosen before will not receive it.
     bridge.promises.give_up(frame, addition.index, besides=promise)
     return answer(
         {

@@ -1,4 +1,4 @@
-"""Where shards lie: choosing a farmer for one, and making a contract with it.
+"""Where shards are stored: choosing a farmer for one, and making a contract with it.
 
 The bridge's only way to a farmer is the renter node; what a farmer answers, or fails to, is noted
 on its contact, so that healthy farmers are asked first.
@@ -68,7 +68,7 @@ _CHOICE = 500
 # Chance breaks ties.
 _DICE = 2**32
 
-# What is asked and noted for every shard: built once, which is most of what a statement costs.
+# Statements of every placement: built once, which is most of what a statement costs.
 _CANDIDATES = (
     select(*KNOWN_FARMER)
     .where(
@@ -184,8 +184,10 @@ def farmers_by_merit(
     holders = set(connection.scalars(_HOLDERS, {'shard': shard_hash}))
     shares = dict(connection.execute(_SHARES, {'frame': frame}).all())
 
+    # Sorted ascending: False before True. Chance comes last, so that equal farmers share the load.
     def rank(contact: KnownFarmer) -> tuple[bool, bool, int, int]:
         away = lately_timed_out(contact, now)
+        # Requests in progress count too: a client places several shards of a file at a time.
         share = shares.get(contact.node_id, 0) + bridge.pending[contact.node_id]
         return away, contact.node_id in holders, share, secrets.randbelow(_DICE)
 
@@ -216,6 +218,7 @@ async def place(
     for contact in contacts:
         if time.monotonic() >= deadline:
             break
+        # Until the contract is in the database, only this counter shows it to other requests.
         bridge.pending[contact.node_id] += 1
         try:
             allocation = await allocate(bridge, contact, shard, keep)
@@ -238,8 +241,8 @@ async def allocate(
 ) -> Allocation:
     """Make a contract for a shard with one farmer, and record it.
 
-    All who store the same shard share one record of each farmer. Who comes second has to agree with
-    it: the audits stay those of the first, so that nobody can spoil them who knows a hash.
+    All files with the same shard share one record of each farmer. A second client has to agree with
+    it: the audits stay those of the first, so that nobody who knows a hash can spoil them.
 
     Args:
         bridge (Bridge): the bridge.
@@ -269,6 +272,7 @@ async def _allocate(
     mirror: bool,
     again: bool,
 ) -> Allocation:
+    # ALLOC goes out before the transaction: nobody may wait for a farmer with the database locked.
     begin = bridge.now()
     calls: list[FarmerCall] = []
     try:
@@ -294,6 +298,7 @@ async def _allocate(
     with bridge.database.begin() as session:
         connection = session.connection()
         note_calls(bridge, connection, calls)
+        # The farmer may have left while it answered; its contract would belong to nobody.
         if not connection.execute(_SENT, {'farmer': contact.node_id, 'sent': begin}).rowcount:
             raise NodeError('The farmer has left')
         if not (
@@ -301,6 +306,7 @@ async def _allocate(
         ):
             _record_contract(bridge, connection, contact.node_id, shard, allocation, mirror=mirror)
         remember_tokens(bridge, connection, [(allocation.token, shard.shard_hash, contact.node_id)])
+        # The caller's records and the contract are one transaction: never one without the other.
         keep(session)
     return allocation
 
@@ -308,7 +314,7 @@ async def _allocate(
 def _agreed(bridge: Bridge, shard: Shard, node_id: str) -> Shard | None:
     """Return a shard with the audits that a farmer has for it already, if it is to keep them.
 
-    What has failed is agreed on anew, and so is a contract that nobody has brought the shard for.
+    A contract that failed is agreed on again, and so is one whose shard never arrived.
 
     Raises:
         NodeError: If the farmer has agreed to keep it with another size.
@@ -318,6 +324,7 @@ def _agreed(bridge: Bridge, shard: Shard, node_id: str) -> Shard | None:
         old = connection.execute(_CONTRACT, key).one_or_none()
         if old is None or old.failed:
             return None
+        # Another client's upload may be on its way; its audits must not be replaced.
         awaited = lasts(old.store_begin, PROMISE_LIFE * 1000, bridge.now())
         if not awaited and not (old.stored and old.verified != UNCONFIRMED):
             return None
@@ -335,7 +342,7 @@ def _sign_again(
     allocation: Allocation,
     mirror: bool,
 ) -> bool:
-    """Note that a contract was signed again; tell whether it is still there."""
+    """Note that a contract was signed again; return whether it still exists."""
     contract = allocation.contract
     signed = {
         'shard': shard.shard_hash,
@@ -379,6 +386,7 @@ def _record_contract(
             'mirror': mirror,
             'failed': False,
             'download_count': 0,
+            # A contract is a promise only. The report of the upload makes it a copy.
             'verified': UNCONFIRMED,
             'next_audit': NEVER,
             'next_renewal': bridge.settings.renewal_of(allocation.contract.store_end),

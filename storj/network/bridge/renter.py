@@ -37,7 +37,7 @@ __all__ = (
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for an answer to AUDIT: the farmer reads the whole shard first, 4 GiB at the most.
+#: Seconds for an answer to AUDIT: the farmer reads the whole shard first, at most 4 GiB.
 AUDIT_TIMEOUT = 60.0
 #: Audits in one message; farmers work on three at a time (section 5.6).
 AUDITS_PER_CALL = 12
@@ -125,7 +125,7 @@ class RenterNode:
         """Ask a farmer whether it is there.
 
         Raises:
-            NodeError, NodeUnreachableError: it is not.
+            NodeError, NodeUnreachableError: If it is not.
         """
         await self._rpc.call(contact, 'PING')
 
@@ -158,6 +158,8 @@ class RenterNode:
             NodeError: If the farmer refused, or changed the terms.
             NodeUnreachableError: If it does not answer.
         """
+        # Both sides sign in turn: the renter, then (ALLOC) the farmer, which adds its own fields,
+        # and then the renter again.
         terms = Contract(
             data_hash=data_hash,
             data_size=data_size,
@@ -179,6 +181,7 @@ class RenterNode:
         except ContractError as error:
             raise NodeError(str(error)) from error
         if (
+            # A farmer may add what is its own, and change nothing that was offered.
             granted.farmer_id != contact.node_id
             or not granted.verify('farmer', contact.node_id)
             or not granted.same_terms(terms)
@@ -189,6 +192,7 @@ class RenterNode:
         if not granted.is_complete():
             raise NodeError('Contract is not complete')
         token = _token(result)
+        # Our farmers state how many leaves they took; the originals say nothing here.
         if result.get('audit_tree') == len(tree):
             return Allocation(token, granted, True)
         return await self._consign_late(contact, Allocation(token, granted, False), tree)
@@ -263,6 +267,7 @@ class RenterNode:
             NodeUnreachableError: If it does not answer.
         """
         proofs: list[list[Any]] = []
+        # Each audit reads a whole shard; a call with too many would run out of time.
         for start in range(0, len(audits), AUDITS_PER_CALL):
             part = audits[start : start + AUDITS_PER_CALL]
             result = await self._rpc.call(
@@ -299,7 +304,7 @@ class RenterNode:
         )
 
     async def consign(self, contact: NodeContact, data_hash: str, audit_tree: Sequence[str]) -> str:
-        """Hand a farmer the audit leaves of a shard that it has a contract for.
+        """Send a farmer the audit leaves of a shard that it has a contract for.
 
         Returns:
             str: a farmer token for the upload.
@@ -336,12 +341,12 @@ class RenterNode:
     async def _consign_late(
         self, contact: NodeContact, allocation: Allocation, tree: list[str]
     ) -> Allocation:
-        """Hand the audit leaves over by CONSIGN, to a farmer that ignored them in ALLOC."""
+        """Send the audit leaves by CONSIGN, to a farmer that ignored them in ALLOC."""
         try:
             token = await self.consign(contact, allocation.contract.data_hash, tree)
             return dataclasses.replace(allocation, token=token, auditable=True)
         except NodeError as error:
-            # The contract stands and its token is good; the shard just cannot be audited.
+            # The contract is valid, and so is its token; the shard cannot be audited.
             logger.info('%s takes no audit leaves: %s', contact.node_id, error)
             return allocation
 
@@ -368,6 +373,7 @@ def _plain_proof(value: Any, depth: int = 0) -> list[Any]:
 
 
 def _plain_hash(value: Any) -> str:
+    # Core 6.4 and later keeps hashes as binary (generation C).
     if isinstance(value, Mapping) and value.get('type') == 'Buffer':
         data = value.get('data')
         if isinstance(data, list) and all(

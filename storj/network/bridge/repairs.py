@@ -124,8 +124,8 @@ class Settled(NamedTuple):
     """What came of waiting for copies.
 
     Attributes:
-        none (set[str]): shards that no farmer gives out.
-        again (set[str]): shards that can get copies that they have not got.
+        none (set[str]): shards that no farmer delivers.
+        again (set[str]): shards that may get their missing copies by another try.
     """
 
     none: set[str]
@@ -187,7 +187,7 @@ class Repairs:
                 return done
             job = self._jobs[shard_hash] = _Job(shard_hash, done)
         if job.working:
-            # Something is known now that was not when its copies were counted.
+            # Something has changed since its copies were counted.
             job.again = True
         else:
             self._asked.put_nowait((0, next(self._numbers), shard_hash))
@@ -208,7 +208,7 @@ class Repairs:
         again = {name for name, job in jobs.items() if not job.done() or job.result()}
         with self._bridge.database.begin_plain() as connection:
             counts = copy_counts(connection, each)
-        # Who had the only copies may just have gone.
+        # The farmers with the only copies may just have left.
         doubtful = [name for name, count in counts.items() if count < self.wanted]
         tokens = await download_tokens(self._bridge, doubtful) if doubtful else []
         none = {name for name, token in zip(doubtful, tokens, strict=True) if token is None}
@@ -221,7 +221,7 @@ class Repairs:
             return [copy.node_id for copy in copies_of(connection, shard_hash) if copy.counts]
 
     def arrived(self, shard_hash: str, node_id: str, stored: bool) -> None:
-        """Tell that a farmer has a shard now, or has failed to copy it."""
+        """Note that a farmer has a shard now, or has failed to copy it."""
         arrival = self._arrivals.get((shard_hash, node_id))
         if arrival is not None and not arrival.done():
             arrival.set_result(stored)
@@ -237,7 +237,7 @@ class Repairs:
         """Look at the whole database for shards with too few copies, and have them copied."""
         with self._bridge.database.begin_plain() as connection:
             farmers = connection.scalar(_ACCEPTING) or 0
-            # More than there are farmers is not to be had, and not worth trying again and again.
+            # There cannot be more copies than farmers.
             wanted = min(self.wanted, connection.scalar(_THERE) or 0)
         if farmers != self._farmers:
             self._retries.clear()
@@ -249,7 +249,7 @@ class Repairs:
             if due <= now and shard_hash not in self._jobs and self._found.qsize() < _QUEUE:
                 done = asyncio.get_running_loop().create_future()
                 self._jobs[shard_hash] = _Job(shard_hash, done)
-                # Nothing is more endangered than a last copy; without any there is but hope.
+                # The fewest copies first; shards without a known copy last.
                 self._found.put_nowait((count or _QUEUE, next(self._numbers), shard_hash))
 
     def _scarce(self, wanted: int) -> list[tuple[str, int]]:
@@ -280,7 +280,7 @@ class Repairs:
                 if not job.again:
                     break
         except Exception as error:
-            # One shard's trouble must not end the copying of all others.
+            # The failure of one shard must not end the copying of all others.
             self._tasks.note('the copying of a shard', error, f'({job.shard_hash}) ')
             self._note_retry(job.shard_hash, 1)
         else:
@@ -303,6 +303,7 @@ class Repairs:
             tuple[int, bool]: how many are missing still, and whether to try again may help: no
             farmer refused, but a copy came to nothing.
         """
+        # One plan per shard at a time: two would choose the same farmers and copy twice.
         lock = self._locks.setdefault(shard_hash, asyncio.Lock())
         async with lock:
             plan = self._plan(shard_hash, wanted)
@@ -314,6 +315,8 @@ class Repairs:
             if plan is None:
                 return wanted, True
             sources = _Sources(source)
+            # All missing copies at once; they share the list of candidates, so each farmer is asked
+            # once.
             made = await asyncio.gather(
                 *(self._one_more(plan, sources) for _ in range(plan.missing))
             )
@@ -361,7 +364,7 @@ class Repairs:
         return failed
 
     async def _copy(self, shard: Shard, contact: KnownFarmer, sources: _Sources) -> bool:
-        """Have a farmer copy a shard from one source after the other; tell whether it has it then.
+        """Have a farmer copy a shard from source after source; return whether it has it then.
 
         Raises:
             NodeError: If the farmer refuses.
@@ -383,6 +386,7 @@ class Repairs:
                     return True
             finally:
                 del self._arrivals[key]
+            # Either end may have failed. The source is audited; this farmer tries another source.
             sources.bad.add(holder.node_id)
             with bridge.database.begin_plain() as connection:
                 suspect(bridge, connection, shard.shard_hash, holder.node_id)
@@ -409,7 +413,9 @@ class Repairs:
     async def _arrives(
         self, arrival: asyncio.Future[bool], shard: Shard, contact: KnownFarmer
     ) -> bool:
-        """Wait for a copy that has been begun; tell whether it has arrived."""
+        """Wait for a copy that was begun; return whether it has arrived."""
+        # MIRROR is answered when the copy begins (section 4.3): its end is reported, or must be
+        # asked for.
         end = self._clock() + _PATIENCE + shard.size / _SLOWEST
         pause, longest = _LOOKS
         while not arrival.done():

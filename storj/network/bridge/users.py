@@ -53,6 +53,7 @@ def _user_object(user: User, release: Release) -> dict[str, Any]:
     if release.since(5, 8):
         fields['uuid'] = user.uuid
     fields['email'] = user.email
+    # An artefact of the original's data layer that clients read (protocol reference, section 3.2).
     fields['id'] = user.email
     return fields
 
@@ -72,7 +73,7 @@ def _password(body: dict[str, Any]) -> str:
 def _redirect(bridge: Bridge, value: object) -> str | None:
     """Return the URL to go to after a link was used; None if it leads to another host.
 
-    Whoever registers an account of somebody else's must not choose where that person is led.
+    Somebody who registers another person's account must not choose where that person is sent.
 
     Raises:
         Refusal: If it is not a web address (400).
@@ -98,7 +99,7 @@ def _known_user(session: Session, email: object) -> User:
 
 
 def _after_link(request: web.Request, kind: Kind, payload: object) -> web.Response:
-    """Answer who used a link: lead on to where it says, or with a page, or with JSON."""
+    """Answer a used link: redirect to where it says, or send a page, or JSON."""
     redirect = _redirect(request.app[BRIDGE], request.query.get('redirect'))
     if redirect is not None:
         return web.Response(status=302, headers={'Location': redirect})
@@ -136,6 +137,7 @@ async def create_user(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         if session.get(User, email) is not None:
             raise Refusal(400, 'Email is already registered')
+    # Counted only now: an address in use must not cost others their registrations.
     bridge.limits.count_registration()
     stored = await bridge.passwords.hash(password)
     now = bridge.now()
@@ -164,7 +166,7 @@ async def create_user(request: web.Request) -> web.Response:
 
 
 async def resend_activation(request: web.Request) -> web.Response:
-    """Send the activation message once more."""
+    """Send the activation message again."""
     bridge = request.app[BRIDGE]
     bridge.limits.count_call(request.remote or '')
     body = await read_body(request)
@@ -227,8 +229,8 @@ async def delete_user(request: web.Request) -> web.Response:
 async def request_reset(request: web.Request) -> web.Response:
     """Begin the reset of a password, by a message.
 
-    Releases before 7.5 take the new password here, later ones with the confirmation. What is sent
-    here comes from anybody, so it counts only if the confirmation brings it as well. The answer is
+    Releases before 7.5 take the new password here, later ones with the confirmation. Anybody can
+    send one here, so it counts only if the confirmation repeats it. The answer is
     the same whether there is such an account or not.
     """
     bridge = request.app[BRIDGE]
@@ -238,6 +240,7 @@ async def request_reset(request: web.Request) -> web.Response:
         raise Refusal(400, 'Invalid email')
     body = await read_body(request)
     redirect = _redirect(bridge, body.get('redirect'))
+    # Hashed for unknown accounts too: the time must not show which accounts exist.
     pending: str | None = None
     if body.get('password') is not None or not bridge.release.since(7, 5):
         pending = await bridge.passwords.hash(_password(body))
@@ -263,8 +266,8 @@ def _resetting_user(session: Session, token: str) -> User:
 async def confirm_reset(request: web.Request) -> web.Response:
     """Put the password into force that the reset was asked for with (releases before 7.5).
 
-    The request must bring it again, as the credentials of Basic authentication: whoever asked for
-    the reset need not be the person who got the message.
+    The request must repeat it, as the credentials of Basic authentication: the reset may have been
+    requested by somebody else than the person who got the message.
     """
     if is_visit(request):
         return question_page('reset')
@@ -273,6 +276,8 @@ async def confirm_reset(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         user = _resetting_user(session, token)
         email, pending = user.email, user.pending_password
+    # Whoever asked for the reset chose the pending password. Only the person with the message may
+    # put it into force, and proves by repeating it that it is the one meant.
     credentials = basic_credentials(request)
     if pending is None or credentials is None or credentials[0] != email:
         raise Refusal(400, _NO_PASSWORD)
@@ -303,13 +308,14 @@ def _set_password(request: web.Request, stored: str) -> web.Response:
     bridge = request.app[BRIDGE]
     with bridge.database.begin() as session:
         user = _resetting_user(session, request.match_info['token'])
+        # Looked up again: another request may have used the link while the password was hashed.
         response = _after_link(request, 'reset', _user_object(user, bridge.release))
         user.password, user.pending_password, user.resetter = stored, None, None
         return response
 
 
 async def open_account(bridge: Bridge, email: str, password: str, *, known: bool = False) -> None:
-    """Have an active account for whoever runs the bridge, however others' are activated.
+    """Create the active account of the bridge's operator, however others are activated.
 
     Args:
         bridge (Bridge): the bridge.
@@ -339,6 +345,7 @@ async def open_account(bridge: Bridge, email: str, password: str, *, known: bool
             created=bridge.now(),
             uuid=str(uuid.uuid4()),
         )
+        # The operator's account has no quotas (protocol reference, section 2.6).
         user.activated, user.free_tier = True, False
         session.merge(user)
 

@@ -1,11 +1,10 @@
 """Reading a copy: whether it is the shard, and new challenges for its audits.
 
 Clients leave a few challenges with a shard, and each is good for one audit. The leaf of a new one
-can be computed by nobody but who has the bytes (protocol reference, sections 5.2 to 5.4), and no
+can be computed only from the bytes (protocol reference, sections 5.2 to 5.4), and no
 message asks a farmer for it. So the bridge fetches the shard as a client would, checks its hash in
-the same pass, and hands the farmer the new leaves by CONSIGN, which carries them to a farmer that
-has a contract (section 7.4). The signed contract goes on to name the first number of audits: RENEW
-must not change it, and nothing counts by it.
+the same pass, and sends the farmer the new leaves by CONSIGN (section 7.4). The signed
+contract keeps its first number of audits: RENEW must not change it, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ async def read_copy(bridge: Bridge, contact: Contact, copy: Copy) -> bool | None
     digest = ShardDigest(challenges, _generation(contact))
 
     async def take(piece: bytes) -> None:
+        # A thread costs more than hashing a small piece.
         if len(piece) < _LARGE:
             digest.update(piece)
         else:
@@ -98,6 +98,7 @@ async def read_copy(bridge: Bridge, contact: Contact, copy: Copy) -> bool | None
         logger.info('farmer %s does not have %s: %s', copy.node_id, copy.shard_hash, error)
         return False
     with bridge.database.begin() as session:
+        # None if the contract was made anew while the shard was read: its audits are others.
         contract = copy.contract(session)
         if contract is not None:
             contract.next_audit = bridge.now() + bridge.settings.audit_pause(_CHALLENGES)
@@ -114,7 +115,7 @@ async def read_copy(bridge: Bridge, contact: Contact, copy: Copy) -> bool | None
 
 
 async def _hand_over(bridge: Bridge, contact: Contact, copy: Copy, leaves: list[str]) -> bool:
-    """Give a farmer new audit leaves; tell whether it takes them.
+    """Send a farmer new audit leaves; return whether it accepts them.
 
     Raises:
         NodeUnreachableError: If it does not answer.
