@@ -316,6 +316,7 @@ class DataChannels:
             logger.warning('a transfer failed: %s', error)
             code, reason = WSCloseCode.INTERNAL_ERROR, str(error)
         if code:
+            # A close frame has 125 bytes, two of them for the code.
             await socket.close(code=code, message=reason.encode()[:123])
         return socket
 
@@ -350,6 +351,7 @@ class DataChannels:
         if operation not in ('PUSH', 'PULL'):
             self._tokens.reject(token.token)
             return INVALID_OPERATION, 'Failed to handle the defined operation'
+        # Never set back: after a broken transfer the client needs a new pointer (section 4.1).
         token.busy = True
         transfer = self._begin(request, token, disturbance)
         if transfer is None:
@@ -377,10 +379,14 @@ class DataChannels:
         self._tokens.redeem(transfer.data_hash)
         try:
             pieces = _Pieces(self, writer, transfer)
+            # There is no end-of-data frame: the contract's size ends the upload (section 4.1).
+            #
+            #   client  text {token, hash, operation}  binary ...  binary ...
+            #   farmer                                                        close 1000 or 3102
             while pieces.received < transfer.size:
                 message = await socket.receive()
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    # Gone half way: the token stays busy, a new pointer is needed.
+                    # The client has gone: the token stays busy, a new pointer is needed.
                     return 0, ''
                 data = message.data
                 event = await pieces.add(data.encode() if isinstance(data, str) else data)
@@ -429,6 +435,7 @@ class DataChannels:
             await reading
             return 0, ''
 
+        # Frames as large as the original's (section 10.15).
         async def send(piece: bytes) -> None:
             for start in range(0, len(piece), PULL_FRAME):
                 await socket.send_bytes(piece[start : start + PULL_FRAME])
@@ -458,6 +465,7 @@ class DataChannels:
         web_socket: bool = False,
     ) -> FarmerToken:
         """Return the token if a transfer may begin with it; checks in the order of section 4."""
+        # The order of the original's checks (section 4.1): a client sees the first one that fails.
         if not token:
             raise _RefusedError('You did not supply a token')
         known = self._tokens.get(token) if isinstance(token, str) else None
@@ -467,6 +475,7 @@ class DataChannels:
             raise _RefusedError('You did not supply the data hash')
         if self._tokens.expired(known) or 'expire' in disturbance:
             raise _RefusedError('Token has expired')
+        # Over HTTP a failed upload may use its token again, over WebSocket not (section 4.2).
         if known.busy and web_socket:
             raise _RefusedError('Channel is already active')
         if known.data_hash != data_hash:
@@ -552,7 +561,7 @@ class _Pieces:
         return event
 
     async def finish(self) -> bool:
-        """Write the rest; tell whether the shard is the one that was promised."""
+        """Write the rest; return whether the shard is the one of the contract."""
         size = self._waiting_size
         return await self._channels.run(size, partial(self._writer.finish, self._waiting))
 

@@ -141,6 +141,7 @@ class FarmerMethods:
         if contract.renter_id != sender.node_id or not contract.verify('renter', sender.node_id):
             raise NodeError('Invalid contract signature')
         owner = _owner(sender)
+        # All renter nodes of a bridge share the extended key; the message proves only one of them.
         if contract.renter_hd_key not in (False, owner):
             raise NodeError('Invalid contract signature')
         tree = _tree(params.get('audit_tree'))
@@ -197,6 +198,7 @@ class FarmerMethods:
             raise NodeError('Invalid new renter signature on updated contract')
         if wanted.renter_hd_key not in (False, _owner(sender)):
             raise NodeError('renter_hd_key cannot be changed')
+        # Size, hash and payments stay; else a renewal could change what was agreed.
         before, after = old.to_json(), wanted.to_json()
         for name in before:
             if before[name] != after[name] and name not in _RENEWABLE:
@@ -204,7 +206,7 @@ class FarmerMethods:
         if not await self._shards.holds(wanted.data_hash):
             if wanted.store_end > self._clock() * 1000:
                 raise NodeError(_NO_DATA)
-            # Its renter does not want what has never come, so no space is kept for it either.
+            # The shard never arrived and its time is over, so its space is released.
             self._tokens.redeem(wanted.data_hash)
         signed = wanted.signed('farmer', self._identity)
         self._index.put_contract(signed, _owner(sender), None)
@@ -257,6 +259,7 @@ class FarmerMethods:
             if self._store.size_of(name) != size:
                 raise NodeError('Shard has another size')
             return
+        # Contracts are signed before their shards arrive, so space is reserved with the signature.
         promised = self._tokens.promised(self._shards, besides=name)
         if not self._store.has_room(size, promised=promised):
             raise NodeError('No space left')
@@ -275,6 +278,9 @@ class FarmerMethods:
         second: Generation = 'C' if first == 'B' else 'B'
         try:
             async with self._audits:
+                # The leaves do not tell their generation, and clients chose it before the farmer
+                # was known (section 5.3). So the likely one is tried first; each try reads the
+                # whole shard.
                 for generation in (first, second):
                     proof = await asyncio.get_running_loop().run_in_executor(
                         self._workers, self._proof, data_hash, challenge, leaves, generation
@@ -325,12 +331,13 @@ def _owner(sender: NodeContact) -> str:
 
 
 def _tree(raw: object) -> list[str] | None:
-    """Return audit leaves as they came, once they are known to make a tree."""
+    """Return audit leaves if they make a tree."""
     if raw is None:
         return None
     if not isinstance(raw, list) or not 0 < len(raw) <= TREE_LIMIT:
         raise NodeError('Invalid audit tree supplied')
     leaves = [leaf for leaf in raw if is_node_id(leaf)]
+    # The padded bottom row: a power of two (section 5.4).
     if len(leaves) != len(raw) or len(raw) & (len(raw) - 1):
         raise NodeError('Invalid audit tree supplied')
     return leaves

@@ -8,8 +8,8 @@
       quarantine/ended/abcdef...   a shard that nobody needs, until it is removed
       quarantine/bad/abcdef...     what is left of one that turned out to be damaged
 
-A shard exists if and only if its file stands under its final name: it is written under a temporary
-one and renamed once its hash is right. The store knows bytes, sizes and hashes; who may bring and
+A shard exists if and only if its file has its final name: it is written under a temporary
+one and renamed once its hash is right. The store knows bytes, sizes and hashes; who may store and
 fetch them, and when one is dropped, is decided elsewhere.
 """
 
@@ -54,7 +54,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Bytes that are read in one go.
 _PIECE = 1024 * 1024
-# What a disk says about a file that it cannot read, rather than about itself.
+# Errors that concern one damaged file, and not the whole disk.
 _DAMAGE = (errno.EIO, errno.EBADMSG, getattr(errno, 'EUCLEAN', errno.EIO))
 
 
@@ -111,7 +111,7 @@ class ShardStore:
         self.used = 0
         self.quarantined: dict[tuple[str, Kind], int] = {}
         self._arriving = 0
-        # Of what is in quarantine and would be wanted, if it was put there by mistake.
+        # Bytes in quarantine that can be restored.
         self._waiting = 0
         self._durable = durable
         self._keep_free = keep_free
@@ -124,6 +124,7 @@ class ShardStore:
             for folder in (path, self._shards, self._incoming, self._quarantine):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = self._shards.stat()
+            # Their tokens ended with the process that wrote them; nobody can continue them.
             for leftover in self._incoming.iterdir():
                 leftover.unlink()
             self._look(stopped)
@@ -131,7 +132,7 @@ class ShardStore:
             raise NetworkSetupError(f'{path}: cannot store shards here: {error}') from error
 
     def _look(self, stopped: Callable[[], bool]) -> None:
-        """Find out what is there; a disk of millions of shards takes its time."""
+        """Find all shards; a disk with millions of them takes a while."""
         for folder in sorted(self._shards.iterdir()):
             if stopped():
                 raise NetworkSetupError('the start was given up')
@@ -180,6 +181,8 @@ class ShardStore:
         room = self._disk_room()
         if self.capacity is None:
             return room
+        # capacity |=== used ===|= arriving =|= quarantine/ended =|...... free ......|
+        # What is damaged does not count: it is not the shard any more, and is removed soon.
         taken = self.used + self._arriving + self._waiting
         return min(room, self.capacity - taken)
 
@@ -230,6 +233,8 @@ class ShardStore:
     def _check_folder(self) -> None:
         """A disk that was taken away must not look like one that lost each of its shards."""
         try:
+            # The folder of an unmounted disk exists, empty, under the same name: compare its
+            # identity.
             if os.path.samestat(self._shards.stat(), self._folder):
                 return
         except OSError as error:
@@ -285,7 +290,7 @@ class ShardStore:
         return size is not None
 
     def forget(self, data_hash: str) -> None:
-        """Count a shard no more that the disk does not give."""
+        """Stop counting a shard that the disk does not have."""
         self.used -= self._sizes.pop(data_hash, 0)
 
     def take_back(self, data_hash: str) -> int | None:
@@ -361,6 +366,8 @@ class ShardStore:
         if path is None:
             raise StoreError('a shard without a file')
         if self._durable:
+            # Bytes first, then the name: a name must never stand for bytes that a power failure can
+            # take.
             os.fsync(file.fileno())
         file.close()
         final = self._file(data_hash)

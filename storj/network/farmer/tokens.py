@@ -67,6 +67,7 @@ class Tokens:
         token = secrets.token_hex(20)
         expires = self._monotonic() + self._lifetime
         self._tokens[token] = FarmerToken(token, data_hash, owner, expires)
+        # The oldest goes: a client uses its token within seconds, and can get another one.
         if len(self._tokens) > TOKENS_LIMIT:
             self._tokens.popitem(last=False)
         return token

@@ -74,7 +74,7 @@ class NodeError(StorjError):
     Another farmer is tried by itself.
 
     Attributes:
-        message (str): the node's own words.
+        message (str): the node's own text.
     """
 
     def __init__(self, message: str) -> None:
@@ -85,7 +85,7 @@ class NodeError(StorjError):
 class ClockSkewError(NodeError):
     """A node's messages are genuine, and from another time.
 
-    Set the clocks of both machines right; no call between them works before.
+    Correct the clocks of both machines; until then no call between them works.
 
     Attributes:
         seconds (float): by which the node's clock is ahead; negative if it is behind.
@@ -208,6 +208,7 @@ def is_compatible(local: str, remote: str) -> bool:
     mine, theirs = _VERSION.match(local), _VERSION.match(remote)
     if not mine or not theirs or mine[4] != theirs[4] or mine[1] != theirs[1]:
         return False
+    # Below 1.0 each minor release changed the protocol.
     return int(mine[1]) > 0 or mine[2] == theirs[2]
 
 
@@ -270,7 +271,7 @@ class RpcServer:
             or not isinstance(message.get('params'), dict)
             or not is_node_id(message.get('id'))
         ):
-            # The words of the original's web framework for an error thrown at this point.
+            # The text of the original's web framework for an error thrown at this point.
             return web.json_response(
                 {'code': 'BadRequest', 'message': 'Invalid RPC message'}, status=400
             )
@@ -300,7 +301,7 @@ class RpcServer:
             refusal = str(error)
             logger.debug('refused %s: %s', method[:32], refusal)
         except StorjError as error:
-            # This node's own trouble, a full disk say: the caller goes to another one.
+            # A failure of this node, such as a full disk: the caller tries another one.
             refusal = str(error)
             logger.warning('cannot answer %s: %s', method[:32], refusal)
         answer: dict[str, Any] = {
@@ -321,8 +322,10 @@ class RpcServer:
         now = self._monotonic()
         while self._seen and next(iter(self._seen.values())) < now - 2 * NONCE_WINDOW:
             self._seen.popitem(last=False)
+        # The signature covers id and nonce only, so a copy of a message could carry other params.
         if (node_id, identifier) in self._seen:
             raise NodeError('Message was already received')
+        # Refused and not forgotten: a forgotten id could be sent again.
         if len(self._seen) >= _REMEMBERED_MESSAGES:
             raise NodeError('Too many messages')
         self._seen[node_id, identifier] = now
