@@ -146,17 +146,36 @@ def get_client() -> Client:
     Raises:
         ConfigurationError: If there is no account, or the file is broken.
     """
-    # The client by its name here, which programs replace.
-    from storj import Client, configuration
+    from storj import configuration
 
     settings = configuration.load()
     # Whoever signs needs no password.
-    account = (settings.email, settings.password)
-    email, password = read_config() if settings.private_key is None else account
+    if settings.private_key is None:
+        with configuration.given(settings):
+            email, password = read_config()
+        settings = dataclasses.replace(settings, email=email, password=password)
+    return client_of(settings)
+
+
+def client_of(settings: Configuration, *, timeout: float | None = None) -> Client:
+    """Return a client with settings; nothing else turns settings into a client.
+
+    Args:
+        settings (Configuration): account, bridge and the rest; without account for the calls that
+            need none.
+        timeout (float | None): as in :class:`storj.http.Client`.
+
+    Returns:
+        storj.http.Client: signs its requests if the settings name a private key.
+    """
+    # The client by its name here, which programs replace.
+    from storj import Client
+
     client = Client(
-        email,
-        password,
+        settings.email,
+        settings.password,
         settings.bridge,
+        timeout=timeout,
         mnemonic=settings.mnemonic,
         plain_names=settings.plain_names,
         proxy=settings.proxy,
@@ -172,11 +191,22 @@ def _transfer_config(settings: Configuration) -> TransferConfig | None:
     """Return the limits that the settings name, None (and no engine loaded) if they name none."""
     if settings.reed_solomon and settings.temp_dir is None and settings.push_shard_limit is None:
         return None
+    return transfer_config(settings)
+
+
+def transfer_config(settings: Configuration, **limits: Any) -> TransferConfig:
+    """Return the limits of transfers with settings.
+
+    Args:
+        settings (Configuration): their limits are taken.
+        **limits: of :class:`storj.transfer.TransferConfig`; they go before the settings.
+    """
     from storj.transfer import TransferConfig
 
-    given = TransferConfig(parity=settings.reed_solomon, temp_dir=settings.temp_dir)
-    limit = settings.push_shard_limit
-    return given if limit is None else dataclasses.replace(given, concurrency=limit)
+    named: dict[str, Any] = {'parity': settings.reed_solomon, 'temp_dir': settings.temp_dir}
+    if settings.push_shard_limit is not None:
+        named['concurrency'] = settings.push_shard_limit
+    return TransferConfig(**{**named, **limits})
 
 
 # By its name, which programs replace.
@@ -247,12 +277,6 @@ def download(source: str, destination: str | PathLike[str] | Any = None, **optio
         if file_id is None:
             raise _not_found(f'no file {name!r} in bucket {bucket!r}')
         return client.file_download(bucket_id, file_id, destination, **options)
-
-
-def _settings() -> Configuration:
-    from storj import configuration
-
-    return configuration.load()
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -30,6 +30,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ __all__ = (
     'Configuration',
     'config_path',
     'default_folder',
+    'given',
     'load',
     'profiles',
     'read_config',
@@ -211,6 +213,24 @@ def set_variables(*settings: str, environ: Mapping[str, str] | None = None) -> l
     return [name for setting in settings for name in _VARIABLES[setting] if env.get(name)]
 
 
+#: What :func:`read_config` answers from while a client is made of it.
+_GIVEN: ContextVar[Configuration | None] = ContextVar('settings', default=None)
+
+
+@contextlib.contextmanager
+def given(settings: Configuration) -> Iterator[None]:
+    """Let :func:`read_config` answer from settings that are loaded.
+
+    Programs replace that function, so it takes no arguments; without this it would read the file,
+    and derive the key of libstorj's login, a second time.
+    """
+    token = _GIVEN.set(settings)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
 def read_config() -> tuple[str, str]:
     r"""Read the storj client configuration: ``storj.ini``, unless the environment says otherwise.
 
@@ -224,7 +244,7 @@ def read_config() -> tuple[str, str]:
     Raises:
         ConfigurationError: If there are none, or the file is broken.
     """
-    settings = load()
+    settings = _GIVEN.get() or load()
     if settings.email is None or settings.password is None:
         missing = CFG_EMAIL if settings.email is None else CFG_PASSWORD
         has_key_file = settings.key_file is not None and settings.key_file.exists()

@@ -277,11 +277,7 @@ class Session:
                         f'the key store is locked, or has no password of {settings.email}'
                     )
                 raise NotLoggedIn(f'not logged in at {settings.bridge}')
-            client = self.make_client(settings.email, settings.password)
-            if settings.private_key is not None:
-                client.key_import(settings.private_key, register=False)
-                client.authenticate(client.private_key)
-            self._client = client
+            self._client = self._open_client(settings)
         return self._client
 
     def use_local_network(self) -> None:
@@ -326,18 +322,19 @@ class Session:
             password (str | None): in clear.
             bridge (str | None): URL; that of the settings by default.
         """
-        from storj import http
-
-        settings = self.settings
-        client = http.Client(
-            email,
-            password,
-            bridge or settings.bridge,
-            timeout=self.timeout,
-            mnemonic=settings.mnemonic,
-            plain_names=settings.plain_names,
-            proxy=settings.proxy,
+        settings = dataclasses.replace(
+            self.settings,
+            email=email,
+            password=password,
+            bridge=bridge or self.settings.bridge,
+            private_key=None,
         )
+        return self._open_client(settings)
+
+    def _open_client(self, settings: Configuration) -> Client:
+        from storj import client_of
+
+        client = client_of(settings, timeout=self.timeout)
         self._open.callback(client.close)
         return client
 
@@ -402,6 +399,7 @@ class Session:
             state (Path | None): folder for journals; the user's own by default.
             fsync (bool): whether a download is on the disk before it gets its name.
         """
+        from storj import transfer_config
         from storj.transfer import TransferConfig, Transfers
 
         scratch = self.settings.temp_dir
@@ -409,21 +407,25 @@ class Session:
             raise LocalPathNotFound(
                 f'no such folder: {scratch}', hint='check STORJ_TEMP, or the setting temp_dir'
             )
-        chosen: dict[str, Any] = {
-            'transfers': options.transfers,
+        limits: dict[str, Any] = {
             'concurrency': options.concurrency or self.settings.push_shard_limit,
             'state_dir': state,
-            'fsync': fsync,
             'shard_attempts': None if options.retries is None else options.retries + 1,
             'upload_rate': options.limit_upload,
             'download_rate': options.limit_download,
-            'temp_dir': scratch,
-            'parity': self.settings.reed_solomon,
-            'key_scheme': options.key_scheme,
-            'allow_unauthenticated': options.allow_unauthenticated,
         }
-        given = {key: value for key, value in chosen.items() if value is not None}
-        config = TransferConfig(reports=reports, **{**_shares(options, TransferConfig()), **given})
+        config = transfer_config(
+            self.settings,
+            transfers=options.transfers,
+            key_scheme=options.key_scheme,
+            allow_unauthenticated=options.allow_unauthenticated,
+            fsync=fsync,
+            reports=reports,
+            **{
+                **_shares(options, TransferConfig()),
+                **{name: value for name, value in limits.items() if value is not None},
+            },
+        )
         return self._open.enter_context(Transfers(bridge, config))
 
     def split(self, options: dict[str, Any], **copying: Any) -> tuple[CopyOptions, TransferOptions]:

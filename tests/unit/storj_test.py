@@ -17,7 +17,7 @@ import pytest
 from ecdsa import SECP256k1, SigningKey, VerifyingKey
 
 import storj
-from storj import exception, http, transfer
+from storj import configuration, exception, http, transfer
 from storj.exception import ClientError, ConfigurationError
 from storj.rest import transport
 
@@ -204,6 +204,14 @@ def test_account_is_asked_of_the_documented_function(folder: Path) -> None:
             client = storj.get_client()
         read_config.assert_called_once_with()
         assert (client.email, client.password) == ('a@b', storj.api.hash_password('pw'))
+
+
+def test_client_takes_settings_that_are_read_once(folder: Path) -> None:
+    write(folder, 'email = a@b\npassword = pw\n')
+    with mock.patch.object(configuration, 'load', wraps=configuration.load) as load:
+        client = storj.get_client()
+    load.assert_called_once_with()
+    assert client.email == 'a@b'
 
 
 def test_key_pair_is_new_and_of_the_right_curve() -> None:
