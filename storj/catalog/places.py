@@ -148,7 +148,7 @@ def parse_location(text: str) -> Location:
         text (str): as typed.
 
     Raises:
-        UsageProblem: it is empty, names no bucket, or has a scheme that is not ours.
+        UsageProblem: If it is empty, names no bucket, or has a scheme that is not ours.
     """
     if text == '-':
         return Stream()
@@ -177,7 +177,7 @@ def parse_remote(text: str, *, bare: bool = False) -> Remote:
             be meant.
 
     Raises:
-        UsageProblem: it has another scheme, or names no bucket.
+        UsageProblem: If it has another scheme, or names no bucket.
     """
     if is_link(text):
         # Not quoted: a link is a secret.
@@ -225,7 +225,7 @@ def safe_relative_path(name: str) -> Path:
         Path: relative, of at least one part.
 
     Raises:
-        UnsafeNameError: the name cannot be a path below a folder.
+        UnsafeNameError: If the name cannot be a path below a folder.
     """
     parts = name.split('/')
     if '\0' in name or any(part in ('', '.', '..') for part in parts):

@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,9 @@ __all__ = (
     'RemoteFile',
     'find_local',
     'find_remote',
+    'fold',
     'ignores_case',
+    'is_below',
     'local_file',
     'remote_names',
     'walk',
@@ -81,8 +83,8 @@ def find_local(
         follow (bool): whether links to folders below it are followed.
 
     Raises:
-        LocalPathNotFound: nothing is there.
-        UsageProblem: a folder without ``recursive``.
+        LocalPathNotFound: If nothing is there.
+        UsageProblem: If it is a folder, without ``recursive``.
     """
     if place.path.is_dir():
         if not recursive:
@@ -166,8 +168,8 @@ def find_remote(
         singly (bool): whether the command takes no prefixes at all.
 
     Raises:
-        BucketNotFound, FileNotFound: nothing is there.
-        UsageProblem: a prefix without ``recursive``.
+        BucketNotFound, FileNotFound: If nothing is there.
+        UsageProblem: If it is a prefix, without ``recursive``.
     """
     bucket = catalog.bucket(place.bucket)
     if place.is_folder and not recursive:
@@ -196,6 +198,32 @@ def find_remote(
 def _prefix(place: Remote, singly: bool) -> UsageProblem:
     hint = f"name a file: 'storj ls {place}' lists them" if singly else "use '--recursive'"
     return UsageProblem(f'{place} is a prefix, not a file', hint=hint)
+
+
+def is_below(entry: FileEntry, path: str) -> bool:
+    """Return whether a file is what a path names, or is below it."""
+    if not path or path.endswith('/'):
+        return entry.name.startswith(path)
+    return entry.name == path or entry.id == path or entry.name.startswith(f'{path}/')
+
+
+def fold(entries: Iterable[FileEntry], path: str) -> Iterator[FileEntry | str]:
+    """Yield the files directly below a path, and prefixes for those further below.
+
+    Args:
+        entries (Iterable[FileEntry]): files that are below the path, in order of their names.
+        path (str): a file's name or id, a prefix, or empty.
+    """
+    base = path if not path or path.endswith('/') else f'{path}/'
+    seen: set[str] = set()
+    for entry in entries:
+        below = entry.name.removeprefix(base) if entry.name.startswith(base) else ''
+        folder, slash, _ = below.partition('/')
+        if not slash:
+            yield entry
+        elif folder not in seen:
+            seen.add(folder)
+            yield f'{base}{folder}/'
 
 
 def remote_names(catalog: Catalog, bucket: BucketEntry, prefix: str) -> dict[str, FileEntry]:

@@ -22,9 +22,9 @@ __all__ = ('bucket_main', 'file_main', 'key_main', 'main')
 _ATTRIBUTES = {
     'app': ('storj.cli.app', 'app'),
     'bucket': ('storj.cli.buckets', 'bucket'),
-    'create': ('storj.cli.old_buckets', 'create'),
-    'get': ('storj.cli.old_buckets', 'get'),
-    'list': ('storj.cli.old_buckets', 'list_'),
+    'create': ('storj.cli.buckets', 'old_create'),
+    'get': ('storj.cli.buckets', 'old_get'),
+    'list': ('storj.cli.buckets', 'old_list'),
     'file': ('storj.cli.files', 'file'),
     'upload': ('storj.cli.files', 'upload'),
     'download': ('storj.cli.files', 'download'),
@@ -73,7 +73,7 @@ def _run(attribute: str, program: str, arguments: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return 1
-    from storj.cli.interrupt import interrupts
+    from storj.cli.streams import interrupts
 
     with interrupts():
         command = __getattr__(attribute)

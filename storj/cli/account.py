@@ -9,12 +9,20 @@ from typing import Any
 import click
 
 from storj.catalog.errors import ConflictError, UsageProblem
-from storj.cli import keyrings
 from storj.cli.command import group
 from storj.cli.errors import NotLoggedIn
 from storj.cli.options import LocalPath, yes_option
 from storj.cli.output import count_of
-from storj.cli.prompts import ask, ask_secret, confirm, interactive, read_secret_file
+from storj.cli.prompts import (
+    ask,
+    ask_secret,
+    confirm,
+    find_secret,
+    forget_secret,
+    interactive,
+    keep_secret,
+    read_secret_file,
+)
 from storj.cli.session import Session, pass_session
 from storj.configuration import Configuration, set_variables
 from storj.exception import DecryptionError
@@ -65,7 +73,7 @@ def _password(
         return read_secret_file(path, what='password')
     if kept and settings.password is not None and settings.email in (None, email):
         return settings.password
-    found = None if new else keyrings.find_secret(settings.bridge, email, 'password')
+    found = None if new else find_secret(settings.bridge, email, 'password')
     return found or ask_secret('Password', option='--password-file', twice=new)
 
 
@@ -134,8 +142,8 @@ def login(
     words, made = _words(session, email, words_file, shared)
     _check_words(session, email, words)
     if keyring:
-        keyrings.keep_secret(session.settings.bridge, email, 'password', password)
-        keyrings.keep_secret(session.settings.bridge, email, 'mnemonic', words)
+        keep_secret(session.settings.bridge, email, 'password', password)
+        keep_secret(session.settings.bridge, email, 'mnemonic', words)
     path = session.save(
         email=email,
         bridge=session.settings.bridge,
@@ -199,7 +207,7 @@ def _check_words(session: Session, email: str, words: str) -> None:
     kept = session.kept_settings
     found = {kept.mnemonic}
     if kept.keyring:
-        found.add(keyrings.find_secret(session.settings.bridge, email, 'mnemonic'))
+        found.add(find_secret(session.settings.bridge, email, 'mnemonic'))
     if found - {words, None}:
         raise WordsKept(f'other words of {email} are kept, and files stored with them need them')
 
@@ -216,7 +224,7 @@ def _words(
         # They are those of the account that the environment, or the key store, is about.
         words = session.kept_settings.mnemonic
         if words is None and settings.keyring:
-            words = keyrings.find_secret(settings.bridge, email, 'mnemonic')
+            words = find_secret(settings.bridge, email, 'mnemonic')
     if path is not None:
         words = ' '.join(read_secret_file(path, what='list of words').split())
     elif shared is not None and shared.mnemonic is not None:
@@ -247,7 +255,7 @@ def logout(session: Session, forget_words: bool, yes: bool) -> None:
     kinds = ['password'] + ['mnemonic'] * forget_words
     if settings.keyring and settings.email:
         for kind in kinds:
-            keyrings.forget_secret(settings.bridge, settings.email, kind)
+            forget_secret(settings.bridge, settings.email, kind)
     kept = session.kept_settings
     owner = None if forget_words or kept.mnemonic is None else _owner(kept)
     session.save(email=None, mnemonic_email=owner, **dict.fromkeys(kinds))

@@ -14,7 +14,7 @@ MORE = 'More'
 ENTRIES = (
     Entry('cp', 'storj.cli.copy:cp', 'Copy files to, from and between buckets.', FILES),
     Entry('mv', 'storj.cli.copy:mv', 'Move files to, from and between buckets.', FILES),
-    Entry('ls', 'storj.cli.listing:ls', 'List buckets, or the files of a bucket.', FILES),
+    Entry('ls', 'storj.cli.buckets:ls', 'List buckets, or the files of a bucket.', FILES),
     Entry('rm', 'storj.cli.files:rm', 'Remove files from a bucket.', FILES),
     Entry('cat', 'storj.cli.copy:cat', 'Write files to standard output.', FILES),
     Entry('sync', 'storj.cli.sync:sync', 'Make one folder or bucket like another.', FILES),
@@ -33,7 +33,7 @@ ENTRIES = (
     Entry('transfer', 'storj.cli.transfers:transfer', 'Transfers that broke off.', FAMILIES),
     Entry('completion', 'storj.cli.completion:completion', 'Completion for your shell.', FAMILIES),
     Entry('farm', 'storj.cli.farm:farm', 'Offer space of this machine to a network.', MORE),
-    Entry('info', 'storj.cli.info:info', 'Show versions, settings and the bridge.', MORE),
+    Entry('info', 'storj.cli.config:info', 'Show versions, settings and the bridge.', MORE),
     Entry('demo', 'storj.cli.demo:demo', 'Watch a local network store files.', MORE),
 )
 

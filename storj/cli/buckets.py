@@ -1,24 +1,57 @@
-"""``storj bucket``, ``storj mb`` and ``storj rb``; ``storj-bucket`` is the same family."""
+"""``storj bucket``, ``mb``, ``rb`` and ``ls``; ``storj-bucket`` is the same family as ``bucket``.
+
+The last three commands are those of 0.1.5 to 0.3, for programs and tests that call them through
+click and replace ``storj.cli.get_client``; they print the lines of those releases.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import Any
 
 import click
 
-from storj.catalog.entries import BucketEntry
-from storj.catalog.errors import UsageProblem
-from storj.catalog.places import SCHEME, parse_remote
+from storj import cli
+from storj.catalog.entries import BucketEntry, FileEntry
+from storj.catalog.errors import FileNotFound, UsageProblem
+from storj.catalog.filters import match_glob
+from storj.catalog.places import SCHEME, is_glob, parse_remote
+from storj.catalog.tree import fold, is_below
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_uri
-from storj.cli.listing import BUCKET_COLUMNS
 from storj.cli.options import yes_option
 from storj.cli.output import Column, count_of
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
+from storj.text import printable
 
-__all__ = ('bucket', 'bucket_name', 'create', 'delete', 'get', 'list_', 'mb', 'rb')
+__all__ = (
+    'FILE_COLUMNS',
+    'bucket',
+    'bucket_name',
+    'create',
+    'delete',
+    'get',
+    'list_',
+    'ls',
+    'mb',
+    'old_create',
+    'old_get',
+    'old_list',
+    'rb',
+)
 
+
+BUCKET_COLUMNS = (
+    Column('created', kind='time'),
+    Column('name', style={'fg': 'blue', 'bold': True}),
+)
+FILE_COLUMNS = (
+    Column('created', kind='time'),
+    Column('size', kind='size'),
+    Column('name'),
+)
 _COLUMNS = (
     Column('id'),
     *BUCKET_COLUMNS,
@@ -141,3 +174,112 @@ def list_(session: Session) -> None:
 def delete(session: Session, bucket: str, yes: bool) -> None:
     """Remove a bucket, found by name or id."""
     _remove(session, bucket_name(bucket), yes)
+
+
+@command(
+    'ls',
+    short_help='List buckets, or the files of a bucket.',
+    examples=(
+        'storj ls                               all buckets',
+        'storj ls storj://photos                a bucket; names that end in / hold more',
+        'storj ls -r storj://photos/2017/       all files below a prefix',
+        "storj ls 'storj://photos/*.jpg'        files that match",
+    ),
+)
+@click.argument('uri', required=False, shell_complete=complete_uri)
+@click.option('-r', '--recursive', is_flag=True, help='All files below, in full.')
+@click.option('--ids', is_flag=True, help='Show ids too.')
+@pass_session
+def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
+    """List buckets, or the files of a bucket."""
+    if uri is None or uri == 'storj://':
+        columns = [Column('id')] * ids + list(BUCKET_COLUMNS)
+        buckets = [entry.to_dict() for entry in session.catalog.buckets()]
+        session.output.table(columns, buckets, empty="no buckets; make one with 'storj mb'")
+        _note_closed(session, buckets)
+        return
+    place = parse_remote(uri, bare=True)
+    bucket = session.catalog.bucket(place.bucket)
+    files = session.catalog.files(bucket)
+    items: Iterable[FileEntry | str]
+    if is_glob(place.path) and place.path not in {entry.name for entry in files}:
+        items = chosen = [entry for entry in files if match_glob(entry.name, place.path)]
+    else:
+        chosen = [entry for entry in files if is_below(entry, place.path)]
+        items = chosen if recursive else fold(chosen, place.path)
+    rows = [
+        {'type': 'prefix', 'name': item}
+        if isinstance(item, str)
+        else {'type': 'file', **item.to_dict()}
+        for item in items
+    ]
+    if not rows and not place.is_folder:
+        raise FileNotFound(f'no such file: {place}')
+    columns = [Column('id')] * ids + list(FILE_COLUMNS)
+    session.output.table(columns, rows, empty=f'no files in {place}')
+    if recursive and rows:
+        total = session.output.cell(sum(entry.size or 0 for entry in chosen), 'size')
+        session.output.note(f'{count_of(len(chosen), "file")}, {total}')
+    _note_closed(session, rows)
+
+
+def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Say why names are shown as they are stored: it is the first sign of words that are wrong."""
+    from storj.crypto import names
+
+    closed = [
+        row
+        for row in rows
+        if not row.get('encrypted_name', True) and names.looks_encrypted(row['name'])
+    ]
+    if closed:
+        number = count_of(len(closed), 'name')
+        words = 'the words do not open' if session.words else 'there are no words to open'
+        session.output.note(f'{words} {number}')
+
+
+#: What ``get`` shows, in the order of the alphabet whatever the case.
+_ATTRIBUTES = (
+    'created',
+    'encryptionKey',
+    'id',
+    'name',
+    'pubkeys',
+    'publicPermissions',
+    'status',
+    'storage',
+    'transfer',
+    'user',
+)
+
+
+@click.command('create')
+@click.argument('name')
+@click.option('--storage', type=click.IntRange(0), help='Storage limit in GB.')
+@click.option('--transfer', type=click.IntRange(0), help='Transfer limit in GB.')
+def old_create(name: str, storage: int | None, transfer: int | None) -> None:
+    """Create a bucket."""
+    with closing(cli.get_client()) as client:
+        client.bucket_create(name, storage=storage, transfer=transfer)
+    click.echo(f'Bucket {printable(name)} created')
+
+
+@click.command('get')
+@click.argument('bucket_id')
+def old_get(bucket_id: str) -> None:
+    """Show the attributes of a bucket."""
+    with closing(cli.get_client()) as client:
+        bucket = client.bucket_get(bucket_id)
+        if bucket is None:
+            raise click.ClickException(f'no such bucket: {bucket_id}')
+        for attribute in _ATTRIBUTES:
+            click.echo(f'{attribute:>18} : {printable(str(getattr(bucket, attribute)))}')
+
+
+@click.command('list')
+def old_list() -> None:
+    """List the buckets with their limits."""
+    with closing(cli.get_client()) as client:
+        for bucket in client.bucket_list():
+            line = f'ID: {bucket.id}, Name: {bucket.name}, Storage: {bucket.storage}'
+            click.echo(printable(f'[info]   {line}, Transfer: {bucket.transfer}'))

@@ -14,13 +14,12 @@ from storj.catalog.errors import UsageProblem
 from storj.catalog.places import Local, Stream, parse_location, parse_remote, safe_relative_path
 from storj.catalog.removal import remove_remote
 from storj.catalog.tree import RemoteFile, find_local, find_remote
-from storj.cli.buckets import bucket_name
+from storj.cli.buckets import FILE_COLUMNS, bucket_name
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_file, complete_uri
 from storj.cli.copy import write_stream
 from storj.cli.errors import PartialFailure
 from storj.cli.jobs import Forecast, Summary, finish, report_removals, run_jobs, snapshot
-from storj.cli.listing import FILE_COLUMNS
 from storj.cli.options import (
     LocalPath,
     dry_run_option,

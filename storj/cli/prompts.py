@@ -6,17 +6,32 @@ refused. Secrets are never read from arguments: those are seen by everyone on th
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from storj.catalog.errors import UsageProblem
+from storj.cli.errors import CommandError
 from storj.cli.output import is_terminal
 from storj.cli.streams import standard_input
 from storj.text import printable
 
-__all__ = ('ask', 'ask_secret', 'confirm', 'interactive', 'read_secret_file')
+__all__ = (
+    'ask',
+    'ask_secret',
+    'confirm',
+    'find_secret',
+    'forget_secret',
+    'interactive',
+    'keep_secret',
+    'read_secret_file',
+)
+
+#: Name of this program in the system's key store (extra ``keyring``).
+_SERVICE = 'storj'
 
 #: Bytes of the longest password or list of words that is read from a file.
 SECRET_LIMIT = 64 * 1024
@@ -37,7 +52,7 @@ def confirm(question: str, *, yes: bool) -> None:
         yes (bool): ``-y`` was typed.
 
     Raises:
-        UsageProblem: the answer is no, or there is nobody to ask.
+        UsageProblem: If the answer is no, or there is nobody to ask.
     """
     if yes:
         return
@@ -57,7 +72,7 @@ def ask(question: str, *, option: str, default: str | None = None) -> str:
         default (str | None): taken for an empty answer.
 
     Raises:
-        UsageProblem: there is nobody to ask.
+        UsageProblem: If there is nobody to ask.
     """
     if not interactive():
         raise UsageProblem(f'{question.lower()} missing', hint=f'give it with {option}')
@@ -76,7 +91,7 @@ def ask_secret(question: str, *, option: str, twice: bool = False) -> str:
         twice (bool): ask again, for a secret that is new.
 
     Raises:
-        UsageProblem: there is nobody to ask.
+        UsageProblem: If there is nobody to ask.
     """
     if not interactive():
         raise UsageProblem(f'{question.lower()} missing', hint=f'give it with {option}')
@@ -144,3 +159,61 @@ def _decoded(line: bytes, what: str) -> str:
     except UnicodeDecodeError:
         # Without the cause, which quotes the secret.
         raise UsageProblem(f'{what} is not UTF-8 text', hint='') from None
+
+
+def _module() -> Any:
+    """Return the package keyring; without it nothing is found, and only keeping a secret fails."""
+    try:
+        return importlib.import_module('keyring')
+    except ImportError:
+        return None
+
+
+def _user(bridge: str, email: str, kind: str) -> str:
+    return f'{kind} of {email} at {bridge}'
+
+
+def find_secret(bridge: str, email: str, kind: str) -> str | None:
+    """Return a secret, None if there is none.
+
+    Args:
+        bridge (str): URL.
+        email (str): of the account.
+        kind (str): ``password`` or ``mnemonic``.
+    """
+    keyring = _module()
+    if keyring is None:
+        return None
+    try:
+        secret: str | None = keyring.get_password(_SERVICE, _user(bridge, email, kind))
+    except keyring.errors.KeyringError:
+        return None
+    return secret
+
+
+def keep_secret(bridge: str, email: str, kind: str, secret: str) -> None:
+    """Keep a secret; arguments as :func:`find_secret`.
+
+    Raises:
+        CommandError: If the package is not installed, or there is no key store.
+    """
+    keyring = _module()
+    if keyring is None:
+        raise CommandError(
+            "the package 'keyring' is not installed", hint='pip install "storj[keyring]"'
+        )
+    try:
+        keyring.set_password(_SERVICE, _user(bridge, email, kind), secret)
+    except keyring.errors.KeyringError as error:
+        raise CommandError(f'the key store refused: {error}', hint='leave out --keyring') from error
+
+
+def forget_secret(bridge: str, email: str, kind: str) -> None:
+    """Remove a secret if there is one; arguments as :func:`find_secret`."""
+    keyring = _module()
+    if keyring is None:
+        return
+    try:
+        keyring.delete_password(_SERVICE, _user(bridge, email, kind))
+    except keyring.errors.KeyringError:
+        return

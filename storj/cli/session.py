@@ -526,7 +526,7 @@ def _with_key_store(settings: Configuration) -> Configuration:
     """Return settings with the secrets that the system's key store has for the account."""
     if not settings.email:
         return settings
-    from storj.cli.keyrings import find_secret
+    from storj.cli.prompts import find_secret
 
     found: dict[str, Any] = {
         kind: find_secret(settings.bridge, settings.email, kind)

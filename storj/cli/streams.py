@@ -1,4 +1,6 @@
-"""The standard streams of the program: what is printed arrives whole, or the command fails.
+"""The process around a command: standard streams and signals.
+
+What is printed arrives whole, or the command fails.
 
 A write to a pipe may take a part of what it is given (Python repeats it only where it buffers), and
 a stream that some process has made non-blocking takes nothing for a while. So ``sys.stdout``,
@@ -13,18 +15,21 @@ import errno
 import io
 import os
 import select
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, TextIO
+from types import FrameType, TracebackType
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 from storj.catalog.errors import UsageProblem
-from storj.cli.errors import CommandError
+from storj.cli.errors import INTERRUPTED, TERMINATED, CommandError, Terminated
+from storj.cli.output import is_terminal
 from storj.exception import TransferCancelled
 
-__all__ = ('StandardStreams', 'StreamFailed', 'input_pieces', 'standard_input')
+__all__ = ('StandardStreams', 'StreamFailed', 'input_pieces', 'interrupts', 'standard_input')
 
 #: Seconds between two looks whether the reading of standard input is to end.
 _LOOK = 0.2
@@ -246,3 +251,46 @@ def _occupy_numbers() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+#: Shows the cursor, which a progress bar may have hidden.
+_SHOW_CURSOR = '\x1b[?25h'
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """Turn the first SIGINT into KeyboardInterrupt and the first SIGTERM into Terminated.
+
+    Whatever the command waits for is then cancelled and journals are written. Another signal ends
+    the process on the spot: nothing may keep a person waiting twice. A signal that the parent
+    process had ignored (``nohup``, a job in the background) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            _leave(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
+        asked = True
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, handle)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process without winding anything up but the terminal."""
+    if is_terminal(sys.stderr):
+        os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
+    os._exit(status)
