@@ -243,24 +243,32 @@ class FileDownload(_Download):
         Returns:
             Path: the destination.
         """
-        target, request = self._target, self.request
-        if target.is_dir():
-            raise IsADirectoryError(f'{target} is a folder; name the file in it')
-        if target.exists() and not target.is_file():
-            # A rename would put a file in the place of /dev/null.
-            raise ValueError(f'{target} is no regular file; hand it over opened')
+        self._check_target()
         self._open_journal()
+        target = self._target
         # A link that leads nowhere takes the name as well.
-        taken = not request.overwrite and os.path.lexists(target)
+        taken = not self.request.overwrite and os.path.lexists(target)
         if taken and not self._state.get('whole'):
             raise FileExistsError(f'{target} exists already')
         needed = self.load()
         finished = self._was_finished()
-        if taken and finished:
-            self._complete = True
-            return target
-        if taken:
+        if taken and not finished:
             raise FileExistsError(f'{target} exists already')
+        if not taken:
+            self._fetch(needed)
+        self._complete = True
+        return target
+
+    def _check_target(self) -> None:
+        if self._target.is_dir():
+            raise IsADirectoryError(f'{self._target} is a folder; name the file in it')
+        if self._target.exists() and not self._target.is_file():
+            # A rename would put a file in the place of /dev/null.
+            raise ValueError(f'{self._target} is no regular file; hand it over opened')
+
+    def _fetch(self, needed: list[StoredShard]) -> None:
+        """Fetch the shards into the unfinished file, and give it its name."""
+        config = self._scope.config
         self._begin_attempt()
         part = self._open_part()
         storage = FileStorage(part, self.spool(), self.key, self.start, self.end)
@@ -278,15 +286,12 @@ class FileDownload(_Download):
         self._scope.meter.phase('finishing')
         for shard in self.layout.covering(self.start, self.end):
             if not storage.shows(shard):
-                storage.copy_edge(shard, self._scope.config.piece_size)
+                storage.copy_edge(shard, config.piece_size)
         # Who is killed before the journal is removed finds by this that nothing is left to do.
         self._note(whole=True)
-        part.finish(
-            self.end - self.start, fsync=self._scope.config.fsync, overwrite=request.overwrite
-        )
-        self._complete = True
-        _log.info('downloaded %d bytes of file %s', self.end - self.start, request.file_id)
-        return target
+        size = self.end - self.start
+        part.finish(size, fsync=config.fsync, overwrite=self.request.overwrite)
+        _log.info('downloaded %d bytes of file %s', size, self.request.file_id)
 
     # -- resume ------------------------------------------------------------------------------------
 

@@ -69,6 +69,39 @@ class ShardLost(Exception):
     """No farmer brings the shard; the last failure is its cause."""
 
 
+class _Failures:
+    """What went wrong with one shard, and which farmers are not asked for it again.
+
+    Attributes:
+        last (StorjError): the last failure.
+        count (int): farmers that failed.
+        excluded (list[str]): node ids of those that the bridge is told to pass over.
+    """
+
+    def __init__(self) -> None:
+        self.last: StorjError = FarmerUnreachableError(message='the bridge names no farmer')
+        self.count = 0
+        self.excluded: list[str] = []
+        self._distrusted: list[str] = []
+        self._refused: set[str] = set()
+
+    def note(self, node: str, error: StorjError) -> None:
+        """Count the failure of a farmer."""
+        self.last = error
+        self.count += 1
+        # A token may have been used before its time; the farmer gets another chance with a new one,
+        # once.
+        if not isinstance(error, SuppliedTokenNotAcceptedError) or node in self._refused:
+            self.excluded.append(node)
+            if not error.retryable:
+                self._distrusted.append(node)
+        self._refused.add(node)
+
+    def forgive(self) -> None:
+        """Allow those again that could not be reached; whoever brought wrong bytes stays out."""
+        self.excluded = list(self._distrusted)
+
+
 class Fetcher:
     """Pulls shards of one file.
 
@@ -101,59 +134,60 @@ class Fetcher:
             ShardLost: If no farmer brings it.
             Stopped: If the transfer ends meanwhile.
         """
-        clock, allowed = self._scope.clock, self._scope.config.shard_deadline
+        clock, config = self._scope.clock, self._scope.config
+        allowed = config.shard_deadline
         ends = float('inf') if allowed is None else clock.now() + allowed
-        policy = self._scope.config.bridge_retry
-        excluded: list[str] = []
-        distrusted: list[str] = []
-        refused: set[str] = set()
-        last: StorjError = FarmerUnreachableError(message='the bridge names no farmer')
-        failures = absences = 0
+        failures, absences = _Failures(), 0
         pointer = self._pointers.pointer(shard.index)
         while clock.now() < ends:
             if pointer is None:
                 troubled()
                 absences += 1
                 # Only a farmer that could not be reached may come back with the right bytes.
-                if absences >= policy.attempts or not last.retryable:
+                if absences >= config.bridge_retry.attempts or not failures.last.retryable:
                     break
-                wait = policy.wait(absences, clock.random())
+                wait = config.bridge_retry.wait(absences, clock.random())
                 self._pause(min(wait, ends - clock.now()), cancelled)
-                excluded = list(distrusted)
-                pointer = self._pointers.replace(shard.index, excluded)
+                failures.forgive()
+                pointer = self._pointers.replace(shard.index, failures.excluded)
                 continue
-            node = node_of(pointer)
-            try:
-                self.pull(
-                    shard,
-                    pointer,
-                    place,
-                    cancelled=lambda: clock.now() >= ends or cancelled(),
-                )
-            except (FarmerError, IntegrityError, TransferCancelled) as error:
-                last = error
-            else:
+            error = self._attempt(shard, pointer, place, ends, cancelled)
+            if error is None:
                 return
             if cancelled():
+                failures.last = error
                 break
-            if isinstance(last, TransferCancelled):
-                last = overdue(self._scope.config)
-            _log.warning('shard %d: farmer %s failed: %s', shard.index, node, last)
-            self._scope.coordinator.note(last)
-            self._scope.meter.retry()
+            failures.note(node_of(pointer), error)
             troubled()
-            failures += 1
-            if failures >= self._scope.config.shard_attempts or clock.now() >= ends:
+            if failures.count >= config.shard_attempts or clock.now() >= ends:
                 break
-            # A token may have been used before its time; the farmer gets another chance with a
-            # new one, once.
-            if not isinstance(last, SuppliedTokenNotAcceptedError) or node in refused:
-                excluded.append(node)
-                if not last.retryable:
-                    distrusted.append(node)
-            refused.add(node)
-            pointer = self._pointers.replace(shard.index, excluded)
-        raise ShardLost(shard.index) from last
+            pointer = self._pointers.replace(shard.index, failures.excluded)
+        raise ShardLost(shard.index) from failures.last
+
+    def _attempt(
+        self,
+        shard: StoredShard,
+        pointer: FilePointer,
+        place: Place,
+        ends: float,
+        cancelled: Callable[[], bool],
+    ) -> StorjError | None:
+        """Pull a shard from one farmer; return the farmer's failure, or None for success."""
+        clock = self._scope.clock
+        try:
+            self.pull(shard, pointer, place, cancelled=lambda: clock.now() >= ends or cancelled())
+        except (FarmerError, IntegrityError, TransferCancelled) as failed:
+            error: StorjError = failed
+        else:
+            return None
+        if cancelled():
+            return error
+        if isinstance(error, TransferCancelled):
+            error = overdue(self._scope.config)
+        _log.warning('shard %d: farmer %s failed: %s', shard.index, node_of(pointer), error)
+        self._scope.coordinator.note(error)
+        self._scope.meter.retry()
+        return error
 
     def _pause(self, seconds: float, cancelled: Callable[[], bool]) -> None:
         if self._scope.coordinator.wait_until(cancelled, seconds):
