@@ -112,10 +112,11 @@ class User(_Base):
 
     email: Mapped[str] = mapped_column(String(320), primary_key=True)
     password: Mapped[str] = mapped_column(String(200))
+    # What a reset before bridge 7.5 asks for; counts when the confirmation repeats it.
     pending_password: Mapped[str | None] = mapped_column(String(200))
     created: Mapped[int]
     activated: Mapped[bool]
-    # Registered by itself; quotas do not hold for accounts of whoever runs the bridge.
+    # Registered by itself; quotas do not apply to accounts of the bridge's operator.
     free_tier: Mapped[bool] = mapped_column(default=True, server_default=true())
     uuid: Mapped[str] = mapped_column(String(36))
     referral_partner: Mapped[str | None] = mapped_column(String(255))
@@ -125,7 +126,7 @@ class User(_Base):
 
 
 class Volume(_Base):
-    """Bytes that an account has brought or fetched since the beginning of a window."""
+    """Bytes that an account has uploaded or downloaded since the beginning of a period."""
 
     __tablename__ = 'volumes'
 
@@ -137,12 +138,13 @@ class Volume(_Base):
 
 
 class Key(_Base):
-    """A public key of a user; its text is the key, letter for letter."""
+    """A public key of a user; looked up as text, in the case as registered (section 2.2)."""
 
     __tablename__ = 'keys'
 
     key: Mapped[str] = mapped_column(String(130), primary_key=True)
     user: Mapped[str] = mapped_column(ForeignKey('users.email'), index=True)
+    # Clients name their keys, from bridge 0.7 on (section 3.3).
     label: Mapped[str] = mapped_column(Text)
     created: Mapped[int]
 
@@ -172,6 +174,7 @@ class Bucket(_Base):
     created: Mapped[int]
     public_keys: Mapped[list[str]] = mapped_column(JSON)
     public_permissions: Mapped[list[str]] = mapped_column(JSON)
+    # Of a public bucket only, whose owner publishes the bucket key (section 6.5).
     encryption_key: Mapped[str] = mapped_column(Text)
 
 
@@ -196,8 +199,8 @@ class Frame(_Base):
     user: Mapped[str] = mapped_column(ForeignKey('users.email'))
     created: Mapped[int]
     locked: Mapped[bool] = mapped_column(index=True)
-    # Seconds of the bridge's running until an upload counts as given up: by no wall clock, as that
-    # may be set by years while clients are at it.
+    # Seconds of the bridge's running until an upload counts as given up: by no wall clock, which
+    # may be set by years during an upload.
     waits: Mapped[int] = mapped_column(server_default=text(str(UPLOAD_LIFE)))
     size: Mapped[int]
     storage_size: Mapped[int]
@@ -282,8 +285,11 @@ class Contract(_Base):
     data_size: Mapped[int]
     store_begin: Mapped[int]
     store_end: Mapped[int]
+    # The bottom row of the audit tree, padded (section 5.4).
     tree: Mapped[list[str]] = mapped_column(JSON)
+    # The contract as both sides have signed it; RENEW signs it again (section 7.5).
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    # Whether the farmer has the audit leaves; ALLOC of core 7 and 8 does not carry them.
     auditable: Mapped[bool]
     stored: Mapped[bool]
     mirror: Mapped[bool]
@@ -315,6 +321,7 @@ class Challenge(_Base):
     node_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     challenge: Mapped[str] = mapped_column(String(64))
+    # None until it is sent. A challenge is sent once: its answer could be kept (section 5.2).
     sent: Mapped[int | None]
     passed: Mapped[bool | None]
 
@@ -401,7 +408,7 @@ class Database:
             )
 
     def _adopt_tables(self) -> bool:
-        """Make the tables, or bring up those that are there; tell whether they are ours."""
+        """Make the tables, or convert existing ones; return whether they are ours."""
         with self._engine.begin() as connection:
             if not inspect(connection).has_table(_Schema.__tablename__):
                 _Base.metadata.create_all(connection)
@@ -415,8 +422,7 @@ class Database:
     async def synced(self) -> None:
         """Return when all that was committed so far would survive a power failure.
 
-        Whoever has something confirmed waits for it; other databases than SQLite see to it in
-        their commits.
+        A confirmation waits for it; other databases than SQLite do it in their commits.
 
         Raises:
             OSError: If the disk refuses.
@@ -432,7 +438,7 @@ class Database:
         return self._sessions.begin()
 
     def begin_plain(self) -> AbstractContextManager[Connection]:
-        """Return a transaction without objects, for what is done for every shard and request.
+        """Return a transaction without objects, for the work of every shard and request.
 
         Statements that are built once, with bound parameters, cost a fifth of loading an object
         and changing it. For the rest, it is as :meth:`begin`; one cannot be had inside the other.
@@ -440,7 +446,7 @@ class Database:
         return self._engine.begin()
 
     def delete_some(self, table: type[_Base], *conditions: ColumnElement[bool]) -> bool:
-        """Delete some of the rows that conditions hold for; tell whether there may be more.
+        """Delete some of the rows that conditions hold for; return whether there may be more.
 
         Args:
             table (type): of the rows.
@@ -458,7 +464,7 @@ class Database:
         return len(rows) == _SOME
 
     async def apart(self, work: Callable[[], _T]) -> _T:
-        """Do what reads much in a thread, one after the other, so that the event loop goes on.
+        """Run long reads in a thread, one after the other, so that the event loop is not blocked.
 
         Args:
             work (Callable[[], T]): opens a transaction of its own, and changes nothing.
@@ -498,7 +504,7 @@ def _open(url: URL) -> Engine:
     if url.database in (None, '', ':memory:'):
         options['poolclass'] = StaticPool
     elif not url.database.startswith('file:'):
-        # The database holds what users trust the bridge with.
+        # The database has the users' data.
         os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
     engine = create_engine(url, **options)
     event.listen(engine, 'connect', _tune_sqlite)
@@ -516,7 +522,7 @@ def _sync_of(url: URL) -> GroupSync | None:
 
 
 def _add_what_is_new(connection: Connection) -> bool:
-    """Bring tables of an earlier version up; tell whether they were such.
+    """Bring tables of an earlier version up; return whether they were such.
 
     They are if they have no unknown column, and every missing column has a default.
     What was cut off is done by the next start.
@@ -555,6 +561,8 @@ def _adopt_indexes(connection: Connection, found: Inspector, table: Table) -> No
 def _tune_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     for setting in (
+        # Readers do not block the writer, so the event loop and the reading thread work side by
+        # side.
         'journal_mode=WAL',
         'synchronous=NORMAL',
         'foreign_keys=ON',

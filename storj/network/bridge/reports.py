@@ -1,10 +1,10 @@
 """Exchange reports: what clients and farmers say about a transfer (protocol reference, section 9).
 
 Anybody can send one; it counts if its sender took part in the exchange. A farmer signs its reports
-like its other requests; a client sends the farmer's token that it used. The word of a farmer
-confirms its own copy. The word of a client makes the bridge look for itself: whether the farmer has
-the shard, or whether a copy that was had wrongly passes an audit. All others, as those of the
-originals' clients and farmers, which prove nothing, are answered and forgotten: the bridge finds
+like its other requests; a client sends the farmer's token that it used. A farmer's report
+confirms its own copy. A client's report makes the bridge check: whether the farmer has the shard,
+or whether a copy about which the client complains passes an audit. All others, such as those of
+the originals' clients and farmers, which prove nothing, are answered and ignored; the bridge finds
 out by itself then.
 """
 
@@ -47,7 +47,7 @@ _STORED = _ARRIVED | {'SHARD_EXISTS', 'SHARD_DOWNLOADED'}
 _NOT_COPIED = frozenset({'MIRROR_FAILED', 'FAILED_INTEGRITY'})
 _COMPLAINTS = frozenset({'DOWNLOAD_ERROR', 'FAILED_INTEGRITY'})
 
-# Every shard is reported on by both of its sides, so built once.
+# Both sides report on every shard, so built once.
 _CONTRACTS = select(Contract.node_id, Contract.stored, Contract.failed, Contract.verified).where(
     Contract.shard_hash == bindparam('shard')
 )
@@ -79,7 +79,7 @@ class _Known(NamedTuple):
 
 
 class _Report(NamedTuple):
-    """What a report says: whether the transfer succeeded, and in which words."""
+    """What a report says: whether the transfer succeeded, and its message."""
 
     success: bool
     message: str
@@ -115,6 +115,7 @@ async def create_report(request: web.Request) -> web.Response:
         if not copies:
             raise Refusal(404, 'Shard not found for report')
         report = _report(body)
+        # The token proves the client: only it, the farmer and the bridge know it.
         node_id = farmer or _issuer(connection, body, shard_hash)
         copy = next((copy for copy in copies if copy.node_id == node_id), None)
         if copy is not None:

@@ -1,7 +1,7 @@
 """How the local network is doing: for ``storj network status``, and as a page for a browser.
 
-Anybody sees farmers and sums; of files, each user the own ones. There are ids, sizes and places,
-never names, tokens or accounts.
+Everybody sees farmers and sums, and each user the own files: ids, sizes and places, never names,
+tokens or accounts.
 """
 
 from __future__ import annotations
@@ -195,6 +195,7 @@ async def get_status(request: web.Request) -> web.Response:
     user = (await authenticate(request)).email if known else None
     bridge = request.app[BRIDGE]
     state = await bridge.database.apart(partial(network_status, bridge, user=user))
+    # Browsers ask for HTML; the originals' clients send ``*/*`` or nothing.
     if 'text/html' in request.headers.get('accept', ''):
         response = web.Response(text=_page(state), content_type='text/html', charset='utf-8')
     else:
@@ -252,7 +253,7 @@ def _page(state: dict[str, Any]) -> str:
             farmer_rows,
         )
         + (
-            '<h2>Where shards lie</h2>' + _table('File,Shard,Hash,#Bytes,Farmers', shard_rows)
+            '<h2>Where shards are</h2>' + _table('File,Shard,Hash,#Bytes,Farmers', shard_rows)
             if shard_rows
             else ''
         )
@@ -261,7 +262,7 @@ def _page(state: dict[str, Any]) -> str:
 
 
 def _supply_line(totals: Mapping[str, int]) -> str:
-    """Say which shards have too few copies."""
+    """Return the line about shards with too few copies."""
     kind = ' class="off"' if totals['under_replicated'] else ''
     return (
         f'<p{kind}>{totals["copies_wanted"]} copies of each shard are wanted; '

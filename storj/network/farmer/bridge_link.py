@@ -97,7 +97,7 @@ class BridgeLink:
         space_available (Callable[[], bool]): whether it takes more shards.
         space_offered (Callable[[], int | None]): bytes that it offers in all; not said if None.
         workers (Executor): threads for the proof of work.
-        heartbeat (float): seconds between two signs of life.
+        heartbeat (float): seconds between two announcements.
         clock (Callable[[], float]): seconds since 1970.
 
     Attributes:
@@ -224,10 +224,10 @@ class BridgeLink:
         self.registered.set()
 
     async def depart(self) -> int:
-        """Ask the bridge to let this farmer go, once its shards lie elsewhere too.
+        """Ask the bridge for permission to leave, given once all shards have other copies.
 
         Returns:
-            int: shards that lie on no other farmer yet; 0 when the bridge has forgotten this one.
+            int: shards that are on no other farmer yet; 0 when the bridge has forgotten this one.
 
         Raises:
             BridgeLinkError: If the bridge cannot be reached, or knows no departures.
@@ -259,7 +259,7 @@ class BridgeLink:
             names (Sequence[str]): hashes, up to 1000.
 
         Returns:
-            set[str] | None: those; None if the bridge knows no such question.
+            set[str] | None: those; None if the bridge has no such route.
 
         Raises:
             BridgeLinkError: If it does not answer.
@@ -287,16 +287,17 @@ class BridgeLink:
         return await self._tell_shards({'bad': list(names)}) is not None
 
     async def _tell_shards(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Speak of the farmer's shards; return None if the bridge has no route for that."""
+        """Send a message about the farmer's shards; return None if the bridge has no such route."""
         try:
             return await self._request('POST', f'/contacts/{self._contact().node_id}/shards', body)
         except BridgeLinkError as error:
+            # An original bridge has no such route; ours knows the route and not the farmer.
             if error.status in (404, 405) and str(error) != _UNKNOWN:
                 return None
             raise
 
     async def _keep(self) -> None:
-        """Register, and send signs of life, until cancelled.
+        """Register, and announce this farmer again and again, until cancelled.
 
         Raises:
             RegistrationUnknownError: If the bridge takes no farmers.
@@ -371,6 +372,7 @@ class BridgeLink:
         """Send a signed request and return the decoded answer."""
         if self._session is None:
             raise BridgeLinkError('The link is closed')
+        # The signature covers these bytes, so they are encoded once.
         raw = json.dumps(body, separators=(',', ':'))
         timestamp = str(int(self._clock() * 1000))
         text = request_digest_text(method, self.url + path, timestamp, raw)
@@ -399,6 +401,7 @@ class BridgeLink:
             answer = None
         if not 200 <= status < 300:
             reason = answer.get('error') if isinstance(answer, dict) else None
+            # The clock here is the usual cause: say by how much it differs.
             if reason == 'Invalid timestamp header':
                 reason += self._skew(response.headers.get('Date'))
             raise BridgeLinkError(str(reason)[:500] if reason else f'status {status}', status)
@@ -407,7 +410,7 @@ class BridgeLink:
         return answer
 
     def _skew(self, date: str | None) -> str:
-        """Say how wrong the clock is, by the date of the bridge's answer."""
+        """Return by how much the clock differs from the date of the bridge's answer."""
         theirs = _seconds(date)
         if theirs is None:
             return '; the clock here is wrong'
@@ -430,6 +433,7 @@ def request_digest_text(method: str, url: str, timestamp: str, body: str) -> byt
 
 def work_of(challenge: str, nonce: int) -> str:
     """Return the proof of work of a nonce, 64 hex characters (section 3.9)."""
+    # The original's nonce is a JavaScript number, a double (section 3.9).
     salt = struct.pack('>d', nonce)
     return hashlib.scrypt(challenge.encode(), salt=salt, n=1024, r=1, p=1, dklen=32).hex()
 
