@@ -92,6 +92,8 @@ class Configuration:
         bridge (str): URL (``STORJ_BRIDGE``), without the account that it may have held.
         mnemonic (str | None): words that files are encrypted with (``STORJ_ENCRYPTION_KEY``).
         mnemonic_email (str | None): account that logged in when the mnemonic was kept in the file.
+        login_bridge (str | None): bridge of the login in the file, where it is not used because
+            another bridge is; without the account that its URL may have held.
         keypass (str | None): passphrase of the key file (``STORJ_KEYPASS``).
         key_file (pathlib.Path | None): libstorj's file of credentials; by default that of the
             bridge's host beside ``storj.ini``.
@@ -114,6 +116,7 @@ class Configuration:
     bridge: str = DEFAULT_BRIDGE
     mnemonic: str | None = field(default=None, repr=False)
     mnemonic_email: str | None = None
+    login_bridge: str | None = None
     keypass: str | None = field(default=None, repr=False)
     key_file: Path | None = None
     private_key: Path | None = None
@@ -155,6 +158,10 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
     'json': ('STORJ_JSON',),
     'no_progress': ('STORJ_NO_PROGRESS',),
 }
+
+#: What is sent to a bridge, or signs what is sent; of these, what nobody else may have.
+_LOGIN = ('email', 'password', 'private_key')
+_SECRETS = _LOGIN[1:]
 
 # The passphrase protects what the file would give away beside it.
 _NOT_IN_FILE = frozenset({'keypass'})
@@ -246,6 +253,12 @@ def read_config() -> tuple[str, str]:
     """
     settings = _GIVEN.get() or load()
     if settings.email is None or settings.password is None:
+        if settings.login_bridge is not None:
+            raise ConfigurationError(
+                f'the login in {settings.path} is for {settings.login_bridge}: log in at '
+                f"{settings.bridge} with 'storj account login', or set STORJ_BRIDGE_USER and "
+                'STORJ_BRIDGE_PASS'
+            )
         missing = CFG_EMAIL if settings.email is None else CFG_PASSWORD
         has_key_file = settings.key_file is not None and settings.key_file.exists()
         opener = f', or STORJ_KEYPASS to open {settings.key_file}' if has_key_file else ''
@@ -289,6 +302,9 @@ def load(
     name = asked or APP_NAME
     section = _section(path, name, asked is not None and not new)
     values: dict[str, Any] = {}
+    login_bridge = _foreign_login(section, given.get('bridge') or _variable(env, 'bridge'))
+    if login_bridge is not None:
+        section = {key: text for key, text in section.items() if key not in _LOGIN}
     for setting, variables in _VARIABLES.items():
         value = given.get(setting)
         source = setting
@@ -305,7 +321,46 @@ def load(
     key_file = values.setdefault('key_file', _key_file(path.parent, values))
     if key_file is not None and values.get('keypass'):
         _open_key_file(key_file, values)
-    return Configuration(profile=name, path=path, **values)
+    return Configuration(profile=name, path=path, login_bridge=login_bridge, **values)
+
+
+def _variable(env: Mapping[str, str], setting: str) -> str | None:
+    """Return a setting of the environment, None without one."""
+    return next((env[name] for name in _VARIABLES[setting] if env.get(name)), None)
+
+
+def _foreign_login(section: Mapping[str, str], bridge: str | None) -> str | None:
+    """Return the bridge that a login in the file belongs to, if it is another than the one asked.
+
+    Whoever hands over the address of a bridge must not get what is kept for another one.
+
+    Args:
+        section (Mapping[str, str]): of the file.
+        bridge (str | None): URL that the caller or the environment names.
+    """
+    kept = section.get('bridge') or DEFAULT_BRIDGE
+    if bridge is None or not any(section.get(name) for name in _SECRETS):
+        return None
+    return None if _origin(bridge) == _origin(kept) else _without_account(kept)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None] | str:
+    """Return what tells one server from another: scheme, host and port; a malformed URL itself."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {'http': 80, 'https': 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, port
+    except ValueError:
+        return url
+
+
+def _without_account(url: str) -> str:
+    """Return a URL without user and password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return 'another bridge'
+    return parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
 
 
 def _path_to_read(env: Mapping[str, str], *, needed: bool) -> Path:
@@ -330,7 +385,7 @@ def _take_account(values: dict[str, Any]) -> None:
         return  # the client says what is wrong with it
     if user is None:
         return
-    values['bridge'] = parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
+    values['bridge'] = _without_account(values['bridge'])
     if user and values.setdefault('email', unquote(user)) == unquote(user) and password:
         values.setdefault('password', unquote(password))
 

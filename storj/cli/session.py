@@ -276,7 +276,9 @@ class Session:
                     raise NotLoggedIn(
                         f'the key store is locked, or has no password of {settings.email}'
                     )
-                raise NotLoggedIn(f'not logged in at {settings.bridge}')
+                kept = settings.login_bridge
+                belongs = f': the login in {settings.path} is for {kept}' if kept else ''
+                raise NotLoggedIn(f'not logged in at {settings.bridge}{belongs}')
             self._client = self._open_client(settings)
         return self._client
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import http.server
 import json
 import re
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -349,3 +351,46 @@ def test_locked_key_store_is_told_of(stranger, network):
     finally:
         keyring.set_keyring(before)
     assert 'the key store is locked' in done.err
+
+
+@pytest.fixture
+def listener():
+    """Another bridge, which collects what it is sent and knows nobody."""
+    heard = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            heard.append(str(self.headers))
+            self.send_response(401)
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f'http://127.0.0.1:{server.server_port}', heard
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize('way', ['option', 'environment'])
+def test_kept_login_is_not_sent_to_another_bridge(stranger, network, home, listener, way):
+    other, heard = listener
+    at = {'STORJ_BRIDGE': network.bridge_url}
+    stranger('account', 'login', '--email', network.email, STORJ_BRIDGE_PASS=network.password, **at)
+    stranger('ls')
+    given = ('--bridge', other) if way == 'option' else ()
+    environment = {'STORJ_BRIDGE': other} if way == 'environment' else {}
+    for command in (('ls',), ('mb', 'photos'), ('key', 'list')):
+        refused = stranger(*given, *command, code=4, **environment)
+        assert f'not logged in at {other}' in refused.err
+        assert f'is for {network.bridge_url}' in refused.err
+        assert network.password not in refused.err
+    assert heard == []
+    # Its own account is another matter.
+    account = {'STORJ_BRIDGE_USER': 'bob@example.org', 'STORJ_BRIDGE_PASS': 'guess'}
+    stranger(*given, 'ls', code=4, **environment, **account)
+    assert any('Authorization' in headers for headers in heard)

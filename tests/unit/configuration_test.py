@@ -325,6 +325,63 @@ def test_account_in_the_bridges_url_is_taken_out(
     assert 'cr' not in repr(found)
 
 
+@pytest.mark.parametrize(
+    ('kept', 'used', 'same'),
+    [
+        ('http://bridge.test', 'http://bridge.test/', True),
+        ('http://bridge.test', 'http://Bridge.Test:80/below', True),
+        ('https://bridge.test', 'https://bridge.test:443', True),
+        ('http://u:p@bridge.test', 'http://bridge.test', True),
+        (None, 'https://api.storj.io', True),
+        ('http://bridge.test', None, True),
+        ('http://bridge.test', 'http://other.test', False),
+        ('http://bridge.test', 'http://bridge.test.evil', False),
+        ('http://bridge.test', 'http://bridge.test@evil', False),
+        ('http://bridge.test', 'http://bridge.test:6382', False),
+        ('https://bridge.test', 'http://bridge.test', False),
+        (None, 'http://127.0.0.1:6382', False),
+        ('http://bridge.test', 'http://[a', False),
+        ('http://[a', 'http://bridge.test', False),
+    ],
+)
+@pytest.mark.parametrize('way', ['caller', 'environment'])
+def test_login_of_the_file_is_used_at_its_own_bridge_only(
+    folder: Path, kept: str | None, used: str | None, same: bool, way: str
+) -> None:
+    line = f'bridge = {kept}\n' if kept else ''
+    write(folder, f'{ACCOUNT}private_key = {folder}/key.pem\nmnemonic = words\n{line}')
+    env = {'STORJ_CONFIG_DIR': str(folder)}
+    if way == 'caller':
+        found = configuration.load(environ=env, bridge=used)
+    else:
+        found = configuration.load(environ={**env, **({'STORJ_BRIDGE': used} if used else {})})
+    login = (found.email, found.password, found.private_key)
+    if same:
+        assert login == ('alice@example.org', 'correct horse', folder / 'key.pem')
+        assert found.login_bridge is None
+    else:
+        assert login[1:] == (None, None)
+        # The second host's URL names an account of its own.
+        assert login[0] == ('bridge.test' if '@' in str(used) else None)
+        shown = 'another bridge' if kept == 'http://[a' else kept
+        assert found.login_bridge == (shown or configuration.DEFAULT_BRIDGE)
+    # It is never sent.
+    assert found.mnemonic == 'words'
+
+
+def test_account_that_is_named_with_another_bridge_is_used(folder: Path) -> None:
+    write(folder, ACCOUNT)
+    env = {'STORJ_CONFIG_DIR': str(folder)}
+    for variables in (
+        {'STORJ_BRIDGE': 'http://bob:pw@bridge.test'},
+        {'STORJ_BRIDGE': 'http://bridge.test', 'STORJ_EMAIL': 'bob', 'STORJ_PASSWORD': 'pw'},
+    ):
+        found = configuration.load(environ={**env, **variables})
+        assert (found.email, found.password) == ('bob', 'pw')
+    found = configuration.load(environ=env, bridge='http://bridge.test', email='bob', password='pw')
+    assert (found.email, found.password) == ('bob', 'pw')
+
+
 def test_malformed_url_of_the_bridge_is_left_to_the_client(folder: Path) -> None:
     assert configuration.load(environ={'STORJ_BRIDGE': 'http://[a'}).bridge == 'http://[a'
 

@@ -169,9 +169,24 @@ def test_client_is_made_of_the_file(folder: Path) -> None:
 def test_environment_goes_before_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder, 'email = a@b\npassword = pw\nbridge = http://file/\nmnemonic = file words\n')
     monkeypatch.setenv('STORJ_BRIDGE', 'http://environment/')
+    monkeypatch.setenv('STORJ_BRIDGE_USER', 'c@d')
+    monkeypatch.setenv('STORJ_BRIDGE_PASS', 'other')
     monkeypatch.setenv('STORJ_ENCRYPTION_KEY', 'environment words')
     client = storj.get_client()
     assert (client.api_url, client.mnemonic) == ('http://environment/', 'environment words')
+    assert client.email == 'c@d'
+
+
+def test_login_of_the_file_is_for_its_own_bridge(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, 'email = a@b\npassword = pw\nbridge = http://me:secret@file/\n')
+    monkeypatch.setenv('STORJ_BRIDGE', 'http://environment/')
+    with pytest.raises(ConfigurationError, match='is for http://file/: log in at http://env') as it:
+        storj.get_client()
+    assert 'secret' not in str(it.value)
+    monkeypatch.setenv('STORJ_BRIDGE', 'HTTP://File:80/below')
+    assert storj.get_client().email == 'a@b'
 
 
 def test_client_takes_the_limits_of_the_settings(folder: Path) -> None:
