@@ -24,7 +24,14 @@ from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
 from storj.network.faults import FaultPlan
 from storj.text import masked, printable
 
-__all__ = ('START_LIMIT', 'FarmerHandle', 'FarmerInLoop', 'FarmerProcess', 'Home', 'NetworkError')
+__all__ = (
+    'START_LIMIT',
+    'FarmerContext',
+    'FarmerHandle',
+    'FarmerInLoop',
+    'FarmerProcess',
+    'NetworkError',
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +63,8 @@ def restart_pause(failures: int) -> float:
     return min(RESTART_MOST, RESTART_FIRST * 2.0 ** (failures - 1))
 
 
-def _told(text: str) -> str:
-    """Return what somebody said of an end, in one line and without passwords."""
+def _one_line(text: str) -> str:
+    """Return a message in one line, and without passwords."""
     return masked(printable(text))
 
 
@@ -69,8 +76,8 @@ class NetworkError(StorjError):
 
 
 @dataclass(frozen=True)
-class Home:
-    """What a network lends its farmers.
+class FarmerContext:
+    """What the farmers of a network share.
 
     Attributes:
         call (Callable): runs a coroutine in the network's loop, and returns what that returns.
@@ -103,8 +110,8 @@ class FarmerHandle(ABC):
         last_end (str): why it did the last time, with what it said last.
     """
 
-    def __init__(self, home: Home, number: int, settings: FarmerSettings) -> None:
-        self._home = home
+    def __init__(self, context: FarmerContext, number: int, settings: FarmerSettings) -> None:
+        self._context = context
         self._settings = settings
         self.number = number
         self.protocol = settings.protocol
@@ -115,7 +122,9 @@ class FarmerHandle(ABC):
         self.state: State = 'stopped'
         self.restarts = 0
         self.last_end = ''
+        # Starts it, and starts it again.
         self._keeper: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
         self._up: asyncio.Future[None]
 
     def __repr__(self) -> str:
@@ -136,15 +145,15 @@ class FarmerHandle(ABC):
             NetworkSetupError: If the port was taken meanwhile.
             NetworkError: If it does not come up.
         """
-        self._home.call(self.begin())
+        self._context.call(self.begin())
 
     def stop(self) -> None:
         """Stop it; transfers end half way, its shards stay."""
-        self._home.call(self.end())
+        self._context.call(self.end())
 
     def kill(self) -> None:
         """End it at once, as a crash would, and leave it so: connections are reset."""
-        self._home.call(self.end(abruptly=True))
+        self._context.call(self.end(abruptly=True))
 
     def restart(self) -> None:
         """Stop it and start it again."""
@@ -156,7 +165,7 @@ class FarmerHandle(ABC):
 
         A farmer that does not answer has what the network itself knows.
         """
-        told: dict[str, Any] = self._home.call(self.tell())
+        told: dict[str, Any] = self._context.call(self.tell())
         return told
 
     def snapshot(self, target: Path) -> bool:
@@ -171,7 +180,7 @@ class FarmerHandle(ABC):
         Raises:
             NetworkError: If it does not do so.
         """
-        copied: bool = self._home.call(self._snapshot(target))
+        copied: bool = self._context.call(self._snapshot(target))
         return copied
 
     async def tell(self) -> dict[str, Any]:
@@ -208,15 +217,17 @@ class FarmerHandle(ABC):
             NetworkSetupError: If the port was taken meanwhile.
             NetworkError: If it does not come up.
         """
-        if self.state not in ('starting', 'up'):
-            await self._let_go()
-            self.state = 'starting'
-            self._up = asyncio.get_running_loop().create_future()
-            self._keeper = asyncio.ensure_future(self._keep(self._up))
+        async with self._changing:
+            if self.state not in ('starting', 'up'):
+                await self._cancel_keeper()
+                self.state = 'starting'
+                self._up = asyncio.get_running_loop().create_future()
+                self._keeper = asyncio.ensure_future(self._keep(self._up))
+            up = self._up
         try:
-            await asyncio.shield(self._up)
+            await asyncio.shield(up)
         except asyncio.CancelledError:
-            if not self._up.cancelled():
+            if not up.cancelled():
                 raise
             raise NetworkError(f'farmer {self.number} was stopped before it was up') from None
 
@@ -226,12 +237,13 @@ class FarmerHandle(ABC):
         Args:
             abruptly (bool): without a shutdown, as by a crash.
         """
-        await self._let_go()
-        self.state = 'stopped'
-        await self._stop(abruptly=abruptly)
+        async with self._changing:
+            await self._cancel_keeper()
+            self.state = 'stopped'
+            await self._stop(abruptly=abruptly)
 
-    async def _let_go(self) -> None:
-        """End the task that would start it again."""
+    async def _cancel_keeper(self) -> None:
+        """End the task that starts it again."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -255,7 +267,7 @@ class FarmerHandle(ABC):
                     self.state = 'stopped'
                     up.set_exception(error)
                     return
-                self.last_end = _told(str(error) or repr(error))
+                self.last_end = _one_line(str(error) or repr(error))
             self.state = 'restarting'
             self.restarts += 1
             failures = failures + 1 if time.monotonic() - began < STEADY else 1
@@ -325,8 +337,8 @@ class FarmerInLoop(FarmerHandle):
         farmer = Farmer(
             replace(self._settings, port=self.port),
             number=self.number,
-            faults=self._home.faults,
-            workers=self._home.workers,
+            faults=self._context.faults,
+            workers=self._context.workers,
         )
         await farmer.start()
         self._farmer, self._stopping = farmer, None
@@ -360,7 +372,7 @@ class FarmerInLoop(FarmerHandle):
         await asyncio.wait((failed,))
         await self._stop(abruptly=False)
         error = failed.exception()
-        return _told(str(error) or repr(error))
+        return _one_line(str(error) or repr(error))
 
     async def _stop(self, *, abruptly: bool) -> None:
         if self._farmer is None:
@@ -376,8 +388,8 @@ class FarmerProcess(FarmerHandle):
 
     _process: asyncio.subprocess.Process | None = None
     _asking: asyncio.Lock
-    # Passes on what the process says on standard error, and returns its last line.
-    _saying: asyncio.Task[str]
+    # Logs what the process writes to standard error, and returns its last line.
+    _forwarding: asyncio.Task[str]
 
     @property
     def running(self) -> bool:
@@ -395,12 +407,12 @@ class FarmerProcess(FarmerHandle):
     async def follow_faults(self) -> None:
         """Tell the process, and wait until it knows."""
         if self.running:
-            await self._ask('faults', json.dumps(self._home.faults.state()))
+            await self._ask('faults', json.dumps(self._context.faults.state()))
 
     async def _snapshot(self, target: Path) -> bool:
         answer = await self._ask('snapshot', json.dumps(str(target)), SNAPSHOT_LIMIT)
         if answer.get('error'):
-            raise NetworkError(f'farmer {self.number}: {_told(answer["error"])}')
+            raise NetworkError(f'farmer {self.number}: {_one_line(answer["error"])}')
         return bool(answer)
 
     async def _ask(self, word: str, value: str = '', limit: float = STOP_LIMIT) -> dict[str, Any]:
@@ -461,7 +473,7 @@ class FarmerProcess(FarmerHandle):
             # Ctrl-C at a terminal is for the network, which ends its farmers.
             start_new_session=True,
         )
-        self._saying = asyncio.ensure_future(self._pass_on(process))
+        self._forwarding = asyncio.ensure_future(self._forward(process))
         self._asking = asyncio.Lock()
         try:
             async with self._asking:
@@ -476,7 +488,7 @@ class FarmerProcess(FarmerHandle):
             await self._stop(abruptly=True)
             raise
 
-    async def _pass_on(self, process: asyncio.subprocess.Process) -> str:
+    async def _forward(self, process: asyncio.subprocess.Process) -> str:
         """Log what the process says on standard error; return its last line."""
         last, rest = '', b''
         while process.stderr is not None:
@@ -486,7 +498,7 @@ class FarmerProcess(FarmerHandle):
             rest = rest[:_LINE]
             for line in filter(None, lines):
                 text = line[:_LINE].decode(errors='replace').removeprefix('storj.network: ')
-                last = _told(text)
+                last = _one_line(text)
                 logger.warning('farmer %d: %s', self.number, last)
             if not data:
                 break
@@ -496,7 +508,7 @@ class FarmerProcess(FarmerHandle):
         if self._process is None:
             return 'it was not started'
         code = await self._process.wait()
-        last = await asyncio.shield(self._saying)
+        last = await asyncio.shield(self._forwarding)
         how = f'exit code {code}' if code >= 0 else f'signal {-code}'
         return f'{how}: {last}' if last else how
 
@@ -512,4 +524,4 @@ class FarmerProcess(FarmerHandle):
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        await self._saying
+        await asyncio.shield(self._forwarding)

@@ -11,11 +11,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, TextIO
+from typing import Any
 
 from storj.exception import StorjError
 from storj.network.farmer.farmer import Farmer, FarmerSettings
@@ -31,7 +31,6 @@ def run_network(
     *,
     port: int = 6382,
     as_json: bool = False,
-    output: TextIO | None = None,
     ready: Callable[[Network], object] | None = None,
     leaving: Callable[[int, int], object] | None = None,
     **options: Any,
@@ -45,7 +44,6 @@ def run_network(
     Args:
         port (int): of the bridge; 0 for any free one.
         as_json (bool): print JSON.
-        output (TextIO | None): where lines go; standard output by default.
         ready (Callable[[Network], object] | None): called in place of printing the line.
         leaving (Callable[[int, int], object] | None): called in place of printing which farmer
             leaves, and how many shards lie there only.
@@ -59,7 +57,7 @@ def run_network(
 
     def say_leaving(number: int, remaining: int) -> None:
         event = {'type': 'leaving', 'farmer': number, 'remaining': remaining}
-        _say(json.dumps(event) if as_json else leaving_line(number, remaining), output)
+        _say(json.dumps(event) if as_json else leaving_line(number, remaining))
 
     with serving() as stopped:
         try:
@@ -71,7 +69,7 @@ def run_network(
             if ready is not None:
                 ready(network)
             else:
-                _say(_network_line(network, as_json), output)
+                _say(_network_line(network, as_json))
             stopped.wait()
         finally:
             network.stop()
@@ -88,20 +86,11 @@ def run_farmer(
     path: str | Path,
     bridge_url: str,
     *,
-    size: int | None = None,
-    host: str = '127.0.0.1',
-    port: int = 0,
-    address: str | None = None,
-    protocol: str = '1.2.0',
-    store: Literal['disk', 'null'] = 'disk',
-    renters: Sequence[str] | None = None,
     faults: Iterable[Fault | str] = (),
-    durable: bool = True,
     number: int = 0,
     supervised: bool = False,
     as_json: bool = False,
-    output: TextIO | None = None,
-    ready: Callable[[Farmer], object] | None = None,
+    **options: Any,
 ) -> None:
     """Run one farmer until SIGTERM or Ctrl-C, and stop it cleanly.
 
@@ -110,15 +99,7 @@ def run_farmer(
     Args:
         path (str | Path): its folder, made when missing.
         bridge_url (str): where it registers; it keeps trying while the bridge is away.
-        size (int | None): bytes that it stores at the most.
-        host (str): address to listen on.
-        port (int): to listen on; 0 for any free one.
-        address (str | None): address that it announces, if it is another.
-        protocol (str): version that it announces: 0.10.0 or 1.2.0.
-        store (str): ``disk`` or ``null``.
-        renters (Sequence[str] | None): renter nodes that it stores for; None for any.
         faults (Iterable[Fault | str]): what goes wrong.
-        durable (bool): flush each shard to the disk before it counts as stored.
         number (int): by which faults select it.
         supervised (bool): take commands from standard input, and stop when it ends, so that a
             supervisor that dies takes its farmers along. A line is ``status``, ``snapshot JSON``
@@ -126,41 +107,26 @@ def run_farmer(
             <storj.network.faults.FaultPlan.state>` gives; each is answered by one of JSON, whose
             ``type`` is the first word.
         as_json (bool): print JSON.
-        output (TextIO | None): where the line goes; standard output by default.
-        ready (Callable[[Farmer], object] | None): called in place of printing the line.
+        options (Any): of :class:`storj.network.farmer.farmer.FarmerSettings`.
 
     Raises:
         NetworkSetupError: If the port is taken, or the folder cannot be used.
         ResourceError: If the system allows too few open files.
         ValueError: If an argument makes no sense.
+        Exception: If a part of the farmer fails that must not.
     """
-    settings = FarmerSettings(
-        Path(path).expanduser().absolute(),
-        bridge_url,
-        size=size,
-        host=host,
-        port=port,
-        address=address,
-        protocol=protocol,
-        store=store,
-        durable=durable,
-        renters=renters,
-    )
+    settings = FarmerSettings(Path(path).expanduser().absolute(), bridge_url, **options)
     plan = FaultPlan(faults)
-
     farmer = Farmer(settings, number=number, faults=plan)
 
     async def live() -> None:
         await farmer.start()
         if supervised:
             loop = asyncio.get_running_loop()
-            commands = _Commands(farmer, plan, output)
+            commands = _Commands(farmer, plan)
             threading.Thread(target=commands.run, args=(loop, stopped), daemon=True).start()
         await farmer.tasks.first(farmer.wait_registered())
-        if ready is not None:
-            ready(farmer)
-        else:
-            _say(_farmer_line(farmer, as_json), output)
+        _say(_farmer_line(farmer, as_json))
         await farmer.tasks.failed
 
     async def until_end() -> None:
@@ -192,18 +158,17 @@ async def until_stopped(stopped: threading.Event, work: Coroutine[Any, Any, None
     stopping: asyncio.Future[Any] = loop.run_in_executor(None, stopped.wait)
     working: asyncio.Future[Any] = asyncio.ensure_future(work)
     try:
-        done: set[asyncio.Future[Any]] = set()
-        while not done:
+        while not (stopping.done() or working.done()):
             # A signal that comes just before the loop sleeps wakes it up no more by itself.
-            done, _ = await asyncio.wait(
+            await asyncio.wait(
                 (stopping, working), timeout=WAKE, return_when=asyncio.FIRST_COMPLETED
             )
-        if working.done():
-            working.result()
     finally:
         working.cancel()
         stopped.set()
         await asyncio.gather(working, stopping, return_exceptions=True)
+    if not working.cancelled():
+        working.result()
 
 
 @contextmanager
@@ -231,10 +196,9 @@ def serving() -> Iterator[threading.Event]:
 class _Commands:
     """Does what a supervisor's lines say, until its end of the pipe is closed."""
 
-    def __init__(self, farmer: Farmer, plan: FaultPlan, output: TextIO | None) -> None:
+    def __init__(self, farmer: Farmer, plan: FaultPlan) -> None:
         self._farmer = farmer
         self._plan = plan
-        self._output = output
         self._copying: asyncio.Future[None] | None = None
 
     def run(self, loop: asyncio.AbstractEventLoop, stopped: threading.Event) -> None:
@@ -257,12 +221,13 @@ class _Commands:
         if not self._farmer.running:
             return
         if word == b'status':
-            _say(json.dumps({'type': 'status', **self._farmer.status()}), self._output)
+            _say(json.dumps({'type': 'status', **self._farmer.status()}))
         elif word == b'faults':
             self._plan.follow(json.loads(value))
-            _say(json.dumps({'type': 'faults'}), self._output)
+            _say(json.dumps({'type': 'faults'}))
         elif word == b'snapshot':
-            self._copying = asyncio.ensure_future(self._snapshot(Path(json.loads(value))))
+            copying = self._snapshot(Path(json.loads(value)))
+            self._copying = self._farmer.tasks.once('a copy of the index', copying)
 
     async def _snapshot(self, target: Path) -> None:
         error = ''
@@ -270,11 +235,12 @@ class _Commands:
             await self._farmer.snapshot(target)
         except StorjError as failure:
             error = str(failure)
-        _say(json.dumps({'type': 'snapshot', 'error': error}), self._output)
+        _say(json.dumps({'type': 'snapshot', 'error': error}))
 
 
-def _say(line: str, output: TextIO | None) -> None:
-    print(line, file=output or sys.stdout, flush=True)
+def _say(line: str) -> None:
+    sys.stdout.write(f'{line}\n')
+    sys.stdout.flush()
 
 
 def _network_line(network: Network, as_json: bool) -> str:

@@ -38,10 +38,10 @@ from storj.network.bridge.users import open_account
 from storj.network.farmer.farmer import FarmerSettings, Workers
 from storj.network.farmers import (
     START_LIMIT,
+    FarmerContext,
     FarmerHandle,
     FarmerInLoop,
     FarmerProcess,
-    Home,
     NetworkError,
 )
 from storj.network.faults import Fault, FaultPlan
@@ -415,11 +415,11 @@ class Network:
         before = self._opened.farmers
         known = before is not None
         await open_account(app[BRIDGE], self.email, self.password, known=known)
-        home = Home(self._call, self.faults, self._workers)
+        context = FarmerContext(self._call, self.faults, self._workers)
         extended = self._renter.extended_key
         self.farmers = [
             self._kind_of(number)(
-                home,
+                context,
                 number,
                 FarmerSettings(
                     self._opened.farm(number),
