@@ -339,7 +339,7 @@ class ShardManager(Object):
         self.max_shard_size = self.MAX_SHARD_SIZE if max_shard_size is None else max_shard_size
         self._given = shard_size, num_chunks
         self.tmp_path = tmp_path
-        # Last: it reads the file.
+        # Last: setting it reads the file.
         self.filepath = fspath(filepath) if isinstance(filepath, PathLike) else filepath
 
     @property
@@ -406,6 +406,7 @@ class ShardManager(Object):
         Args:
             accumulator (int): doublings of 8 MiB up to the size of the file, counted at least.
         """
+        # The rule of section 8.2 with base 8 MiB, of the core library up to 6.0.8.
         chosen = sharding.shard_size_for(self.filesize, 'sdk', doublings=accumulator)
         return min(chosen, self.max_shard_size)
 
@@ -438,6 +439,8 @@ class ShardManager(Object):
         try:
             with Path(self._filepath).open('rb') as file:
                 shards = [self._shard(file, index) for index in range(self.index)]
+                # A file that grows or shrinks meanwhile would give shards that no audit and no
+                # reader accepts.
                 if file.read(1) or sum(shard.size or 0 for shard in shards) != self.filesize:
                     raise IntegrityError(f'{self._filepath} changed its size while it was read')
         except OSError as error:
@@ -451,6 +454,7 @@ class ShardManager(Object):
         challenges = self._make_challenges(self.nchallenges)
         made = ShardDigest(challenges, self.generation)
         with self._target(index) as target:
+            # Memory is bounded by a piece, not by a shard, which may have 4 GiB.
             while missing := self.shard_size - made.size:
                 piece = file.read(min(_PIECE, missing))
                 if not piece:
@@ -520,7 +524,7 @@ def _check_count(name: str, number: object, least: int = 1) -> None:
 
 
 class StorjParametrs(Object):
-    """Settings of an upload, as releases 0.2 and 0.3 spelled them.
+    """Settings of an upload, under the names of releases 0.2 and 0.3.
 
     Attributes:
         tmpPath (str | None): folder for temporary files.
@@ -533,10 +537,10 @@ class StorjParametrs(Object):
         self.tmpPath = tmpPath
 
 
-# A key alone stands in its keyring under any id.
+# The id under which a single key is stored in its keyring; any would do.
 _ID = '0' * 24
 
-# A sealed key has 2,300 hex digits.
+# An encrypted key has 2,300 hex digits.
 _FILE_LIMIT = 64 * 1024
 
 
@@ -587,7 +591,7 @@ class Keyring(Object):
         user_pass: str,
         filepath: str | PathLike[str] = 'storj.key',
     ) -> Path:
-        """Write a key into a file that only its owner can read, sealed with a passphrase.
+        """Write a key into a file that only its owner can read, encrypted with a passphrase.
 
         The file is a key file (:mod:`storj.crypto.key_file`): scrypt and AES-256-GCM. Releases up
         to 0.3 wrote one of a core client's folder ``key.ring``, which has neither salt nor rounds.
@@ -671,6 +675,7 @@ class _ById:
 
     def __set__(self, instance: Object, value: object) -> None:
         if isinstance(value, str):
+            # Bridges send the id alone; the documentation has a record.
             value = self._kind(id=value)
         vars(instance)[self._name] = value if isinstance(value, self._kind) else None
 
@@ -713,6 +718,7 @@ class _BucketIdField:
         return self if instance is None else vars(instance).get(self._name)
 
     def __set__(self, instance: Object, value: object) -> None:
+        # Any other value counts as unknown: bridges may send null, or an object of a later release.
         identifier = value.id if isinstance(value, Bucket) else value
         known = isinstance(identifier, str)
         vars(instance)[self._name] = BucketId(identifier) if known else None
@@ -1120,6 +1126,7 @@ class Token(Record):
         **extra: Any,
     ) -> None:
         super().__init__(extra)
+        # Bridges send the value under both names (protocol reference, section 3.5).
         self.token = id if token is None else token
         self.bucket = bucket
         self.operation = operation
@@ -1173,7 +1180,7 @@ class _Item:
 
 
 class FilePointer(dict[str, Any], Object):  # type: ignore[misc]
-    """Where one shard of a file is, and what its farmer wants to hear.
+    """Where one shard of a file is, and what its farmer has to be sent.
 
     A dict as the bridge sent it, as in 0.3, whose entries are attributes as well, as in 0.1.5. But
     ``pointer['token']`` is the text that the farmer wants, ``pointer.token`` a record around it.
@@ -1408,5 +1415,6 @@ class ExchangeReport(Record):
         for name in ('exchangeStart', 'exchangeEnd'):
             moment = getattr(self, name)
             if moment is not None:
+                # Bridges take either form; the clients of the time sent milliseconds (section 9).
                 fields[name] = round(moment.timestamp() * 1000)
         return fields

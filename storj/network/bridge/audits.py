@@ -3,7 +3,7 @@
 The client's challenges came with the shard; each is sent once, for a farmer could keep its answer
 instead of the shard. A proof must lead from the response to the root of the tree *and* begin at the
 leaf of this challenge. A copy is audited soon after it has arrived; the other challenges are spread
-over the contract's life. A copy without a challenge that is left, or that has failed an audit, is
+over the contract's life. A copy without an unused challenge, or one that failed an audit, is
 read (``verification``).
 """
 
@@ -97,6 +97,8 @@ def proves(proof: object, tree: Sequence[str], position: int) -> bool:
             answered = leaf(response, generation)
         except ValueError:
             return False
+        # A proof of another challenge of the same shard also leads to the root: without this, a
+        # farmer could keep one old answer instead of the shard.
         if answered == tree[position]:
             rows = merkle_rows(tree, generation)
             return verify_proof(proof, rows[0][0], len(rows), generation)
@@ -162,7 +164,7 @@ def recall_audits(bridge: Bridge) -> None:
 def _due(bridge: Bridge, node_id: str) -> tuple[list[Copy], list[Copy]]:
     """Choose a farmer's copies to audit, and one to read.
 
-    What cannot be audited is put off, so that it is not in the way of the others again and again.
+    What cannot be audited is put off, so that it does not delay the others in each round.
     """
     now = bridge.now()
     audited: list[Copy] = []
@@ -174,6 +176,12 @@ def _due(bridge: Bridge, node_id: str) -> tuple[list[Copy], list[Copy]]:
             .order_by(Contract.next_audit)
             .limit(_LOOKED_AT)
         ).all():
+            # What becomes of a due copy:
+            #
+            #   not stored yet             never, until a report says that it has arrived
+            #   no file needs it           tomorrow
+            #   challenge left             audit
+            #   none left, or failed       read, with new challenges
             if not contract.stored:
                 contract.next_audit = NEVER
             elif not needed:
@@ -200,9 +208,10 @@ def _spend(bridge: Bridge, copies: Sequence[Copy]) -> list[_Audit]:
                 .order_by(Challenge.position)
                 .limit(1)
             )
-            # Else the contract was made anew, or forgotten, meanwhile.
+            # The contract may have been replaced or dropped in between.
             if contract is None or challenge is None:
                 continue
+            # Committed before it is sent: after a crash it must not be used again.
             challenge.sent = bridge.now()
             contract.next_audit = _next(bridge, contract)
             audits.append(_Audit(copy, challenge.position, challenge.challenge, contract.tree))
@@ -232,7 +241,8 @@ async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
     for audit, proof in zip(audits, proofs, strict=True):
         passed: bool | None = proof is not None and proves(proof, audit.tree, audit.position)
         if not passed:
-            # The leaves are the client's word. Who has the right bytes has not lost the shard.
+            # The leaves come from the client and may be wrong: a farmer with the right bytes is not
+            # at fault.
             passed = await read_copy(bridge, contact, audit.copy)
         verdicts.append((audit.copy, audit, passed))
     verdicts += [(copy, None, await read_copy(bridge, contact, copy)) for copy in unread]
@@ -257,7 +267,7 @@ async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -
         if len(audits) == 1:
             logger.info('farmer %s fails an audit: %s', card.node_id, error)
             return [None]
-    # One missing shard spoils the farmer's answer about all; ask for each by itself.
+    # One missing shard makes the farmer refuse all of them; ask for each separately.
     return [(await _proofs(bridge, card, [audit]))[0] for audit in audits]
 
 
@@ -269,7 +279,7 @@ async def _ask(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -> l
 
 
 def _record(bridge: Bridge, copy: Copy, audit: _Audit | None, passed: bool | None) -> bool:
-    """Keep a result; tell whether the contract is still the one that was audited."""
+    """Record a result; return whether the contract is still the audited one."""
     with bridge.database.begin() as session:
         contract = copy.contract(session)
         if contract is None:

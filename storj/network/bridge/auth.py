@@ -1,4 +1,4 @@
-"""Who is asking: Basic, ECDSA signatures with nonces, and the bridge's one-time tokens.
+"""Authentication: Basic, ECDSA signatures with nonces, and the bridge's one-time tokens.
 
 The order of checks is the original's (protocol reference, section 2.2): Basic wins over ECDSA; a
 signature is checked before its key is looked up, and a nonce is used up by an otherwise valid
@@ -84,6 +84,7 @@ async def authenticate(request: web.Request) -> Caller:
     """
     bridge = request.app[BRIDGE]
     credentials = basic_credentials(request)
+    # Basic wins if both are sent (protocol reference, section 2).
     if credentials is not None:
         return await _by_password(bridge, request.remote or '', *credentials)
     if request.headers.get('x-signature') and request.headers.get('x-pubkey'):
@@ -113,8 +114,10 @@ async def _by_password(bridge: Bridge, address: str, email: str, password: str) 
             user = connection.execute(_USER, {'email': email}).one_or_none()
     stored = user.password if user else None
     found_right = None
+    # Only an expensive check counts against the limit: a remembered password costs nothing.
     if not bridge.passwords.knows(password, stored):
         found_right = bridge.limits.count_password(address, email)
+    # Also for an unknown account: the time must not show which accounts exist.
     if not await bridge.passwords.verify(password, stored):
         raise Refusal(401, 'Invalid email or password')
     if found_right is not None:
@@ -126,7 +129,7 @@ async def _by_password(bridge: Bridge, address: str, email: str, password: str) 
 
 
 async def _hash_anew(bridge: Bridge, email: str, password: str, stored: str) -> None:
-    """Replace a hash that was made with less effort than is usual now."""
+    """Replace a hash that was made with less effort than today's."""
     made = await bridge.passwords.hash(password)
     with bridge.database.begin() as session:
         # Unless the password was changed meanwhile.
@@ -137,6 +140,7 @@ async def _hash_anew(bridge: Bridge, email: str, password: str, stored: str) -> 
 def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
     try:
         with bridge.database.begin_plain() as connection:
+            # As text, as in the original: the other encoding of the same point is another key.
             key = connection.execute(_KEY, {'key': public_key}).one_or_none()
             if key is None:
                 raise _UnknownKey(public_key)
@@ -201,7 +205,7 @@ def _verify(public_key: str, signature: str, message: bytes) -> bool:
 
 
 async def _nonce(request: web.Request) -> str | None:
-    """Return the nonce as text, from the body or the query; None if there is none that will do."""
+    """Return the nonce as text, from the body or the query; None if there is no valid one."""
     if request.method in ('POST', 'PUT', 'PATCH'):
         value = (await read_body(request)).get('__nonce')
     else:
@@ -255,7 +259,8 @@ async def reachable_bucket(request: web.Request, bucket_id: str, operation: obje
         if bucket is None or refusal.public_key not in bucket.public_keys:
             raise
         nonce = await _nonce(request)
-        # Apart from those of the owner's own keys, so that nobody uses one up in advance.
+        # Separate from the nonces of the owner's own keys, so that nobody can use those up in
+        # advance.
         marked = nonce and f'{refusal.public_key} {nonce}'
         try:
             with bridge.database.begin_plain() as connection:
@@ -282,6 +287,7 @@ async def create_token(request: web.Request) -> web.Response:
             bucket = owned_bucket(session, caller, bucket_id)
     else:
         bucket = await reachable_bucket(request, bucket_id, operation)
+    # After the bucket: its errors come first in the original.
     if operation not in _OPERATIONS:
         raise Refusal(400, 'Token validation failed: operation is PUSH or PULL')
     token = secrets.token_hex(32)

@@ -83,6 +83,8 @@ class Contract:
             raise ContractError('Invalid contract format')
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
+            # A field of a later release is not kept; if it was signed, the signature does not
+            # verify here.
             if field.name in raw:
                 values[field.name] = _checked(field.name, raw[field.name])
             elif field.default is dataclasses.MISSING:
@@ -100,6 +102,8 @@ class Contract:
     def signing_text(self) -> str:
         """Return what both sides sign: sorted keys, no spaces, without the signatures."""
         fields = {name: value for name, value in self.to_json().items() if name not in _SIGNATURES}
+        # Byte for byte what JavaScript makes of the same fields: any difference breaks the
+        # signature.
         return json.dumps(fields, sort_keys=True, separators=(',', ':'), ensure_ascii=False)
 
     def signed(self, party: Party, identity: Identity) -> Contract:

@@ -179,6 +179,7 @@ def signer_of_message(text: str, signature: str) -> tuple[str, bytes]:
         raw = base64.b64decode(signature, validate=True)
     except (ValueError, TypeError, binascii.Error) as error:
         raise SignatureError('the signature is not Base64') from error
+    # header | r (32) | s (32)      header = 27 + number of the key (0 to 3), + 4 if compressed
     if len(raw) != 65 or not 27 <= raw[0] <= 34:
         raise SignatureError('the signature is not a compact one')
     # The header may say that the key is uncompressed; node ids are made of compressed keys always.
@@ -215,6 +216,7 @@ class ExtendedKey:
         """Return the key at ``m/3000'/0'`` below the master key of `seed`."""
         digest = hmac.digest(b'Bitcoin seed', seed, 'sha512')
         master = cls(digest[:32], digest[32:])
+        # The path of core 5.0 and later (section 7.1).
         return master.child(3000 + _HARDENED).child(_HARDENED)
 
     def __repr__(self) -> str:
@@ -267,6 +269,8 @@ def derived_public_key(extended: str, index: int) -> bytes:
     if len(raw) != 78 or raw[:4] != _EXTENDED_PUBLIC or not 0 <= index < _HARDENED:
         raise SignatureError('not an extended public key with an index')
     chain, parent = raw[13:45], raw[45:]
+    # Only the public half is needed: parent + HMAC * G. So a farmer knows every renter node of a
+    # bridge.
     digest = hmac.digest(chain, parent + index.to_bytes(4, 'big'), 'sha512')
     try:
         return CURVE.add(parent, digest[:32])

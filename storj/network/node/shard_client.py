@@ -22,7 +22,7 @@ __all__ = ('ShardClient', 'ShardClientError', 'TransferBrokenError')
 
 #: Seconds to connect, and without a byte after which a transfer is given up.
 CONNECT, STALL = 10.0, 30.0
-#: Seconds for a farmer's word that it has all.
+#: Seconds for a farmer to confirm that it has all.
 ACKNOWLEDGE = 30.0
 
 _BUFFER = 1024 * 1024
@@ -60,7 +60,7 @@ class ShardClient:
             await session.close()
 
     async def push(self, farmer: NodeContact, data_hash: str, token: str, data: bytes) -> None:
-        """Bring a shard to a farmer.
+        """Send a shard to a farmer.
 
         Args:
             farmer (NodeContact): whom.
@@ -119,6 +119,7 @@ class ShardClient:
             raise ShardClientError('a shard hash has 40 hex characters')
         if not may_call(farmer.address, local=farmer.local):
             raise ShardClientError(f'{farmer.address} must not be called from here')
+        # Two sessions: only the local one may resolve names to addresses of this machine.
         if farmer.local not in self._sessions:
             self._sessions[farmer.local] = open_session(
                 local=farmer.local,
@@ -143,8 +144,9 @@ class ShardClient:
             headers=_headers(farmer),
             data=_pieces(data),
         ) as response:
+            # 304: the farmer has the shard already (section 10.14); libstorj takes 201 too.
             if response.status not in _STORED:
-                raise ShardClientError(await _words(response))
+                raise ShardClientError(await _text_of(response))
 
     async def _body(
         self,
@@ -160,7 +162,7 @@ class ShardClient:
             headers=_headers(farmer),
         ) as response:
             if response.status != 200:
-                raise ShardClientError(await _words(response))
+                raise ShardClientError(await _text_of(response))
             while piece := await response.content.readany():
                 yield piece
 
@@ -180,6 +182,7 @@ class ShardClient:
                 if channel.closed:
                     break
                 await asyncio.wait_for(channel.send_bytes(piece), STALL)
+            # The close frame is the only answer to a PUSH (section 4.1).
             message = await channel.receive(ACKNOWLEDGE)
             _check_end(message.type, message.data, message.extra)
 
@@ -214,10 +217,10 @@ async def _pieces(data: bytes) -> AsyncIterator[bytes]:
         yield data[start : start + _PIECE]
 
 
-async def _words(response: aiohttp.ClientResponse) -> str:
+async def _text_of(response: aiohttp.ClientResponse) -> str:
     """Return status and beginning of an answer."""
-    words = await response.content.read(_TEXT_LIMIT)
-    return f'the farmer answered {response.status}: {words.decode("utf-8", "replace")}'
+    text = await response.content.read(_TEXT_LIMIT)
+    return f'the farmer answered {response.status}: {text.decode("utf-8", "replace")}'
 
 
 def _check_end(kind: aiohttp.WSMsgType, code: object, reason: object) -> None:

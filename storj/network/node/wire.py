@@ -1,6 +1,6 @@
 """Requests and answers of the bridge: bodies, dates, ids, and the error a handler raises.
 
-What comes in here comes from anybody; what leaves here is typed and bounded.
+Input may come from anybody; output is typed and bounded.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Route(NamedTuple):
 
 
 class Refusal(Exception):
-    """The bridge says no: status and ``{"error": text}``.
+    """The bridge refuses: status and ``{"error": text}``.
 
     Args:
         status (int): HTTP status.
@@ -120,6 +120,7 @@ async def read_body(request: web.Request) -> dict[str, Any]:
         return {}
     if not isinstance(body, dict):
         return {}
+    # Only an escape can bring in what UTF-8 cannot; the check costs as much as the decoding.
     if b'\\u' in raw:
         _check_unicode(body)
     return body
@@ -130,11 +131,11 @@ def _no_constant(name: str) -> float:
 
 
 def _check_unicode(body: object) -> None:
-    """Refuse what an escape can smuggle in and no database keeps: half characters, and NUL."""
+    """Refuse what only an escape can contain and no database stores: lone surrogates, and NUL."""
     try:
         encoded = json.dumps(body, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
-        # The latter one level before reading it fails: nothing that anybody means to send.
+        # RecursionError: nested almost too deeply to be read.
         encoded = b'\\u0000'
     if b'\\u0000' in encoded:
         raise Refusal(400, 'Text is not valid Unicode')
