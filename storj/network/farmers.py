@@ -257,6 +257,11 @@ class FarmerHandle(ABC):
             began = time.monotonic()
             try:
                 await self._come_up()
+                if self._keeper is not asyncio.current_task():
+                    # Before Python 3.12, a wait whose end and cancellation come together takes no
+                    # note of the latter.
+                    await self._stop(abruptly=False)
+                    return
                 self.state = 'up'
                 if not up.done():
                     up.set_result(None)

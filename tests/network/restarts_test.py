@@ -16,7 +16,15 @@ from pathlib import Path
 import pytest
 
 from storj.network import Network, farmers
-from storj.network.farmers import FarmerHandle, FarmerInLoop, restart_pause
+from storj.network.farmer.farmer import FarmerSettings, Workers
+from storj.network.farmers import (
+    FarmerHandle,
+    FarmerInLoop,
+    Home,
+    NetworkError,
+    restart_pause,
+)
+from storj.network.faults import FaultPlan
 from tests.network.bridges import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +58,35 @@ def never_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the pause before a restart longer than any test."""
     monkeypatch.setattr(farmers, 'RESTART_FIRST', 3600.0)
     monkeypatch.setattr(farmers, 'RESTART_MOST', 3600.0)
+
+
+def test_farmer_that_comes_up_while_it_is_stopped_ends(tmp_path: Path) -> None:
+    stopped: list[bool] = []
+
+    class Slow(FarmerInLoop):
+        async def _start(self) -> None:
+            await coming_up.wait()
+
+        async def _stop(self, *, abruptly: bool) -> None:
+            stopped.append(abruptly)
+
+    async def stop_at_that_moment() -> None:
+        nonlocal coming_up
+        coming_up = asyncio.Event()
+        home = Home(lambda work: work, FaultPlan(), Workers())
+        farmer = Slow(home, 0, FarmerSettings(tmp_path))
+        beginning = asyncio.ensure_future(farmer.begin())
+        await asyncio.sleep(0.05)
+        coming_up.set()
+        await asyncio.wait_for(farmer.end(), 10)
+        assert farmer.state == 'stopped'
+        with pytest.raises(NetworkError, match='stopped before it was up'):
+            await beginning
+        home.workers.close()
+
+    coming_up: asyncio.Event
+    asyncio.run(stop_at_that_moment())
+    assert stopped
 
 
 def test_killed_process_is_started_again(
