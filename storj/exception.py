@@ -522,6 +522,8 @@ _BY_STATUS: Mapping[int, type[StorjBridgeApiError]] = {
     409: AlreadyExistsError,
     420: RateLimitedError,
     429: RateLimitedError,
+    # No space left, which a repetition does not make.
+    507: StorjBridgeApiError,
 }
 
 # Longer bodies are error pages; what a person needs stands at the beginning. The patterns that

@@ -52,6 +52,7 @@ from storj.network.node.addresses import is_loopback
 from storj.network.node.health import problems_of
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.serving import Server, need_descriptors
+from storj.network.node.space import Reserve
 from storj.network.node.tasks import together
 
 __all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
@@ -81,6 +82,8 @@ FARMERS_LIMIT = 256
 _DESCRIPTORS = 256
 _FARMER_DESCRIPTORS = 12
 _PROCESS_DESCRIPTORS = 8
+#: Bytes of the disk that a durable network keeps for when it is full.
+RESERVE = 16 * 1024 * 1024
 #: Seconds after which it is looked for signals at the latest.
 WAKE = 0.25
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
@@ -206,6 +209,7 @@ class Network:
         self._size = size
         self._store = store
         self._durable = durable
+        self._reserve = RESERVE if durable and data is not None else 0
         self._settings = dict(bridge or {})
         self._metadisk = dict(metadisk or {})
         self._wanted_data = None if data is None else Path(data).expanduser().absolute()
@@ -392,6 +396,7 @@ class Network:
                     'hosts': self._own_hosts(),
                     'activation': self._activation,
                     'durable': self._durable,
+                    'reserve': self._reserve,
                     **(_NOTHING_KEPT if self._store == 'null' else {}),
                     **self._settings,
                 }
@@ -490,6 +495,7 @@ class Network:
     def _open_data(self) -> None:
         folder = NetworkFolder(self._wanted_data)
         try:
+            Reserve(folder.path, self._reserve).open()
             folder.check(own_database=self._database is None, new_farmers=self._new_farmers)
             known = FARMERS if folder.farmers is None else folder.farmers
             self._count = known if self._wanted is None else self._wanted

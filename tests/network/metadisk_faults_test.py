@@ -26,6 +26,7 @@ from storj.exception import (
     BridgeUnreachableError,
     NotFoundError,
     PaymentRequiredError,
+    StorjBridgeApiError,
     StorjError,
 )
 from storj.metadisk import MetaDisk
@@ -285,12 +286,12 @@ def test_full_node_refuses_and_refunds(network: Network, node: MetaDisk) -> None
     for number in range(8):
         try:
             node.upload(content_of(3 * SHARD - 100) + bytes([number]))
-        except BridgeUnavailableError as error:
+        except StorjBridgeApiError as error:
             refused = error
             break
         before -= 4 * (3 * SHARD - 99)
     assert refused is not None
-    assert refused.message == 'upload-error'
+    assert (refused.code, refused.message) == (507, 'upload-error')
     assert json.loads(str(refused))['reason'] == 'node-full'
     assert node.balance() == before
     status = node.status()

@@ -107,6 +107,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Origin:
         # Whatever another start, an upload that is cut off or a command leaves lies there too.
         (folder / 'control.json').write_text('{}')
         (folder / 'network.log').write_text('')
+        (folder / 'reserve').write_text('')
         (folder / 'farmers' / '0' / 'incoming' / 'x').write_text('')
         running = files_of(folder)
     return Origin(folder, bucket.id, file.id, running)

@@ -35,6 +35,7 @@ from storj.network.node import health
 from storj.network.node.addresses import is_loopback
 from storj.network.node.group_sync import SYNCS, durable_answers
 from storj.network.node.proxies import behind_proxies, parse_proxies
+from storj.network.node.space import is_full
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
 
@@ -67,6 +68,17 @@ _STEPS = frozenset(
 )
 #: The bridge's work in the background.
 TASKS: web.AppKey[Tasks] = web.AppKey('tasks', Tasks)
+#: Requests for more to store, which a full disk does not take.
+_STORING = frozenset(
+    {
+        ('POST', '/frames'),
+        ('PUT', '/frames/{frame}'),
+        ('POST', '/buckets'),
+        ('POST', '/buckets/{bucket}/files'),
+        ('POST', '/users'),
+    }
+)
+_NO_SPACE = 'No space left at the bridge'
 _METHODS = 'GET,HEAD,PUT,PATCH,POST,DELETE'
 _READABLE = 'Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset'
 #: What the framework says by itself, in the bridge's words (protocol reference, section 2.5).
@@ -140,6 +152,11 @@ def _pattern(request: web.Request) -> str:
     return '' if resource is None else resource.canonical
 
 
+def _require_space(bridge: Bridge) -> None:
+    if not bridge.reserve.has_space():
+        raise Refusal(507, _NO_SPACE)
+
+
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever goes wrong into ``{"error": text}`` with its status."""
@@ -150,6 +167,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.headers.get('content-encoding', 'identity').strip().lower() != 'identity':
             # What is small on the wire may be large once it is inflated.
             raise Refusal(415, 'Unsupported content encoding')
+        if (request.method, _pattern(request).rstrip('/')) in _STORING:
+            _require_space(request.app[BRIDGE])
         return await handler(request)
     except Refusal as refusal:
         response = answer({'error': refusal.text}, refusal.status)
@@ -164,6 +183,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if is_broken_off(request, error):
             logger.debug('a client went away in the middle of %s', _pattern(request))
             return web.Response(status=400)
+        if is_full(error):
+            request.app[BRIDGE].reserve.has_space()
+            return answer({'error': _NO_SPACE}, 507)
         # The pattern, not the path: that may hold the secret of a mailed link.
         logger.exception('%s %s failed', request.method, _pattern(request))
         response = answer({'error': 'Internal error'}, 500)

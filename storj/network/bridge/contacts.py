@@ -242,7 +242,7 @@ def mark_seen(bridge: Bridge, node_id: str, seconds: float | None = None) -> Non
         node_id (str): of the farmer.
         seconds (float | None): how long it took, for a plain call.
     """
-    with bridge.database.begin_plain() as connection:
+    with bridge.noting() as connection:
         note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), seconds)])
 
 
@@ -254,7 +254,7 @@ def mark_failure(bridge: Bridge, node_id: str, error: Exception) -> None:
         node_id (str): of the farmer.
         error (Exception): of the call.
     """
-    with bridge.database.begin_plain() as connection:
+    with bridge.noting() as connection:
         note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), failure=error)])
 
 

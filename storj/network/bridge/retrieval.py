@@ -193,7 +193,7 @@ async def download_tokens(
         return found
 
     found = await asyncio.gather(*map(token_for, hashes))
-    with bridge.database.begin_plain() as connection:
+    with bridge.noting() as connection:
         note_calls(bridge, connection, calls)
         if granted:
             _note_granted(bridge, connection, granted)
@@ -237,7 +237,7 @@ async def token_from(bridge: Bridge, contact: Contact | KnownFarmer, shard_hash:
         _, token = await _retrieve(bridge, contact, shard_hash, calls)
         granted.append((token, shard_hash, contact.node_id))
     finally:
-        with bridge.database.begin_plain() as connection:
+        with bridge.noting() as connection:
             note_calls(bridge, connection, calls)
             if granted:
                 _note_granted(bridge, connection, granted)

@@ -7,10 +7,12 @@ no route.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -18,6 +20,8 @@ from typing import Literal
 from weakref import WeakValueDictionary
 
 from aiohttp import web
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from storj.network.bridge.database import Database
 from storj.network.bridge.limits import AccountLimits
@@ -29,8 +33,11 @@ from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renter import RenterNode
 from storj.network.node.clock import StepWatch
 from storj.network.node.proxies import parse_proxies
+from storj.network.node.space import Reserve, is_full
 
 __all__ = ('BRIDGE', 'CONTRACT_LIFE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
+
+logger = logging.getLogger(__name__)
 
 #: ``auto``: an account is active at once. ``mail``: only after the link in its message was visited.
 Activation = Literal['auto', 'mail']
@@ -104,6 +111,8 @@ class BridgeSettings:
         database_url (str): any SQLAlchemy URL.
         data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``.
         durable (bool): whether what is confirmed is on the disk before, in a database of SQLite.
+        reserve (int): bytes of the disk under ``data_dir`` that are kept for what must be written
+            when it is full; nothing is stored in them.
         public_url (str): where clients reach the bridge; the links in messages begin with it.
         trusted_proxies (Collection[str]): addresses or networks of proxies whose
             ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are believed.
@@ -149,6 +158,7 @@ class BridgeSettings:
     database_url: str
     data_dir: Path
     durable: bool = True
+    reserve: int = 0
     public_url: str = 'http://127.0.0.1:6382'
     trusted_proxies: Collection[str] = ()
     hosts: Collection[str] | None = None
@@ -243,6 +253,7 @@ class Bridge:
         clock_skews (dict[str, float]): by farmer, seconds by which its clock was ahead when it was
             called last (negative: behind); of those only that cannot be used because of it.
         release (Release): the release it plays.
+        reserve (Reserve): whether there is space to store more.
     """
 
     settings: BridgeSettings
@@ -263,9 +274,11 @@ class Bridge:
     watch: StepWatch = field(init=False)
     aged: float = field(init=False)
     release: Release = field(init=False)
+    reserve: Reserve = field(init=False)
 
     def __post_init__(self) -> None:
         self.release = Release.parse(self.settings.version)
+        self.reserve = Reserve(self.settings.data_dir, self.settings.reserve)
         self.watch = StepWatch(self.clock, self.monotonic)
         self.aged = self.monotonic()
         self.limits = AccountLimits(
@@ -275,6 +288,18 @@ class Bridge:
             mails=self.settings.mails,
             wrong_passwords=self.settings.wrong_passwords,
         )
+
+    @contextmanager
+    def noting(self) -> Iterator[Connection]:
+        """Open a transaction for what makes nothing wrong when a full disk does not take it."""
+        try:
+            with self.database.begin_plain() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            if not is_full(error):
+                raise
+            logger.warning('the database is full: what farmers answered is not written down')
+            self.reserve.has_space()
 
     def now(self) -> int:
         """Return the time in milliseconds since 1970."""

@@ -112,7 +112,10 @@ class Shards:
         if known and self._store.is_bare():
             problem = f'is empty, and farmer.db knows of {len(known)} shards'
             raise lost(self._store.path / 'shards', problem)
-        self._index.adopt({name: size for name, size in there.items() if name not in known})
+        new = {name: size for name, size in there.items() if name not in known}
+        if new:
+            # A start writes nothing that it need not: the disk may be full.
+            self._index.adopt(new)
         for name, size in known.items():
             if there.get(name) != size:
                 self._condemn(name, 'missing' if name not in there else 'of another size')

@@ -6,13 +6,18 @@ it out and forgets it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from storj.network.node.space import is_full
+
 __all__ = ('Catalog', 'StoredFile', 'Traffic')
+
+logger = logging.getLogger(__name__)
 
 metadata = sa.MetaData()
 
@@ -111,7 +116,15 @@ class Catalog:
             return int(connection.scalar(sa.select(sa.func.sum(_files.c.size))) or 0)
 
     def note(self, *, incoming: int = 0, outgoing: int = 0) -> None:
-        """Add moved bytes to this month's."""
+        """Add moved bytes to this month's; a full disk does not count them."""
+        try:
+            self._note(incoming, outgoing)
+        except sa.exc.SQLAlchemyError as error:
+            if not is_full(error):
+                raise
+            logger.warning('the database is full: moved bytes are not counted')
+
+    def _note(self, incoming: int, outgoing: int) -> None:
         month = self._month()
         with self._engine.begin() as connection:
             changed = connection.execute(

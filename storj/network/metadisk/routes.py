@@ -221,8 +221,9 @@ class Routes:
                 raise
             except (MoverError, NodeFullError, OSError) as error:
                 logger.warning('upload not stored: %r', error)
-                reason = 'farmers-failed' if isinstance(error, MoverError) else 'node-full'
-                raise _Refusal(500, 'upload-error', reason=reason) from error
+                full = not isinstance(error, MoverError) or getattr(error, 'status', 0) == 507
+                reason = 'node-full' if full else 'farmers-failed'
+                raise _Refusal(507 if full else 500, 'upload-error', reason=reason) from error
         return json_answer(request, {'filehash': filehash, 'key': key}, 201)
 
     async def _take_in(self, request: web.Request, spool: Spool) -> tuple[str, str | None]:

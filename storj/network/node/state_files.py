@@ -105,6 +105,8 @@ NETWORK_FILES = (
     StateFile('network.log', 'scratch'),
     StateFile('network.lock', 'scratch'),
     StateFile('control.json', 'scratch'),
+    # Bytes of the disk for when it is full.
+    StateFile('reserve', 'scratch'),
 )
 #: Of a backup.
 BACKUP_FILES = (
