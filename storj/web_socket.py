@@ -149,6 +149,12 @@ class FrameParser:
 
     def _begin(self) -> None:
         """Read the head of a frame."""
+        # RFC 6455, section 5.2; a farmer never masks, so the payload follows at once:
+        #
+        #    byte 0             byte 1            2 or 8 bytes, or none
+        #   +-+---+--------+   +-+---------+     +---------------------+
+        #   |F|RSV| opcode |   |M| length  |     | length, if 126, 127 |   payload ...
+        #   +-+---+--------+   +-+---------+     +---------------------+
         first, length = self._head[0], self._head[1] & 0x7F
         if len(self._head) > 2:
             length = int.from_bytes(self._head[2:], 'big')
@@ -161,10 +167,13 @@ class FrameParser:
         if opcode >= _CLOSE:
             if opcode > _PONG:
                 raise FarmerError(_PROTOCOL_ERROR, f'the farmer sent a frame of kind {opcode}')
+            # Control frames come between the fragments of a message, so they have none of their
+            # own.
             if length > _MAX_CONTROL or not self._final:
                 raise FarmerError(_PROTOCOL_ERROR, 'the farmer sent a long control frame')
         elif opcode > _BINARY:
             raise FarmerError(_PROTOCOL_ERROR, f'the farmer sent a frame of kind {opcode}')
+        # A message begins with its kind; every further fragment is a continuation.
         elif (opcode == _CONTINUATION) != (self._message is not None):
             raise FarmerError(_PROTOCOL_ERROR, 'the farmer mixed up fragments of messages')
         else:
@@ -221,6 +230,7 @@ class _FrameWriter:
             head = struct.pack('!BBH', 0x80 | opcode, 0x80 | 126, length)
         else:
             head = struct.pack('!BBQ', 0x80 | opcode, 0x80 | 127, length)
+        # Clients must mask, with a new key in each frame (RFC 6455, section 5.3).
         mask = secrets.token_bytes(4)
         start = len(head) + len(mask)
         frame = memoryview(self._buffer)[: start + length]
@@ -311,12 +321,12 @@ class DataChannel:
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """Close the connection whatever goes wrong, and say it in errors of ours."""
+        """Close the connection on any error, and translate it into errors of ours."""
         try:
             with self._watch.translating(_ABNORMAL):
                 yield
         except FarmerError as error:
-            # Tells a farmer that broke the rules which one it was.
+            # The close code tells the farmer which rule it broke.
             own = error.code in (_PROTOCOL_ERROR, _NOT_UTF8, _TOO_BIG)
             self.close(error.code if own and error.code else _NORMAL)
             raise

@@ -1,4 +1,4 @@
-"""How one process asks another's local network for its state, its farmers and its faults.
+"""How one process asks another's local network for its state, and changes farmers and faults.
 
 ``storj network up`` serves this on a loopback port beside the network; the address and a secret lie
 in ``control.json`` in the network's folder, readable by its owner only. The bridge itself knows no
@@ -68,7 +68,7 @@ def is_running(folder: Path) -> bool:
 
 
 def _inode(folder: Path) -> list[int]:
-    """Return by what a folder is told from a copy of it."""
+    """Return what tells a folder from a copy of it."""
     found = folder.stat()
     return [found.st_dev, found.st_ino]
 
@@ -99,6 +99,7 @@ class RunningNetwork:
             state = json.loads((folder / _FILE).read_text(encoding='utf-8'))
             self._port = int(state['port'])
             self._secret = str(state['secret'])
+            # A copied folder has the same file, but another inode.
             own = state.get('inode') == _inode(folder)
         except FileNotFoundError:
             raise NetworkNotRunning(f'no network runs on {folder}') from None
@@ -267,7 +268,7 @@ def _handler(network: Network, secret: str) -> type[BaseHTTPRequestHandler]:
         timeout = _TIMEOUT
 
         def handle(self) -> None:
-            # Who asked may have gone before the answer; there is nobody left to tell.
+            # The caller may have gone before the answer.
             with suppress(ConnectionError):
                 super().handle()
 
@@ -281,6 +282,7 @@ def _handler(network: Network, secret: str) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self) -> None:
             given = self.headers.get('Authorization', '')
+            # In constant time: any program of this machine can ask.
             if hmac.compare_digest(given.encode(), f'Bearer {secret}'.encode()):
                 status, content = self._result()
             else:

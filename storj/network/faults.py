@@ -142,12 +142,17 @@ class Fault:
         return f'{self.kind}:{",".join(values)}'
 
     def _strikes(self) -> bool:
+        # Calls are counted per fault, and only matching ones:
+        #
+        #   nth=3, times=2       call 1   2   3   4   5 ...
+        #                        hit              x   x
         self._seen += 1
         return self.nth <= self._seen and (self.times == 0 or self._seen < self.nth + self.times)
 
     def _meets_farmer(self, number: int, node_id: str, operation: str) -> bool:
         if self.farmer not in ('*', number, node_id):
             return False
+        # The client sends the body of an upload, not the server.
         if self.kind == 'truncate' and operation == 'push':
             return False
         wanted = DATA_OPERATIONS if self.operation == 'data' else (self.operation,)
@@ -223,15 +228,15 @@ class FaultPlan:
             return {'faults': faults, 'releases': self._releases}
 
     def follow(self, state: Mapping[str, Any]) -> None:
-        """Become like the plan of another process, in the event loop.
+        """Take over the plan of another process, in the event loop.
 
-        Faults that are here already go on counting.
+        Faults that are known already keep their counts.
 
         Args:
             state (Mapping[str, Any]): what :meth:`state` of the other plan gave.
 
         Raises:
-            ValueError, TypeError: it holds what is no fault.
+            ValueError, TypeError: If it contains something that is not a fault.
         """
         wanted = {int(number): fields for number, fields in state['faults'].items()}
         with self._lock:
@@ -242,6 +247,7 @@ class FaultPlan:
             }
             kept = {number: self._faults[number] for number in wanted if number in self._faults}
             self._faults = dict(sorted((kept | new).items()))
+        # Stalls that began before end; those of a new fault go on.
         if state['releases'] != self._releases:
             self._releases = state['releases']
             self._end_stalls()
@@ -251,7 +257,7 @@ class FaultPlan:
             self.listener()
 
     def pause(self) -> None:
-        """Let nothing go wrong, and count no calls, until :meth:`resume`."""
+        """Apply no faults, and count no calls, until :meth:`resume`."""
         self._paused = True
 
     def resume(self) -> None:
@@ -348,6 +354,7 @@ class Disturbance:
         Returns:
             web.StreamResponse | None: the answer to give instead of the real one, if any.
         """
+        # A delay and another fault may hit the same call: first the wait, then the failure.
         if 'delay' in self._faults:
             await asyncio.sleep(self._faults['delay'].seconds)
         if 'refuse' in self._faults:
@@ -375,6 +382,7 @@ class Disturbance:
         if event == 'end':
             return web.Response(body=part, status=response.status, headers=headers)
         broken = web.StreamResponse(status=response.status, headers=headers)
+        # The length of the whole answer, so that the client sees that it was cut.
         broken.content_length = len(body)
         await broken.prepare(request)
         await broken.write(part)

@@ -313,6 +313,7 @@ class FarmerIndex:
             ' ORDER BY store_end, data_hash LIMIT ?',
             (int(now * 1000), *after, PAGE),
         )
+        # Several owners may have a contract for one shard: the last one to end decides.
         names = dict.fromkeys(_text(name) for _, name in rows)
         found = [shard for shard in map(self.state, names) if shard.end < now * 1000]
         last = (_count(rows[-1][0]), _text(rows[-1][1])) if len(rows) == PAGE else None
@@ -430,6 +431,7 @@ class FarmerIndex:
         Args:
             seconds (float): for which the farmer has been running, by a clock that nobody sets.
         """
+        # Nothing is written, and the disk may sleep, while the quarantine is empty.
         if self._rows('SELECT 1 FROM quarantine LIMIT 1'):
             self._run('UPDATE quarantine SET waits = waits - ?', (seconds,))
         rows = self._rows(

@@ -1,7 +1,7 @@
-"""A farmer's walk over its own disk: every shard is read again, at a bounded rate.
+"""The scrub of a farmer's disk: every shard is read again, at a bounded rate.
 
-Disks lose bytes in silence, and an audit asks for some shards only. The walk goes in the order of
-the hashes, goes on where it stopped after a restart, and begins anew at the end. What it finds
+Disks lose bytes silently, and audits ask for some shards only. The scrub reads in the order of the
+hashes, continues where it stopped after a restart, and starts again at the end. What it finds
 missing or wrong, :class:`~storj.network.farmer.shards.Shards` puts into quarantine and has told to
 the bridge.
 """
@@ -25,9 +25,9 @@ SCRUB_RATE = 8 * 1024 * 1024
 #: Seconds between the beginnings of two walks, at the least.
 SCRUB_INTERVAL = 86400.0
 
-# Where the walk is; the last hash that was checked.
+# Name of the note with the last hash that was checked.
 _NOTE = 'scrubbed'
-# What the way to a shard costs, in bytes that could be read meanwhile.
+# Cost of opening a shard, in bytes that could be read in that time.
 _SEEK = 64 * 1024
 # Shards after which the place is written down.
 _SAVED_EVERY = 64
