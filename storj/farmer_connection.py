@@ -2,7 +2,7 @@
 
 A farmer is not trusted. It may be gone, slow on purpose, send without end, or stop in the middle;
 its name came from a bridge that is not trusted either. So a pointer is checked before it is used,
-every wait ends (:class:`Watch`), and every failure becomes one of the errors of
+every wait ends (:class:`Watchdog`), and every failure becomes one of the errors of
 :mod:`storj.exception`.
 """
 
@@ -31,7 +31,15 @@ from storj.exception import (
 from storj.shortage import shortage
 from storj.text import printable
 
-__all__ = ('MAX_SHARD', 'ChannelLimits', 'Ticket', 'Watch', 'Wire', 'farmer_error', 'never')
+__all__ = (
+    'MAX_SHARD',
+    'ChannelLimits',
+    'FarmerSocket',
+    'Ticket',
+    'Watchdog',
+    'farmer_error',
+    'never',
+)
 
 #: Bytes of one shard at most: older clients had no limit of 4 GiB, but a file has an end.
 MAX_SHARD: Final = 1 << 46
@@ -191,7 +199,7 @@ class Ticket:
         )
 
 
-class Watch:
+class Watchdog:
     """Ends the waits of one transfer: when it is cancelled, too late, stalled, or too slow.
 
     A transfer goes through phases. In some a single thing must happen within a time
@@ -320,27 +328,27 @@ _Selector: type[selectors.BaseSelector] = getattr(
 )
 
 
-class Wire(socket.socket):
-    """A connection to a farmer whose waits a :class:`Watch` ends.
+class FarmerSocket(socket.socket):
+    """A connection to a farmer whose waits a :class:`Watchdog` ends.
 
     It is a socket, so that the standard library's HTTP client can use it; ``sendall``,
     ``recv_into`` and what is built on them never block for longer than the watch allows.
 
     Attributes:
-        watch (Watch): of the transfer.
+        watch (Watchdog): of the transfer.
     """
 
-    watch: Watch
+    watch: Watchdog
 
     @classmethod
-    def dial(cls, host: str, port: int, watch: Watch) -> Wire:
+    def dial(cls, host: str, port: int, watch: Watchdog) -> FarmerSocket:
         """Connect to a farmer.
 
         Args:
             host (str): name or address. Looking up a name may take as long as the system's
                 resolver does.
             port (int): 1 to 65535.
-            watch (Watch): of the transfer.
+            watch (Watchdog): of the transfer.
 
         Raises:
             FarmerUnreachableError: If no address of the host takes the connection in time.

@@ -43,7 +43,14 @@ from storj.exception import (
     IntegrityError,
     TransferCancelled,
 )
-from storj.farmer_connection import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
+from storj.farmer_connection import (
+    ChannelLimits,
+    FarmerSocket,
+    Ticket,
+    Watchdog,
+    farmer_error,
+    never,
+)
 from storj.sharding import MAX_SHARD_SIZE
 
 __all__ = ('FRAME_SIZE', 'Client', 'DataChannel', 'FrameParser')
@@ -262,8 +269,8 @@ class DataChannel:
         self.closing = Close(_ABNORMAL, 'Going away')
         self._ticket = ticket
         self._limits = limits or ChannelLimits()
-        self._watch = Watch(self._limits, cancelled)
-        self._wire: Wire | None = None
+        self._watch = Watchdog(self._limits, cancelled)
+        self._wire: FarmerSocket | None = None
         self._parser = FrameParser()
         self._writer = _FrameWriter()
         self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
@@ -281,7 +288,7 @@ class DataChannel:
             TransferCancelled: If it was cancelled.
         """
         host, port = self._ticket.host, self._ticket.port
-        self._wire = Wire.dial(host, port, self._watch)
+        self._wire = FarmerSocket.dial(host, port, self._watch)
         with self.ending():
             key = base64.b64encode(secrets.token_bytes(16))
             name = f'[{host}]' if ':' in host else host
@@ -353,7 +360,7 @@ class DataChannel:
         finally:
             wire.close()
 
-    def _open_wire(self) -> Wire:
+    def _open_wire(self) -> FarmerSocket:
         if self._wire is None:
             raise FarmerUnreachableError(_ABNORMAL, 'the connection to the farmer is closed')
         return self._wire
@@ -621,7 +628,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
         # to look up, and the channel opens a socket of its own when it is time.
         super().__init__('ws://127.0.0.1/')
         self.connection.close()
-        self.sock: Wire | None = None
+        self.sock: FarmerSocket | None = None
         host = f'[{ticket.host}]' if ':' in ticket.host else ticket.host
         self.url = f'ws://{host}:{ticket.port}/'
         self.host, self.port = ticket.host, ticket.port

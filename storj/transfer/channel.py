@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from storj.api import parse_version
 from storj.digest import Buffer
 from storj.exception import FarmerError, FarmerUnreachableError, IntegrityError
-from storj.farmer_connection import ChannelLimits, Ticket, Watch, Wire, farmer_error, never
+from storj.farmer_connection import (
+    ChannelLimits,
+    FarmerSocket,
+    Ticket,
+    Watchdog,
+    farmer_error,
+    never,
+)
 from storj.metadata import __version__
 
 if TYPE_CHECKING:
@@ -151,13 +158,13 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Connection(http.client.HTTPConnection):
-    """The standard library's HTTP over a :class:`~storj.farmer_connection.Wire`."""
+    """The standard library's HTTP over a :class:`~storj.farmer_connection.FarmerSocket`."""
 
     response_class = _Response
 
-    def __init__(self, ticket: Ticket, watch: Watch) -> None:
+    def __init__(self, ticket: Ticket, watch: Watchdog) -> None:
         super().__init__(ticket.host, ticket.port)
-        self.wire = Wire.dial(ticket.host, ticket.port, watch)
+        self.wire = FarmerSocket.dial(ticket.host, ticket.port, watch)
         self.sock = self.wire
 
     def connect(self) -> None:
@@ -179,7 +186,7 @@ class HttpChannel:
     ) -> None:
         """Send a shard; see :meth:`Channel.push`."""
         ticket = Ticket.of(pointer)
-        watch = Watch(limits or ChannelLimits(), cancelled)
+        watch = Watchdog(limits or ChannelLimits(), cancelled)
         with self._connected(ticket, watch) as connection:
             self._request(connection, 'POST', ticket, {'Content-Length': str(size)})
             _send_body(connection.wire, watch, chunks, size)
@@ -200,7 +207,7 @@ class HttpChannel:
     ) -> None:
         """Receive a shard; see :meth:`Channel.pull`."""
         ticket = Ticket.of(pointer)
-        watch = Watch(limits or ChannelLimits(), cancelled)
+        watch = Watchdog(limits or ChannelLimits(), cancelled)
         with self._connected(ticket, watch) as connection:
             self._request(connection, 'GET', ticket, {})
             watch.expect(watch.limits.first_byte, 'the farmer does not send the shard')
@@ -212,7 +219,7 @@ class HttpChannel:
 
     @staticmethod
     @contextmanager
-    def _connected(ticket: Ticket, watch: Watch) -> Iterator[_Connection]:
+    def _connected(ticket: Ticket, watch: Watchdog) -> Iterator[_Connection]:
         """Open a connection, and close it in the end; say errors in ours."""
         connection = _Connection(ticket, watch)
         try:
@@ -244,7 +251,7 @@ class HttpChannel:
         connection.endheaders()
 
 
-def _send_body(wire: Wire, watch: Watch, chunks: Iterable[Buffer], size: int) -> None:
+def _send_body(wire: FarmerSocket, watch: Watchdog, chunks: Iterable[Buffer], size: int) -> None:
     """Send a shard until it is over, or the farmer answers before.
 
     Raises:
@@ -282,7 +289,7 @@ def _send_body(wire: Wire, watch: Watch, chunks: Iterable[Buffer], size: int) ->
 
 def _receive_body(
     response: http.client.HTTPResponse,
-    watch: Watch,
+    watch: Watchdog,
     size: int,
     sink: Callable[[memoryview], object],
 ) -> None:

@@ -32,7 +32,7 @@ from storj.transfer.journal import Journal, identity, open_journal
 from storj.transfer.pointers import Layout, PointerList, StoredShard
 from storj.transfer.scope import Scope
 from storj.transfer.spool import (
-    Place,
+    PieceWriter,
     ShardSpool,
     UnfinishedFile,
     discard_former,
@@ -104,9 +104,9 @@ class FileStorage:
         whole = self._start <= shard.offset and shard.offset + shard.size <= self._end
         return whole and not shard.parity
 
-    def place(self, shard: StoredShard) -> Place:
+    def writer(self, shard: StoredShard) -> PieceWriter:
         """Return what decrypts a shard into the file, or puts it into the spool."""
-        return self._writer(shard) if self.shows(shard) else self._spool.place(shard)
+        return self._writer(shard) if self.shows(shard) else self._spool.writer(shard)
 
     def read(self, shard: StoredShard, position: int, buffer: memoryview) -> None:
         """Read a piece of a shard as it is stored: encrypted again if it lies in the file."""
@@ -133,7 +133,7 @@ class FileStorage:
             self._spool.read(shard, position, piece)
             write(position, piece)
 
-    def _writer(self, shard: StoredShard) -> Place:
+    def _writer(self, shard: StoredShard) -> PieceWriter:
         cipher: CtrStream | None = None
         expected = -1
 

@@ -45,7 +45,7 @@ from storj.model import ExchangeReport, FilePointer
 from storj.transfer.negotiate import node_of
 from storj.transfer.pointers import Layout, PointerList, StoredShard
 from storj.transfer.scope import Scope, describe, overdue
-from storj.transfer.spool import Place
+from storj.transfer.spool import PieceWriter
 
 __all__ = ('KEPT', 'Fetcher', 'Gather', 'ShardLost', 'Storage')
 
@@ -117,7 +117,7 @@ class Fetcher:
     def fetch(
         self,
         shard: StoredShard,
-        place: Place,
+        writer: PieceWriter,
         *,
         cancelled: Callable[[], bool],
         troubled: Callable[[], object] = lambda: None,
@@ -126,7 +126,7 @@ class Fetcher:
 
         Args:
             shard (StoredShard): which one.
-            place (Place): where its bytes go; again from the beginning after a failure.
+            writer (PieceWriter): where its bytes go; again from the beginning after a failure.
             cancelled (Callable[[], bool]): polled; a pull that nobody wants any more ends.
             troubled (Callable): called after the first failure.
 
@@ -151,7 +151,7 @@ class Fetcher:
                 failures.forgive()
                 pointer = self._pointers.replace(shard.index, failures.excluded)
                 continue
-            error = self._attempt(shard, pointer, place, ends, cancelled)
+            error = self._attempt(shard, pointer, writer, ends, cancelled)
             if error is None:
                 return
             if cancelled():
@@ -168,14 +168,14 @@ class Fetcher:
         self,
         shard: StoredShard,
         pointer: FilePointer,
-        place: Place,
+        writer: PieceWriter,
         ends: float,
         cancelled: Callable[[], bool],
     ) -> StorjError | None:
         """Pull a shard from one farmer; return the farmer's failure, or None for success."""
         clock = self._scope.clock
         try:
-            self.pull(shard, pointer, place, cancelled=lambda: clock.now() >= ends or cancelled())
+            self.pull(shard, pointer, writer, cancelled=lambda: clock.now() >= ends or cancelled())
         except (FarmerError, IntegrityError, TransferCancelled) as failed:
             error: StorjError = failed
         else:
@@ -197,7 +197,7 @@ class Fetcher:
         self,
         shard: StoredShard,
         pointer: FilePointer,
-        place: Place,
+        writer: PieceWriter,
         *,
         cancelled: Callable[[], bool],
     ) -> None:
@@ -220,7 +220,7 @@ class Fetcher:
             if counted > shard.size:
                 raise IntegrityError(f'farmer {node} sends more than the shard has')
             digest.update(view)
-            place(position, view)
+            writer(position, view)
 
         self._scope.meter.begin(node)
         message = ExchangeReport.DOWNLOAD_ERROR
@@ -250,7 +250,7 @@ class Fetcher:
 class Storage(Protocol):
     """Where shards lie as long as they are needed."""
 
-    def place(self, shard: StoredShard, /) -> Place:
+    def writer(self, shard: StoredShard, /) -> PieceWriter:
         """Return what takes a shard from its beginning on; called again for another attempt."""
 
     def read(self, shard: StoredShard, position: int, buffer: memoryview, /) -> None:
@@ -270,14 +270,14 @@ class _Pull:
     unwanted: bool = False
     writing: threading.Lock = field(default_factory=threading.Lock)
 
-    def guard(self, place: Place) -> Place:
-        """Return a place that takes nothing any more once the pull is unwanted."""
+    def guard(self, writer: PieceWriter) -> PieceWriter:
+        """Return a writer that takes nothing any more once the pull is unwanted."""
 
         def put(position: int, view: memoryview) -> None:
             with self.writing:
                 if self.unwanted:
                     raise ShardLost(self.shard.index)
-                place(position, view)
+                writer(position, view)
 
         return put
 
@@ -508,7 +508,7 @@ class Gather:
             if not pull.unwanted:
                 self._fetcher.fetch(
                     shard,
-                    pull.guard(self._storage.place(shard)),
+                    pull.guard(self._storage.writer(shard)),
                     cancelled=lambda: pull.unwanted or self._scope.coordinator.stopped(),
                     troubled=troubled,
                 )
@@ -570,7 +570,7 @@ class Gather:
         have = {shard.index: memoryview(bytearray(step)) for shard in sources}
         want = {shard.index: memoryview(bytearray(step)) for shard in missing}
         digests = {shard.index: ShardDigest() for shard in missing}
-        places = {shard.index: self._storage.place(shard) for shard in missing}
+        writers = {shard.index: self._storage.writer(shard) for shard in missing}
         for position in range(0, layout.shard_size, step):
             self._scope.coordinator.check()
             length = min(step, layout.shard_size - position)
@@ -582,7 +582,7 @@ class Gather:
                 piece = made[shard.index][: max(0, shard.size - position)]
                 digests[shard.index].update(piece)
                 if piece:
-                    places[shard.index](position, piece)
+                    writers[shard.index](position, piece)
         for shard in missing:
             if not hmac.compare_digest(digests[shard.index].hexdigest(), shard.hash):
                 raise IntegrityError(

@@ -41,7 +41,7 @@ from storj.transfer.spool import discard_former
 __all__ = (
     'Journal',
     'JournalEntry',
-    'Noted',
+    'OfferedShard',
     'UploadJournal',
     'clean_journals',
     'destroy_unused_frame',
@@ -395,7 +395,7 @@ def _remove(folder: Path, entry: JournalEntry) -> bool:
 
 
 @dataclass(frozen=True)
-class Noted:
+class OfferedShard:
     """A shard that the last attempt offered to a farmer.
 
     Attributes:
@@ -439,7 +439,7 @@ class UploadJournal:
         has_begun (bool): whether the journal is about this attempt, and not about the last one.
         continues (bool): whether the last attempt can be continued, as far as the journal tells.
         index (str | None): index of the last attempt, if that can be continued.
-        shards (Mapping[int, Noted]): what the last attempt offered, if it can be continued.
+        shards (Mapping[int, OfferedShard]): what the last attempt offered, if it can be continued.
     """
 
     def __init__(
@@ -467,7 +467,7 @@ class UploadJournal:
         self.has_begun = False
         self.continues = False
         self.index: str | None = None
-        self.shards: Mapping[int, Noted] = {}
+        self.shards: Mapping[int, OfferedShard] = {}
         self._read(path)
 
     def _read(self, path: str) -> None:
@@ -597,16 +597,16 @@ def _path_of(source: object) -> str:
     return ''
 
 
-def _shards_of(state: Mapping[str, Any]) -> dict[int, Noted] | None:
+def _shards_of(state: Mapping[str, Any]) -> dict[int, OfferedShard] | None:
     """Return the shards of a journal, None if they make no sense."""
-    found: dict[int, Noted] = {}
+    found: dict[int, OfferedShard] = {}
     shards = state.get('shards')
     for number, noted in shards.items() if isinstance(shards, dict) else ():
         match noted:
             case [str() as shard_hash, (str() | None) as farmer] if is_hash(shard_hash):
                 if not (number.isascii() and number.isdecimal()):
                     return None
-                found[int(number)] = Noted(shard_hash, farmer)
+                found[int(number)] = OfferedShard(shard_hash, farmer)
             case _:
                 return None
     return found if isinstance(shards, dict) else None

@@ -32,7 +32,7 @@ from storj.shortage import shortage
 from storj.transfer.pointers import StoredShard
 
 __all__ = (
-    'Place',
+    'PieceWriter',
     'Positional',
     'ShardSpool',
     'Spool',
@@ -44,7 +44,7 @@ __all__ = (
 )
 
 #: Takes a piece of a shard: its position within the shard, and the bytes, valid during the call.
-Place = Callable[[int, memoryview], object]
+PieceWriter = Callable[[int, memoryview], object]
 
 
 def raise_disk_error(error: OSError, place: str) -> NoReturn:
@@ -189,7 +189,7 @@ class ShardSpool:
         self._slots: dict[int, int] = {}
         self._free: list[int] = []
 
-    def place(self, shard: StoredShard) -> Place:
+    def writer(self, shard: StoredShard) -> PieceWriter:
         """Return what takes a shard.
 
         Raises:

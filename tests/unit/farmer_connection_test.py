@@ -155,8 +155,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def watch(clock: Clock, **limits: float) -> farmer_connection.Watch:
-    return farmer_connection.Watch(farmer_connection.ChannelLimits(**limits), clock=clock)
+def watch(clock: Clock, **limits: float) -> farmer_connection.Watchdog:
+    return farmer_connection.Watchdog(farmer_connection.ChannelLimits(**limits), clock=clock)
 
 
 def test_phase_ends_at_its_time(clock):
@@ -222,6 +222,6 @@ def test_time_of_the_caller_does_not_count(clock):
 
 
 def test_cancelling_goes_before_everything(clock):
-    made = farmer_connection.Watch(farmer_connection.ChannelLimits(), lambda: True, clock)
+    made = farmer_connection.Watchdog(farmer_connection.ChannelLimits(), lambda: True, clock)
     with pytest.raises(exception.TransferCancelled):
         made.check()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from storj.exception import BridgeUnreachableError, FarmerUnreachableError, ResourceError
-from storj.farmer_connection import Watch, Wire
+from storj.farmer_connection import FarmerSocket, Watchdog
 from storj.http import Client
 from storj.metadisk import MetaDisk
 from storj.shortage import shortage
@@ -116,7 +116,7 @@ def test_farmer_is_not_blamed_for_missing_descriptors(
             with pytest.raises(FarmerUnreachableError):
                 channel_for(pointer).pull(pointer, len(SHARD), lambda piece: None)
             monkeypatch.setattr('storj.shortage.socket.socket', no_descriptor)
-        monkeypatch.setattr(Wire, '__init__', no_descriptor)
+        monkeypatch.setattr(FarmerSocket, '__init__', no_descriptor)
         with pytest.raises(ResourceError, match='too many files open'):
             channel_for(pointer).pull(pointer, len(SHARD), lambda piece: None)
 
@@ -174,7 +174,7 @@ def test_farmer_is_not_blamed_for_the_disk_of_the_source(protocol: str) -> None:
 
 
 def test_connection_that_breaks_is_still_the_farmers() -> None:
-    watch = Watch(ChannelLimits())
+    watch = Watchdog(ChannelLimits())
     with pytest.raises(FarmerUnreachableError) as caught, watch.translating(1006):
         raise ConnectionResetError(errno.ECONNRESET, 'reset')
     assert caught.value.code == 1006

@@ -626,7 +626,7 @@ def test_farmer_that_goes_away_without_a_word_is_unreachable():
 @pytest.fixture
 def unheard(monkeypatch):
     """What a farmer said is not there yet when a client looks for it, only when it has failed."""
-    monkeypatch.setattr(web_socket.Wire, 'readable', lambda self: False)
+    monkeypatch.setattr(web_socket.FarmerSocket, 'readable', lambda self: False)
 
 
 @pytest.mark.usefixtures('unheard')

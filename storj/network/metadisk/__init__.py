@@ -6,7 +6,7 @@
                                                         |
                                         node (spool, ledger, catalogue)
                                                         |
-                                                     mover
+                                                     storage
                                                         |
                                   bridge's own wire API and the farmers' channels
 

@@ -17,9 +17,9 @@ from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.users import open_account
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import Ledger
-from storj.network.metadisk.mover import Account, Mover
 from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
 from storj.network.metadisk.routes import Routes
+from storj.network.metadisk.storage import Account, FarmerStorage
 from storj.network.metadisk.website import Website
 from storj.network.node import health
 from storj.network.node.group_sync import SYNCS, GroupSync
@@ -90,9 +90,11 @@ def mount(
             app[SYNCS].append(sync.wait)
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT)
         farmers = ShardClient()
-        mover = Mover(bridge_url, Account(kept.email, kept.password), session, farmers, folder)
+        storage = FarmerStorage(
+            bridge_url, Account(kept.email, kept.password), session, farmers, folder
+        )
         try:
-            app[NODE] = MetaDiskNode(mover, Catalog(engine), Ledger(engine), folder, settings)
+            app[NODE] = MetaDiskNode(storage, Catalog(engine), Ledger(engine), folder, settings)
             app[health.HEALTH].append(
                 health.at_most_every(health.LOOK_EVERY, lambda: _problems(engine, sync, folder))
             )

@@ -1,7 +1,7 @@
 """The node itself: what uploads and downloads do, whatever carries them.
 
-It encrypts, charges, stores by way of :class:`~storj.network.metadisk.mover.Mover` and keeps the
-catalogue; it knows nothing of requests and answers.
+It encrypts, charges, stores with :class:`~storj.network.metadisk.storage.FarmerStorage` and keeps
+the catalogue; it knows nothing of requests and answers.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from aiohttp import web
 from storj.crypto.convergent import content_stream
 from storj.network.metadisk.catalog import Catalog, StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger
-from storj.network.metadisk.mover import SHARD_SIZE, Mover, MoverError, Place
 from storj.network.metadisk.names import stored_name
 from storj.network.metadisk.spool import Spool
+from storj.network.metadisk.storage import SHARD_SIZE, FarmerStorage, ShardsAt, StorageError
 
 __all__ = ('NODE', 'MetaDiskNode', 'NodeFullError', 'Settings')
 
@@ -60,7 +60,7 @@ class MetaDiskNode:
     """A MetaDisk node on a bridge.
 
     Args:
-        mover (Mover): the way to the farmers.
+        storage (FarmerStorage): the way to the farmers.
         catalog (Catalog): of the node's files.
         ledger (Ledger): of the balances.
         folder (Path): for spools; on a disk with space for ``spools`` of the largest files.
@@ -69,7 +69,7 @@ class MetaDiskNode:
 
     def __init__(
         self,
-        mover: Mover,
+        storage: FarmerStorage,
         catalog: Catalog,
         ledger: Ledger,
         folder: Path,
@@ -78,7 +78,7 @@ class MetaDiskNode:
         self.catalog = catalog
         self.ledger = ledger
         self.settings = settings
-        self._mover = mover
+        self._storage = storage
         self._folder = folder
         self._spools = asyncio.Semaphore(settings.spools)
         self._clients: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -114,7 +114,7 @@ class MetaDiskNode:
         Raises:
             InsufficientBalanceError: If nothing was taken from the token.
             NodeFullError: If the token has its bytes back.
-            MoverError: If the token has its bytes back.
+            StorageError: If the network fails; the token has its bytes back.
         """
         async with self._charged(token, _UPLOAD_COST * spool.size, 'upload', BaseException):
             filehash, key = await asyncio.to_thread(spool.seal)
@@ -135,17 +135,17 @@ class MetaDiskNode:
             return True
         try:
             async with aclosing(
-                self._mover.fetch(file.entry, file.shard_size, 0, file.size)
+                self._storage.fetch(file.entry, file.shard_size, 0, file.size)
             ) as pieces:
                 async for _ in pieces:
                     pass
-        except MoverError as error:
+        except StorageError as error:
             logger.warning('%s cannot be had any more, and is stored anew: %s', file.name, error)
             return False
         return True
 
     async def _store_again(self, spool: Spool, file: StoredFile) -> None:
-        entry = await self._mover.store(spool.fileno(), spool.size, file.filehash)
+        entry = await self._storage.store(spool.fileno(), spool.size, file.filehash)
         self.catalog.move(file.filehash, entry, SHARD_SIZE)
 
     async def _store(self, spool: Spool, filehash: str, name: str) -> None:
@@ -153,7 +153,7 @@ class MetaDiskNode:
             raise NodeFullError(f'no space for {spool.size} bytes')
         entry = None
         if spool.size:
-            entry = await self._mover.store(spool.fileno(), spool.size, filehash)
+            entry = await self._storage.store(spool.fileno(), spool.size, filehash)
         self.catalog.add(filehash, stored_name(filehash, name), spool.size, entry, SHARD_SIZE)
         logger.info('stored %s, %d bytes', filehash, spool.size)
 
@@ -172,7 +172,7 @@ class MetaDiskNode:
 
         Raises:
             InsufficientBalanceError: If nothing was taken from the token.
-            MoverError: If the network fails. Whatever ends it: what was not handed out is not
+            StorageError: If the network fails. Whatever ends it: what was not handed out is not
                 charged.
         """
         sent = 0
@@ -202,19 +202,21 @@ class MetaDiskNode:
         if file.entry is None or start >= end:
             return
         stream = None if key is None else content_stream(key, offset=start)
-        async with aclosing(self._mover.fetch(file.entry, file.shard_size, start, end)) as fetched:
+        async with aclosing(
+            self._storage.fetch(file.entry, file.shard_size, start, end)
+        ) as fetched:
             async for piece in fetched:
                 if stream is not None:
                     stream.process(piece, piece)
                 yield piece
 
-    async def places(self, file: StoredFile) -> tuple[int, list[Place]]:
+    async def places(self, file: StoredFile) -> tuple[int, list[ShardsAt]]:
         """Return how many shards a file has, and which farmers took them.
 
         Raises:
-            MoverError: If the bridge does not say.
+            StorageError: If the bridge does not say.
         """
-        return (0, []) if file.entry is None else await self._mover.places(file.entry)
+        return (0, []) if file.entry is None else await self._storage.places(file.entry)
 
     @asynccontextmanager
     async def _charged(

@@ -28,10 +28,10 @@ from storj.network.bridge.limits import MINUTE, Windows
 from storj.network.bridge.state import BRIDGE
 from storj.network.metadisk.catalog import StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
-from storj.network.metadisk.mover import MoverError, Place
 from storj.network.metadisk.names import clean_name, media_type
 from storj.network.metadisk.node import NODE, NodeFullError, Settings
 from storj.network.metadisk.spool import Spool
+from storj.network.metadisk.storage import ShardsAt, StorageError
 from storj.network.node.wire import vary
 
 __all__ = ('Routes', 'json_answer')
@@ -219,9 +219,9 @@ class Routes:
             except ConnectionError:
                 # An OSError too, but of the client's making.
                 raise
-            except (MoverError, NodeFullError, OSError) as error:
+            except (StorageError, NodeFullError, OSError) as error:
                 logger.warning('upload not stored: %r', error)
-                full = not isinstance(error, MoverError) or getattr(error, 'status', 0) == 507
+                full = not isinstance(error, StorageError) or getattr(error, 'status', 0) == 507
                 reason = 'node-full' if full else 'farmers-failed'
                 raise _Refusal(507 if full else 500, 'upload-error', reason=reason) from error
         return json_answer(request, {'filehash': filehash, 'key': key}, 201)
@@ -294,7 +294,7 @@ class Routes:
                     await response.write(first)
                     async for piece in pieces:
                         await response.write(piece)
-        except MoverError as error:
+        except StorageError as error:
             logger.warning('download of %s failed: %r', file.filehash, error)
             if not response.prepared:
                 raise _Refusal(500, 'error-downloading-file') from error
@@ -310,7 +310,7 @@ class Routes:
             raise _Refusal(404, 'File not found')
         try:
             shards, places = await request.app[NODE].places(file)
-        except MoverError as error:
+        except StorageError as error:
             logger.warning('where %s lies is not known: %r', file.filehash, error)
             raise _Refusal(500, 'error-finding-file') from error
         record = {
@@ -334,7 +334,7 @@ class Routes:
         return json_answer(request, {'charging': request.app[NODE].settings.charge})
 
 
-def _upload(place: Place) -> dict[str, Any]:
+def _upload(place: ShardsAt) -> dict[str, Any]:
     """Describe a farmer as the nodes of 2014 did a host; one that failed has no address."""
     state = {'error': True} if place.failed else {'url': place.url}
     return {'host_name': place.node_id, **state, 'shards': place.shards}

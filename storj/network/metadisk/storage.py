@@ -34,7 +34,7 @@ from storj.network.node.rpc import ContactError, NodeContact
 from storj.network.node.shard_client import ShardClient, ShardClientError
 from storj.network.node.tasks import together
 
-__all__ = ('SHARD_SIZE', 'Account', 'Mover', 'MoverError', 'Place')
+__all__ = ('SHARD_SIZE', 'Account', 'FarmerStorage', 'ShardsAt', 'StorageError')
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +58,11 @@ _BRIDGE_TIMEOUT = aiohttp.ClientTimeout(total=100, sock_connect=10)
 _NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 
-class MoverError(Exception):
+class StorageError(Exception):
     """The network did not take or give the bytes."""
 
 
-class _BridgeRefusal(MoverError):
+class _BridgeRefusal(StorageError):
     """The bridge said no.
 
     Attributes:
@@ -97,7 +97,7 @@ class _Shard:
 
 
 @dataclass(frozen=True)
-class Place:
+class ShardsAt:
     """A farmer that was given shards of a file.
 
     Attributes:
@@ -163,7 +163,7 @@ def _close_unwanted(writing: asyncio.Future[_ProvedShard]) -> None:
         writing.result().close()
 
 
-class Mover:
+class FarmerStorage:
     """The node as a client of its bridge.
 
     Args:
@@ -208,7 +208,7 @@ class Mover:
             str: id of the entry.
 
         Raises:
-            MoverError: If the bridge or too many farmers refuse.
+            StorageError: If the bridge or too many farmers refuse.
         """
         bucket = await self._open_bucket()
         frame = (await self._call('POST', '/frames', {}))['id']
@@ -225,7 +225,7 @@ class Mover:
         """Yield bytes ``start`` to ``end`` (exclusive) of a file, every shard proved first.
 
         Raises:
-            MoverError: If no farmer gives the right bytes of a shard.
+            StorageError: If no farmer gives the right bytes of a shard.
         """
         async with aclosing(
             self._shards(entry, start // shard_size, -(-end // shard_size))
@@ -240,16 +240,16 @@ class Mover:
                         yield memoryview(shard.read(position, size))
                 offset += shard.size
         if offset < end:
-            raise MoverError('shards are missing at the end of the file')
+            raise StorageError('shards are missing at the end of the file')
 
-    async def places(self, entry: str) -> tuple[int, list[Place]]:
+    async def places(self, entry: str) -> tuple[int, list[ShardsAt]]:
         """Return how many shards a file has, and which farmers took them.
 
         A farmer that has failed an audit of some of its shards is named twice: for them, and for
         the others.
 
         Raises:
-            MoverError: If the bridge does not say.
+            StorageError: If the bridge does not say.
         """
         bucket = await self._open_bucket()
         shards = await self._call('GET', f'/buckets/{bucket}/files/{entry}/mirrors')
@@ -267,9 +267,9 @@ class Mover:
                 for node, card in zip(nodes, cards, strict=True)
             }
         except (KeyError, TypeError) as error:
-            raise MoverError(f'the bridge does not say where {entry} lies') from error
+            raise StorageError(f'the bridge does not say where {entry} lies') from error
         return len(shards), [
-            Place(node, urls[node], tuple(indices), failed)
+            ShardsAt(node, urls[node], tuple(indices), failed)
             for (node, failed), indices in sorted(held.items())
         ]
 
@@ -306,7 +306,7 @@ class Mover:
             else:
                 await self._report(farmer, shard.hash, begun, 1000, 'SHARD_UPLOADED')
                 return
-        raise MoverError(f'{_FARMERS} farmers did not take shard {shard.hash}')
+        raise StorageError(f'{_FARMERS} farmers did not take shard {shard.hash}')
 
     async def _offer(self, frame: str, shard: _Shard, exclude: list[str]) -> Mapping[str, Any]:
         body = {
@@ -341,7 +341,7 @@ class Mover:
     async def _forget_frame(self, frame: str) -> None:
         try:
             await self._call('DELETE', f'/frames/{frame}')
-        except MoverError as error:
+        except StorageError as error:
             logger.warning('frame %s stays behind: %r', frame, error)
 
     # -- down ----------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ class Mover:
             if not found:
                 break
             pointer = found[0]
-        raise MoverError(f'no farmer gives shard {index} of entry {entry}')
+        raise StorageError(f'no farmer gives shard {index} of entry {entry}')
 
     async def _spooled(self, data: bytearray) -> _ProvedShard:
         """Put a shard on the disk, and leave nothing there if nobody waits for it any more."""
@@ -418,7 +418,7 @@ class Mover:
     ) -> bytearray:
         size = int(pointer['size'])
         if not 0 < size <= SHARD_SIZE:
-            raise MoverError(f'the bridge names a shard of {size} bytes')
+            raise StorageError(f'the bridge names a shard of {size} bytes')
         data = bytearray()
 
         async def take(piece: bytes) -> None:
@@ -439,7 +439,7 @@ class Mover:
             'GET', f'/buckets/{bucket}/files/{entry}', query=query, token=str(token['token'])
         )
         if not isinstance(found, list) or len(found) != limit:
-            raise MoverError(f'the bridge does not know {limit} shards from {skip} of {entry}')
+            raise StorageError(f'the bridge does not know {limit} shards from {skip} of {entry}')
         return found
 
     # -- the bridge ----------------------------------------------------------------------------
@@ -487,7 +487,7 @@ class Mover:
         }
         try:
             await self._call('POST', '/reports/exchanges', body)
-        except MoverError as error:
+        except StorageError as error:
             logger.warning('exchange report for shard %s not taken: %r', hash_, error)
 
     async def _call(
@@ -512,7 +512,7 @@ class Mover:
             ) as response:
                 text = await _head(response, _ANSWER_LIMIT)
         except _NETWORK_ERRORS as error:
-            raise MoverError(f'the bridge does not answer {method} {path}: {error!r}') from error
+            raise StorageError(f'the bridge does not answer {method} {path}: {error!r}') from error
         if response.status >= 300:
             raise _BridgeRefusal(response.status, text[:200])
         if not text:
@@ -520,13 +520,13 @@ class Mover:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise MoverError(f'the bridge answered {method} {path} with no JSON') from error
+            raise StorageError(f'the bridge answered {method} {path} with no JSON') from error
 
 
 def _prepare(descriptor: int, index: int, offset: int, size: int, generation: Generation) -> _Shard:
     data = os.pread(descriptor, size, offset)
     if len(data) != size:
-        raise MoverError('the spool ends early')
+        raise StorageError('the spool ends early')
     digest = ShardDigest(challenges := new_challenges(), generation)
     digest.update(data)
     return _Shard(index, data, digest.hexdigest(), challenges, digest.leaves())
@@ -547,4 +547,4 @@ def _card(fields: object) -> NodeContact:
     try:
         return NodeContact.from_mapping(fields)
     except ContactError as error:
-        raise MoverError('the bridge names no farmer') from error
+        raise StorageError('the bridge names no farmer') from error
