@@ -20,7 +20,7 @@ from storj.catalog.errors import ConflictError
 from storj.cli.command import group
 from storj.cli.errors import FAILED, CommandError
 from storj.cli.options import DURATION, SIZE, LocalPath
-from storj.cli.output import Column, Output, Part, human_size, is_terminal
+from storj.cli.output import Column, Output, Part, count_of, human_size, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.exception import ConfigurationError
 from storj.network.control import (
@@ -460,8 +460,8 @@ def farmer_rows(farmers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _farmer_state(farmer: Mapping[str, Any]) -> str:
     if farmer.get('lost'):
         return 'lost'
-    if not farmer.get('running'):
-        return str(farmer.get('state', 'stopped'))
+    if farmer['state'] != 'up':
+        return str(farmer['state'])
     skew = farmer.get('clock_skew')
     return 'up' if skew is None else f'clock {skew:+.0f} s'
 
@@ -479,9 +479,22 @@ def channel_of(protocol: str) -> str:
     return 'WebSocket' if protocol.startswith('0.') else 'HTTP'
 
 
+def _trouble(state: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each problem, and for each farmer that ended by itself."""
+    for problem in state['problems']:
+        yield f'problem  {problem}'
+    for farmer in state['farmers']:
+        name = f'farmer {farmer["number"]}'
+        for problem in farmer['problems']:
+            yield f'problem  {name}: {problem}'
+        if farmer['restarts']:
+            times = count_of(farmer['restarts'], 'time')
+            yield f'ended    {name}, {times}, the last time by {farmer["last_end"]}'
+
+
 def _lines(output: Output, state: Mapping[str, Any]) -> list[list[Part]]:
     totals = state['totals']
-    up_count = sum(bool(farmer.get('running')) for farmer in state['farmers'])
+    up_count = sum(farmer['state'] == 'up' for farmer in state['farmers'])
     wanted, fewer, none = (
         totals.get(name, 0) for name in ('copies_wanted', 'under_replicated', 'without_copies')
     )
@@ -494,18 +507,7 @@ def _lines(output: Output, state: Mapping[str, Any]) -> list[list[Part]]:
         f'farmers  {up_count} of {len(state["farmers"])} up',
     ]
     lines += [f'fault    {fault}' for fault in state['faults']]
-    lines += [f'problem  {problem}' for problem in state['problems']]
-    lines += [
-        f'problem  farmer {farmer["number"]}: {problem}'
-        for farmer in state['farmers']
-        for problem in farmer['problems']
-    ]
-    lines += [
-        f'ended    farmer {farmer["number"]}, {farmer["restarts"]} times, last by '
-        f'{farmer["last_end"]}'
-        for farmer in state['farmers']
-        if farmer['restarts']
-    ]
+    lines += _trouble(state)
     table = output.table_lines(_FARMER_COLUMNS, farmer_rows(state['farmers']))
     plain: list[list[Part]] = [[line] for line in [*lines, '']]
     return [*plain, *table]

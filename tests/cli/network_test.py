@@ -298,9 +298,9 @@ def test_state_of_a_farmer_names_a_wrong_clock():
     card = {'protocol': '1.2.0', 'address': '127.0.0.1', 'port': 4000, 'node_id': 'a' * 40}
     rows = farmer_rows(
         [
-            {**card, 'running': True, 'clock_skew': None},
-            {**card, 'running': True, 'clock_skew': 70.4},
-            {**card, 'running': False, 'clock_skew': 70.4},
+            {**card, 'state': 'up', 'clock_skew': None},
+            {**card, 'state': 'up', 'clock_skew': 70.4},
+            {**card, 'state': 'stopped', 'clock_skew': 70.4},
         ]
     )
     assert [row['state'] for row in rows] == ['up', 'clock +70 s', 'stopped']
@@ -313,7 +313,7 @@ def test_status_shows_what_does_not_work(stranger, tmp_path):
         state = stranger('network', 'status', '--data', tmp_path, '--json').json()
     problem = 'it can take no shards: its size is less than 15,360 bytes'
     assert f'problem  farmer 0: {problem}' in done.out
-    assert 'ended    farmer 0, 2 times, last by signal 9' in done.out
+    assert 'ended    farmer 0, 2 times, the last time by signal 9' in done.out
     (farmer,) = state['farmers']
     assert farmer['problems'][0].startswith(problem)
     assert (state['problems'], farmer['restarts'], farmer['state']) == ([], 2, 'up')
