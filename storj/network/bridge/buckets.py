@@ -36,6 +36,7 @@ def _bucket_object(bucket: Bucket) -> dict[str, Any]:
         'name': bucket.name,
         'pubkeys': bucket.public_keys,
         'status': 'Active',
+        # Both are always 0 from bridge 1.0 on; clients of 0.x showed them.
         'transfer': 0,
         'storage': 0,
         'id': bucket.id,
@@ -87,6 +88,7 @@ async def create_bucket(request: web.Request) -> web.Response:
     body = await read_body(request)
     name = body.get('name')
     if name is None or name == '':
+        # As bridge 1.1 and later (section 3.4).
         name = f'Bucket-{secrets.token_hex(3)}'
     if not isinstance(name, str):
         raise Refusal(400, 'Invalid bucket name')
@@ -94,6 +96,7 @@ async def create_bucket(request: web.Request) -> web.Response:
         raise Refusal(400, 'Maximum bucket name')
     keys = _public_keys(body.get('pubkeys') or [])
     if caller.public_key is not None and caller.public_key not in keys:
+        # As the original: a bucket that a key made is open to that key (section 3.4).
         keys.append(caller.public_key)
     try:
         with bridge.database.begin() as session:

@@ -23,12 +23,12 @@ from storj.network.node.wire import Refusal, Route, answer
 
 __all__ = ('ROUTES', 'only_copies')
 
-#: Shards that remain, beyond which it is not said how many more.
+#: Most remaining shards that are counted.
 _COUNTED = 10_000
 
 
 def only_copies(session: Session, bridge: Bridge, node_id: str) -> list[str]:
-    """Return shards in use that lie on this farmer and on no other that answers.
+    """Return shards in use that are on this farmer and on no other that answers.
 
     Args:
         session (Session): a transaction.
@@ -79,7 +79,7 @@ async def _forget(bridge: Bridge, node_id: str) -> None:
 
 
 async def leave(request: web.Request) -> web.Response:
-    """Let a farmer go, or say how many of its shards have to be copied first."""
+    """Forget a farmer, or return how many of its shards have to be copied first."""
     bridge = request.app[BRIDGE]
     node_id = await signed_farmer(request)
     if request.match_info['node'] != node_id:
@@ -88,6 +88,7 @@ async def leave(request: web.Request) -> web.Response:
         contact = session.get(Contact, node_id)
         if contact is None:
             raise Refusal(404, 'Contact not found')
+        # From now on it gets no new shards, or it could never finish.
         contact.space_available = False
         contact.last_seen = bridge.now()
     bridge.presence.leave(node_id)

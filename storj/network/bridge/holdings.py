@@ -7,13 +7,13 @@ farmer's other requests (protocol reference, section 3.9)::
 
     200 {"nodeID": "<40 hex>", "unneeded": ["<40 hex>", ...]}
 
-Both lists may be missing and have 1000 hashes at the most. ``bad`` are shards that the farmer
-agreed to keep and that are not on its disk as they were: rotten, shrunk or gone. The bridge counts
-on these copies no more and has others made. ``ended`` are shards that no contract covers any more
+Both lists may be missing and have at most 1000 hashes. ``bad`` are shards that the farmer agreed to
+keep and that are damaged or missing on its disk. The bridge no longer counts these copies and has
+others made. ``ended`` are shards that no contract covers any more
 by the farmer's clock. ``unneeded`` are those of them that it may drop: the bridge knows the
 contract, it has ended by the bridge's clock as well, and neither a file nor an upload that is under
-way needs the shard. A bridge without records confirms nothing; whatever it does not confirm is to
-be kept, and asked about again another day. A signature is good while both clocks agree within five
+way needs the shard. A bridge without records confirms nothing; a farmer keeps what is not
+confirmed, and asks again another day. A signature is valid while both clocks agree within five
 minutes.
 
 400: the signature, the node id or a list is wrong. 404 ``Contact not found``: the farmer has to
@@ -43,7 +43,7 @@ _MOST = 1000
 
 
 async def tell(request: web.Request) -> web.Response:
-    """Take what a farmer says about its own shards, and say which of them nobody needs."""
+    """Accept a farmer's report about its own shards; return which of them nobody needs."""
     bridge = request.app[BRIDGE]
     node_id = await signed_farmer(request)
     if request.match_info['node'] != node_id:
@@ -75,7 +75,7 @@ def _hashes(body: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _note_bad(session: Session, node_id: str, hashes: list[str]) -> list[str]:
-    """Count on these copies no more; return those that were counted on until now."""
+    """Stop counting these copies; return those that counted until now."""
     lost = (Contract.node_id == node_id, Contract.shard_hash.in_(hashes))
     failed = session.scalars(
         select(Contract.shard_hash).where(*lost, Contract.failed.is_(False))

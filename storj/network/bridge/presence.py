@@ -1,8 +1,8 @@
 """When farmers answered last, by a clock that nobody sets.
 
 A farmer's copies count as lost when it has not answered for long. The wall clock may be set while
-the bridge runs, and farmers are not to blame for the time in which the bridge itself was off; so
-this is kept in memory, and begins anew with the bridge. What has been found out stands in the
+the bridge runs, and the time in which the bridge itself was off must not count against
+farmers; so this is kept in memory, and starts again with the bridge. Conclusions are in the
 database.
 """
 
@@ -37,10 +37,11 @@ class Presence:
 
     def silence(self, node_id: str) -> float:
         """Return the seconds since a farmer's last answer, or since the start of the bridge."""
+        # After a start, every farmer has the full time to answer.
         return self._clock() - self._heard.get(node_id, self._since)
 
     def announce(self, node_id: str) -> None:
-        """Note that a farmer says where it is; whether it answers there is still to be seen."""
+        """Note that a farmer has announced its address; it has not been called there yet."""
         self._announced.add(node_id)
 
     def announced(self) -> set[str]:

@@ -1,8 +1,8 @@
-"""Space that farmers keep for shards of which nothing has come yet, by account.
+"""Space that farmers reserve for shards that have not begun to arrive, by account.
 
-A contract makes a farmer keep space free. Whoever asks for many and brings nothing would take it
-from all others, so an account that registered itself has so many open at a time: up to a number,
-and up to half of what the farmers offer. A promise ends when the farmer has the shard, with its
+A contract makes a farmer reserve space. An account that asks for many and sends nothing would take
+it from all others. So one that registered itself may have a limited number open at a time, and at
+most half of what the farmers offer. A promise ends when the farmer has the shard, with its
 frame, when another farmer takes its place, or after ten minutes; farmers forget theirs in the same
 time. They are kept in memory: after a start of the bridge there are none.
 """
@@ -18,7 +18,7 @@ __all__ = ('PROMISE_LIFE', 'Promise', 'Promises')
 
 #: Seconds for which a promise is kept without a byte.
 PROMISE_LIFE = 600.0
-# That are remembered until their contracts are ended; of the others, the farmers forget them.
+# Remembered until their contracts are ended; beyond that, farmers release the space by themselves.
 _GIVEN_UP = 10_000
 
 
@@ -108,6 +108,8 @@ class Promises:
 
     def _wanted(self, promise: Promise) -> bool:
         """Return whether somebody waits for the same shard to reach the same farmer."""
+        # Two uploads of the same bytes share one contract per farmer: it must not end for one of
+        # them.
         others = self._by_shard.get(promise.shard_hash, ())
         return promise.node_id is None or any(other.node_id == promise.node_id for other in others)
 

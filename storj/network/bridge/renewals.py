@@ -34,8 +34,8 @@ _CONTRACTS = 100
 _FARMERS_AT_ONCE = 4
 # Milliseconds after which a contract is looked at again that is not, or cannot be, renewed.
 _AGAIN = 24 * 3600 * 1000
-# Seconds for which the clock must not have been set before a contract is forgotten: farmers that
-# have seen the same step ask an hour later.
+# Seconds without a change of the clock before a contract is forgotten: farmers that saw the same
+# change ask an hour later.
 _CALM = 2 * 86400.0
 
 _RENEWED = (
@@ -126,6 +126,9 @@ def _due(bridge: Bridge, node_id: str) -> list[Contract]:
             .order_by(Contract.next_renewal)
             .limit(_CONTRACTS)
         ).all():
+            # contract      store_begin ------- 90 days ------- store_end ------- 90 days -------
+            # needed        renewed from 30 days before the end on, also after it
+            # not needed    ends                                |  remembered  |  forgotten
             if needed or (in_use and contract.stored):
                 contracts.append(contract)
             elif not in_use and calm and contract.store_end + CONTRACT_LIFE <= now:
@@ -146,17 +149,18 @@ async def _renew(
     """Have a contract signed again, until an end, or for as long as a new one.
 
     Raises:
-        ContractError, NodeError, NodeUnreachableError: it stays as it is.
+        ContractError, NodeError, NodeUnreachableError: If it stays as it is.
     """
     agreement = Agreement.from_mapping(contract.document)
     if end is None:
+        # Never shortened: the clock here may be behind.
         end = max(contract.store_end, bridge.now() + CONTRACT_LIFE)
     renewal = bridge.renter.renew(node_contact(contact), agreement, store_end=end)
     return await call_farmer(bridge, contact, renewal, calls)
 
 
 async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
-    """End a contract now of which nothing has come, and that nobody wants any more.
+    """End a contract now whose shard never arrived and that nobody needs.
 
     The protocol has no message for that, but RENEW may change the end of a contract.
     """
@@ -169,7 +173,7 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
     try:
         await _renew(bridge, contact, contract, calls, end=bridge.now())
     except (ClockSkewError, ContractError, NodeError, NodeUnreachableError) as error:
-        # It forgets by itself what it has promised.
+        # It releases the reserved space by itself.
         logger.info('farmer %s does not end a contract: %s', node_id, error)
         ended = False
     else:
@@ -180,16 +184,16 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
         if not ended or known is None or known.store_begin != contract.store_begin:
             return
         if known.stored:
-            # It has come after all.
+            # The shard has arrived after all.
             known.next_renewal = bridge.now()
         else:
             drop_contract(session.connection(), shard_hash, node_id)
 
 
 def _postpone(bridge: Bridge, contract: Contract) -> bool:
-    """Try again tomorrow; doubt the copy of a contract that has ended, and tell whether that is so.
+    """Try again tomorrow; doubt the copy of an ended contract, and return whether it has ended.
 
-    The end is a clock's word, so the copy is audited before it is given up.
+    Only a clock says that it has ended, so the copy is audited before it is given up.
     """
     now = bridge.now()
     with bridge.database.begin() as session:

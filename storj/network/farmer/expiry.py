@@ -1,4 +1,4 @@
-"""When a farmer drops a shard: slowly, and never on the word of one clock.
+"""When a farmer drops a shard: slowly, and never because of one clock alone.
 
 A shard is a candidate when all of its contracts have ended. The farmer's clock says so, which may
 be wrong; so a candidate is dropped only
@@ -8,7 +8,7 @@ be wrong; so a candidate is dropped only
 - when the bridge confirms: its own clock agrees, and it knows that no file needs the shard.
 
 What is dropped waits in quarantine, by a clock that runs with the farmer only, and is taken back if
-anybody asks for it. A farmer without such a bridge has only time to go by, and takes more of it.
+anybody asks for it. A farmer without such a bridge can only wait, and waits longer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a bridge which was away has for renewals, before shards are dropped.
 GRACE = 3600.0
-#: Seconds until the bridge is asked again about shards that it did not let go.
+#: Seconds until the bridge is asked again about shards that it did not release.
 ASK_AGAIN = 3600.0
 #: Seconds in quarantine of what no bridge has confirmed, or not every bridge that has a contract.
 UNCONFIRMED = 30 * 86400.0
@@ -78,7 +78,7 @@ class Expiry:
         self._monotonic = monotonic
         self._watch = StepWatch(clock, monotonic)
         self._aged = monotonic()
-        # Since when the bridge is in touch and the clock runs as it should.
+        # Since when the bridge answers and the clock was not set.
         self._calm_since: float | None = None
         self._place: Place | None = None
         self._again = 0.0
@@ -138,10 +138,10 @@ class Expiry:
             logger.info('the bridge does not say what is needed: %s', error)
             return False
         for shard in held:
-            # The bridge speaks for its own contract only.
+            # The bridge can answer for its own contract only.
             sure = unneeded is not None and len(shard.owners) <= 1
             if self._index.state(shard.data_hash).end >= self._clock() * 1000:
-                # There is a new contract since it was asked about.
+                # There has been a new contract since the question.
                 continue
             if unneeded is None or shard.data_hash in unneeded:
                 logger.info('shard %s is dropped', shard.data_hash)

@@ -238,8 +238,9 @@ class Farmer:
         )
 
     async def _open(self, parts: contextlib.AsyncExitStack) -> None:
-        """Open what lies in the folder, in a thread: a large disk takes its time."""
+        """Open the folder, in a thread: a large disk takes a while."""
         given_up = threading.Event()
+        # Before anything is read: another process may be changing it.
         lock = FolderLock(self.settings.path, 'farmer')
         parts.callback(lock.close)
         opening = asyncio.ensure_future(asyncio.to_thread(self._open_folder, given_up.is_set))
@@ -247,7 +248,7 @@ class Farmer:
             await asyncio.shield(opening)
         finally:
             given_up.set()
-            # The folder is not let go before the thread is done with it.
+            # The folder stays locked until the thread has finished with it.
             await asyncio.wait({opening})
             if opening.exception() is None:
                 parts.callback(self._index.close)
@@ -276,6 +277,7 @@ class Farmer:
         """Return the identity that the index is of; it is made last in a new folder."""
         path = self.settings.path / 'identity.key'
         owner = index.note('node_id')
+        # A new key would be a new farmer: the bridge would count all shards here as lost.
         if not begun and (owner or index.shards()):
             raise lost(path, 'is missing')
         identity = Identity.load(path)
@@ -379,7 +381,7 @@ class Farmer:
                 settings.scrub_interval,
                 self._monotonic,
             )
-            tasks.start('the walk over the shards', scrub.run())
+            tasks.start('the scrub of the shards', scrub.run())
 
     async def stop(self, *, abruptly: bool = False) -> None:
         """End all transfers and close everything; nothing happens if it does not run.
@@ -397,11 +399,11 @@ class Farmer:
     async def leave(self, progress: Callable[[int], object] = lambda remaining: None) -> None:
         """Take no more shards, and wait until the bridge has copies of all on other farmers.
 
-        After that the bridge knows this farmer no more; stop it, and start it again to come back.
-        A bridge that is away is waited for.
+        After that the bridge has forgotten this farmer; stop it, and start it again to come back.
+        An unreachable bridge is waited for.
 
         Args:
-            progress (Callable[[int], object]): called with the shards that lie here only.
+            progress (Callable[[int], object]): called with the number of shards that are only here.
 
         Raises:
             BridgeLinkError: If the bridge knows no departures.
@@ -512,12 +514,12 @@ class Farmer:
             raise NetworkSetupError(
                 f'cannot listen on {settings.host}:{self.port}: {error.strerror or error}'
             ) from error
-        # Kept for a restart, so that contacts that others hold stay true.
+        # Kept for a restart, so that the address that others know stays right.
         self.port = listening.getsockname()[1]
         return listening
 
     async def _sweep(self) -> None:
-        """Forget what has expired, and cut what does not move, from time to time."""
+        """Forget what has expired, and abort stalled transfers, from time to time."""
         while True:
             await self._forget()
             self._channels.abort_idle()

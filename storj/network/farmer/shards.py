@@ -1,8 +1,8 @@
 """The shards of a farmer: the bytes in its store and the claims in its index, kept in agreement.
 
-Whether a shard exists is what the disk says, never memory: a file may rot, shrink or vanish at any
-time. Whoever asks for one through this module learns what is there now; what turns out to be
-missing or wrong goes into quarantine, counts as not stored from then on, and is told to the bridge.
+The disk decides whether a shard exists, never memory: a file may be damaged, cut or deleted at any
+time. Every query looks at the disk; what is missing or wrong goes into quarantine, counts as not
+stored from then on, and is reported to the bridge.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Run(Protocol):
 
 
 def in_threads(workers: Executor) -> Run:
-    """Return what does blocking work in threads, but for trifles."""
+    """Return a function that runs blocking work in threads, except small work."""
 
     async def run(size: int, work: Callable[[], T], /) -> T:
         if size <= _INLINE:
@@ -100,6 +100,13 @@ class Shards:
 
     def _agree(self) -> None:
         """Bring the index into agreement with what lies in the store."""
+        # The life of a shard. Each arrow is a rename and then a record, so that after a crash
+        # between both the disk says what happened:
+        #
+        #   incoming --keep--> shards --drop-----> quarantine/ended --7 days--> deleted
+        #                         ^                      |
+        #                         '----- take back ------'
+        #                      shards --condemn--> quarantine/bad ----7 days--> deleted
         there, known = self._store.sizes(), self._index.shards()
         if known is None:
             self._index.adopt(there)
@@ -114,7 +121,7 @@ class Shards:
             raise lost(self._store.path / 'shards', problem)
         new = {name: size for name, size in there.items() if name not in known}
         if new:
-            # A start writes nothing that it need not: the disk may be full.
+            # Written only if necessary: the disk may be full.
             self._index.adopt(new)
         for name, size in known.items():
             if there.get(name) != size:
@@ -126,7 +133,7 @@ class Shards:
     async def holds(self, data_hash: str, *, hashed: bool = False) -> bool:
         """Return whether the disk has a shard, after a look at it.
 
-        A shard that was dropped and waits in quarantine is taken back: it is wanted after all.
+        A shard that was dropped and is in quarantine is restored: somebody needs it.
 
         Args:
             data_hash (str): 40 hex characters.
@@ -172,6 +179,7 @@ class Shards:
         """
         if not self._has_size(data_hash):
             return False
+        # Reading takes minutes for a large shard, and an upload may replace it meanwhile.
         before = self._stamp(data_hash)
         piece = min(_PIECE, self._store.size_of(data_hash) or 0)
         with closing(self._store.check(data_hash)) as check:
@@ -183,13 +191,13 @@ class Shards:
             self._checked[data_hash] = self._monotonic()
             return True
         if before is None or self._stamp(data_hash) != before:
-            # It was brought anew, or dropped, meanwhile.
+            # It was replaced or dropped in between.
             return data_hash in self._store
         self._condemn(data_hash, 'damaged')
         return False
 
     def _stamp(self, data_hash: str) -> tuple[int, ...] | None:
-        """Return by what a file that was replaced is told from the one that it replaced."""
+        """Return what tells a file from another one of the same name."""
         found = self._store.stat(data_hash)
         return None if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
 
@@ -230,6 +238,7 @@ class Shards:
             self._index.stored(data_hash, writer.received)
             await self._index.synced()
         except StoreError:
+            # The bytes of an earlier upload stay, whatever becomes of this one.
             if not known:
                 self._store.discard(data_hash)
             raise
