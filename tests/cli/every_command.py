@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import click
 
 from storj.cli.app import app
-from storj.cli.reference import walk
 from storj.crypto import mnemonic
 from tests.cli import forked
 
@@ -55,6 +54,36 @@ class Call:
     slow: bool = False
     exact: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def walk(
+    command: click.Command, context: click.Context | None = None, path: str = 'storj'
+) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below one, with the words that call it; the groups as well."""
+    context = _context(command, path, context)
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            if found is not None and not found.hidden:
+                yield from walk(found, context, f'{path} {name}')
+
+
+def _context(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> click.Context:
+    """Return a context of a command that is not run."""
+    return click.Context(command, parent, name, **command.context_settings)
+
+
+def environment_variables(command: click.Command) -> set[str]:
+    """Return the variables that the options of a command and of all below it read."""
+    return {
+        variable
+        for path, found in walk(command)
+        for param in found.get_params(_context(found, path))
+        for variable in ([param.envvar] if isinstance(param.envvar, str) else param.envvar or ())
+    }
 
 
 #: Every command, by the words that call it.
