@@ -269,6 +269,7 @@ def _send_body(wire: FarmerSocket, watch: Watchdog, chunks: Iterable[Buffer], si
         if sent + len(rest) > size:
             raise IntegrityError(f'the source brings more than {size} bytes')
         while rest:
+            # A farmer refuses as soon as it has read the head; the rest would be sent for nothing.
             if wire.readable():
                 return
             try:
@@ -300,6 +301,7 @@ def _receive_body(
     """
     if response.length is not None and response.length != size:
         raise IntegrityError(f'the farmer has {response.length} bytes of {size}')
+    # One byte more than the shard has: a farmer that sends too much is noticed at once.
     buffer = memoryview(bytearray(min(size + 1, _BLOCK)))
     received = 0
     while count := response.readinto1(buffer):

@@ -84,7 +84,8 @@ class Coordinator(Generic[T]):
         self._result: T | None = None
         self._settled = False
         self._begun = False
-        # The threads of the tasks that are at work.
+        # The threads of the tasks that are at work. A list, since without threads (SerialExecutor)
+        # a task runs within the one that spawned it, and the same thread is in it twice.
         self._running: list[int] = []
         self._clean_ups: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[], object]] = []
@@ -139,6 +140,7 @@ class Coordinator(Generic[T]):
 
     def stopped(self) -> bool:
         """Return whether the transfer has ended or is to end; this is what channels poll."""
+        # No timer: every wait and every channel asks this often enough to notice the deadline.
         if self._error is None and self._ends is not None and self.clock.now() >= self._ends:
             self.fail(
                 TransferError(
@@ -190,6 +192,7 @@ class Coordinator(Generic[T]):
     @contextmanager
     def turn(self, gate: Gate) -> Iterator[None]:
         """Wait for room at a gate, and make room again afterwards."""
+        # Asked with the condition held, so that two tasks never take the same free place.
         self.wait_until(gate.enter)
         try:
             yield
@@ -237,6 +240,7 @@ class Coordinator(Generic[T]):
         """
         self.check()
         with self.condition:
+            # What `settle` waits for.
             self._running.remove(threading.get_ident())
             self.condition.notify_all()
         try:
@@ -320,6 +324,7 @@ class Coordinator(Generic[T]):
                 self.condition.notify_all()
 
         def join() -> T_:
+            # A task that is stopped leaves no outcome: this wait then ends with Stopped as well.
             self.wait_until(lambda: bool(outcome))
             value, error = outcome[0]
             if error is not None:

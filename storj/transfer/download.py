@@ -333,7 +333,7 @@ class FileDownload(_Download):
         """Go on with what the last attempt left, if it is of the same form, or remove it."""
         self._begun = True
         state, form = self._state, self._form()
-        # One without an inode was killed before the first byte.
+        # One without an inode was killed before the first byte, and has nothing to go on with.
         same = state.get('form') == form and state.get('inode') is not None
         if self.request.resume and same:
             return

@@ -69,8 +69,10 @@ class Transfers(Generic[B_co]):
         pools = Pools.serial() if serial else Pools.threads(self.config)
         self._resources = Resources(bridge, self.config, pools, channel_for, clock or SystemClock())
         self._lock = threading.Lock()
+        # A fork has the pools and none of their threads.
         self._process = os.getpid()
         self._closed = False
+        # Weak: a transfer that nobody holds and no thread works for has ended.
         self._active: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()
         # Of these, those that end without their callers' doing.
         self._driven: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()

@@ -274,6 +274,8 @@ class _Pull:
         """Return a writer that takes nothing any more once the pull is unwanted."""
 
         def put(position: int, view: memoryview) -> None:
+            # Held while a piece is written, so that whoever drops the pull can wait for the last
+            # one and then compute the shard into the same place.
             with self.writing:
                 if self.unwanted:
                     raise ShardLost(self.shard.index)
@@ -393,6 +395,7 @@ class Gather:
             count (int): so many wanted shards are waited for.
         """
         data_shards = self._layout.data_shards
+        # Only the driver decides, and tasks only tell what happened: nothing is begun twice.
         with self._scope.coordinator.condition:
             self._events_seen = self._events
             missing = self._missing()

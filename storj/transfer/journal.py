@@ -127,7 +127,7 @@ class Journal:
                 f'another process is at work on the {identity.get("kind")} of '
                 f'{identity.get("path")}; wait for it, or go without a journal'
             )
-        # While the lock is held, nobody else writes here.
+        # While the lock is held, nobody else writes here: what is unfinished was left by a kill.
         atomic_file.discard_unfinished(self._path)
         self.state: dict[str, Any] = _read(self._path).get('state', {})
         self._warned = False

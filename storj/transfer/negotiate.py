@@ -133,6 +133,7 @@ class FarmerSelection:
     def exclusions(self) -> tuple[list[str], bool]:
         """Return the farmers to exclude now, and whether any of them did not fail."""
         with self._lock:
+            # Bridges refuse longer lists; of too many failures the latest are named.
             failed = list(self._failed)[-self._limit :]
             loaded = self._loaded()[: self._limit - len(failed)]
             return failed + loaded, bool(loaded)
@@ -175,6 +176,7 @@ class FarmerSelection:
         """Give a reservation back, and remember if the farmer is not to be asked again."""
         with self._lock:
             self._used[node] -= 1
+            # A Counter keeps zeros, which would count as farmers in use.
             if self._used[node] <= 0:
                 del self._used[node]
             if failed:

@@ -211,6 +211,7 @@ class PointerList:
         parity = pointer.parity is True
         if last is not None and last.parity and not parity:
             raise IntegrityError('the bridge lists data shards behind parity shards')
+        # Offsets follow from sizes that only a fetched shard proves; see `witnesses`.
         offset = 0 if last is None else last.offset + last.size
         self._shards.append(StoredShard(index, shard_hash, size, offset, parity))
         self._pointers.append(pointer)
@@ -226,6 +227,7 @@ class PointerList:
             return False
         data = [shard.size for shard in self._shards if not shard.parity]
         parity = len(self._shards) - len(data)
+        # libstorj makes two parity shards for three of data, rounded up.
         expected = -(-2 * len(data) // 3) if entry.erasure else 0
         return sum(data) == entry.size and parity == expected
 

@@ -131,6 +131,7 @@ class Meter:
     def _tell(self) -> None:
         if self._callback is None:
             return
+        # Apart from the lock of the counts: a slow callback holds up nobody who only counts.
         with self._calling:
             self._called = self._clock.now()
             self._callback(self.snapshot())

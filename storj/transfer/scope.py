@@ -179,6 +179,7 @@ class BufferPool:
         """Take a buffer back; the memory is free again once all of them are."""
         with self._lock:
             self._free.append(buffer)
+            # An engine that is idle holds no memory.
             if len(self._free) == self._made:
                 self._free.clear()
                 self._made = 0
@@ -254,6 +255,7 @@ class Resources:
 
     def note_proved(self, cut: str) -> None:
         """Remember a list of shards whose sizes are right, among the last ones."""
+        # Whoever is forgotten costs one shard more the next time; no order is kept for that.
         if len(self.proved) >= _PROVED:
             self.proved.clear()
         self.proved.add(cut)

@@ -133,6 +133,7 @@ class ShardReader:
         scratch = bytearray()
         for position in range(0, span.size, size):
             self._scope.coordinator.check()
+            # Kept pieces serve once: their buffers go back to the pool for the next shards.
             buffer = record.kept.pop(position, None)
             if buffer is not None:
                 try:
@@ -234,6 +235,7 @@ class ShardReader:
         spool = Spool(self._scope.config.temp_dir)
         self._scope.coordinator.clean_up(spool.close)
         coder = ReedSolomon(plan.data_shards, plan.parity_shards)
+        # Of all shards together, so that memory does not grow with the file.
         step = min(self._scope.config.piece_size, _STRIPES // plan.shards)
         step = min(max(1024, step // 1024 * 1024), plan.shard_size)
         data = [bytearray(step) for _ in range(plan.data_shards)]
@@ -287,6 +289,7 @@ class Delivery:
 
     def adopt(self, farmers: Mapping[int, str]) -> None:
         """Count shards, by their numbers, that farmers have of the last attempt."""
+        # They have records: the last attempt is taken up only after they were hashed again.
         for index, node in farmers.items():
             record = self._reader.records[index]
             record.farmer = node

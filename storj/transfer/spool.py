@@ -199,6 +199,7 @@ class ShardSpool:
             if self._spool is None:
                 self._spool = Spool(self._folder)
             spool = self._spool
+            # A shard that comes a second time keeps its slot: nobody reads it before it is whole.
             if shard.index not in self._slots:
                 self._slots[shard.index] = self._free.pop() if self._free else len(self._slots)
             start = self._slots[shard.index] * self._slot_size

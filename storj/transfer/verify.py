@@ -123,6 +123,7 @@ class Verification:
 
     def _check(self, fetcher: Fetcher, shard: StoredShard) -> None:
         """Pull one shard and drop its bytes; a task."""
+        # One farmer, without a second try: the question is whether this copy is healthy.
         pointer = self._pointers.pointer(shard.index)
         farmer = None if pointer is None else node_of(pointer)
         error: str | None = None
