@@ -104,3 +104,22 @@ def test_wrong_use_is_refused():
         digest.merkle_rows(['x'])
     with pytest.raises(ValueError, match='40 hex digits'):
         digest.leaf('x')
+
+
+@pytest.mark.parametrize(
+    ('value', 'lower', 'any_case'),
+    [
+        ('0af9', True, True),
+        ('0AF9', False, True),
+        ('0af', False, False),
+        ('0af9a', False, False),
+        ('0afg', False, False),
+        ('0af\n', False, False),
+        ('٠af9', False, False),
+        (b'0af9', False, False),
+        (None, False, False),
+    ],
+)
+def test_hex_is_text_of_so_many_ascii_digits(value, lower, any_case):
+    assert digest.is_hex(value, 4) is lower
+    assert digest.is_hex(value, 4, any_case=True) is any_case

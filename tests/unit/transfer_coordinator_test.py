@@ -318,22 +318,6 @@ def test_gate_lets_only_so_many_pass(pool: ThreadPoolExecutor) -> None:
 # -- retry -----------------------------------------------------------------------------------------
 
 
-def test_waits_double_up_to_the_longest() -> None:
-    policy = RetryPolicy(delay=1, longest=10)
-    assert [policy.wait(failures, 1.0) for failures in range(1, 7)] == [1, 2, 4, 8, 10, 10]
-    assert policy.wait(3, 0.0) == 2
-    assert policy.wait(1, 0.5, retry_after=42) == 42
-    assert policy.wait(10**6, 1.0) == 10
-
-
-@pytest.mark.parametrize(
-    'options', [{'attempts': 0}, {'delay': -1}, {'delay': 5, 'longest': 1}, {'patience': -1}]
-)
-def test_policy_that_makes_no_sense_is_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError):
-        RetryPolicy(**options)
-
-
 def attempts(
     errors: list[Exception], deadline: float | None = None, **policy: float
 ) -> tuple[int, list[float], object]:

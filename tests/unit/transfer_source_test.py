@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import io
 import os
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from storj.exception import PaymentRequiredError, SourceChangedError
 from storj.metadisk import MetaDisk
-from storj.transfer.source import open_source
+from storj.transfer import UploadOptions
+from storj.transfer.source import UploadRequest, open_source
 from tests.unit.fake_network import SHARD, Setting
 from tests.unit.scripted_farmer import Connection, ScriptedFarmer
 
@@ -135,3 +137,21 @@ def test_node_takes_a_file_from_its_position_on(kind: Any, start: int) -> None:
         client.upload(source, name='n', token='t')
     form = sent[0].rpartition(b'\r\n--')[0]
     assert form.rpartition(b'\r\n\r\n')[2] == data[start:]
+
+
+def test_options_of_an_upload_are_those_of_its_request() -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(UploadRequest)}
+    options = UploadOptions.__annotations__.keys()
+    assert options == fields.keys() - {'bucket_id', 'source', 'frame'}
+    with pytest.raises(TypeError, match='speed'):
+        UploadRequest('b', b'', speed=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ('options', 'encrypted'),
+    [({}, True), ({'encrypt_name': False}, False), ({'encrypt': False}, False)],
+)
+def test_name_is_encrypted_with_the_content(options: UploadOptions, encrypted: bool) -> None:
+    request = UploadRequest('b', b'', name='a.txt', **options)
+    assert request.has_encrypted_name is encrypted
+    assert request.guessed_mimetype() == (None if encrypted else 'text/plain')
