@@ -129,6 +129,37 @@ def test_no_assert_checks_data(path: Path) -> None:
     assert not lines, f'{path.relative_to(ROOT)} asserts in lines {lines}: raise an error instead'
 
 
+# -- work in the background ------------------------------------------------------------------------
+
+#: Modules that start a task or a thread themselves: it is awaited by the function that starts it,
+#: or by all who wait for its result, or the module is what watches the others.
+STARTERS = {
+    'bridge/passwords.py',
+    'bridge/retrieval.py',
+    'control.py',
+    'farmer/channels.py',
+    'farmer/farmer.py',
+    'farmers.py',
+    'metadisk/storage.py',
+    'node/group_sync.py',
+    'node/logs.py',
+    'node/tasks.py',
+    'program.py',
+    'supervisor.py',
+}
+
+
+def test_work_in_the_background_is_started_by_what_watches_it() -> None:
+    folder = PACKAGE / 'network'
+    found = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob('*.py')
+        if re.search(r'\b(create_task|ensure_future|Thread)\(', path.read_text(encoding='utf-8'))
+    }
+    # Tasks.start and Tasks.once say when a work fails; nobody hears of a task that is just begun.
+    assert found == STARTERS
+
+
 # -- citations -------------------------------------------------------------------------------------
 
 NUMBER = r'(?:\d+(?:\.\d+)*|[A-D]\b)'

@@ -73,10 +73,17 @@ def _run(attribute: str, program: str, arguments: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return 1
+    from storj.cli.errors import explain
     from storj.cli.streams import interrupts
 
     with interrupts():
-        command = __getattr__(attribute)
+        try:
+            command = __getattr__(attribute)
+        except KeyboardInterrupt as error:
+            # A signal while the modules of the command are loaded.
+            report = explain(error)
+            print(f'{program}: {report.message}', file=sys.stderr)
+            return report.exit_code
         status: int = command.main(args=arguments, prog_name=program, standalone_mode=False)
         return status
 

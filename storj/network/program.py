@@ -70,7 +70,7 @@ def run_network(
                 ready(network)
             else:
                 _say(_network_line(network, as_json))
-            stopped.wait()
+            network.wait(stopped)
         finally:
             network.stop()
 

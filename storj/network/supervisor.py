@@ -293,16 +293,31 @@ class Network:
             raise
         return True
 
+    def wait(self, stopped: threading.Event) -> None:
+        """Wait until it is to be stopped.
+
+        Args:
+            stopped (threading.Event): set then.
+
+        Raises:
+            NetworkError: If the network ends by itself before that.
+        """
+        while not stopped.wait(WAKE):
+            if self._thread is None or not self._thread.is_alive():
+                raise NetworkError('the network has ended by itself; its log says why')
+
     def stop(self) -> None:
         """Stop everything, the last one out first; nothing happens if it does not run."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
         try:
-            self._call(self._stop())
+            if thread.is_alive():
+                self._call(self._stop())
         finally:
             self._loop = self._thread = None
-            loop.call_soon_threadsafe(loop.stop)
+            if thread.is_alive():
+                loop.call_soon_threadsafe(loop.stop)
             thread.join()
             self._workers.close()
             self._opened.close()
@@ -349,11 +364,15 @@ class Network:
             'STORJ_ENCRYPTION_KEY': self.mnemonic,
         }
 
-    @staticmethod
-    def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            try:
+                loop.run_forever()
+            except BaseException:
+                # Nobody waits for the thread; Network.wait sees that it has gone.
+                logger.exception('the event loop of the network has ended')
+                loop.run_until_complete(self._stop())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:

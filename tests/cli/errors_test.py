@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from storj import exception
+from storj import cli, exception
 from storj.cli import errors
 from storj.cli.errors import explain, worst
 
@@ -123,3 +123,22 @@ def test_arguments_that_cannot_be_read_are_an_error_in_json(stranger, arguments)
 
 def test_arguments_that_cannot_be_read_are_an_error_in_words(stranger):
     assert stranger('ls', '--bogus', code=2).err.startswith("storj: No such option '--bogus'")
+
+
+@pytest.mark.parametrize(
+    ('signalled', 'code', 'word'),
+    [(errors.Terminated, 143, 'terminated'), (KeyboardInterrupt, 130, 'interrupted')],
+)
+def test_signal_before_the_command_is_there_has_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    signalled: type[BaseException],
+    code: int,
+    word: str,
+) -> None:
+    def loading(name: str) -> object:
+        raise signalled
+
+    monkeypatch.setattr(cli, '__getattr__', loading)
+    assert cli.main([]) == code
+    assert capsys.readouterr() == ('', f'storj: {word}\n')

@@ -450,6 +450,23 @@ def test_program_says_ready_in_json_and_stops_at_a_signal(tmp_path: Path, number
         assert (program.returncode, rest, errors) == (0, '', '')
 
 
+def test_network_whose_loop_dies_ends_with_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave() -> None:
+        raise SystemExit('out of nothing')
+
+    with Network(farmers=0, data=tmp_path) as net:
+        assert net._loop is not None
+        net._loop.call_soon_threadsafe(leave)
+        with pytest.raises(NetworkError, match='ended by itself'):
+            net.wait(threading.Event())
+    assert 'SystemExit: out of nothing' in caplog.text
+    # Whatever was left open is not: the next one has the folder.
+    with Network(farmers=0, data=tmp_path) as net:
+        assert net.running
+
+
 @pytest.mark.parametrize('processes', [True, False])
 def test_signal_during_the_start_ends_the_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
