@@ -141,6 +141,8 @@ def test_all_that_was_stored_before_a_backup_comes_back(
 
     back = storj('network', 'restore', folder, '--data', elsewhere)
     assert (back['shards'], back['missing']) == (again['shards'], 0)
+    # Nothing in it leads to the original.
+    assert not list(elsewhere.glob('control*'))
     shutil.rmtree(data)
     with (
         running(elsewhere) as account,

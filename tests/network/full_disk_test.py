@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import requests
 from sqlalchemy.exc import OperationalError
 
 from storj.exception import NetworkSetupError, StorjBridgeApiError
@@ -70,6 +71,8 @@ def client_of(account: dict[str, str]) -> Client:
 
 def check_full(account: dict[str, str], bucket: str, file: str, reference: object) -> None:
     """Read what is stored, and be told that nothing more is."""
+    told = requests.get(f'{account["STORJ_BRIDGE"]}/health', timeout=30).json()
+    assert 'the disk is full' in told['problems']
     with client_of(account) as client, MetaDisk(account['STORJ_BRIDGE']) as node:
         assert [each['id'] for each in client.bucket_files(bucket)] == [file]
         for _ in range(2):

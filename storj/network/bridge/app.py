@@ -316,7 +316,7 @@ def create_app(
             for check in (
                 lambda: health.tried('the database cannot be written', database.probe),
                 lambda: health.tried('the farmers are not known', lambda: _farmers(bridge)),
-                lambda: health.disk(settings.data_dir),
+                lambda: health.disk(settings.data_dir, bridge.reserve.has_space),
                 lambda: health.tasks(tasks),
             )
         )

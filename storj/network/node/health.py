@@ -108,13 +108,18 @@ def tried(text: str, check: Callable[[], list[Problem] | None]) -> list[Problem]
         return [Problem(text, str(error) or repr(error))]
 
 
-def disk(folder: Path) -> list[Problem]:
-    """Return whether the disk of a folder is about to be full."""
+def disk(folder: Path, has_space: Callable[[], bool] = lambda: True) -> list[Problem]:
+    """Return whether the disk of a folder is about to be full.
+
+    Args:
+        folder (Path): of the server.
+        has_space (Callable[[], bool]): whether it stores more there.
+    """
     try:
-        free = shutil.disk_usage(folder).free
+        space = has_space() and shutil.disk_usage(folder).free >= DISK_NEEDED
     except OSError as error:
         return [Problem('the disk cannot be read', str(error))]
-    return [] if free >= DISK_NEEDED else [Problem('the disk is full', f'{folder}')]
+    return [] if space else [Problem('the disk is full', f'{folder}')]
 
 
 def tasks(work: Tasks) -> list[Problem]:
