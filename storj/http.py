@@ -1210,7 +1210,7 @@ class Client:
             storj.model.File: the stored file; its ``name`` is the clear one.
 
         Raises:
-            AlreadyExistsError: If the bucket has a file of this name.
+            AlreadyExistsError: If the bucket has a file of this name, encrypted or in the clear.
             MnemonicError: If there is no encryption key (mnemonic) and ``encrypt`` is true; the
                 text has the lines that make and store one.
             TransferError: If the file could not be stored; its ``causes`` say why.

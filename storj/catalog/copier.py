@@ -356,7 +356,7 @@ class Copier(Downloader):
 
         removal = None if path is None or not self.options.move else local_removal(path)
         origin = str(source) if path is None else str(path)
-        job = self._upload('upload', origin, content, bucket, name, existing)
+        job = self._upload('upload', origin, content, bucket, name)
         job.size, job.check, job.removal = stamp.size, check, removal
         return job
 
@@ -380,7 +380,7 @@ class Copier(Downloader):
             return self.downloads.stream(entry.bucket.id, entry.id, decrypt=not self.options.plain)
 
         mimetype = self.options.mimetype or entry.mimetype
-        job = self._upload('copy', str(entry), content, bucket, name, existing, mimetype)
+        job = self._upload('copy', str(entry), content, bucket, name, mimetype)
         job.size, job.check, job.removal = entry.size, check, self._removal(entry)
         return job
 
@@ -395,7 +395,6 @@ class Copier(Downloader):
         content: Callable[[], Path | Iterable[bytes] | BinaryIO],
         bucket: BucketEntry,
         name: str,
-        existing: FileEntry | None,
         mimetype: str | None = None,
     ) -> Job:
         options = self.options
@@ -421,19 +420,7 @@ class Copier(Downloader):
             None,
             self.uploads,
             start,
-            finish=self._cleaner(bucket, name, existing),
         )
-
-    def _cleaner(
-        self, bucket: BucketEntry, name: str, existing: FileEntry | None
-    ) -> Callable[[Any], None] | None:
-        """Return what removes a file of the same name that is stored in the other form.
-
-        The engine replaces an entry of the same stored name; a plain and an encrypted one differ.
-        """
-        if existing is None or existing.stored_name == self.catalog.stored_file_name(bucket, name):
-            return None
-        return lambda _: self.catalog.client.file_remove(bucket.id, existing.id)
 
     def _is_made_of(self, path: Path | None, existing: FileEntry, name: str) -> bool:
         """Return whether a file is that of the same upload, which broke off at its very end."""

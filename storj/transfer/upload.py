@@ -247,7 +247,7 @@ class Upload:
         requests = scope.pools.requests
         if self._frame.id is None:
             scope.coordinator.spawn(requests, scope.request, self._make_frame, 'making a frame')
-        taken = self._entry.begin_look_up(self._encryption.name)
+        taken = self._entry.begin_look_up()
         if self._plan.shards > 1:
             # A lone shard is soon pushed, and the entry's answer tells a wrong bucket as well.
             scope.coordinator.spawn(
@@ -425,11 +425,11 @@ class FileEntry:
         self._request = request
         self.sent = False
 
-    def begin_look_up(self, name: str) -> Callable[[], str | None]:
-        """Begin to look for a file of a name, as stored; return what waits for its id."""
-        bucket_id = self._request.bucket_id
+    def begin_look_up(self) -> Callable[[], str | None]:
+        """Begin to look for a file of the name, encrypted or not; return what waits for its id."""
+        bucket_id, name = self._request.bucket_id, self._request.file_name()
         return self._scope.begin(
-            lambda: self._bridge.file_id(bucket_id, name, stored=True), 'looking the name up'
+            lambda: self._bridge.file_id(bucket_id, name), 'looking the name up'
         )
 
     def look_up(self, name: str, frame_id: str) -> File | None:
@@ -475,7 +475,7 @@ class FileEntry:
         mimetype = self._request.guessed_mimetype()
         while True:
             try:
-                return self._scope.coordinator.ask(
+                entry: File = self._scope.coordinator.ask(
                     self._scope.pools.requests,
                     partial(self._post_once, frame_id, encryption.name, mimetype, fields),
                 )
@@ -490,6 +490,11 @@ class FileEntry:
                 if mimetype is None or 'mimetype' not in error.message:
                     raise
                 mimetype = None
+            else:
+                # Bridges take no name twice; encrypted and in the clear, it is two to them.
+                if existing is not None and existing != entry.id:
+                    self.remove(existing)
+                return entry
 
     def _post_once(
         self, frame_id: str, name: str, mimetype: str | None, fields: dict[str, Any]

@@ -80,13 +80,27 @@ def test_one_of_two_buckets_is_removed_by_its_id(storj, twins, client):
 
 
 @pytest.fixture
-def two_files(storj, bucket, client):
-    """The ids of two files of one visible name, which the SDK can make."""
+def two_files(storj, bucket, client, keyless):
+    """The ids of two files of one visible name, as two clients can make them."""
     bucket_id = client.bucket_id(bucket)
-    return [
-        client.file_upload(bucket_id, b'x', name='a', encrypt_name=encrypted).id
-        for encrypted in (True, False)
-    ]
+    encrypted = client.file_upload(bucket_id, b'x', name='a')
+    # Without a key nobody can tell that the name is taken.
+    plain = keyless.file_upload(bucket_id, b'x', name='a', encrypt=False)
+    return [encrypted.id, plain.id]
+
+
+@pytest.mark.parametrize('encrypted', [True, False])
+def test_file_of_the_sdk_is_the_file_of_the_command(storj, bucket, client, tmp_path, encrypted):
+    bucket_id = client.bucket_id(bucket)
+    client.file_upload(bucket_id, b'first', name='a', encrypt_name=encrypted)
+    with pytest.raises(AlreadyExistsError):
+        client.file_upload(bucket_id, b'second', name='a', encrypt_name=not encrypted)
+    form = '--plain-names' if encrypted else '--encrypt-names'
+    storj('cp', form, '-', f'storj://{bucket}/a', input=b'second', code=9)
+    assert storj('cat', f'storj://{bucket}/a').raw == b'first'
+    client.file_upload(bucket_id, b'second', name='a', encrypt_name=not encrypted, overwrite=True)
+    assert storj('cat', f'storj://{bucket}/a').raw == b'second'
+    assert len(storj('file', 'list', bucket, '--json').json()) == 1
 
 
 def test_name_of_two_files_is_refused_with_both_ids(storj, bucket, two_files, tmp_path):

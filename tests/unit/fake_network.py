@@ -11,6 +11,8 @@ from typing import Any
 
 from storj import sharding
 from storj.api import BridgeProfile
+from storj.crypto import names
+from storj.crypto.keys import bucket_key
 from storj.digest import shard_hash
 from storj.exception import (
     AlreadyExistsError,
@@ -101,8 +103,13 @@ class FakeBridge:
 
     def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:
         self._called('file_id')
-        identifier = sharding.file_id(bucket_id, name)
-        return identifier if identifier in self.files else None
+        forms = [name]
+        if self.mnemonic and not stored:
+            forms.append(
+                names.encrypt_file_name(bucket_key(self.mnemonic, bucket_id), bucket_id, name)
+            )
+        found = [sharding.file_id(bucket_id, form) for form in forms]
+        return next((identifier for identifier in found if identifier in self.files), None)
 
     def file_metadata(self, bucket_id: str, file_id: str) -> File:
         self._called('file_metadata')

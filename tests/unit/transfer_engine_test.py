@@ -571,12 +571,16 @@ def test_frame_that_a_file_may_use_is_left_where_frames_tell_nothing(
     assert [*setting.bridge.frames] == [frame_id]
 
 
-def test_other_form_of_a_file_that_had_ended_unheard_is_another_file(
+def test_file_that_had_ended_unheard_has_its_name_in_the_other_form_too(
     setting: Setting, source: Path
 ) -> None:
     frame_id = ended_unheard(setting, source)
-    assert setting.upload(source, encrypt_name=False).frame.id != frame_id
-    assert len(setting.bridge.files) == len(setting.bridge.frames) == 2
+    with pytest.raises(AlreadyExistsError):
+        setting.upload(source, encrypt_name=False)
+    assert [*setting.bridge.frames] == [frame_id]
+    file = setting.upload(source, encrypt_name=False, overwrite=True)
+    assert [*setting.bridge.files] == [file.id]
+    assert file.frame.id != frame_id
 
 
 def test_file_that_was_removed_after_it_had_ended_unheard_is_uploaded_again(

@@ -131,6 +131,33 @@ def test_type_of_a_file_object_goes_with_it(setting: Setting, source: Path) -> N
     assert setting.upload(file).mimetype == 'text/x-own'
 
 
+@pytest.mark.parametrize('first', [True, False])
+def test_name_that_is_taken_in_the_other_form_is_refused(setting: Setting, first: bool) -> None:
+    setting.upload(b'first', encrypt_name=first)
+    with pytest.raises(AlreadyExistsError):
+        setting.upload(os.urandom(3 * SHARD), encrypt_name=not first)
+    assert len(setting.bridge.files) == len(setting.bridge.frames) == 1
+
+
+@pytest.mark.parametrize('first', [True, False])
+@pytest.mark.parametrize('second', [True, False])
+def test_file_that_is_replaced_is_gone_in_whichever_form_its_name_was(
+    setting: Setting, first: bool, second: bool
+) -> None:
+    setting.upload(b'first', encrypt_name=first)
+    file = setting.upload(b'second', encrypt_name=second, overwrite=True)
+    assert [*setting.bridge.files] == [file.id]
+    assert setting.download(file).read() == b'second'
+
+
+def test_file_in_the_other_form_outlives_a_failure(setting: Setting) -> None:
+    old = setting.upload(b'first', encrypt_name=False)
+    failing(setting, 'file_create', *[StorjBridgeApiError('no', 400)] * 9)
+    with pytest.raises(StorjBridgeApiError):
+        setting.upload(b'second', overwrite=True)
+    assert [*setting.bridge.files] == [old.id]
+
+
 # -- what the last attempt left --------------------------------------------------------------------
 
 
