@@ -364,3 +364,61 @@ def test_what_is_no_network_or_lacks_something_is_not_backed_up(
         back_up(data, tmp_path / 'backup')
     with pytest.raises(NetworkSetupError, match='no backup'):
         restore(tmp_path / 'backup', tmp_path / 'elsewhere')
+
+
+def test_whatever_a_copied_database_names_is_in_those_copied_later(
+    stored: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, *_ = stored
+    state = tmp_path / 'backup'
+
+    def rows(statement: str, *paths: Path) -> set[str]:
+        found: set[str] = set()
+        for path in paths:
+            with closing(sqlite3.connect(path)) as database:
+                found.update(name for (name,) in database.execute(statement))
+        return found
+
+    with (
+        begin(data) as network,
+        client_of(network.environment()) as client,
+        MetaDisk(network.bridge_url) as node,
+    ):
+        bucket = next(iter(client.bucket_list())).id
+        copy_database = backup._copy_database
+        copied = 0
+
+        def store_more() -> None:
+            nonlocal copied
+            copied += 1
+            client.file_upload(bucket, os.urandom(3_000), name=f'more {copied}')
+            node.upload(os.urandom(3_000))
+
+        def copy_and_store(source: Path, target: Path) -> None:
+            store_more()
+            copy_database(source, target)
+            store_more()
+
+        def snapshot(number: int, target: Path) -> bool:
+            store_more()
+            taken = network.snapshot(number, target)
+            store_more()
+            return taken
+
+        monkeypatch.setattr(backup, '_copy_database', copy_and_store)
+        back_up(data, state, snapshot)
+    assert copied == 2 * 5
+    (folder,) = state.glob('state-*')
+    entries = rows('SELECT id FROM entries', folder / 'bridge.db')
+    named = rows('SELECT entry FROM metadisk_files', folder / 'metadisk' / 'node.db')
+    assert named
+    assert named <= entries
+    shards = rows(
+        'SELECT shard_hash FROM pointers JOIN entries USING (frame)', folder / 'bridge.db'
+    )
+    farms = list(folder.glob('farmers/*/farmer.db'))
+    assert shards
+    assert shards <= rows('SELECT data_hash FROM contracts', *farms)
+    held = rows('SELECT data_hash FROM shards', *farms)
+    assert shards <= held
+    assert held == {path.name for path in state.glob('shards/*/*')}
