@@ -275,6 +275,9 @@ def _detach(session: Session, folder: Path) -> None:
     arguments = [argument for argument in session.arguments if argument != '--detach']
     if '--json' not in arguments:
         arguments.append('--json')
+    if not session.verbose:
+        # Beside JSON nothing else would be logged but errors.
+        arguments.append('-v')
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = folder / 'network.log'
     with log.open('ab') as errors:
