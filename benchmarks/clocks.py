@@ -7,7 +7,7 @@ those that agree stay where they are, or not, by chance. Then a year passes, in 
 file needs may ever lie in quarantine, and every file that was reported stored must be readable.
 
 The clocks are injected: hours pass in moments, and all that bridge and farmers do from time to time
-is done in each half of them. The seed makes the choices, if not the races.
+is done in each of them. The seed makes the choices, if not the races.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import random
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from unittest import mock
 from sqlalchemy import select
 
 from benchmarks.durability import Load
-from storj.network import Network, supervisor
+from storj.network import Fault, Network, supervisor
 from storj.network import farmers as farmers_module
 from storj.network.bridge.app import create_app
 from storj.network.bridge.audits import audit_round
@@ -48,6 +49,8 @@ FARMERS = 3
 HOUR = 3600.0
 #: Whose clocks are set.
 SIDES = ('farmers', 'bridge', 'both')
+#: Entries come late, so that uploads are under way while hours pass.
+_SLOWLY = Fault('delay', route='POST /buckets', seconds=3.0, times=0)
 #: Who starts again after that.
 PARTS = ('nobody', 'a farmer', 'the network')
 
@@ -80,6 +83,7 @@ class Clocks:
 
     def __init__(self, folder: Path) -> None:
         self.bridge, self.farmers = Clock(), Clock()
+        self._quarantined: set[str] = set()
         # Audits are spread as they are by default; what is asked for at once is done at once.
         bridge = {'mirrors': 1, 'repair_interval': 1.0, 'copying_timeout': 3.0}
         with socket.create_server(('127.0.0.1', 0)) as listening:
@@ -123,6 +127,7 @@ class Clocks:
         """Let time pass, and have done what is done meanwhile."""
         for _ in range(int(seconds / every)):
             self.network._call(self._round(every))
+        self.network._call(self._audit())
 
     async def _round(self, seconds: float) -> None:
         self.bridge.now += seconds
@@ -134,35 +139,35 @@ class Clocks:
         await sweep(bridge)
         for shard_hash in await renewal_round(bridge):
             repairs.ask(shard_hash)
-        for result in await audit_round(bridge):
-            if not result.passed:
-                repairs.ask(result.shard_hash)
         for handle in self.network.farmers:
             await handle._farmer._forget()
+            quarantine = (handle.path / 'quarantine').rglob('*')
+            self._quarantined.update(path.name for path in quarantine)
+
+    async def _audit(self) -> None:
+        app = self.network._app
+        assert app is not None
+        for result in await audit_round(app[BRIDGE]):
+            if not result.passed:
+                app[REPAIRS].ask(result.shard_hash)
 
     def dropped(self) -> set[str]:
-        """Return what lies in a quarantine and is needed by a file."""
+        """Return shards that a file needs and that lay in quarantine at some time."""
         app = self.network._app
         assert app is not None
         needed = select(Pointer.shard_hash).join(Entry, Entry.frame == Pointer.frame)
         with app[BRIDGE].database.begin_plain() as connection:
-            shards = set(connection.scalars(needed))
-        farmers = self.network.farmers
-        return {
-            path.name
-            for farmer in farmers
-            for path in (farmer.path / 'quarantine').rglob('*')
-            if path.name in shards
-        }
+            return self._quarantined & set(connection.scalars(needed))
 
 
-def trial(seed: int, steps: int, folder: Path, days: int = 365) -> Outcome:
+def trial(seed: int, steps: int, folder: Path, *, uploads: int = 8, days: int = 365) -> Outcome:
     """Set clocks so many times; return what is left.
 
     Args:
         seed (int): of all choices.
         steps (int): each kind about equally often.
         folder (Path): for network and temporary files.
+        uploads (int): of each time under load, at least.
         days (int): that pass after that.
     """
     chance = random.Random(seed)
@@ -173,24 +178,26 @@ def trial(seed: int, steps: int, folder: Path, days: int = 365) -> Outcome:
         load = Load(clocks.network, chance, folder, bridge_retry=RetryPolicy(attempts=1))
         try:
             with load.running():
-                load.wait_for(8)
+                load.wait_for(uploads)
             for number in range(steps):
                 side, sign, loaded = kinds[number % len(kinds)]
                 years = sign * chance.uniform(1, 10) * 365 * DAY
                 with load.running() if loaded else nullcontext():
-                    load.wait_for(load.begun + 8 * loaded)
+                    if loaded:
+                        clocks.network.faults.add(_SLOWLY)
+                        load.wait_for(load.begun + uploads)
+                        time.sleep(chance.uniform(0, _SLOWLY.seconds))
                     clocks.step(side, years)
-                    clocks.pass_time(30 * HOUR, HOUR / 2)
-                    outcome.dropped |= clocks.dropped()
+                    clocks.pass_time(12 * HOUR, HOUR)
+                    clocks.network.faults.clear()
                 if side != 'both' or chance.random() < 0.5:
                     clocks.step(side, -years)
                 clocks.restart(chance.choice(PARTS), chance)
                 with load.running():
-                    load.wait_for(load.begun + 8)
-                clocks.pass_time(6 * HOUR, HOUR / 2)
-                outcome.dropped |= clocks.dropped()
-            clocks.pass_time(days * DAY, DAY)
-            outcome.dropped |= clocks.dropped()
+                    load.wait_for(load.begun + uploads)
+                clocks.pass_time(6 * HOUR, HOUR)
+            clocks.pass_time(days * DAY, 5 * DAY)
+            outcome.dropped = clocks.dropped()
             outcome.unreadable = load.unreadable()
             outcome.stored, outcome.failed = len(load.stored), load.failed
         finally:

@@ -9,6 +9,6 @@ from benchmarks.clocks import trial
 
 def test_clocks_that_are_set_by_years_lose_nothing(tmp_path: Path) -> None:
     # All sides and directions, under load and at rest: ``python -m benchmarks.clocks``.
-    outcome = trial(seed=9, steps=2, folder=tmp_path, days=10)
+    outcome = trial(seed=9, steps=1, folder=tmp_path, uploads=4, days=10)
     assert outcome.stored
     assert (outcome.dropped, outcome.unreadable) == (set(), [])
