@@ -127,10 +127,14 @@ class Journal:
                 f'another process is at work on the {identity.get("kind")} of '
                 f'{identity.get("path")}; wait for it, or go without a journal'
             )
-        # While the lock is held, nobody else writes here: what is unfinished was left by a kill.
-        atomic_file.discard_unfinished(self._path)
-        self.state: dict[str, Any] = _read(self._path).get('state', {})
         self._warned = False
+        try:
+            # Nobody else writes here now: what is unfinished was left by a kill.
+            atomic_file.discard_unfinished(self._path)
+            self.state: dict[str, Any] = _read(self._path).get('state', {})
+        except BaseException:
+            self.close()
+            raise
 
     def save(self) -> None:
         """Write the state: whoever reads the file finds the old or the new one, whole.
@@ -468,7 +472,12 @@ class UploadJournal:
         self.continues = False
         self.index: str | None = None
         self.shards: Mapping[int, OfferedShard] = {}
-        self._read(path)
+        try:
+            self._read(path)
+        except BaseException:
+            # Nobody has this object yet who could: a source may shrink while it is looked at.
+            self.close()
+            raise
 
     def _read(self, path: str) -> None:
         """Take over what the last attempt left, as far as it can be continued."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from storj import atomic_file, file_lock
 from storj.crypto import keys
 from storj.crypto.cipher import CtrStream
 from storj.digest import shard_hash
@@ -27,10 +29,12 @@ from storj.exception import (
     MnemonicError,
     NotFoundError,
     ResumeMismatchError,
+    SourceChangedError,
     TransferError,
 )
 from storj.model import File, Frame
-from storj.transfer import list_journals
+from storj.transfer import download as download_
+from storj.transfer import journal, list_journals, spool
 from storj.transfer.journal import Journal
 from storj.transfer.source import PathSource
 from tests.unit.fake_network import BUCKET, SHARD, WORDS, FakeBridge, Setting
@@ -122,6 +126,34 @@ def test_change_that_only_the_ctime_shows_begins_afresh(
     assert setting.download(file).read() == data
     assert file.index != state['index']
     assert [*setting.bridge.frames] == [file.frame.id]
+
+
+def test_source_that_cannot_be_looked_at_leaves_the_journal_free(
+    setting: Setting, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_off(setting, source, 2)
+
+    def shrunk(source: PathSource) -> dict[str, object]:
+        raise SourceChangedError('it is shorter than it was')
+
+    with monkeypatch.context() as looks:
+        looks.setattr(PathSource, 'fingerprint', shrunk)
+        with pytest.raises(SourceChangedError):
+            setting.upload(source)
+    file = setting.upload(source)
+    assert setting.download(file).read() == source.read_bytes()
+
+
+def test_journal_that_cannot_be_cleared_is_left_free(
+    setting: Setting, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(atomic_file, 'discard_unfinished', refused)
+        setting.upload(source)
+    assert setting.upload(source, overwrite=True).id
 
 
 @pytest.mark.usefixtures('blind')
@@ -867,7 +899,7 @@ def test_download_killed_at_any_line_is_whole_after_the_same_call(
 
 
 #: Where a kill leaves something: what writes files, and what decides what is written.
-_WATCHED = ('atomic_file.py', 'file_lock.py', 'part.py', 'journal.py', 'download.py')
+_WATCHED = {module.__file__ for module in (atomic_file, file_lock, spool, journal, download_)}
 
 
 def kill_at(line: int) -> None:
@@ -876,7 +908,7 @@ def kill_at(line: int) -> None:
 
     def trace(frame: Any, event: str, _: object) -> Any:
         nonlocal left
-        if Path(frame.f_code.co_filename).name not in _WATCHED:
+        if frame.f_code.co_filename not in _WATCHED:
             return None
         if event == 'line':
             left -= 1
