@@ -482,3 +482,30 @@ def test_move_forces_copy_and_new_folders_to_the_disk_before_it_removes(
     storj('mv', uri, copy)
     before = forced[: forced.index('removed')]
     assert {copy, copy.parent, copy.parent.parent, tmp_path} <= set(before)
+
+
+@pytest.mark.parametrize('way', ['up', 'down'])
+def test_copy_that_is_stored_in_the_clear_is_compared_as_such(storj, bucket, tmp_path, way):
+    here, there = tmp_path / 'a', f'storj://{bucket}/a'
+    storj('cp', '--no-encrypt', '-', there, input='content')
+    here.write_text('content')
+    source, target = (here, there) if way == 'up' else (there, here)
+    # Whether it is the same is not to be said of what nothing proves.
+    assert 'exists already' in storj('mv', source, target, code=9).err
+    assert here.exists()
+    assert names(storj, bucket) == ['a']
+    done = storj('mv', '--no-encrypt' if way == 'up' else '--plain', source, target)
+    assert 'there already, source removed' in done.out
+    assert (here.exists(), names(storj, bucket)) == ((False, ['a']) if way == 'up' else (True, []))
+
+
+@pytest.mark.parametrize('way', ['up', 'down'])
+def test_other_content_that_is_stored_in_the_clear_costs_no_source(storj, bucket, tmp_path, way):
+    here, there = tmp_path / 'a', f'storj://{bucket}/a'
+    storj('cp', '--no-encrypt', '-', there, input='content')
+    here.write_text('CONTENT')
+    source, target = (here, there) if way == 'up' else (there, here)
+    for options in (), ('--no-encrypt' if way == 'up' else '--plain',):
+        storj('mv', *options, source, target, code=9)
+    assert here.read_text() == 'CONTENT'
+    assert storj('cat', '--plain', there).out == 'content'
