@@ -64,11 +64,6 @@ class Remote:
         """Whether it can only mean a prefix: the bucket itself, or a path that ends in ``/``."""
         return not self.path or self.path.endswith('/')
 
-    def child(self, name: str) -> Remote:
-        """Return the place of a relative name below this prefix."""
-        prefix = self.path if self.is_folder else f'{self.path}/'
-        return Remote(self.bucket, prefix + name)
-
 
 @dataclass(frozen=True)
 class Local:

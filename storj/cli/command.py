@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import shell_complete
@@ -51,79 +51,52 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(session, str(param.name), value)
 
 
+def _common(*names: str, help: str, **attributes: Any) -> click.Option:
+    return click.Option(list(names), help=help, expose_value=False, callback=_keep, **attributes)
+
+
 def common_options() -> list[click.Option]:
     """Return new options that every command takes."""
+    colours = click.Choice(('auto', 'always', 'never'))
     return [
-        click.Option(
-            ['--json', 'as_json'],
+        _common(
+            '--json',
+            'as_json',
             is_flag=True,
             envvar='STORJ_JSON',
             show_envvar=True,
-            help='Answers, events and errors as JSON.',
-            expose_value=False,
-            callback=_keep,
+            help='Print results, events and errors as JSON.',
         ),
-        click.Option(
-            ['-q', '--quiet'],
-            is_flag=True,
-            help='Answers and errors only.',
-            expose_value=False,
-            callback=_keep,
-        ),
-        click.Option(
-            ['-v', '--verbose'],
-            count=True,
-            help='Say more; -vv is for finding faults.',
-            expose_value=False,
-            callback=_keep,
-        ),
-        click.Option(
-            ['--color', 'colour'],
-            type=click.Choice(('auto', 'always', 'never')),
+        _common('-q', '--quiet', is_flag=True, help='Print results and errors only.'),
+        _common('-v', '--verbose', count=True, help='Print more; -vv is for finding faults.'),
+        _common(
+            '--color',
+            'colour',
+            type=colours,
             default='auto',
             help='Colours; auto obeys NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and TERM.',
-            expose_value=False,
-            callback=_keep,
         ),
-        click.Option(
-            ['--bytes', 'exact'],
-            is_flag=True,
-            help='Sizes in bytes.',
-            expose_value=False,
-            callback=_keep,
-        ),
-        click.Option(
-            ['--utc'],
-            is_flag=True,
-            help='Times in UTC.',
-            expose_value=False,
-            callback=_keep,
-        ),
-        click.Option(
-            ['--profile'],
+        _common('--bytes', 'exact', is_flag=True, help='Sizes in bytes.'),
+        _common('--utc', is_flag=True, help='Times in UTC.'),
+        _common(
+            '--profile',
             metavar='NAME',
             envvar='STORJ_PROFILE',
             show_envvar=True,
             help='Section of storj.ini to use.',
-            expose_value=False,
-            callback=_keep,
         ),
-        click.Option(
-            ['--bridge'],
+        _common(
+            '--bridge',
             metavar='URL',
             envvar='STORJ_BRIDGE',
             show_envvar=True,
-            help='Bridge to talk to.',
-            expose_value=False,
-            callback=_keep,
+            help='Bridge to use.',
         ),
-        click.Option(
-            ['--log-file'],
+        _common(
+            '--log-file',
             metavar='PATH',
             type=LocalPath(dir_okay=False),
-            help='Write everything that happens to a file.',
-            expose_value=False,
-            callback=_keep,
+            help='Write a detailed log to a file.',
         ),
     ]
 
@@ -420,9 +393,6 @@ class Group(_Base, click.Group):
         for title, rows in sections.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
-
-
-Function = TypeVar('Function', bound=Callable[..., Any])
 
 
 def command(

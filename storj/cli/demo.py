@@ -6,7 +6,7 @@ import filecmp
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,11 @@ import click
 
 from storj.catalog.entries import Catalog
 from storj.catalog.errors import LocalPathNotFound
+from storj.catalog.tree import local_file
 from storj.cli.command import command
 from storj.cli.errors import CommandError
-from storj.cli.jobs import Runner, Summary, finish
-from storj.cli.network import channel_of
+from storj.cli.jobs import Runner, finish
+from storj.cli.network import bridge_status, channel_of
 from storj.cli.options import LocalPath
 from storj.cli.output import Column, Output, count_of, human_duration, human_size, styled
 from storj.cli.session import Session, TransferOptions, pass_session
@@ -25,7 +26,6 @@ from storj.exception import IntegrityError
 
 if TYPE_CHECKING:
     from storj.catalog.jobs import Job
-    from storj.http import Client
     from storj.network import Network
 from storj.text import from_system
 
@@ -159,6 +159,7 @@ class _Demo:
         Raises:
             IntegrityError: a file came back different.
         """
+        from storj.catalog.copier import Copier, CopyOptions
         from storj.http import Client
 
         network = self._network
@@ -174,67 +175,34 @@ class _Demo:
                 made = client.bucket_create(_BUCKET)
                 bucket = catalog.describe_bucket(made)
             what = f'{count_of(len(sizes), "file")}, {human_size(total)}'
+            copier = Copier(CopyOptions(resume=False), transfers, transfers, catalog)
             with _Step(self._output, f'encrypting, sharding and uploading {what}') as up:
-                self._move(self._uploads(transfers, bucket.id, sizes))
+                self._move(
+                    copier.upload(local_file(name, path), bucket, name, None)
+                    for name, path in self._files.items()
+                )
             with _Step(self._output, 'listing'):
                 stored = {entry.name: entry for entry in catalog.files(bucket)}
                 if {name: entry.size for name, entry in stored.items()} != sizes:
                     raise IntegrityError('the bucket does not hold what was uploaded')
             with _Step(self._output, f'downloading {what}') as down:
-                self._move(self._downloads(transfers, bucket.id, stored))
+                self._move(
+                    copier.download_into(entry, name, self._back) for name, entry in stored.items()
+                )
             with _Step(self._output, 'comparing'):
                 different = [
                     name
                     for name, path in self._files.items()
                     if not filecmp.cmp(path, self._back / name, shallow=False)
                 ]
-            places = _places(client, network, {entry.id: name for name, entry in stored.items()})
+            places = _places(network, {entry.id: name for name, entry in stored.items()})
         self._report(sizes, places, different, start_seconds, up.seconds, down.seconds)
 
-    def _uploads(self, transfers: Any, bucket_id: str, sizes: Mapping[str, int]) -> list[Job]:
-        from storj.catalog.jobs import Job
-
-        def begin(name: str, path: Path) -> Any:
-            return lambda: transfers.upload(bucket_id, path, name=name, resume=False)
-
-        return [
-            Job(
-                'upload',
-                name,
-                f'storj://{_BUCKET}/{name}',
-                sizes[name],
-                transfers,
-                begin(name, path),
-            )
-            for name, path in self._files.items()
-        ]
-
-    def _downloads(self, transfers: Any, bucket_id: str, stored: Mapping[str, Any]) -> list[Job]:
-        from storj.catalog.jobs import Job
-
-        def begin(name: str, file_id: str) -> Any:
-            path = self._back / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return lambda: transfers.download(bucket_id, file_id, path, resume=False)
-
-        return [
-            Job(
-                'download',
-                f'storj://{_BUCKET}/{name}',
-                name,
-                entry.size,
-                transfers,
-                begin(name, entry.id),
-            )
-            for name, entry in stored.items()
-        ]
-
-    def _move(self, jobs: Sequence[Job]) -> Summary:
-        runner = Runner(self._output, progress=self._progress, silent=True)
-        summary = runner.run(jobs)
+    def _move(self, files: Iterable[Job]) -> None:
+        jobs = list(files)
+        summary = Runner(self._output, progress=self._progress, silent=True).run(jobs)
         if summary.failures:
             finish(self._output, summary, several=len(jobs) > 1)
-        return summary
 
     def _report(
         self,
@@ -308,11 +276,10 @@ def _chosen(files: Sequence[Path], work: Path) -> dict[str, Path]:
     return {**chosen, _RANDOM_NAME: random}
 
 
-def _places(client: Client, network: Network, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _places(network: Network, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return one row for each shard: of which file, on which farmer, over which channel it went."""
     farmers = {farmer.node_id: farmer for farmer in network.farmers}
-    # The shape is that of the local network's own status page.
-    state = client._request(method='GET', path='/status')
+    state = bridge_status(network.bridge_url, (network.email, network.password))
     rows = []
     for file in state['files']:
         if file['id'] not in names:

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
+from storj.api import hash_password
 from storj.catalog.errors import ConflictError
 from storj.cli.command import group
 from storj.cli.errors import FAILED, CommandError
@@ -418,7 +419,7 @@ def _state(folder: Path) -> dict[str, Any]:
     """Return the state of a network: what its processes know, and what the bridge has recorded."""
     state = RunningNetwork(folder).status()
     state.pop('environment')
-    recorded = _bridge_status(state['bridge'])
+    recorded = bridge_status(state['bridge'])
     by_node = {farmer['node_id']: farmer for farmer in recorded.get('farmers', ())}
     for farmer in state['farmers']:
         known = by_node.get(farmer['node_id'], {})
@@ -431,12 +432,22 @@ def _state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _bridge_status(url: str) -> dict[str, Any]:
+def bridge_status(url: str, account: tuple[str, str] | None = None) -> dict[str, Any]:
+    """Return the state that the bridge of a local network has recorded.
+
+    Args:
+        url (str): of the bridge.
+        account (tuple[str, str] | None): e-mail and password of a user, whose files are in it.
+
+    Raises:
+        CommandError: If the bridge does not answer with it.
+    """
     import requests
 
+    auth = None if account is None else (account[0], hash_password(account[1]))
     try:
         answer = requests.get(
-            f'{url}/status', headers={'Accept': 'application/json'}, timeout=(5, 30)
+            f'{url}/status', headers={'Accept': 'application/json'}, auth=auth, timeout=(5, 30)
         )
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()

@@ -35,8 +35,6 @@ __all__ = (
     'wants_colour',
 )
 
-ColourChoice = Literal['auto', 'always', 'never']
-
 
 def wants_colour(choice: str, stream: IO[Any], environment: Mapping[str, str]) -> bool:
     """Return whether a stream gets colours.

@@ -66,11 +66,6 @@ def test_bare_bucket_is_accepted_where_nothing_local_can_be_meant():
         parse_remote('photos/a')
 
 
-def test_child_of_prefix_with_and_without_slash_is_the_same():
-    assert Remote('b', 'x/').child('y') == Remote('b', 'x').child('y') == Remote('b', 'x/y')
-    assert Remote('b').child('y') == Remote('b', 'y')
-
-
 def test_ids_and_patterns_are_recognised():
     assert is_id('0123456789abcdef01234567')
     assert not is_id('0123456789ABCDEF01234567')
