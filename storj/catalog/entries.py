@@ -1,6 +1,6 @@
 """Names and ids: what people type, what the bridge stores, and the one found by the other.
 
-A name is stored encrypted, as libstorj does it, when there are words to encrypt it with; both
+A name is stored encrypted, as libstorj does it, when the client has an encryption key (mnemonic);
 encrypted and plain names are found. An id is accepted wherever a name is. A name goes before an id
 of the same text.
 """
@@ -30,7 +30,7 @@ class Stamp(NamedTuple):
     Attributes:
         size (int | None): in bytes; None while unknown.
         time (float | None): seconds since 1970 when it was changed here, or stored there; None
-            where a bridge does not say it, which leaves only the size.
+            if the bridge does not know it: then only the sizes are compared.
     """
 
     size: int | None
@@ -55,7 +55,7 @@ class BucketEntry:
         created (datetime.datetime | None): in UTC.
         storage (int | None): limit in GB.
         transfer (int | None): limit in GB.
-        status (str | None): as the bridge says it.
+        status (str | None): as the bridge has it.
     """
 
     id: str
@@ -86,13 +86,13 @@ class FileEntry:
 
     Attributes:
         id (str): 24 hex digits.
-        bucket (BucketEntry): where it lies.
+        bucket (BucketEntry): where it is.
         name (str): in clear where it could be decrypted, else as stored.
         stored_name (str): as the bridge has it.
         size (int | None): in bytes; of the file, which is that of its ciphertext.
         encrypted (bool): whether the stored name was decrypted.
         mimetype (str | None): as the bridge has it.
-        created (datetime.datetime | None): in UTC; older bridges do not say it.
+        created (datetime.datetime | None): in UTC; unknown to older bridges.
     """
 
     id: str
@@ -140,7 +140,7 @@ class Catalog:
 
     Raises:
         MnemonicError: If the encryption key is none. A mistyped word would hide everything that is
-            stored, and make names that the right words do not open.
+            stored, and make names that the right key does not open.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class Rule:
     include: bool
 
     def matches(self, name: str) -> bool:
-        """Return whether a file, or a folder that it lies in, matches; ``/`` ends a folder's."""
+        """Return whether a file, or a folder that it is in, matches; ``/`` ends a folder's."""
         pattern = self.pattern.rstrip('/')
         if pattern == self.pattern and match_glob(name, pattern):
             return True

@@ -21,7 +21,7 @@ Action = Literal['upload', 'download', 'copy', 'move']
 
 
 class Skip(StorjError):
-    """A file is left as it is; the message says why."""
+    """A file is left as it is; the message is the reason."""
 
 
 class Unchanged(Skip):

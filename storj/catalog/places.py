@@ -1,6 +1,6 @@
 """Where a command reads from or writes to: ``storj://bucket/path``, a local path, ``-``, or a link.
 
-A URI is taken as it stands: nothing in it is percent-decoded, so every name that a bridge can
+A URI is taken literally: nothing in it is percent-decoded, so every name that a bridge can
 hold can be typed. The first ``/`` after the bucket ends it; a bucket whose name holds a ``/`` is
 named by its id. This module opens nothing and asks nobody.
 """

@@ -2,11 +2,11 @@
 
 A link is ``storj-share:`` and a JSON object in URL-safe Base64. It carries the bridge's description
 of the file (ids, size, index, HMAC), PULL tokens of its bucket, and the time at which they expire;
-optionally also the key of this one file's content. The words of the owner, from which
-every key follows, are never in it.
+optionally also the key of this one file's content. The encryption key of the owner,
+from which every key follows, is never in it.
 
-The tokens are the bridge's own: each lets whoever has it fetch pointers once, to any file of the
-bucket whose id he knows; the bytes he gets are encrypted. A bridge cannot take them back before
+The tokens are the bridge's own: each lets its holder fetch pointers once, to any file of the
+bucket whose id is known; the bytes are encrypted. A bridge cannot take them back before
 they expire.
 """
 
@@ -228,7 +228,7 @@ def make_share(client: Client, entry: FileEntry, *, with_key: bool = False, uses
         uses (int): downloads that the link is good for, at least.
 
     Raises:
-        CatalogError: If the file has no key that is proved, or the bridge does not tell when its
+        CatalogError: If the file has no key that is proved, or the bridge does not know when its
             tokens expire.
     """
     described = client.file_metadata(entry.bucket.id, entry.id)

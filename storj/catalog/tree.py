@@ -39,7 +39,7 @@ class LocalFile:
 
     Attributes:
         name (str): relative to the source, parts set apart by ``/``.
-        path (Path): where it lies.
+        path (Path): its place.
         size (int | None): in bytes; None for what is no regular file, such as a pipe.
         modified (float): seconds since 1970.
         trouble (OSError | None): why nothing is known of it but its name, which may be that of a
@@ -266,7 +266,7 @@ def _relative(path: Path, folder: Path) -> str:
 def ignores_case(path: Path) -> bool:
     """Return whether names that differ in nothing but case are one name at a place.
 
-    The place need not exist: the nearest folder above it that has letters in its name tells.
+    The place need not exist: the nearest folder above it that has letters in its name decides.
     """
     whole = path.absolute()
     for place in (whole, *whole.parents):

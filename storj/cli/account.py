@@ -38,7 +38,7 @@ __all__ = ('account', 'activate', 'delete', 'login', 'logout', 'register', 'rese
     short_help='Register, log in, log out.',
     examples=(
         'storj account register                     at the bridge of the settings',
-        'storj account login                        keeps e-mail, password and words',
+        'storj account login                        keeps e-mail, password and encryption key',
         'storj account login --libstorj             shares the login with libstorj',
     ),
 )
@@ -108,7 +108,7 @@ def register(session: Session, email: str | None, password_file: str | None) -> 
     '--words-file',
     metavar='PATH',
     type=LocalPath(),
-    help='Read the words from a file, or - for stdin.',
+    help='Read the encryption key from a file, or - for stdin.',
 )
 @click.option('--keyring', is_flag=True, help="Keep secrets in the system's key store.")
 @click.option(
@@ -123,11 +123,11 @@ def login(
     keyring: bool,
     libstorj: bool,
 ) -> None:
-    """Keep e-mail, password and the words to encrypt with.
+    """Keep e-mail, password and encryption key (mnemonic).
 
-    E-mail and password are checked at the bridge first. At the first login words are made and shown
-    once: write them down. On another machine give the same words, or nothing that is stored can be
-    read there.
+    E-mail and password are checked at the bridge first. The first login makes an encryption key and
+    shows it once: write it down. On another machine give the same key, or nothing that is stored
+    can be read there.
     """
     session.new_profile = True
     shared = _SharedLogin.open(session) if libstorj else None
@@ -161,8 +161,8 @@ def login(
     if made and not session.output.as_json:
         for line in (
             '',
-            'These words encrypt your files. They are shown this once: write them down.',
-            'Without them nobody can read the files again.',
+            'This key encrypts your files. It is shown only now: write it down.',
+            'Without it nobody can read the files again.',
             '',
             f'    {words}',
             '',
@@ -171,20 +171,20 @@ def login(
 
 
 def _owner(kept: Configuration) -> str | None:
-    """Return the account whose files the words in the file encrypt."""
+    """Return the account whose files the encryption key in the file encrypts."""
     return kept.mnemonic_email or kept.email
 
 
 class WordsKept(ConflictError):
-    """The words of another login would be used, or lost.
+    """The encryption key of another login would be used, or lost.
 
-    Log in to a profile of its own, 'storj --profile NAME account login', or first remove the words,
+    Log in to a profile of its own, 'storj --profile NAME account login', or first remove the key,
     'storj account logout --forget-words'.
     """
 
 
 def _check_owner(session: Session, email: str, shared: _SharedLogin | None) -> None:
-    """Refuse to log in where the words of another account are kept.
+    """Refuse to log in where the encryption key of another account is kept.
 
     Raises:
         WordsKept: If they are.
@@ -195,27 +195,27 @@ def _check_owner(session: Session, email: str, shared: _SharedLogin | None) -> N
         places.append((str(shared.path), shared.email))
     for place, owner in places:
         if owner is not None and owner.casefold() != email.casefold():
-            raise WordsKept(f'{place} keeps the words of {owner}, whose files need them')
+            raise WordsKept(f'{place} keeps the encryption key of {owner}, whose files need it')
 
 
 def _check_words(session: Session, email: str, words: str) -> None:
-    """Refuse to replace words of the same account by others.
+    """Refuse to replace the encryption key of the same account by another.
 
     Raises:
-        WordsKept: If other words are kept.
+        WordsKept: If another key is kept.
     """
     kept = session.kept_settings
     found = {kept.mnemonic}
     if kept.keyring:
         found.add(find_secret(session.settings.bridge, email, 'mnemonic'))
     if found - {words, None}:
-        raise WordsKept(f'other words of {email} are kept, and files stored with them need them')
+        raise WordsKept(f'another encryption key of {email} is kept, and its files need it')
 
 
 def _words(
     session: Session, email: str, path: str | None, shared: _SharedLogin | None
 ) -> tuple[str, bool]:
-    """Return the words to encrypt with, and whether they are new."""
+    """Return the encryption key, and whether it is new."""
     from storj.crypto import mnemonic
 
     settings = session.settings
@@ -226,12 +226,14 @@ def _words(
         if words is None and settings.keyring:
             words = find_secret(settings.bridge, email, 'mnemonic')
     if path is not None:
-        words = ' '.join(read_secret_file(path, what='list of words').split())
+        words = ' '.join(read_secret_file(path, what='encryption key').split())
     elif shared is not None and shared.mnemonic is not None:
         words = shared.mnemonic
     elif words is None and interactive():
-        session.output.note('Words of another machine or of libstorj, or Enter for new ones.')
-        answer = click.prompt('Words', default='', hide_input=True, show_default=False, err=True)
+        session.output.note('The key of another machine or of libstorj, or Enter for a new one.')
+        answer = click.prompt(
+            'Encryption key', default='', hide_input=True, show_default=False, err=True
+        )
         words = ' '.join(answer.split()) or None
     if words is None:
         return mnemonic.generate(), True
@@ -240,17 +242,17 @@ def _words(
 
 
 @account.command('logout', examples=('storj account logout',))
-@click.option('--forget-words', is_flag=True, help='Remove the words to encrypt with as well.')
+@click.option('--forget-words', is_flag=True, help='Remove the encryption key as well.')
 @yes_option
 @pass_session
 def logout(session: Session, forget_words: bool, yes: bool) -> None:
     """Forget e-mail and password.
 
-    The words to encrypt with stay unless they are to be forgotten as well.
+    The encryption key stays unless --forget-words is given.
     """
     settings = session.settings
     if forget_words and settings.mnemonic:
-        confirm('forget the words that decrypt your files', yes=yes)
+        confirm('forget the encryption key of your files', yes=yes)
     session.cache.forget()
     kinds = ['password'] + ['mnemonic'] * forget_words
     if settings.keyring and settings.email:
@@ -288,7 +290,7 @@ def _report_logout(session: Session) -> None:
 def activate(session: Session, token: str | None, resend: bool, email: str | None) -> None:
     """Activate an account with the token from its mail."""
     if resend == (token is not None):
-        raise UsageProblem('a TOKEN or --resend', hint='the token stands in the mail of the bridge')
+        raise UsageProblem('a TOKEN or --resend', hint='the token is in the mail of the bridge')
     with session.make_client(None, None) as client:
         if token is None:
             address = _email(session, email)
@@ -311,12 +313,12 @@ def reset_password(
 ) -> None:
     """Ask for a new password, and confirm it with the token from the mail.
 
-    Files stay readable: they are encrypted with the words, not with the password.
+    Files stay readable: they are encrypted with the encryption key, not with the password.
     """
     client = session.make_client(None, None)
     address = _email(session, email) if token is None or email else ''
     late = client.profile().resets_by_post
-    # Where the new password is told differs by release: with the request, or with the token.
+    # When the new password is sent differs by release: with the request, or with the token.
     password = None
     if late == (token is not None):
         password = _password(session, password_file, address, new=True, kept=False)

@@ -224,7 +224,7 @@ def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
 
 
 def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Say why names are shown as they are stored: it is the first sign of words that are wrong."""
+    """Note why names are shown as stored: the first sign of a wrong encryption key."""
     from storj.crypto import names
 
     closed = [
@@ -234,7 +234,7 @@ def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
     ]
     if closed:
         number = count_of(len(closed), 'name')
-        words = 'the words do not open' if session.words else 'there are no words to open'
+        words = 'the encryption key does not open' if session.words else 'no encryption key for'
         session.output.note(f'{words} {number}')
 
 

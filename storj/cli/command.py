@@ -30,7 +30,7 @@ from storj.text import from_system, indented
 
 __all__ = ('Command', 'Entry', 'Group', 'command', 'group')
 
-#: Sections of a help page that stand apart from a command's own options.
+#: Sections of a help page for the options that are not a command's own.
 _COMMON_TITLE = 'Options of every command'
 
 CONTEXT_SETTINGS: dict[str, Any] = {
@@ -42,7 +42,7 @@ CONTEXT_SETTINGS: dict[str, Any] = {
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Keep the value of a common option in the session.
 
-    The options stand before and after the name of a command. What was typed nearer to the end wins;
+    The options may precede or follow the name of a command. What was typed last wins;
     defaults and environment count once, at the front.
     """
     typed = ctx.get_parameter_source(str(param.name)) == click.core.ParameterSource.COMMANDLINE
@@ -220,7 +220,7 @@ class _Base(click.Command):
 def run(
     root: click.Command, args: list[str], program: str, extra: dict[str, Any], instruction: str
 ) -> int:
-    """Run a command and say what went wrong, if anything did.
+    """Run a command and report what went wrong, if anything did.
 
     Args:
         root (click.Command): to run.
@@ -322,7 +322,7 @@ class Group(_Base, click.Group):
 
     Args:
         entries (Sequence[Entry]): those commands.
-        elsewhere (Mapping[str, str]): names of commands in other programs, with what to say to
+        elsewhere (Mapping[str, str]): names of commands in other programs, with a hint for
             somebody who types one here.
     """
 

@@ -165,7 +165,7 @@ class _Bash(_Line, BashComplete):
         return super().source()
 
     def format_completion(self, item: CompletionItem) -> str:  # type: ignore[type-arg, unused-ignore]
-        """Return a line without what stands before the last word break: bash keeps that itself."""
+        """Return a line without what precedes the last word break: bash keeps that itself."""
         _, typed = self.get_completion_args()
         breaks = set(os.environ.get('COMP_WORDBREAKS', '')) & {':', '='}
         kept = max((typed.rfind(mark) + 1 for mark in breaks), default=0)
@@ -194,8 +194,8 @@ class NameCache:
     cache: completion is never worth an error.
 
     Args:
-        folder (Path): where the file lies; made if it is missing.
-        account (str): what tells this account from others; only its hash is written.
+        folder (Path): folder of the file; made if it is missing.
+        account (str): identifies the account; only its hash is written.
         clock (Callable[[], float]): seconds since 1970.
     """
 
@@ -373,5 +373,5 @@ def _lookup(
 
 
 def _typeable(names: Iterable[str]) -> list[str]:
-    """Return the names that can stand on a line of the shell."""
+    """Return the names that can be typed in a shell."""
     return [name for name in names if name.isprintable()]

@@ -110,7 +110,7 @@ def unset(session: Session, name: str) -> None:
 @config.command('path', examples=('storj config path',))
 @pass_session
 def path(session: Session) -> None:
-    """Print where the file lies, whether it exists or not."""
+    """Print the path of the file, whether it exists or not."""
     from storj.configuration import config_path
 
     place = str(config_path())
@@ -204,7 +204,7 @@ def info(session: Session) -> None:
 
 
 def _bridge(session: Session) -> dict[str, Any]:
-    """Return what the bridge says of itself; one that cannot be reached is part of the report."""
+    """Return the bridge's description, or why it cannot be reached: both are worth a report."""
     try:
         with session.make_client(None, None) as client:
             about = client.info().get('info', {})

@@ -91,9 +91,9 @@ def cp(
     """Copy files to, from and between buckets.
 
     SOURCE and DESTINATION are local paths, storj://BUCKET/PATH, or - for the standard streams; a
-    link of 'storj share' is a source too. A folder is copied as what it holds. What exists at the
-    destination is kept unless --overwrite is said. A transfer that broke off goes on where it
-    stopped when the same command is run again.
+    link of 'storj share' is a source too. A folder is copied as what it holds. Existing files are
+    skipped; use --overwrite to replace them. A transfer that broke off continues where it stopped
+    when the same command is run again.
     """
     from storj.cli.share import copy_link, read_link
 
@@ -159,8 +159,8 @@ def mv(
 
     SOURCE and DESTINATION are local paths or storj://BUCKET/PATH, as for 'storj cp'. A source is
     removed when its copy is complete, and only if it did not change meanwhile; one that failed or
-    was skipped stays. What exists at the destination is kept, and its source as well, unless
-    --overwrite is said or both have the same content. Folders stay where they are, emptied.
+    was skipped stays. An existing file is skipped, and its source stays, unless both have the same
+    content; use --overwrite to replace it. Folders stay where they are, emptied.
     """
     places = [parse_location(source) for source in sources]
     target = parse_location(destination)

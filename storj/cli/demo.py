@@ -61,7 +61,7 @@ _CHANNELS = (
 )
 @click.argument('files', nargs=-1, metavar='[FILE]...', type=LocalPath(path_type=Path))
 @click.option(
-    '--keep', is_flag=True, help='Leave the network up until Ctrl-C, and say how to use it.'
+    '--keep', is_flag=True, help='Leave the network up until Ctrl-C, and print how to use it.'
 )
 @click.option(
     '--farmers',

@@ -1,4 +1,4 @@
-"""What a failure says and how the process ends: one table from errors to exit codes and hints.
+"""How failures are reported and the process ends: one table from errors to exit codes and hints.
 
 The codes are a promise to scripts (``docs/command-line.rst`` lists them). The most specific class
 of an error's ancestry decides. A hint is the advice in the docstring of the class, unless the table
@@ -86,7 +86,7 @@ class PartialFailure(CommandError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; everything is wound up as after Ctrl-C."""
+    """SIGTERM arrived; transfers are stopped as after Ctrl-C."""
 
 
 class Verdict(NamedTuple):
@@ -123,7 +123,7 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     exception.HashMismatchError: Verdict(INTEGRITY, 2004),
     exception.FarmerUnreachableError: Verdict(UNAVAILABLE, 2001),
     exception.IntegrityError: Verdict(INTEGRITY, 3000),
-    # Its message says what to do.
+    # Its message has the advice.
     exception.UnauthenticatedError: Verdict(INTEGRITY, 3000, ''),
     exception.DecryptionError: Verdict(INTEGRITY, 3004),
     exception.TransferError: Verdict(FAILED),
@@ -154,12 +154,12 @@ VERDICTS: dict[type[BaseException], Verdict] = {
 
 @dataclass(frozen=True)
 class Report:
-    """An error as people and scripts are told of it.
+    """The report of an error, for people and scripts.
 
     Attributes:
         name (str): of the class.
         message (str): what happened, on one line.
-        hint (str): what to do next, on one line; empty when there is nothing to say.
+        hint (str): what to do next, on one line; empty for none.
         exit_code (int): of the process.
         code (int | None): HTTP status, or the farmer's code.
         libstorj_code (int | None): libstorj's number for it.
@@ -201,7 +201,7 @@ class Report:
 
 
 def explain(error: BaseException) -> Report:
-    """Return what is to be said about an error and how the process ends.
+    """Return the report of an error, with the exit code of the process.
 
     A transfer that ended without a class of its own is explained by the last of its causes.
     """
@@ -269,7 +269,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, exception.StorjBridgeApiError):
         text = error.message
     elif isinstance(error, exception.FarmerError) and error.message:
-        # Its text begins with the code, which stands behind the message here.
+        # Its text begins with the code, which follows the message here.
         text = error.message
     elif isinstance(error, click.ClickException):
         text = error.format_message()

@@ -84,7 +84,7 @@ def rm(session: Session, uris: tuple[str, ...], recursive: bool, dry_run: bool, 
 def _remove(
     session: Session, entries: Sequence[FileEntry], *, dry_run: bool = False, yes: bool = False
 ) -> None:
-    """Remove files after a question, or say which would be removed."""
+    """Remove files after a question, or print which would be removed."""
     output, summary = session.output, Summary()
     if not entries:
         output.note('nothing to remove')
@@ -278,7 +278,7 @@ def mirrors(session: Session, bucket: str, file: str | None) -> None:
 @reading_options
 @pass_session
 def verify(session: Session, bucket: str, file: str | None, **engine: Any) -> None:
-    """Fetch and check every shard of a file, and say how many more may be lost."""
+    """Fetch and check every shard of a file, and report how many more may be lost."""
     entry = _find(session, bucket, file)
     copying, moving = session.split(engine)
     transfers = session.transfers(moving, session.client)

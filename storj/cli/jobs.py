@@ -89,7 +89,7 @@ class Summary:
 
 @dataclass
 class Forecast:
-    """What would become of all files, which ``--dry-run`` tells.
+    """What would become of all files, which ``--dry-run`` prints.
 
     Attributes:
         files (int): files that would be moved.
@@ -285,7 +285,7 @@ def run_jobs(
         jobs (Sequence[Job]): what is to be done.
         options (TransferOptions): of the command.
         several (bool): whether a sum is reported.
-        dry_run (bool): say what would be done, and do nothing.
+        dry_run (bool): print what would be done, and do nothing.
     """
     if dry_run:
         announce(session, jobs).report(session.output)

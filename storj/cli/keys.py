@@ -1,4 +1,4 @@
-"""``storj key`` (also ``storj-key``): the encryption words, and ECDSA keys that sign requests."""
+"""``storj key`` (also ``storj-key``): the encryption key, and ECDSA keys that sign requests."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _PEM_LIMIT = 64 * 1024
 
 @group(
     'key',
-    short_help='Encryption words and signing keys.',
+    short_help='Encryption key and signing keys.',
     examples=(
-        'storj key generate --mnemonic           new words to encrypt with',
+        'storj key generate --mnemonic           a new encryption key',
         'storj key generate                      a key pair to sign requests with',
         'storj key register                      let the bridge accept it',
     ),
 )
 def key() -> None:
-    """Encryption words and signing keys.
+    """Encryption key and signing keys.
 
-    The words (a BIP39 mnemonic) encrypt files and names; whoever has them reads everything. A key
-    pair signs requests in the place of the password, once its public key is registered.
+    The encryption key (a BIP39 mnemonic) encrypts files and names; everybody who has it can read
+    everything. A key pair signs requests instead of the password, once it is registered.
     """
 
 
 @key.command('generate', examples=('storj key generate', 'storj key generate --mnemonic'))
-@click.option('--mnemonic', is_flag=True, help='Words to encrypt with, instead of a key pair.')
+@click.option('--mnemonic', is_flag=True, help='An encryption key instead of a key pair.')
 @click.option(
     '--bits',
     type=click.Choice(('128', '160', '192', '224', '256')),
     default='256',
     show_default=True,
-    help='Strength of the words.',
+    help='Strength of the encryption key.',
 )
 @click.option('--folder', type=LocalPath(file_okay=False), help='Where the key pair goes.')
 @click.option('--overwrite', is_flag=True, help='Replace a key pair.')
@@ -54,15 +54,15 @@ def key() -> None:
 def generate(
     session: Session, mnemonic: bool, bits: str, folder: str | None, overwrite: bool
 ) -> None:
-    """Make a key pair to sign with, or with --mnemonic words to encrypt with.
+    """Make a key pair to sign with, or with --mnemonic an encryption key.
 
-    The words are printed and kept nowhere: 'storj key load --mnemonic' keeps them.
+    The encryption key is printed and not kept: 'storj key load --mnemonic' keeps it.
     """
     if mnemonic:
         from storj.crypto import mnemonic as words
 
         made = words.generate(int(bits))
-        session.output.note('write these words down; without them nothing can be decrypted')
+        session.output.note('write this key down; without it nothing can be decrypted')
         if session.output.as_json:
             session.output.document({'mnemonic': made})
         else:
@@ -76,21 +76,21 @@ def generate(
 
 @key.command('export', examples=('storj key export backup/', 'storj key export --mnemonic'))
 @click.argument('folder', required=False, type=LocalPath(file_okay=False))
-@click.option('--mnemonic', is_flag=True, help='Print the words instead.')
+@click.option('--mnemonic', is_flag=True, help='Print the encryption key instead.')
 @click.option('--overwrite', is_flag=True, help='Replace files that exist.')
 @yes_option
 @pass_session
 def export(
     session: Session, folder: str | None, mnemonic: bool, overwrite: bool, yes: bool
 ) -> None:
-    """Write the key pair to a folder, or print the words."""
+    """Write the key pair to a folder, or print the encryption key."""
     if mnemonic:
         if session.words is None:
             raise CommandError(
-                'no words are set', hint="'storj key generate --mnemonic' makes some"
+                'no encryption key is set', hint="'storj key generate --mnemonic' makes one"
             )
         if interactive():
-            confirm('show the words that decrypt all files', yes=yes)
+            confirm('show the encryption key of all files', yes=yes)
         if session.output.as_json:
             session.output.document({'mnemonic': session.words})
         else:
@@ -106,14 +106,14 @@ def export(
 @key.command('load', examples=('storj key load private.pem', 'storj key load --mnemonic'))
 @click.argument('private', required=False, type=LocalPath(dir_okay=False))
 @click.argument('public', required=False, type=LocalPath(dir_okay=False))
-@click.option('--mnemonic', is_flag=True, help='Take words to encrypt with instead.')
+@click.option('--mnemonic', is_flag=True, help='Take an encryption key instead.')
 @click.option(
     '--words-file',
     metavar='PATH',
     type=LocalPath(),
-    help='Read the words from a file, or - for stdin.',
+    help='Read the encryption key from a file, or - for stdin.',
 )
-@click.option('--overwrite', is_flag=True, help='Replace the key pair or the words.')
+@click.option('--overwrite', is_flag=True, help='Replace the key pair or the encryption key.')
 @pass_session
 def load(
     session: Session,
@@ -123,7 +123,7 @@ def load(
     words_file: str | None,
     overwrite: bool,
 ) -> None:
-    """Keep a key pair from PEM files, or words, in the settings."""
+    """Keep a key pair from PEM files, or an encryption key, in the settings."""
     if mnemonic or words_file is not None:
         _load_words(session, words_file, overwrite=overwrite)
         return
@@ -139,18 +139,18 @@ def _load_words(session: Session, path: str | None, *, overwrite: bool) -> None:
     from storj.crypto import mnemonic as words
 
     if path is None:
-        found = ask_secret('Encryption words', option='--words-file', twice=False)
+        found = ask_secret('Encryption key', option='--words-file', twice=False)
     else:
         found = read_secret_file(path)
     found = ' '.join(found.split())
     words.check(found)
     if session.settings.mnemonic not in (None, found) and not overwrite:
         raise CommandError(
-            'other words are set; files stored with them need them',
-            hint="keep them ('storj key export --mnemonic'), then use '--overwrite'",
+            'another encryption key is set; files stored with it need it',
+            hint="keep it ('storj key export --mnemonic'), then use '--overwrite'",
         )
     session.save(mnemonic=found)
-    session.output.done('words kept', {'mnemonic_set': True})
+    session.output.done('encryption key kept', {'mnemonic_set': True})
 
 
 @key.command('list', examples=('storj key list',))

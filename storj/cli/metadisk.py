@@ -196,7 +196,7 @@ def _destination(node: MetaDisk, reference: str, destination: str | None) -> Pat
 @click.argument('filehash')
 @pass_session
 def find(session: Session, filehash: str) -> None:
-    """Show what the node tells everyone about a file."""
+    """Show the node's public record of a file."""
     with _node(session) as node:
         try:
             record = node.find(filehash)

@@ -172,7 +172,7 @@ recursive_option = click.option(
     '-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.'
 )
 dry_run_option = click.option(
-    '--dry-run', is_flag=True, help='Say what would be done, and do nothing.'
+    '--dry-run', is_flag=True, help='Print what would be done, and do nothing.'
 )
 overwrite_option = click.option('--overwrite', is_flag=True, help='Replace files that exist.')
 #: The answer to the question that a destructive command asks.

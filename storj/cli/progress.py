@@ -1,6 +1,6 @@
-"""What is seen while files move: bars on a terminal, JSON lines for a program, or nothing.
+"""The display while files move: bars on a terminal, JSON lines for a program, or nothing.
 
-A display is told what there is and asked to draw; it belongs to the main thread. Counts are
+A display gets snapshots and draws them; it belongs to the main thread. Counts are
 absolute, so a shard that is sent again moves the bar back and never below zero.
 """
 
@@ -240,7 +240,7 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
             return Text('' if speed is None else f'{human_size(speed)}/s', 'progress.data.speed')
 
     class Fitting(Progress):
-        """Leaves room at the right end, where the terminal echoes ^C.
+        """Leaves cells free at the right end, where the terminal echoes ^C.
 
         A line that this makes two of is one more than is wiped at the end.
         """
@@ -251,7 +251,7 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
     roomy = console.width >= 76
 
     def cell() -> Cell:
-        # A narrow terminal cuts what it has no room for; two lines for one file say less.
+        # A narrow terminal cuts what does not fit: two lines for one file are worse.
         return Cell(no_wrap=True)
 
     columns = [
@@ -276,7 +276,7 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
 
 
 def _short(name: str, width: int) -> str:
-    """Return a name that leaves room for its bar; its end tells more than its beginning."""
+    """Return a name short enough for its bar; its end identifies a file best."""
     name = printable(name)
     return name if len(name) <= width else '…' + name[1 - width :]
 

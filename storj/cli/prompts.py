@@ -33,7 +33,7 @@ __all__ = (
 #: Name of this program in the system's key store (extra ``keyring``).
 _SERVICE = 'storj'
 
-#: Bytes of the longest password or list of words that is read from a file.
+#: Bytes of the longest password or encryption key that is read from a file.
 SECRET_LIMIT = 64 * 1024
 #: Bytes of a line, with its end, that a terminal of Linux hands over; the rest is lost.
 TYPED_LIMIT = 4095

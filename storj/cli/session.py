@@ -92,7 +92,7 @@ class _Brief(_Handler):
     """Prints the first of many failed attempts of one kind, and at the end how many there were.
 
     Twenty shards that fail at a farmer which has gone are one thing to know. What is no attempt, a
-    file that is left out for example, is told each time.
+    file that is left out for example, is printed each time.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -130,7 +130,7 @@ class _LogFile(logging.FileHandler):
         self.failure: BaseException | None = None
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Remember the error: a command goes on without its log, and says so at its end."""
+        """Remember the error: the command continues without its log, and reports it last."""
         self.failure = self.failure or sys.exc_info()[1]
 
     def close(self) -> None:
@@ -215,7 +215,7 @@ class Session:
     def start(self) -> None:
         """Take the options as they are now: choose the output and begin to log."""
         with contextlib.ExitStack() as early:
-            # What is said of the settings themselves cannot wait for what they say of logs.
+            # Warnings about the settings cannot wait for the settings of logs.
             handler = _Handler(self._make_output().note)
             self._log_to(handler, logging.WARNING, '%(message)s', early)
             self._apply_settings()
@@ -245,7 +245,7 @@ class Session:
 
     @property
     def kept_settings(self) -> Configuration:
-        """What the file alone says of the profile."""
+        """The settings of the profile in the file alone."""
         from storj import configuration
 
         names = ('STORJ_CONFIG_DIR', 'STORJ_PROFILE')
@@ -345,8 +345,8 @@ class Session:
         """The mnemonic, if one is set.
 
         Raises:
-            MnemonicError: it is none. A word mistyped would hide everything that is stored, and
-                make names that the right words do not open.
+            MnemonicError: If it is none. A mistyped word would hide everything that is stored, and
+                make names that the right key does not open.
         """
         words = self.settings.mnemonic
         if words is not None:
@@ -397,7 +397,7 @@ class Session:
         Args:
             options (TransferOptions): of the command.
             bridge (BridgeReader): client that the engine asks.
-            reports (bool): whether the bridge is told how transfers went.
+            reports (bool): whether the bridge gets reports of transfers.
             state (Path | None): folder for journals; the user's own by default.
             fsync (bool): whether a download is on the disk before it gets its name.
         """
@@ -457,7 +457,7 @@ class Session:
         return Copier(how, downloads, uploads, catalog, lambda: input_pieces(self.stopping))
 
     def _apply_settings(self) -> None:
-        """Take what the file says of the command line itself; flags and environment go before.
+        """Take the file's settings of the command line itself; flags and environment override them.
 
         A file that cannot be read is no reason to refuse a command that does not need it.
         """

@@ -42,7 +42,7 @@ __all__ = ('copy_link', 'read_link', 'share')
     'share',
     short_help='Make a link to a file that works without login.',
     examples=(
-        'storj share storj://photos/cat.jpg              for people who have the same words',
+        'storj share storj://photos/cat.jpg              for people who have the same key',
         'storj share --with-key storj://photos/cat.jpg   for everybody who has the link',
         'storj share --link-file cat.link storj://photos/cat.jpg',
         'storj cp --link-file cat.link .                 at the other end',
@@ -68,10 +68,10 @@ __all__ = ('copy_link', 'read_link', 'share')
 def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str | None) -> None:
     """Make a link to one file that 'storj cp' takes without login.
 
-    The link tells the bridge, the file's name and size, and the ids of file and bucket, and gives
-    the right to fetch the encrypted bytes until it expires: minutes or an hour, as the bridge says;
-    it cannot be taken back before. Only with --with-key can a holder without the words read the
-    file; the key opens this one file. The words are never in a link.
+    The link has the bridge, the file's name and size, and the ids of file and bucket, and gives
+    the right to fetch the encrypted bytes until it expires: minutes or an hour;
+    it cannot be taken back before. Only with --with-key can a holder without the encryption key
+    read the file: it adds the key of this one file. The encryption key is never in a link.
     """
     from storj.catalog.share import make_share
 
@@ -99,7 +99,7 @@ def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str 
         f'expires {session.output.moment(made.expires)}, in {human_duration(max(0.0, left))}'
     )
     if with_key:
-        session.output.note('whoever has the link can read the file')
+        session.output.note('everybody who has the link can read the file')
 
 
 def read_link(path: str) -> Link:

@@ -105,7 +105,7 @@ def test_login_as_another_account_never_takes_words(stranger, home, network, oth
     stranger('account', 'login', **network.environment())
     for _ in range(2):
         refused = other('account', 'login', code=9)
-        assert f'keeps the words of {network.email}' in refused.err
+        assert f'keeps the encryption key of {network.email}' in refused.err
         assert '--profile NAME' in refused.err
         # Nor after a logout, by which the words stay.
         stranger('account', 'logout')
@@ -134,7 +134,7 @@ def test_login_never_replaces_words(stranger, home, network):
     stranger('account', 'login', **network.environment())
     words = {'STORJ_ENCRYPTION_KEY': mnemonic.generate()}
     refused = stranger('account', 'login', code=9, **{**network.environment(), **words})
-    assert 'other words' in refused.err
+    assert 'another encryption key' in refused.err
     assert ini(home)['storj']['mnemonic'] == network.mnemonic
 
 

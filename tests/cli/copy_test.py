@@ -485,8 +485,8 @@ def test_words_that_are_none_are_refused(storj, bucket):
 
 def test_words_of_somebody_else_are_noticed(storj, bucket):
     others = mnemonic.generate()
-    assert 'the words do not open' in storj('ls', STORJ_ENCRYPTION_KEY=others).err
-    assert 'there are no words to open' in storj('ls', STORJ_ENCRYPTION_KEY='').err
+    assert 'the encryption key does not open' in storj('ls', STORJ_ENCRYPTION_KEY=others).err
+    assert 'no encryption key for' in storj('ls', STORJ_ENCRYPTION_KEY='').err
     assert 'open' not in storj('ls').err
 
 

@@ -139,7 +139,7 @@ def test_new_words_are_printed_alone(stranger):
     done = stranger('key', 'generate', '--mnemonic', '--bits', '128')
     mnemonic.check(done.out.strip())
     assert len(done.out.split()) == 12
-    assert 'write these words down' in done.err
+    assert 'write this key down' in done.err
 
 
 def test_key_pair_is_made_registered_used_and_deleted(storj, home, tmp_path):

@@ -255,7 +255,7 @@ def test_login_asks_without_echo_and_shows_new_words_once(terminal, home, networ
         screen.type(f'{network.email}\n')
         screen.expect('Password: ')
         screen.type(f'{network.password}\n')
-        screen.expect('Words: ')
+        screen.expect('Encryption key: ')
         screen.type('\n')
         assert screen.end() == 0
     assert network.password not in screen.text
@@ -263,7 +263,7 @@ def test_login_asks_without_echo_and_shows_new_words_once(terminal, home, networ
     parser.read(Path(home['STORJ_CONFIG_DIR']) / 'storj.ini')
     assert parser['storj']['password'] == network.password
     assert parser['storj']['mnemonic'] in screen.text
-    assert 'write them down' in screen.text
+    assert 'write it down' in screen.text
 
 
 def test_new_password_is_asked_twice(terminal, network):
