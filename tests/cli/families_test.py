@@ -150,6 +150,8 @@ def test_key_pair_is_made_registered_used_and_deleted(storj, home, tmp_path):
     storj('key', 'register')
     assert made['public_key'] in storj('key', 'list').out
     signing = {'STORJ_BRIDGE_USER': '', 'STORJ_BRIDGE_PASS': ''}
+    # A key in the settings signs for their bridge only.
+    storj('config', 'set', 'bridge', storj.environment['STORJ_BRIDGE'])
     storj('config', 'set', 'private_key', private)
     storj('ls', **signing)
     storj('config', 'unset', 'private-key')
