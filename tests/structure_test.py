@@ -129,6 +129,22 @@ def test_no_assert_checks_data(path: Path) -> None:
     assert not lines, f'{path.relative_to(ROOT)} asserts in lines {lines}: raise an error instead'
 
 
+#: An entry of a section "Raises:": its indentation, names, and the beginning of its text.
+RAISES = re.compile(r'^( *)Raises:\n((?:\1 .*\n|\n)+)', re.MULTILINE)
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_raises_entries_begin_with_if(path: Path) -> None:
+    wrong = [
+        line.strip()
+        for indent, entries in RAISES.findall(path.read_text(encoding='utf-8'))
+        for line in entries.splitlines()
+        if re.match(rf'{indent}    [A-Za-z]', line)
+        and not re.match(r' *[\w.]+(?:, [\w.]+)*: If ', line)
+    ]
+    assert not wrong, f'{path.relative_to(ROOT)}: {wrong}'
+
+
 # -- work in the background ------------------------------------------------------------------------
 
 #: Modules that start a task or a thread themselves: it is awaited by the function that starts it,

@@ -378,7 +378,7 @@ class _SharedLogin:
         """Unlock the file, if there is one.
 
         Raises:
-            NotLoggedIn: the passphrase does not fit.
+            NotLoggedIn: If the passphrase does not fit.
         """
         from storj.crypto import credentials, secret_file
 

@@ -157,7 +157,7 @@ class _Demo:
         """Do it all.
 
         Raises:
-            IntegrityError: a file came back different.
+            IntegrityError: If a file came back different.
         """
         from storj.catalog.copier import Copier, CopyOptions
         from storj.http import Client

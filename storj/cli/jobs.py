@@ -172,7 +172,7 @@ class Runner:
             Summary: of everything that ended; a failed job does not stop the others.
 
         Raises:
-            KeyboardInterrupt: After every job under way was cancelled and has ended.
+            KeyboardInterrupt: If Ctrl-C was pressed, after all jobs were cancelled and have ended.
         """
         from storj.catalog.jobs import Batch
 
@@ -398,8 +398,8 @@ def finish(output: Output, summary: Summary, *, several: bool) -> None:
         several (bool): whether more than one file was meant.
 
     Raises:
-        PartialFailure: of several files, some failed or were skipped.
-        Exception: the failure of a single file.
+        PartialFailure: If some of several files failed or were skipped.
+        Exception: If a single file failed, with its error.
     """
     if output.as_json:
         output.event(summary.to_dict())

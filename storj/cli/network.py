@@ -194,7 +194,7 @@ def no_login_needed() -> Iterator[None]:
     """Report what a server cannot use, a port or a folder, without talk of logins.
 
     Raises:
-        CommandError: in the place of a ConfigurationError.
+        CommandError: If a ConfigurationError is raised within.
     """
     try:
         yield

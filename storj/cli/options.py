@@ -109,7 +109,7 @@ def read_expiry(text: str) -> datetime.datetime:
     """Return the moment of an RFC 3339 time, or of ``+2h`` from now.
 
     Raises:
-        ValueError: neither, or a time without its zone.
+        ValueError: If it is neither, or a time without its zone.
     """
     if text.startswith('+'):
         span = datetime.timedelta(seconds=read_duration(text[1:]))

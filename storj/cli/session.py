@@ -265,7 +265,7 @@ class Session:
         """Client of the account; signs with the key of the settings if there is one.
 
         Raises:
-            NotLoggedIn: no account is known.
+            NotLoggedIn: If no account is known.
         """
         if self._client is None:
             self.use_local_network()

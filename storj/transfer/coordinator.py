@@ -260,7 +260,7 @@ class Coordinator(Generic[T]):
             what (str): for the log.
 
         Raises:
-            StorjError: The last error.
+            StorjError: If every attempt failed, the last error.
             Stopped: If the transfer ends meanwhile.
         """
         failures = 0
@@ -424,7 +424,7 @@ class Coordinator(Generic[T]):
 
         Raises:
             TimeoutError: If it has not ended after so many seconds; it goes on.
-            BaseException: what ended it.
+            BaseException: If it failed, with the error that ended it.
         """
         if not self.wait(timeout):
             raise TimeoutError('the transfer is still under way')

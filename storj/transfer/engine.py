@@ -384,8 +384,8 @@ def wait_for(future: TransferFuture[T]) -> T:
     """Return a transfer's result; an interrupt of this thread cancels the transfer.
 
     Raises:
-        BaseException: what ended the transfer; or KeyboardInterrupt (Ctrl-C), or what a handler of
-            another signal raised, after the transfer has ended and cleaned up.
+        BaseException: If it failed, with the error that ended it; or KeyboardInterrupt (Ctrl-C), or
+            what a handler of another signal raised, after the transfer ended and cleaned up.
     """
     try:
         return future.result()
@@ -423,7 +423,7 @@ class TransferFuture(Generic[T]):
         Raises:
             TimeoutError: If the transfer is still under way; it goes on.
             TransferCancelled: If it was cancelled.
-            StorjError: what ended it otherwise; see :class:`storj.exception.TransferError`.
+            StorjError: If anything else ended it; see :class:`storj.exception.TransferError`.
             OSError: If a local file could not be read or written.
         """
         return self._coordinator.result(timeout)

@@ -365,7 +365,7 @@ class Gather:
         """Do what there is to do without waiting, as a reader may be slow to ask for more.
 
         Raises:
-            IntegrityError: As :meth:`ensure`.
+            IntegrityError: If :meth:`ensure` raises it.
             Stopped: If the transfer has ended.
         """
         self._scope.coordinator.check()

@@ -260,7 +260,7 @@ def derived_public_key(extended: str, index: int) -> bytes:
         index (int): 0 to 2**31 - 1.
 
     Raises:
-        SignatureError: If no extended public key, or no such index.
+        SignatureError: If it is not an extended public key, or there is no such index.
     """
     try:
         raw = base58.decode_check(extended[: _EXTENDED_LENGTH + 1])

@@ -374,7 +374,7 @@ class RpcClient:
         Raises:
             NodeError: If the node refused, or its answer is not a valid one.
             ClockSkewError: If its clock differs from the one here.
-            NodeUnreachableError: If no connection, or no answer in time.
+            NodeUnreachableError: If there is no connection, or no answer in time.
         """
         identifier = secrets.token_hex(20)
         # A node of protocol 0.x takes no contact of 1.x and the other way round. The envelope is
