@@ -159,8 +159,8 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
     'no_progress': ('STORJ_NO_PROGRESS',),
 }
 
-#: What is sent to a bridge, or signs what is sent; of these, what nobody else may have.
-_LOGIN = ('email', 'password', 'private_key')
+#: What is sent to a bridge, signs what is sent, or holds it; of these, what nobody else may have.
+_LOGIN = ('email', 'password', 'private_key', 'key_file')
 _SECRETS = _LOGIN[1:]
 
 # The passphrase protects what the file would give away beside it.

@@ -425,6 +425,15 @@ def test_libstorjs_account_is_opened_with_its_passphrase(folder: Path, key_file:
     assert account == ('lib@example.org', 'lib password', 'lib words')
 
 
+def test_libstorjs_file_of_the_settings_is_for_their_bridge(folder: Path, key_file: Path) -> None:
+    elsewhere = key_file.rename(folder / 'elsewhere.json')
+    write(folder, f'[storj]\nkey_file = {elsewhere}\nbridge = http://bridge.test:6382\n')
+    assert settings_with(folder, 'open sesame').password == 'lib password'
+    found = settings_with(folder, 'open sesame', bridge='http://other.test')
+    assert (found.email, found.password) == (None, None)
+    assert found.login_bridge == 'http://bridge.test:6382'
+
+
 def test_libstorjs_account_adds_only_what_is_missing(folder: Path, key_file: Path) -> None:
     found = settings_with(folder, 'open sesame', email='lib@example.org', mnemonic='my words')
     assert (found.password, found.mnemonic) == ('lib password', 'my words')
