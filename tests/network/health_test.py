@@ -165,13 +165,18 @@ def test_farmer_whose_bridge_is_away_is_not_well(tmp_path: Path) -> None:
         (20_000_000, None),
     ],
 )
-def test_size_that_is_too_small_is_told(tmp_path: Path, size: int, reason: str | None) -> None:
+def test_size_that_is_too_small_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int, reason: str | None
+) -> None:
+    problems = [] if reason is None else [f'it can take no shards: {reason}']
+
     async def test() -> None:
         async with site(tmp_path, size=size) as here:
-            problems = here.farmer.status()['problems']
-            assert problems == ([f'it can take no shards: {reason}'] if reason else [])
+            assert here.farmer.status()['problems'] == problems
 
     run(test)
+    told = [each.getMessage() for each in caplog.records if each.levelname == 'WARNING']
+    assert told == [f'the farmer in {tmp_path}: {problem}' for problem in problems]
 
 
 def test_check_that_costs_is_made_now_and_then(caplog: pytest.LogCaptureFixture) -> None:

@@ -236,6 +236,8 @@ class Farmer:
         logger.info(
             'farmer %s listens on %s:%d', self.identity.node_id, self.settings.host, self.port
         )
+        for problem in self._problems():
+            logger.warning('the farmer in %s: %s', self.settings.path, problem)
 
     async def _open(self, parts: contextlib.AsyncExitStack) -> None:
         """Open the folder, in a thread: a large disk takes a while."""
