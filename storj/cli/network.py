@@ -199,9 +199,8 @@ def no_login_needed() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        # What is lost says itself what to do.
-        hint = '' if type(error).__name__ == 'LostStateError' else _SETUP_HINT
-        raise CommandError(str(error), hint=hint) from error
+        # Some say themselves what to do.
+        raise CommandError(str(error), hint=getattr(error, 'hint', _SETUP_HINT)) from error
 
 
 def require_extra() -> None:

@@ -39,7 +39,7 @@ from storj.network.node.state_files import (
     write_record,
 )
 
-__all__ = ('Copied', 'Snapshot', 'back_up', 'restore')
+__all__ = ('BackupError', 'Copied', 'Snapshot', 'back_up', 'restore')
 
 _MANIFEST = 'manifest.json'
 _STATE = 'state-'
@@ -72,6 +72,16 @@ class Copied:
     missing: int
 
 
+class BackupError(NetworkSetupError):
+    """There is nothing to back up or to restore, or something else where it is to be.
+
+    Name the folder of a network, or of a backup.
+    """
+
+    #: The message says what to do.
+    hint = ''
+
+
 # ---------------------------------------------------------------- backup
 
 
@@ -87,16 +97,16 @@ def back_up(data: Path, folder: Path, snapshot: Snapshot | None = None) -> Copie
         Copied: what the backup holds.
 
     Raises:
-        NetworkSetupError: If there is no network, or the folder has something else in it.
+        BackupError: If there is no network, or the folder has something else in it.
         LostStateError: If something is missing in the network's folder.
         OSError: If something cannot be read or written; the backup before is whole still.
     """
     record = read_record(data / 'network.json', ('renter_seed',))
     farmers = None if record is None else record.get('farmers')
     if record is None or farmers is None:
-        raise NetworkSetupError(f'{data}: there is no network that has been up')
+        raise BackupError(f'{data}: there is no network that has been up')
     if folder.resolve().is_relative_to(data.resolve()):
-        raise NetworkSetupError(f'{folder}: lies in the folder of the network')
+        raise BackupError(f'{folder}: lies in the folder of the network')
     owner = nullcontext() if snapshot else closing(FolderLock(data, 'network'))
     with closing(FolderLock(folder, 'backup')), owner:
         _check_target(folder, record['renter_seed'])
@@ -122,12 +132,12 @@ def _check_target(folder: Path, seed: str) -> None:
         if item.name not in known and not item.name.startswith((_STATE, f'.{_MANIFEST}.'))
     ]
     if others:
-        raise NetworkSetupError(f'{folder}: has something else in it: {sorted(others)[0]}')
+        raise BackupError(f'{folder}: has something else in it: {sorted(others)[0]}')
     manifest = read_record(folder / _MANIFEST, ('state',))
     if manifest is not None:
         kept = read_record(folder / manifest['state'] / 'network.json', ('renter_seed',))
         if kept is None or kept['renter_seed'] != seed:
-            raise NetworkSetupError(f'{folder}: is the backup of another network')
+            raise BackupError(f'{folder}: is the backup of another network')
 
 
 def _copy_state(data: Path, state: Path, farmers: int, snapshot: Snapshot) -> None:
@@ -221,18 +231,18 @@ def restore(folder: Path, data: Path) -> Copied:
         starts.
 
     Raises:
-        NetworkSetupError: If the folder is no backup or damaged, or there is something where the
+        BackupError: If the folder is no backup or damaged, or there is something where the
             network is to be.
         OSError: If something cannot be read or written; the network is refused then.
     """
     manifest = read_record(folder / _MANIFEST, ('state',))
     if manifest is None:
-        raise NetworkSetupError(f'{folder}: no backup of a network')
+        raise BackupError(f'{folder}: no backup of a network')
     if data.exists() and any(data.iterdir()):
-        raise NetworkSetupError(f'{data}: not empty; nothing is restored over what is there')
+        raise BackupError(f'{data}: not empty; nothing is restored over what is there')
     state = folder / Path(manifest['state']).name
     if {str(path): _sum_of(state / path) for path in _files(state)} != manifest['sums']:
-        raise NetworkSetupError(f'{state}: the backup is damaged: the sums of its files are wrong')
+        raise BackupError(f'{state}: the backup is damaged: the sums of its files are wrong')
     with closing(FolderLock(data, 'network')):
         counts = _bring_back(folder, state, data, int(manifest['farmers']))
         _sync()

@@ -22,9 +22,19 @@ from storj.network.node.state_files import (
     write_record,
 )
 
-__all__ = ('NetworkFolder',)
+__all__ = ('FewerFarmersError', 'NetworkFolder')
 
 _EMAIL = 'user@example.org'
+
+
+class FewerFarmersError(NetworkSetupError):
+    """A network would start with fewer farmers than it has.
+
+    Take all of them, or use --drain.
+    """
+
+    #: The message says what to do.
+    hint = ''
 
 
 class NetworkFolder:
@@ -133,14 +143,14 @@ class NetworkFolder:
         """Refuse to go on with fewer farmers than there are.
 
         Raises:
-            NetworkSetupError: If there are more.
+            FewerFarmersError: If there are more.
         """
         known = self.farmers or 0
         if count >= known:
             return
         stored = [_stored(self.farm(number) / 'farmer.db') for number in range(count, known)]
         shards, size = (sum(numbers) for numbers in zip(*stored, strict=True))
-        raise NetworkSetupError(
+        raise FewerFarmersError(
             f'{self.path}: the network has {known} farmers, and those beyond {count} store'
             f' {shards} shards, {size} bytes; take all {known}, or move what these store to the'
             ' others first with --drain'

@@ -308,6 +308,8 @@ def test_programs_say_in_one_message_what_is_missing(
     said, *hints = done.stderr.strip().splitlines()
     assert f'{lost}: is missing' in said
     assert 'restore it from a backup' in said
+    # That alone says what to do.
+    assert 'choose another' not in done.stderr
     assert len(hints) <= 1
     assert not (folder / lost).exists()
 

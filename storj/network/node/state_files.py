@@ -72,6 +72,9 @@ class LostStateError(NetworkSetupError):
     Restore it from a backup ('storj network restore'), or do what the message says besides.
     """
 
+    #: The message says what to do.
+    hint = ''
+
 
 _NEW_NETWORK = 'or begin another network in an empty folder'
 _NEW_FARMER = 'or begin a new farmer in an empty folder, and let bridges replace the copies'
