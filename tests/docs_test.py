@@ -211,6 +211,15 @@ def test_commands_of_the_page_work(page: str, session: dict[str, str], tmp_path:
             assert re.search(f'^{pattern}$', answer, re.MULTILINE), f'{command}: {answer}'
 
 
+def test_modules_that_the_design_names_exist() -> None:
+    text = (ROOT / 'docs' / 'design.rst').read_text(encoding='utf-8')
+    named = re.findall(r'``([\w/]+(?:\.py|/))(?=[`:])', text)
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / 'storj' / name).exists()] == [
+        'tests/structure_test.py'
+    ]
+
+
 def extras_of_the_package() -> set[str]:
     parser = configparser.ConfigParser()
     parser.read(ROOT / 'setup.cfg', encoding='utf-8')
