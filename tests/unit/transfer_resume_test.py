@@ -817,7 +817,17 @@ def test_download_that_was_killed_at_its_very_end_is_made_again_to_overwrite(
     assert [path.name for path in tmp_path.glob('out*')] == ['out']
 
 
-@pytest.mark.parametrize('what', ['another file', 'another range', 'a link', 'a part of mine'])
+@pytest.mark.parametrize(
+    'what',
+    [
+        'another file',
+        'another range',
+        'another content',
+        'the stored form',
+        'a link',
+        'a part of mine',
+    ],
+)
 def test_file_that_is_not_the_one_of_the_killed_download_is_kept(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -827,6 +837,10 @@ def test_file_that_is_not_the_one_of_the_killed_download_is_kept(
     options: dict[str, Any] = {}
     if what == 'another range':
         options['start'] = 5
+    elif what == 'another content':
+        assert setting.upload(os.urandom(SIZE), overwrite=True).id == file.id
+    elif what == 'the stored form':
+        options['decrypt'] = False
     elif what == 'a part of mine':
         part.write_bytes(b'mine')
     else:
