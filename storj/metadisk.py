@@ -62,9 +62,9 @@ _PIECE = 256 * 1024
 _ANSWER_LIMIT = 1024 * 1024
 # Bytes of a source of unknown size that are kept in memory before a file takes them.
 _SPOOL_LIMIT = 1024 * 1024
-# Bytes a second that a node brings to its farmers at the least; it answers when all have arrived.
+# Least bytes a second that a node sends to its farmers; it answers when all have arrived.
 _SLOWEST_NODE = 256 * 1024
-# Connections in a row that bring nothing new.
+# Connections in a row that may end without new bytes.
 _ATTEMPTS = 3
 # No file has a size of more digits, and Python reads no number of thousands of them.
 _LENGTH = re.compile('[0-9]{1,18}')
@@ -94,7 +94,7 @@ class FileRecord:
             name of whoever stored it first. It comes from the network: never use it as a path.
         filesize (int): bytes.
         datetime (datetime): when it was stored; UTC.
-        uploads (tuple[Mapping[str, Any], ...]): where it lies, as the node describes it: a
+        uploads (tuple[Mapping[str, Any], ...]): where it is stored, as the node describes it: a
             ``host_name`` with its ``url``, or with ``error`` if that host has lost it. Hosts of
             2014 had the whole file; a farmer has the ``shards`` of these indices.
         version (str): of the record's format.
@@ -134,7 +134,7 @@ class NodeStatus:
     Attributes:
         capacity (int): what the node can store.
         used (int): what it stores.
-        max_file_size (int): the largest file that it announces to take.
+        max_file_size (int): the largest file that it announces.
         incoming (int): bytes received this month.
         outgoing (int): bytes sent this month.
         total_incoming (int): bytes received since the node began.
@@ -166,7 +166,7 @@ class Download:
         size (int): bytes.
         counter (int | None): first counter block of the file's encryption, 0 or 1; None when the
             node decrypted it.
-        path (Path | None): where the file lies now; None when it went to a file object.
+        path (Path | None): where the file is now; None when it went to a file object.
     """
 
     size: int
@@ -240,7 +240,7 @@ class MetaDisk:
         """Take a new access token and use it from now on: ``POST /accounts/token/new``.
 
         Returns:
-            str: 16 letters and digits. Whoever knows it can spend its balance.
+            str: 16 letters and digits. Anybody who knows it can spend its balance.
         """
         answer = self._json('POST', '/accounts/token/new')
         self.token = _text(answer, 'token')
@@ -310,6 +310,8 @@ class MetaDisk:
                 before its size.
             OSError: If the source cannot be read.
         """
+        # A node without charging takes any token, and needs none; the tutorial sends one (section
+        # 12.1).
         token = token or self.token or self.token_new()
         with _open_source(source) as (file, size, own_name):
             form = _Form(file, size, name or own_name, token, progress)
@@ -325,6 +327,8 @@ class MetaDisk:
                 if form.failure is not None:
                     raise form.failure from None
                 raise
+        # The node encrypts, so its answer is compared with the key that the bytes have (section
+        # 12.5).
         reference = _reference(answer)
         form.check(reference)
         return str(reference)
@@ -343,11 +347,11 @@ class MetaDisk:
         """Get a file back, checked: ``GET /api/download/{filehash}``.
 
         Nothing is written to the destination before all bytes are here and proved right. A
-        connection that breaks off is taken up again where it broke.
+        broken connection is resumed where it broke.
 
         Args:
             reference (str | Reference): ``<filehash>?key=<key>`` or a link that ends so.
-            destination (str | os.PathLike[str] | BinaryIO): a path (the bytes lie in
+            destination (str | os.PathLike[str] | BinaryIO): a path (the bytes are in
                 ``<path>.part`` until they are complete), or a file object opened for writing.
             token (str | None): sent when given or set on this object; charged nodes want one.
             local (bool): fetch without the key and decrypt here; False lets the node decrypt,
@@ -382,6 +386,7 @@ class MetaDisk:
             finally:
                 part.unlink(missing_ok=True)
             return Download(fetch.size, counter, path)
+        # A file object cannot be renamed at the end, so unchecked bytes must not reach it.
         with tempfile.TemporaryFile() as file:
             counter = fetch.run(cast('BinaryIO', file), progress)
             file.seek(0)
@@ -399,6 +404,7 @@ class MetaDisk:
             ValueError: If it is neither.
             NotFoundError: If the node does not have the file.
         """
+        # The key stays here: ``find`` needs none.
         filehash = filehash.partition('?')[0]
         if not is_filehash(filehash):
             raise ValueError('a filehash is 64 lower-case hex digits')

@@ -1,4 +1,4 @@
-"""Balances of access tokens: who may still transfer how much.
+"""Balances of access tokens: how much each may still transfer.
 
 A token is a bearer string; making one stores nothing, and any string has the balance 0 until it is
 credited. All amounts are bytes. Every movement is written down beside the balance that it changed,
@@ -74,6 +74,7 @@ def token_text(random_bytes: bytes) -> str:
     number = int.from_bytes(random_bytes, 'big')
     digits = []
     for _ in range(_TOKEN_DIGITS):
+        # The lowest digit first, as in the original: 12 x 0x66 is oiFyR2NcMvaSiNDf (section 12.3).
         number, digit = divmod(number, len(_ALPHABET))
         digits.append(_ALPHABET[digit])
     return ''.join(digits)
@@ -138,6 +139,8 @@ class Ledger:
         if amount > _LARGEST:
             raise InsufficientBalanceError('no balance is that large')
         with self._engine.begin() as connection:
+            # Condition and change in one statement: two uploads at a time cannot spend the same
+            # bytes.
             changed = connection.execute(
                 sa.update(_balances)
                 .where(_balances.c.token == token, _balances.c.bytes >= amount)
@@ -153,6 +156,7 @@ class Ledger:
             return False
         try:
             with self._engine.begin() as connection:
+                # The primary key refuses a second use by the same token.
                 connection.execute(sa.insert(_redeemed).values(token=token, code=code))
                 self._credit(connection, token, self._promocodes[code], 'promocode')
         except (sa.exc.IntegrityError, ValueError):

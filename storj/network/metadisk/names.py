@@ -1,8 +1,8 @@
-"""Names that strangers give to files, made harmless.
+"""Cleaning of the file names that clients send.
 
 A cleaned name is letters, digits, ``_``, ``.`` and ``-``, so it is safe in a log and a folder; in
-ASCII it is safe in a header, too. It is never used as a path here all the same: what a node stores
-lies under hashes.
+ASCII it is safe in a header, too. It is still never used as a path here: a node stores files
+under hashes.
 """
 
 from __future__ import annotations
