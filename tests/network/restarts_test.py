@@ -18,9 +18,9 @@ import pytest
 from storj.network import Network, farmers
 from storj.network.farmer.farmer import FarmerSettings, Workers
 from storj.network.farmers import (
+    FarmerContext,
     FarmerHandle,
     FarmerInLoop,
-    Home,
     NetworkError,
     restart_pause,
 )
@@ -73,8 +73,8 @@ def test_farmer_that_comes_up_while_it_is_stopped_ends(tmp_path: Path) -> None:
     async def stop_at_that_moment() -> None:
         nonlocal coming_up
         coming_up = asyncio.Event()
-        home = Home(lambda work: work, FaultPlan(), Workers())
-        farmer = Slow(home, 0, FarmerSettings(tmp_path))
+        context = FarmerContext(lambda work: work, FaultPlan(), Workers())
+        farmer = Slow(context, 0, FarmerSettings(tmp_path))
         beginning = asyncio.ensure_future(farmer.begin())
         await asyncio.sleep(0.05)
         coming_up.set()
@@ -82,7 +82,7 @@ def test_farmer_that_comes_up_while_it_is_stopped_ends(tmp_path: Path) -> None:
         assert farmer.state == 'stopped'
         with pytest.raises(NetworkError, match='stopped before it was up'):
             await beginning
-        home.workers.close()
+        context.workers.close()
 
     coming_up: asyncio.Event
     asyncio.run(stop_at_that_moment())
