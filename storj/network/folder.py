@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from storj import atomic_file
 from storj.crypto import mnemonic
 from storj.digest import is_hex
 from storj.exception import MnemonicError, NetworkSetupError
@@ -171,6 +172,7 @@ def _set_aside(folder: Path) -> None:
     """Give what is left of a farmer another name, so that one can begin anew."""
     try:
         if folder.exists() and any(folder.iterdir()):
-            folder.rename(folder.with_name(f'{folder.name}.lost-{secrets.token_hex(4)}'))
+            aside = folder.with_name(f'{folder.name}.lost-{secrets.token_hex(4)}')
+            atomic_file.replace(folder, aside)
     except OSError as error:
         raise NetworkSetupError(f'{folder}: cannot be renamed: {error.strerror}') from error
