@@ -90,7 +90,7 @@ class Configuration:
         email (str | None): account (``STORJ_BRIDGE_USER``, ``STORJ_EMAIL``).
         password (str | None): in the clear (``STORJ_BRIDGE_PASS``, ``STORJ_PASSWORD``).
         bridge (str): URL (``STORJ_BRIDGE``), without the account that it may have held.
-        mnemonic (str | None): words that files are encrypted with (``STORJ_ENCRYPTION_KEY``).
+        mnemonic (str | None): encryption key of files (``STORJ_ENCRYPTION_KEY``).
         mnemonic_email (str | None): account that logged in when the mnemonic was kept in the file.
         login_bridge (str | None): bridge of the login in the file, where it is not used because
             another bridge is; without the account that its URL may have held.
@@ -289,7 +289,7 @@ def load(
         Configuration: without account if nobody names one.
 
     Raises:
-        ConfigurationError: If the file cannot be read or parsed, lacks a profile that was asked
+        ConfigurationError: If the file cannot be read or parsed, has no profile that was asked
             for, or holds a value that makes no sense. The message never quotes the file.
         TypeError: If a setting is unknown.
     """

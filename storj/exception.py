@@ -225,12 +225,12 @@ class StorjBridgeApiError(StorjError):
             because programs written for 0.1.5 parse it. A number is the HTTP status, as programs
             written for 0.3 give it: ``BridgeError(404, 'Bucket not found')``.
         code (int | str | None): HTTP status; behind a number, the message.
-        message (str | None): what the bridge said in words; the text itself by default.
+        message (str | None): the bridge's message; the text itself by default.
         retry_after (float | None): seconds from the ``Retry-After`` header.
 
     Attributes:
         code (int | None): HTTP status.
-        message (str): what the bridge said in words.
+        message (str): the bridge's message.
     """
 
     def __init__(
@@ -314,11 +314,11 @@ class FarmerError(StorjError):
     Args:
         code (int | str | None): WebSocket close code, HTTP status, or one of the codes 10002 and
             10003 that programs of the 0.3 era compare. A text is the message.
-        message (str | None): the farmer's own words.
+        message (str | None): the farmer's message.
 
     Attributes:
         code (int | None): as given, or that of the class.
-        message (str): as given, empty if there are no words.
+        message (str): as given, empty if there is none.
     """
 
     SUPPLIED_TOKEN_NOT_ACCEPTED = 10002
@@ -479,7 +479,7 @@ _TELLING_TEXTS: tuple[tuple[re.Pattern[str], type[StorjBridgeApiError]], ...] = 
         re.compile(r'^(Name already used|(Email|Public key) is already registered)'),
         AlreadyExistsError,
     ),
-    # The database's own words for an entry of the same name (5.13 and later), or a nonce used
+    # The database's own text for an entry of the same name (5.13 and later), or a nonce used
     # twice (as shipped from 0.8 on).
     (re.compile(r'E11000 .*nonce', re.IGNORECASE | re.DOTALL), AuthenticationError),
     (re.compile(r'E11000 '), AlreadyExistsError),
@@ -579,7 +579,7 @@ def contract_error(error: StorjBridgeApiError) -> StorjBridgeApiError:
 
 
 def _message(status: int, body: str) -> str:
-    """Return what the bridge said in words, from JSON, from an HTML error page, or as it stands."""
+    """Return the bridge's message, from JSON, from an HTML error page, or as it stands."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -594,7 +594,7 @@ def _message(status: int, body: str) -> str:
 
 
 def _page_text(body: str) -> str:
-    """Return what an HTML error page says in words, without the name of a class and its stack.
+    """Return the message of an HTML error page, without the name of a class and its stack.
 
     Bridges 1.0 to 4.2 answer with the web framework's page (protocol reference, section 2.5)::
 

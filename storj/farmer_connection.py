@@ -86,7 +86,7 @@ def farmer_error(code: int | None, message: str) -> FarmerError:
 
     Args:
         code (int | None): WebSocket close code, or HTTP status.
-        message (str): the farmer's words, as they came.
+        message (str): the farmer's text, as it came.
 
     Returns:
         FarmerError: of the most specific class (protocol reference, sections 4.1 and 4.2).
@@ -272,7 +272,7 @@ class Watchdog:
 
         Args:
             seconds (float): from now.
-            late (str): what is said if it does not.
+            late (str): message of the error if it does not.
         """
         self._deadline, self._late = self._now() + seconds, late
 

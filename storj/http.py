@@ -172,7 +172,7 @@ class Client:
             of an answer and for each piece of its body, which has 300 s in all; one number stands
             for both. None is the default of 10 and 30 (100 when a bridge as of 3.0 looks for a
             farmer); there is no way to wait without a limit.
-        mnemonic (str | None): words that files and names are encrypted with.
+        mnemonic (str | None): encryption key of files and names.
         plain_names (bool): whether new names are stored in the clear nevertheless.
         proxy (str | None): URL of a proxy; by default that of the environment, whose ``NO_PROXY``
             exempts a bridge from both. Farmers are reached without.
@@ -1719,11 +1719,11 @@ These lines of Python make one and store it in storj.ini:
     import storj
     from storj.crypto import mnemonic
 
-    words = storj.configuration.load().mnemonic or mnemonic.generate()
-    storj.configuration.save(mnemonic=words)
+    key = storj.configuration.load().mnemonic or mnemonic.generate()
+    storj.configuration.save(mnemonic=key)
 
 storj.get_client() and the managers find it there; give it to your own client with
-storj.Client(..., mnemonic=words) or client.mnemonic = words. Write it down: nobody can recover it.
+storj.Client(..., mnemonic=key) or client.mnemonic = key. Write it down: nobody can recover it.
 file_upload(..., encrypt=False) stores the file without encryption."""
 
 

@@ -687,7 +687,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
 
         Args:
             code (int): close code of the farmer; 1006 if it went away without one.
-            reason (str | None): its words.
+            reason (str | None): its text.
         """
 
     def received_message(self, m: Any) -> None:

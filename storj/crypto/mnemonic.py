@@ -1,4 +1,4 @@
-"""The words from which all keys of a user follow: BIP39, English list."""
+"""Encryption keys (mnemonics), from which all keys of a user follow: BIP39, English list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _english() -> Mnemonic:
 
 
 def generate(bits: int = 256) -> str:
-    """Return new words.
+    """Return a new encryption key.
 
     Args:
         bits (int): strength; 128, 160, 192, 224 or 256 for 12, 15, 18, 21 or 24 words.
@@ -51,7 +51,7 @@ def check(words: str) -> None:
     the error tells the kind of mistake and never a word.
 
     Args:
-        words (str): the mnemonic.
+        words (str): the encryption key (mnemonic).
 
     Raises:
         MnemonicError: If the words are not a mnemonic.
@@ -83,7 +83,7 @@ def seed(words: str, passphrase: str = '') -> bytes:
     are no plain ASCII are brought to NFKD, as BIP39 and the core client do (libstorj does not).
 
     Args:
-        words (str): the mnemonic.
+        words (str): the encryption key (mnemonic).
         passphrase (str): BIP39's extra word; Storj clients have none.
 
     Raises:

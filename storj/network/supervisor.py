@@ -110,7 +110,7 @@ class Network:
         port (int): of the bridge; 0 for any free one. Farmers take free ones always.
         data (str | os.PathLike[str] | None): folder that keeps everything, so that a network
             with the same folder goes on where this one stops; None for a temporary one. A folder
-            that lacks a part of that is refused.
+            without a part of that is refused.
         drain (bool): take fewer farmers than the folder has: all come up, and :meth:`drain` has
             those beyond the number leave.
         new_farmers (Collection[int]): numbers of those whose folders are lost, and that

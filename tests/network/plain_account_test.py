@@ -58,7 +58,7 @@ def test_error_without_a_key_holds_the_lines_that_make_one(
     # A key that is there opens the files of the account: the same lines keep it.
     again: dict[str, Any] = {}
     exec(program, again)
-    assert again['words'] == made['words'] == storj.get_client().mnemonic
+    assert again['key'] == made['key'] == storj.get_client().mnemonic
 
 
 def test_error_of_a_wrong_key_makes_no_other(network: Network, bucket: str) -> None:

@@ -81,7 +81,7 @@ _STORING = frozenset(
 _NO_SPACE = 'No space left at the bridge'
 _METHODS = 'GET,HEAD,PUT,PATCH,POST,DELETE'
 _READABLE = 'Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset'
-#: What the framework says by itself, in the bridge's words (protocol reference, section 2.5).
+#: What the framework answers by itself, with the bridge's texts (protocol reference, section 2.5).
 _FRAMEWORK_TEXTS = {404: 'Resource not found', 413: 'Request entity too large'}
 
 

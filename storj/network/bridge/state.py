@@ -138,7 +138,7 @@ class BridgeSettings:
         open_promises (int): shards of one account that farmers keep space for and that have not
             come yet, beyond which it gets 429; 0 for any number. They may not take more than half
             of what the farmers offer, either. Accounts of whoever runs the bridge have no limit.
-        empty_frame_life (float): seconds for which a frame without shards is kept; 0 for ever. Of
+        empty_frame_life (float): seconds for which a frame without shards is kept; 0 is forever. Of
             one whose client was killed while the answer was on its way, nobody else knows.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
         account_calls (int): registrations, activations, deactivations and resets that one address
