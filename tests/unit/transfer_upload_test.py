@@ -279,6 +279,18 @@ def test_frame_that_cannot_be_destroyed_does_not_keep_the_next_upload(
     assert setting.download(setting.upload(source)).read() == source.read_bytes()
 
 
+def test_upload_that_gets_no_frame_leaves_nothing_of_the_last_attempt(
+    setting: Setting, source: Path
+) -> None:
+    break_off(setting, source, 2)
+    source.write_bytes(os.urandom(4 * SHARD))
+    failing(setting, 'frame_create', *[StorjBridgeApiError('no', 400)] * 9)
+    with pytest.raises(StorjBridgeApiError):
+        setting.upload(source)
+    assert setting.bridge.frames == {}
+    assert list(list_journals(setting.transfers.config.journal_dir())) == []
+
+
 def test_frame_that_a_file_may_use_outlives_a_second_failure(
     setting: Setting, source: Path
 ) -> None:
