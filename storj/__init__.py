@@ -72,6 +72,7 @@ __all__ = (
 _SUBMODULES = frozenset(
     {
         'api',
+        'catalog',
         'cli',
         'configuration',
         'crypto',

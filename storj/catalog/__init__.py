@@ -11,24 +11,73 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storj.catalog.content import same_content as same_content
+    from storj.catalog.copier import Copier as Copier
+    from storj.catalog.copier import CopyOptions as CopyOptions
+    from storj.catalog.copier import Downloader as Downloader
     from storj.catalog.entries import BucketEntry as BucketEntry
     from storj.catalog.entries import Catalog as Catalog
     from storj.catalog.entries import FileEntry as FileEntry
     from storj.catalog.entries import Stamp as Stamp
+    from storj.catalog.errors import BucketNotFound as BucketNotFound
+    from storj.catalog.errors import CatalogError as CatalogError
+    from storj.catalog.errors import ConflictError as ConflictError
+    from storj.catalog.errors import FileNotFound as FileNotFound
+    from storj.catalog.errors import LocalPathNotFound as LocalPathNotFound
+    from storj.catalog.errors import SourceKept as SourceKept
+    from storj.catalog.errors import UnsafeNameError as UnsafeNameError
+    from storj.catalog.errors import UsageProblem as UsageProblem
     from storj.catalog.filters import Filters as Filters
     from storj.catalog.filters import Rule as Rule
+    from storj.catalog.jobs import Batch as Batch
+    from storj.catalog.jobs import Job as Job
+    from storj.catalog.jobs import Outcome as Outcome
+    from storj.catalog.jobs import Skip as Skip
+    from storj.catalog.jobs import Unchanged as Unchanged
+    from storj.catalog.places import ByteRange as ByteRange
+    from storj.catalog.places import Link as Link
+    from storj.catalog.places import Local as Local
+    from storj.catalog.places import Remote as Remote
+    from storj.catalog.places import Stream as Stream
+    from storj.catalog.places import parse_location as parse_location
+    from storj.catalog.places import parse_remote as parse_remote
+    from storj.catalog.removal import remove_local as remove_local
+    from storj.catalog.removal import remove_remote as remove_remote
+    from storj.catalog.share import Share as Share
+    from storj.catalog.share import SharedBridge as SharedBridge
+    from storj.catalog.share import make_share as make_share
+    from storj.catalog.sync import Plan as Plan
+    from storj.catalog.sync import Sync as Sync
+    from storj.catalog.tree import LocalFile as LocalFile
+    from storj.catalog.tree import RemoteFile as RemoteFile
+    from storj.catalog.tree import find_local as find_local
+    from storj.catalog.tree import find_remote as find_remote
+    from storj.catalog.tree import fold as fold
+    from storj.catalog.tree import walk as walk
 
-_NAMES = {
-    'BucketEntry': 'entries',
-    'Catalog': 'entries',
-    'FileEntry': 'entries',
-    'Stamp': 'entries',
-    'Filters': 'filters',
-    'Rule': 'filters',
+#: Module -> its names that are names of this package too.
+_MODULES = {
+    'entries': 'BucketEntry Catalog FileEntry Stamp',
+    'errors': 'BucketNotFound CatalogError ConflictError FileNotFound '
+    'LocalPathNotFound SourceKept UnsafeNameError UsageProblem',
+    'places': 'ByteRange Link Local Remote Stream parse_location parse_remote',
+    'filters': 'Filters Rule',
+    'tree': 'LocalFile RemoteFile find_local find_remote fold walk',
+    'jobs': 'Batch Job Outcome Skip Unchanged',
+    'copier': 'Copier CopyOptions Downloader',
+    'removal': 'remove_local remove_remote',
+    'sync': 'Plan Sync',
+    'share': 'Share SharedBridge make_share',
+    'content': 'same_content',
 }
+_NAMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(f'storj.catalog.{_NAMES[name]}'), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES})

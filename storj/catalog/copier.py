@@ -88,6 +88,7 @@ class Downloader:
             self._check_links(path, base)
             if path.is_dir():
                 raise ConflictError(f'a folder has this name: {path}', hint='')
+            # A download that was killed after its file got its name is continued, not refused.
             made = self.downloads.is_downloaded(entry.bucket.id, entry.id, path)
             if not made and (path.exists() or path.is_symlink()):
                 present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
@@ -301,7 +302,7 @@ class Copier(Downloader):
         bucket = self.catalog.bucket(target.bucket)
         several = self.options.several
         base = target.path if target.is_folder else f'{target.path}/'
-        # One listing costs less than a question per file.
+        # One listing costs less than a question per file; for one file the question costs less.
         present = remote_names(self.catalog, bucket, base) if several else {}
         jobs = []
         for file in files:

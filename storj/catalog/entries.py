@@ -19,7 +19,7 @@ from storj.exception import AmbiguousNameError, NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from storj.http import Client
+    from storj import http
 
 __all__ = ('BucketEntry', 'Catalog', 'FileEntry', 'Stamp')
 
@@ -129,13 +129,14 @@ class Catalog:
     """Finds buckets and files of one account.
 
     Args:
-        client (Client): of the account; its encryption key (mnemonic) decrypts and encrypts names.
+        client (storj.http.Client): of the account; its encryption key (mnemonic) decrypts and
+            encrypts names.
         plain_names (bool): whether new names are stored in clear.
         seen (Callable | None): called with each complete list of names: a bucket's and its files'
             names, or None and the buckets' names.
 
     Attributes:
-        client (Client): as given.
+        client (storj.http.Client): as given.
         encrypts_names (bool): whether new names are stored encrypted.
 
     Raises:
@@ -145,7 +146,7 @@ class Catalog:
 
     def __init__(
         self,
-        client: Client,
+        client: http.Client,
         *,
         plain_names: bool = False,
         seen: Callable[[str | None, Sequence[str]], object] | None = None,
@@ -206,6 +207,7 @@ class Catalog:
         found = sorted(
             (self._file_entry(bucket, record, key) for record in records), key=lambda it: it.name
         )
+        # Before the prefix is applied: only a complete list may replace the kept names.
         if self._seen is not None:
             self._seen(bucket.name, [entry.name for entry in found])
         return [entry for entry in found if entry.name.startswith(prefix)]

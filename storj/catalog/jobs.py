@@ -129,6 +129,8 @@ class Run:
 
     def _way(self) -> Iterator[Future[Any] | TransferFuture[Any]]:
         job = self.job
+        # In the engine, not here: a check may read whole files or ask the bridge, and Ctrl-C must
+        # not arrive in the middle of the beginning of a transfer.
         step = job.engine.submit(self._begin)
         yield step
         try:
@@ -142,7 +144,8 @@ class Run:
         yield transfer
         self._result = transfer.result()
         if job.finish is not None or job.removal is not None:
-            # Also while the batch stops: the file has been moved, and the rest belongs to it.
+            # Also while the batch stops: the copy is complete, and a move that left its source
+            # would be a copy, an upload under another form of its name a second file.
             done = job.engine.submit(lambda: job.complete(self._result))
             yield done
             done.result()
@@ -185,6 +188,8 @@ class Batch:
         self.stopping = stopping or threading.Event()
         self.clock = clock
         self._jobs = iter(jobs)
+        # The engine's threads end when no task waits; starting one for each file costs more
+        # than a few checks that are made early.
         self._width = 2 * width
         self._runs: dict[int, Run] = {}
         self._count = 0
@@ -217,6 +222,8 @@ class Batch:
     def stop(self) -> None:
         """Cancel the jobs under way, wait until they have ended, and begin no others."""
         self.stopping.set()
+        # Not by the queue: an interrupt may have hit between a step and its callback, and then no
+        # entry of the queue comes for it.
         runs = list(self._runs.values())
         for run in runs:
             if run.transfer is not None:

@@ -16,7 +16,7 @@ from storj.catalog.tree import LocalFile
 from storj.exception import NotFoundError, StorjError
 
 if TYPE_CHECKING:
-    from storj.http import Client
+    from storj import http
 
 __all__ = ('Removal', 'local_removal', 'remote_removal', 'remove_local', 'remove_remote')
 
@@ -77,11 +77,11 @@ def local_removal(path: Path) -> Removal:
     return Removal({'source': str(path)}, state, path.unlink)
 
 
-def remote_removal(client: Client, entry: FileEntry, copy: Path | None = None) -> Removal:
+def remote_removal(client: http.Client, entry: FileEntry, copy: Path | None = None) -> Removal:
     """Return what removes a file of a bucket.
 
     Args:
-        client (Client): of the account.
+        client (storj.http.Client): of the account.
         entry (FileEntry): the file.
         copy (Path | None): its copy on this machine, which is forced to the disk first: also one
             that existed already, and that another program wrote.
@@ -103,12 +103,12 @@ def remote_removal(client: Client, entry: FileEntry, copy: Path | None = None) -
 
 
 def remove_remote(
-    client: Client, entries: Iterable[FileEntry]
+    client: http.Client, entries: Iterable[FileEntry]
 ) -> Iterator[tuple[FileEntry, Exception | None]]:
     """Remove files of buckets, several at a time.
 
     Args:
-        client (Client): of the account.
+        client (storj.http.Client): of the account.
         entries (Iterable[FileEntry]): the files.
 
     Yields:

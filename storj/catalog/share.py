@@ -32,7 +32,7 @@ from storj.model import File, FilePointer, Token
 from storj.transfer.encryption import key_of
 
 if TYPE_CHECKING:
-    from storj.http import Client
+    from storj import http
 
 __all__ = ('LINK_LIMIT', 'Share', 'SharedBridge', 'make_share')
 
@@ -119,6 +119,7 @@ class Share:
     @classmethod
     def _from_content(cls, content: Mapping[str, Any]) -> Share:
         bridge, name, tokens = content['bridge'], content['name'], content['tokens']
+        # 32 bytes of the AES key, then the 16 bytes of its counter.
         raw = bytes.fromhex(content['key']) if 'key' in content else None
         right = (
             content['v'] == _VERSION
@@ -151,15 +152,15 @@ class SharedBridge:
     The engine is given it in the place of a client (:class:`storj.transfer.BridgeReader`).
 
     Args:
-        client (Client): of the link's bridge, without an account; with the encryption key
-            (mnemonic) of the holder, for a link without a key.
+        client (storj.http.Client): of the link's bridge, without an account; with the encryption
+            key (mnemonic) of the holder, for a link without a key.
         shared (Share): the link.
 
     Raises:
         MnemonicError: If the client's encryption key is none.
     """
 
-    def __init__(self, client: Client, shared: Share) -> None:
+    def __init__(self, client: http.Client, shared: Share) -> None:
         self._client = client
         self._shared = shared
         self._tokens = list(shared.tokens)
@@ -218,11 +219,13 @@ def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: entry[name] for name in ('index', 'hmac', 'erasure', 'filename') if name in entry}
 
 
-def make_share(client: Client, entry: FileEntry, *, with_key: bool = False, uses: int = 1) -> Share:
+def make_share(
+    client: http.Client, entry: FileEntry, *, with_key: bool = False, uses: int = 1
+) -> Share:
     """Return the content of a link to a file, with fresh tokens.
 
     Args:
-        client (Client): of the account.
+        client (storj.http.Client): of the account.
         entry (FileEntry): the file.
         with_key (bool): whether the link has the key of this one file's content.
         uses (int): downloads that the link is good for, at least.

@@ -96,6 +96,7 @@ class Sync:
             else:
                 plan.jobs.append(self._download(name, self._remote[name]))
         if self._sending:
+            # What cannot be read here counts as present: its job fails, and nothing is removed.
             plan.surplus += [it for name, it in self._remote.items() if name not in self._local]
         else:
             plan.surplus += [

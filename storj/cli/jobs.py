@@ -178,6 +178,7 @@ class Runner:
 
         begun = self._clock()
         sizes = [job.size for job in jobs if job.size is not None]
+        # One unknown size, of a pipe for example, makes the sum unknown.
         total = sum(sizes) if len(sizes) == len(jobs) else None
         # A command that prints one document at its end must not print lines before.
         wanted = False if self._silent and self._output.as_json else self._progress

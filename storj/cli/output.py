@@ -307,6 +307,7 @@ class Output:
         self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]
     ) -> Iterator[list[Part]]:
         """Yield the lines of a table, its titles first."""
+        # Not a table of rich: its import takes longer than most lists, and it breaks long names.
         cells = [
             [_encodable(self.cell(row.get(column.key), column.kind)) for column in columns]
             for row in rows
