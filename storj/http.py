@@ -720,8 +720,10 @@ class Client:
         return list(dict.fromkeys(filter(None, found)))
 
     def _looks_names_up(self, name: str) -> bool:
-        # A segment of dots alone would be taken for a relative path on the way.
-        return name not in ('.', '..') and self.profile().has_file_ids
+        # A segment of dots alone would be taken for a relative path on the way, and bridges refuse
+        # a URL with a NUL; a name that is stored encrypted may be either.
+        fits = name not in ('.', '..') and '\0' not in name
+        return fits and self.profile().has_file_ids
 
     def _known_ids(self, path: str, stored_names: Iterable[str]) -> list[str]:
         """Return the ids that the bridge knows for several stored names."""
