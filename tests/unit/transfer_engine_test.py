@@ -586,10 +586,12 @@ def test_file_that_had_ended_unheard_has_its_name_in_the_other_form_too(
 def test_file_that_was_removed_after_it_had_ended_unheard_is_uploaded_again(
     setting: Setting, source: Path
 ) -> None:
-    ended_unheard(setting, source)
+    frame_id = ended_unheard(setting, source)
     setting.bridge.files.clear()
     locked_as(setting, True)
     file = setting.upload(source)
+    # Bridges add nothing to a frame that is locked.
+    assert file.frame.id != frame_id
     assert setting.download(file).read() == source.read_bytes()
 
 
