@@ -187,8 +187,9 @@ def test_entry_made_before_the_crash_is_the_result(
     engine: Engine, client: Client, bucket: str, source: Path, network: Network
 ) -> None:
     # The bridge makes the entry, and everything after it fails: the upload does not learn of it.
+    # The first two questions look for the name before, encrypted and in the clear.
     network.faults.add(Fault('drop', route=f'POST /buckets/{bucket}/files', times=0))
-    network.faults.add(Fault('refuse', route=f'GET /buckets/{bucket}/file-ids', nth=2, times=0))
+    network.faults.add(Fault('refuse', route=f'GET /buckets/{bucket}/file-ids', nth=3, times=0))
     with pytest.raises(StorjError):
         engine().upload(bucket, source).result(30)
     network.faults.clear()
