@@ -9,7 +9,9 @@ from hypothesis import settings
 settings.register_profile('storj', deadline=None, database=None)
 settings.load_profile('storj')
 
-# A suite that a script starts in the background inherits that Ctrl-C is ignored, and would hand it
-# on to the programs that it tests.
+# A suite that a script starts in the background, or with nohup, inherits that signals are ignored,
+# and would hand it on to the programs that it tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

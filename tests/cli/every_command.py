@@ -41,7 +41,7 @@ class Call:
         after (tuple[str, ...]): command lines that end what the call may have left running.
         input (str): for standard input, a name of :func:`prepare`; empty for none.
         lasts (bool): whether it runs until it is stopped.
-        slow (bool): whether it starts a network of its own.
+        slow (bool): whether it starts or copies a network.
         exact (bool): whether it prints the same bytes each time.
         environment (Mapping[str, str]): of it.
     """
@@ -139,6 +139,12 @@ CALLS = (
         'network down --data {own}',
         ('network up --detach --port 0 --farmers 0 --data {own}',),
         after=('network down --data {own}',),
+        slow=True,
+    ),
+    Call('network backup {folder}/{new} --data {data}', slow=True),
+    Call(
+        'network restore {folder}/{new} --data {own}',
+        ('network backup {folder}/{new} --data {data}',),
         slow=True,
     ),
     Call('network env --data {data}'),
