@@ -67,6 +67,44 @@ def test_token_from_the_future_opens_nothing_and_goes(
         assert session.query(Token).count() == session.query(FarmerToken).count() == 0
 
 
+@pytest.mark.parametrize('step', [-0.5, -290])
+def test_fresh_token_opens_after_a_small_step_back(
+    bridge: RunningBridge, alice: Account, step: float
+) -> None:
+    bucket = bridge.bucket(alice)
+    bridge.farmer()
+    file, tokens = bridge.file(alice, bucket), f'/buckets/{bucket}/tokens'
+    asked = bridge.request('POST', tokens, {'operation': 'PULL'}, by=alice)
+    bridge.clock.step(step)
+    bridge.call(lambda: sweep(bridge.state))
+    headers, path = {'x-token': asked.json['token']}, f'/buckets/{bucket}/files/{file}'
+    with bridge.state.database.begin() as session:
+        assert session.query(FarmerToken).count() > 0
+    assert bridge.request('GET', path, headers=headers).status == 200
+    # Nor does a step back bring one back that was used.
+    bridge.clock.step(step)
+    assert bridge.request('GET', path, headers=headers).error == 'Invalid or expired token'
+
+
+def test_proof_of_work_counts_after_a_small_step_back(bridge: RunningBridge) -> None:
+    node = Identity.generate()
+    asked = bridge.farmer_request(node, 'POST', '/contacts/challenges', {})
+    bridge.clock.step(-0.5)
+    bridge.call(lambda: sweep(bridge.state))
+    headers = {'x-challenge': asked.json['challenge'], 'x-challenge-nonce': '0'}
+    card = {'address': '127.0.0.1', 'port': 4000, 'protocol': '1.2.0', 'spaceAvailable': True}
+    assert bridge.farmer_request(node, 'POST', '/contacts', card, headers).status == 200
+
+
+def test_quota_stays_used_after_a_small_step_back(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, upload_quota=Quota(hour=9)) as bridge:
+        alice = bridge.account()
+        bridge.farmer()
+        bridge.add_shard(alice, bridge.frame(alice))
+        bridge.clock.step(-0.5)
+        assert bridge.request('POST', '/frames', {}, by=alice).status == 420
+
+
 def test_registrations_of_the_future_are_no_rush(bridge: RunningBridge) -> None:
     bridge.clock.step(YEARS)
     for port in range(4000, 4020):

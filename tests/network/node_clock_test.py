@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storj import atomic_file
-from storj.network.node.clock import TOLERANCE, StepWatch, lasts
+from storj.network.node.clock import CLOCK_SKEW, TOLERANCE, StepWatch, lasts
 from storj.network.node.group_sync import GroupSync
 from tests.network.nodes import Clock, run
 
@@ -47,8 +47,10 @@ def test_calm_begins_anew_with_each_step() -> None:
         assert watch.calm() == pytest.approx(50)
 
 
-def test_time_lasts_from_its_begin_to_its_end_and_not_before() -> None:
-    assert [lasts(100, 10, now) for now in (99, 100, 109, 110)] == [False, True, True, False]
+def test_time_lasts_to_its_end_also_with_a_clock_a_little_behind() -> None:
+    begun = 10**9
+    times = (begun - CLOCK_SKEW - 1, begun - CLOCK_SKEW, begun, begun + 9, begun + 10)
+    assert [lasts(begun, 10, now) for now in times] == [False, True, True, True, False]
 
 
 class Disk:

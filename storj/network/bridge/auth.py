@@ -330,8 +330,8 @@ def use_token(bridge: Bridge, token: str, bucket_id: str, operation: str) -> Non
         known = session.get(Token, fingerprint(token), with_for_update=True)
         if known is None or not lasts(known.expires - LONG_TOKEN_LIFE, LONG_TOKEN_LIFE, now):
             raise Refusal(500, 'Invalid or expired token')
-        known.expires = now
         allowed = known.bucket, known.operation
+        session.delete(known)
     if allowed != (bucket_id, operation):
         raise Refusal(401, 'Not authorized')
 

@@ -36,7 +36,7 @@ from storj.network.bridge.database import Contact, WorkChallenge
 from storj.network.bridge.renter import ClockSkewError, NodeContact
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.addresses import comes_from_here, may_announce
-from storj.network.node.clock import lasts
+from storj.network.node.clock import CLOCK_SKEW, lasts
 from storj.network.node.identity import SignatureError, node_id_of, verify_der
 from storj.network.node.rpc import ContactError
 from storj.network.node.wire import (
@@ -74,7 +74,6 @@ PAGE = 30
 
 #: Milliseconds after a timeout during which a farmer is the last one to be asked.
 _WARY = 10 * 60 * 1000
-_CLOCK_SKEW = 300_000
 CHALLENGE_LIFE = 3600 * 1000
 # Open at a time.
 _CHALLENGES = 10_000
@@ -330,7 +329,7 @@ async def signed_farmer(request: web.Request) -> str:
     timestamp = request.headers.get('x-node-timestamp', '')
     public_key = request.headers.get('x-node-pubkey', '')
     node_id = request.headers.get('x-node-id', '')
-    if not _INTEGER.fullmatch(timestamp) or abs(bridge.now() - int(timestamp)) > _CLOCK_SKEW:
+    if not _INTEGER.fullmatch(timestamp) or abs(bridge.now() - int(timestamp)) > CLOCK_SKEW:
         raise Refusal(400, 'Invalid timestamp header')
     if not re.fullmatch(r'(?:[0-9a-f]{66}|[0-9a-f]{130})', public_key):
         raise Refusal(400, 'Invalid pubkey header')

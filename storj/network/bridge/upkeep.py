@@ -26,6 +26,7 @@ from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.repairs import Repairs
 from storj.network.bridge.state import Bridge
+from storj.network.node.clock import CLOCK_SKEW
 from storj.network.node.tasks import Tasks
 
 __all__ = ('Upkeep', 'lost_round', 'ping_round', 'sweep')
@@ -61,7 +62,7 @@ async def sweep(bridge: Bridge) -> None:
         (FarmerToken, FarmerToken.created, now - _FARMER_TOKEN_LIFE, now),
     ):
         # What is later than it can be was written down before the clock was set back.
-        for condition in (column <= first, column > last):
+        for condition in (column <= first, column > last + CLOCK_SKEW):
             while bridge.database.delete_some(table, condition):
                 await asyncio.sleep(0)
     recall_audits(bridge)

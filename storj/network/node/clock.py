@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, overload
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, SQLColumnExpression
 
-__all__ = ('TOLERANCE', 'StepWatch', 'lasts')
+__all__ = ('CLOCK_SKEW', 'TOLERANCE', 'StepWatch', 'lasts')
 
 #: Seconds by which both clocks may part between two looks; more than drift, fewer than a mistake.
 TOLERANCE = 30.0
+
+#: Milliseconds by which two clocks may differ, or one from what it was before it was set.
+CLOCK_SKEW = 300_000
 
 
 class StepWatch:
@@ -70,12 +73,13 @@ def lasts(begun: SQLColumnExpression[Any], span: float, now: Any) -> ColumnEleme
 def lasts(begun: Any, span: Any, now: Any) -> Any:
     """Return whether a time has begun and is not over, by times that were written down.
 
-    One that begins in the future was written down before the clock was set back. It counts as over;
-    else it would last for as long as the clock was ahead.
+    One that begins in the future was written down before the clock was set back. By more than
+    :data:`CLOCK_SKEW` it counts as over; else it would last for as long as the clock was ahead.
 
     Args:
-        begun (float | ColumnElement): its begin; a column makes this a condition of the database.
-        span (float): its length, in the same unit.
-        now (float): the time.
+        begun (float | ColumnElement): its begin in milliseconds; a column makes this a condition of
+            the database.
+        span (float): its length in milliseconds.
+        now (float): the time in milliseconds.
     """
-    return (begun <= now) & (begun > now - span)
+    return (begun <= now + CLOCK_SKEW) & (begun > now - span)
