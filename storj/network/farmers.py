@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -49,7 +50,7 @@ RESTART_FIRST = 1.0
 RESTART_MOST = 60.0
 #: Starts in a row that may fail.
 RESTARTS = 8
-#: Seconds after its start in which the end of a farmer counts as a failure to start.
+#: Seconds after it came up in which the end of a farmer counts as a failure to start.
 STEADY = 60.0
 
 # Characters of what a process said that are kept, a line.
@@ -254,7 +255,7 @@ class FarmerHandle(ABC):
         """Bring it up, and again whenever it ends, until this is cancelled or no use."""
         failures = 0
         while failures <= RESTARTS:
-            began = time.monotonic()
+            came_up = math.inf
             try:
                 await self._come_up()
                 if self._keeper is not asyncio.current_task():
@@ -262,7 +263,7 @@ class FarmerHandle(ABC):
                     # note of the latter.
                     await self._stop(abruptly=False)
                     return
-                self.state = 'up'
+                self.state, came_up = 'up', time.monotonic()
                 if not up.done():
                     up.set_result(None)
                 self.last_end = await self._ended()
@@ -275,7 +276,7 @@ class FarmerHandle(ABC):
                 self.last_end = _one_line(str(error) or repr(error))
             self.state = 'restarting'
             self.restarts += 1
-            failures = failures + 1 if time.monotonic() - began < STEADY else 1
+            failures = failures + 1 if time.monotonic() - came_up < STEADY else 1
             pause = restart_pause(failures)
             if failures <= RESTARTS:
                 logger.warning(

@@ -89,6 +89,37 @@ def test_farmer_that_comes_up_while_it_is_stopped_ends(tmp_path: Path) -> None:
     assert stopped
 
 
+def test_farmer_whose_restart_hangs_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(FarmerInLoop):
+        started = 0
+
+        async def _start(self) -> None:
+            self.started += 1
+            if self.started > 1:
+                await asyncio.Event().wait()
+
+        async def _ended(self) -> str:
+            return 'it fell over'
+
+    async def watch() -> None:
+        context = FarmerContext(lambda work: work, FaultPlan(), Workers())
+        farmer = Hanging(context, 0, FarmerSettings(tmp_path))
+        await farmer.begin()
+        assert farmer._keeper is not None
+        await asyncio.wait_for(farmer._keeper, 20)
+        assert (farmer.state, farmer.started) == ('given up', farmers.RESTARTS + 1)
+        assert farmer.last_end == 'farmer 0 did not come up in time'
+        context.workers.close()
+
+    # A start that hangs takes longer than a farmer has to run to count as steady.
+    monkeypatch.setattr(farmers, 'START_LIMIT', 0.02)
+    monkeypatch.setattr(farmers, 'STEADY', 0.01)
+    monkeypatch.setattr(farmers, 'RESTART_FIRST', 0.0)
+    asyncio.run(watch())
+
+
 def test_killed_process_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
