@@ -67,7 +67,7 @@ __all__ = ('farm',)
 @click.option(
     '--leave',
     is_flag=True,
-    help='Leave for good: end as soon as all shards lie on other farmers too.',
+    help='Leave for good: end as soon as all shards have their copies elsewhere.',
 )
 @pass_session
 def farm(
@@ -155,9 +155,9 @@ class Lines:
             case 'status':
                 return self._status(event)
             case 'leaving':
-                return f'leaving: {event["remaining"]} shards lie here only'
+                return f'leaving: shards still to be copied to others: {event["remaining"]}'
             case 'left':
-                return 'left: all shards lie on other farmers'
+                return 'left: all shards have their copies on other farmers'
             case _:
                 return ''
 

@@ -366,7 +366,7 @@ class FarmerInLoop(FarmerHandle):
 
         Args:
             progress (Callable[[int, int], object]): called with the number of the farmer, and the
-                shards that lie there only.
+                shards that others have too few copies of.
         """
         if self._farmer is not None:
             await self._farmer.leave(lambda remaining: progress(self.number, remaining))

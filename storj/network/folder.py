@@ -140,21 +140,31 @@ class NetworkFolder:
         for number in new_farmers:
             _set_aside(self.farm(number))
 
-    def check_farmers(self, count: int) -> None:
+    def check_farmers(self, count: int, *, drain: bool = False) -> None:
         """Refuse to go on with fewer farmers than there are.
+
+        Args:
+            count (int): of farmers.
+            drain (bool): those beyond it leave; refused only if nobody stays to take their shards.
 
         Raises:
             FewerFarmersError: If there are more.
         """
         known = self.farmers or 0
-        if count >= known:
+        if count >= known or (drain and count):
             return
         stored = [_stored(self.farm(number) / 'farmer.db') for number in range(count, known)]
         shards, size = (sum(numbers) for numbers in zip(*stored, strict=True))
+        if drain and not shards:
+            return
+        advice = (
+            'take at least one to move them to'
+            if drain
+            else f'take all {known}, or move what these store to the others first with --drain'
+        )
         raise FewerFarmersError(
             f'{self.path}: the network has {known} farmers, and those beyond {count} store'
-            f' {shards} shards, {size} bytes; take all {known}, or move what these store to the'
-            ' others first with --drain'
+            f' {shards} shards, {size} bytes; {advice}'
         )
 
 

@@ -46,7 +46,7 @@ def run_network(
         as_json (bool): print JSON.
         ready (Callable[[Network], object] | None): called in place of printing the line.
         leaving (Callable[[int, int], object] | None): called in place of printing which farmer
-            leaves, and how many shards lie there only.
+            leaves, and how many of its shards others have too few copies of.
         options (Any): of :class:`storj.network.Network`.
 
     Raises:
@@ -78,8 +78,8 @@ def run_network(
 def leaving_line(number: int, remaining: int) -> str:
     """Return in words how far a farmer is that leaves its network."""
     if remaining:
-        return f'farmer {number} leaves: {remaining} shards lie there only'
-    return f'farmer {number} has left: all of its shards lie on others'
+        return f'farmer {number} leaves: shards still to be copied to others: {remaining}'
+    return f'farmer {number} has left: all of its shards have their copies on others'
 
 
 def run_farmer(

@@ -518,8 +518,7 @@ class Network:
             folder.check(own_database=self._database is None, new_farmers=self._new_farmers)
             known = FARMERS if folder.farmers is None else folder.farmers
             self._count = known if self._wanted is None else self._wanted
-            if not self._may_drain:
-                folder.check_farmers(self._count)
+            folder.check_farmers(self._count, drain=self._may_drain)
             count = max(self._count, folder.farmers or 0)
             each = _PROCESS_DESCRIPTORS if self._processes else _FARMER_DESCRIPTORS
             need_descriptors(_DESCRIPTORS + each * count, f'a network of {count} farmers')
@@ -556,12 +555,12 @@ class Network:
     ) -> None:
         """Have the farmers beyond the wanted number leave, the last one first.
 
-        Each leaves when all that it stores lies on others too; its folder stays, and may be
-        removed. Nothing happens if there are none.
+        Each leaves when the others have as many copies of all that it stores as are wanted, or as
+        they can take; its folder stays, and may be removed. Nothing happens if there are none.
 
         Args:
             progress (Callable[[int, int], object]): called with the number of a farmer, and the
-                shards that lie there only.
+                shards that others have too few copies of.
             stopped (threading.Event | None): set to give up; what has not left stays.
         """
         while len(self.farmers) > self._count:

@@ -2,99 +2,94 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-import requests
 
 pytest.importorskip('aiohttp')
 
-from storj.metadisk import MetaDisk
-from storj.network import Network
 from storj.network.node.identity import Identity
+from tests.network.bridges import Account, Answer, RunningBridge, ScriptedFarmer
+
+ALICE = Account('alice@example.org')
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
-    with Network(farmers=3, bridge={'mirrors': 0}) as network:
-        yield network
+def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
+    with RunningBridge(tmp_path, mirrors=2) as running:
+        running.account()
+        yield running
 
 
-def identity_of(network: Network, number: int) -> Identity:
-    return Identity.load(network.farmers[number].path / 'identity.key')
+def ask_to_leave(bridge: RunningBridge, farmer: ScriptedFarmer) -> Answer:
+    node = farmer.identity
+    return bridge.farmer_request(node, 'DELETE', f'/contacts/{node.node_id}', {})
 
 
-def leave(network: Network, signer: Identity, node_id: str | None = None) -> requests.Response:
-    """Ask the bridge to let a farmer go, signed as the protocol's other farmer requests are."""
-    url = f'{network.bridge_url}/contacts/{node_id or signer.node_id}'
-    timestamp, body = str(int(time.time() * 1000)), '{}'
-    headers = {
-        'x-node-timestamp': timestamp,
-        'x-node-id': signer.node_id,
-        'x-node-pubkey': signer.public_key.hex(),
-        'x-node-signature': signer.sign_der(f'DELETE{url}{timestamp}{body}'.encode()),
-    }
-    return requests.delete(url, data=body, headers=headers, timeout=60)
+def holders(bridge: RunningBridge, count: int) -> list[ScriptedFarmer]:
+    """Return so many farmers, each of which has the shard of a file."""
+    farmers = [bridge.farmer(4000 + number) for number in range(count)]
+    bridge.file(ALICE, bridge.bucket(ALICE))
+    assert all(farmer.shards for farmer in farmers)
+    return farmers
 
 
-def test_only_the_farmer_itself_can_leave(network: Network) -> None:
-    victim = network.farmers[0].node_id
-    unsigned = requests.delete(f'{network.bridge_url}/contacts/{victim}', timeout=10)
-    assert unsigned.status_code == 400
-    other = leave(network, identity_of(network, 1), victim)
-    assert (other.status_code, other.json()) == (400, {'error': 'Invalid nodeID header'})
-    forged = leave(network, Identity.generate())
-    assert (forged.status_code, forged.json()) == (404, {'error': 'Contact not found'})
-    assert len(requests.get(f'{network.bridge_url}/contacts', timeout=10).json()) == 3
+def test_only_the_farmer_itself_can_leave(bridge: RunningBridge) -> None:
+    victim, other = bridge.farmer(4000), bridge.farmer(4001)
+    path = f'/contacts/{victim.identity.node_id}'
+    assert bridge.request('DELETE', path).status == 400
+    answer = bridge.farmer_request(other.identity, 'DELETE', path, {})
+    assert (answer.status, answer.error) == (400, 'Invalid nodeID header')
+    unknown = Identity.generate()
+    answer = bridge.farmer_request(unknown, 'DELETE', f'/contacts/{unknown.node_id}', {})
+    assert (answer.status, answer.error) == (404, 'Contact not found')
+    assert len(bridge.request('GET', '/contacts').json) == 2
 
 
-def test_farmer_without_shards_goes_at_once(network: Network) -> None:
-    identity = identity_of(network, 2)
-    answer = leave(network, identity)
-    assert (answer.status_code, answer.json()) == (
-        200,
-        {'nodeID': identity.node_id, 'remaining': 0},
-    )
-    contact = f'{network.bridge_url}/contacts/{identity.node_id}'
-    assert requests.get(contact, timeout=10).status_code == 404
+def test_farmer_without_shards_goes_at_once(bridge: RunningBridge) -> None:
+    farmer = bridge.farmer()
+    node_id = farmer.identity.node_id
+    answer = ask_to_leave(bridge, farmer)
+    assert (answer.status, answer.json) == (200, {'nodeID': node_id, 'remaining': 0})
+    assert bridge.request('GET', f'/contacts/{node_id}').status == 404
 
 
-def test_only_copies_are_made_again_before_the_farmer_goes(network: Network) -> None:
-    with MetaDisk(network.bridge_url) as node:
-        content = bytes(range(256)) * 100
-        reference = node.upload(content)
-        kept = json.loads((network.data / 'metadisk' / 'node.json').read_text())
-        account = (kept['email'], hashlib.sha256(kept['password'].encode()).hexdigest())
-        status = requests.get(f'{network.bridge_url}/status', auth=account, timeout=10).json()
-        (holder,) = status['files'][0]['shards'][0]['farmers']
-        number = [farmer.node_id for farmer in network.farmers].index(holder['node_id'])
-        identity = identity_of(network, number)
-        first = leave(network, identity)
-        assert (first.status_code, first.json()['remaining']) == (202, 1)
-        deadline = time.monotonic() + 30
-        while (answer := leave(network, identity)).json()['remaining']:
-            assert time.monotonic() < deadline, answer.text
-        assert answer.status_code == 200
-        network.farmers[number].stop()
-        output = io.BytesIO()
-        node.download(reference, output)
-        assert output.getvalue() == content
-
-
-def test_last_farmer_cannot_take_the_only_copy_along(network: Network) -> None:
-    for farmer in network.farmers[1:]:
-        assert leave(network, identity_of(network, farmer.number)).status_code == 200
-        farmer.stop()
-    with MetaDisk(network.bridge_url) as node:
-        node.upload(b'the only copy')
-    identity = identity_of(network, 0)
+def test_last_farmer_cannot_take_the_only_copy_along(bridge: RunningBridge) -> None:
+    (farmer,) = holders(bridge, 1)
     for _ in range(2):
-        answer = leave(network, identity)
-        assert (answer.status_code, json.loads(answer.text)['remaining']) == (202, 1)
-    listed = requests.get(f'{network.bridge_url}/contacts', timeout=10).json()
-    assert [contact['nodeID'] for contact in listed] == [identity.node_id]
-    assert listed[0]['spaceAvailable'] is False
+        answer = ask_to_leave(bridge, farmer)
+        assert (answer.status, answer.json['remaining']) == (202, 1)
+        bridge.copies_made()
+    (listed,) = bridge.request('GET', '/contacts').json
+    assert (listed['nodeID'], listed['spaceAvailable']) == (farmer.identity.node_id, False)
+
+
+def test_farmer_stays_until_the_others_have_all_wanted_copies(bridge: RunningBridge) -> None:
+    going, staying = holders(bridge, 2)
+    others = [bridge.farmer(4002), bridge.farmer(4003)]
+    answer = ask_to_leave(bridge, going)
+    assert (answer.status, answer.json['remaining']) == (202, 1)
+    bridge.copies_made()
+    assert ask_to_leave(bridge, going).status == 200
+    assert all(farmer.shards == going.shards for farmer in (staying, *others))
+
+
+def test_farmer_does_not_wait_for_more_copies_than_farmers(bridge: RunningBridge) -> None:
+    going, _ = holders(bridge, 2)
+    bridge.farmer(4002, spaceAvailable=False)
+    assert ask_to_leave(bridge, going).status == 200
+
+
+def test_farmer_does_not_wait_for_those_that_refuse(bridge: RunningBridge) -> None:
+    going, _ = holders(bridge, 2)
+    bridge.farmer(4002).refuses = True
+    assert ask_to_leave(bridge, going).status == 202
+    bridge.copies_made()
+    assert ask_to_leave(bridge, going).status == 200
+
+
+def test_farmers_that_leave_together_do_not_count_on_each_other(bridge: RunningBridge) -> None:
+    first, second = holders(bridge, 2)
+    bridge.state.presence.leave(first.identity.node_id)
+    assert ask_to_leave(bridge, second).status == 202

@@ -77,13 +77,19 @@ def test_drained_farmers_leave_their_shards_to_the_others(folder: Path, processe
 
 def test_draining_that_is_given_up_loses_nothing(folder: Path) -> None:
     stopped = threading.Event()
-    with begin(folder, 0, drain=True) as network:
-        # The last farmer finds nobody to take what it has.
-        network.drain(lambda number, remaining: stopped.set() if number == 0 else None, stopped)
-        assert [farmer.number for farmer in network.farmers] == [0]
+    stopped.set()
+    with begin(folder, 1, drain=True) as network:
+        network.drain(stopped=stopped)
+        left = len(network.farmers)
+        assert left >= 3
     with begin(folder) as network:
-        assert len(network.farmers) == 1
+        assert len(network.farmers) == left
         assert readable(network)
+
+
+def test_drain_to_no_farmer_is_refused_while_there_are_shards(folder: Path) -> None:
+    with pytest.raises(NetworkSetupError, match=r'beyond 0 store \d+ shards.*take at least one'):
+        begin(folder, 0, drain=True).start()
 
 
 def test_program_tells_how_far_it_is_and_then_is_ready(folder: Path) -> None:

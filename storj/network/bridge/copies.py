@@ -33,6 +33,7 @@ __all__ = (
     'RETURNS',
     'UNCONFIRMED',
     'Copy',
+    'confirmed',
     'copies_of',
     'copy_counts',
     'counts',
@@ -76,6 +77,15 @@ def counts(contract: type[Contract]) -> ColumnElement[bool]:
     )
 
 
+def confirmed(contract: type[Contract]) -> ColumnElement[bool]:
+    """Return the condition that a farmer has confirmed a copy that has not failed since."""
+    return and_(
+        contract.stored.is_(True),
+        contract.failed.is_(False),
+        contract.verified != UNCONFIRMED,
+    )
+
+
 _COUNTS = counts(Contract)
 
 # Shards of one statement.
@@ -102,11 +112,7 @@ _COPIES = (
     select(
         Contract.node_id,
         _COUNTS,
-        and_(
-            Contract.stored.is_(True),
-            Contract.failed.is_(False),
-            Contract.verified != UNCONFIRMED,
-        ),
+        confirmed(Contract),
         Contact.lost,
     )
     .join(Contact, Contact.node_id == Contract.node_id)

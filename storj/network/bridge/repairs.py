@@ -120,6 +120,20 @@ class _Sources:
     bad: set[str] = field(default_factory=set)
 
 
+class _Retry(NamedTuple):
+    """A shard whose copies are still missing.
+
+    Attributes:
+        due (float): when it is tried again.
+        pause (float): seconds until the try after that.
+        refused (bool): all farmers that were asked have refused, or did not answer.
+    """
+
+    due: float
+    pause: float
+    refused: bool = False
+
+
 class Settled(NamedTuple):
     """What came of waiting for copies.
 
@@ -149,8 +163,7 @@ class Repairs:
         self._jobs: dict[str, _Job] = {}
         self._arrivals: dict[tuple[str, str], asyncio.Future[bool]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        # Shards that could not be copied: when they are tried again, and the pause after that.
-        self._retries: dict[str, tuple[float, float]] = {}
+        self._retries: dict[str, _Retry] = {}
         self._farmers = 0
         self._tasks: Tasks
 
@@ -192,6 +205,14 @@ class Repairs:
         else:
             self._asked.put_nowait((0, next(self._numbers), shard_hash))
         return job.done
+
+    def refused(self) -> set[str]:
+        """Return shards whose missing copies nobody was willing to make when last asked."""
+        return {
+            name
+            for name, retry in self._retries.items()
+            if retry.refused and name not in self._jobs
+        }
 
     async def settle(self, hashes: Collection[str], timeout: float) -> Settled:
         """Wait until shards have their copies, or what can be done is done, or the time is over.
@@ -245,8 +266,9 @@ class Repairs:
         found = await self._bridge.database.apart(partial(self._scarce, wanted))
         now = self._clock()
         for shard_hash, count in found:
-            due, _ = self._retries.get(shard_hash, (now, 0.0))
-            if due <= now and shard_hash not in self._jobs and self._found.qsize() < _QUEUE:
+            retry = self._retries.get(shard_hash)
+            due = retry is None or retry.due <= now
+            if due and shard_hash not in self._jobs and self._found.qsize() < _QUEUE:
                 done = asyncio.get_running_loop().create_future()
                 self._jobs[shard_hash] = _Job(shard_hash, done)
                 # The fewest copies first; shards without a known copy last.
@@ -276,7 +298,7 @@ class Repairs:
             while True:
                 job.again = False
                 missing, again = await self._mend(job.shard_hash, self.wanted)
-                self._note_retry(job.shard_hash, missing)
+                self._note_retry(job.shard_hash, missing, refused=not again)
                 if not job.again:
                     break
         except Exception as error:
@@ -290,11 +312,13 @@ class Repairs:
             if not job.done.done():
                 job.done.set_result(again)
 
-    def _note_retry(self, shard_hash: str, missing: int) -> None:
+    def _note_retry(self, shard_hash: str, missing: int, *, refused: bool = False) -> None:
         """Note when a shard is tried again whose copies are still missing."""
-        _, pause = self._retries.pop(shard_hash, (0.0, self._bridge.settings.repair_interval))
+        before = self._retries.pop(shard_hash, None)
+        pause = self._bridge.settings.repair_interval if before is None else before.pause
         if missing and len(self._retries) < 2 * _QUEUE:
-            self._retries[shard_hash] = self._clock() + pause, min(2 * pause, _RETRY)
+            due = self._clock() + pause
+            self._retries[shard_hash] = _Retry(due, min(2 * pause, _RETRY), refused)
 
     async def _mend(self, shard_hash: str, wanted: int) -> tuple[int, bool]:
         """Make the copies of a shard that are missing.

@@ -224,10 +224,11 @@ class BridgeLink:
         self.registered.set()
 
     async def depart(self) -> int:
-        """Ask the bridge for permission to leave, given once all shards have other copies.
+        """Ask the bridge for permission to leave, given once others have the wanted copies.
 
         Returns:
-            int: shards that are on no other farmer yet; 0 when the bridge has forgotten this one.
+            int: shards that others have too few copies of; 0 when the bridge has forgotten this
+                farmer.
 
         Raises:
             BridgeLinkError: If the bridge cannot be reached, or knows no departures.

@@ -399,13 +399,14 @@ class Farmer:
         await parts.aclose()
 
     async def leave(self, progress: Callable[[int], object] = lambda remaining: None) -> None:
-        """Take no more shards, and wait until the bridge has copies of all on other farmers.
+        """Take no more shards, and wait until other farmers have the wanted copies of all.
 
         After that the bridge has forgotten this farmer; stop it, and start it again to come back.
         An unreachable bridge is waited for.
 
         Args:
-            progress (Callable[[int], object]): called with the number of shards that are only here.
+            progress (Callable[[int], object]): called with the number of shards that others
+                have too few copies of.
 
         Raises:
             BridgeLinkError: If the bridge knows no departures.
