@@ -34,6 +34,7 @@ from storj.network.node.lock import FolderLock
 from storj.network.node.state_files import (
     NETWORK_FILES,
     check_database,
+    known_farmers,
     read_record,
     require_network,
     write_record,
@@ -102,7 +103,7 @@ def back_up(data: Path, folder: Path, snapshot: Snapshot | None = None) -> Copie
         OSError: If something cannot be read or written; the backup before is whole still.
     """
     record = read_record(data / 'network.json', ('renter_seed',))
-    farmers = None if record is None else record.get('farmers')
+    farmers = None if record is None else known_farmers(data, record)
     if record is None or farmers is None:
         raise BackupError(f'{data}: there is no network that has been up')
     if folder.resolve().is_relative_to(data.resolve()):

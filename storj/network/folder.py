@@ -14,12 +14,18 @@ from storj import atomic_file
 from storj.crypto import mnemonic
 from storj.digest import is_hex
 from storj.exception import MnemonicError, NetworkSetupError
+from storj.network.node.identity import Identity
 from storj.network.node.lock import FolderLock
 from storj.network.node.state_files import (
+    LostStateError,
+    begun_farm,
+    check_database,
+    known_farmers,
     lost,
     read_record,
     remains,
     require_network,
+    unusable,
     write_record,
 )
 
@@ -75,9 +81,7 @@ class NetworkFolder:
         self.password = self._record['password']
         self.mnemonic = self._record['mnemonic']
         self.seed = bytes.fromhex(self._record['renter_seed'])
-        # Earlier versions did not write the number down.
-        found = len(list(path.glob('farmers/*/identity.key')))
-        self.farmers: int | None = self._record.get('farmers', found)
+        self.farmers = known_farmers(path, self._record)
 
     def _read(self, path: Path) -> dict[str, Any]:
         """Read account and keys, or make them up in a folder that has nothing yet."""
@@ -114,8 +118,10 @@ class NetworkFolder:
 
     def keep_farmers(self, count: int) -> None:
         """Write down how many farmers there are; all of them have been up."""
-        if count != self.farmers:
-            self._record['farmers'] = self.farmers = count
+        self.farmers = count
+        # Not what was found: a record of an earlier version has no number.
+        if self._record.get('farmers') != count:
+            self._record['farmers'] = count
             write_record(self.path / 'network.json', self._record)
 
     def check(self, *, own_database: bool, new_farmers: Collection[int] = ()) -> None:
@@ -128,7 +134,8 @@ class NetworkFolder:
 
         Raises:
             LostStateError: If something is missing, empty or damaged.
-            NetworkSetupError: If there are no such farmers, or a folder cannot be renamed.
+            NetworkSetupError: If there are no such farmers, one of them has lost nothing, or a
+                folder cannot be renamed.
         """
         there = range(self.farmers or 0)
         if not set(new_farmers) <= set(there):
@@ -137,6 +144,14 @@ class NetworkFolder:
             return
         kept = [number for number in there if number not in new_farmers]
         require_network(self.path, kept, own_database=own_database)
+        for farm in map(self.farm, new_farmers):
+            if _is_intact(farm):
+                raise NetworkSetupError(
+                    f'{farm}: nothing in it is missing or damaged; start without --new-farmer'
+                    f' {farm.name}'
+                )
+        # Before a folder has another name, by which it does not count.
+        self.keep_farmers(self.farmers)
         for number in new_farmers:
             _set_aside(self.farm(number))
 
@@ -170,12 +185,32 @@ class NetworkFolder:
 
 def _stored(index: Path) -> tuple[int, int]:
     """Return how many shards a farmer stores that does not run, and their bytes."""
+    shards, size = _first(index, 'SELECT count(*), total(size) FROM shards')
+    return shards, int(size)
+
+
+def _first(index: Path, statement: str) -> Any:
+    """Return the first row that a database gives, None if there is none."""
     try:
         with closing(sqlite3.connect(index)) as database:
-            shards, size = database.execute('SELECT count(*), total(size) FROM shards').fetchone()
+            return database.execute(statement).fetchone()
     except sqlite3.Error as error:
-        raise lost(index, f'cannot be used: {error}') from error
-    return shards, int(size)
+        raise unusable(index, error) from error
+
+
+def _is_intact(farm: Path) -> bool:
+    """Return whether a farmer that does not run has all that it needs."""
+    index = farm / 'farmer.db'
+    try:
+        if not begun_farm(farm):
+            return False
+        check_database(index)
+        shards, _ = _stored(index)
+        own = Identity.load(farm / 'identity.key').node_id
+        known = _first(index, "SELECT value FROM notes WHERE name = 'node_id'")
+    except LostStateError:
+        return False
+    return known in (None, (own,)) and (not shards or any(farm.glob('shards/*/*')))
 
 
 def _set_aside(folder: Path) -> None:

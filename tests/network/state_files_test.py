@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +24,18 @@ from storj.crypto import secret_file
 from storj.exception import ConfigurationError, NetworkSetupError
 from storj.http import Client
 from storj.network import Network
+from storj.network.backup import back_up
 from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.index import FarmerIndex
 from storj.network.folder import NetworkFolder
 from storj.network.node.state_files import (
     FARMER_FILES,
     NETWORK_FILES,
+    BarredStateError,
     LostStateError,
     StateFile,
     file_of,
+    unusable,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -243,11 +250,108 @@ def test_first_start_that_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
         assert len(network.farmers) == 1
 
 
-def test_folder_of_an_earlier_version_is_taken_over(origin: Origin, tmp_path: Path) -> None:
-    folder = origin.copy(tmp_path / 'network')
+def earlier(folder: Path) -> Path:
+    """Make the record what an earlier version wrote, without the number of farmers."""
     record = json.loads((folder / 'network.json').read_text())
     del record['sum'], record['farmers']
     secret_file.write(folder / 'network.json', json.dumps(record))
+    return folder
+
+
+def check(folder: Path, new_farmers: Collection[int] = ()) -> int | None:
+    """Check a folder as a start does; return how many farmers the network has."""
+    with closing(NetworkFolder(folder)) as opened:
+        opened.check(own_database=True, new_farmers=new_farmers)
+        return opened.farmers
+
+
+def test_folder_of_an_earlier_version_gets_its_number(origin: Origin, tmp_path: Path) -> None:
+    folder = earlier(origin.copy(tmp_path / 'network'))
+    assert back_up(folder, tmp_path / 'backup').farmers == 2
+    assert check(folder) == 2
+    assert json.loads((folder / 'network.json').read_text())['farmers'] == 2
+    shutil.rmtree(folder / 'farmers' / '1')
+    with pytest.raises(LostStateError, match=r'farmers/1/identity\.key: is missing'):
+        check(folder)
+
+
+@pytest.mark.parametrize('lost', ['0', '0/identity.key', '1/farmer.db'])
+def test_lost_farmer_of_an_earlier_version_counts(
+    origin: Origin, tmp_path: Path, lost: str
+) -> None:
+    folder = earlier(origin.copy(tmp_path / 'network'))
+    (folder / 'farmers' / lost).rename(tmp_path / 'lost')
+    with pytest.raises(LostStateError, match='is missing'):
+        check(folder)
+    number = int(lost[0])
+    assert check(folder, [number]) == 2
+    # The start ended before the new farmer had a folder.
+    assert check(folder, [number]) == 2
+
+
+def test_first_start_of_an_earlier_version_that_failed(tmp_path: Path) -> None:
+    NetworkFolder(tmp_path).close()
+    assert check(earlier(tmp_path)) is None
+
+
+def test_farmer_that_lost_nothing_is_not_set_aside(origin: Origin, tmp_path: Path) -> None:
+    folder = origin.copy(tmp_path / 'network')
+    with pytest.raises(NetworkSetupError, match='farmers/0: nothing in it is missing or damaged'):
+        check(folder, [0])
+    assert files_of(folder) == origin.paths()
+
+
+def swap_keys(folder: Path) -> None:
+    shutil.copy(folder / '1' / 'identity.key', folder / '0' / 'identity.key')
+
+
+@pytest.mark.parametrize(
+    'harm',
+    [
+        lambda farms: flip(farms / '0' / 'farmer.db'),
+        lambda farms: flip(farms / '0' / 'identity.key'),
+        lambda farms: shutil.rmtree(farms / '0' / 'shards'),
+        swap_keys,
+    ],
+)
+def test_farmer_that_cannot_start_is_set_aside(
+    origin: Origin, tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    folder = origin.copy(tmp_path / 'network')
+    harm(folder / 'farmers')
+    check(folder, [0])
+    assert len(list(folder.glob('farmers/0.lost-*'))) == 1
+
+
+@pytest.mark.parametrize(
+    ('error', 'lost'),
+    [
+        (sqlite3.DatabaseError('database disk image is malformed'), True),
+        (sqlite3.OperationalError('unable to open database file'), False),
+        (sqlite3.OperationalError('database or disk is full'), False),
+        (OSError(errno.EIO, 'x'), True),
+        (OSError(errno.ENOSPC, 'x'), False),
+        (PermissionError(errno.EACCES, 'x'), False),
+    ],
+)
+def test_only_damage_gets_the_advice_to_give_up(error: sqlite3.Error | OSError, lost: bool) -> None:
+    found = unusable(Path('farmers/0/farmer.db'), error)
+    assert ('--new-farmer' in str(found)) is isinstance(found, LostStateError) is lost
+
+
+def test_whole_database_that_cannot_be_opened_is_not_lost(origin: Origin, tmp_path: Path) -> None:
+    folder = origin.copy(tmp_path / 'network')
+    for path in (folder / 'bridge.db', folder / 'farmers' / '0' / 'farmer.db'):
+        # As with no free inode, SQLite cannot make the file.
+        path.with_name(f'{path.name}-wal').mkdir()
+    with pytest.raises(BarredStateError, match=r'bridge\.db: cannot be used: unable to open'):
+        check(folder)
+    with pytest.raises(BarredStateError, match=r'farmer\.db: cannot be used: unable to open'):
+        FarmerIndex(folder / 'farmers' / '0' / 'farmer.db')
+
+
+def test_folder_of_an_earlier_version_is_taken_over(origin: Origin, tmp_path: Path) -> None:
+    folder = earlier(origin.copy(tmp_path / 'network'))
     (folder / 'bridge.db').rename(folder / 'elsewhere.db')
     with pytest.raises(LostStateError, match=r'bridge\.db: is missing'):
         begin(folder).start()

@@ -22,7 +22,7 @@ from storj import atomic_file
 from storj.network.farmer.store import Kind, NoSpaceLeftError, StoreError
 from storj.network.node.contract import Contract, ContractError
 from storj.network.node.group_sync import GroupSync
-from storj.network.node.state_files import lost
+from storj.network.node.state_files import unusable
 
 __all__ = ('PAGE', 'Ended', 'FarmerIndex', 'Quarantined')
 
@@ -125,7 +125,8 @@ class FarmerIndex:
         stopped (Callable[[], bool]): asked now and then whether to give the opening up.
 
     Raises:
-        LostStateError: If the file cannot be opened, or is damaged, or none of ours.
+        LostStateError: If the file is damaged, or none of ours.
+        BarredStateError: If it cannot be opened now.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class FarmerIndex:
             if durable:
                 atomic_file.sync_folder(path.parent)
         except (sqlite3.Error, OSError) as error:
-            raise lost(path, f'cannot be used: {error}') from error
+            raise unusable(path, error) from error
 
     def _prepare(self) -> None:
         # One process has it, so that no memory of several is needed, which is a file on the disk.

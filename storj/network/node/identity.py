@@ -22,7 +22,7 @@ from storj.crypto import base58, secret_file
 from storj.digest import is_hash, is_hex, rmd160sha256
 from storj.exception import StorjError
 from storj.network.node.secp256k1 import CURVE, ORDER
-from storj.network.node.state_files import lost
+from storj.network.node.state_files import lost, unusable
 
 __all__ = (
     'ExtendedKey',
@@ -106,6 +106,7 @@ class Identity:
 
         Raises:
             LostStateError: If the file is there and is not a private key.
+            BarredStateError: If it cannot be read now.
         """
         try:
             text = path.read_text('ascii').strip()
@@ -113,7 +114,9 @@ class Identity:
             identity = cls.generate()
             secret_file.write(path, identity.private_key_hex + '\n')
             return identity
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise unusable(path, error) from error
+        except UnicodeDecodeError as error:
             raise lost(path, f'cannot be read: {error}') from error
         if not is_hex(text, 64):
             raise lost(path, 'not a private key of 64 hex characters')

@@ -9,6 +9,7 @@ hand and leaves the log behind, loses what was committed last, and nothing can t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import sqlite3
@@ -26,15 +27,18 @@ __all__ = (
     'BACKUP_FILES',
     'FARMER_FILES',
     'NETWORK_FILES',
+    'BarredStateError',
     'LostStateError',
     'StateFile',
     'begun_farm',
     'check_database',
     'file_of',
+    'known_farmers',
     'lost',
     'read_record',
     'remains',
     'require_network',
+    'unusable',
     'write_record',
 )
 
@@ -74,6 +78,16 @@ class LostStateError(NetworkSetupError):
 
     #: The message says what to do.
     hint = ''
+
+
+class BarredStateError(NetworkSetupError):
+    """A file of a network or a farmer cannot be used now, and need not be damaged.
+
+    See to the space, the free inodes and the rights of its folder, and start again.
+    """
+
+    #: For the command line.
+    hint = 'see to the space, the free inodes and the rights of its folder, and start again'
 
 
 _NEW_NETWORK = 'or begin another network in an empty folder'
@@ -139,14 +153,32 @@ def lost(path: Path, problem: str) -> LostStateError:
     )
 
 
+def unusable(path: Path, error: sqlite3.Error | OSError) -> NetworkSetupError:
+    """Return the error for a vital file that cannot be used: whether it is lost, or something else.
+
+    Args:
+        path (Path): the file.
+        error (sqlite3.Error | OSError): of SQLite, or of the system.
+    """
+    # SQLITE_CORRUPT and SQLITE_NOTADB have the class itself, and what keeps from a file that
+    # is whole (no space, no rights, a lock) has the one below it; Python 3.10 tells no codes.
+    if type(error) is sqlite3.DatabaseError or getattr(error, 'errno', None) == errno.EIO:
+        return lost(path, f'cannot be used: {error}')
+    return BarredStateError(f'{path}: cannot be used: {error}')
+
+
 def _problem(path: Path) -> str | None:
-    """Return in words why there is nothing in a file, None if there is."""
+    """Return in words why there is nothing in a file, None if there is.
+
+    Raises:
+        BarredStateError: If that cannot be found out.
+    """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return 'is missing'
     except OSError as error:
-        return f'cannot be read: {error.strerror}'
+        raise unusable(path, error) from error
     if not stat.S_ISREG(found.st_mode):
         return 'is no file'
     return None if found.st_size else 'is empty'
@@ -212,18 +244,36 @@ def remains(folder: Path) -> list[str]:
     )
 
 
+def known_farmers(folder: Path, record: Mapping[str, Any]) -> int | None:
+    """Return how many farmers a network has, None if they have not been up yet.
+
+    Args:
+        folder (Path): of the network.
+        record (Mapping[str, Any]): what its ``network.json`` holds.
+    """
+    if 'farmers' in record:
+        count: int | None = record['farmers']
+        return count
+    # Earlier versions did not write the number down, and made this record first. What a farmer
+    # is missing is found out by the number; others have more in their names.
+    names = [path.name for path in folder.glob('farmers/*')]
+    numbers = [int(name) for name in names if name.isascii() and name.isdigit()]
+    return max(numbers) + 1 if numbers else 0 if remains(folder)[1:] else None
+
+
 def check_database(path: Path) -> None:
     """Read a database of SQLite through, to find out whether its structure is whole.
 
     Raises:
         LostStateError: If it is not, or has no tables.
+        BarredStateError: If it cannot be read now.
     """
     try:
         with closing(sqlite3.connect(path)) as database:
             (verdict,) = database.execute('PRAGMA quick_check(1)').fetchone()
             (tables,) = database.execute('SELECT count(*) FROM sqlite_master').fetchone()
     except sqlite3.Error as error:
-        raise lost(path, f'cannot be used: {error}') from error
+        raise unusable(path, error) from error
     if verdict != 'ok':
         raise lost(path, f'is damaged: {verdict}')
     if not tables:
@@ -238,14 +288,15 @@ def read_record(path: Path, names: Collection[str]) -> dict[str, Any] | None:
         names (Collection[str]): of the fields of text that it must have.
 
     Raises:
-        LostStateError: If the file cannot be read, or is not what was written.
+        LostStateError: If the file is not what was written.
+        BarredStateError: If it cannot be read now.
     """
     try:
         record = json.loads(path.read_text('utf-8'))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise lost(path, f'cannot be read: {error.strerror}') from error
+        raise unusable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise lost(path, 'is damaged') from error
     if not isinstance(record, dict) or not all(isinstance(record.get(n), str) for n in names):
