@@ -340,9 +340,10 @@ def down(session: Session, data: Path | None) -> None:
 
 @network.command('backup', examples=('storj network backup /mnt/backup',))
 @click.argument('folder', type=LocalPath(file_okay=False, path_type=Path))
+@click.option('--check', is_flag=True, help='Read all shards in FOLDER; replace damaged ones.')
 @folder_option
 @pass_session
-def backup(session: Session, folder: Path, data: Path | None) -> None:
+def backup(session: Session, folder: Path, check: bool, data: Path | None) -> None:
     """Copy all that a network keeps, while it runs or not.
 
     What was stored before the command began is whole in the backup. Again on the same FOLDER, only
@@ -353,7 +354,7 @@ def backup(session: Session, folder: Path, data: Path | None) -> None:
 
     source = _folder(data)
     snapshot = RunningNetwork(source).snapshot if is_running(source) else None
-    _copied(session.output, 'backed up', lambda: back_up(source, folder, snapshot))
+    _copied(session.output, 'backed up', lambda: back_up(source, folder, snapshot, check=check))
 
 
 @network.command('restore', examples=('storj network restore /mnt/backup --data /srv/storj',))
@@ -368,10 +369,15 @@ def restore(session: Session, folder: Path, data: Path | None) -> None:
     require_extra()
     from storj.network.backup import restore as bring_back
 
-    _copied(session.output, 'restored', lambda: bring_back(folder, _folder(data)))
+    _copied(
+        session.output,
+        'restored',
+        lambda: bring_back(folder, _folder(data)),
+        "'storj network backup --check' replaces damaged shards of a backup, from the network",
+    )
 
 
-def _copied(output: Output, done: str, work: Callable[[], Copied]) -> None:
+def _copied(output: Output, done: str, work: Callable[[], Copied], hint: str | None = None) -> None:
     """Do it, and tell numbers; it fails if shards are missing."""
     with no_login_needed():
         try:
@@ -384,7 +390,7 @@ def _copied(output: Output, done: str, work: Callable[[], Copied]) -> None:
         asdict(found),
     )
     if found.missing:
-        raise CommandError(f'{found.missing} shards were not copied: no disk gives them')
+        raise CommandError(f'{found.missing} shards were not copied: no disk gives them', hint=hint)
 
 
 @network.command('env', examples=('eval "$(storj network env)"',))

@@ -12,6 +12,9 @@ catalogue names entries of the bridge, those name contracts of farmers, and thos
 Shards are files that never change, and are copied last, by the records of the farmers. So every
 file that was stored when the copying began is whole in the backup, and the next backup into the
 same folder copies the shards that are new only. Shards are never removed from a backup.
+
+A shard that is there is known by its size. All are read again on demand, and after a run that was
+broken off: a power failure may have left a name whose bytes never came to the disk.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ __all__ = ('BackupError', 'Copied', 'Snapshot', 'back_up', 'restore')
 _MANIFEST = 'manifest.json'
 _STATE = 'state-'
 _PIECE = 1024 * 1024
+# What a new file system has in its topmost folder.
+_OF_THE_DISK = 'lost+found'
 
 #: Copies the database of a running farmer; False if the farmer does not run.
 Snapshot = Callable[[int, Path], bool]
@@ -59,7 +64,7 @@ class Copied:
         files (int): beside the shards.
         shards (int): that the farmers store, each of them counted once.
         bytes (int): of these shards.
-        copied_shards (int): that were not there yet.
+        copied_shards (int): that were not there yet, or damaged.
         copied_bytes (int): of these.
         missing (int): shards that no disk gives with their hash.
     """
@@ -86,19 +91,23 @@ class BackupError(NetworkSetupError):
 # ---------------------------------------------------------------- backup
 
 
-def back_up(data: Path, folder: Path, snapshot: Snapshot | None = None) -> Copied:
+def back_up(
+    data: Path, folder: Path, snapshot: Snapshot | None = None, *, check: bool = False
+) -> Copied:
     """Copy a network; what an earlier backup of it left in the folder is used.
 
     Args:
         data (Path): the network's folder.
         folder (Path): of the backup; made when it is missing, for its owner only.
         snapshot (Snapshot | None): of the network, if it runs.
+        check (bool): read all shards of the backup, and replace the damaged ones.
 
     Returns:
         Copied: what the backup holds.
 
     Raises:
-        BackupError: If there is no network, or the folder has something else in it.
+        BackupError: If there is no network, its database lies elsewhere, or the folder has
+            something else in it.
         LostStateError: If something is missing in the network's folder.
         OSError: If something cannot be read or written; the backup before is whole still.
     """
@@ -106,6 +115,13 @@ def back_up(data: Path, folder: Path, snapshot: Snapshot | None = None) -> Copie
     farmers = None if record is None else known_farmers(data, record)
     if record is None or farmers is None:
         raise BackupError(f'{data}: there is no network that has been up')
+    if not record.get('own_database', True):
+        raise BackupError(
+            f'{data}: the database of the bridge lies elsewhere; back up that database by its own'
+            ' tools, and this folder while the network is stopped'
+        )
+    # The network that runs, and is to copy into it, may have another working directory.
+    folder = folder.absolute()
     if folder.resolve().is_relative_to(data.resolve()):
         raise BackupError(f'{folder}: lies in the folder of the network')
     owner = nullcontext() if snapshot else closing(FolderLock(data, 'network'))
@@ -113,20 +129,28 @@ def back_up(data: Path, folder: Path, snapshot: Snapshot | None = None) -> Copie
         _check_target(folder, record['renter_seed'])
         if snapshot is None:
             require_network(data, range(farmers), own_database=True)
+        check = check or _was_broken_off(folder)
         state = folder / f'{_STATE}{secrets.token_hex(8)}'
+        state.mkdir(mode=0o700)
+        # The sign of a run that is broken off: before the first shard.
+        atomic_file.sync_folder(folder)
         try:
             _copy_state(data, state, farmers, snapshot or (lambda number, target: False))
-            done = _gather(data, folder, state, farmers)
+            done = _gather(data, folder, state, farmers, check=check)
             _commit(folder, state, done)
         except BaseException:
-            shutil.rmtree(state, ignore_errors=True)
+            try:
+                # The next run takes the shards for whole.
+                _sync()
+            finally:
+                shutil.rmtree(state, ignore_errors=True)
             raise
         return done
 
 
 def _check_target(folder: Path, seed: str) -> None:
     """Refuse a folder that is no backup of this network."""
-    known = {_MANIFEST, 'shards', 'backup.lock'}
+    known = {_MANIFEST, 'shards', 'backup.lock', _OF_THE_DISK}
     others = [
         item.name
         for item in folder.iterdir()
@@ -139,6 +163,13 @@ def _check_target(folder: Path, seed: str) -> None:
         kept = read_record(folder / manifest['state'] / 'network.json', ('renter_seed',))
         if kept is None or kept['renter_seed'] != seed:
             raise BackupError(f'{folder}: is the backup of another network')
+
+
+def _was_broken_off(folder: Path) -> bool:
+    """Return whether a state lies there that no manifest names."""
+    manifest = read_record(folder / _MANIFEST, ('state',))
+    whole = None if manifest is None else manifest['state']
+    return any(state.name != whole for state in folder.glob(f'{_STATE}*'))
 
 
 def _copy_state(data: Path, state: Path, farmers: int, snapshot: Snapshot) -> None:
@@ -177,8 +208,8 @@ def _copy_database(source: Path, target: Path) -> None:
         raise OSError(f'{source}: cannot be copied: {error}') from error
 
 
-def _gather(data: Path, folder: Path, state: Path, farmers: int) -> Copied:
-    """Copy the shards that are not in the backup yet."""
+def _gather(data: Path, folder: Path, state: Path, farmers: int, *, check: bool) -> Copied:
+    """Copy the shards that are not in the backup yet, or damaged if they are to be checked."""
     counts: Counter[str] = Counter()
     holders: dict[str, list[Path]] = {}
     sizes: dict[str, int] = {}
@@ -188,7 +219,8 @@ def _gather(data: Path, folder: Path, state: Path, farmers: int) -> Copied:
             sizes[name] = size
     for name, farms in holders.items():
         target = _shard(folder, name)
-        if target.exists() and target.stat().st_size == sizes[name]:
+        there = target.exists() and target.stat().st_size == sizes[name]
+        if there and (not check or _is_whole(target)):
             continue
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(_copy_shard(_shard(farm, name), target) for farm in farms):
@@ -239,7 +271,7 @@ def restore(folder: Path, data: Path) -> Copied:
     manifest = read_record(folder / _MANIFEST, ('state',))
     if manifest is None:
         raise BackupError(f'{folder}: no backup of a network')
-    if data.exists() and any(data.iterdir()):
+    if data.exists() and any(item.name != _OF_THE_DISK for item in data.iterdir()):
         raise BackupError(f'{data}: not empty; nothing is restored over what is there')
     state = folder / Path(manifest['state']).name
     if {str(path): _sum_of(state / path) for path in _files(state)} != manifest['sums']:
@@ -331,6 +363,15 @@ def _checked(source: Path, name: str) -> Iterator[bytes]:
         raise _Wrong from error
     if digest.hexdigest() != name:
         raise _Wrong
+
+
+def _is_whole(shard: Path) -> bool:
+    try:
+        for _ in _checked(shard, shard.name):
+            pass
+    except _Wrong:
+        return False
+    return True
 
 
 def _copy_shard(source: Path, target: Path) -> bool:

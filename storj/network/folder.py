@@ -95,6 +95,7 @@ class NetworkFolder:
                 'mnemonic': mnemonic.generate(),
                 'renter_seed': secrets.token_hex(32),
                 'farmers': None,
+                'own_database': True,
             }
             write_record(path, record)
         if not is_hex(record['renter_seed'], 64):
@@ -119,10 +120,14 @@ class NetworkFolder:
     def keep_farmers(self, count: int) -> None:
         """Write down how many farmers there are; all of them have been up."""
         self.farmers = count
-        # Not what was found: a record of an earlier version has no number.
-        if self._record.get('farmers') != count:
-            self._record['farmers'] = count
-            write_record(self.path / 'network.json', self._record)
+        self._keep(farmers=count)
+
+    def _keep(self, **values: object) -> None:
+        """Write values down that the record does not have yet; earlier versions wrote fewer."""
+        record = {**self._record, **values}
+        if record != self._record:
+            self._record = record
+            write_record(self.path / 'network.json', record)
 
     def check(self, *, own_database: bool, new_farmers: Collection[int] = ()) -> None:
         """Refuse a folder in which something is missing that it had.
@@ -141,6 +146,7 @@ class NetworkFolder:
         if not set(new_farmers) <= set(there):
             raise NetworkSetupError(f'{self.path}: the network has {len(there)} farmers, from 0 on')
         if self.farmers is None:
+            self._keep(own_database=own_database)
             return
         kept = [number for number in there if number not in new_farmers]
         require_network(self.path, kept, own_database=own_database)
@@ -151,7 +157,7 @@ class NetworkFolder:
                     f' {farm.name}'
                 )
         # Before a folder has another name, by which it does not count.
-        self.keep_farmers(self.farmers)
+        self._keep(farmers=self.farmers, own_database=own_database)
         for number in new_farmers:
             _set_aside(self.farm(number))
 

@@ -528,16 +528,17 @@ class Network:
         self._folder = folder
         self.email, self.password, self.mnemonic = folder.email, folder.password, folder.mnemonic
 
-    def back_up(self, folder: str | os.PathLike[str]) -> Copied:
+    def back_up(self, folder: str | os.PathLike[str], *, check: bool = False) -> Copied:
         """Copy all that the network keeps while it runs; see :func:`storj.network.backup.back_up`.
 
         Args:
             folder (str | os.PathLike[str]): of the backup; an earlier one in it is used.
+            check (bool): read all shards of the backup, and replace the damaged ones.
 
         Returns:
             Copied: what the backup holds.
         """
-        return back_up(self.data, Path(folder), self.snapshot)
+        return back_up(self.data, Path(folder), self.snapshot, check=check)
 
     def snapshot(self, number: int, target: Path) -> bool:
         """Copy the database of a farmer; return False if it does not run.

@@ -27,6 +27,7 @@ from storj.metadisk import MetaDisk
 from storj.network import Network, backup
 from storj.network.backup import back_up, restore
 from storj.network.farmer.index import FarmerIndex
+from storj.network.folder import NetworkFolder
 from storj.network.node.contract import Contract
 from storj.network.node.state_files import LostStateError
 
@@ -84,14 +85,21 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> tuple[Path, str, str]:
+@pytest.fixture(scope='module')
+def origin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A network of three farmers that has stopped; a bucket and a file in it."""
-    folder = tmp_path / 'network'
+    folder = tmp_path_factory.mktemp('origin') / 'network'
     with begin(folder, farmers=3) as network, client_of(network.environment()) as client:
         bucket = client.bucket_create('bucket')
         file = client.file_upload(bucket.id, b'content' * 5_000, name='file')
     return folder, bucket.id, file.id
+
+
+@pytest.fixture
+def stored(origin: tuple[Path, str, str], tmp_path: Path) -> tuple[Path, str, str]:
+    """A copy of that network, to be changed."""
+    folder, *names = origin
+    return Path(shutil.copytree(folder, tmp_path / 'network')), *names
 
 
 def reads(network: Network, bucket: str, file: str) -> bool:
@@ -272,6 +280,90 @@ def test_restore_with_a_rotten_shard_says_how_many(stored: Any, tmp_path: Path) 
         assert len(network.farmers) == 3
 
 
+def damage(folder: Path) -> None:
+    """Make zeros of the shard in a backup, as a power failure or a bad disk does."""
+    (shard,) = folder.glob('shards/*/*')
+    shard.write_bytes(bytes(shard.stat().st_size))
+
+
+def test_check_replaces_damaged_shards(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    folder = tmp_path / 'backup'
+    back_up(data, folder)
+    assert back_up(data, folder, check=True).copied_shards == 0
+    damage(folder)
+    found = storj('network', 'backup', '--check', folder, '--data', data)
+    assert (found['copied_shards'], found['missing']) == (1, 0)
+    assert restore(folder, tmp_path / 'elsewhere').missing == 0
+
+
+def test_shards_are_read_after_a_run_that_broke_off(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    folder = tmp_path / 'backup'
+    back_up(data, folder)
+    damage(folder)
+    # The one process that could have removed it was killed.
+    (folder / 'state-0123').mkdir()
+    assert back_up(data, folder).copied_shards == 1
+    assert len(list(folder.glob('state-*'))) == 1
+
+
+def test_broken_off_run_is_on_the_disk_before_it_is_forgotten(
+    stored: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, *_ = stored
+    folder = tmp_path / 'backup'
+    states = []
+
+    def fail(*arguments: object) -> None:
+        raise OSError('no space left')
+
+    monkeypatch.setattr(backup, '_commit', fail)
+    monkeypatch.setattr(backup, '_sync', lambda: states.extend(folder.glob('state-*')))
+    with pytest.raises(OSError, match='no space'):
+        back_up(data, folder)
+    assert len(states) == 1
+    assert not states[0].exists()
+
+
+def test_network_is_asked_for_copies_by_absolute_paths(
+    stored: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, *_ = stored
+    monkeypatch.chdir(tmp_path)
+    targets: list[Path] = []
+
+    def snapshot(number: int, target: Path) -> bool:
+        targets.append(target)
+        return False
+
+    back_up(data, Path('backup'), snapshot)
+    state = next((tmp_path / 'backup').glob('state-*'))
+    assert targets == [state / 'farmers' / str(number) / 'farmer.db' for number in range(3)]
+
+
+def test_folder_of_a_new_file_system_counts_as_empty(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    folders = [tmp_path / 'backup', tmp_path / 'elsewhere']
+    for folder in folders:
+        (folder / 'lost+found').mkdir(parents=True)
+    assert back_up(data, folders[0]).shards == 1
+    assert restore(*folders).missing == 0
+
+
+def test_database_that_lies_elsewhere_is_told(stored: Any, tmp_path: Path) -> None:
+    data, *_ = stored
+    (data / 'bridge.db').rename(tmp_path / 'bridge.db')
+    with closing(NetworkFolder(data)) as opened:
+        opened.check(own_database=False)
+    with pytest.raises(NetworkSetupError, match='database of the bridge lies elsewhere'):
+        back_up(data, tmp_path / 'backup')
+    (tmp_path / 'bridge.db').rename(data / 'bridge.db')
+    with closing(NetworkFolder(data)) as opened:
+        opened.check(own_database=True)
+    assert back_up(data, tmp_path / 'backup').shards == 1
+
+
 def test_nothing_is_restored_over_what_is_there(stored: Any, tmp_path: Path) -> None:
     data, *_ = stored
     back_up(data, tmp_path / 'backup')
@@ -325,7 +417,7 @@ def test_backup_that_is_cut_off_leaves_the_one_before(
     for name in ('_copy_state', '_gather', '_sync'):
         with monkeypatch.context() as patched:
 
-            def fail(*arguments: object) -> None:
+            def fail(*arguments: object, **options: object) -> None:
                 raise OSError('no space left')
 
             patched.setattr(backup, name, fail)
