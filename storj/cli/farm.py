@@ -14,7 +14,7 @@ from storj.cli.network import no_login_needed, require_extra, sync_option
 from storj.cli.options import SIZE, LocalPath
 from storj.cli.output import Output, human_size
 from storj.cli.session import Session, pass_session
-from storj.cli.streams import StreamFailed
+from storj.cli.streams import failures_told
 
 __all__ = ('farm',)
 
@@ -128,11 +128,8 @@ class Lines:
         Raises:
             OSError: If it cannot be printed.
         """
-        try:
+        with failures_told():
             self._print(event)
-        except StreamFailed as error:
-            # The farmer decides what that means: for a command it would be the end.
-            raise OSError(error.errno, str(error)) from error
 
     def _print(self, event: Mapping[str, Any]) -> None:
         if self._output.as_json:

@@ -23,6 +23,7 @@ from storj.cli.errors import FAILED, CommandError
 from storj.cli.options import DURATION, SIZE, LocalPath
 from storj.cli.output import Column, Output, Part, count_of, human_size, is_terminal
 from storj.cli.session import Session, pass_session
+from storj.cli.streams import failures_told
 from storj.exception import ConfigurationError
 from storj.network.control import (
     RunningNetwork,
@@ -175,18 +176,16 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
     forget_stopped(folder)
     from storj.network.program import run_network
 
-    with contextlib.ExitStack() as control, no_login_needed():
-
-        def ready(network: Network) -> None:
-            control.enter_context(serve_control(network))
+    def ready(network: Network) -> None:
+        with failures_told():
             _say_ready(session.output, network)
 
-        run_network(
-            data=str(folder),
-            ready=ready,
-            leaving=lambda *state: _say_leaving(session.output, *state),
-            **options,
-        )
+    def leaving(number: int, remaining: int) -> None:
+        with failures_told():
+            _say_leaving(session.output, number, remaining)
+
+    with no_login_needed():
+        run_network(data=str(folder), beside=serve_control, ready=ready, leaving=leaving, **options)
 
 
 @contextlib.contextmanager

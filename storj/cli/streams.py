@@ -29,7 +29,14 @@ from storj.cli.errors import INTERRUPTED, TERMINATED, CommandError, Terminated
 from storj.cli.output import is_terminal
 from storj.exception import TransferCancelled
 
-__all__ = ('StandardStreams', 'StreamFailed', 'input_pieces', 'interrupts', 'standard_input')
+__all__ = (
+    'StandardStreams',
+    'StreamFailed',
+    'failures_told',
+    'input_pieces',
+    'interrupts',
+    'standard_input',
+)
 
 #: Seconds between two looks whether the reading of standard input is to end.
 _LOOK = 0.2
@@ -52,6 +59,19 @@ class StreamFailed(CommandError):
     def reader_gone(self) -> bool:
         """Whether nobody reads the stream any more."""
         return self.errno in (errno.EPIPE, errno.ESHUTDOWN)
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Raise a stream's failure as the system's: a server decides what it means, and goes on.
+
+    Raises:
+        OSError: If a standard stream fails within.
+    """
+    try:
+        yield
+    except StreamFailed as error:
+        raise OSError(error.errno, str(error)) from error
 
 
 class _Writer(io.RawIOBase):

@@ -253,6 +253,8 @@ class _Routes:
             return 404, {'error': f'there is no farmer {number}'}
         if action not in _ACTIONS:
             return 400, {'error': f'an action is one of {", ".join(_ACTIONS)}'}
+        if self._network.draining:
+            return 409, {'error': 'farmers leave; they can be changed when that has ended'}
         farmer = self._network.farmers[number]
         getattr(farmer, str(action))()
         return 200, farmer.status()

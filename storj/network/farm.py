@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -21,11 +20,9 @@ from aiohttp import web
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.metadisk.website import Website
 from storj.network.node.serving import FARMER_DESCRIPTORS, Server, need_descriptors
-from storj.network.program import serving, until_stopped
+from storj.network.program import Teller, serving, until_stopped
 
 __all__ = ('StatusPage', 'farm')
-
-logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the farmer.
 INTERVAL = 1.0
@@ -130,11 +127,10 @@ class _Run:
         self, settings: FarmerSettings, events: Events, status_port: int | None, leave: bool
     ) -> None:
         self._farmer = Farmer(settings)
-        self._events = events
+        self._tell = Teller(events)
         self._page = None if status_port is None else StatusPage(self._farmer, status_port)
         self._leave = leave
         self._last: dict[str, Any] = {}
-        self._mute = False
 
     async def until(self, stopped: threading.Event) -> None:
         try:
@@ -172,12 +168,4 @@ class _Run:
             await asyncio.sleep(INTERVAL)
 
     def _say(self, kind: str, **fields: Any) -> None:
-        """Tell an event; that nobody can be told is no reason to end."""
-        if self._mute:
-            return
-        try:
-            self._events({'type': kind, **fields})
-        except (OSError, ValueError) as error:
-            # A pipe whose reader has gone, a full disk, a stream that is closed.
-            self._mute = True
-            logger.warning('events are told no more, the farmer goes on: %s', error)
+        self._tell({'type': kind, **fields})

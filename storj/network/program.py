@@ -6,13 +6,15 @@ The command line wraps these functions; ``python -m storj.network`` is a thin on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,13 +26,16 @@ from storj.network.node.logs import limited_logs, reopened_logs
 from storj.network.node.serving import FARMER_DESCRIPTORS, need_descriptors
 from storj.network.supervisor import WAKE, Network
 
-__all__ = ('leaving_line', 'run_farmer', 'run_network', 'serving', 'until_stopped')
+__all__ = ('Teller', 'leaving_line', 'run_farmer', 'run_network', 'serving', 'until_stopped')
+
+logger = logging.getLogger(__name__)
 
 
 def run_network(
     *,
     port: int = 6382,
     as_json: bool = False,
+    beside: Callable[[Network], AbstractContextManager[object]] = contextlib.nullcontext,
     ready: Callable[[Network], object] | None = None,
     leaving: Callable[[int, int], object] | None = None,
     **options: Any,
@@ -44,6 +49,8 @@ def run_network(
     Args:
         port (int): of the bridge; 0 for any free one.
         as_json (bool): print JSON.
+        beside (Callable[[Network], AbstractContextManager[object]]): context that is entered when
+            all farmers are up, before any leaves, and left before they stop.
         ready (Callable[[Network], object] | None): called in place of printing the line.
         leaving (Callable[[int, int], object] | None): called in place of printing which farmer
             leaves, and how many of its shards others have too few copies of.
@@ -59,20 +66,45 @@ def run_network(
         event = {'type': 'leaving', 'farmer': number, 'remaining': remaining}
         _say(json.dumps(event) if as_json else leaving_line(number, remaining))
 
+    tell_leaving = Teller(leaving or say_leaving)
+    tell_ready = Teller(ready or (lambda network: _say(_network_line(network, as_json))))
     with serving() as stopped:
         try:
             if not network.start(stopped):
                 return
-            network.drain(leaving or say_leaving, stopped)
-            if stopped.is_set():
-                return
-            if ready is not None:
-                ready(network)
-            else:
-                _say(_network_line(network, as_json))
-            network.wait(stopped)
+            with beside(network):
+                network.drain(tell_leaving, stopped)
+                if stopped.is_set():
+                    if network.draining:
+                        logger.warning('stopped while farmers leave; those that have not left stay')
+                    return
+                tell_ready(network)
+                network.wait(stopped)
         finally:
             network.stop()
+
+
+class Teller:
+    """Tells what a server does. That nobody can be told is no reason to end.
+
+    Args:
+        tell (Callable[..., object]): prints it. After its first failure it is not called again.
+    """
+
+    def __init__(self, tell: Callable[..., object]) -> None:
+        self._tell = tell
+        self._mute = False
+
+    def __call__(self, *event: Any) -> None:
+        """Tell an event, if that has not failed before."""
+        if self._mute:
+            return
+        try:
+            self._tell(*event)
+        except (OSError, ValueError) as error:
+            # A pipe whose reader has gone, a full disk, a stream that is closed.
+            self._mute = True
+            logger.warning('events are told no more, the server goes on: %s', error)
 
 
 def leaving_line(number: int, remaining: int) -> str:
@@ -239,8 +271,16 @@ class _Commands:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f'{line}\n')
-    sys.stdout.flush()
+    """Print a line; that it cannot be printed is no reason to stop serving."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(f'{line}\n')
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        logger.warning('standard output cannot be written, the server goes on: %s', error)
+        # The interpreter would fail to write the rest in the end.
+        sys.stdout = None
 
 
 def _network_line(network: Network, as_json: bool) -> str:

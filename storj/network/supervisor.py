@@ -254,6 +254,11 @@ class Network:
         """Whether the network is up."""
         return self._loop is not None
 
+    @property
+    def draining(self) -> bool:
+        """Whether there are farmers beyond the wanted number, which leave."""
+        return len(self.farmers) > self._count
+
     # ------------------------------------------------------------- life
 
     def start(self, given_up: threading.Event | None = None) -> bool:
@@ -564,7 +569,7 @@ class Network:
                 shards that others have too few copies of.
             stopped (threading.Event | None): set to give up; what has not left stays.
         """
-        while len(self.farmers) > self._count:
+        while self.draining:
             # Those are always in this process.
             farmer = cast(FarmerInLoop, self.farmers[-1])
             loop = cast(asyncio.AbstractEventLoop, self._loop)

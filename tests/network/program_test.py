@@ -1,0 +1,77 @@
+"""The network and the farmer as programs: whatever becomes of their output, they serve."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('aiohttp')
+
+from storj.network import Network, program
+from storj.network.control import RunningNetwork, serve_control
+
+ROOT = Path(__file__).parents[2]
+NETWORK = ['network', 'up', '--port', '0', '--farmers', '0', '--no-sync']
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+@pytest.mark.parametrize(
+    ('words', 'code'),
+    [
+        (['storj', *NETWORK, '--data', '{folder}'], 1),
+        (['storj.network', *NETWORK[1:], '--data', '{folder}'], 0),
+    ],
+)
+def test_full_output_does_not_end_the_network(tmp_path: Path, words: list[str], code: int) -> None:
+    arguments = [word.format(folder=tmp_path) for word in words]
+    with Path('/dev/full').open('w') as full:
+        process = subprocess.Popen(
+            [sys.executable, '-m', *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            text=True,
+        )
+    with process:
+        assert process.stderr is not None
+        # What is printed comes last, so the network is up.
+        assert 'the server goes on' in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    # A command that could not print all says so in the end, as any other.
+    assert (process.returncode, 'Traceback' in said) == (code, False)
+
+
+def test_network_answers_while_farmers_leave(tmp_path: Path) -> None:
+    with Network(1, data=tmp_path, durable=False):
+        pass
+    states: list[object] = []
+
+    @contextmanager
+    def asked(network: Network) -> Iterator[None]:
+        with serve_control(network):
+            running = RunningNetwork(tmp_path)
+            states.append(len(running.status()['farmers']))
+            with pytest.raises(ValueError, match='farmers leave'):
+                running.change_farmer(0, 'restart')
+            running.stop()
+            yield
+
+    program.run_network(
+        port=0,
+        data=tmp_path,
+        farmers=0,
+        drain=True,
+        durable=False,
+        beside=asked,
+        ready=lambda network: states.append('ready'),
+    )
+    assert states == [1]
+    assert not (tmp_path / 'control.json').exists()
