@@ -170,9 +170,10 @@ class RunningNetwork:
         finally:
             connection.close()
         if response.status != 200:
-            message = answer.get('error') if isinstance(answer, dict) else None
-            # All that can be wrong is what was typed: a farmer's number, the text of a fault.
-            raise ValueError(str(message or 'the network refused'))
+            given = answer.get('error') if isinstance(answer, dict) else None
+            message = str(given or 'the network refused')
+            # Of what was typed, a farmer's number or the text of a fault, or of the network.
+            raise ValueError(message) if response.status in (400, 404) else StorjError(message)
         return answer
 
 
@@ -305,7 +306,9 @@ def _handler(network: Network, secret: str) -> type[BaseHTTPRequestHandler]:
                 if not isinstance(body, dict):
                     raise ValueError('the body is no object')
                 return routes.answer(self.command, self.path, body)
-            except (ValueError, StorjError) as error:
+            except ValueError as error:
                 return 400, {'error': str(error)}
+            except StorjError as error:
+                return 500, {'error': str(error)}
 
     return Handler

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from storj.network.control import serve_control
+from storj.exception import StorjError
+from storj.network.control import RunningNetwork, serve_control
+from storj.network.farmer.store import NoSpaceLeftError
 
 
 class SlowNetwork:
@@ -31,6 +33,25 @@ class SlowNetwork:
 
     def environment(self) -> dict[str, str]:
         return {}
+
+
+@pytest.mark.parametrize(
+    ('raised', 'told'),
+    [(NoSpaceLeftError('No space left'), StorjError), (ValueError('No such number'), ValueError)],
+)
+def test_failure_of_the_network_is_told_from_wrong_use(
+    tmp_path: Path, raised: Exception, told: type[Exception]
+) -> None:
+    class FailingNetwork(SlowNetwork):
+        def snapshot(self, number: int, target: Path) -> bool:
+            raise raised
+
+    with (
+        serve_control(FailingNetwork(tmp_path)),  # type: ignore[arg-type]
+        pytest.raises(told, match=f'^{raised}$') as caught,
+    ):
+        RunningNetwork(tmp_path).snapshot(0, tmp_path / 'farmer.db')
+    assert type(caught.value) is told
 
 
 def test_who_goes_before_the_answer_leaves_no_traceback(

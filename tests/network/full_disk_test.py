@@ -193,6 +193,20 @@ def test_reserve_that_does_not_fit_is_none(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize('number', [errno.EOPNOTSUPP, errno.EINVAL])
+def test_reserve_is_written_where_it_cannot_be_allocated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(number, 'not supported')
+
+    monkeypatch.setattr(os, 'posix_fallocate', fail, raising=False)
+    assert Reserve(tmp_path, 3 * MIB + 1).has_space()
+    content = (tmp_path / 'reserve').read_bytes()
+    assert len(content) == 3 * MIB + 1
+    assert content.count(0) < MIB
+
+
 def caused(error: Exception, cause: BaseException) -> Exception:
     error.__cause__ = cause
     return error

@@ -20,6 +20,8 @@ __all__ = ('Reserve', 'is_full')
 
 logger = logging.getLogger(__name__)
 
+# Of file systems that reserve nothing ahead, as over FUSE, or ZFS.
+_NO_RESERVING = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Of PostgreSQL: disk_full.
 _SQLSTATE = '53100'
@@ -88,13 +90,30 @@ class Reserve:
     def _keep(self) -> bool:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            if hasattr(os, 'posix_fallocate'):
-                os.posix_fallocate(descriptor, 0, self._size)
-            else:
-                os.write(descriptor, bytes(self._size))
+            _take(descriptor, self._size)
         except OSError:
             self._path.unlink()
             return False
         finally:
             os.close(descriptor)
         return True
+
+
+def _take(descriptor: int, size: int) -> None:
+    """Take bytes of the disk for an empty file: reserved at once, or written where that fails.
+
+    Raises:
+        OSError: If there is no space.
+    """
+    try:
+        if hasattr(os, 'posix_fallocate'):
+            os.posix_fallocate(descriptor, 0, size)
+            return
+    except OSError as error:
+        if error.errno not in _NO_RESERVING:
+            raise
+    left = size
+    while left:
+        # Zeros take no space where files are compressed.
+        left -= os.write(descriptor, os.urandom(min(left, _LEAST)))
+    os.fsync(descriptor)
