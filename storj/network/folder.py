@@ -29,7 +29,7 @@ from storj.network.node.state_files import (
     write_record,
 )
 
-__all__ = ('FewerFarmersError', 'NetworkFolder')
+__all__ = ('FewerFarmersError', 'IntactFarmerError', 'NetworkFolder')
 
 _EMAIL = 'user@example.org'
 
@@ -38,6 +38,16 @@ class FewerFarmersError(NetworkSetupError):
     """A network would start with fewer farmers than it has.
 
     Take all of them, or use --drain.
+    """
+
+    #: The message says what to do.
+    hint = ''
+
+
+class IntactFarmerError(NetworkSetupError):
+    """A farmer is to begin anew that has lost nothing.
+
+    Start without --new-farmer and its number.
     """
 
     #: The message says what to do.
@@ -139,8 +149,8 @@ class NetworkFolder:
 
         Raises:
             LostStateError: If something is missing, empty or damaged.
-            NetworkSetupError: If there are no such farmers, one of them has lost nothing, or a
-                folder cannot be renamed.
+            IntactFarmerError: If a new farmer is to replace one that has lost nothing.
+            NetworkSetupError: If there are no such farmers, or a folder cannot be renamed.
         """
         there = range(self.farmers or 0)
         if not set(new_farmers) <= set(there):
@@ -152,7 +162,7 @@ class NetworkFolder:
         require_network(self.path, kept, own_database=own_database)
         for farm in map(self.farm, new_farmers):
             if _is_intact(farm):
-                raise NetworkSetupError(
+                raise IntactFarmerError(
                     f'{farm}: nothing in it is missing or damaged; start without --new-farmer'
                     f' {farm.name}'
                 )

@@ -27,7 +27,7 @@ from storj.network import Network
 from storj.network.backup import back_up
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.farmer.index import FarmerIndex
-from storj.network.folder import NetworkFolder
+from storj.network.folder import IntactFarmerError, NetworkFolder
 from storj.network.node.state_files import (
     FARMER_FILES,
     NETWORK_FILES,
@@ -296,7 +296,7 @@ def test_first_start_of_an_earlier_version_that_failed(tmp_path: Path) -> None:
 
 def test_farmer_that_lost_nothing_is_not_set_aside(origin: Origin, tmp_path: Path) -> None:
     folder = origin.copy(tmp_path / 'network')
-    with pytest.raises(NetworkSetupError, match='farmers/0: nothing in it is missing or damaged'):
+    with pytest.raises(IntactFarmerError, match='farmers/0: nothing in it is missing or damaged'):
         check(folder, [0])
     assert files_of(folder) == origin.paths()
 
