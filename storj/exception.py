@@ -7,6 +7,7 @@
     │   ├─ ConfigurationError
     │   │   └─ NetworkSetupError            the local network's own settings
     │   ├─ MnemonicError
+    │   ├─ NetworkNotAnswering              it runs, but does not answer
     │   ├─ NetworkNotRunning                none of this user's runs on a folder
     │   ├─ ResourceError                    this machine: disk, open files, memory, threads
     │   ├─ AmbiguousNameError
@@ -64,6 +65,7 @@ __all__ = (
     'HashMismatchError',
     'IntegrityError',
     'MnemonicError',
+    'NetworkNotAnswering',
     'NetworkNotRunning',
     'NetworkSetupError',
     'NotEnoughFarmersError',
@@ -143,6 +145,13 @@ class NetworkNotRunning(ClientError):
     """No local network runs on this folder.
 
     Start one with 'storj network up'.
+    """
+
+
+class NetworkNotAnswering(ClientError):
+    """A local network runs, but does not answer its commands in time.
+
+    Try again; if it stays so, end its process.
     """
 
 

@@ -107,6 +107,7 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     exception.StorjError: Verdict(FAILED),
     exception.ConfigurationError: Verdict(LOGIN),
     exception.NetworkSetupError: Verdict(FAILED),
+    exception.NetworkNotAnswering: Verdict(UNAVAILABLE),
     exception.NetworkNotRunning: Verdict(UNAVAILABLE),
     exception.MnemonicError: Verdict(LOGIN, 3002),
     exception.AmbiguousNameError: Verdict(CONFLICT),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storj.crypto import secret_file
-from storj.exception import NetworkNotRunning, NetworkSetupError, StorjError
+from storj.exception import NetworkNotAnswering, NetworkNotRunning, NetworkSetupError, StorjError
 
 if TYPE_CHECKING:
     from storj.network import Network
@@ -165,6 +165,10 @@ class RunningNetwork:
             response = connection.getresponse()
             content = response.read(_ANSWER_LIMIT)
             answer = json.loads(content)
+        except TimeoutError as error:
+            raise NetworkNotAnswering(
+                f'the network on {self.folder} runs, but does not answer within {timeout:g} s'
+            ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NetworkNotRunning(f'no network runs on {self.folder} any more') from error
         finally:

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -389,11 +390,61 @@ class FarmerInLoop(FarmerHandle):
         await asyncio.shield(self._stopping)
 
 
+class _Questions:
+    """Lines to a farmer's process, and its answers; a question that takes long holds up no other.
+
+    Args:
+        process (asyncio.subprocess.Process): that has just been started.
+
+    Attributes:
+        ready (asyncio.Future): what the process says when it is ready; empty if it has ended.
+        hearing (asyncio.Task): reads until the process has ended.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._stdin, self._stdout = process.stdin, process.stdout
+        # By kind, which alone tells whose an answer is.
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked = {'ready': self.ready}
+        self.hearing = asyncio.ensure_future(self._hear())
+
+    async def ask(self, word: str, value: str) -> dict[str, Any]:
+        """Send a line and return the answer to it; nothing from a process that is just ending."""
+        async with self._locks[word]:
+            if self._stdin is None or self.hearing.done():
+                return {}
+            answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+            self._asked[word] = answer
+            try:
+                self._stdin.write(f'{word} {value}\n'.encode())
+                return await answer
+            finally:
+                del self._asked[word]
+
+    async def _hear(self) -> None:
+        try:
+            while self._stdout is not None:
+                line = await self._stdout.readline()
+                # One that was killed may leave half a line.
+                if not line.endswith(b'\n'):
+                    break
+                answer: dict[str, Any] = json.loads(line)
+                asked = self._asked.get(answer['type'])
+                # Not one that came too late for whoever had asked.
+                if asked is not None and not asked.done():
+                    asked.set_result(answer)
+        finally:
+            for asked in self._asked.values():
+                if not asked.done():
+                    asked.set_result({})
+
+
 class FarmerProcess(FarmerHandle):
     """A farmer in a process of its own."""
 
     _process: asyncio.subprocess.Process | None = None
-    _asking: asyncio.Lock
+    _questions: _Questions
     # Logs what the process writes to standard error, and returns its last line.
     _forwarding: asyncio.Task[str]
 
@@ -427,26 +478,15 @@ class FarmerProcess(FarmerHandle):
         Raises:
             NetworkError: If the process does not answer.
         """
-        process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
+        if self._process is None:
             return {}
-        async with self._asking:
-            try:
-                process.stdin.write(f'{word} {value}\n'.encode())
-                await process.stdin.drain()
-                # One that was killed may leave half a line.
-                while (line := await asyncio.wait_for(process.stdout.readline(), limit)).endswith(
-                    b'\n'
-                ):
-                    answer: dict[str, Any] = json.loads(line)
-                    # Not one that came too late for whoever had asked.
-                    if answer['type'] == word:
-                        return answer
-            except asyncio.TimeoutError as error:
-                raise NetworkError(f'farmer {self.number} does not answer') from error
-            except ConnectionError:
-                pass
-        return {}
+        questions = self._questions
+        # Whoever has to tell it something waits until it is ready.
+        await asyncio.wait((questions.ready,))
+        try:
+            return await asyncio.wait_for(questions.ask(word, value), limit)
+        except asyncio.TimeoutError as error:
+            raise NetworkError(f'farmer {self.number} does not answer') from error
 
     def _arguments(self) -> list[str]:
         """Return what the farmer's program is started with."""
@@ -480,14 +520,11 @@ class FarmerProcess(FarmerHandle):
             start_new_session=True,
         )
         self._forwarding = asyncio.ensure_future(self._forward(process))
-        self._asking = asyncio.Lock()
+        self._questions = _Questions(process)
         try:
-            async with self._asking:
-                # Whoever has to tell it something waits until it is ready.
-                line = b'' if process.stdout is None else await process.stdout.readline()
-            if not line:
+            ready = await asyncio.shield(self._questions.ready)
+            if not ready:
                 raise NetworkError(f'farmer {self.number} ended with {await self._ended()}')
-            ready = json.loads(line)
             self.node_id, self.port = ready['node_id'], ready['port']
             await self.follow_faults()
         except BaseException:
@@ -530,4 +567,5 @@ class FarmerProcess(FarmerHandle):
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+        await asyncio.wait((self._questions.hearing,))
         await asyncio.shield(self._forwarding)

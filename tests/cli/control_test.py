@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from storj.exception import StorjError
+from storj.exception import NetworkNotAnswering, StorjError
 from storj.network.control import RunningNetwork, serve_control
 from storj.network.farmer.store import NoSpaceLeftError
 
@@ -52,6 +52,14 @@ def test_failure_of_the_network_is_told_from_wrong_use(
     ):
         RunningNetwork(tmp_path).snapshot(0, tmp_path / 'farmer.db')
     assert type(caught.value) is told
+
+
+def test_network_that_is_too_slow_is_not_called_stopped(tmp_path: Path) -> None:
+    network = SlowNetwork(tmp_path)
+    with serve_control(network):  # type: ignore[arg-type]
+        with pytest.raises(NetworkNotAnswering, match=r'runs, but does not answer within 0\.05 s'):
+            RunningNetwork(tmp_path)._ask('GET', '/', timeout=0.05)
+        network.go.set()
 
 
 def test_who_goes_before_the_answer_leaves_no_traceback(

@@ -22,6 +22,7 @@ from storj.network.farmers import (
     FarmerHandle,
     FarmerInLoop,
     NetworkError,
+    _Questions,
     restart_pause,
 )
 from storj.network.faults import FaultPlan
@@ -154,6 +155,47 @@ def test_process_that_starts_is_shown_and_hears_of_faults(
         net.faults.add('delay:farmer=0,seconds=0')
         eventually(lambda: farmer.state == 'up', 60)
         assert farmer.restarts == 1
+
+
+def test_status_is_told_while_a_copy_is_made(tmp_path: Path) -> None:
+    program = """if True:
+        import sys
+        print('{"type": "ready"}', flush=True)
+        for line in sys.stdin:
+            if line.startswith('status'):
+                print('{"type": "status", "used": 7}', flush=True)
+            elif line.startswith('faults'):
+                print('{"type": "faults"}', flush=True)
+                break
+        print('{"type": "snapshot", "error": ""}', flush=True)
+        sys.stdin.read()
+    """
+
+    async def ask() -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, '-c', program, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert process.stdin is not None
+        questions = _Questions(process)
+        assert await questions.ready == {'type': 'ready'}
+        copying = asyncio.ensure_future(questions.ask('snapshot', '"target"'))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            assert (await questions.ask('status', ''))['used'] == 7
+        assert not copying.done()
+        await questions.ask('faults', '{}')
+        assert (await copying)['error'] == ''
+        # From now on it answers nothing.
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(questions.ask('status', ''), 0.01)
+        unanswered = asyncio.ensure_future(questions.ask('status', ''))
+        await asyncio.sleep(0)
+        process.stdin.close()
+        assert await unanswered == {}
+        await process.wait()
+        assert await questions.ask('status', '') == {}
+
+    asyncio.run(asyncio.wait_for(ask(), 30))
 
 
 def test_process_that_dies_at_each_start_is_given_up(
