@@ -68,7 +68,7 @@ def run_network(
 
     tell_leaving = Teller(leaving or say_leaving)
     tell_ready = Teller(ready or (lambda network: _say(_network_line(network, as_json))))
-    with serving() as stopped:
+    with serving(network.log) as stopped:
         try:
             if not network.start(stopped):
                 return
@@ -204,18 +204,22 @@ async def until_stopped(stopped: threading.Event, work: Coroutine[Any, Any, None
 
 
 @contextmanager
-def serving() -> Iterator[threading.Event]:
+def serving(error_log: Path | None = None) -> Iterator[threading.Event]:
     """Be a server: bound the logs, open their files again at SIGHUP, and stop at a signal.
 
     Belongs into the main thread. Yields an event that SIGTERM and Ctrl-C set, from before the start
     until after the stop.
+
+    Args:
+        error_log (Path | None): a log to which standard error may go; see :func:`reopened_logs
+            <storj.network.node.logs.reopened_logs>`.
     """
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
 
-    with limited_logs(), reopened_logs():
+    with limited_logs(), reopened_logs(error_log):
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, stop) for number in numbers}
         try:

@@ -74,6 +74,8 @@ _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
 }
 #: Farmers of a new network.
 FARMERS = 6
+#: Log of a network in the background, in its folder.
+LOG = 'network.log'
 #: Farmers of one network at the most.
 FARMERS_LIMIT = 256
 # Descriptors of a bridge with its MetaDisk node and some clients, and those that a farmer adds: its
@@ -253,6 +255,11 @@ class Network:
     def running(self) -> bool:
         """Whether the network is up."""
         return self._loop is not None
+
+    @property
+    def log(self) -> Path | None:
+        """Where it logs in the background; None in a temporary folder."""
+        return None if self._wanted_data is None else self._wanted_data / LOG
 
     @property
     def draining(self) -> bool:

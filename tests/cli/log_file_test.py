@@ -102,16 +102,21 @@ def test_network_logs_for_its_farmers_and_opens_the_log_again(tmp_path: Path) ->
         assert process.returncode == 0
 
 
-def test_network_in_the_background_logs_into_its_folder(tmp_path: Path) -> None:
+def test_log_of_a_network_in_the_background_is_opened_again(tmp_path: Path) -> None:
     data = tmp_path / 'data'
+    log = data / 'network.log'
     options = ['--port', 0, '--farmers', 1, '--processes', '--no-sync', '--json', '--detach']
     with server(tmp_path, 'network', 'up', '--data', data, *options) as starting:
         assert starting.stdout is not None
-        pid = json.loads(starting.stdout.readline())['farmers'][0]['pid']
+        ready = json.loads(starting.stdout.readline())
         assert starting.wait(20) == 0
     try:
-        os.kill(pid, signal.SIGKILL)
-        eventually(lambda: 'farmer 0 ended: signal 9' in (data / 'network.log').read_text(), 60)
+        # It is rotated as every log is.
+        log.rename(data / 'network.log.1')
+        os.kill(ready['pid'], signal.SIGHUP)
+        eventually(log.exists)
+        os.kill(ready['farmers'][0]['pid'], signal.SIGKILL)
+        eventually(lambda: 'farmer 0 ended: signal 9' in log.read_text(), 60)
     finally:
         with server(tmp_path, 'network', 'down', '--data', data) as stopping:
             assert stopping.wait(60) == 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 __all__ = ('LogLimit', 'limited_logs', 'reopened_logs')
@@ -21,6 +23,7 @@ _RECORDS = 60
 _DETAILS = 6000
 # Texts that are counted at once; the oldest are forgotten first.
 _TEXTS = 1000
+_STANDARD_ERROR = 2
 
 
 class LogLimit(logging.Filter):
@@ -70,20 +73,25 @@ def limited_logs() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reopened_logs() -> Iterator[None]:
+def reopened_logs(error_log: Path | None = None) -> Iterator[None]:
     """Open log files again at SIGHUP, for a server's life: the sign that they have been moved.
 
     Belongs into the main thread. Without a log file SIGHUP does what it did before.
+
+    Args:
+        error_log (Path | None): opened again too, if it is where standard error goes to now.
     """
     files = [handler for handler in _handlers() if isinstance(handler, logging.FileHandler)]
+    if error_log is not None and not _takes_errors(error_log):
+        error_log = None
     number = getattr(signal, 'SIGHUP', None)
-    if number is None or not files:
+    if number is None or not (files or error_log):
         yield
         return
 
     def asked(number: int, frame: FrameType | None) -> None:
         # In a thread: the signal may have come while this one writes into the file.
-        threading.Thread(target=_reopen, args=(files,), name='storj-logs').start()
+        threading.Thread(target=_reopen, args=(files, error_log), name='storj-logs').start()
 
     before = signal.signal(number, asked)
     try:
@@ -98,14 +106,27 @@ def _handlers() -> Iterator[logging.Handler]:
         yield from each.handlers
 
 
-def _reopen(files: list[logging.FileHandler]) -> None:
+def _takes_errors(path: Path) -> bool:
+    """Return whether standard error goes to a file."""
+    try:
+        return os.path.samestat(os.fstat(_STANDARD_ERROR), path.stat())
+    except OSError:
+        return False
+
+
+def _reopen(files: list[logging.FileHandler], error_log: Path | None) -> None:
+    if error_log is not None:
+        try:
+            with error_log.open('ab') as opened:
+                os.dup2(opened.fileno(), _STANDARD_ERROR)
+        except OSError as error:
+            _note_failure(error_log, error)
     for handler in files:
         path = handler.baseFilename
         try:
             stream = handler._open()
         except OSError as error:
-            # The old one is better than none.
-            logger.warning('%s cannot be opened again: %s; logging goes on as before', path, error)
+            _note_failure(path, error)
             continue
         handler.acquire()
         try:
@@ -117,3 +138,8 @@ def _reopen(files: list[logging.FileHandler]) -> None:
                 before.close()
         except OSError as error:
             logger.warning('the end of the old %s could not be written: %s', path, error)
+
+
+def _note_failure(path: str | Path, error: OSError) -> None:
+    # The old one is better than none.
+    logger.warning('%s cannot be opened again: %s; logging goes on as before', path, error)
