@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip('aiohttp')
 
+from storj.exception import StorjError
 from storj.network import Network, program
 from storj.network.control import RunningNetwork, serve_control
 
@@ -59,7 +60,7 @@ def test_network_answers_while_farmers_leave(tmp_path: Path) -> None:
         with serve_control(network):
             running = RunningNetwork(tmp_path)
             states.append(len(running.status()['farmers']))
-            with pytest.raises(ValueError, match='farmers leave'):
+            with pytest.raises(StorjError, match='farmers leave'):
                 running.change_farmer(0, 'restart')
             running.stop()
             yield
