@@ -12,7 +12,7 @@ from storj.cli.command import command
 from storj.cli.errors import CommandError
 from storj.cli.network import no_login_needed, require_extra, sync_option
 from storj.cli.options import SIZE, LocalPath
-from storj.cli.output import Output, human_size
+from storj.cli.output import Output, count_of, human_size
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
 
@@ -164,7 +164,8 @@ class Lines:
         if event['size'] is not None:
             space += f' of {human_size(event["size"])}'
         line = (
-            f'{event["shards"]} shards, {space}; {counters.get("audits", 0)} audits; '
+            f'{count_of(event["shards"], "shard")}, {space}; '
+            f'{count_of(counters.get("audits", 0), "audit")}; '
             f'{human_size(counters.get("bytes_received", 0))} in, '
             f'{human_size(counters.get("bytes_sent", 0))} out'
         )

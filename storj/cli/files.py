@@ -307,10 +307,12 @@ def verify(session: Session, bucket: str, file: str | None, **engine: Any) -> No
         session.output.table(_SHARD_COLUMNS, rows, empty='an empty file has no shards')
     if not health.recoverable:
         raise NotEnoughShardsError(
-            f'{entry} cannot be recovered now: {have} shards are there, {health.need} are needed',
+            f'{entry} cannot be recovered now: it needs {count_of(health.need, "shard")},'
+            f' and {have} can be had',
             have,
             health.need,
         )
     if not health.healthy:
-        raise PartialFailure(f'{count - have} of {count} shards are lost; the file is recoverable')
+        lost = f'{count - have} of {count_of(count, "shard")}'
+        raise PartialFailure(f'lost: {lost}; the file is recoverable')
     session.output.note(f'healthy: {have} of {count_of(count, "shard")}')

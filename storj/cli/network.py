@@ -240,7 +240,8 @@ def _say_ready(output: Output, network: Network) -> None:
         sys.stdout.flush()
         return
     output.line(
-        f'ready: bridge {network.bridge_url}, {len(network.farmers)} farmers, pid {network.pid}'
+        f'ready: bridge {network.bridge_url}, {count_of(len(network.farmers), "farmer")},'
+        f' pid {network.pid}'
     )
     output.note(f'listening on {network.listens_on}')
     _advise(output, network.data)
@@ -306,8 +307,8 @@ def _detach(session: Session, folder: Path) -> None:
     if session.output.as_json:
         session.output.event(ready)
         return
-    count = len(ready['farmers'])
-    session.output.line(f'ready: bridge {ready["bridge"]}, {count} farmers, pid {ready["pid"]}')
+    count = count_of(len(ready['farmers']), 'farmer')
+    session.output.line(f'ready: bridge {ready["bridge"]}, {count}, pid {ready["pid"]}')
     _advise(session.output, folder)
 
 
@@ -384,12 +385,14 @@ def _copied(output: Output, done: str, work: Callable[[], Copied], hint: str | N
         except OSError as error:
             raise CommandError(str(error)) from error
     output.done(
-        f'{done} {found.farmers} farmers, {found.shards} shards ({human_size(found.bytes)});'
-        f' {found.copied_shards} shards ({human_size(found.copied_bytes)}) copied',
+        f'{done} {count_of(found.farmers, "farmer")},'
+        f' {count_of(found.shards, "shard")} ({human_size(found.bytes)});'
+        f' {count_of(found.copied_shards, "shard")} ({human_size(found.copied_bytes)}) copied',
         asdict(found),
     )
     if found.missing:
-        raise CommandError(f'{found.missing} shards were not copied: no disk gives them', hint=hint)
+        missing = count_of(found.missing, 'shard')
+        raise CommandError(f'not copied: {missing} that no disk gives', hint=hint)
 
 
 @network.command('env', examples=('eval "$(storj network env)"',))
@@ -516,11 +519,12 @@ def _lines(output: Output, state: Mapping[str, Any]) -> list[list[Part]]:
     wanted, fewer, none = (
         totals.get(name, 0) for name in ('copies_wanted', 'under_replicated', 'without_copies')
     )
+    short = count_of(fewer, 'shard')
     lines = [
         f'bridge   {state["bridge"]}  release {state["release"]}  pid {state["pid"]}',
         f'files    {totals.get("files", 0)}, {output.cell(totals.get("bytes", 0), "size")}',
         f'shards   {totals.get("shards", 0)}, {totals.get("mirrors", 0)} of them mirrors',
-        f'copies   {wanted} of each shard wanted, {fewer} shards have fewer, {none} none',
+        f'copies   {wanted} of each shard wanted, {short} with fewer, {none} with none',
         f'audits   {_passed(totals)} passed, {_audits(totals) - _passed(totals)} failed',
         f'farmers  {up_count} of {len(state["farmers"])} up',
     ]

@@ -21,6 +21,8 @@ import requests
 pytest.importorskip('aiohttp')
 pytest.importorskip('click')
 
+from storj.cli.farm import Lines
+from storj.cli.output import Output
 from storj.exception import NetworkSetupError
 from storj.metadisk import MetaDisk
 from storj.network import Network
@@ -173,6 +175,17 @@ def test_farmer_that_can_take_nothing_says_so(tmp_path: Path) -> None:
         finally:
             program.kill()
     assert 'problem: it can take no shards: its size is less than 15,360 bytes' in lines[1]
+
+
+def test_lines_count_one_thing_in_the_singular() -> None:
+    state = {'used': 5, 'size': None, 'counters': {'audits': 1}, 'problems': ()}
+    lines = Lines(Output())
+    assert lines._text({'type': 'status', 'shards': 1, **state}).startswith(
+        '1 shard, 5 B; 1 audit;'
+    )
+    assert lines._text({'type': 'status', 'shards': 2, **state}).startswith(
+        '2 shards, 5 B; 1 audit'
+    )
 
 
 def farmer_of(folder: Path, *arguments: str) -> list[str]:

@@ -66,7 +66,7 @@ def test_status_shows_farmers_space_shards_and_audits(stranger, running, data):
     done = stranger('network', 'status', '--data', data)
     assert running['bridge'] in done.out
     assert 'farmers  3 of 3 up' in done.out
-    assert 'copies   3 of each shard wanted, 0 shards have fewer, 0 none' in done.out
+    assert 'copies   3 of each shard wanted, 0 shards with fewer, 0 with none' in done.out
     assert 'WebSocket' in done.out
     assert 'HTTP' in done.out
     state = stranger('network', 'status', '--data', data, '--json').json()
