@@ -375,9 +375,9 @@ STEPS = pytest.mark.parametrize('step', [YEARS, -YEARS, 120 * DAY])
 
 async def hours(both: Pair, *clocks: Clock, count: int = 3) -> None:
     """Let some hours pass for a bridge and its farmer."""
-    for _ in range(count * 4):
+    for _ in range(count * 2):
         for clock in clocks:
-            clock.now += ASK_AGAIN / 4
+            clock.now += ASK_AGAIN / 2
         await both.upkeep()
 
 
