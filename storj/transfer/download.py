@@ -248,7 +248,7 @@ class FileDownload(_Download):
         target = self._target
         # A link that leads nowhere takes the name as well.
         taken = not self.request.overwrite and os.path.lexists(target)
-        if taken and not self._state.get('whole'):
+        if taken and self._state.get('whole') is None:
             raise FileExistsError(f'{target} exists already')
         needed = self.load()
         finished = self._was_finished()
@@ -287,9 +287,9 @@ class FileDownload(_Download):
         for shard in self.layout.covering(self.start, self.end):
             if not storage.shows(shard):
                 storage.copy_edge(shard, config.piece_size)
-        # Who is killed before the journal is removed finds by this that nothing is left to do.
-        self._note(whole=True)
         size = self.end - self.start
+        # Who is killed before the journal is removed finds by this that nothing is left to do.
+        self._note(whole=part.written(size))
         part.finish(size, fsync=config.fsync, overwrite=self.request.overwrite)
         _log.info('downloaded %d bytes of file %s', size, self.request.file_id)
 
@@ -326,8 +326,10 @@ class FileDownload(_Download):
     def _was_finished(self) -> bool:
         """Return whether the last attempt was broken off when its file had its name already."""
         state = self._state
-        whole = state.get('whole') and state.get('form') == self._form()
-        return bool(whole) and finished_before(self._target, state.get('part'), state.get('inode'))
+        whole = state.get('whole')
+        if whole is None or state.get('form') != self._form():
+            return False
+        return finished_before(self._target, state.get('part'), state.get('inode'), whole)
 
     def _begin_attempt(self) -> None:
         """Go on with what the last attempt left, if it is of the same form, or remove it."""

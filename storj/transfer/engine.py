@@ -310,7 +310,7 @@ class Transfers(Generic[B_co]):
         state = state_left(
             self.config, identity('download', bridge, bucket_id, file_id, str(target))
         )
-        return bool(state.get('whole')) and is_file(target, state.get('inode'))
+        return is_file(target, state.get('inode'), state.get('whole'))
 
     def _begin(
         self,

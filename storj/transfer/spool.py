@@ -341,6 +341,16 @@ class UnfinishedFile:
         if self._file.read_into(offset, buffer) < len(buffer):
             raise IntegrityError(f'{self.path} was changed while it was written')
 
+    def written(self, size: int) -> int:
+        """Return when its last byte was written, in nanoseconds, for the journal.
+
+        Args:
+            size (int): bytes that it must have.
+        """
+        if size == 0:
+            os.ftruncate(self._descriptor, 0)
+        return os.fstat(self._descriptor).st_mtime_ns
+
     def finish(self, size: int, *, fsync: bool, overwrite: bool) -> None:
         """Give the file its name.
 
@@ -353,8 +363,6 @@ class UnfinishedFile:
             IntegrityError: If it has another size, or somebody removed it.
             FileExistsError: If there is a file of that name by now.
         """
-        if size == 0:
-            os.ftruncate(self._descriptor, 0)
         if os.fstat(self._descriptor).st_size != size or not self._is_there():
             raise IntegrityError(f'{self.path} was changed while it was written')
         mode = self.mode
@@ -423,27 +431,32 @@ def discard_former(target: Path, former: str | None, inode: int | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def finished_before(target: Path, former: str | None, inode: int | None) -> bool:
+def finished_before(
+    target: Path, former: str | None, inode: int | None, written: int | None
+) -> bool:
     """Return whether a broken-off download got as far as its name; then no other name is left.
 
     Args:
         target (Path): the name it was to get.
         former (str | None): path of its part file.
         inode (int | None): that file's number.
+        written (int | None): when its last byte was written, in nanoseconds.
     """
-    if not is_file(target, inode):
-        return False
     path = _former_path(target, former)
-    with contextlib.suppress(FileNotFoundError):
-        if path is not None and os.path.samestat(path.lstat(), target.lstat()):
+    with contextlib.suppress(OSError):
+        # Two names of one file, whatever it has become: it keeps the one that was asked for.
+        if path is not None and path.lstat().st_ino == inode == target.lstat().st_ino:
             path.unlink()
-    return True
+    return is_file(target, inode, written)
 
 
-def is_file(path: Path, inode: object) -> bool:
-    """Return whether a path is that of a regular file with this number."""
+def is_file(path: Path, inode: object, written: object) -> bool:
+    """Return whether a path is that of a regular file with this number, unchanged since a moment.
+
+    The number alone is not enough: file systems give that of a removed file to the next one.
+    """
     try:
         status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISREG(status.st_mode) and status.st_ino == inode
+    return stat.S_ISREG(status.st_mode) and (status.st_ino, status.st_mtime_ns) == (inode, written)

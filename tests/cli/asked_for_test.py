@@ -202,9 +202,8 @@ def test_download_that_was_killed_at_its_end_is_done(storj, bucket, killed_at_it
 
 
 def test_file_in_the_place_of_a_killed_download_is_kept(storj, bucket, killed_at_its_end):
-    killed_at_its_end.unlink()
-    killed_at_its_end.with_name('b').write_text('of somebody else')
-    killed_at_its_end.with_name('b').rename(killed_at_its_end)
+    # Written into the same file: what takes the place of a removed file often gets its number.
+    killed_at_its_end.write_text('of somebody else')
     storj('cp', f'storj://{bucket}/a', killed_at_its_end, code=9)
     assert killed_at_its_end.read_text() == 'of somebody else'
 
