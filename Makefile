@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILE   ?=
-WORKERS ?= 2
+# Tests wait for servers half of the time: two for each core of a small machine.
+WORKERS ?= 4
 
 .PHONY: help demo test check lint types docs benchmark durability soak kills network-kills clocks hostile clean
 
@@ -38,7 +39,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/python -m storj demo $(if $(FILE),'$(subst ','\'',$(FILE))')
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
