@@ -451,8 +451,8 @@ def test_client_may_be_closed_by_what_its_closing_calls() -> None:
         assert not closing.is_alive()
         assert called.is_set()
         # Nor is the client closed for good by the second.
+        asked.clear()
         with asking(client) as raised:
-            asked.clear()
             assert asked.wait(10)
             client.close()
         assert len(raised) == 1
