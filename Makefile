@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILE   ?=
-# Tests wait for servers half of the time: two for each core of a small machine.
-WORKERS ?= 4
+# Tests wait for servers for much of their time: one more than a small machine has cores.
+WORKERS ?= 3
 
 .PHONY: help demo test check lint types docs benchmark durability soak kills network-kills clocks hostile clean
 
