@@ -30,16 +30,6 @@ from tests.unit.fake_network import BUCKET, SHARD, WORDS, FakeBridge, Setting
 DATA = b'pay 100 to whoever shows this' * 1200
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Setting]:
-    return lambda **options: Setting(tmp_path, **options)
-
-
-@pytest.fixture
-def setting(make: Callable[..., Setting]) -> Setting:
-    return make()
-
-
 def hashes_of(setting: Setting, file: File) -> list[str]:
     shards = setting.bridge.frames[file.frame.id]
     return [shards[index][0].hash for index in sorted(shards)]

@@ -53,16 +53,6 @@ from tests.unit.fake_network import (
 from tests.unit.replay import Answer, client_of
 
 
-@pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    return Setting(tmp_path)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Setting]:
-    return lambda **options: Setting(tmp_path, **options)
-
-
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

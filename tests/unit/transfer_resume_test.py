@@ -42,23 +42,6 @@ from tests.unit.fake_network import BUCKET, SHARD, WORDS, FakeBridge, Setting
 SIZE = 4 * SHARD
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Setting]:
-    return lambda **options: Setting(tmp_path, **options)
-
-
-@pytest.fixture
-def setting(make: Callable[..., Setting]) -> Setting:
-    return make()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / 'source'
-    path.write_bytes(os.urandom(SIZE))
-    return path
-
-
 class BrokenOffError(Exception):
     """What ends a transfer in these tests, as an error that is nobody's fault."""
 

@@ -38,11 +38,6 @@ class Remote:
         return self._memory.read(size)
 
 
-@pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    return Setting(tmp_path)
-
-
 @pytest.mark.parametrize('start', [0, 10, 3 * SHARD, 3 * SHARD + 5])
 @pytest.mark.parametrize('kind', [Remote, io.BytesIO, 'path'])
 def test_file_is_read_from_its_position_on(

@@ -33,23 +33,6 @@ from tests.unit.transfer_resume_test import Snapshots, break_off
 SILENT = (5, 24, 1)
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Setting]:
-    return lambda **options: Setting(tmp_path, **options)
-
-
-@pytest.fixture
-def setting(make: Callable[..., Setting]) -> Setting:
-    return make()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / 'source'
-    path.write_bytes(os.urandom(4 * SHARD))
-    return path
-
-
 def failing(setting: Setting, request: str, *errors: Exception | None) -> None:
     """Let the bridge fail at the first requests of a name; None lets one through."""
     left = iter(errors)

@@ -20,11 +20,6 @@ PIECE = 512 * 1024
 LARGE = 4 * PIECE + 16
 
 
-@pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    return Setting(tmp_path)
-
-
 def holder(setting: Setting, file: File, index: int) -> tuple[str, str]:
     """Return the farmer of a shard, and the hash of that."""
     shard, node = setting.bridge.frames[file.frame.id][index]
