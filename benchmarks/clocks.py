@@ -12,9 +12,7 @@ is done in each of them. The seed makes the choices, if not the races.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import random
 import socket
 import sys
@@ -31,6 +29,7 @@ from unittest import mock
 from sqlalchemy import select
 
 from benchmarks.durability import Load
+from benchmarks.seeds import seeded_parser
 from storj.network import Fault, Network, supervisor
 from storj.network import farmers as farmers_module
 from storj.network.bridge.app import create_app
@@ -207,10 +206,9 @@ def trial(seed: int, steps: int, folder: Path, *, uploads: int = 8, days: int = 
 
 def main() -> int:
     """Run trials; return 1 if anything was lost."""
-    parser = argparse.ArgumentParser('python -m benchmarks.clocks', description=__doc__)
+    parser = seeded_parser('benchmarks.clocks', __doc__)
     parser.add_argument('--steps', type=int, default=24, help='how often clocks are set')
     parser.add_argument('--trials', type=int, default=1)
-    parser.add_argument('--seed', type=int, default=int.from_bytes(os.urandom(4), 'big'))
     options = parser.parse_args()
     # What fails on purpose is no news.
     logging.disable(logging.CRITICAL)

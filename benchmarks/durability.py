@@ -9,9 +9,7 @@ missing. The seed is printed first: the same one makes the same choices, if not 
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import random
 import shutil
 import sys
@@ -26,6 +24,7 @@ from typing import Any, Protocol
 
 import requests
 
+from benchmarks.seeds import seeded_parser
 from storj.exception import StorjError
 from storj.http import Client
 from storj.network import Network
@@ -237,10 +236,9 @@ def trial(seed: int, uploads: int, folder: Path) -> Outcome:
 
 def main() -> int:
     """Run trials; return 1 if a file was lost."""
-    parser = argparse.ArgumentParser('python -m benchmarks.durability', description=__doc__)
+    parser = seeded_parser('benchmarks.durability', __doc__)
     parser.add_argument('--uploads', type=int, default=100, help='among which two farmers go')
     parser.add_argument('--trials', type=int, default=1)
-    parser.add_argument('--seed', type=int, default=int.from_bytes(os.urandom(4), 'big'))
     options = parser.parse_args()
     # What fails on purpose is no news.
     logging.disable(logging.CRITICAL)

@@ -15,7 +15,6 @@ bridge has to have destroyed them when its time for empty frames is over.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import runpy
@@ -33,6 +32,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from benchmarks.seeds import print_kinds, print_troubles, seeded_parser
 from storj.http import Client
 from storj.network import Network
 
@@ -455,20 +455,15 @@ def main() -> int:
     if sys.argv[1:2] == ['--child']:
         child(int(sys.argv[2]), sys.argv[3], sys.argv[4:])
         return 0
-    parser = argparse.ArgumentParser('python -m benchmarks.kills', description=__doc__)
+    parser = seeded_parser('benchmarks.kills', __doc__)
     parser.add_argument('--kills', type=int, default=100)
-    parser.add_argument('--seed', type=int, default=int.from_bytes(os.urandom(4), 'big'))
     options = parser.parse_args()
     print(f'seed {options.seed}', flush=True)
     report = run(options.kills, options.seed, tell=lambda text: print(text, flush=True))
-    for kind, count in sorted(report.kills.items()):
-        print(f'{count:5} {kind}')
+    print_kinds(report.kills)
     print(f'{report.kills.total():5} killed, {report.late} had ended before')
     print(f'{len(report.unheard):5} empty frames of which the client had not heard')
-    for trouble in report.troubles:
-        print(trouble)
-    print(f'{len(report.troubles):5} troubles')
-    return bool(report.troubles)
+    return print_troubles(report.troubles)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,6 @@ gone. What was reported as neither may be there or not; whatever is served is se
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.durability import Load
+from benchmarks.seeds import print_kinds, print_troubles, seeded_parser
 from storj.exception import StorjError
 from storj.http import Client
 from storj.network.control import RunningNetwork
@@ -283,24 +283,19 @@ def run(
 
 def main() -> int:
     """Kill, and return 1 if something was not as it should be."""
-    parser = argparse.ArgumentParser('python -m benchmarks.network_kills', description=__doc__)
+    parser = seeded_parser('benchmarks.network_kills', __doc__)
     parser.add_argument('--kills', type=int, default=100)
-    parser.add_argument('--seed', type=int, default=int.from_bytes(os.urandom(4), 'big'))
     options = parser.parse_args()
     print(f'seed {options.seed}', flush=True)
     with tempfile.TemporaryDirectory() as name:
         report = run(
             options.kills, options.seed, Path(name), tell=lambda text: print(text, flush=True)
         )
-    for kind, count in sorted(report.kills.items()):
-        print(f'{count:5} {kind}')
+    print_kinds(report.kills)
     print(f'{report.kills.total():5} kills, up again after {max(report.starts, default=0):.1f} s')
     print(f'{report.stored:5} files stored, {report.removed} of them removed')
     print(f'{report.failed:5} uploads failed')
-    for trouble in report.troubles:
-        print(trouble)
-    print(f'{len(report.troubles):5} troubles')
-    return bool(report.troubles)
+    return print_troubles(report.troubles)
 
 
 if __name__ == '__main__':

@@ -8,10 +8,8 @@ The seed is printed first: the same one makes the same choices, if not the same 
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
-import os
 import random
 import sys
 import tempfile
@@ -20,6 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.seeds import seeded_parser
 from storj.exception import StorjError
 from storj.http import Client, Retries
 from storj.network import Fault, Network
@@ -126,9 +125,8 @@ def one_round(
 
 def main() -> int:
     """Soak; return 1 if a round ended as none may."""
-    parser = argparse.ArgumentParser('python -m benchmarks.soak', description=__doc__)
+    parser = seeded_parser('benchmarks.soak', __doc__)
     parser.add_argument('--seconds', type=float, default=300)
-    parser.add_argument('--seed', type=int, default=int.from_bytes(os.urandom(4), 'big'))
     options = parser.parse_args()
     print(f'seed {options.seed}', flush=True)
     # What fails on purpose is no news.
