@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from storj.exception import StorjError
@@ -23,11 +23,20 @@ async def together(*works: Coroutine[Any, Any, Any]) -> None:
 
     Each is cancelled once only: a second time would break off what it does to end in good order.
     """
+    if works:
+        await _until(asyncio.FIRST_EXCEPTION, works)
+
+
+async def _until(
+    condition: str, works: Iterable[Coroutine[Any, Any, Any]], *also: asyncio.Future[Any]
+) -> None:
+    """Do works until a condition of asyncio.wait; raise what failed, and cancel the others.
+
+    The futures besides count for the condition, and are left as they are.
+    """
     tasks = [asyncio.ensure_future(work) for work in works]
-    if not tasks:
-        return
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        done, _ = await asyncio.wait((*tasks, *also), return_when=condition)
         for task in done:
             task.result()
     finally:
@@ -125,15 +134,7 @@ class Tasks:
         Raises:
             Exception: If a work or a task fails.
         """
-        parts: list[asyncio.Future[None]] = [asyncio.ensure_future(work) for work in works]
-        try:
-            done, _ = await asyncio.wait((*parts, self.failed), return_when=asyncio.FIRST_COMPLETED)
-            for part in done:
-                part.result()
-        finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+        await _until(asyncio.FIRST_COMPLETED, works, self.failed)
 
     async def stop(self) -> None:
         """Cancel all tasks, and wait until they have ended."""
