@@ -675,20 +675,28 @@ def test_farmer_that_hangs_up_amid_data_is_unreachable():
 @pytest.mark.parametrize('moment', ['amid the data', 'after the data'])
 def test_data_nobody_asked_for_ends_a_push(moment):
     told = []
+    sent = threading.Event()
 
     def script(peer: Connection) -> None:
         peer.upgrade()
         peer.read_frame()
-        if moment == 'after the data':
-            peer.read_shard(len(SHARD))
+        peer.read_shard(len(SHARD))
         peer.send(frame(2, b'surprise'))
+        sent.set()
         while (heard := peer.read_frame())[0] == 2:
             pass
         told.append(heard)
 
-    pieces = 1 if moment == 'after the data' else 1000
+    def shard():
+        yield SHARD
+        if moment == 'amid the data':
+            # Pieces so small that all of them fit into the connection's buffers: the close frame
+            # goes out only where that needs no waiting.
+            assert sent.wait(10)
+            yield from (b'x' for _ in range(1000))
+
     with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError) as caught:
-        run(farmer, 'PUSH', (SHARD for _ in range(pieces)))
+        run(farmer, 'PUSH', shard())
     assert (caught.value.code, told) == (1002, [(8, struct.pack('!H', 1002))])
     assert 'nobody asked' in caught.value.message
 
