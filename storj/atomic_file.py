@@ -86,11 +86,14 @@ def _create(path: Path) -> tuple[Path, int]:
     while True:
         temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
         descriptor = os.open(temporary, flags, 0o600)
+        # Where the file system has no locks, nobody removes it either.
+        held = True
         with suppress(OSError):
-            file_lock.hold(descriptor)
-        if temporary.exists():
+            held = file_lock.hold(descriptor)
+        if held and temporary.exists():
             return temporary, descriptor
-        # Another writer took it for one that was left behind, before it was locked.
+        # Another writer took it for one that was left behind, before it was locked: that one has
+        # removed it, or has locked it and is about to.
         os.close(descriptor)
 
 

@@ -17,7 +17,6 @@ import hmac
 import io
 import logging
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,7 +234,6 @@ class FileDownload(_Download):
         self._begun = False
         self._complete = False
         self._checked = 0
-        self._saving = threading.Lock()
 
     def run(self) -> Path:
         """Do it all; called by the driver.
@@ -301,8 +299,7 @@ class FileDownload(_Download):
 
     def _note(self, **changes: object) -> None:
         if self._journal is not None:
-            self._journal.state.update(changes)
-            self._journal.save()
+            self._journal.save(lambda state: state.update(changes))
 
     def _open_journal(self) -> None:
         request = self.request
@@ -402,12 +399,15 @@ class FileDownload(_Download):
 
     def _save(self, storage: FileStorage, gather: Gather) -> None:
         """Write the journal; called after each shard that came."""
-        with self._saving:
+
+        def change(state: dict[str, Any]) -> None:
             # The others lie in a spool, which does not outlive the transfer.
             done = [shard for shard in gather.done if storage.shows(shard)]
-            self._note(
-                done=[shard.index for shard in done], bytes=sum(shard.size for shard in done)
-            )
+            state['done'] = [shard.index for shard in done]
+            state['bytes'] = sum(shard.size for shard in done)
+
+        if self._journal is not None:
+            self._journal.save(change)
 
     def _end(self) -> None:
         """Leave or remove the part file, and its journal with it."""

@@ -109,7 +109,7 @@ class Journal:
 
     Attributes:
         state (dict): what the last transfer left, empty if there was none; changed by the owner
-            and written by :meth:`save`.
+            through :meth:`save`.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
@@ -127,6 +127,8 @@ class Journal:
                 f'another process is at work on the {identity.get("kind")} of '
                 f'{identity.get("path")}; wait for it, or go without a journal'
             )
+        # Whoever brings shards saves while the driver does.
+        self._saving = threading.Lock()
         self._warned = False
         try:
             # Nobody else writes here now: what is unfinished was left by a kill.
@@ -136,17 +138,23 @@ class Journal:
             self.close()
             raise
 
-    def save(self) -> None:
-        """Write the state: whoever reads the file finds the old or the new one, whole.
+    def save(self, change: Callable[[dict[str, Any]], object] = lambda state: None) -> None:
+        """Change the state and write it: a reader of the file finds the old or the new one, whole.
 
-        A disk that takes no more ends no transfer: the older state is as true, if less far.
+        Threads that save at the same time do it one after the other. A disk that takes no more
+        ends no transfer: the older state is as true, if less far.
+
+        Args:
+            change (Callable[[dict[str, Any]], object]): changes the state that it is given.
         """
-        try:
-            self._write()
-        except OSError as error:
-            if not self._warned:
-                self._warned = True
-                _log.warning('the journal %s cannot be written: %s', self._path, error)
+        with self._saving:
+            change(self.state)
+            try:
+                self._write()
+            except OSError as error:
+                if not self._warned:
+                    self._warned = True
+                    _log.warning('the journal %s cannot be written: %s', self._path, error)
 
     def _write(self) -> None:
         text = json.dumps(
@@ -458,7 +466,6 @@ class UploadJournal:
         # Without a key nothing shows that the last attempt was made with the same one.
         resume = request.resume and request.encrypt
         self._config = config
-        self._lock = threading.Lock()
         self._plan: Plan
         self._source = source if resume and path and isinstance(source, PathSource) else None
         # Of a frame that is the caller's nothing is remembered.
@@ -559,10 +566,7 @@ class UploadJournal:
 
     def _note(self, change: Callable[[dict[str, Any]], object]) -> None:
         if self._journal is not None:
-            # At once: other tasks have something to note meanwhile.
-            with self._lock:
-                change(self._journal.state)
-                self._journal.save()
+            self._journal.save(change)
 
     def forget(self) -> None:
         """Forget the upload: nothing of it is left to continue or to remove."""

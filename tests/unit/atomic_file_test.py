@@ -136,6 +136,29 @@ def test_writer_whose_file_is_taken_for_left_behind_makes_another(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_writer_whose_file_is_about_to_be_removed_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, hold, others = tmp_path / 'file', file_lock.hold, []
+
+    def late(descriptor: int) -> bool:
+        if not others:
+            # Another writer has found the file, and locked it before this one could.
+            [found] = tmp_path.iterdir()
+            others.append((found, os.open(found, os.O_RDWR)))
+            assert hold(others[0][1])
+        return hold(descriptor)
+
+    monkeypatch.setattr(file_lock, 'hold', late)
+    with atomic_file.opened(path) as file:
+        file.write(b'content')
+        found, descriptor = others[0]
+        found.unlink()
+        os.close(descriptor)
+    assert path.read_bytes() == b'content'
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_file_system_without_locks_is_written_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Path
 ) -> None:

@@ -11,6 +11,7 @@ import re
 import stat
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -573,6 +574,35 @@ def test_cleaned_download_leaves_the_files_of_others(tmp_path: Path, ours: bool)
     assert len(clean_journals(folder)) == 1
     assert part.path.exists() != ours
     assert not list(folder.iterdir())
+
+
+def test_threads_save_a_journal_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, write = Journal(tmp_path, IDENTITY), atomic_file.write
+    first_writes, second = threading.Event(), threading.Event()
+    met: list[bool] = []
+
+    def slow(*args: Any, **options: Any) -> None:
+        first_writes.set()
+        # The other thread could change and write the state now.
+        met.append(second.wait(0.2))
+        write(*args, **options)
+
+    monkeypatch.setattr(atomic_file, 'write', slow)
+
+    def change(state: dict[str, Any]) -> None:
+        second.set()
+        state.update(whole=1)
+
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(journal.save, lambda state: state.update(done=[1]))
+        assert first_writes.wait(10)
+        threads.submit(journal.save, change).result(10)
+        first.result(10)
+    assert met[0] is False
+    journal.close()
+    assert Journal(tmp_path, IDENTITY).state == {'done': [1], 'whole': 1}
 
 
 @pytest.mark.parametrize('fails', ['open', 'write', 'rename'])
