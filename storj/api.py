@@ -222,10 +222,6 @@ class BridgeProfile:
     #: Bytes of the largest shard.
     max_shard_size = MAX_SHARD_SIZE
 
-    #: Characters of the longest names that every release takes.
-    max_bucket_name = 260
-    max_file_name = 32767
-
     @classmethod
     def from_info(cls, info: Mapping[str, object] | None = None) -> BridgeProfile:
         """Read the answer to ``GET /``.
@@ -402,24 +398,9 @@ class BridgeProfile:
         return not self._since(5, 16, unknown=False)
 
     @property
-    def overwrites_files(self) -> bool:
-        """Whether a file of the same name is replaced without a question (2.1 to 5.12).
-
-        Assumed, so that a client looks before it stores.
-        """
-        return self._since(2, 1, unknown=True) and not self._since(5, 13, unknown=False)
-
-    @property
     def resets_by_post(self) -> bool:
         """Whether a password reset ends by POST with the new password (7.5), before by GET.
 
         Assumed not.
         """
         return self._since(7, 5, unknown=False)
-
-    @property
-    def websocket_farmers(self) -> bool:
-        """Whether farmers are reached over WebSocket (protocol 0.x). A pointer says it surely."""
-        if self.protocol is not None:
-            return self.protocol[0] == 0
-        return self.version is not None and self.version < (3, 0, 0)

@@ -15,6 +15,7 @@ from storj.catalog.errors import BucketNotFound, FileNotFound
 from storj.catalog.places import SCHEME, is_id
 from storj.crypto import keys, mnemonic, names
 from storj.exception import AmbiguousNameError, NotFoundError
+from storj.object import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -236,13 +237,6 @@ class Catalog:
             return self._describe(bucket, file_id)
         return self._describe(bucket, text) if ids and is_id(text) else None
 
-    def stored_file_name(self, bucket: BucketEntry, name: str) -> str:
-        """Return how the name of a new file is stored."""
-        key = self._bucket_key(bucket)
-        if key is None or not self.encrypts_names:
-            return name
-        return names.encrypt_file_name(key, bucket.id, name)
-
     def _describe(self, bucket: BucketEntry, file_id: str) -> FileEntry | None:
         try:
             found = self.client.file_metadata(bucket.id, file_id)
@@ -289,18 +283,5 @@ class Catalog:
             size=int(size) if size is not None else None,
             encrypted=clear is not None,
             mimetype=record.get('mimetype'),
-            created=_moment(record.get('created')),
+            created=parse_time(record.get('created')),
         )
-
-
-def _moment(value: Any) -> datetime.datetime | None:
-    """Return a time of the bridge; text that is none is no reason to hide a file."""
-    if value is None or isinstance(value, datetime.datetime):
-        return value
-    from dateutil import parser
-
-    try:
-        moment = parser.isoparse(str(value))
-    except (ValueError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)

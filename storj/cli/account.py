@@ -133,25 +133,12 @@ def login(
     shared = _SharedLogin.open(session) if libstorj else None
     email = email or (shared and shared.email) or _email(session, None)
     _check_owner(session, email, shared)
-    if shared is not None and shared.found and password_file is None:
-        password = shared.password
-    else:
-        password = _password(session, password_file, email)
+    password = _login_password(session, password_file, email, shared)
     with session.make_client(email, password) as client:
         client.key_list()
     words, made = _words(session, email, words_file, shared)
     _check_words(session, email, words)
-    if keyring:
-        keep_secret(session.settings.bridge, email, 'password', password)
-        keep_secret(session.settings.bridge, email, 'mnemonic', words)
-    path = session.save(
-        email=email,
-        bridge=session.settings.bridge,
-        password=None if keyring else password,
-        mnemonic=None if keyring else words,
-        mnemonic_email=None if keyring else email,
-        keyring='true' if keyring else None,
-    )
+    path = _save_login(session, email, password, words, keyring=keyring)
     if shared is not None:
         shared.write(email, password, words)
     record = {'email': email, 'bridge': session.settings.bridge, 'path': str(path)}
@@ -159,15 +146,43 @@ def login(
         record['mnemonic'] = words
     session.output.done(f'logged in as {email}, kept in {path}', record)
     if made and not session.output.as_json:
-        for line in (
-            '',
-            'This key encrypts your files. It is shown only now: write it down.',
-            'Without it nobody can read the files again.',
-            '',
-            f'    {words}',
-            '',
-        ):
+        for line in _NEW_KEY.format(words).split('\n'):
             session.output.warn(line)
+
+
+_NEW_KEY = """
+This key encrypts your files. It is shown only now: write it down.
+Without it nobody can read the files again.
+
+    {}
+"""
+
+
+def _login_password(
+    session: Session, path: str | None, email: str, shared: _SharedLogin | None
+) -> str:
+    if shared is not None and shared.found and path is None:
+        return shared.password
+    return _password(session, path, email)
+
+
+def _save_login(session: Session, email: str, password: str, words: str, *, keyring: bool) -> Path:
+    """Write the login into ``storj.ini``, its secrets into the key store if that is to be used."""
+    bridge = session.settings.bridge
+    if not keyring:
+        return session.save(
+            email=email,
+            bridge=bridge,
+            password=password,
+            mnemonic=words,
+            mnemonic_email=email,
+            keyring=None,
+        )
+    secrets = {'password': password, 'mnemonic': words}
+    for kind, secret in secrets.items():
+        keep_secret(bridge, email, kind, secret)
+    cleared = dict.fromkeys([*secrets, 'mnemonic_email'])
+    return session.save(email=email, bridge=bridge, keyring='true', **cleared)
 
 
 def _owner(kept: Configuration) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +23,11 @@ from storj.cli.options import (
 from storj.cli.output import count_of
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from storj.catalog.entries import FileEntry
+    from storj.catalog.sync import Plan
+    from storj.catalog.tree import LocalFile
 
 __all__ = ('sync',)
 
@@ -61,36 +67,22 @@ def sync(
     A file is moved when the destination lacks it, has another size, or is older; with --checksum
     when the contents differ. Only --delete removes anything.
     """
-    origin, target = parse_location(source), parse_location(destination)
-    copying, moving = session.split(options, overwrite=True, several=True)
-    if isinstance(origin, Local) and isinstance(target, Remote):
-        folder, prefix = origin, target
-    elif isinstance(origin, Remote) and isinstance(target, Local):
-        folder, prefix = target, origin
-    else:
-        raise UsageProblem(
-            'sync needs a folder and a storj:// URI', hint='storj sync FOLDER storj://BUCKET/PREFIX'
-        )
     from storj.catalog.sync import Sync
 
+    copying, moving = session.split(options, overwrite=True, several=True)
+    folder, prefix, sending = _sides(source, destination)
     sides = Sync(
         session.copier(copying, moving),
         folder,
         prefix,
-        sending=folder is origin,
+        sending=sending,
         filters=session.filters,
         checksum=checksum,
     )
     plan = sides.plan()
     surplus = plan.surplus if delete else []
     if dry_run:
-        forecast = announce(session, plan.jobs, plan.unchanged)
-        for item in surplus:
-            place = place_of(item)
-            record = {'type': 'file_planned', 'action': 'remove', 'destination': place}
-            session.output.report(f'would remove {place}', record)
-        forecast.removals = len(surplus)
-        forecast.report(session.output)
+        _announce(session, plan, surplus)
         return
     if surplus:
         confirm(f'remove {count_of(len(surplus), "file")} from {destination}', yes=yes)
@@ -99,9 +91,36 @@ def sync(
     summary = perform(session, plan.jobs, moving)
     summary.unchanged = plan.unchanged
     # Only after everything arrived: a failed run must not lose the last copy.
-    if surplus and summary.exit_code:
+    if summary.exit_code == 0:
+        report_removals(session.output, sides.remove(surplus), summary)
+    elif surplus:
         session.output.note('nothing is removed, because not everything arrived')
-        surplus = []
-    report_removals(session.output, sides.remove(surplus), summary)
     if plan.jobs or (delete and plan.surplus) or session.output.as_json:
         finish(session.output, summary, several=True)
+
+
+def _sides(source: str, destination: str) -> tuple[Local, Remote, bool]:
+    """Return the folder and the prefix, and whether the folder is the source.
+
+    Raises:
+        UsageProblem: If they are not one of each.
+    """
+    match parse_location(source), parse_location(destination):
+        case (Local() as folder, Remote() as prefix):
+            return folder, prefix, True
+        case (Remote() as prefix, Local() as folder):
+            return folder, prefix, False
+    raise UsageProblem(
+        'sync needs a folder and a storj:// URI', hint='storj sync FOLDER storj://BUCKET/PREFIX'
+    )
+
+
+def _announce(session: Session, plan: Plan, surplus: Sequence[LocalFile | FileEntry]) -> None:
+    """Print what would be done."""
+    forecast = announce(session, plan.jobs, plan.unchanged)
+    for item in surplus:
+        place = place_of(item)
+        record = {'type': 'file_planned', 'action': 'remove', 'destination': place}
+        session.output.report(f'would remove {place}', record)
+    forecast.removals = len(surplus)
+    forecast.report(session.output)

@@ -61,9 +61,7 @@ FEATURES = {
     'sets_mirrors': (False, True, False, False),
     'misses_offers': (False, True, False, False),
     'needs_pull_token': (True, True, False, False),
-    'overwrites_files': (True, True, False, False),
     'resets_by_post': (False, False, False, True),
-    'websocket_farmers': (False, True, False, False),
 }
 
 
