@@ -357,7 +357,7 @@ class Copier(Downloader):
 
         removal = None if path is None or not self.options.move else local_removal(path)
         origin = str(source) if path is None else str(path)
-        job = self._upload('upload', origin, content, bucket, name)
+        job = self._upload('upload', origin, content, bucket, name, existing)
         job.size, job.check, job.removal = stamp.size, check, removal
         return job
 
@@ -381,7 +381,7 @@ class Copier(Downloader):
             return self.downloads.stream(entry.bucket.id, entry.id, decrypt=not self.options.plain)
 
         mimetype = self.options.mimetype or entry.mimetype
-        job = self._upload('copy', str(entry), content, bucket, name, mimetype)
+        job = self._upload('copy', str(entry), content, bucket, name, existing, mimetype)
         job.size, job.check, job.removal = entry.size, check, self._removal(entry)
         return job
 
@@ -396,15 +396,19 @@ class Copier(Downloader):
         content: Callable[[], Path | Iterable[bytes] | BinaryIO],
         bucket: BucketEntry,
         name: str,
+        existing: FileEntry | None,
         mimetype: str | None = None,
     ) -> Job:
         options = self.options
+        # As listed, or looked up, when the job was made: the engine need not ask again.
+        known = () if existing is None else (existing.id,)
 
         def start() -> TransferFuture[Any]:
             source = content()
             return self.uploads.upload(
                 bucket.id,
                 source,
+                existing=known,
                 name=name,
                 mimetype=mimetype or options.mimetype,
                 encrypt=options.encrypt,

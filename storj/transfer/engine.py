@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +83,7 @@ class Transfers(Generic[B_co]):
         source: SourceLike,
         *,
         frame: Frame | str | None = None,
+        existing: Sequence[str] | None = None,
         progress: ProgressCallback | None = None,
         **options: Unpack[UploadOptions],
     ) -> TransferFuture[File]:
@@ -94,6 +95,8 @@ class Transfers(Generic[B_co]):
                 file object is read from its position on and is left open; one that can be read
                 only once is spooled, encrypted, first.
             frame (Frame | str | None): an empty one to use; a new one by default.
+            existing (Sequence[str] | None): ids of the files that have this name, encrypted or in
+                the clear, for a caller that has listed the bucket; by default the bridge is asked.
             progress (ProgressCallback | None): called with each new state.
             **options (Unpack[UploadOptions]): how it is stored: ``name``, ``mimetype``,
                 ``encrypt``, ``encrypt_name``, ``parity``, ``resume``, ``overwrite``; see
@@ -110,7 +113,9 @@ class Transfers(Generic[B_co]):
         shards could not be stored, ``SourceChangedError`` when the source changed meanwhile,
         ``ResumeMismatchError`` when the upload was begun before with another encryption key.
         """
-        request = UploadRequest(_identifier(bucket_id, 'bucket'), source, frame, **options)
+        request = UploadRequest(
+            _identifier(bucket_id, 'bucket'), source, frame, existing, **options
+        )
         return self._begin(
             lambda scope: Upload(scope, self.bridge, request).run,
             progress,

@@ -22,7 +22,7 @@ import select
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TypedDict, Union
@@ -91,6 +91,7 @@ class UploadRequest:
     bucket_id: str
     source: SourceLike
     frame: Frame | str | None = None
+    existing: Sequence[str] | None = None
     name: str | None = None
     mimetype: str | None = None
     encrypt: bool = True

@@ -49,7 +49,7 @@ from storj.exception import (
 from storj.model import File, Frame
 from storj.sharding import Plan
 from storj.transfer.bridge import Bridge
-from storj.transfer.encryption import FileEncryption, encryption_for
+from storj.transfer.encryption import FileEncryption, bucket_key, encryption_for, stored_name
 from storj.transfer.journal import UploadJournal, destroy_unused_frame
 from storj.transfer.negotiate import Negotiator, UploadFrame
 from storj.transfer.pointers import MOST_SHARDS
@@ -237,29 +237,34 @@ class Upload:
 
     # -- what the bridge has -----------------------------------------------------------------------
 
-    def _begin_checks(self) -> Callable[[], str | None]:
+    def _begin_checks(self) -> Callable[[], Sequence[str]]:
         """Begin what need not be waited for before the shards are hashed.
 
         Returns:
-            Callable: waits for the answers and returns the id of a file of the same name.
+            Callable: waits for the answers and returns the ids of files to be replaced, as far as
+            they are known.
         """
         scope, request = self._scope, self._request
         requests = scope.pools.requests
         if self._frame.id is None:
             scope.coordinator.spawn(requests, scope.request, self._make_frame, 'making a frame')
-        taken = self._entry.begin_look_up()
-        if self._plan.shards > 1:
-            # A lone shard is soon pushed, and the entry's answer tells a wrong bucket as well.
+        lone = self._plan.shards <= 1
+        # A lone shard is soon pushed, and the answer to the entry tells a wrong bucket, and a name
+        # that is taken, as well. Bridges before 5.14 may replace the file instead, and a key that
+        # is repeated has to be warned of before.
+        told = lone and self._profile.has_file_ids and not self._encryption.is_repeated
+        names_taken = self._entry.begin_look_up(self._encryption.name if told else None)
+        if not lone:
             scope.coordinator.spawn(
                 requests, scope.request, self._check_bucket, 'looking for the bucket'
             )
             scope.coordinator.spawn(requests, self._negotiator.list_farmers)
 
-        def join() -> str | None:
-            existing = taken()
-            if existing is not None and not request.overwrite:
+        def join() -> Sequence[str]:
+            existing = names_taken()
+            if existing and not request.overwrite:
                 raise AlreadyExistsError(_NAME_TAKEN, 409)
-            if existing is not None and self._encryption.is_repeated:
+            if existing and self._encryption.is_repeated:
                 _log.warning(_KEY_REPEATED)
             return existing
 
@@ -425,19 +430,35 @@ class FileEntry:
         self._request = request
         self.sent = False
 
-    def begin_look_up(self) -> Callable[[], str | None]:
-        """Begin to look for a file of the name, encrypted or not; return what waits for its id."""
+    def begin_look_up(self, stored: str | None) -> Callable[[], Sequence[str]]:
+        """Begin to look for a file of the name, unless the caller knows; return what waits for ids.
+
+        Args:
+            stored (str | None): the name as it is to be stored, where the answer to the entry
+                tells whether it is taken: then only the other form, encrypted or in the clear, is
+                looked for.
+        """
+        known = self._request.existing
+        if known is not None:
+            return lambda: known
         bucket_id, name = self._request.bucket_id, self._request.file_name()
-        return self._scope.begin(
-            lambda: self._bridge.file_id(bucket_id, name), 'looking the name up'
-        )
+        if stored is None:
+            ask = partial(self._bridge.file_id, bucket_id, name)
+        elif stored != name:
+            ask = partial(self._bridge.file_id, bucket_id, name, stored=True)
+        elif self._bridge.mnemonic:
+            key = bucket_key(self._bridge, bucket_id)
+            other = stored_name(key, bucket_id, name)
+            ask = partial(self._bridge.file_id, bucket_id, other, stored=True)
+        else:
+            # Without an encryption key nobody can tell what a name would be encrypted.
+            return lambda: ()
+        found = self._scope.begin(ask, 'looking the name up')
+        return lambda: [each for each in [found()] if each is not None]
 
     def look_up(self, name: str, frame_id: str) -> File | None:
         """Return the entry if it is there and made of the frame; called by a task."""
-        bucket_id = self._request.bucket_id
-        found = self._scope.request(
-            lambda: self._bridge.file_id(bucket_id, name, stored=True), 'looking for the entry'
-        )
+        bucket_id, found = self._request.bucket_id, self._id_of(name)
         if found is None:
             return None
         entry = self._scope.request(
@@ -446,12 +467,19 @@ class FileEntry:
         same = entry.frame is not None and entry.frame.id == frame_id
         return entry if same else None
 
+    def _id_of(self, stored: str) -> str | None:
+        """Return the id of the file of a stored name; called by a task."""
+        bucket_id = self._request.bucket_id
+        return self._scope.request(
+            lambda: self._bridge.file_id(bucket_id, stored, stored=True), 'looking for the entry'
+        )
+
     def post(
         self,
         frame_id: str,
         encryption: FileEncryption,
         hashes: Sequence[str],
-        existing: str | None,
+        existing: Sequence[str],
         *,
         erasure: bool,
     ) -> File:
@@ -461,7 +489,8 @@ class FileEntry:
             frame_id (str): of the frame that has all shards.
             encryption (FileEncryption): name, index and HMAC.
             hashes (Sequence[str]): of all shards, in order.
-            existing (str | None): id of the file of this name that was there at the beginning.
+            existing (Sequence[str]): ids of files to be replaced; one of the same stored name need
+                not be among them.
             erasure (bool): whether there are parity shards.
 
         Returns:
@@ -472,18 +501,21 @@ class FileEntry:
             'hmac': encryption.hmac(hashes),
             'erasure': erasure,
         }
-        mimetype = self._request.guessed_mimetype()
+        mimetype, removed = self._request.guessed_mimetype(), None
+        coordinator, requests = self._scope.coordinator, self._scope.pools.requests
         while True:
             try:
-                entry: File = self._scope.coordinator.ask(
-                    self._scope.pools.requests,
+                entry: File = coordinator.ask(
+                    requests,
                     partial(self._post_once, frame_id, encryption.name, mimetype, fields),
                 )
             except AlreadyExistsError:
-                if existing is None or not self._request.overwrite:
+                if removed is not None or not self._request.overwrite:
                     raise
-                self.remove(existing)
-                existing = None
+                removed = coordinator.ask(requests, partial(self._id_of, encryption.name))
+                if removed is None:
+                    raise
+                self.remove(removed)
             except StorjBridgeApiError as error:
                 # Bridges know the types of one list, of which Python's is no part; some look at
                 # the name first.
@@ -492,8 +524,9 @@ class FileEntry:
                 mimetype = None
             else:
                 # Bridges take no name twice; encrypted and in the clear, it is two to them.
-                if existing is not None and existing != entry.id:
-                    self.remove(existing)
+                for other in existing:
+                    if other not in (entry.id, removed):
+                        self.remove(other)
                 return entry
 
     def _post_once(

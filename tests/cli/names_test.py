@@ -128,3 +128,44 @@ def test_one_of_two_files_is_removed_by_its_id(storj, bucket, two_files):
     [left] = storj('file', 'list', bucket, '--json').json()
     assert left['id'] == two_files[0]
     assert storj('cat', f'storj://{bucket}/a').raw == b'x'
+
+
+@pytest.fixture
+def looked_up(monkeypatch):
+    """The names of files that the bridge is asked for."""
+    found = []
+    request = Client._request
+
+    def watched(client, *args, **kwargs):
+        name = kwargs['path'].partition('/file-ids/')[2]
+        if name:
+            found.append(name)
+        return request(client, *args, **kwargs)
+
+    monkeypatch.setattr(Client, '_request', watched)
+    return found
+
+
+@pytest.mark.parametrize('command', [('cp', '-r', '--overwrite'), ('sync',)])
+def test_names_of_a_listed_bucket_are_not_looked_up(storj, bucket, tmp_path, looked_up, command):
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    for name in ('a', 'b', 'c'):
+        (folder / name).write_text(f'first {name}')
+    storj(*command, folder, f'storj://{bucket}/')
+    assert looked_up == []
+    (folder / 'b').write_text('another b')
+    storj(*command, folder, f'storj://{bucket}/')
+    # The bridge refuses a name that it has, and only then is the file looked for.
+    assert len(looked_up) == (3 if command[0] == 'cp' else 1)
+    assert storj('cat', f'storj://{bucket}/b').raw == b'another b'
+
+
+@pytest.mark.parametrize('encrypted', [True, False])
+def test_upload_of_one_shard_looks_one_name_up(client, bucket, looked_up, encrypted):
+    bucket_id = client.bucket_id(bucket)
+    client.file_upload(bucket_id, b'data', name='a', encrypt_name=encrypted)
+    assert len(looked_up) == 1
+    for again in (True, False):
+        with pytest.raises(AlreadyExistsError):
+            client.file_upload(bucket_id, b'data', name='a', encrypt_name=again)

@@ -141,6 +141,34 @@ def test_file_in_the_other_form_outlives_a_failure(setting: Setting) -> None:
     assert [*setting.bridge.files] == [old.id]
 
 
+@pytest.mark.parametrize('first', [True, False])
+def test_file_that_is_known_is_refused_or_replaced_unasked(setting: Setting, first: bool) -> None:
+    old = setting.upload(b'first', encrypt_name=first)
+    setting.bridge.calls.clear()
+    with pytest.raises(AlreadyExistsError):
+        setting.upload(b'second', existing=[old.id])
+    file = setting.upload(b'second', existing=[old.id], overwrite=True)
+    assert [*setting.bridge.files] == [file.id]
+    # In its own form the bridge refuses it first, and then it is looked for once.
+    assert setting.bridge.calls.count('file_id') == first
+
+
+def test_file_that_came_since_the_list_is_refused_or_replaced(setting: Setting) -> None:
+    setting.upload(b'first')
+    with pytest.raises(AlreadyExistsError):
+        setting.upload(b'second', existing=())
+    assert len(setting.bridge.files) == 1
+    file = setting.upload(b'second', existing=(), overwrite=True)
+    assert setting.download(file).read() == b'second'
+
+
+def test_name_that_stays_taken_ends_an_upload(setting: Setting) -> None:
+    setting.upload(b'first')
+    failing(setting, 'file_create', *[AlreadyExistsError('taken', 409)] * 9)
+    with pytest.raises(AlreadyExistsError):
+        setting.upload(b'second', overwrite=True)
+
+
 # -- what the last attempt left --------------------------------------------------------------------
 
 
