@@ -14,11 +14,10 @@ import pytest
 
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import KnownFarmer
+from storj.network.bridge.copies import download_tokens
 from storj.network.bridge.database import Challenge, Contact, Contract, User
 from storj.network.bridge.placement import Shard, allocate, farmers_by_merit
-from storj.network.bridge.promises import PROMISE_LIFE, Promises
-from storj.network.bridge.retrieval import download_tokens
-from storj.network.bridge.state import BridgeSettings
+from storj.network.bridge.state import PROMISE_LIFE, BridgeSettings, Promises
 from storj.network.bridge.upkeep import Upkeep
 from tests.network.bridges import Account, Answer, Clock, RunningBridge, ScriptedFarmer, eventually
 from tests.network.nodes import DAY, SHARD_HASH

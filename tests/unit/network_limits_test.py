@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storj.network.bridge.limits import MINUTE, Windows
+from storj.network.bridge.quotas import MINUTE, Windows
 
 
 def test_keys_are_counted_apart_until_their_window_ends() -> None:

@@ -10,23 +10,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from sqlalchemy import select
 
-from storj.network.bridge import (
-    auth,
-    buckets,
-    contacts,
-    departure,
-    files,
-    frames,
-    holdings,
-    keys,
-    reports,
-    status,
-    users,
-)
+from storj.network.bridge import auth, buckets, contacts, files, frames, reports, status, users
 from storj.network.bridge.database import Contact, Database
-from storj.network.bridge.limits import RateLimits
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
+from storj.network.bridge.quotas import RateLimits
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
@@ -139,8 +127,7 @@ def _farmers(bridge: Bridge) -> list[health.Problem]:
 def _routes(settings: BridgeSettings) -> Iterable[Route]:
     yield Route('GET', '/', get_description)
     yield Route('GET', '/health', get_health)
-    modules = (auth, buckets, contacts, departure, files, frames, holdings, keys, reports, users)
-    for module in modules:
+    for module in (auth, buckets, contacts, files, frames, reports, users):
         yield from module.ROUTES
     if settings.status:
         yield from status.ROUTES

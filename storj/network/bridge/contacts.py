@@ -6,15 +6,17 @@ node key, and proves work for the first one. The bridge trusts nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import logging
 import re
 import secrets
 import struct
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
 from sqlalchemy import (
@@ -33,7 +35,12 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.database import Contact, WorkChallenge
-from storj.network.bridge.renter import ClockSkewError, NodeContact
+from storj.network.bridge.renter import (
+    ClockSkewError,
+    NodeContact,
+    NodeError,
+    NodeUnreachableError,
+)
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.addresses import comes_from_here, may_announce
 from storj.network.node.clock import CLOCK_SKEW, lasts
@@ -56,6 +63,7 @@ __all__ = (
     'ROUTES',
     'FarmerCall',
     'KnownFarmer',
+    'call_farmer',
     'contact_object',
     'lately_timed_out',
     'mark_failure',
@@ -68,6 +76,8 @@ __all__ = (
 )
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar('_T')
 
 #: Contacts on one page (section 8.1).
 PAGE = 30
@@ -195,6 +205,47 @@ class FarmerCall:
     ended: int
     seconds: float | None = None
     failure: Exception | None = None
+
+
+async def call_farmer(
+    bridge: Bridge,
+    contact: Contact | KnownFarmer,
+    call: Awaitable[_T],
+    calls: list[FarmerCall],
+    *,
+    timed: bool = False,
+) -> _T:
+    """Wait for a call to a farmer, and tell how it went.
+
+    Args:
+        bridge (Bridge): the bridge.
+        contact (Contact | KnownFarmer): the farmer.
+        call (Awaitable[_T]): of the renter node.
+        calls (list[FarmerCall]): how it went is appended, for :func:`note_calls`.
+        timed (bool): whether the time taken says something about the farmer's speed.
+
+    Raises:
+        NodeError: If the farmer refused.
+        NodeUnreachableError: If it does not answer, or not in time.
+    """
+    started = time.monotonic()
+
+    def ended(seconds: float | None = None, failure: Exception | None = None) -> None:
+        calls.append(FarmerCall(contact.node_id, bridge.now(), seconds, failure))
+
+    try:
+        result = await asyncio.wait_for(call, bridge.settings.farmer_timeout)
+    except (ClockSkewError, NodeUnreachableError) as error:
+        ended(failure=error)
+        raise
+    except NodeError:
+        ended()
+        raise
+    except asyncio.TimeoutError as error:
+        ended(failure=error)
+        raise NodeUnreachableError(f'{contact.node_id} did not answer in time') from None
+    ended(time.monotonic() - started if timed else None)
+    return result
 
 
 def note_calls(bridge: Bridge, connection: Connection, calls: Iterable[FarmerCall]) -> None:
@@ -448,11 +499,27 @@ def _space(value: object) -> bool:
     return bool(value) if isinstance(value, bool) else (number(value) or 0) > 0
 
 
+def _announce(bridge: Bridge, contact: Contact, card: NodeContact, body: Mapping[str, Any]) -> None:
+    """Note what a farmer says of itself."""
+    contact.address = card.address
+    contact.local = card.local
+    contact.port = card.port
+    contact.protocol = card.protocol
+    contact.user_agent = _user_agent(card)
+    contact.last_seen = bridge.now()
+    contact.last_timeout = None
+    if 'spaceAvailable' in body:
+        contact.space_available = _space(body['spaceAvailable'])
+    if 'spaceOffered' in body:
+        contact.space_offered = number(body['spaceOffered'])
+    bridge.presence.announce(contact.node_id)
+
+
 async def register(request: web.Request) -> web.Response:
     """Register a farmer, for the first time or again."""
     bridge = request.app[BRIDGE]
     node_id = await signed_farmer(request)
-    body = await read_body(request)
+    body = {'spaceAvailable': True, 'spaceOffered': None} | await read_body(request)
     card = await _card(request, node_id, body)
     now = bridge.now()
     with bridge.database.begin() as session:
@@ -461,16 +528,7 @@ async def register(request: web.Request) -> web.Response:
         if contact is None:
             contact = Contact(node_id=node_id, created=now, timeout_rate=0.0, reputation=0)
             session.add(contact)
-        contact.address = card.address
-        contact.local = card.local
-        contact.port = card.port
-        contact.protocol = card.protocol
-        contact.user_agent = _user_agent(card)
-        contact.last_seen = now
-        contact.last_timeout = None
-        contact.space_available = _space(body.get('spaceAvailable', True))
-        contact.space_offered = number(body.get('spaceOffered'))
-    bridge.presence.announce(node_id)
+        _announce(bridge, contact, card, body)
     return answer({'nodeID': node_id, 'address': card.address, 'port': card.port})
 
 
@@ -482,20 +540,9 @@ async def update_card(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         known = node_contact(_known(session, node_id)).to_json()
     card = await _card(request, node_id, known | body)
-    bridge.presence.announce(node_id)
     with bridge.database.begin() as session:
         contact = _known(session, node_id)
-        contact.address = card.address
-        contact.local = card.local
-        contact.port = card.port
-        contact.protocol = card.protocol
-        contact.user_agent = _user_agent(card)
-        contact.last_seen = bridge.now()
-        contact.last_timeout = None
-        if 'spaceAvailable' in body:
-            contact.space_available = _space(body['spaceAvailable'])
-        if 'spaceOffered' in body:
-            contact.space_offered = number(body['spaceOffered'])
+        _announce(bridge, contact, card, body)
         return answer(
             {
                 'nodeID': node_id,

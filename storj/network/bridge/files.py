@@ -23,11 +23,11 @@ from storj.network.bridge.auth import (
 )
 from storj.network.bridge.buckets import start_date
 from storj.network.bridge.contacts import KnownFarmer, contact_object
+from storj.network.bridge.copies import download_tokens
 from storj.network.bridge.database import Bucket, Contact, Contract, Entry, Frame, Pointer
 from storj.network.bridge.frames import owned_frame
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.repairs import REPAIRS, Repairs
-from storj.network.bridge.retrieval import download_tokens
 from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE, Bridge, Release
 from storj.network.node.wire import (
     Refusal,

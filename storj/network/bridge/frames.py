@@ -1,8 +1,14 @@
-"""Frames: the shards of a file while it is uploaded."""
+"""Frames: the shards of a file while it is uploaded.
+
+A farmer reserves space for each shard before it comes (``Promises``), so one account may have only
+some open at a time. Accounts of whoever runs the bridge have no limit.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +26,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from storj.network.bridge.allowance import refuse_hoarding
 from storj.network.bridge.auth import Caller, authenticate
 from storj.network.bridge.contacts import contact_object
-from storj.network.bridge.database import Entry, Frame, Pointer
+from storj.network.bridge.copies import token_from
+from storj.network.bridge.database import Contact, Entry, Frame, Pointer, User
 from storj.network.bridge.placement import Shard, farmers_by_merit, place
 from storj.network.bridge.quotas import check_volume, count_volume
-from storj.network.bridge.state import BRIDGE, Bridge, Release
+from storj.network.bridge.renter import NodeError, NodeUnreachableError
+from storj.network.bridge.state import BRIDGE, Bridge, Promise, Release
 from storj.network.node.wire import (
     Refusal,
     Route,
@@ -38,7 +45,11 @@ from storj.network.node.wire import (
     read_body,
 )
 
-__all__ = ('MAX_SHARD_SIZE', 'ROUTES', 'owned_frame')
+__all__ = (
+    'MAX_SHARD_SIZE',
+    'ROUTES',
+    'owned_frame',
+)
 
 #: Bytes; and of every data shard of a file but the last (protocol reference, section 3.8).
 MAX_SHARD_SIZE = 4294967296
@@ -50,6 +61,11 @@ _MAX_EXCLUDE = 300
 # More than any client sends (section 5.2); bounds the work that one request causes.
 _MAX_CHALLENGES = 1024
 _MAX_INDEX = 2**31 - 1
+#: Bytes up to which nothing is looked up, and bytes at the most where farmers do not say what they
+#: offer.
+_LITTLE, _MUCH = 64 * 1024**2, 64 * 1024**3
+#: Promises about which farmers are asked before an account is refused.
+_ASKED_ABOUT = 16
 
 # Statements of every PUT, built once.
 _FRAME = select(Frame.user, Frame.locked).where(Frame.id == bindparam('frame'))
@@ -336,6 +352,64 @@ def _put_pointer(connection: Connection, frame: str, addition: _Addition) -> Non
     )
 
 
+async def _refuse_hoarding(bridge: Bridge, email: str, size: int) -> None:
+    """Refuse an account for which farmers keep too much space that it does not fill.
+
+    Args:
+        bridge (Bridge): the bridge.
+        email (str): of the account.
+        size (int): bytes that it wants to bring next. One shard at a time is always welcome.
+
+    Raises:
+        Refusal: If the limit is reached (429, with ``Retry-After``).
+    """
+    limit = bridge.settings.open_promises
+    if not limit or not _exceeds(bridge, email, size, limit, _LITTLE):
+        return
+    with bridge.database.begin_plain() as connection:
+        if not connection.scalar(select(User.free_tier).where(User.email == email)):
+            return
+        offered = connection.scalar(
+            select(func.sum(Contact.space_offered)).where(Contact.lost.is_(False))
+        )
+    most = min(_MUCH, int(offered) // 2) if offered else _MUCH
+    if not _exceeds(bridge, email, size, limit, most):
+        return
+    # Not all farmers report what has come, and reports are lost: ask about the oldest.
+    await _look_for(bridge, bridge.promises.open(email)[:_ASKED_ABOUT])
+    if _exceeds(bridge, email, size, limit, most):
+        raise Refusal(429, 'Too many shards that have not been brought', {'Retry-After': '5'})
+
+
+def _exceeds(bridge: Bridge, email: str, size: int, limit: int, most: int) -> bool:
+    """Return whether another promise would be too many, or too large beside the others."""
+    promises = bridge.promises.open(email)
+    kept_free = sum(promise.size for promise in promises)
+    return bool(promises) and (len(promises) >= limit or kept_free + size > most)
+
+
+async def _look_for(bridge: Bridge, promises: Sequence[Promise]) -> None:
+    """Ask farmers whether they have by now what they wait for; it is noted if they do."""
+    nodes = {promise.node_id for promise in promises}
+    with bridge.database.begin() as session:
+        found = session.scalars(select(Contact).where(Contact.node_id.in_(nodes))).all()
+    contacts = {contact.node_id: contact for contact in found}
+
+    async def look(contact: Contact, shard_hash: str) -> None:
+        try:
+            await token_from(bridge, contact, shard_hash)
+        except (NodeError, NodeUnreachableError):
+            return
+
+    await asyncio.gather(
+        *(
+            look(contacts[promise.node_id], promise.shard_hash)
+            for promise in promises
+            if promise.node_id in contacts
+        )
+    )
+
+
 async def add_shard(request: web.Request) -> web.Response:
     """Add a shard to a frame, and find a farmer for it."""
     bridge = request.app[BRIDGE]
@@ -360,7 +434,7 @@ async def add_shard(request: web.Request) -> web.Response:
         _put_pointer(connection, frame, addition)
 
     # No transaction is open from here on: a farmer may take seconds to answer.
-    await refuse_hoarding(bridge, caller.email, shard.size)
+    await _refuse_hoarding(bridge, caller.email, shard.size)
     promise = bridge.promises.make(
         caller.email, frame, addition.index, shard.shard_hash, shard.size
     )

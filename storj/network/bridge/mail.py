@@ -1,10 +1,14 @@
-"""The bridge's messages: written into a folder, one file each, for a person or a test to read.
+"""The bridge's messages, and the pages that their links open in a browser.
 
-The original bridge sends them by SMTP; nothing of a local network leaves the machine.
+Messages are written into a folder, one file each, for a person or a test to read: the original
+bridge sends them by SMTP; nothing of a local network leaves the machine. Opening a link changes
+nothing: programs that read mail open links as well. The page asks for a click, and for a new
+password where one is to be set.
 """
 
 from __future__ import annotations
 
+import html
 import secrets
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -12,37 +16,65 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from aiohttp import web
+
 from storj.crypto import secret_file
 
-__all__ = ('Kind', 'Outbox')
+__all__ = (
+    'Kind',
+    'Outbox',
+    'done_page',
+    'is_visit',
+    'question_page',
+    'wants_page',
+)
 
 Kind = Literal['activation', 'deactivation', 'reset']
 
 
 @dataclass(frozen=True)
 class _Text:
+    """The words of a kind: of its message, and of the page that its link opens."""
+
     subject: str
-    path: str
     body: str
+    title: str
+    question: str
+    button: str
+    done: str
 
 
 _TEXTS: dict[Kind, _Text] = {
     'activation': _Text(
         'Confirm your e-mail address',
-        'activations',
         'an account with this address was registered. To activate it, open',
+        'Activate your account',
+        'Somebody registered an account with your e-mail address. Activate it only if it was you.',
+        'Activate the account',
+        'The account is active now.',
     ),
     'deactivation': _Text(
         'Confirm the deactivation of your account',
-        'deactivations',
         'the deactivation of your account was asked for. To confirm it, open',
+        'Deactivate your account',
+        'After this nobody can log in to the account. Its data is kept.',
+        'Deactivate the account',
+        'The account is not active any more.',
     ),
     'reset': _Text(
         'Confirm your new password',
-        'resets',
         'a new password for your account was asked for. To confirm it, open',
+        'Choose a new password',
+        'Somebody asked for a new password for your account. If it was not you, close this page.',
+        'Set the new password',
+        'The new password is in force now.',
     ),
 }
+_PASSWORD_FIELD = (
+    '<p><label>New password <input type="password" name="password" required '
+    'autocomplete="new-password"></label></p>'
+)
+_POLICY = "default-src 'none'; form-action 'self'; base-uri 'none'"
 
 
 class Outbox:
@@ -71,7 +103,7 @@ class Outbox:
             Path: the file, ``<milliseconds>-<kind>-<random>.eml``.
         """
         text = _TEXTS[kind]
-        link = f'{self._public_url}/{text.path}/{token}'
+        link = f'{self._public_url}/{kind}s/{token}'
         if redirect:
             link += '?redirect=' + quote(redirect, safe='')
         message = EmailMessage()
@@ -83,3 +115,37 @@ class Outbox:
         path = self._folder / f'{now:013d}-{kind}-{secrets.token_hex(4)}.eml'
         secret_file.write(path, message.as_string())
         return path
+
+
+def wants_page(request: web.Request) -> bool:
+    """Return whether a browser asks."""
+    return 'text/html' in request.headers.get('accept', '')
+
+
+def is_visit(request: web.Request) -> bool:
+    """Return whether a request only looks at a link: HEAD, or GET by a browser."""
+    return request.method == 'HEAD' or (request.method == 'GET' and wants_page(request))
+
+
+def question_page(kind: Kind) -> web.Response:
+    """Return the page that asks for a click; it sends the form to its own address."""
+    text = _TEXTS[kind]
+    field = _PASSWORD_FIELD if kind == 'reset' else ''
+    form = f'<form method="post">{field}<p><button>{html.escape(text.button)}</button></p></form>'
+    return _page(text.title, text.question, form)
+
+
+def done_page(kind: Kind) -> web.Response:
+    """Return the page that says what was done."""
+    return _page(_TEXTS[kind].title, _TEXTS[kind].done)
+
+
+def _page(title: str, sentence: str, form: str = '') -> web.Response:
+    text = (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>'
+        f'{html.escape(title)}</title></head><body><main><h1>{html.escape(title)}</h1>'
+        f'<p>{html.escape(sentence)}</p>{form}</main></body></html>'
+    )
+    headers = {'Content-Security-Policy': _POLICY}
+    return web.Response(text=text, content_type='text/html', charset='utf-8', headers=headers)

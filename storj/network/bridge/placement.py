@@ -30,21 +30,20 @@ from storj.network.bridge.contacts import (
     KNOWN_FARMER,
     FarmerCall,
     KnownFarmer,
+    call_farmer,
     lately_timed_out,
     node_contact,
     note_calls,
 )
-from storj.network.bridge.copies import NEVER, UNCONFIRMED
+from storj.network.bridge.copies import NEVER, UNCONFIRMED, remember_tokens
 from storj.network.bridge.database import (
     Challenge,
     Contact,
     Contract,
     Pointer,
 )
-from storj.network.bridge.promises import PROMISE_LIFE
 from storj.network.bridge.renter import Allocation, NodeError, NodeUnreachableError
-from storj.network.bridge.retrieval import call_farmer, remember_tokens
-from storj.network.bridge.state import CONTRACT_LIFE, Bridge
+from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge
 from storj.network.node.clock import lasts
 from storj.network.node.wire import Refusal
 

@@ -1,13 +1,21 @@
-"""How many bytes an account may bring and fetch in an hour, a day and thirty days.
+"""How many bytes an account may bring and fetch, and how often one may ask.
 
-Off by default: a local network is there to be used hard. Switched on, a bridge refuses with 420, as
-the public one did with accounts of its free tier (protocol reference, section 2.6). Bytes count
-when a farmer has been found for them, whether or not they move after that; what is under way when
-the quota is reached still passes.
+Quotas are off by default: a local network is there to be used hard. Switched on, a bridge refuses
+with 420, as the public one did with accounts of its free tier (protocol reference, section 2.6).
+Bytes count when a farmer has been found for them, whether or not they move after that; what is
+under way when the quota is reached still passes.
+
+Calls that cost the bridge much are always limited, as no honest program notices: hashing a password
+takes tens of milliseconds and 32 MiB, a message stays on the disk. Rates as on the public bridge,
+for every route, are off by default (section 2.6). Addresses are those of connections; behind a
+proxy all clients are one.
 """
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Literal
 
@@ -18,13 +26,35 @@ from storj.network.bridge.database import User, Volume
 from storj.network.node.clock import lasts
 from storj.network.node.wire import Refusal
 
-__all__ = ('FREE_DOWNLOAD', 'FREE_UPLOAD', 'Direction', 'Quota', 'check_volume', 'count_volume')
+__all__ = (
+    'FREE_DOWNLOAD',
+    'FREE_UPLOAD',
+    'MINUTE',
+    'AccountLimits',
+    'Direction',
+    'Quota',
+    'RateLimits',
+    'Windows',
+    'check_volume',
+    'count_volume',
+)
 
 Direction = Literal['upload', 'download']
 
-_HOUR = 3600 * 1000
-#: Milliseconds of the windows, in the order of a quota's fields.
-_WINDOWS = (_HOUR, 24 * _HOUR, 30 * 24 * _HOUR)
+#: Seconds of the window that most limits have.
+MINUTE = 60.0
+_HOUR = 3600.0
+#: Milliseconds of the windows of volumes, in the order of a quota's fields.
+_WINDOWS = tuple(hours * 3600 * 1000 for hours in (1, 24, 30 * 24))
+# Requests a minute of one address for one route, where those of the public bridge are on.
+_DEFAULT = 1000
+_CONTACTS = 200
+_ACCOUNTS = 5
+_ACCOUNT_ROUTES = ('/users', '/activations', '/deactivations', '/resets')
+# Keys that are counted at once; the oldest are forgotten first.
+_COUNTERS = 100_000
+# Wrong passwords of an address, whatever the account, for each that one account has.
+_ACCOUNTS_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
@@ -123,3 +153,156 @@ def _used(session: Session, email: str, direction: Direction) -> dict[int, Volum
         select(Volume).where(Volume.user == email, Volume.direction == direction).with_for_update()
     )
     return {volume.window: volume for volume in volumes}
+
+
+@dataclass
+class _Counter:
+    ends: float
+    used: int = 0
+
+
+class Windows:
+    """Counts by key, in windows of one length; forgets the oldest of very many keys.
+
+    Args:
+        clock (Callable[[], float]): monotonic seconds.
+        seconds (float): length of a window, which begins with a key's first call.
+    """
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._counters: OrderedDict[tuple[str, ...], _Counter] = OrderedDict()
+
+    def counter(self, key: tuple[str, ...], limit: int = 0) -> _Counter:
+        """Return the counter of the window that a key is in.
+
+        Raises:
+            Refusal: If it has reached the limit (429); 0 is none.
+        """
+        now = self._clock()
+        counter = self._counters.get(key)
+        if counter is None or counter.ends <= now:
+            self._counters.pop(key, None)
+            counter = self._counters[key] = _Counter(now + self._seconds)
+            while len(self._counters) > _COUNTERS:
+                self._counters.popitem(last=False)
+        if limit and counter.used >= limit:
+            raise self.refusal(counter)
+        return counter
+
+    def refusal(self, counter: _Counter) -> Refusal:
+        """Return the refusal of whoever has asked too often."""
+        headers = {'Retry-After': f'{counter.ends - self._clock():.3f}'}
+        return Refusal(429, 'Too Many Requests', headers)
+
+
+class AccountLimits:
+    """Limits of what costs the bridge much; each 0 for none.
+
+    All ``count_`` methods raise a ``Refusal`` (429, with ``Retry-After``) at the limit.
+
+    Args:
+        clock (Callable[[], float]): monotonic seconds.
+        calls (int): registrations, activations, deactivations and resets of an address, a minute.
+        registrations (int): new accounts, an hour, whoever asks.
+        mails (int): messages to an account, an hour.
+        wrong_passwords (int): of an address for one account, a minute; for all its accounts 20
+            times as many. A password that was found right lately is taken nevertheless.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        calls: int,
+        registrations: int,
+        mails: int,
+        wrong_passwords: int,
+    ) -> None:
+        self._calls = calls
+        self._registrations = registrations
+        self._mails = mails
+        self._wrong_passwords = wrong_passwords
+        self._by_minute = Windows(clock, MINUTE)
+        self._by_hour = Windows(clock, _HOUR)
+
+    def count_call(self, address: str) -> None:
+        """Count a call about an account."""
+        self._by_minute.counter(('call', address), self._calls).used += 1
+
+    def count_registration(self) -> None:
+        """Count a new account."""
+        self._by_hour.counter(('registration',), self._registrations).used += 1
+
+    def count_mail(self, email: str) -> None:
+        """Count a message to an account."""
+        self._by_hour.counter(('mail', email), self._mails).used += 1
+
+    def count_password(self, address: str, email: str) -> Callable[[], None]:
+        """Count a password as a wrong one before it is checked: others may be sent meanwhile.
+
+        Returns:
+            Callable[[], None]: takes it back, for a password that was found right.
+        """
+        limit = self._wrong_passwords
+        counters = [
+            self._by_minute.counter(('password', address, email), limit),
+            self._by_minute.counter(('password', address), _ACCOUNTS_AT_ONCE * limit),
+        ]
+        for counter in counters:
+            counter.used += 1
+
+        def take_back() -> None:
+            for counter in counters:
+                counter.used -= 1
+
+        return take_back
+
+
+class RateLimits:
+    """Counts requests in windows of a minute, by client address, route and method.
+
+    Args:
+        clock (Callable[[], float]): seconds since 1970.
+        monotonic (Callable[[], float]): seconds that nobody sets.
+    """
+
+    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._windows = Windows(monotonic, MINUTE)
+
+    def count(self, address: str, route: str, method: str) -> dict[str, str]:
+        """Count a request.
+
+        Args:
+            address (str): of the client.
+            route (str): the pattern that the path matched.
+            method (str): of the request.
+
+        Returns:
+            dict[str, str]: headers for the answer.
+
+        Raises:
+            Refusal: If the limit is reached (429, with ``Retry-After``).
+        """
+        counter = self._windows.counter((address, route, method))
+        limit = _limit(route)
+        counter.used += 1
+        headers = {
+            'X-RateLimit-Limit': str(limit),
+            'X-RateLimit-Remaining': str(max(0, limit - counter.used)),
+            'X-RateLimit-Reset': str(math.ceil(self._clock() + counter.ends - self._monotonic())),
+        }
+        if counter.used > limit:
+            refusal = self._windows.refusal(counter)
+            refusal.headers.update(headers)
+            raise refusal
+        return headers
+
+
+def _limit(route: str) -> int:
+    if route.startswith(_ACCOUNT_ROUTES):
+        return _ACCOUNTS
+    return _CONTACTS if route.startswith('/contacts') else _DEFAULT

@@ -3,7 +3,7 @@
 A contract ends after 90 days, and a farmer drops what no contract covers. So contracts are signed
 again before they end, with every farmer that has one for a shard of a file or of an upload; those
 for shards of removed files come to their end, and are remembered for as long again, as a farmer
-asks before it drops anything (``holdings``). A farmer that is away is asked when it is back, be it
+asks before it drops anything (``reports``). A farmer that is away is asked when it is back, be it
 after the end. No clock ends a contract whose shard is needed, and none is forgotten soon after the
 clock was set.
 """
@@ -15,12 +15,17 @@ import logging
 
 from sqlalchemy import bindparam, exists, select, update
 
-from storj.network.bridge.contacts import FarmerCall, lately_timed_out, node_contact, note_calls
+from storj.network.bridge.contacts import (
+    FarmerCall,
+    call_farmer,
+    lately_timed_out,
+    node_contact,
+    note_calls,
+)
 from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED
 from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.placement import drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
-from storj.network.bridge.retrieval import call_farmer
 from storj.network.bridge.state import CONTRACT_LIFE, Bridge
 from storj.network.node.contract import Contract as Agreement
 from storj.network.node.contract import ContractError

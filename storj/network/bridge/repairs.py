@@ -31,14 +31,22 @@ from sqlalchemy import Connection, bindparam, case, func, select
 from storj.network.bridge.contacts import (
     FarmerCall,
     KnownFarmer,
+    call_farmer,
     node_contact,
     note_calls,
 )
-from storj.network.bridge.copies import IN_USE, UNCONFIRMED, copies_of, copy_counts, scarce
+from storj.network.bridge.copies import (
+    IN_USE,
+    UNCONFIRMED,
+    copies_of,
+    copy_counts,
+    download_tokens,
+    scarce,
+    token_from,
+)
 from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.placement import Shard, allocate, farmers_by_merit, suspect
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
-from storj.network.bridge.retrieval import call_farmer, download_tokens, token_from
 from storj.network.bridge.state import Bridge
 from storj.network.node.tasks import Tasks
 

@@ -1,24 +1,47 @@
-"""Exchange reports: what clients and farmers say about a transfer (protocol reference, section 9).
+"""What clients and farmers tell about shards: transfers, damage on a disk, a farmer that leaves.
 
-Anybody can send one; it counts if its sender took part in the exchange. A farmer signs its reports
-like its other requests; a client sends the farmer's token that it used. A farmer's report
-confirms its own copy. A client's report makes the bridge check: whether the farmer has the shard,
-or whether a copy about which the client complains passes an audit. All others, such as those of
-the originals' clients and farmers, which prove nothing, are answered and ignored; the bridge finds
-out by itself then.
+``POST /reports/exchanges`` (protocol reference, section 9): anybody can send a report; it counts if
+its sender took part in the exchange. A farmer signs its reports like its other requests; a client
+sends the farmer's token that it used. A farmer's report confirms its own copy. A client's report
+makes the bridge check: whether the farmer has the shard, or whether a copy about which the client
+complains passes an audit. All others, such as those of the originals' clients and farmers, which
+prove nothing, are answered and ignored; the bridge finds out by itself then.
+
+The other two are additions of ours to the protocol, and signed like a farmer's other requests
+(section 3.9). ``POST /contacts/{nodeID}/shards`` is about the shards on the farmer's own disk::
+
+    {"bad": ["<40 hex>", ...], "ended": ["<40 hex>", ...]}
+
+    200 {"nodeID": "<40 hex>", "unneeded": ["<40 hex>", ...]}
+
+Both lists may be missing and have at most 1000 hashes. ``bad`` are shards that the farmer agreed to
+keep and that are damaged or missing on its disk. The bridge no longer counts these copies and has
+others made. ``ended`` are shards that no contract covers any more by the farmer's clock.
+``unneeded`` are those of them that it may drop: the bridge knows the contract, it has ended by the
+bridge's clock as well, and neither a file nor an upload that is under way needs the shard. A bridge
+without records confirms nothing; a farmer keeps what is not confirmed, and asks again another day.
+
+``DELETE /contacts/{nodeID}`` is how a farmer leaves permanently without leaving shards with too few
+copies. Each call has some more of its shards copied to others; the farmer repeats it until nothing
+remains, and is forgotten then. It keeps its shards and answers meanwhile. A shard remains until it
+has all the copies that the farmers that stay can give it; never without one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Collection, Mapping
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
-from storj.network.bridge.contacts import signed_farmer
-from storj.network.bridge.copies import RETURNS, UNCONFIRMED
-from storj.network.bridge.database import Contract, FarmerToken, fingerprint
+from storj.network.bridge.contacts import not_lately_timed_out, signed_farmer
+from storj.network.bridge.copies import IN_USE, RETURNS, UNCONFIRMED, confirmed, counts
+from storj.network.bridge.database import Contact, Contract, FarmerToken, fingerprint
 from storj.network.bridge.placement import suspect
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge
@@ -33,13 +56,18 @@ from storj.network.node.wire import (
     text,
 )
 
-__all__ = ('ROUTES',)
+__all__ = (
+    'ROUTES',
+    'short_shards',
+)
 
 _T = TypeVar('_T')
 
 _MAX_ID = 320
 _MAX_MESSAGE = 255
 _SUCCESS = 1000
+#: Hashes in one list, and most remaining shards that are counted.
+_MOST_HASHES, _COUNTED = 1000, 10_000
 
 # What tells that a farmer has the shard, and that a copy came to nothing or is bad (section 9).
 _ARRIVED = frozenset({'SUCCESS', 'SHARD_UPLOADED', 'MIRROR_SUCCESS'})
@@ -171,4 +199,157 @@ def _go_on(repairs: Repairs, report: _Report, shard_hash: str, farmer: str | Non
         repairs.ask(shard_hash)
 
 
-ROUTES = (Route('POST', '/reports/exchanges', create_report),)
+async def tell(request: web.Request) -> web.Response:
+    """Accept a farmer's report about its own shards; return which of them nobody needs."""
+    bridge = request.app[BRIDGE]
+    node_id = await signed_farmer(request)
+    if request.match_info['node'] != node_id:
+        raise Refusal(400, 'Invalid nodeID header')
+    body = await read_body(request)
+    bad, ended = _hashes(body, 'bad'), _hashes(body, 'ended')
+    with bridge.database.begin() as session:
+        if session.get(Contact, node_id) is None:
+            raise Refusal(404, 'Contact not found')
+        failed = _note_bad(session, node_id, bad)
+        unneeded = _release(session, node_id, ended, bridge.now())
+    for shard_hash in failed:
+        request.app[REPAIRS].ask(shard_hash)
+    return answer({'nodeID': node_id, 'unneeded': unneeded})
+
+
+def _hashes(body: Mapping[str, Any], name: str) -> list[str]:
+    """Return a list of shard hashes, each once.
+
+    Raises:
+        Refusal: If the value is invalid (400).
+    """
+    hashes = body.get(name, [])
+    if not isinstance(hashes, list) or len(hashes) > _MOST_HASHES:
+        raise Refusal(400, f'Invalid {name} supplied')
+    if not all(hex_text(item, 40) for item in hashes):
+        raise Refusal(400, f'Invalid {name} supplied')
+    return list(dict.fromkeys(hashes))
+
+
+def _note_bad(session: Session, node_id: str, hashes: list[str]) -> list[str]:
+    """Stop counting these copies; return those that counted until now."""
+    lost = (Contract.node_id == node_id, Contract.shard_hash.in_(hashes))
+    failed = session.scalars(
+        select(Contract.shard_hash).where(*lost, Contract.failed.is_(False))
+    ).all()
+    session.execute(update(Contract).where(*lost).values(failed=True))
+    return list(failed)
+
+
+def _release(session: Session, node_id: str, hashes: list[str], now: int) -> list[str]:
+    """Return the shards that a farmer may drop; have the contracts of the others renewed."""
+    unneeded = []
+    for contract, needed in session.execute(
+        select(Contract, IN_USE).where(Contract.node_id == node_id, Contract.shard_hash.in_(hashes))
+    ).all():
+        if needed:
+            contract.next_renewal = min(contract.next_renewal, now)
+        elif contract.store_end <= now:
+            # The record stays for a while: the farmer asks again if this answer is lost.
+            contract.stored = False
+            unneeded.append(contract.shard_hash)
+    return unneeded
+
+
+def short_shards(
+    session: Session, bridge: Bridge, node_id: str, wanted: int, refused: Collection[str] = ()
+) -> list[str]:
+    """Return shards in use of a farmer that have too few copies on farmers that stay.
+
+    That is those without a copy on one that answers, and those with fewer copies than wanted as
+    long as a farmer that accepts shards has none: more copies than farmers there cannot be.
+
+    Args:
+        session (Session): a transaction.
+        bridge (Bridge): the bridge.
+        node_id (str): of the farmer.
+        wanted (int): copies of each shard.
+        refused (Collection[str]): hashes of shards that nobody takes; one copy is enough.
+
+    Returns:
+        list[str]: shard hashes, ten thousand at the most.
+    """
+    gone = {node_id} | bridge.presence.leaving()
+    answers = not_lately_timed_out(bridge.now())
+    accepts = and_(Contact.space_available.is_(True), Contact.lost.is_(False), answers)
+    accepting = session.scalar(select(func.count()).where(Contact.node_id.not_in(gone), accepts))
+    other = aliased(Contract)
+    counted = _number(counts(other))
+    living = _number(and_(counts(other), answers))
+    # Those have it, or say so: nobody asks them to copy it.
+    served = _number(and_(accepts, confirmed(other)))
+    query = (
+        select(Contract.shard_hash, living)
+        .outerjoin(other, and_(other.shard_hash == Contract.shard_hash, other.node_id.not_in(gone)))
+        .outerjoin(Contact, Contact.node_id == other.node_id)
+        .where(
+            Contract.node_id == node_id,
+            Contract.stored.is_(True),
+            Contract.failed.is_(False),
+            IN_USE,
+        )
+        .group_by(Contract.shard_hash)
+        .having(or_(living == 0, and_(counted < wanted, served < accepting)))
+    )
+    short = (name for name, copies in session.execute(query) if not copies or name not in refused)
+    return list(islice(short, _COUNTED))
+
+
+def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    """Return how many rows of a group meet a condition."""
+    return func.sum(case((condition, 1), else_=0))
+
+
+def _short_shards(bridge: Bridge, node_id: str, wanted: int, refused: Collection[str]) -> list[str]:
+    with bridge.database.begin() as session:
+        return short_shards(session, bridge, node_id, wanted, refused)
+
+
+async def _forget(bridge: Bridge, node_id: str) -> None:
+    """Forget a farmer with all that it had; its audits go with their contracts."""
+    while bridge.database.delete_some(Contract, Contract.node_id == node_id):
+        await asyncio.sleep(0)
+    with bridge.database.begin() as session:
+        contact = session.get(Contact, node_id)
+        if contact is not None:
+            session.delete(contact)
+    bridge.presence.forget(node_id)
+
+
+async def leave(request: web.Request) -> web.Response:
+    """Forget a farmer, or return how many of its shards have to be copied first."""
+    bridge = request.app[BRIDGE]
+    node_id = await signed_farmer(request)
+    if request.match_info['node'] != node_id:
+        raise Refusal(400, 'Invalid nodeID header')
+    with bridge.database.begin() as session:
+        contact = session.get(Contact, node_id)
+        if contact is None:
+            raise Refusal(404, 'Contact not found')
+        # From now on it gets no new shards, or it could never finish.
+        contact.space_available = False
+        contact.last_seen = bridge.now()
+    repairs = request.app[REPAIRS]
+    # Who refused before this farmer wanted to leave may accept now: each is asked once more.
+    refused = repairs.refused() if node_id in bridge.presence.leaving() else ()
+    bridge.presence.leave(node_id)
+    remaining = await bridge.database.apart(
+        partial(_short_shards, bridge, node_id, repairs.wanted, refused)
+    )
+    if not remaining:
+        await _forget(bridge, node_id)
+    for shard_hash in remaining:
+        repairs.ask(shard_hash)
+    return answer({'nodeID': node_id, 'remaining': len(remaining)}, 202 if remaining else 200)
+
+
+ROUTES = (
+    Route('POST', '/reports/exchanges', create_report),
+    Route('POST', '/contacts/{node}/shards', tell),
+    Route('DELETE', '/contacts/{node}', leave),
+)

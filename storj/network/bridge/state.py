@@ -1,7 +1,10 @@
-"""What the bridge's modules share: settings, the release it states, state and the renter node.
+"""What the bridge's modules share: settings, the release it states, and the state of one bridge.
 
 Every handler finds one :class:`Bridge` in its application under :data:`BRIDGE`. This module knows
-no route.
+no route. When farmers answered and what space they reserve is kept in memory only, by a clock that
+nobody sets: the wall clock may be set while the bridge runs, and the time in which the bridge was
+off must not count against farmers. So it starts again with the bridge; conclusions are in the
+database.
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ import asyncio
 import logging
 import re
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,18 +27,26 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from storj.network.bridge.database import Database
-from storj.network.bridge.limits import AccountLimits
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
-from storj.network.bridge.presence import Presence
-from storj.network.bridge.promises import Promises
-from storj.network.bridge.quotas import Quota
+from storj.network.bridge.quotas import AccountLimits, Quota
 from storj.network.bridge.renter import RenterNode
 from storj.network.node.clock import StepWatch
 from storj.network.node.proxies import parse_proxies
 from storj.network.node.space import Reserve, is_full
 
-__all__ = ('BRIDGE', 'CONTRACT_LIFE', 'Activation', 'Bridge', 'BridgeSettings', 'Release')
+__all__ = (
+    'BRIDGE',
+    'CONTRACT_LIFE',
+    'PROMISE_LIFE',
+    'Activation',
+    'Bridge',
+    'BridgeSettings',
+    'Presence',
+    'Promise',
+    'Promises',
+    'Release',
+)
 
 logger = logging.getLogger(__name__)
 
@@ -228,6 +239,173 @@ class BridgeSettings:
         """Milliseconds from the arrival of a copy to its first audit."""
         pause = _FIRST_AUDIT if self.audit_interval is None else self.audit_interval
         return int(min(pause, _FIRST_AUDIT) * 1000)
+
+
+#: Seconds that a farmer counts as leaving after it has asked to leave; it asks every second.
+_LEAVING = 60.0
+
+
+class Presence:
+    """Which farmers have answered, have announced themselves, or are leaving.
+
+    Args:
+        clock (Callable[[], float]): seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._heard: dict[str, float] = {}
+        self._announced: set[str] = set()
+        self._leaving: dict[str, float] = {}
+
+    def heard(self, node_id: str) -> None:
+        """Note that a farmer has answered the bridge."""
+        self._heard[node_id] = self._clock()
+
+    def silence(self, node_id: str) -> float:
+        """Return the seconds since a farmer's last answer, or since the start of the bridge."""
+        # After a start, every farmer has the full time to answer.
+        return self._clock() - self._heard.get(node_id, self._since)
+
+    def announce(self, node_id: str) -> None:
+        """Note that a farmer has announced its address; it has not been called there yet."""
+        self._announced.add(node_id)
+
+    def announced(self) -> set[str]:
+        """Return the farmers that have announced themselves since the last call."""
+        announced, self._announced = self._announced, set()
+        return announced
+
+    def leave(self, node_id: str) -> None:
+        """Note that a farmer is about to leave permanently."""
+        self._leaving[node_id] = self._clock()
+
+    def leaving(self) -> set[str]:
+        """Return the farmers whose copies will be gone soon."""
+        limit = self._clock() - _LEAVING
+        self._leaving = {node: asked for node, asked in self._leaving.items() if asked > limit}
+        return set(self._leaving)
+
+    def forget(self, node_id: str) -> None:
+        """Forget a farmer that has left."""
+        self._heard.pop(node_id, None)
+        self._leaving.pop(node_id, None)
+        self._announced.discard(node_id)
+
+
+#: Seconds for which a promise is kept without a byte.
+PROMISE_LIFE = 600.0
+# Remembered until their contracts are ended; beyond that, farmers release the space by themselves.
+_GIVEN_UP = 10_000
+
+
+@dataclass(eq=False)
+class Promise:
+    """One shard that a farmer waits for, or that a farmer is looked for.
+
+    Attributes:
+        account (str): e-mail of who asked for it.
+        frame (str): 24 hex digits.
+        index (int): of the shard in its frame.
+        shard_hash (str): 40 hex digits.
+        size (int): bytes.
+        made (float): seconds of the monotonic clock.
+        node_id (str | None): of the farmer, once there is one.
+    """
+
+    account: str
+    frame: str
+    index: int
+    shard_hash: str
+    size: int
+    made: float
+    node_id: str | None = None
+
+
+class Promises:
+    """The open promises of all accounts.
+
+    Args:
+        clock (Callable[[], float]): seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._given_up: deque[Promise] = deque(maxlen=_GIVEN_UP)
+        # Each in the order in which they were made.
+        self._by_account: defaultdict[str, dict[Promise, None]] = defaultdict(dict)
+        self._by_frame: defaultdict[str, dict[Promise, None]] = defaultdict(dict)
+        self._by_shard: defaultdict[str, dict[Promise, None]] = defaultdict(dict)
+
+    def open(self, account: str) -> list[Promise]:
+        """Return the promises of an account, the oldest first."""
+        limit = self._clock() - PROMISE_LIFE
+        promises = list(self._by_account.get(account, ()))
+        self._end(promise for promise in promises if promise.made <= limit)
+        return list(self._by_account.get(account, ()))
+
+    def make(self, account: str, frame: str, index: int, shard_hash: str, size: int) -> Promise:
+        """Note that a farmer is being looked for; its node id is to be filled in."""
+        promise = Promise(account, frame, index, shard_hash, size, self._clock())
+        for key, promises in self._indexes(promise):
+            promises[key][promise] = None
+        return promise
+
+    def end(self, promise: Promise) -> None:
+        """Forget a promise; nothing happens if it is forgotten already."""
+        self._end([promise])
+
+    def keep(self, shard_hash: str, node_id: str) -> None:
+        """Forget the promises of a farmer that has the shard now."""
+        kept = self._by_shard.get(shard_hash, ())
+        self._end([promise for promise in kept if promise.node_id == node_id])
+
+    def give_up(
+        self, frame: str, index: int | None = None, *, besides: Promise | None = None
+    ) -> None:
+        """Forget promises that nobody wants any more; their contracts are to end.
+
+        Args:
+            frame (str): whose.
+            index (int | None): of the shard; None for all of the frame.
+            besides (Promise | None): one that stays.
+        """
+        unwanted = [
+            promise
+            for promise in self._by_frame.get(frame, ())
+            if index in (None, promise.index) and promise is not besides
+        ]
+        self._end(unwanted)
+        self._given_up.extend(promise for promise in unwanted if not self._wanted(promise))
+
+    def given_up(self) -> list[Promise]:
+        """Return the promises that have been given up since the last call."""
+        promises, self._given_up = self._given_up, deque(maxlen=_GIVEN_UP)
+        return [promise for promise in promises if not self._wanted(promise)]
+
+    def _wanted(self, promise: Promise) -> bool:
+        """Return whether somebody waits for the same shard to reach the same farmer."""
+        # Two uploads of the same bytes share one contract per farmer: it must not end for one of
+        # them.
+        others = self._by_shard.get(promise.shard_hash, ())
+        return promise.node_id is None or any(other.node_id == promise.node_id for other in others)
+
+    def _end(self, promises: Iterable[Promise]) -> None:
+        for promise in promises:
+            for key, index in self._indexes(promise):
+                index[key].pop(promise, None)
+                if not index[key]:
+                    del index[key]
+
+    def _indexes(
+        self, promise: Promise
+    ) -> tuple[tuple[str, defaultdict[str, dict[Promise, None]]], ...]:
+        return (
+            (promise.account, self._by_account),
+            (promise.frame, self._by_frame),
+            (promise.shard_hash, self._by_shard),
+        )
 
 
 @dataclass

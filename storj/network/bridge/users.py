@@ -1,4 +1,4 @@
-"""Accounts: registration, activation, deactivation, and the password's reset."""
+"""Accounts: registration, activation, deactivation, the password's reset, and public keys."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from sqlalchemy.orm import Session
 
 from storj.api import hash_password
 from storj.exception import NetworkSetupError
-from storj.network.bridge.auth import authenticate, basic_credentials
-from storj.network.bridge.database import User, fingerprint
-from storj.network.bridge.keys import new_key
-from storj.network.bridge.links import done_page, is_visit, question_page, wants_page
-from storj.network.bridge.mail import Kind
+from storj.network.bridge.auth import authenticate, basic_credentials, is_public_key
+from storj.network.bridge.database import Key, User, fingerprint
+from storj.network.bridge.mail import Kind, done_page, is_visit, question_page, wants_page
 from storj.network.bridge.state import BRIDGE, Bridge, Release
 from storj.network.node.wire import (
     Refusal,
@@ -32,7 +30,11 @@ from storj.network.node.wire import (
     vary,
 )
 
-__all__ = ('ROUTES', 'open_account')
+__all__ = (
+    'ROUTES',
+    'new_key',
+    'open_account',
+)
 
 # The later releases' pattern (protocol reference, section 3.2), without what no header can carry.
 _EMAIL = re.compile(r'[^\s@<>,;:"\\]{1,64}@[^\s@<>,;:"\\]{1,255}')
@@ -350,6 +352,69 @@ async def open_account(bridge: Bridge, email: str, password: str, *, known: bool
         session.merge(user)
 
 
+_MAX_LABEL = 255
+
+
+def _key_object(key: Key) -> dict[str, Any]:
+    return {'user': key.user, 'label': key.label, 'key': key.key, 'id': key.key}
+
+
+def new_key(session: Session, email: str, value: object, label: str, now: int) -> Key:
+    """Return the record of a new key, not yet added.
+
+    Raises:
+        Refusal: If it is not a public key, or is registered already (400).
+    """
+    if isinstance(value, str) and ':' in value:
+        raise Refusal(
+            400,
+            'Invalid public key supplied: Must not contain non-hexidecimal characters like ":"',
+        )
+    if not isinstance(value, str) or not is_public_key(value):
+        raise Refusal(400, 'Invalid public key supplied: Invalid public key supplied')
+    if session.get(Key, value) is not None:
+        raise Refusal(400, 'Public key is already registered')
+    return Key(key=value, user=email, label=label, created=now)
+
+
+async def list_keys(request: web.Request) -> web.Response:
+    """List the caller's keys."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        keys = session.scalars(
+            select(Key).where(Key.user == caller.email).order_by(Key.created, Key.key)
+        )
+        return answer([_key_object(key) for key in keys])
+
+
+async def create_key(request: web.Request) -> web.Response:
+    """Register a key."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    body = await read_body(request)
+    label = text(body, 'label', _MAX_LABEL) or ''
+    try:
+        with bridge.database.begin() as session:
+            key = new_key(session, caller.email, body.get('key'), label, bridge.now())
+            session.add(key)
+    except IntegrityError:
+        raise Refusal(400, 'Public key is already registered') from None
+    return answer(_key_object(key))
+
+
+async def delete_key(request: web.Request) -> web.Response:
+    """Remove a key of the caller's."""
+    bridge = request.app[BRIDGE]
+    caller = await authenticate(request)
+    with bridge.database.begin() as session:
+        key = session.get(Key, request.match_info['key'])
+        if key is None or key.user != caller.email:
+            raise Refusal(404, 'Public key was not found')
+        session.delete(key)
+    return web.Response(status=204)
+
+
 ROUTES = (
     Route('POST', '/users', create_user),
     Route('DELETE', '/users/{email}', delete_user),
@@ -361,4 +426,7 @@ ROUTES = (
     Route('POST', '/deactivations/{token}', deactivate),
     Route('GET', '/resets/{token}', confirm_reset),
     Route('POST', '/resets/{token}', reset),
+    Route('GET', '/keys', list_keys),
+    Route('POST', '/keys', create_key),
+    Route('DELETE', '/keys/{key}', delete_key),
 )

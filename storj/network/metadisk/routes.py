@@ -24,7 +24,7 @@ from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from storj.crypto.convergent import parse_key
-from storj.network.bridge.limits import MINUTE, Windows
+from storj.network.bridge.quotas import MINUTE, Windows
 from storj.network.bridge.state import BRIDGE
 from storj.network.metadisk.catalog import StoredFile
 from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
