@@ -20,11 +20,11 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent import futures
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -44,7 +44,7 @@ from storj.network.farmers import (
     FarmerProcess,
     NetworkError,
 )
-from storj.network.faults import Fault, FaultPlan
+from storj.network.faults import FaultPlan
 from storj.network.folder import NetworkFolder
 from storj.network.metadisk import Settings as MetaDiskSettings
 from storj.network.metadisk import mount
@@ -54,38 +54,27 @@ from storj.network.node.identity import ExtendedKey
 from storj.network.node.serving import Server, need_descriptors
 from storj.network.node.space import Reserve
 from storj.network.node.tasks import together
+from storj.network.settings import EVERYWHERE, NetworkOptions, NetworkSettings
 
-__all__ = ('FarmerHandle', 'Network', 'NetworkError', 'Protocols')
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ('FarmerHandle', 'Network', 'NetworkError')
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar('T')
 
-#: ``mixed``: half of the farmers announce 0.10.0 (WebSocket), half 1.2.0 (HTTP).
-Protocols = Literal['mixed', '0.10', '1.2']
-
-# Addresses that mean all of the machine's, and by which of it the network reaches itself.
-_EVERYWHERE: Mapping[str, str] = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
-
-_ANNOUNCED: Mapping[str, tuple[str, ...]] = {
-    'mixed': ('0.10.0', '1.2.0'),
-    '0.10': ('0.10.0',),
-    '1.2': ('1.2.0',),
-}
 #: Farmers of a new network.
 FARMERS = 6
 #: Log of a network in the background, in its folder.
 LOG = 'network.log'
-#: Farmers of one network at the most.
-FARMERS_LIMIT = 256
 # Descriptors of a bridge with its MetaDisk node and some clients, and those that a farmer adds: its
 # lock, index and port, both ends of its connections with the bridge, and transfers; or the pipes of
 # its process and one end of each connection. Three eighths of all are for connections that come in.
 _DESCRIPTORS = 256
 _FARMER_DESCRIPTORS = 12
 _PROCESS_DESCRIPTORS = 8
-#: Bytes of the disk that a durable network keeps for when it is full.
-RESERVE = 16 * 1024 * 1024
 #: Seconds after which it is looked for signals at the latest.
 WAKE = 0.25
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
@@ -101,38 +90,10 @@ class Network:
             client = Client(net.email, net.password, net.bridge_url)
 
     Args:
-        farmers (int | None): how many, from 0 on; by default as many as the folder has, 6 in a
+        farmers (int | None): how many, from 0 to 256; by default as many as the folder has, 6 in a
             new one.
-        host (str): address that bridge and farmers listen on.
-        address (str | None): address that others reach them at, if it is another.
-        public_url (str | None): URL that others reach the bridge at, if it is another, by a proxy
-            say; it stands in links, and :attr:`bridge_url` is it.
-        trusted_proxies (Sequence[str]): addresses or networks of proxies whose
-            ``X-Forwarded-*`` is believed.
-        port (int): of the bridge; 0 for any free one. Farmers take free ones always.
-        data (str | os.PathLike[str] | None): folder that keeps everything, so that a network
-            with the same folder goes on where this one stops; None for a temporary one. A folder
-            without a part of that is refused.
-        drain (bool): take fewer farmers than the folder has: all come up, and :meth:`drain` has
-            those beyond the number leave.
-        new_farmers (Collection[int]): numbers of those whose folders are lost, and that
-            begin anew; what is left of a folder gets another name.
-        database (str | None): SQLAlchemy URL of the bridge's database; by default a SQLite file.
-        protocol (str): ``mixed``, ``0.10`` or ``1.2``: what the farmers announce.
-        activation (str): ``auto`` or ``mail``: how new accounts become active. The network's own
-            account is active always.
-        processes (bool): run each farmer in a process of its own. A fault of several farmers
-            counts the calls of each by itself then.
-        faults (Iterable[Fault | str]): what goes wrong once the network is up.
-        charge (bool): charge for MetaDisk's uploads and downloads.
-        size (int | None): bytes that each farmer offers; None for as much as the disk holds.
-        store (str): ``disk``, or ``null`` for farmers that keep nothing (benchmarks).
-        durable (bool): whether shards, records and accounts are on the disk before they are
-            confirmed, so that a power failure takes nothing back.
-        bridge (Mapping[str, Any] | None): further settings, by the names of
-            :class:`storj.network.bridge.state.BridgeSettings`.
-        metadisk (Mapping[str, Any] | None): the same of
-            :class:`storj.network.metadisk.Settings`.
+        **options (Unpack[NetworkOptions]): how it is run; see
+            :class:`storj.network.settings.NetworkOptions`.
 
     Attributes:
         bridge_url (str): where clients reach the bridge.
@@ -150,71 +111,19 @@ class Network:
         ValueError: If an argument makes no sense.
     """
 
-    def __init__(
-        self,
-        farmers: int | None = None,
-        *,
-        drain: bool = False,
-        new_farmers: Collection[int] = (),
-        host: str = '127.0.0.1',
-        address: str | None = None,
-        public_url: str | None = None,
-        trusted_proxies: Sequence[str] = (),
-        port: int = 0,
-        data: str | os.PathLike[str] | None = None,
-        database: str | None = None,
-        protocol: Protocols = 'mixed',
-        activation: Literal['auto', 'mail'] = 'auto',
-        processes: bool = False,
-        faults: Iterable[Fault | str] = (),
-        charge: bool = False,
-        size: int | None = None,
-        store: Literal['disk', 'null'] = 'disk',
-        durable: bool = True,
-        bridge: Mapping[str, Any] | None = None,
-        metadisk: Mapping[str, Any] | None = None,
-    ) -> None:
-        if farmers is not None and not 0 <= farmers <= FARMERS_LIMIT:
-            raise ValueError(f'a network has from 0 to {FARMERS_LIMIT} farmers')
-        if protocol not in _ANNOUNCED:
-            raise ValueError(f'protocol is one of {", ".join(_ANNOUNCED)}, not {protocol!r}')
-        if not 0 <= port <= 65535:
-            raise ValueError('a port is a number from 0 to 65535')
-        self.faults = FaultPlan(faults)
+    def __init__(self, farmers: int | None = None, **options: Unpack[NetworkOptions]) -> None:
+        self._settings = settings = NetworkSettings(farmers, **options)
+        self.faults = FaultPlan(settings.faults)
         self.farmers: list[FarmerHandle] = []
         self.pid = os.getpid()
         self.bridge_url = ''
         self.local_url = ''
-        self.listens_on = host
+        self.listens_on = settings.host
         self.email = ''
         self.password = ''
         self.mnemonic = ''
-        self._wanted = farmers
-        self._may_drain = drain
-        self._new_farmers = frozenset(new_farmers)
+        # Farmers that are wanted; those beyond the number leave.
         self._count = 0
-        public = None if public_url is None else _checked_url(public_url)
-        if address is None and host in _EVERYWHERE:
-            address = urlsplit(public or '').hostname
-        if address is None and host in _EVERYWHERE:
-            raise ValueError(f'a network that listens on {host!r} needs an address to announce')
-        self._host = host
-        self._address = address or host
-        self._public_url = public
-        self._trusted_proxies = tuple(trusted_proxies)
-        self._port = port
-        self._database = database
-        self._protocols = _ANNOUNCED[protocol]
-        self._activation = activation
-        self._processes = processes
-        self._charge = charge
-        self._size = size
-        self._store = store
-        self._durable = durable
-        self._reserve = RESERVE if durable and data is not None else 0
-        self._settings = dict(bridge or {})
-        self._metadisk = dict(metadisk or {})
-        self._wanted_data = None if data is None else Path(data).expanduser().absolute()
         self._folder: NetworkFolder | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -259,7 +168,8 @@ class Network:
     @property
     def log(self) -> Path | None:
         """Where it logs in the background; None in a temporary folder."""
-        return None if self._wanted_data is None else self._wanted_data / LOG
+        folder = self._settings.folder
+        return None if folder is None else folder / LOG
 
     @property
     def draining(self) -> bool:
@@ -406,42 +316,19 @@ class Network:
     async def _start(self) -> None:
         # Faults are for those who use the network; it comes up by itself.
         self.faults.pause()
-        listening = _listen(self._host, self._port)
+        wanted = self._settings
+        listening = _listen(wanted.host, wanted.port)
         try:
             port = listening.getsockname()[1]
-            reached = _url(self._address, port)
+            reached = _url(wanted.announced, port)
             # What belongs to the network itself needs no way round by a proxy.
-            here = _EVERYWHERE.get(self._host)
-            self.listens_on = _described(self._host, listening)
+            here = EVERYWHERE.get(wanted.host)
+            self.listens_on = _described(wanted.host, listening)
             self.local_url = reached if here is None else _url(here, port)
-            self.bridge_url = self._public_url or reached
-            self._renter = RenterNode(
-                ExtendedKey.renter(self._opened.seed), address=self._address, port=port
-            )
-            settings = BridgeSettings(
-                **{
-                    'database_url': self._database or f'sqlite:///{self.data / "bridge.db"}',
-                    'data_dir': self.data,
-                    'public_url': self.bridge_url,
-                    'trusted_proxies': self._trusted_proxies,
-                    'hosts': self._own_hosts(),
-                    'activation': self._activation,
-                    'durable': self._durable,
-                    'reserve': self._reserve,
-                    **(_NOTHING_KEPT if self._store == 'null' else {}),
-                    **self._settings,
-                }
-            )
-            app = create_app(settings, self._renter)
-            mount(
-                app,
-                self.data / 'metadisk',
-                self.local_url,
-                settings=MetaDiskSettings(charge=self._charge, **self._metadisk),
-            )
-            # Outermost, so that a fault hides even the bridge's own errors.
-            app.middlewares.insert(0, self.faults.middleware)
-            self._app = app
+            self.bridge_url = wanted.public or reached
+            key = ExtendedKey.renter(self._opened.seed)
+            self._renter = RenterNode(key, address=wanted.announced, port=port)
+            self._app = app = self._bridge(self._renter)
             self._server = Server(app, max_line_size=HEAD_LIMIT, max_field_size=HEAD_LIMIT)
             await self._server.start(listening)
         except BaseException:
@@ -451,42 +338,65 @@ class Network:
         before = self._opened.farmers
         known = before is not None
         await open_account(app[BRIDGE], self.email, self.password, known=known)
-        context = FarmerContext(self._call, self.faults, self._workers)
-        extended = self._renter.extended_key
-        self.farmers = [
-            self._kind_of(number)(
-                context,
-                number,
-                FarmerSettings(
-                    self._opened.farm(number),
-                    self.local_url,
-                    size=self._size,
-                    host=self._host,
-                    address=self._address,
-                    protocol=self._protocols[number % len(self._protocols)],
-                    store=self._store,
-                    durable=self._durable,
-                    renters=None if extended is None else (extended,),
-                ),
-            )
-            for number in range(max(self._count, before or 0))
-        ]
+        self.farmers = [self._farmer(number) for number in range(max(self._count, before or 0))]
         await together(*(farmer.begin() for farmer in self.farmers))
         self._opened.keep_farmers(len(self.farmers))
         self.faults.resume()
         self.faults.listener = self._share_faults
         logger.info('network is up: %s, %d farmers', self.bridge_url, len(self.farmers))
 
-    def _kind_of(self, number: int) -> type[FarmerHandle]:
+    def _bridge(self, renter: RenterNode) -> web.Application:
+        """Return the bridge with its MetaDisk node, not started yet."""
+        wanted = self._settings
+        settings: dict[str, Any] = {
+            'database_url': wanted.database or f'sqlite:///{self.data / "bridge.db"}',
+            'data_dir': self.data,
+            'public_url': self.bridge_url,
+            'trusted_proxies': tuple(wanted.trusted_proxies),
+            'hosts': self._own_hosts(),
+            'activation': wanted.activation,
+            'durable': wanted.durable,
+            'reserve': wanted.reserve,
+            **(_NOTHING_KEPT if wanted.store == 'null' else {}),
+            **(wanted.bridge or {}),
+        }
+        app = create_app(BridgeSettings(**settings), renter)
+        mount(
+            app,
+            self.data / 'metadisk',
+            self.local_url,
+            settings=MetaDiskSettings(charge=wanted.charge, **(wanted.metadisk or {})),
+        )
+        # Outermost, so that a fault hides even the bridge's own errors.
+        app.middlewares.insert(0, self.faults.middleware)
+        return app
+
+    def _farmer(self, number: int) -> FarmerHandle:
+        """Return a farmer, not started yet."""
+        wanted = self._settings
         # One that is to leave does so in this process.
-        return FarmerProcess if self._processes and number < self._count else FarmerInLoop
+        own_process = wanted.processes and number < self._count
+        kind = FarmerProcess if own_process else FarmerInLoop
+        settings = FarmerSettings(
+            self._opened.farm(number),
+            self.local_url,
+            size=wanted.size,
+            host=wanted.host,
+            address=wanted.announced,
+            protocol=wanted.versions[number % len(wanted.versions)],
+            store=wanted.store,
+            durable=wanted.durable,
+            renters=None if self.extended_key is None else (self.extended_key,),
+        )
+        return kind(FarmerContext(self._call, self.faults, self._workers), number, settings)
 
     def _own_hosts(self) -> tuple[str, ...] | None:
         """Return the names by which a bridge that only this machine reaches may be called."""
-        if not is_loopback(self._host):
+        wanted = self._settings
+        if not is_loopback(wanted.host):
             return None
-        public = urlsplit(self._public_url or '').hostname
-        return (self._address, public) if public else (self._address,)
+        public = urlsplit(wanted.public or '').hostname
+        return (wanted.announced, public) if public else (wanted.announced,)
 
     def _share_faults(self) -> None:
         """Tell farmers in other processes which faults there are, and wait until they know."""
@@ -494,7 +404,7 @@ class Network:
         async def share() -> None:
             await asyncio.gather(*(farmer.follow_faults() for farmer in self.farmers))
 
-        if self._processes:
+        if self._settings.processes:
             self._call(share())
 
     async def _stop(self) -> None:
@@ -524,15 +434,18 @@ class Network:
     # ------------------------------------------------------------- the folder
 
     def _open_data(self) -> None:
-        folder = NetworkFolder(self._wanted_data)
+        wanted = self._settings
+        folder = NetworkFolder(wanted.folder)
         try:
-            Reserve(folder.path, self._reserve).open()
-            folder.check(own_database=self._database is None, new_farmers=self._new_farmers)
+            Reserve(folder.path, wanted.reserve).open()
+            folder.check(
+                own_database=wanted.database is None, new_farmers=frozenset(wanted.new_farmers)
+            )
             known = FARMERS if folder.farmers is None else folder.farmers
-            self._count = known if self._wanted is None else self._wanted
-            folder.check_farmers(self._count, drain=self._may_drain)
+            self._count = known if wanted.farmers is None else wanted.farmers
+            folder.check_farmers(self._count, drain=wanted.drain)
             count = max(self._count, folder.farmers or 0)
-            each = _PROCESS_DESCRIPTORS if self._processes else _FARMER_DESCRIPTORS
+            each = _PROCESS_DESCRIPTORS if wanted.processes else _FARMER_DESCRIPTORS
             need_descriptors(_DESCRIPTORS + each * count, f'a network of {count} farmers')
         except BaseException:
             folder.close()
@@ -604,24 +517,12 @@ def _url(host: str, port: int) -> str:
 
 def _described(host: str, listening: socket.socket) -> str:
     """Return what a server listens on, in words: ``::`` may or may not stand for IPv4 too."""
-    if host not in _EVERYWHERE:
+    if host not in EVERYWHERE:
         return host
     if listening.family != socket.AF_INET6:
         return 'all addresses of IPv4'
     only = listening.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     return 'all addresses of IPv6, none of IPv4' if only else 'all addresses of IPv6 and IPv4'
-
-
-def _checked_url(text: str) -> str:
-    """Return the public URL of a bridge without a slash at its end.
-
-    Raises:
-        ValueError: If it is no such URL.
-    """
-    parts = urlsplit(text)
-    if parts.scheme not in ('http', 'https') or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f'a public URL begins with http:// or https:// and a host, not {text!r}')
-    return text.rstrip('/')
 
 
 def _listen(host: str, port: int) -> socket.socket:

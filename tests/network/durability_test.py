@@ -13,7 +13,7 @@ pytest.importorskip('aiohttp')
 from benchmarks.durability import PATIENCE, trial
 from storj.http import Client
 from storj.network import Network
-from storj.network.supervisor import Protocols
+from storj.network.settings import Protocols
 from storj.transfer import TransferConfig, Transfers
 from tests.network.bridges import eventually
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import json
 import logging
@@ -33,6 +34,7 @@ from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.upkeep import ping_round
 from storj.network.farmer.bridge_link import BridgeLink
 from storj.network.farmer.farmer import Farmer
+from storj.network.settings import NetworkOptions, NetworkSettings
 from storj.network.supervisor import NetworkError
 from tests.network.bridges import eventually
 
@@ -299,6 +301,13 @@ def test_farmer_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Network(**arguments)
+
+
+def test_every_option_of_a_network_has_a_default() -> None:
+    options = {field.name for field in dataclasses.fields(NetworkSettings)}
+    assert options == {'farmers', *NetworkOptions.__annotations__}
+    with pytest.raises(TypeError, match='colour'):
+        Network(colour='red')  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(('protocol', 'announced'), [('0.10', '0.10.0'), ('1.2', '1.2.0')])

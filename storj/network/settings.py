@@ -1,0 +1,166 @@
+"""How a local network is started: its options, their defaults and what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+from urllib.parse import urlsplit
+
+from storj.network.faults import Fault
+
+__all__ = ('NetworkOptions', 'NetworkSettings', 'Protocols')
+
+#: ``mixed``: half of the farmers announce 0.10.0 (WebSocket), half 1.2.0 (HTTP).
+Protocols = Literal['mixed', '0.10', '1.2']
+
+_ANNOUNCED: Mapping[str, tuple[str, ...]] = {
+    'mixed': ('0.10.0', '1.2.0'),
+    '0.10': ('0.10.0',),
+    '1.2': ('1.2.0',),
+}
+#: Addresses that mean all of the machine's, and by which of it the network reaches itself.
+EVERYWHERE: Mapping[str, str] = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
+#: Farmers of one network at the most.
+FARMERS_LIMIT = 256
+#: Bytes of the disk that a durable network keeps for when it is full.
+RESERVE = 16 * 1024 * 1024
+
+
+class NetworkOptions(TypedDict, total=False):
+    """How a network is run: keyword arguments of :class:`storj.network.Network`.
+
+    Attributes:
+        drain (bool): take fewer farmers than the folder has: all come up, and
+            :meth:`storj.network.Network.drain` has those beyond the number leave.
+        new_farmers (Collection[int]): numbers of those whose folders are lost, and that
+            begin anew; what is left of a folder gets another name.
+        host (str): address that bridge and farmers listen on; ``127.0.0.1`` by default.
+        address (str | None): address that others reach them at, if it is another.
+        public_url (str | None): URL that others reach the bridge at, if it is another, by a proxy
+            say; it stands in links, and :attr:`storj.network.Network.bridge_url` is it.
+        trusted_proxies (Sequence[str]): addresses or networks of proxies whose
+            ``X-Forwarded-*`` is believed.
+        port (int): of the bridge; 0, the default, for any free one. Farmers take free ones always.
+        data (str | os.PathLike[str] | None): folder that keeps everything, so that a network
+            with the same folder goes on where this one stops; None for a temporary one. A folder
+            without a part of that is refused.
+        database (str | None): SQLAlchemy URL of the bridge's database; by default a SQLite file.
+        protocol (str): ``mixed``, the default, ``0.10`` or ``1.2``: what the farmers announce.
+        activation (str): ``auto``, the default, or ``mail``: how new accounts become active. The
+            network's own account is active always.
+        processes (bool): run each farmer in a process of its own. A fault of several farmers
+            counts the calls of each by itself then.
+        faults (Iterable[Fault | str]): what goes wrong once the network is up.
+        charge (bool): charge for MetaDisk's uploads and downloads.
+        size (int | None): bytes that each farmer offers; None for as much as the disk holds.
+        store (str): ``disk``, or ``null`` for farmers that keep nothing (benchmarks).
+        durable (bool): whether shards, records and accounts are on the disk before they are
+            confirmed, so that a power failure takes nothing back; True by default.
+        bridge (Mapping[str, Any] | None): further settings, by the names of
+            :class:`storj.network.bridge.state.BridgeSettings`.
+        metadisk (Mapping[str, Any] | None): the same of :class:`storj.network.metadisk.Settings`.
+    """
+
+    drain: bool
+    new_farmers: Collection[int]
+    host: str
+    address: str | None
+    public_url: str | None
+    trusted_proxies: Sequence[str]
+    port: int
+    data: str | os.PathLike[str] | None
+    database: str | None
+    protocol: Protocols
+    activation: Literal['auto', 'mail']
+    processes: bool
+    faults: Iterable[Fault | str]
+    charge: bool
+    size: int | None
+    store: Literal['disk', 'null']
+    durable: bool
+    bridge: Mapping[str, Any] | None
+    metadisk: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The number of farmers, and the :class:`NetworkOptions` with their defaults.
+
+    Raises:
+        ValueError: If one makes no sense.
+    """
+
+    farmers: int | None = None
+    drain: bool = False
+    new_farmers: Collection[int] = ()
+    host: str = '127.0.0.1'
+    address: str | None = None
+    public_url: str | None = None
+    trusted_proxies: Sequence[str] = ()
+    port: int = 0
+    data: str | os.PathLike[str] | None = None
+    database: str | None = None
+    protocol: Protocols = 'mixed'
+    activation: Literal['auto', 'mail'] = 'auto'
+    processes: bool = False
+    faults: Iterable[Fault | str] = ()
+    charge: bool = False
+    size: int | None = None
+    store: Literal['disk', 'null'] = 'disk'
+    durable: bool = True
+    bridge: Mapping[str, Any] | None = None
+    metadisk: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.farmers is not None and not 0 <= self.farmers <= FARMERS_LIMIT:
+            raise ValueError(f'a network has from 0 to {FARMERS_LIMIT} farmers')
+        if self.protocol not in _ANNOUNCED:
+            raise ValueError(f'protocol is one of {", ".join(_ANNOUNCED)}, not {self.protocol!r}')
+        if not 0 <= self.port <= 65535:
+            raise ValueError('a port is a number from 0 to 65535')
+        if self.public_url is not None:
+            _check_url(self.public_url)
+        if self.announced in EVERYWHERE:
+            raise ValueError(
+                f'a network that listens on {self.host!r} needs an address to announce'
+            )
+
+    @property
+    def public(self) -> str | None:
+        """The public URL of the bridge, without a slash at its end."""
+        return None if self.public_url is None else self.public_url.rstrip('/')
+
+    @property
+    def announced(self) -> str:
+        """The address that others reach bridge and farmers at."""
+        public = urlsplit(self.public_url or '').hostname if self.host in EVERYWHERE else None
+        return self.address or public or self.host
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Protocol versions that the farmers announce, in turn."""
+        return _ANNOUNCED[self.protocol]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that keeps everything; None for a temporary one."""
+        return None if self.data is None else Path(self.data).expanduser().absolute()
+
+    @property
+    def reserve(self) -> int:
+        """Bytes of the disk that are kept for when it is full."""
+        return RESERVE if self.durable and self.data is not None else 0
+
+
+def _check_url(text: str) -> None:
+    """Check the public URL of a bridge.
+
+    Raises:
+        ValueError: If it is no such URL.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in ('http', 'https') or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f'a public URL begins with http:// or https:// and a host, not {text!r}')
