@@ -74,8 +74,7 @@ if TYPE_CHECKING:
         TransferFuture,
         Transfers,
     )
-    from storj.transfer.download import Destination
-    from storj.transfer.source import SourceLike, UploadOptions
+    from storj.transfer.config import Destination, SourceLike, UploadOptions
 
 __all__ = (
     'DEFAULT_BRIDGE',

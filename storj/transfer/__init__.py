@@ -8,14 +8,12 @@ drawn in :mod:`storj.transfer.upload` and :mod:`storj.transfer.gather`.
 from __future__ import annotations
 
 from storj.retry import RetryPolicy
-from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.channel import Channel, ChannelLimits
-from storj.transfer.config import TransferConfig
+from storj.transfer.config import Bridge, BridgeReader, TransferConfig, UploadOptions
+from storj.transfer.coordinator import Progress, ProgressCallback
 from storj.transfer.engine import TransferFuture, Transfers, wait_for
+from storj.transfer.gather import FileHealth, ShardHealth
 from storj.transfer.journal import JournalEntry, clean_journals, list_journals
-from storj.transfer.progress import Progress, ProgressCallback
-from storj.transfer.source import UploadOptions
-from storj.transfer.verify import FileHealth, ShardHealth
 
 __all__ = (
     'Bridge',

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -34,7 +34,7 @@ from storj.metadata import __version__
 if TYPE_CHECKING:
     from storj.web_socket import DataChannel
 
-__all__ = ('Channel', 'ChannelLimits', 'HttpChannel', 'WebSocketChannel', 'channel_for')
+__all__ = ('Channel', 'ChannelLimits', 'HttpChannel', 'WebSocketChannel', 'channel_for', 'node_of')
 
 # Bytes that are sent, or received, at a time: few enough for a core's cache, where they are hashed
 # and decrypted, and so many that the steps in between do not count.
@@ -346,3 +346,10 @@ def channel_for(pointer: Any) -> WebSocketChannel | HttpChannel:
     """
     version = parse_version(Ticket.of(pointer).protocol)
     return WebSocketChannel() if version is not None and version[0] == 0 else HttpChannel()
+
+
+def node_of(pointer: Mapping[str, Any] | Any) -> str:
+    """Return the node id of a pointer's farmer, the empty text if it has none."""
+    farmer = pointer.get('farmer')
+    node = farmer.get('nodeID') if isinstance(farmer, Mapping) else None
+    return node if isinstance(node, str) else ''

@@ -1,18 +1,43 @@
-"""Every limit of the engine, in one frozen object."""
+"""What callers hand to the engine: its limits, what is asked of a transfer, a client of the bridge.
+
+The engine never imports a client of the bridge, so that it can be driven by any object with the
+methods of a :class:`BridgeReader`, for downloads, or a :class:`Bridge`, for uploads, and so that
+the client may import the engine.
+"""
 
 from __future__ import annotations
 
+import mimetypes
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any, Literal, Protocol, TypedDict, Union
 
+from storj.api import BridgeProfile
+from storj.crypto.keys import ContentKey
+from storj.farmer_connection import ChannelLimits
+from storj.model import Contact, ExchangeReport, File, FilePointer, Frame, Shard, Token
 from storj.retry import RetryPolicy
-from storj.transfer.channel import ChannelLimits
-from storj.transfer.encryption import KeyScheme
 
-__all__ = ('TransferConfig',)
+__all__ = (
+    'Bridge',
+    'BridgeReader',
+    'Destination',
+    'DownloadRequest',
+    'KeyScheme',
+    'SourceLike',
+    'TransferConfig',
+    'UploadOptions',
+    'UploadRequest',
+    'name_of',
+)
 
 _MIB = 1024 * 1024
+
+#: How the key of a file without an index follows from the encryption key: ``v0``, or ``text`` as in
+#: the core library 5.1.0 to 6.0.3 (:mod:`storj.crypto.keys`).
+KeyScheme = Literal['v0', 'text']
 
 
 @dataclass(frozen=True)
@@ -135,3 +160,205 @@ class TransferConfig:
         import appdirs
 
         return Path(appdirs.user_state_dir('storj')) / 'transfers'
+
+
+#: What can be uploaded.
+SourceLike = Union[
+    str, 'os.PathLike[str]', bytes, bytearray, memoryview, IO[bytes], Iterable[bytes], File
+]
+
+
+class UploadOptions(TypedDict, total=False):
+    """How a file is stored: keyword arguments of every upload.
+
+    Attributes:
+        name (str | None): of the file, any text; by default the last component of the source's
+            path, and without one it must be given.
+        mimetype (str | None): by default that of a :class:`~storj.model.File`; else it is left to
+            the bridge, or guessed from a name that is stored in the clear.
+        encrypt (bool): whether the content is encrypted with the client's encryption key
+            (mnemonic); True by default.
+        encrypt_name (bool | None): whether the name is too; by default it is, unless the client was
+            made with ``plain_names``.
+        parity (bool | None): whether parity shards are added; as configured by default.
+        resume (bool): whether a broken-off upload of the same file is continued, and this one can
+            be; True by default.
+        overwrite (bool): whether a file of the same name is replaced; False by default.
+    """
+
+    name: str | None
+    mimetype: str | None
+    encrypt: bool
+    encrypt_name: bool | None
+    parity: bool | None
+    resume: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class UploadRequest:
+    """An upload that is asked for: where from, where to, and its :class:`UploadOptions`."""
+
+    bucket_id: str
+    source: SourceLike
+    frame: Frame | str | None = None
+    existing: Sequence[str] | None = None
+    name: str | None = None
+    mimetype: str | None = None
+    encrypt: bool = True
+    encrypt_name: bool | None = None
+    parity: bool | None = None
+    resume: bool = True
+    overwrite: bool = False
+
+    def file_name(self) -> str:
+        """Return the name of the file, in the clear.
+
+        Raises:
+            ValueError: If none is given and the source has none of its own.
+            TypeError: If it is no text.
+        """
+        name = name_of(self.source) if self.name is None else self.name
+        if name is None or name == '':
+            raise ValueError('the source has no name of its own; give one')
+        if not isinstance(name, str):
+            raise TypeError(f'the name of a file is text, not {type(name).__name__}')
+        return name
+
+    @property
+    def has_encrypted_name(self) -> bool:
+        """Whether the bridge gets the name encrypted."""
+        return self.encrypt and self.encrypt_name is not False
+
+    def guessed_mimetype(self) -> str | None:
+        """Return the type for the entry; an encrypted name is not given away by its ending."""
+        if self.mimetype is not None:
+            return self.mimetype
+        if isinstance(self.source, File) and self.source.mimetype:
+            return self.source.mimetype
+        if self.has_encrypted_name:
+            return None
+        return mimetypes.guess_type(self.file_name())[0]
+
+
+def name_of(source: Any) -> str | None:
+    """Return the name that a source suggests: the last component of its path.
+
+    A path given with ``/`` in front is a place on this machine; only a name that the caller states
+    may contain a slash on the network.
+    """
+    if isinstance(source, File):
+        source = source.filename
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+    else:
+        path = getattr(source, 'name', None)
+    # The name of a file opened by its descriptor is a number, of a temporary one perhaps bytes.
+    if not isinstance(path, str) or not path or path.startswith('<'):
+        return None
+    return Path(path).name or None
+
+
+#: Where a download can go.
+Destination = Union[str, 'os.PathLike[str]', IO[bytes], None]
+
+
+@dataclass(frozen=True)
+class DownloadRequest:
+    """What is asked for; see :meth:`storj.transfer.Transfers.download`."""
+
+    bucket_id: str
+    file_id: str
+    start: int = 0
+    end: int | None = None
+    decrypt: bool = True
+    resume: bool = True
+    overwrite: bool = True
+    key: ContentKey | None = None
+
+
+class BridgeReader(Protocol):
+    """The methods of a bridge client that a download calls; each is one request, or a few.
+
+    They are called from many threads at once. An error is a :class:`storj.exception.StorjError`
+    whose ``retryable`` says whether the engine may repeat the request. A client that repeats
+    requests by itself has a method ``once()`` besides: a context manager within which it leaves
+    that to the engine, in the calling thread.
+    """
+
+    @property
+    def email(self) -> str | None:
+        """Of the account; names the reporter of exchanges."""
+
+    @property
+    def mnemonic(self) -> str | None:
+        """The encryption key."""
+
+    @property
+    def api_url(self) -> str:
+        """Of the bridge; tells journals of different bridges apart."""
+
+    def profile(self) -> BridgeProfile:
+        """Return what the bridge understands; asked once, then remembered."""
+
+    def token_create(self, bucket_id: str, operation: str) -> Token:
+        """Return a token of the bucket."""
+
+    def file_metadata(self, bucket_id: str, file_id: str) -> File:
+        """Return the description of a file."""
+
+    def file_pointers(
+        self,
+        bucket_id: str,
+        file_id: str,
+        skip: int | None = None,
+        limit: int | None = None,
+        exclude: Sequence[str] | None = None,
+    ) -> Sequence[FilePointer] | Iterator[FilePointer]:
+        """Return one page of pointers."""
+
+    def send_exchange_report(self, report: ExchangeReport) -> Any:
+        """Send a report."""
+
+
+class Bridge(BridgeReader, Protocol):
+    """The methods of a bridge client that an upload calls besides."""
+
+    def bucket_get(self, bucket_id: str) -> Any:
+        """Return the bucket; NotFoundError if there is none."""
+
+    def contact_list(self, page: int = 1) -> Iterable[Contact]:
+        """Return one page of the farmers that the bridge knows, empty past the last."""
+
+    def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:
+        """Return the id of the file with this name, as stored if so told; None if there is none."""
+
+    def file_create(
+        self,
+        bucket_id: str,
+        frame_id: str,
+        filename: str,
+        *,
+        mimetype: str | None = None,
+        index: str | None = None,
+        hmac: Mapping[str, str] | None = None,
+        erasure: bool = False,
+    ) -> File:
+        """Turn a frame into a file."""
+
+    def file_remove(self, bucket_id: str, file_id: str) -> Any:
+        """Remove a file."""
+
+    def frame_create(self) -> Frame:
+        """Return a new frame."""
+
+    def frame_get(self, frame_id: str) -> Frame:
+        """Return a frame; NotFoundError if it is gone."""
+
+    def frame_delete(self, frame_id: str) -> Any:
+        """Destroy a frame."""
+
+    def frame_add_shard(
+        self, shard: Shard, frame_id: str, excludes: Sequence[str] | None = None
+    ) -> Mapping[str, Any]:
+        """Add a shard to a frame and return the pointer to the farmer that shall take it."""

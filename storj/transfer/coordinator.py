@@ -1,4 +1,4 @@
-"""The one place where the fate of a transfer is decided, and the executors that run its tasks.
+"""The one place where the fate of a transfer is decided, and how far it is.
 
 A transfer is one *driver*, which waits, and many *tasks*, which work. All of them meet in a
 :class:`Coordinator`::
@@ -19,15 +19,26 @@ import secrets
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from storj.exception import StorjError, TransferCancelled, TransferError
 from storj.retry import RetryPolicy
 
-__all__ = ('Clock', 'Coordinator', 'Gate', 'Stopped', 'SystemClock')
+__all__ = (
+    'Clock',
+    'Coordinator',
+    'Gate',
+    'Meter',
+    'Progress',
+    'ProgressCallback',
+    'Stopped',
+    'SystemClock',
+)
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +47,46 @@ T_ = TypeVar('T_')
 
 #: Failures that a transfer's error names; the first ones tell the story.
 _CAUSES_KEPT = 64
+
+#: Seconds between two calls of a callback while only bytes change; a screen shows no more.
+_INTERVAL = 0.1
+
+
+class Clock(Protocol):
+    """What the engine asks of time and chance."""
+
+    def now(self) -> float:
+        """Return seconds of a clock that never goes back."""
+
+    def wall(self) -> float:
+        """Return seconds since 1970, for reports and journals."""
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait on a condition that the caller holds, at most so many seconds."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to, but not including, 1, for jitter."""
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> float:
+        """Return seconds of the monotonic clock."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Return seconds since 1970."""
+        return time.time()
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait on the condition."""
+        # Whoever asks for more than locks can count to may as well wait forever.
+        condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+
+    def random(self) -> float:
+        """Return a number in [0, 1) from the system's source."""
+        return secrets.randbelow(1 << 32) / (1 << 32)
 
 
 class Stopped(Exception):
@@ -471,38 +522,122 @@ def _call_each(actions: list[Callable[[], object]], complaint: str) -> BaseExcep
     return leaving
 
 
-class Clock(Protocol):
-    """What the engine asks of time and chance."""
+@dataclass(frozen=True)
+class Progress:
+    """The state of a transfer at one moment.
 
-    def now(self) -> float:
-        """Return seconds of a clock that never goes back."""
+    Attributes:
+        phase (str): ``waiting``, ``preparing``, ``transferring``, ``finishing``, then ``done``,
+            ``failed`` or ``cancelled``.
+        bytes (int): moved so far. An attempt that fails takes its bytes back.
+        total (int | None): to be moved in all, parity included; None while unknown.
+        shards (int): that have arrived and were confirmed.
+        shards_total (int | None): to be moved in all; None while unknown.
+        retries (int): attempts that failed so far and were repeated elsewhere.
+        farmers (tuple[str, ...]): node ids of the farmers that are busy for it now.
+    """
 
-    def wall(self) -> float:
-        """Return seconds since 1970, for reports and journals."""
+    phase: str = 'waiting'
+    bytes: int = 0
+    total: int | None = None
+    shards: int = 0
+    shards_total: int | None = None
+    retries: int = 0
+    farmers: tuple[str, ...] = ()
 
-    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait on a condition that the caller holds, at most so many seconds."""
 
-    def random(self) -> float:
-        """Return a number from 0 up to, but not including, 1, for jitter."""
+ProgressCallback = Callable[[Progress], object]
 
 
-class SystemClock:
-    """The machine's own time."""
+class Meter:
+    """Counts for one transfer, from all its threads.
 
-    def now(self) -> float:
-        """Return seconds of the monotonic clock."""
-        return time.monotonic()
+    Args:
+        clock (Clock): for the pace of the callback.
+        callback (ProgressCallback | None): called with each new state, never by two threads at a
+            time; an error it raises ends the transfer.
+    """
 
-    def wall(self) -> float:
-        """Return seconds since 1970."""
-        return time.time()
+    def __init__(self, clock: Clock, callback: ProgressCallback | None = None) -> None:
+        self._clock = clock
+        self._callback = callback
+        self._lock = threading.Lock()
+        self._calling = threading.Lock()
+        self._called = float('-inf')
+        self._phase = 'waiting'
+        self._bytes = 0
+        self._total: int | None = None
+        self._shards = 0
+        self._shards_total: int | None = None
+        self._retries = 0
+        self._farmers: Counter[str] = Counter()
 
-    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait on the condition."""
-        # Whoever asks for more than locks can count to may as well wait forever.
-        condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+    def snapshot(self) -> Progress:
+        """Return the state now."""
+        with self._lock:
+            return Progress(
+                self._phase,
+                # Hedged pulls and repairs move more than is needed.
+                self._bytes if self._total is None else min(self._bytes, self._total),
+                self._total,
+                self._shards,
+                self._shards_total,
+                self._retries,
+                tuple(sorted(self._farmers)),
+            )
 
-    def random(self) -> float:
-        """Return a number in [0, 1) from the system's source."""
-        return secrets.randbelow(1 << 32) / (1 << 32)
+    def phase(self, phase: str) -> None:
+        """Enter a phase."""
+        with self._lock:
+            self._phase = phase
+        self._tell()
+
+    def expect(self, total: int, shards: int) -> None:
+        """Say how many bytes and shards there are to move."""
+        with self._lock:
+            self._total, self._shards_total = total, shards
+        self._tell()
+
+    def add(self, count: int) -> None:
+        """Count bytes that moved, or take back those of a failed attempt if negative."""
+        with self._lock:
+            self._bytes += count
+        if self._callback is not None and self._clock.now() - self._called >= _INTERVAL:
+            self._tell()
+
+    def confirm(self, shards: int = 1) -> None:
+        """Count shards that arrived whole."""
+        with self._lock:
+            self._shards += shards
+        self._tell()
+
+    def retry(self) -> None:
+        """Count an attempt that failed."""
+        with self._lock:
+            self._retries += 1
+        self._tell()
+
+    def begin(self, farmer: str) -> None:
+        """Note that a farmer is busy for the transfer."""
+        with self._lock:
+            self._farmers[farmer] += 1
+
+    def end(self, farmer: str) -> None:
+        """Note that a farmer is busy no longer."""
+        with self._lock:
+            self._farmers[farmer] -= 1
+            if self._farmers[farmer] <= 0:
+                del self._farmers[farmer]
+
+    def conclude(self, error: BaseException | None) -> None:
+        """Enter the last phase."""
+        cancelled = isinstance(error, TransferCancelled)
+        self.phase('done' if error is None else 'cancelled' if cancelled else 'failed')
+
+    def _tell(self) -> None:
+        if self._callback is None:
+            return
+        # Apart from the lock of the counts: a slow callback holds up nobody who only counts.
+        with self._calling:
+            self._called = self._clock.now()
+            self._callback(self.snapshot())

@@ -18,20 +18,19 @@ import io
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, Union
+from typing import IO, Any, Protocol
 
 from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
 from storj.exception import DecryptionError, IntegrityError, NotFoundError, ResourceError
+from storj.transfer.config import DownloadRequest
+from storj.transfer.fetch import Layout, PieceWriter, PointerList, StoredShard
 from storj.transfer.gather import Gather
 from storj.transfer.journal import Journal, identity, open_journal
-from storj.transfer.pointers import Layout, PointerList, StoredShard
 from storj.transfer.scope import Scope
 from storj.transfer.spool import (
-    PieceWriter,
     ShardSpool,
     UnfinishedFile,
     discard_former,
@@ -39,26 +38,9 @@ from storj.transfer.spool import (
     raise_disk_error,
 )
 
-__all__ = ('Destination', 'DownloadRequest', 'FileDownload', 'StreamDownload')
+__all__ = ('FileDownload', 'StreamDownload')
 
 _log = logging.getLogger(__name__)
-
-#: Where a download can go.
-Destination = Union[str, 'os.PathLike[str]', IO[bytes], None]
-
-
-@dataclass(frozen=True)
-class DownloadRequest:
-    """What is asked for; see :meth:`storj.transfer.Transfers.download`."""
-
-    bucket_id: str
-    file_id: str
-    start: int = 0
-    end: int | None = None
-    decrypt: bool = True
-    resume: bool = True
-    overwrite: bool = True
-    key: ContentKey | None = None
 
 
 class RandomAccessFile(Protocol):

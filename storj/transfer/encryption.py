@@ -21,7 +21,6 @@ import hmac
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from storj import sharding
 from storj.api import BridgeProfile
@@ -34,15 +33,11 @@ from storj.exception import (
     UnauthenticatedError,
 )
 from storj.model import File
-from storj.transfer.bridge import BridgeReader
+from storj.transfer.config import BridgeReader, KeyScheme
 
-__all__ = ('FileEncryption', 'KeyScheme', 'bucket_key', 'encryption_for', 'key_of', 'stored_name')
+__all__ = ('FileEncryption', 'bucket_key', 'encryption_for', 'key_of', 'stored_name')
 
 _log = logging.getLogger(__name__)
-
-#: How the key of a file without an index follows from the encryption key: ``v0``, or ``text`` as in
-#: the core library 5.1.0 to 6.0.3 (:mod:`storj.crypto.keys`).
-KeyScheme = Literal['v0', 'text']
 
 _NO_KEY = (
     'there is no encryption key: set STORJ_ENCRYPTION_KEY to a mnemonic '

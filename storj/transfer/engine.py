@@ -13,19 +13,31 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from storj.crypto.keys import ContentKey
 from storj.model import File, Frame
-from storj.transfer.bridge import Bridge, BridgeReader
 from storj.transfer.channel import channel_for as default_channel_for
-from storj.transfer.config import TransferConfig
-from storj.transfer.coordinator import Clock, Coordinator, SystemClock
-from storj.transfer.download import Destination, DownloadRequest, FileDownload, StreamDownload
+from storj.transfer.config import (
+    Bridge,
+    BridgeReader,
+    Destination,
+    DownloadRequest,
+    SourceLike,
+    TransferConfig,
+    UploadOptions,
+    UploadRequest,
+)
+from storj.transfer.coordinator import (
+    Clock,
+    Coordinator,
+    Meter,
+    Progress,
+    ProgressCallback,
+    SystemClock,
+)
+from storj.transfer.download import FileDownload, StreamDownload
+from storj.transfer.gather import FileHealth, Verification
 from storj.transfer.journal import identity, state_left
-from storj.transfer.progress import Meter, Progress, ProgressCallback
-from storj.transfer.scope import ChannelFactory, Resources, Scope
-from storj.transfer.source import SourceLike, UploadOptions, UploadRequest
+from storj.transfer.scope import ChannelFactory, Pools, Resources, Scope
 from storj.transfer.spool import is_file
-from storj.transfer.threads import Pools
 from storj.transfer.upload import Upload
-from storj.transfer.verify import FileHealth, Verification
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -19,6 +19,8 @@ So a stream whose farmers are in trouble becomes a download of the whole file. E
 the *storage* as long as it is needed: for a path in its unfinished file, in the clear; otherwise in
 a spool. None is fetched twice; only a stream of a very large file may have to, since it keeps no
 more than :data:`KEPT` shards behind its reader as long as all is well.
+
+Whether a file could be had back now is found out here too: every shard is pulled, and none kept.
 """
 
 from __future__ import annotations
@@ -26,28 +28,18 @@ from __future__ import annotations
 import hmac
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from storj.digest import ShardDigest
 from storj.erasure import ReedSolomon
-from storj.exception import (
-    FarmerError,
-    FarmerUnreachableError,
-    IntegrityError,
-    NotEnoughShardsError,
-    StorjError,
-    SuppliedTokenNotAcceptedError,
-    TransferCancelled,
-)
-from storj.model import ExchangeReport, FilePointer
-from storj.transfer.negotiate import node_of
-from storj.transfer.pointers import Layout, PointerList, StoredShard
-from storj.transfer.scope import Scope, describe, overdue
-from storj.transfer.spool import PieceWriter
+from storj.exception import FarmerError, IntegrityError, NotEnoughShardsError, TransferCancelled
+from storj.transfer.channel import node_of
+from storj.transfer.fetch import Fetcher, Layout, PieceWriter, PointerList, ShardLost, StoredShard
+from storj.transfer.scope import Scope, describe
 
-__all__ = ('KEPT', 'Fetcher', 'Gather', 'ShardLost', 'Storage')
+__all__ = ('KEPT', 'FileHealth', 'Gather', 'ShardHealth', 'Storage', 'Verification', 'lost_shards')
 
 _log = logging.getLogger(__name__)
 
@@ -63,188 +55,6 @@ _LOOK = 0.05
 
 # A shard is slow if it takes so many times as long as the shards before it.
 _SLOW = 2.0
-
-
-class ShardLost(Exception):
-    """No farmer brings the shard; the last failure is its cause."""
-
-
-class _Failures:
-    """What went wrong with one shard, and which farmers are not asked for it again.
-
-    Attributes:
-        last (StorjError): the last failure.
-        count (int): farmers that failed.
-        excluded (list[str]): node ids of those that the bridge is told to pass over.
-    """
-
-    def __init__(self) -> None:
-        self.last: StorjError = FarmerUnreachableError(message='the bridge names no farmer')
-        self.count = 0
-        self.excluded: list[str] = []
-        self._distrusted: list[str] = []
-        self._refused: set[str] = set()
-
-    def note(self, node: str, error: StorjError) -> None:
-        """Count the failure of a farmer."""
-        self.last = error
-        self.count += 1
-        # A token may have been used before its time; the farmer gets another chance with a new one,
-        # once.
-        if not isinstance(error, SuppliedTokenNotAcceptedError) or node in self._refused:
-            self.excluded.append(node)
-            if not error.retryable:
-                self._distrusted.append(node)
-        self._refused.add(node)
-
-    def forgive(self) -> None:
-        """Allow those again that could not be reached; whoever brought wrong bytes stays out."""
-        self.excluded = list(self._distrusted)
-
-
-class Fetcher:
-    """Pulls shards of one file.
-
-    Args:
-        scope (Scope): of the transfer.
-        pointers (PointerList): loaded.
-    """
-
-    def __init__(self, scope: Scope, pointers: PointerList) -> None:
-        self._scope = scope
-        self._pointers = pointers
-
-    def fetch(
-        self,
-        shard: StoredShard,
-        writer: PieceWriter,
-        *,
-        cancelled: Callable[[], bool],
-        troubled: Callable[[], object] = lambda: None,
-    ) -> None:
-        """Pull a shard and check its hash; called by a task.
-
-        Args:
-            shard (StoredShard): which one.
-            writer (PieceWriter): where its bytes go; again from the beginning after a failure.
-            cancelled (Callable[[], bool]): polled; a pull that nobody wants any more ends.
-            troubled (Callable): called after the first failure.
-
-        Raises:
-            ShardLost: If no farmer brings it.
-            Stopped: If the transfer ends meanwhile.
-        """
-        clock, config = self._scope.clock, self._scope.config
-        allowed = config.shard_deadline
-        ends = float('inf') if allowed is None else clock.now() + allowed
-        failures, absences = _Failures(), 0
-        pointer = self._pointers.pointer(shard.index)
-        while clock.now() < ends:
-            if pointer is None:
-                troubled()
-                absences += 1
-                # Only a farmer that could not be reached may come back with the right bytes.
-                if absences >= config.bridge_retry.attempts or not failures.last.retryable:
-                    break
-                wait = config.bridge_retry.wait(absences, clock.random())
-                self._pause(min(wait, ends - clock.now()), cancelled)
-                failures.forgive()
-                pointer = self._pointers.replace(shard.index, failures.excluded)
-                continue
-            error = self._attempt(shard, pointer, writer, ends, cancelled)
-            if error is None:
-                return
-            if cancelled():
-                failures.last = error
-                break
-            failures.note(node_of(pointer), error)
-            troubled()
-            if failures.count >= config.shard_attempts or clock.now() >= ends:
-                break
-            pointer = self._pointers.replace(shard.index, failures.excluded)
-        raise ShardLost(shard.index) from failures.last
-
-    def _attempt(
-        self,
-        shard: StoredShard,
-        pointer: FilePointer,
-        writer: PieceWriter,
-        ends: float,
-        cancelled: Callable[[], bool],
-    ) -> StorjError | None:
-        """Pull a shard from one farmer; return the farmer's failure, or None for success."""
-        clock = self._scope.clock
-        try:
-            self.pull(shard, pointer, writer, cancelled=lambda: clock.now() >= ends or cancelled())
-        except (FarmerError, IntegrityError, TransferCancelled) as failed:
-            error: StorjError = failed
-        else:
-            return None
-        if cancelled():
-            return error
-        if isinstance(error, TransferCancelled):
-            error = overdue(self._scope.config)
-        _log.warning('shard %d: farmer %s failed: %s', shard.index, node_of(pointer), error)
-        self._scope.coordinator.note(error)
-        self._scope.meter.retry()
-        return error
-
-    def _pause(self, seconds: float, cancelled: Callable[[], bool]) -> None:
-        if self._scope.coordinator.wait_until(cancelled, seconds):
-            raise ShardLost
-
-    def pull(
-        self,
-        shard: StoredShard,
-        pointer: FilePointer,
-        writer: PieceWriter,
-        *,
-        cancelled: Callable[[], bool],
-    ) -> None:
-        """Pull a shard from one farmer, check it, and report the exchange.
-
-        Raises:
-            FarmerError: If the farmer fails.
-            IntegrityError: If it brings other bytes, or another number of them.
-        """
-        node, began = node_of(pointer), self._scope.clock.wall()
-        digest = ShardDigest()
-        counted = 0
-
-        def sink(view: memoryview) -> None:
-            nonlocal counted
-            self._scope.resources.download_limit.take(len(view), self._scope.coordinator)
-            position = counted
-            counted += len(view)
-            self._scope.meter.add(len(view))
-            if counted > shard.size:
-                raise IntegrityError(f'farmer {node} sends more than the shard has')
-            digest.update(view)
-            writer(position, view)
-
-        self._scope.meter.begin(node)
-        message = ExchangeReport.DOWNLOAD_ERROR
-        try:
-            self._scope.resources.channel_for(pointer).pull(
-                pointer,
-                shard.size,
-                sink,
-                limits=self._scope.config.channel,
-                cancelled=cancelled,
-            )
-            if counted != shard.size or not hmac.compare_digest(digest.hexdigest(), shard.hash):
-                message = ExchangeReport.FAILED_INTEGRITY
-                raise IntegrityError(f'farmer {node} sends other bytes than shard {shard.index}')
-            message = ExchangeReport.SHARD_DOWNLOADED
-        except BaseException:
-            self._scope.meter.add(-counted)
-            # A channel that was interrupted ends with an error of its own.
-            self._scope.coordinator.check()
-            raise
-        finally:
-            self._scope.meter.end(node)
-            if not cancelled() or message == ExchangeReport.SHARD_DOWNLOADED:
-                self._scope.resources.background.report(shard.hash, node, began, message)
 
 
 class Storage(Protocol):
@@ -601,3 +411,190 @@ class Gather:
         if there:
             self._storage.read(shard, position, buffer[:there])
         buffer[there:] = bytes(len(buffer) - there)
+
+
+@dataclass(frozen=True)
+class ShardHealth:
+    """The state of one shard.
+
+    Attributes:
+        index (int): number within the file.
+        hash (str): 40 hex digits.
+        size (int): bytes.
+        parity (bool): whether it is computed and no part of the file.
+        farmer (str | None): node id of the farmer that was asked; None if the bridge found none.
+        healthy (bool): whether the farmer brought the right bytes.
+        error (str | None): what went wrong otherwise.
+    """
+
+    index: int
+    hash: str
+    size: int
+    parity: bool
+    farmer: str | None
+    healthy: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class FileHealth:
+    """The state of a stored file.
+
+    Attributes:
+        bucket_id (str): 24 hex digits.
+        file_id (str): 24 hex digits.
+        size (int): bytes of the file.
+        need (int): healthy shards that are enough.
+        shards (tuple[ShardHealth, ...]): in order.
+        authenticated (bool): whether an HMAC proved that these are the shards that were stored.
+    """
+
+    bucket_id: str
+    file_id: str
+    size: int
+    need: int
+    shards: tuple[ShardHealth, ...]
+    authenticated: bool = False
+
+    @property
+    def have(self) -> int:
+        """Number of healthy shards."""
+        return sum(shard.healthy for shard in self.shards)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every shard is healthy."""
+        return self.have == len(self.shards)
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether the file can be downloaded now."""
+        if self.have < self.need:
+            return False
+        repairable = len(self.shards) > self.need
+        return repairable or all(shard.healthy for shard in self.shards)
+
+
+class Verification:
+    """One verification.
+
+    Args:
+        scope (Scope): of the transfer.
+        bucket_id (str): 24 hex digits.
+        file_id (str): 24 hex digits.
+        decrypt (bool): whether the file is one that is to be decrypted.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        bucket_id: str,
+        file_id: str,
+        *,
+        decrypt: bool,
+    ) -> None:
+        self._scope = scope
+        self._decrypt = decrypt
+        self._pointers = PointerList(scope, bucket_id, file_id)
+        self._found: dict[int, ShardHealth] = {}
+
+    def run(self) -> FileHealth:
+        """Do it all; called by the driver."""
+        self._scope.meter.phase('preparing')
+        layout = self._pointers.load()
+        # Whoever has no encryption key of his own can still see whether farmers keep their shards.
+        proves = self._decrypt and bool(self._scope.bridge.mnemonic)
+        key = self._pointers.content_key(layout) if proves else None
+        self._scope.meter.expect(sum(shard.size for shard in layout.shards), len(layout.shards))
+        self._scope.meter.phase('transferring')
+        fetcher = Fetcher(self._scope, self._pointers)
+        for shard in layout.shards:
+            self._scope.coordinator.spawn(self._scope.pools.shards, self._check, fetcher, shard)
+        self._scope.coordinator.wait_until(lambda: len(self._found) == len(layout.shards))
+        return FileHealth(
+            bucket_id=self._pointers.bucket_id,
+            file_id=self._pointers.file_id,
+            size=layout.size,
+            need=layout.data_shards,
+            shards=tuple(self._found[shard.index] for shard in layout.shards),
+            authenticated=key is not None and bool(layout.entry.hmac),
+        )
+
+    def _check(self, fetcher: Fetcher, shard: StoredShard) -> None:
+        """Pull one shard and drop its bytes; a task."""
+        # One farmer, without a second try: the question is whether this copy is healthy.
+        pointer = self._pointers.pointer(shard.index)
+        farmer = None if pointer is None else node_of(pointer)
+        error: str | None = None
+        if pointer is None:
+            error = 'the bridge finds no farmer that has it'
+        else:
+            try:
+                fetcher.pull(
+                    shard,
+                    pointer,
+                    _drop,
+                    cancelled=self._scope.coordinator.stopped,
+                )
+            except (FarmerError, IntegrityError) as failure:
+                error = describe(failure)
+        health = ShardHealth(
+            shard.index, shard.hash, shard.size, shard.parity, farmer, error is None, error
+        )
+        with self._scope.coordinator.condition:
+            self._found[shard.index] = health
+            self._scope.coordinator.condition.notify_all()
+        self._scope.meter.confirm(int(health.healthy))
+
+
+def lost_shards(
+    scope: Scope,
+    bucket_id: str,
+    file_id: str,
+    indices: Collection[int],
+) -> set[int]:
+    """Return which shards of a file no farmer begins to send; called by the driver.
+
+    Nobody hashes them: it takes no more than their first bytes.
+
+    Args:
+        scope (Scope): of the transfer.
+        bucket_id (str): 24 hex digits.
+        file_id (str): 24 hex digits.
+        indices (Collection[int]): of the shards.
+    """
+    pointers = PointerList(scope, bucket_id, file_id)
+    shards = pointers.load().shards
+    fetcher = Fetcher(scope, pointers)
+    answers: dict[int, bool] = {}
+
+    def ask(shard: StoredShard) -> None:
+        begun = False
+
+        def begin(_position: int, _view: memoryview) -> None:
+            nonlocal begun
+            begun = True
+
+        pointer = pointers.pointer(shard.index)
+        if pointer is not None:
+            try:
+                fetcher.pull(
+                    shard, pointer, begin, cancelled=lambda: begun or scope.coordinator.stopped()
+                )
+            except TransferCancelled:
+                scope.coordinator.check()
+            except (FarmerError, IntegrityError) as error:
+                scope.coordinator.note(error)
+                begun = False
+        with scope.coordinator.condition:
+            answers[shard.index] = begun
+            scope.coordinator.condition.notify_all()
+
+    for index in indices:
+        scope.coordinator.spawn(scope.pools.shards, ask, shards[index])
+    scope.coordinator.wait_until(lambda: len(answers) == len(indices))
+    return {index for index, begun in answers.items() if not begun}
+
+
+def _drop(_position: int, _view: memoryview) -> None:
+    """Take a piece of a shard and keep nothing."""

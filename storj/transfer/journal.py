@@ -32,10 +32,9 @@ from storj.digest import is_hash, is_hex
 from storj.exception import ClientError, NotFoundError, StorjError, TransferError
 from storj.model import File
 from storj.sharding import Plan
-from storj.transfer.bridge import Bridge, BridgeReader
-from storj.transfer.config import TransferConfig
+from storj.transfer.config import Bridge, BridgeReader, TransferConfig, UploadRequest
 from storj.transfer.encryption import FileEncryption
-from storj.transfer.source import PathSource, Source, UploadRequest
+from storj.transfer.source import PathSource, Source
 from storj.transfer.spool import discard_former
 
 __all__ = (

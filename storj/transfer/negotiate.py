@@ -1,4 +1,4 @@
-"""Which farmers get the shards of one file.
+"""Which farmers get the shards of one file, and how the shards get there.
 
 No farmer gets two shards of a file while others are free, so that one lost farmer costs one shard.
 The bridge picks the farmers; a client can only exclude some. So the engine reads the bridge's list
@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,24 +26,33 @@ from storj.exception import (
     NO_FARMER,
     BridgeUnavailableError,
     BridgeUnreachableError,
+    FarmerError,
+    HashMismatchError,
     NotEnoughFarmersError,
     NotFoundError,
     StorjBridgeApiError,
     StorjError,
+    SuppliedTokenNotAcceptedError,
+    TransferCancelled,
+    TransferError,
 )
-from storj.model import Contact, Shard
-from storj.transfer.bridge import Bridge
+from storj.model import Contact, ExchangeReport, Shard
+from storj.sharding import Plan, Span
+from storj.transfer.channel import node_of
+from storj.transfer.config import Bridge
 from storj.transfer.coordinator import Gate
-from storj.transfer.scope import Scope, describe
+from storj.transfer.journal import UploadJournal
+from storj.transfer.scope import Scope, describe, overdue
+from storj.transfer.source import ShardReader, ShardRecord
 
 __all__ = (
+    'Delivery',
     'FarmerSelection',
     'Negotiator',
     'UploadFrame',
     'answers_at_once',
     'check_pointer',
     'finds_nobody',
-    'node_of',
 )
 
 _log = logging.getLogger(__name__)
@@ -58,13 +67,6 @@ _ANSWERS_AT_ONCE = (7, 6, 0)
 def answers_at_once(profile: BridgeProfile) -> bool:
     """Return whether a bridge says without delay that it finds no farmer (7.6)."""
     return profile.version is not None and profile.version >= _ANSWERS_AT_ONCE
-
-
-def node_of(pointer: Mapping[str, Any] | Any) -> str:
-    """Return the node id of a pointer's farmer, the empty text if it has none."""
-    farmer = pointer.get('farmer')
-    node = farmer.get('nodeID') if isinstance(farmer, Mapping) else None
-    return node if isinstance(node, str) else ''
 
 
 def check_pointer(pointer: object) -> Mapping[str, Any]:
@@ -474,6 +476,188 @@ class Negotiator:
             self._shards,
             causes,
         )
+
+
+# Seconds for which the hashing of a shard waits for free buffers: longer than fast farmers take to
+# free them, and no more than slow ones take for a few MiB.
+_BUFFER_PATIENCE = 0.25
+
+
+class Delivery:
+    """Brings the shards of one upload to farmers, each to a second or third one if need be.
+
+    Args:
+        scope (Scope): of the transfer.
+        reader (ShardReader): has the shards.
+        negotiator (Negotiator): finds farmers.
+        journal (UploadJournal): is told of each shard.
+    """
+
+    def __init__(
+        self, scope: Scope, reader: ShardReader, negotiator: Negotiator, journal: UploadJournal
+    ) -> None:
+        self._scope = scope
+        self._reader = reader
+        self._negotiator = negotiator
+        self._journal = journal
+        self._confirmed: set[int] = set()
+        self._pushing = Gate(scope.config.concurrency)
+        self._lock = threading.Lock()
+        self._same_hash: defaultdict[str, Gate] = defaultdict(lambda: Gate(1))
+
+    def adopt(self, farmers: Mapping[int, str]) -> None:
+        """Count shards, by their numbers, that farmers have of the last attempt."""
+        # They have records: the last attempt is taken up only after they were hashed again.
+        for index, node in farmers.items():
+            record = self._reader.records[index]
+            record.farmer = node
+            self._confirmed.add(index)
+            self._negotiator.selection.keep(node)
+            self._scope.meter.add(record.span.size)
+        self._scope.meter.confirm(len(farmers))
+
+    def start(self, plan: Plan) -> None:
+        """Begin with all shards that are not delivered; those without a record are hashed first."""
+        coordinator, pools = self._scope.coordinator, self._scope.pools
+        hashed = dict(self._reader.records)
+        missing = [span for span in plan if span.index not in hashed]
+        for record in hashed.values():
+            if record.span.index not in self._confirmed:
+                coordinator.spawn(pools.shards, self._deliver, record)
+        parity = [span for span in missing if span.parity]
+        if parity:
+            coordinator.spawn(pools.hashing, self._hash_parity, parity)
+        for span in missing:
+            if not span.parity:
+                coordinator.spawn(pools.hashing, self._hash, span)
+
+    def is_done(self, plan: Plan) -> bool:
+        """Return whether every shard is confirmed; called with the condition held."""
+        return len(self._confirmed) == plan.shards
+
+    def _hash(self, span: Span) -> None:
+        """Hash one shard and send it on its way; a task."""
+        # Hashing ahead of farmers that are fast gains nothing, and costs a second encryption.
+        buffers = self._scope.resources.buffers
+        needed = min(span.size, buffers.size // 2)
+        self._scope.coordinator.wait_until(lambda: buffers.free >= needed, _BUFFER_PATIENCE)
+        record = self._reader.hash(span, keep=True)
+        self._scope.coordinator.spawn(self._scope.pools.shards, self._deliver, record)
+
+    def _hash_parity(self, spans: list[Span]) -> None:
+        """Compute the parity shards, then hash them one by one; a task."""
+        self._reader.make_parity()
+        for span in spans:
+            self._scope.coordinator.spawn(self._scope.pools.hashing, self._hash, span)
+
+    def _deliver(self, record: ShardRecord) -> None:
+        """Bring one shard to a farmer; a task."""
+        coordinator, index = self._scope.coordinator, record.span.index
+        self._negotiator.wait_for_frame()
+        # Before its first byte goes out: its key stream is never used for other content.
+        self._journal.note_offer(index, record.hash)
+        self._negotiator.wait_for_list()
+        with self._lock:
+            alone = self._same_hash[record.hash]
+        # Equal shards share their contracts at the bridge (a file of 2 MiB and its parity do).
+        with coordinator.turn(alone):
+            self._try_farmers(record)
+        with coordinator.condition:
+            self._confirmed.add(index)
+            coordinator.condition.notify_all()
+        self._journal.note_confirmed(index, record.hash, record.farmer)
+        self._scope.meter.confirm()
+
+    def _try_farmers(self, record: ShardRecord) -> None:
+        clock, config = self._scope.clock, self._scope.config
+        allowed = config.shard_deadline
+        ends = float('inf') if allowed is None else clock.now() + allowed
+        causes: list[BaseException] = []
+        for _ in range(config.shard_attempts):
+            pointer = self._negotiator.farmer_for(record.shard(), causes)
+            error = self._attempt(record, pointer, ends)
+            if error is None:
+                return
+            causes.append(error)
+            self._scope.coordinator.note(error)
+            self._scope.meter.retry()
+            if clock.now() >= ends:
+                break
+        raise TransferError(
+            f'shard {record.span.index} could not be stored: {len(causes)} farmers failed, '
+            f'the last: {describe(causes[-1])}',
+            causes,
+        )
+
+    def _attempt(
+        self, record: ShardRecord, pointer: Mapping[str, Any], ends: float
+    ) -> FarmerError | None:
+        """Push a shard to a farmer; return the farmer's failure, or None for success.
+
+        Args:
+            record (ShardRecord): of the shard.
+            pointer (Mapping): to the farmer.
+            ends (float): moment until which the shard may take.
+        """
+        selection, report = self._negotiator.selection, self._scope.resources.background.report
+        node, began = node_of(pointer), self._scope.clock.wall()
+        try:
+            with self._scope.coordinator.turn(self._pushing):
+                self._push(record, pointer, node, ends)
+        except HashMismatchError as error:
+            selection.drop(node, failed=True)
+            self._reader.check(record)
+            failure: FarmerError = error
+        except FarmerError as error:
+            refused = isinstance(error, SuppliedTokenNotAcceptedError)
+            selection.drop(node, failed=not refused or selection.refuses(node))
+            failure = error
+        else:
+            record.farmer = node
+            report(record.hash, node, began, ExchangeReport.SHARD_UPLOADED)
+            return None
+        _log.warning('shard %d: farmer %s failed: %s', record.span.index, node, failure)
+        report(record.hash, node, began, ExchangeReport.TRANSFER_FAILED)
+        return failure
+
+    def _push(
+        self, record: ShardRecord, pointer: Mapping[str, Any], node: str, ends: float
+    ) -> None:
+        scope, clock = self._scope, self._scope.clock
+        sent = 0
+        shard = self._reader.pieces(record, keep=False)
+
+        def pieces() -> Iterator[memoryview]:
+            nonlocal sent
+            for piece in shard:
+                scope.resources.upload_limit.take(len(piece), scope.coordinator)
+                yield piece
+                sent += len(piece)
+                scope.meter.add(len(piece))
+
+        scope.meter.begin(node)
+        try:
+            scope.resources.channel_for(pointer).push(
+                pointer,
+                pieces(),
+                record.span.size,
+                limits=scope.config.channel,
+                cancelled=lambda: clock.now() >= ends or scope.coordinator.stopped(),
+            )
+        except BaseException as error:
+            scope.meter.add(-sent)
+            # A channel that was interrupted ends with an error of its own.
+            scope.coordinator.check()
+            if isinstance(error, TransferCancelled):
+                raise overdue(scope.config) from None
+            raise
+        else:
+            # A farmer that has the shard already takes none of it.
+            scope.meter.add(record.span.size - sent)
+        finally:
+            # Not left to the end of the traceback, which lives as long as the error.
+            shard.close()
+            scope.meter.end(node)
 
 
 def _number(shard: Shard) -> int:

@@ -1,4 +1,4 @@
-"""Where the bytes of an upload come from, made readable at any offset by several threads at once.
+"""The content of an upload: read from anywhere, encrypted, cut into shards, with parity.
 
 ==================================  ====================================================
 given                               read by
@@ -9,125 +9,55 @@ any other seekable binary file      seek and read under a lock
 iterator, pipe, socket              not again: :func:`open_source` returns None, and the
                                     upload spools them (:mod:`storj.transfer.spool`)
 ==================================  ====================================================
+
+A shard is needed twice, once to hash and once to push. As many of its pieces as the buffer pool
+holds are kept in between; the others are read and encrypted again. Parity shards lie in a spool.
 """
 
 from __future__ import annotations
 
 import codecs
 import hashlib
+import hmac
 import io
-import mimetypes
 import os
 import select
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Protocol, TypedDict, Union
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any, Protocol
 
+from storj.crypto.cipher import CtrStream
+from storj.crypto.keys import ContentKey
+from storj.digest import Generation, ShardDigest, new_challenges
+from storj.erasure import ReedSolomon
 from storj.exception import SourceChangedError
 from storj.farmer_connection import TICK
-from storj.model import File, Frame
-from storj.transfer.spool import Positional
+from storj.model import File, Shard
+from storj.sharding import Plan, Span
+from storj.transfer.scope import Scope
+from storj.transfer.spool import Positional, Spool
 
 __all__ = (
     'PathSource',
+    'ShardReader',
+    'ShardRecord',
     'Source',
-    'SourceLike',
-    'UploadOptions',
-    'UploadRequest',
-    'name_of',
     'once',
     'open_source',
 )
 
-#: What can be uploaded.
-SourceLike = Union[
-    str, 'os.PathLike[str]', bytes, bytearray, memoryview, IO[bytes], Iterable[bytes], File
-]
-
 _CHANGED = 'the source changed while it was uploaded'
+
+_NEW_HASH = f'{_CHANGED}: a shard has a new hash'
 
 # What the library opens in text mode.
 _TEXT_FILES = (io.TextIOBase, codecs.StreamReader, codecs.StreamReaderWriter)
 
 # A fingerprint reads this much from the beginning, the middle and the end.
 _SAMPLE = 65536
-
-
-class UploadOptions(TypedDict, total=False):
-    """How a file is stored: keyword arguments of every upload.
-
-    Attributes:
-        name (str | None): of the file, any text; by default the last component of the source's
-            path, and without one it must be given.
-        mimetype (str | None): by default that of a :class:`~storj.model.File`; else it is left to
-            the bridge, or guessed from a name that is stored in the clear.
-        encrypt (bool): whether the content is encrypted with the client's encryption key
-            (mnemonic); True by default.
-        encrypt_name (bool | None): whether the name is too; by default it is, unless the client was
-            made with ``plain_names``.
-        parity (bool | None): whether parity shards are added; as configured by default.
-        resume (bool): whether a broken-off upload of the same file is continued, and this one can
-            be; True by default.
-        overwrite (bool): whether a file of the same name is replaced; False by default.
-    """
-
-    name: str | None
-    mimetype: str | None
-    encrypt: bool
-    encrypt_name: bool | None
-    parity: bool | None
-    resume: bool
-    overwrite: bool
-
-
-@dataclass(frozen=True)
-class UploadRequest:
-    """An upload that is asked for: where from, where to, and its :class:`UploadOptions`."""
-
-    bucket_id: str
-    source: SourceLike
-    frame: Frame | str | None = None
-    existing: Sequence[str] | None = None
-    name: str | None = None
-    mimetype: str | None = None
-    encrypt: bool = True
-    encrypt_name: bool | None = None
-    parity: bool | None = None
-    resume: bool = True
-    overwrite: bool = False
-
-    def file_name(self) -> str:
-        """Return the name of the file, in the clear.
-
-        Raises:
-            ValueError: If none is given and the source has none of its own.
-            TypeError: If it is no text.
-        """
-        name = name_of(self.source) if self.name is None else self.name
-        if name is None or name == '':
-            raise ValueError('the source has no name of its own; give one')
-        if not isinstance(name, str):
-            raise TypeError(f'the name of a file is text, not {type(name).__name__}')
-        return name
-
-    @property
-    def has_encrypted_name(self) -> bool:
-        """Whether the bridge gets the name encrypted."""
-        return self.encrypt and self.encrypt_name is not False
-
-    def guessed_mimetype(self) -> str | None:
-        """Return the type for the entry; an encrypted name is not given away by its ending."""
-        if self.mimetype is not None:
-            return self.mimetype
-        if isinstance(self.source, File) and self.source.mimetype:
-            return self.source.mimetype
-        if self.has_encrypted_name:
-            return None
-        return mimetypes.guess_type(self.file_name())[0]
 
 
 class Source(Protocol):
@@ -397,19 +327,221 @@ def once(
         yield piece
 
 
-def name_of(source: Any) -> str | None:
-    """Return the name that a source suggests: the last component of its path.
+# Bytes of all the stripes that are in memory while parity is made.
+_STRIPES = 8 * 1024 * 1024
 
-    A path given with ``/`` in front is a place on this machine; only a name that the caller states
-    may contain a slash on the network.
+
+@dataclass
+class ShardRecord:
+    """What is known of one shard.
+
+    Attributes:
+        span (Span): where it lies in the file.
+        hash (str): 40 hex digits; '' until it is hashed.
+        challenges (list[str]): of its audits.
+        leaves (list[str]): of the tree that the bridge checks audits with.
+        farmer (str): node id of the farmer that confirmed it; '' until one did.
+        kept (dict[int, bytearray]): encrypted pieces by their positions, in buffers of the pool.
     """
-    if isinstance(source, File):
-        source = source.filename
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-    else:
-        path = getattr(source, 'name', None)
-    # The name of a file opened by its descriptor is a number, of a temporary one perhaps bytes.
-    if not isinstance(path, str) or not path or path.startswith('<'):
-        return None
-    return Path(path).name or None
+
+    span: Span
+    hash: str
+    challenges: list[str] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    farmer: str = ''
+    kept: dict[int, bytearray] = field(default_factory=dict)
+
+    def shard(self) -> Shard:
+        """Return what the bridge is told of it."""
+        return Shard(
+            hash=self.hash,
+            size=self.span.size,
+            index=self.span.index,
+            challenges=self.challenges,
+            tree=self.leaves,
+            parity=self.span.parity,
+        )
+
+
+class ShardReader:
+    """The content of an upload as farmers get it: encrypted, cut into shards, with parity.
+
+    Args:
+        scope (Scope): of the transfer.
+        source (Source): the content.
+        plan (Plan): of the shards.
+        key (ContentKey | None): encrypts; None if the source is stored as it is.
+        generation (Generation): of the audits that the bridge makes.
+
+    Attributes:
+        records (dict[int, ShardRecord]): of the shards that were hashed, or are being hashed.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        source: Source,
+        plan: Plan,
+        key: ContentKey | None,
+        generation: Generation,
+    ) -> None:
+        self._scope = scope
+        self._source = source
+        self._plan = plan
+        self._key = key
+        self._generation = generation
+        self._parity: Spool | None = None
+        self.records: dict[int, ShardRecord] = {}
+        scope.coordinator.clean_up(self._release_buffers)
+
+    @property
+    def hashes(self) -> list[str]:
+        """Hashes of all shards, in order; all of them are hashed by then."""
+        return [self.records[index].hash for index in range(self._plan.shards)]
+
+    def pieces(self, record: ShardRecord, *, keep: bool) -> Generator[memoryview, None, None]:
+        """Yield a shard as it is stored; each piece is valid until the next one is asked for.
+
+        Args:
+            record (ShardRecord): of the shard; what is kept of it is yielded for the last time.
+            keep (bool): whether pieces are kept in buffers, as many as are free.
+        """
+        span, buffers = record.span, self._scope.resources.buffers
+        size = self._scope.config.piece_size
+        spool = self._parity if span.parity else None
+        source: Source | Spool = self._source if spool is None else spool
+        key = None if span.parity else self._key
+        cipher: CtrStream | None = None
+        scratch = bytearray()
+        for position in range(0, span.size, size):
+            self._scope.coordinator.check()
+            # Kept pieces serve once: their buffers go back to the pool for the next shards.
+            buffer = record.kept.pop(position, None)
+            if buffer is not None:
+                try:
+                    yield memoryview(buffer)[: span.size - position]
+                finally:
+                    buffers.give(buffer)
+                # The key stream continues behind this piece, which it did not encrypt.
+                cipher = None
+                continue
+            if keep and (buffer := buffers.take()) is not None:
+                record.kept[position] = buffer
+            else:
+                buffer = scratch = scratch or bytearray(min(size, span.size))
+            piece = memoryview(buffer)[: span.size - position]
+            source.read_into(span.offset + position, piece)
+            if key is not None:
+                cipher = cipher or CtrStream(key, span.offset + position)
+                cipher.process(piece, output=piece)
+            yield piece
+
+    def hash(self, span: Span, *, keep: bool) -> ShardRecord:
+        """Hash one shard, and prepare its audits.
+
+        Args:
+            span (Span): of the shard.
+            keep (bool): as of :meth:`pieces`.
+        """
+        challenges = new_challenges(self._scope.config.challenges)
+        digest = ShardDigest(challenges, self._generation)
+        record = ShardRecord(span, '', challenges)
+        self.records[span.index] = record
+        for piece in self.pieces(record, keep=keep):
+            digest.update(piece)
+        record.hash, record.leaves = digest.hexdigest(), digest.leaves()
+        return record
+
+    def check(self, record: ShardRecord) -> None:
+        """Find out whose fault a wrong hash is: raise SourceChangedError if the source's."""
+        digest = ShardDigest()
+        for piece in self.pieces(record, keep=False):
+            digest.update(piece)
+        if not hmac.compare_digest(digest.hexdigest(), record.hash):
+            raise SourceChangedError(_NEW_HASH)
+
+    def check_source(self) -> None:
+        """Raise SourceChangedError if the source is not what was read at the beginning."""
+        if self._source.check_unchanged():
+            return
+        # Somebody gave it another mode or link, or changed it and put its time back.
+        data = {i: record.hash for i, record in self.records.items() if not record.span.parity}
+        if not self.hash_again(data):
+            raise SourceChangedError(_NEW_HASH)
+
+    def hash_again(self, hashes: Mapping[int, str]) -> bool:
+        """Return whether the source still gives shards of these hashes; they get their records.
+
+        Called by the driver.
+        """
+        coordinator, hashing = self._scope.coordinator, self._scope.pools.hashing
+        spans = [self._plan.span(index) for index in hashes]
+        wrong: set[int] = set()
+        hashed: set[int] = set()
+
+        def check(span: Span) -> None:
+            record = None if wrong else self.hash(span, keep=False)
+            with coordinator.condition:
+                hashed.add(span.index)
+                if record and not hmac.compare_digest(record.hash, hashes[span.index]):
+                    wrong.add(span.index)
+                coordinator.condition.notify_all()
+
+        def check_parity() -> None:
+            self.make_parity()
+            for span in spans:
+                if span.parity:
+                    check(span)
+
+        if any(span.parity for span in spans):
+            coordinator.spawn(hashing, check_parity)
+        for span in spans:
+            if not span.parity:
+                coordinator.spawn(hashing, check, span)
+        coordinator.wait_until(lambda: len(hashed) == len(spans))
+        return not wrong
+
+    def _release_buffers(self) -> None:
+        """Give back what was kept of shards that are not pushed any more."""
+        for record in self.records.values():
+            while record.kept:
+                self._scope.resources.buffers.give(record.kept.popitem()[1])
+
+    # -- parity ------------------------------------------------------------------------------------
+
+    def make_parity(self) -> None:
+        """Compute all parity shards into their spool, unless they are there already."""
+        if self._parity is not None:
+            return
+        plan = self._plan
+        spool = Spool(self._scope.config.temp_dir)
+        self._scope.coordinator.clean_up(spool.close)
+        coder = ReedSolomon(plan.data_shards, plan.parity_shards)
+        # Of all shards together, so that memory does not grow with the file.
+        step = min(self._scope.config.piece_size, _STRIPES // plan.shards)
+        step = min(max(1024, step // 1024 * 1024), plan.shard_size)
+        data = [bytearray(step) for _ in range(plan.data_shards)]
+        parity = [bytearray(step) for _ in range(plan.parity_shards)]
+        for position in range(0, plan.shard_size, step):
+            self._scope.coordinator.check()
+            length = min(step, plan.shard_size - position)
+            for span, buffer in zip(plan, data, strict=False):
+                self._read_stripe(span, position, memoryview(buffer)[:length])
+            coder.encode(
+                [memoryview(buffer)[:length] for buffer in data],
+                [memoryview(buffer)[:length] for buffer in parity],
+            )
+            for number, buffer in enumerate(parity):
+                offset = number * plan.shard_size + position
+                spool.write(offset, memoryview(buffer)[:length])
+        self._parity = spool
+
+    def _read_stripe(self, span: Span, position: int, buffer: memoryview) -> None:
+        """Read a piece of a data shard's ciphertext, with zeros behind the end of the last one."""
+        there = max(0, min(len(buffer), span.size - position))
+        piece = buffer[:there]
+        if there:
+            self._source.read_into(span.offset + position, piece)
+            if self._key is not None:
+                CtrStream(self._key, span.offset + position).process(piece, output=piece)
+        buffer[there:] = bytes(len(buffer) - there)

@@ -29,10 +29,9 @@ from typing import NoReturn
 from storj import atomic_file
 from storj.exception import IntegrityError
 from storj.shortage import shortage
-from storj.transfer.pointers import StoredShard
+from storj.transfer.fetch import PieceWriter, StoredShard
 
 __all__ = (
-    'PieceWriter',
     'Positional',
     'ShardSpool',
     'Spool',
@@ -42,9 +41,6 @@ __all__ = (
     'is_file',
     'raise_disk_error',
 )
-
-#: Takes a piece of a shard: its position within the shard, and the bytes, valid during the call.
-PieceWriter = Callable[[int, memoryview], object]
 
 
 def raise_disk_error(error: OSError, place: str) -> NoReturn:

@@ -10,12 +10,12 @@
     wait for all      hash shard 1  ------------> contract, push, confirm
     post the entry
 
-The driver is :class:`Upload`. :class:`~storj.transfer.shards.ShardReader` reads, encrypts and
+The driver is :class:`Upload`. :class:`~storj.transfer.source.ShardReader` reads, encrypts and
 hashes, :class:`~storj.transfer.negotiate.Negotiator` finds farmers,
-:class:`~storj.transfer.shards.Delivery` brings the shards there, and :class:`FileEntry` makes the
-file of them. A failed farmer is excluded for the whole file. The entry is posted when every shard
-is confirmed and never before, and the frame is destroyed if the upload fails, unless a journal
-keeps it for the next attempt (:mod:`storj.transfer.journal`).
+:class:`~storj.transfer.negotiate.Delivery` brings the shards there, and :class:`FileEntry` makes
+the file of them. A failed farmer is excluded for the whole file. The entry is posted when every
+shard is confirmed and never before, and the frame is destroyed if the upload fails, unless a
+journal keeps it for the next attempt (:mod:`storj.transfer.journal`).
 
 An attempt that goes on where another broke off hashes every shard again that the other one offered,
 and asks the farmers that confirmed one whether they have it still: the bridge is told to choose
@@ -48,16 +48,15 @@ from storj.exception import (
 )
 from storj.model import File, Frame
 from storj.sharding import Plan
-from storj.transfer.bridge import Bridge
+from storj.transfer.config import Bridge, UploadRequest
 from storj.transfer.encryption import FileEncryption, bucket_key, encryption_for, stored_name
+from storj.transfer.fetch import MOST_SHARDS
+from storj.transfer.gather import lost_shards
 from storj.transfer.journal import UploadJournal, destroy_unused_frame
-from storj.transfer.negotiate import Negotiator, UploadFrame
-from storj.transfer.pointers import MOST_SHARDS
+from storj.transfer.negotiate import Delivery, Negotiator, UploadFrame
 from storj.transfer.scope import Scope, describe
-from storj.transfer.shards import Delivery, ShardReader
-from storj.transfer.source import Source, UploadRequest, once, open_source
+from storj.transfer.source import ShardReader, Source, once, open_source
 from storj.transfer.spool import Spool
-from storj.transfer.verify import lost_shards
 
 __all__ = ('FileEntry', 'Upload')
 

@@ -19,11 +19,9 @@ from storj.exception import (
     TransferError,
 )
 from storj.retry import RetryPolicy
-from storj.transfer.coordinator import Coordinator, Gate, Stopped, SystemClock
+from storj.transfer.coordinator import Coordinator, Gate, Meter, Progress, Stopped, SystemClock
 from storj.transfer.engine import TransferFuture, wait_for
-from storj.transfer.progress import Meter, Progress
-from storj.transfer.scope import RateLimit
-from storj.transfer.threads import SerialExecutor
+from storj.transfer.scope import RateLimit, SerialExecutor
 from tests.unit.fake_network import FakeClock
 
 

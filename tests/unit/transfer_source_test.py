@@ -14,7 +14,8 @@ import pytest
 from storj.exception import PaymentRequiredError, SourceChangedError
 from storj.metadisk import MetaDisk
 from storj.transfer import UploadOptions
-from storj.transfer.source import UploadRequest, open_source
+from storj.transfer.config import UploadRequest
+from storj.transfer.source import open_source
 from tests.unit.fake_network import SHARD, Setting
 from tests.unit.scripted_farmer import Connection, ScriptedFarmer
 
@@ -137,7 +138,7 @@ def test_node_takes_a_file_from_its_position_on(kind: Any, start: int) -> None:
 def test_options_of_an_upload_are_those_of_its_request() -> None:
     fields = {field.name: field.type for field in dataclasses.fields(UploadRequest)}
     options = UploadOptions.__annotations__.keys()
-    assert options == fields.keys() - {'bucket_id', 'source', 'frame'}
+    assert options == fields.keys() - {'bucket_id', 'source', 'frame', 'existing'}
     with pytest.raises(TypeError, match='speed'):
         UploadRequest('b', b'', speed=1)  # type: ignore[call-arg]
 

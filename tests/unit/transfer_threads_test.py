@@ -10,7 +10,7 @@ import pytest
 
 from storj.exception import ResourceError, TransferError
 from storj.transfer import TransferConfig, Transfers
-from storj.transfer.threads import OwnThreads, ThreadPool
+from storj.transfer.scope import OwnThreads, ThreadPool
 from tests.unit.fake_network import BUCKET, FakeBridge, FakeChannel
 
 WAIT = 20

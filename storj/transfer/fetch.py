@@ -1,35 +1,56 @@
-"""The list of a file's shards as the bridge tells it, believed only as far as it makes sense.
+"""The shards of a stored file: the list that the bridge tells, and one pulled from a farmer.
 
-All pages are read before the first shard is fetched: then the HMAC over the hashes proves both the
-list and the key at the price of a request or two, and nothing is fetched in vain.
+The list is believed only as far as it makes sense. All its pages are read before the first shard is
+fetched: then the HMAC over the hashes proves both the list and the key at the price of a request or
+two, and nothing is fetched in vain. A shard is proved by its hash; a farmer that fails is replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import hmac
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from storj.crypto import cipher
 from storj.crypto.keys import ContentKey
-from storj.digest import is_hash
+from storj.digest import ShardDigest, is_hash
 from storj.exception import (
     BridgeUnavailableError,
+    FarmerError,
+    FarmerUnreachableError,
     IntegrityError,
     NotFoundError,
+    StorjError,
+    SuppliedTokenNotAcceptedError,
+    TransferCancelled,
 )
 from storj.farmer_connection import MAX_SHARD
-from storj.model import File, FilePointer
+from storj.model import ExchangeReport, File, FilePointer
 from storj.sharding import MAX_SHARDS
+from storj.transfer.channel import node_of
 from storj.transfer.encryption import key_of
-from storj.transfer.negotiate import node_of
-from storj.transfer.scope import Scope
+from storj.transfer.scope import Scope, overdue
 
-__all__ = ('MOST_SHARDS', 'Layout', 'PointerList', 'StoredShard', 'usable')
+__all__ = (
+    'MOST_SHARDS',
+    'Fetcher',
+    'Layout',
+    'PieceWriter',
+    'PointerList',
+    'ShardLost',
+    'StoredShard',
+    'usable',
+)
 
+_log = logging.getLogger(__name__)
 
 #: Shards of one file at most: 64 TiB in shards of libstorj's. A bridge that lists more lies.
 MOST_SHARDS = 1 << 14
+
+#: Takes a piece of a shard: its position within the shard, and the bytes, valid during the call.
+PieceWriter = Callable[[int, memoryview], object]
 
 
 @dataclass(frozen=True)
@@ -333,3 +354,185 @@ class PointerList:
         ):
             raise IntegrityError(f'the bridge brings another shard in the place of shard {index}')
         return pointer if usable(pointer) and node_of(pointer) not in exclude else None
+
+
+class ShardLost(Exception):
+    """No farmer brings the shard; the last failure is its cause."""
+
+
+class _Failures:
+    """What went wrong with one shard, and which farmers are not asked for it again.
+
+    Attributes:
+        last (StorjError): the last failure.
+        count (int): farmers that failed.
+        excluded (list[str]): node ids of those that the bridge is told to pass over.
+    """
+
+    def __init__(self) -> None:
+        self.last: StorjError = FarmerUnreachableError(message='the bridge names no farmer')
+        self.count = 0
+        self.excluded: list[str] = []
+        self._distrusted: list[str] = []
+        self._refused: set[str] = set()
+
+    def note(self, node: str, error: StorjError) -> None:
+        """Count the failure of a farmer."""
+        self.last = error
+        self.count += 1
+        # A token may have been used before its time; the farmer gets another chance with a new one,
+        # once.
+        if not isinstance(error, SuppliedTokenNotAcceptedError) or node in self._refused:
+            self.excluded.append(node)
+            if not error.retryable:
+                self._distrusted.append(node)
+        self._refused.add(node)
+
+    def forgive(self) -> None:
+        """Allow those again that could not be reached; whoever brought wrong bytes stays out."""
+        self.excluded = list(self._distrusted)
+
+
+class Fetcher:
+    """Pulls shards of one file.
+
+    Args:
+        scope (Scope): of the transfer.
+        pointers (PointerList): loaded.
+    """
+
+    def __init__(self, scope: Scope, pointers: PointerList) -> None:
+        self._scope = scope
+        self._pointers = pointers
+
+    def fetch(
+        self,
+        shard: StoredShard,
+        writer: PieceWriter,
+        *,
+        cancelled: Callable[[], bool],
+        troubled: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Pull a shard and check its hash; called by a task.
+
+        Args:
+            shard (StoredShard): which one.
+            writer (PieceWriter): where its bytes go; again from the beginning after a failure.
+            cancelled (Callable[[], bool]): polled; a pull that nobody wants any more ends.
+            troubled (Callable): called after the first failure.
+
+        Raises:
+            ShardLost: If no farmer brings it.
+            Stopped: If the transfer ends meanwhile.
+        """
+        clock, config = self._scope.clock, self._scope.config
+        allowed = config.shard_deadline
+        ends = float('inf') if allowed is None else clock.now() + allowed
+        failures, absences = _Failures(), 0
+        pointer = self._pointers.pointer(shard.index)
+        while clock.now() < ends:
+            if pointer is None:
+                troubled()
+                absences += 1
+                # Only a farmer that could not be reached may come back with the right bytes.
+                if absences >= config.bridge_retry.attempts or not failures.last.retryable:
+                    break
+                wait = config.bridge_retry.wait(absences, clock.random())
+                self._pause(min(wait, ends - clock.now()), cancelled)
+                failures.forgive()
+                pointer = self._pointers.replace(shard.index, failures.excluded)
+                continue
+            error = self._attempt(shard, pointer, writer, ends, cancelled)
+            if error is None:
+                return
+            if cancelled():
+                failures.last = error
+                break
+            failures.note(node_of(pointer), error)
+            troubled()
+            if failures.count >= config.shard_attempts or clock.now() >= ends:
+                break
+            pointer = self._pointers.replace(shard.index, failures.excluded)
+        raise ShardLost(shard.index) from failures.last
+
+    def _attempt(
+        self,
+        shard: StoredShard,
+        pointer: FilePointer,
+        writer: PieceWriter,
+        ends: float,
+        cancelled: Callable[[], bool],
+    ) -> StorjError | None:
+        """Pull a shard from one farmer; return the farmer's failure, or None for success."""
+        clock = self._scope.clock
+        try:
+            self.pull(shard, pointer, writer, cancelled=lambda: clock.now() >= ends or cancelled())
+        except (FarmerError, IntegrityError, TransferCancelled) as failed:
+            error: StorjError = failed
+        else:
+            return None
+        if cancelled():
+            return error
+        if isinstance(error, TransferCancelled):
+            error = overdue(self._scope.config)
+        _log.warning('shard %d: farmer %s failed: %s', shard.index, node_of(pointer), error)
+        self._scope.coordinator.note(error)
+        self._scope.meter.retry()
+        return error
+
+    def _pause(self, seconds: float, cancelled: Callable[[], bool]) -> None:
+        if self._scope.coordinator.wait_until(cancelled, seconds):
+            raise ShardLost
+
+    def pull(
+        self,
+        shard: StoredShard,
+        pointer: FilePointer,
+        writer: PieceWriter,
+        *,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Pull a shard from one farmer, check it, and report the exchange.
+
+        Raises:
+            FarmerError: If the farmer fails.
+            IntegrityError: If it brings other bytes, or another number of them.
+        """
+        node, began = node_of(pointer), self._scope.clock.wall()
+        digest = ShardDigest()
+        counted = 0
+
+        def sink(view: memoryview) -> None:
+            nonlocal counted
+            self._scope.resources.download_limit.take(len(view), self._scope.coordinator)
+            position = counted
+            counted += len(view)
+            self._scope.meter.add(len(view))
+            if counted > shard.size:
+                raise IntegrityError(f'farmer {node} sends more than the shard has')
+            digest.update(view)
+            writer(position, view)
+
+        self._scope.meter.begin(node)
+        message = ExchangeReport.DOWNLOAD_ERROR
+        try:
+            self._scope.resources.channel_for(pointer).pull(
+                pointer,
+                shard.size,
+                sink,
+                limits=self._scope.config.channel,
+                cancelled=cancelled,
+            )
+            if counted != shard.size or not hmac.compare_digest(digest.hexdigest(), shard.hash):
+                message = ExchangeReport.FAILED_INTEGRITY
+                raise IntegrityError(f'farmer {node} sends other bytes than shard {shard.index}')
+            message = ExchangeReport.SHARD_DOWNLOADED
+        except BaseException:
+            self._scope.meter.add(-counted)
+            # A channel that was interrupted ends with an error of its own.
+            self._scope.coordinator.check()
+            raise
+        finally:
+            self._scope.meter.end(node)
+            if not cancelled() or message == ExchangeReport.SHARD_DOWNLOADED:
+                self._scope.resources.background.report(shard.hash, node, began, message)
