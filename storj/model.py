@@ -19,12 +19,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike, fspath
 from pathlib import Path
 from types import GeneratorType
-from typing import Any, BinaryIO, ClassVar, overload
+from typing import Any, BinaryIO, ClassVar
 
 from storj import atomic_file, digest, sharding
 from storj.crypto import secret_file
@@ -36,6 +36,7 @@ from storj.crypto.keys import ContentKey
 from storj.digest import Generation, ShardDigest, merkle_rows, new_challenges
 from storj.exception import ConfigurationError, IntegrityError, ShardingException
 from storj.object import (
+    Field,
     Identifier,
     Integer,
     Object,
@@ -72,6 +73,20 @@ __all__ = (
 
 # Read at a time; more does not hash faster.
 _PIECE = 1024 * 1024
+
+
+def _given_list(value: Any) -> Any:
+    """Return a list of the caller's, copied; what is no list stays as it is."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple | set | GeneratorType) else value
+
+
+def _entries(value: object) -> list[Any]:
+    """Return a field that is a list; what a bridge sends in the place of one is empty."""
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        return []
+    return list(value)
 
 
 class MerkleTree(Object):
@@ -187,32 +202,15 @@ class Shard(Record):
 
     _identifier = 'hash'
 
-    def __init__(
-        self,
-        /,
-        id: str | None = None,
-        hash: str | None = None,
-        size: int | None = None,
-        index: int | None = None,
-        challenges: Iterable[str] | None = None,
-        tree: Iterable[str] | MerkleTree | None = None,
-        exclude: Iterable[str] | None = None,
-        parity: bool | None = None,
-        generation: Generation = 'B',
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.id = id
-        self.hash = hash
-        self.size = size
-        self.index = index
-        self.challenges = _given_list(challenges)
-        self.tree: list[str] | MerkleTree = (
-            tree if isinstance(tree, MerkleTree) else _given_list(tree)
-        )
-        self.exclude = _given_list(exclude)
-        self.parity = parity
-        self.generation: Generation = generation
+    id: Field[str | None] = Field()
+    hash: Field[str | None] = Field()
+    size: Field[int | None] = Field()
+    index: Field[int | None] = Field()
+    challenges: Field[list[str]] = Field(_given_list)
+    tree: Field[list[str] | MerkleTree] = Field(_given_list)
+    exclude: Field[list[str]] = Field(_given_list)
+    parity: Field[bool | None] = Field()
+    generation: Field[Generation] = Field(default='B')
 
     def add_challenge(self, challenge: str) -> None:
         """Append a challenge, 64 hex digits."""
@@ -647,39 +645,6 @@ class Keyring(Object):
         return KeyEntry(password or '', salt or '')
 
 
-def _given_list(value: Any) -> Any:
-    """Return a list of the caller's, copied; what is no list stays as it is."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple | set | GeneratorType) else value
-
-
-def _entries(value: object) -> list[Any]:
-    """Return a field that is a list; what a bridge sends in the place of one is empty."""
-    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
-        return []
-    return list(value)
-
-
-class _ById:
-    """Descriptor: takes an identifier as text, gives it as the documented record."""
-
-    def __init__(self, kind: type[Object]) -> None:
-        self._kind: Any = kind
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Object | None, owner: type) -> Any:
-        return self if instance is None else vars(instance).get(self._name)
-
-    def __set__(self, instance: Object, value: object) -> None:
-        if isinstance(value, str):
-            # Bridges send the id alone; the documentation has a record.
-            value = self._kind(id=value)
-        vars(instance)[self._name] = value if isinstance(value, self._kind) else None
-
-
 class BucketId(str):
     """Unique identifier of a bucket: text that equals the record of which only this is known.
 
@@ -704,24 +669,33 @@ class BucketId(str):
     __hash__ = str.__hash__
 
 
-class _BucketIdField:
-    """Descriptor of a field that takes the identifier of a bucket, or the bucket."""
+def _bucket_id(value: object) -> BucketId | None:
+    """Return the identifier of a bucket, given as text or by the bucket.
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+    Any other value counts as unknown: bridges may send null, or an object of a later release.
+    """
+    identifier = value.id if isinstance(value, Bucket) else value
+    return BucketId(identifier) if isinstance(identifier, str) else None
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> _BucketIdField: ...
-    @overload
-    def __get__(self, instance: Object, owner: type) -> BucketId | None: ...
-    def __get__(self, instance: Object | None, owner: type) -> _BucketIdField | BucketId | None:
-        return self if instance is None else vars(instance).get(self._name)
 
-    def __set__(self, instance: Object, value: object) -> None:
-        # Any other value counts as unknown: bridges may send null, or an object of a later release.
-        identifier = value.id if isinstance(value, Bucket) else value
-        known = isinstance(identifier, str)
-        vars(instance)[self._name] = BucketId(identifier) if known else None
+def _bucket(value: object) -> Bucket | None:
+    """Return a bucket, of which bridges send the id alone."""
+    bucket = Bucket(id=value) if isinstance(value, str) else value
+    return bucket if isinstance(bucket, Bucket) else None
+
+
+def _frame(value: Frame | Mapping[str, Any] | str | None) -> Frame | None:
+    """Return a file's frame; bridges send its id only."""
+    if value is None or isinstance(value, Frame):
+        return value
+    if isinstance(value, Mapping):
+        return Frame(**value)
+    return Frame(id=value)
+
+
+def _file_name(value: Any) -> str | None:
+    text: str | None = parse_text(fspath(value) if isinstance(value, PathLike) else value)
+    return text
 
 
 class User(Record):
@@ -736,24 +710,10 @@ class User(Record):
 
     _identifier = 'email'
 
-    email = Text()
-    id = Text()
-    created = Time()
-
-    def __init__(
-        self,
-        /,
-        email: str | None = None,
-        id: str | None = None,
-        created: object = None,
-        activated: bool | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.email = email
-        self.id = id
-        self.created = created
-        self.activated = activated
+    email: Text = Text()
+    id: Text = Text()
+    created: Time = Time()
+    activated: Field[bool | None] = Field()
 
 
 class Key(Record):
@@ -768,25 +728,10 @@ class Key(Record):
 
     _identifier = 'key'
 
-    key = Text()
-    label = Text()
-    user = Text()
-    id = Text()
-
-    def __init__(
-        self,
-        /,
-        key: str | None = None,
-        label: str | None = None,
-        user: str | None = None,
-        id: str | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.key = key
-        self.label = label
-        self.user = user
-        self.id = id
+    key: Text = Text()
+    label: Text = Text()
+    user: Text = Text()
+    id: Text = Text()
 
 
 class _ClearName(Text):
@@ -818,43 +763,17 @@ class Bucket(Record):
         index (str | None): as release 0.3 had it; no bridge that is known sends one.
     """
 
-    id = Identifier()
-    name = _ClearName()
-    status = Text()
-    user = Text()
-    encryptionKey = Text()
-    created = Time()
-    storage = Integer()
-    transfer = Integer()
-
-    def __init__(
-        self,
-        /,
-        id: str | None = None,
-        name: str | None = None,
-        status: str | None = None,
-        user: str | None = None,
-        created: object = None,
-        storage: int | None = None,
-        transfer: int | None = None,
-        pubkeys: list[str] | None = None,
-        publicPermissions: list[str] | None = None,
-        encryptionKey: str | None = None,
-        index: str | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.id = id
-        self.name = name
-        self.status = status
-        self.user = user
-        self.created = created
-        self.storage = storage
-        self.transfer = transfer
-        self.pubkeys = pubkeys
-        self.publicPermissions = publicPermissions
-        self.encryptionKey = encryptionKey
-        self.index = index
+    id: Identifier = Identifier()
+    name: _ClearName = _ClearName()
+    status: Text = Text()
+    user: Text = Text()
+    created: Time = Time()
+    storage: Integer = Integer()
+    transfer: Integer = Integer()
+    pubkeys: Field[list[str] | None] = Field()
+    publicPermissions: Field[list[str] | None] = Field()
+    encryptionKey: Text = Text()
+    index: Field[str | None] = Field()
 
     @property
     def stored_name(self) -> str | None:
@@ -891,45 +810,18 @@ class Contact(Record):
 
     _identifier = 'nodeID'
 
-    address = Text()
-    nodeID = Text()
-    protocol = Text()
-    userAgent = Text()
-    port = Integer()
-    lastSeen = Time()
-    lastTimeout = Time()
-    lastContractSent = Time()
-
-    def __init__(
-        self,
-        /,
-        address: str | None = None,
-        port: int | None = None,
-        nodeID: str | None = None,
-        lastSeen: object = None,
-        protocol: str | None = None,
-        userAgent: str | None = None,
-        responseTime: float | None = None,
-        timeoutRate: float | None = None,
-        lastTimeout: object = None,
-        spaceAvailable: bool | None = None,
-        reputation: float | None = None,
-        lastContractSent: object = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.address = address
-        self.port = port
-        self.nodeID = nodeID
-        self.lastSeen = lastSeen
-        self.protocol = protocol
-        self.userAgent = userAgent
-        self.responseTime = responseTime
-        self.timeoutRate = timeoutRate
-        self.lastTimeout = lastTimeout
-        self.spaceAvailable = spaceAvailable
-        self.reputation = reputation
-        self.lastContractSent = lastContractSent
+    address: Text = Text()
+    port: Integer = Integer()
+    nodeID: Text = Text()
+    lastSeen: Time = Time()
+    protocol: Text = Text()
+    userAgent: Text = Text()
+    responseTime: Field[float | None] = Field()
+    timeoutRate: Field[float | None] = Field()
+    lastTimeout: Time = Time()
+    spaceAvailable: Field[bool | None] = Field()
+    reputation: Field[float | None] = Field()
+    lastContractSent: Time = Time()
 
 
 class Frame(Record):
@@ -945,32 +837,13 @@ class Frame(Record):
         storageSize (int | None): bytes of all its shards.
     """
 
-    id = Identifier()
-    user = Text()
-    created = Time()
-    size = Integer()
-    storageSize = Integer()
-
-    def __init__(
-        self,
-        /,
-        id: str | None = None,
-        created: object = None,
-        shards: Iterable[Any] | None = None,
-        locked: bool | None = None,
-        user: str | None = None,
-        size: int | None = None,
-        storageSize: int | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.id = id
-        self.created = created
-        self.shards: list[Any] = _entries(shards)
-        self.locked = locked
-        self.user = user
-        self.size = size
-        self.storageSize = storageSize
+    id: Identifier = Identifier()
+    created: Time = Time()
+    shards: Field[list[Any]] = Field(_entries)
+    locked: Field[bool | None] = Field()
+    user: Text = Text()
+    size: Integer = Integer()
+    storageSize: Integer = Integer()
 
 
 class File(Record):
@@ -991,45 +864,18 @@ class File(Record):
         shard_manager (storj.model.ShardManager | None): of a file to upload, its shards.
     """
 
-    bucket = _BucketIdField()
-    id = Identifier()
-    hash = Text()
-    mimetype = Text()
-    filename = Text()
-    index = Text()
-    size = Integer()
-    created = Time()
-
-    def __init__(
-        self,
-        /,
-        bucket: Bucket | str | None = None,
-        hash: str | None = None,
-        mimetype: str | None = None,
-        filename: str | PathLike[str] | None = None,
-        size: int | None = None,
-        id: str | None = None,
-        frame: Frame | Mapping[str, Any] | str | None = None,
-        created: object = None,
-        hmac: dict[str, str] | None = None,
-        erasure: dict[str, str] | None = None,
-        index: str | None = None,
-        shard_manager: ShardManager | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.bucket = bucket
-        self.hash = hash
-        self.mimetype = mimetype
-        self.filename = fspath(filename) if isinstance(filename, PathLike) else filename
-        self.size = size
-        self.id = id
-        self.frame = _frame(frame)
-        self.created = created
-        self.hmac = hmac
-        self.erasure = erasure
-        self.index = index
-        self.shard_manager = shard_manager
+    bucket: Field[BucketId | None] = Field(_bucket_id)
+    hash: Text = Text()
+    mimetype: Text = Text()
+    filename: Field[str | None] = Field(_file_name)
+    size: Integer = Integer()
+    id: Identifier = Identifier()
+    frame: Field[Frame | None] = Field(_frame)
+    created: Time = Time()
+    hmac: Field[dict[str, str] | None] = Field()
+    erasure: Field[dict[str, str] | None] = Field()
+    index: Text = Text()
+    shard_manager: Field[ShardManager | None] = Field()
 
     @property
     def content_type(self) -> str | None:
@@ -1084,15 +930,6 @@ class File(Record):
         self._acting_client().file_remove(self.bucket, self.id)
 
 
-def _frame(value: Frame | Mapping[str, Any] | str | None) -> Frame | None:
-    """Return a file's frame; bridges send its id only."""
-    if value is None or isinstance(value, Frame):
-        return value
-    if isinstance(value, Mapping):
-        return Frame(**value)
-    return Frame(id=value)
-
-
 class Token(Record):
     """Right to do one operation on one bucket, once (protocol reference, section 3.5).
 
@@ -1108,11 +945,11 @@ class Token(Record):
 
     _identifier = 'token'
 
-    token = Text()
-    operation = Text()
-    encryptionKey = Text()
-    bucket = _ById(Bucket)
-    expires = Time()
+    token: Text = Text()
+    bucket: Field[Bucket | None] = Field(_bucket)
+    operation: Text = Text()
+    expires: Time = Time()
+    encryptionKey: Text = Text()
 
     def __init__(
         self,
@@ -1125,13 +962,9 @@ class Token(Record):
         id: str | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(extra)
         # Bridges send the value under both names (protocol reference, section 3.5).
-        self.token = id if token is None else token
-        self.bucket = bucket
-        self.operation = operation
-        self.expires = expires
-        self.encryptionKey = encryptionKey
+        value = id if token is None else token
+        super().__init__(value, bucket, operation, expires, encryptionKey, **extra)
 
     @property
     def id(self) -> str | None:
@@ -1159,24 +992,34 @@ class Token(Record):
         return fields if self.token is None else {**fields, 'id': self.token}
 
 
-class _Item:
-    """Descriptor of a field that is an entry of a dict; where there is none, it is None."""
+class _Entry(Field[Any]):
+    """Field that is an entry of a dict; where there is none, it is None."""
 
-    def __init__(self, parse: Callable[[Any], Any] = parse_text) -> None:
-        self._parse = parse
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: dict[str, Any] | None, owner: type) -> Any:
+    def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else instance.get(self._name)
 
-    def __set__(self, instance: dict[str, Any], value: object) -> None:
-        parsed = self._parse(value)
+    def __set__(self, instance: Any, value: Any) -> None:
+        parsed = self.parse(value)
         if parsed is None:
             instance.pop(self._name, None)
         else:
             instance[self._name] = parsed
+
+
+def _token_text(value: object) -> str | None:
+    text = value.id if isinstance(value, Token) else value
+    return text if isinstance(text, str) else None
+
+
+class _TokenEntry(_Entry):
+    """Entry that is text, and as an attribute a :class:`Token` around it."""
+
+    def __init__(self) -> None:
+        super().__init__(_token_text)
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        text = super().__get__(instance, owner)
+        return text if instance is None or text is None else Token(text)
 
 
 class FilePointer(dict[str, Any], Object):  # type: ignore[misc]
@@ -1198,51 +1041,14 @@ class FilePointer(dict[str, Any], Object):  # type: ignore[misc]
 
     _identifier = 'hash'
 
-    hash = _Item()
-    operation = _Item()
-    channel = _Item()
-    size = _Item(parse_integer)
-    index = _Item(parse_integer)
-    farmer = _Item(lambda value: value)
-    parity = _Item(lambda value: value)
-
-    def __init__(
-        self,
-        /,
-        hash: str | None = None,
-        token: Token | str | None = None,
-        operation: str | None = None,
-        channel: str | None = None,
-        farmer: dict[str, Any] | None = None,
-        size: int | None = None,
-        index: int | None = None,
-        parity: bool | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__()
-        self.hash = hash
-        self.token = token
-        self.operation = operation
-        self.channel = channel
-        self.farmer = farmer
-        self.size = size
-        self.index = index
-        self.parity = parity
-        self.update(extra)
-
-    @property
-    def token(self) -> Token | None:
-        """The farmer's token; None when no farmer has the shard now."""
-        text = self.get('token')
-        return None if text is None else Token(text)
-
-    @token.setter
-    def token(self, value: Token | str | None) -> None:
-        text = value.id if isinstance(value, Token) else value
-        if isinstance(text, str):
-            self['token'] = text
-        else:
-            self.pop('token', None)
+    hash: _Entry = _Entry(parse_text)
+    token: _TokenEntry = _TokenEntry()
+    operation: _Entry = _Entry(parse_text)
+    channel: _Entry = _Entry(parse_text)
+    farmer: _Entry = _Entry()
+    size: _Entry = _Entry(parse_integer)
+    index: _Entry = _Entry(parse_integer)
+    parity: _Entry = _Entry()
 
     def __getattr__(self, name: str) -> Any:
         # As in storj.object.Record: what bridges send besides.
@@ -1253,7 +1059,11 @@ class FilePointer(dict[str, Any], Object):  # type: ignore[misc]
     def _values(self) -> dict[str, Any]:
         return self
 
+    def _keep(self, fields: dict[str, Any], extra: dict[str, Any]) -> None:
+        self.update({name: value for name, value in fields.items() if value is not None}, **extra)
+
     # Equality is that of a dict; the rest is that of all records.
+    __init__ = Object.__init__
     __hash__ = Object.__hash__  # type: ignore[assignment]
     __repr__ = Object.__repr__
 
@@ -1272,26 +1082,11 @@ class Mirror(Record):
 
     _identifier = 'hash'
 
-    hash = Text()
-    status = Text()
-    mirrors = Integer()
-
-    def __init__(
-        self,
-        /,
-        hash: str | None = None,
-        mirrors: int | None = None,
-        status: str | None = None,
-        shards: Iterable[Mirror] = (),
-        contacts: Iterable[Contact] = (),
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.hash = hash
-        self.mirrors = mirrors
-        self.status = status
-        self.shards = list(shards)
-        self.contacts = list(contacts)
+    hash: Text = Text()
+    mirrors: Integer = Integer()
+    status: Text = Text()
+    shards: Field[list[Mirror]] = Field(_entries)
+    contacts: Field[list[Contact]] = Field(_entries)
 
     @classmethod
     def from_answer(cls, answer: object) -> Mirror:
@@ -1339,16 +1134,8 @@ class FileMirrors(Record):
 
     _identifier = ''
 
-    def __init__(
-        self,
-        /,
-        available: Iterable[dict[str, Any]] | None = None,
-        established: Iterable[dict[str, Any]] | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.available = _entries(available)
-        self.established = _entries(established)
+    available: Field[list[dict[str, Any]]] = Field(_entries)
+    established: Field[list[dict[str, Any]]] = Field(_entries)
 
 
 class ExchangeReport(Record):
@@ -1382,32 +1169,14 @@ class ExchangeReport(Record):
 
     _identifier = 'dataHash'
 
-    exchangeStart = Time()
-    exchangeEnd = Time()
-    exchangeResultCode = Integer()
-
-    def __init__(
-        self,
-        /,
-        dataHash: str | None = None,
-        reporterId: str | None = None,
-        farmerId: str | None = None,
-        clientId: str | None = None,
-        exchangeStart: object = None,
-        exchangeEnd: object = None,
-        exchangeResultCode: int | None = None,
-        exchangeResultMessage: str | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(extra)
-        self.dataHash = dataHash
-        self.reporterId = reporterId
-        self.farmerId = farmerId
-        self.clientId = clientId
-        self.exchangeStart = exchangeStart
-        self.exchangeEnd = exchangeEnd
-        self.exchangeResultCode = exchangeResultCode
-        self.exchangeResultMessage = exchangeResultMessage
+    dataHash: Field[str | None] = Field()
+    reporterId: Field[str | None] = Field()
+    farmerId: Field[str | None] = Field()
+    clientId: Field[str | None] = Field()
+    exchangeStart: Time = Time()
+    exchangeEnd: Time = Time()
+    exchangeResultCode: Integer = Integer()
+    exchangeResultMessage: Field[str | None] = Field()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as the bridge wants it, with times in milliseconds."""

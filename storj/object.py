@@ -14,15 +14,24 @@ from __future__ import annotations
 import logging
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from storj.exception import ClientError
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
+    from typing_extensions import Self, dataclass_transform
+
     _Base = object
 else:
+
+    def dataclass_transform() -> Callable[[type], type]:
+        """Stand in for the decorator of Python 3.11, which only type checkers and editors read."""
+        return lambda kind: kind
+
     # Programs of the 0.1.5 era test for this base. Its releases cannot be built by a pip newer
     # than 19, so it is used where it is and not required.
     try:
@@ -34,6 +43,7 @@ else:
 
 
 __all__ = (
+    'Field',
     'Identifier',
     'Integer',
     'Object',
@@ -116,81 +126,6 @@ def parse_time(value: object) -> datetime | None:
     return None
 
 
-class Time:
-    """Descriptor of a field that holds an aware UTC ``datetime`` and takes what bridges send."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Time: ...
-    @overload
-    def __get__(self, instance: Object, owner: type) -> datetime | None: ...
-    def __get__(self, instance: Object | None, owner: type) -> Time | datetime | None:
-        if instance is None:
-            return self
-        value: datetime | None = vars(instance).get(self._name)
-        return value
-
-    def __set__(self, instance: Object, value: object) -> None:
-        vars(instance)[self._name] = parse_time(value)
-
-
-class Integer:
-    """Descriptor of a field that holds an ``int``, or None for what is not a whole number."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Integer: ...
-    @overload
-    def __get__(self, instance: Object, owner: type) -> int | None: ...
-    def __get__(self, instance: Object | None, owner: type) -> Integer | int | None:
-        if instance is None:
-            return self
-        value: int | None = vars(instance).get(self._name)
-        return value
-
-    def __set__(self, instance: Object, value: object) -> None:
-        vars(instance)[self._name] = parse_integer(value)
-
-
-class Text:
-    """Descriptor of a field that holds text, or None for JSON that is none."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Text: ...
-    @overload
-    def __get__(self, instance: Object, owner: type) -> str | None: ...
-    def __get__(self, instance: Object | None, owner: type) -> Text | str | None:
-        if instance is None:
-            return self
-        value: str | None = vars(instance).get(self._name)
-        return value
-
-    def __set__(self, instance: Object, value: object) -> None:
-        vars(instance)[self._name] = parse_text(value)
-
-
-class Identifier(Text):
-    """Descriptor of a field by which the bridge knows a record.
-
-    Its type is text although a record made without one has None: every record that comes from a
-    bridge has one, and programs hand it on.
-    """
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Identifier: ...
-    @overload
-    def __get__(self, instance: Object, owner: type) -> str: ...
-    def __get__(self, instance: Object | None, owner: type) -> Any:
-        return super().__get__(instance, owner)
-
-
 def parse_text(value: Any) -> Any:
     """Return text, or None for JSON that is none.
 
@@ -217,6 +152,91 @@ def parse_integer(value: object) -> int | None:
     return None
 
 
+Value = TypeVar('Value')
+
+
+class Field(Generic[Value]):
+    """Descriptor of a field of a record, which is also an argument of its class.
+
+    The arguments stand in the order in which a class declares its fields, those of its base first;
+    each may be left out.
+
+    Args:
+        parse (Callable[[Any], Value]): what makes the value of what a bridge or a program gives,
+            None included; the value as it is by default.
+        default (Any): what it makes the value of when the argument is left out.
+    """
+
+    def __init__(
+        self, parse: Callable[[Any], Value] = lambda value: value, default: Any = None
+    ) -> None:
+        self.parse = parse
+        self.default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: Object, owner: type) -> Value: ...
+    def __get__(self, instance: Object | None, owner: type) -> Any:
+        return self if instance is None else vars(instance).get(self._name)
+
+    def __set__(self, instance: Object, value: Any) -> None:
+        vars(instance)[self._name] = self.parse(value)
+
+
+class Time(Field['datetime | None']):
+    """Field that holds an aware UTC ``datetime`` and takes what bridges send."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_time)
+
+
+class Integer(Field['int | None']):
+    """Field that holds an ``int``, or None for what is not a whole number."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_integer)
+
+
+class Text(Field['str | None']):
+    """Field that holds text, or None for JSON that is none."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_text)
+
+
+class Identifier(Field[str]):
+    """Field by which the bridge knows a record.
+
+    Its type is text although a record made without one has None: every record that comes from a
+    bridge has one, and programs hand it on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(parse_text)
+
+
+class _Signature:
+    """Descriptor of the arguments of a record's class, as ``inspect.signature`` looks for them."""
+
+    def __get__(self, instance: Object | None, owner: type[Object]) -> Signature:
+        from inspect import Parameter, Signature
+
+        if owner.__init__ is not Object.__init__:
+            raise AttributeError('__signature__')
+        arguments = [
+            Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=field.default)
+            for name, field in owner._fields.items()
+        ]
+        if owner._keep is not Object._keep:
+            arguments.append(Parameter('extra', Parameter.VAR_KEYWORD))
+        return Signature(arguments)
+
+
+@dataclass_transform()
 class Object(_Base):
     """Base of all models, and of records of a program's own.
 
@@ -229,6 +249,48 @@ class Object(_Base):
 
     #: Field that tells records of the class apart, '' if there is none.
     _identifier: ClassVar[str] = 'id'
+
+    _fields: ClassVar[dict[str, Field[Any]]] = {}
+    __signature__ = _Signature()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        cls._fields = {**cls._fields, **own}
+
+    def __init__(self, /, *values: Any, **fields: Any) -> None:
+        if values:
+            fields |= self._named(values, fields)
+        # Popped as they are read: what is left in 'fields' is what the class does not document.
+        known = {
+            name: field.parse(fields.pop(name, field.default))
+            for name, field in self._fields.items()
+        }
+        self._keep(known, fields)
+
+    def _named(self, values: Sequence[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that were given by their position, by name.
+
+        Raises:
+            TypeError: If there are more values than fields, or two for one field.
+        """
+        kind = type(self).__name__
+        if len(values) > len(self._fields):
+            raise TypeError(f'{kind} has {len(self._fields)} fields, not {len(values)}')
+        named = dict(zip(self._fields, values, strict=False))
+        if named.keys() & fields.keys():
+            raise TypeError(f'{kind} got two values of {min(named.keys() & fields.keys())!r}')
+        return named
+
+    def _keep(self, fields: dict[str, Any], extra: dict[str, Any]) -> None:
+        """Keep the fields, and what was given besides.
+
+        Raises:
+            TypeError: If there is anything besides; a class that takes such says how it is kept.
+        """
+        if extra:
+            raise TypeError(f'{type(self).__name__} has no field {min(extra)!r}')
+        vars(self).update(fields)
 
     def _values(self) -> dict[str, Any]:
         """Return all fields, the unknown ones last."""
@@ -294,7 +356,7 @@ class Object(_Base):
 
 
 class Record(Object):
-    """Record whose fields are attributes.
+    """Record whose fields are attributes: each a :class:`Field` of its class.
 
     A field that the class does not document is kept: it is read as an attribute, unless a method or
     property has its name, and always with ``record['name']``, ``get`` and ``to_dict``.
@@ -303,8 +365,9 @@ class Record(Object):
     # Slots keep both out of vars(): the fields of a record are what is left there.
     __slots__ = ('_client', '_extra')
 
-    def __init__(self, extra: Mapping[str, Any] | None = None, /) -> None:
-        self._extra: dict[str, Any] = dict(extra or {})
+    def _keep(self, fields: dict[str, Any], extra: dict[str, Any]) -> None:
+        vars(self).update(fields)
+        self._extra = extra
         self._client: Any = None
 
     def __getattr__(self, name: str) -> Any:

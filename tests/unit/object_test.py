@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import sys
 from datetime import datetime, timedelta, timezone
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from storj import model
 from storj import object as storj_object
 from storj.exception import ClientError
-from storj.object import Object, Record, parse_time
+from storj.object import Field, Object, Record, Text, Time, parse_time
 
 MOMENT = datetime(2016, 11, 23, 10, 15, 30, 123000, tzinfo=timezone.utc)
 
@@ -364,14 +365,44 @@ def test_steenzout_base_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
     assert issubclass(Record, Foreign)
-    assert Record({'a': 1}) == Record({'a': 1})
-    assert Record({'a': 1}) != Record({'a': 2})
-    assert {Record({'a': 1}), Record({'a': 1})} == {Record({'a': 1})}
+    assert Record(a=1) == Record(a=1)
+    assert Record(a=1) != Record(a=2)
+    assert {Record(a=1), Record(a=1)} == {Record(a=1)}
 
 
 def test_record_itself_keeps_fields() -> None:
-    assert Record({'a': 1}).a == 1
+    assert Record(a=1).a == 1
     assert Record() == Record()
+
+
+class Note(Record):
+    _identifier = ''
+
+    text: Text = Text()
+    lines: Field[int] = Field(int, default='1')
+
+
+class DatedNote(Note):
+    date: Time = Time()
+
+
+def test_fields_of_a_program_are_arguments_in_their_order() -> None:
+    note = DatedNote('a', 2, MOMENT, more=3)
+    assert (note.text, note.lines, note.date, note.more) == ('a', 2, MOMENT, 3)
+    assert note == DatedNote(text='a', lines='2', date=MOMENT, more=3)
+    assert (Note().lines, list(inspect.signature(DatedNote).parameters)) == (
+        1,
+        ['text', 'lines', 'date', 'extra'],
+    )
+
+
+def test_wrong_arguments_of_a_record_are_refused() -> None:
+    with pytest.raises(TypeError, match='2 fields, not 3'):
+        Note('a', 1, 2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="two values of 'text'"):
+        Note('a', text='b')  # type: ignore[misc]
+    with pytest.raises(TypeError, match="no field 'a'"):
+        model.Object(a=1)
 
 
 def test_record_of_a_program_needs_no_constructor_of_ours() -> None:
