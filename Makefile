@@ -7,6 +7,9 @@ FILE   ?=
 # Tests wait for servers for much of their time: one more than a small machine has cores.
 WORKERS ?= 3
 
+# Modules are compiled once, not by each of the processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check lint types docs benchmark durability soak kills network-kills clocks hostile clean
 
 help:

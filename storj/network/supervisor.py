@@ -46,12 +46,12 @@ from storj.network.farmers import (
 )
 from storj.network.faults import FaultPlan
 from storj.network.folder import NetworkFolder
-from storj.network.metadisk import Settings as MetaDiskSettings
-from storj.network.metadisk import mount
+from storj.network.metadisk.mount import mount
+from storj.network.metadisk.node import Settings as MetaDiskSettings
 from storj.network.node.addresses import is_loopback
 from storj.network.node.health import problems_of
 from storj.network.node.identity import ExtendedKey
-from storj.network.node.serving import Server, need_descriptors
+from storj.network.node.serving import WAKE, Server, need_descriptors
 from storj.network.node.space import Reserve
 from storj.network.node.tasks import together
 from storj.network.settings import EVERYWHERE, NetworkOptions, NetworkSettings
@@ -75,8 +75,6 @@ LOG = 'network.log'
 _DESCRIPTORS = 256
 _FARMER_DESCRIPTORS = 12
 _PROCESS_DESCRIPTORS = 8
-#: Seconds after which it is looked for signals at the latest.
-WAKE = 0.25
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
 _NOTHING_KEPT: Mapping[str, Any] = {'mirrors': 0, 'audit_interval': 0.0}
 

@@ -76,3 +76,21 @@ def test_network_answers_while_farmers_leave(tmp_path: Path) -> None:
     )
     assert states == [1]
     assert not (tmp_path / 'control.json').exists()
+
+
+def test_farmer_loads_nothing_of_the_bridge() -> None:
+    # A network of processes has many of them: each start and each megabyte counts as often.
+    code = """if True:
+        import sys
+        import storj.network.__main__, storj.network.farm
+        print(*(name for name in sys.modules if name.startswith(('sqlalchemy', 'storj'))))
+    """
+    loaded = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert 'storj.network.farmer.farmer' in loaded
+    assert [name for name in loaded if 'sqlalchemy' in name or 'network.bridge' in name] == []

@@ -12,11 +12,6 @@
 
 The node shares the bridge's address and process, and is a client of it like any other: its files
 are entries of a bucket in an account of its own.
+
+Nothing is imported here: a farmer shows the page, and needs no database for it.
 """
-
-from __future__ import annotations
-
-from storj.network.metadisk.mount import mount
-from storj.network.metadisk.node import NODE, MetaDiskNode, Settings
-
-__all__ = ('NODE', 'MetaDiskNode', 'Settings', 'mount')

@@ -25,7 +25,14 @@ from aiohttp import http_exceptions, web
 from storj.exception import ResourceError
 from storj.network.node.wire import Handler
 
-__all__ = ('CONNECTIONS', 'FARMER_DESCRIPTORS', 'Connections', 'Server', 'need_descriptors')
+__all__ = (
+    'CONNECTIONS',
+    'FARMER_DESCRIPTORS',
+    'WAKE',
+    'Connections',
+    'Server',
+    'need_descriptors',
+)
 
 #: Descriptors of a farmer with a process of its own, for some dozens of transfers at a time.
 FARMER_DESCRIPTORS = 192
@@ -35,6 +42,9 @@ IDLE_SECONDS = 75.0
 
 #: Seconds that a client may read nothing of an answer that fills its connection.
 STALL_SECONDS = 60.0
+
+#: Seconds after which it is looked for signals at the latest.
+WAKE = 0.25
 
 # Of the descriptors of a process, three eighths are for connections that come in: the rest is for
 # files, listeners and calls of its own, and for those that are just being closed.
