@@ -1,8 +1,18 @@
-"""Settings that all tests share."""
+"""Settings that all tests share, and the commands in processes that start quickly."""
 
+from __future__ import annotations
+
+import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from tests.cli import forked
+
+ROOT = Path(__file__).parents[1]
 
 # A machine that does other work as well may take long over any one example. Examples are not kept,
 # for the tree may be read-only; one that fails becomes a test.
@@ -15,3 +25,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope='session')
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with ``storj`` and ``storj-bucket``, which load their modules once for all runs.
+
+    Each run is a process of its own, but not the one that is started: signals do not reach it.
+    """
+    folder = tmp_path_factory.mktemp('commands')
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(('STORJ_', 'XDG_', 'LC_'))}
+    environment = {**clean, 'PYTHONPATH': str(ROOT), 'LANG': 'C.UTF-8'}
+    with forked.fork_server(folder, environment) as address:
+        forked.write_command(folder / 'storj', address)
+        forked.write_command(folder / 'storj-bucket', address, 'bucket_main')
+        yield folder

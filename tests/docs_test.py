@@ -14,14 +14,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from storj.network import Network
 from storj.network.control import RunningNetwork, is_running
-from tests.cli import forked
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -144,38 +142,20 @@ def as_run(command: str) -> str:
     return command
 
 
-@contextmanager
-def storj_in(folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Put the command ``storj`` into a folder; its modules are loaded once for all commands."""
-    address = folder / 'socket'
-    forked.write_command(folder / 'storj', address)
-    with subprocess.Popen(
-        [sys.executable, forked.__file__, str(address)], env=environment, stdout=subprocess.PIPE
-    ) as server:
-        try:
-            assert server.stdout is not None
-            assert server.stdout.readline() == b'ready\n'
-            yield
-        finally:
-            server.terminate()
-
-
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[dict[str, str]]:
+def session(commands: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of an empty home, in whose folders no network is left running."""
     (tmp_path / 'home').mkdir()
-    (tmp_path / 'bin').mkdir()
     data = tmp_path / 'home' / '.local' / 'share'
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(('STORJ_', 'XDG_'))},
         'HOME': str(tmp_path / 'home'),
         'XDG_DATA_HOME': str(data),
-        'PATH': f'{tmp_path}/bin{os.pathsep}{os.environ["PATH"]}',
+        'PATH': f'{commands}{os.pathsep}{os.environ["PATH"]}',
         'PYTHONPATH': str(ROOT),
         'LANG': 'C.UTF-8',
     }
-    with storj_in(tmp_path / 'bin', environment):
-        yield environment
+    yield environment
     for folder in (data / 'storj' / 'network', tmp_path / 'net'):
         if is_running(folder):
             RunningNetwork(folder).stop()

@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,39 +27,39 @@ def complete(program, line, **extra):
     return [item.partition(',')[2] for item in done.stdout.splitlines() if item]
 
 
-def test_commands_options_buckets_and_files_are_offered(program, storj, bucket):
+def test_commands_options_buckets_and_files_are_offered(quick_program, storj, bucket):
     for name in ('a.txt', 'dir/b', 'dir/c'):
         storj('cp', '-', f'storj://{bucket}/{name}', input='x')
-    assert {'cp', 'cat', 'completion', 'config'} == set(complete(program, 'storj c'))
-    assert complete(program, 'storj cp --limit') == ['--limit-upload', '--limit-download']
-    assert f'storj://{bucket}/' in complete(program, f'storj ls storj://{bucket[:6]}')
+    assert {'cp', 'cat', 'completion', 'config'} == set(complete(quick_program, 'storj c'))
+    assert complete(quick_program, 'storj cp --limit') == ['--limit-upload', '--limit-download']
+    assert f'storj://{bucket}/' in complete(quick_program, f'storj ls storj://{bucket[:6]}')
     # A machine under load may not answer within the second that a prompt waits.
     storj('ls', f'storj://{bucket}')
-    assert complete(program, f'storj cat storj://{bucket}/') == [
+    assert complete(quick_program, f'storj cat storj://{bucket}/') == [
         f'storj://{bucket}/a.txt',
         f'storj://{bucket}/dir/',
     ]
-    assert complete(program, f'storj cat storj://{bucket}/dir/') == [
+    assert complete(quick_program, f'storj cat storj://{bucket}/dir/') == [
         f'storj://{bucket}/dir/b',
         f'storj://{bucket}/dir/c',
     ]
-    assert complete(program, f'storj file info {bucket} a') == ['a.txt']
-    assert bucket in complete(program, f'storj bucket get {bucket[:8]}')
+    assert complete(quick_program, f'storj file info {bucket} a') == ['a.txt']
+    assert bucket in complete(quick_program, f'storj bucket get {bucket[:8]}')
 
 
-def test_names_come_from_the_cache_without_the_bridge(program, storj, network, bucket):
+def test_names_come_from_the_cache_without_the_bridge(quick_program, storj, network, bucket):
     storj('ls')
     listing = network.faults.add('status:route=GET /buckets,status=503,times=0')
     try:
-        assert f'storj://{bucket}/' in complete(program, 'storj rb storj://')
+        assert f'storj://{bucket}/' in complete(quick_program, 'storj rb storj://')
     finally:
         network.faults.remove(listing)
 
 
-def test_bridge_that_does_not_answer_offers_nothing_soon(program, network):
+def test_bridge_that_does_not_answer_offers_nothing_soon(quick_program, network):
     hanging = network.faults.add('delay:route=* *,seconds=60,times=0')
     try:
-        assert complete(program, 'storj rb storj://') == []
+        assert complete(quick_program, 'storj rb storj://') == []
     finally:
         network.faults.remove(hanging)
         network.faults.release()
@@ -84,17 +83,10 @@ def test_unknown_shell_is_wrong_usage(storj):
 
 
 @pytest.fixture
-def scripts(program, tmp_path):
-    """The programs as commands on the path, and the environment in which they are found."""
-    folder = tmp_path / 'bin'
-    folder.mkdir()
-    _, environment = program()
-    for name, function in (('storj', 'main'), ('storj-bucket', 'bucket_main')):
-        code = f'import sys; from storj.cli import {function}; sys.exit({function}())'
-        path = folder / name
-        path.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
-        path.chmod(0o755)
-    path = f'{folder}{os.pathsep}{environment["PATH"]}'
+def scripts(quick_program, commands):
+    """The environment in which a shell finds the programs."""
+    _, environment = quick_program()
+    path = f'{commands}{os.pathsep}{environment["PATH"]}'
     return {**environment, 'PATH': path, 'PS1': '> ', 'COLUMNS': '200'}
 
 

@@ -128,6 +128,16 @@ def bucket(storj: Storj, request: pytest.FixtureRequest) -> Iterator[str]:
 def program(storj: Storj) -> Any:
     """Arguments and environment to run the program as a process."""
 
+    return _commands(storj, sys.executable, '-m', 'storj')
+
+
+@pytest.fixture
+def quick_program(storj: Storj, commands: Path) -> Any:
+    """The same with modules that are loaded already; signals do not reach the program."""
+    return _commands(storj, commands / 'storj')
+
+
+def _commands(storj: Storj, *words: object) -> Any:
     def command(*arguments: object) -> tuple[list[str], dict[str, str]]:
         environment = {
             **{k: v for k, v in os.environ.items() if k not in storj.environment},
@@ -135,6 +145,6 @@ def program(storj: Storj) -> Any:
             'PYTHONPATH': str(ROOT),
             'TERM': 'xterm-256color',
         }
-        return [sys.executable, '-m', 'storj', *map(str, arguments)], environment
+        return [*map(str, words), *map(str, arguments)], environment
 
     return command

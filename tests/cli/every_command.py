@@ -13,10 +13,7 @@ import secrets
 import select
 import shlex
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +22,6 @@ import click
 
 from storj.cli.app import app
 from storj.crypto import mnemonic
-from tests.cli import forked
 
 #: Bytes of the file that is stored: more than a pipe holds.
 SIZE = 200_000
@@ -257,7 +253,7 @@ class Forked:
             socket.send_fds(self._socket, [b'!'], numbers)
         closed = [number for number, it in enumerate(streams) if it is None]
         unbuffered = 'PYTHONUNBUFFERED' in environment
-        request = [arguments, str(Path.cwd()), environment, closed, unbuffered]
+        request = ['main', arguments, str(Path.cwd()), environment, closed, unbuffered]
         self._socket.sendall(json.dumps(request).encode())
         self._socket.shutdown(socket.SHUT_WR)
         self._answers = self._socket.makefile('rb')
@@ -269,17 +265,3 @@ class Forked:
             return None
         with self._answers, self._socket:
             return int(self._answers.read())
-
-
-@contextmanager
-def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Serve forked processes at an address."""
-    address = folder / 'socket'
-    with subprocess.Popen(
-        [sys.executable, forked.__file__, str(address)], env=environment, stdout=subprocess.PIPE
-    ) as server:
-        try:
-            assert server.stdout.readline() == b'ready\n'
-            yield address
-        finally:
-            server.terminate()

@@ -29,7 +29,8 @@ from typing import Any
 import pytest
 
 from storj.network.control import serve_control
-from tests.cli.every_command import CALLS, Call, Forked, Place, fork_server, missing
+from tests.cli.every_command import CALLS, Call, Forked, Place, missing
+from tests.cli.forked import fork_server
 
 FULL = Path('/dev/full')
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason='needs /dev/full and fork')

@@ -1,7 +1,7 @@
 """A program that forks itself for every command, so that many commands load their modules once.
 
-``python forked.py SOCKET`` serves; :func:`write_command` writes the executable that asks it. Each
-command has a process of its own, with the arguments, environment, folder and streams of its caller.
+:func:`fork_server` serves; :func:`write_command` writes an executable that asks it. Each command
+has a process of its own, with the arguments, environment, folder and streams of its caller.
 A caller may add which of the streams are closed and whether the others are unbuffered; it is told
 the pid then.
 """
@@ -14,7 +14,10 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 #: What nearly every command loads; anything else is loaded by the command that wants it.
@@ -40,15 +43,31 @@ import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
     socket.send_fds(server, [b'!'], [0, 1, 2])
-    server.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode())
+    request = [{function!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]
+    server.sendall(json.dumps(request).encode())
     server.shutdown(socket.SHUT_WR)
     sys.exit(int(server.recv(16)))
 """
 
 
-def write_command(path: Path, address: Path) -> None:
-    """Write an executable that has its command run by the server at an address."""
-    path.write_text(CLIENT.format(python=sys.executable, address=str(address)))
+@contextmanager
+def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
+    """Serve forked processes at an address in a folder."""
+    address = folder / 'socket'
+    with subprocess.Popen(
+        [sys.executable, __file__, str(address)], env=environment, stdout=subprocess.PIPE
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == b'ready\n'
+            yield address
+        finally:
+            server.terminate()
+
+
+def write_command(path: Path, address: Path, function: str = 'main') -> None:
+    """Write an executable that has a function of ``storj.cli`` run by the server at an address."""
+    path.write_text(CLIENT.format(python=sys.executable, address=str(address), function=function))
     path.chmod(0o755)
 
 
@@ -71,7 +90,7 @@ def serve(address: str) -> None:
 
 
 def _run(caller: socket.socket) -> None:
-    from storj.cli import main
+    from storj import cli
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, streams, _, _ = socket.recv_fds(caller, 1, 3)
@@ -79,7 +98,7 @@ def _run(caller: socket.socket) -> None:
         os.dup2(stream, number)
         os.close(stream)
     with caller.makefile('rb') as request:
-        words, folder, settings, *more = json.loads(request.read())
+        function, words, folder, settings, *more = json.loads(request.read())
     arguments = list(map(_of_locale, words))
     environment = {name: _of_locale(value) for name, value in settings.items()}
     os.chdir(_of_locale(folder))
@@ -90,7 +109,7 @@ def _run(caller: socket.socket) -> None:
         _open_streams(*more)
     status = 1
     try:
-        status = main(arguments)
+        status = getattr(cli, function)(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
     finally:

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from storj.network.control import serve_control
-from tests.cli.every_command import CALLS, Call, Forked, Place, fork_server
+from tests.cli.every_command import CALLS, Call, Forked, Place
+from tests.cli.forked import fork_server
 from tests.cli.hostile import POISON, BehindHostile, HostileBridge, Mood, hostile_bridge
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='forks')

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ROOT, Storj
-from tests.cli.every_command import CALLS, Forked, Place, fork_server
+from tests.cli.every_command import CALLS, Forked, Place
+from tests.cli.forked import fork_server
 
 pytestmark = pytest.mark.skipif(sys.platform in ('win32', 'darwin'), reason='locales of POSIX')
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +21,6 @@ REFERENCE = (
     '0c12e76f671e6056b3be9af526acf1f6ca3d42d9066c811c9bceae560f3791cc'
     '?key=31292df8fd0ec1d5c3904fc12a4c90ca1f2425e0aaad1e6171970fddb904a823'
 )
-ROOT = Path(__file__).parents[2]
 
 Run = Callable[..., 'subprocess.CompletedProcess[bytes]']
 
@@ -34,19 +32,18 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def run(network: Network, tmp_path: Path) -> Run:
+def run(network: Network, commands: Path, tmp_path: Path) -> Run:
     def run(
         *arguments: str, stdin: bytes = b'', **environment: str
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, '-m', 'storj', 'metadisk', *arguments],
+            [commands / 'storj', 'metadisk', *arguments],
             cwd=tmp_path,
             input=stdin,
             capture_output=True,
             env={
                 'PATH': os.environ['PATH'],
                 'HOME': str(tmp_path),
-                'PYTHONPATH': str(ROOT),
                 'STORJ_BRIDGE': network.bridge_url,
                 **environment,
             },
