@@ -353,6 +353,19 @@ def test_database_that_cannot_be_used_is_a_clear_error(url: str) -> None:
     assert 'secret' not in str(caught.value)
 
 
+@pytest.mark.parametrize('revision', ['2', '10', '1975ea83b712'])
+def test_database_of_a_later_version_is_refused(tmp_path: Path, revision: str) -> None:
+    url = f'sqlite:///{tmp_path / "bridge.db"}'
+    Database(url).close()
+    with closing(sqlite3.connect(tmp_path / 'bridge.db')) as database, database:
+        database.execute('UPDATE alembic_version SET version_num = ?', (revision,))
+    later = f'bridge.db: made by a later version .* of revision {revision},.* up to 1$'
+    with pytest.raises(ConfigurationError, match=later):
+        Database(url)
+    # From Python 3.13 on a connection that was left open speaks up here.
+    gc.collect()
+
+
 @pytest.mark.parametrize(
     'change',
     [
@@ -361,17 +374,16 @@ def test_database_that_cannot_be_used_is_a_clear_error(url: str) -> None:
         'ALTER TABLE buckets RENAME COLUMN created TO made',
     ],
 )
-def test_database_of_a_later_version_is_refused(tmp_path: Path, change: str) -> None:
+def test_database_of_another_program_is_refused(tmp_path: Path, change: str) -> None:
     url = f'sqlite:///{tmp_path / "bridge.db"}'
     Database(url).close()
     Database(url).close()
-    with sqlite3.connect(tmp_path / 'bridge.db') as database:
-        database.execute("UPDATE bridge_schema SET fingerprint = 'other'")
+    with closing(sqlite3.connect(tmp_path / 'bridge.db')) as database:
+        database.execute('DROP TABLE alembic_version')
+        database.execute('CREATE TABLE bridge_schema (fingerprint VARCHAR(64) PRIMARY KEY)')
         database.execute(change)
-    database.close()
     with pytest.raises(ConfigurationError, match='another version'):
         Database(url)
-    # From Python 3.13 on a connection that was left open speaks up here.
     gc.collect()
 
 
@@ -384,7 +396,7 @@ def test_file_of_something_else_is_refused_and_closed(
         path.write_bytes(content)
     else:
         with closing(sqlite3.connect(path)) as database:
-            database.execute('CREATE TABLE bridge_schema (other)')
+            database.execute('CREATE TABLE alembic_version (other)')
     with pytest.raises(ConfigurationError, match='cannot be used'):
         Database(f'sqlite:///{path}')
     gc.collect()

@@ -14,11 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, inspect, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, inspect, text
 
+from storj.network.bridge import migrations
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.copies import supply
-from storj.network.bridge.database import Contact, Contract, Database, Entry, Token, User, Volume
+from storj.network.bridge.database import (
+    REVISION,
+    Contact,
+    Contract,
+    Database,
+    Entry,
+    Token,
+    User,
+    Volume,
+)
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.repairs import REPAIRS
@@ -29,7 +40,7 @@ from tests.network.bridges import Account, RunningBridge
 from tests.network.nodes import DAY
 
 #: Tables that are as long as the list of farmers, one that is bounded, and one with a single row.
-SMALL = {'contacts', 'work_challenges', 'bridge_schema'}
+SMALL = {'contacts', 'work_challenges', 'alembic_version'}
 #: Columns that the first version did not have.
 NEWER = (
     ('users', 'free_tier'),
@@ -152,6 +163,13 @@ def test_no_statement_goes_through_a_large_table(bridge: RunningBridge, tmp_path
     assert bad == {}
 
 
+def before_alembic(connection: Connection) -> None:
+    """Have a database name its version as those from before Alembic did."""
+    connection.execute(text('DROP TABLE alembic_version'))
+    connection.execute(text('CREATE TABLE bridge_schema (fingerprint VARCHAR(64) PRIMARY KEY)'))
+    connection.execute(text("INSERT INTO bridge_schema VALUES ('earlier')"))
+
+
 def age(database: Database) -> None:
     """Take from a database what its first version did not have."""
     with database.begin_plain() as connection:
@@ -163,7 +181,23 @@ def age(database: Database) -> None:
         connection.execute(text(f'CREATE INDEX contracts_by_state ON contracts ({state})'))
         for table, column in NEWER:
             connection.execute(text(f'ALTER TABLE {table} DROP COLUMN {column}'))
-        connection.execute(text("UPDATE bridge_schema SET fingerprint = 'earlier'"))
+        before_alembic(connection)
+
+
+def schema(database: Database) -> dict[str, Any]:
+    """Return the tables of a database, with the names of their columns and indexes."""
+    with database.begin_plain() as connection:
+        found = inspect(connection)
+        return {
+            table: (
+                {
+                    column['name']: (str(column['type']), column['nullable'], column['default'])
+                    for column in found.get_columns(table)
+                },
+                {index['name'] for index in found.get_indexes(table)},
+            )
+            for table in found.get_table_names()
+        }
 
 
 def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
@@ -173,18 +207,12 @@ def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
         bridge.farmer()
         bucket = bridge.bucket(alice)
         file = bridge.file(alice, bucket)
-        before = inspect(bridge.state.database._engine).get_columns('contracts')
+        before = schema(bridge.state.database)
         age(bridge.state.database)
     with RunningBridge(folder, **settings) as bridge:
         path = f'/buckets/{bucket}/files/{file}/info'
         assert bridge.request('GET', path, by=alice).json['id'] == file
-        found = inspect(bridge.state.database._engine)
-        assert {column['name'] for column in before} == {
-            column['name'] for column in found.get_columns('contracts')
-        }
-        indexes = {index['name'] for index in found.get_indexes('contracts')}
-        assert indexes == {'contracts_by_audit', 'contracts_by_renewal'}
-        assert not found.has_table('reports')
+        assert schema(bridge.state.database) == before
         with bridge.state.database.begin() as session:
             assert session.query(Volume).count() == 0
             assert {contract.next_renewal for contract in session.query(Contract)} == {0}
@@ -204,6 +232,28 @@ def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
 )
 def test_database_of_an_earlier_version_is_brought_up(tmp_path: Path) -> None:
     keep_files_over_an_upgrade(tmp_path)
+
+
+def definitions(path: Path) -> set[str]:
+    """Return how the tables and indexes of a file of SQLite were made."""
+    with closing(sqlite3.connect(path)) as database:
+        kept = "sql IS NOT NULL AND name != 'alembic_version'"
+        return {sql for (sql,) in database.execute(f'SELECT sql FROM sqlite_master WHERE {kept}')}
+
+
+def test_new_database_is_what_the_revisions_make(tmp_path: Path) -> None:
+    new, revised = tmp_path / 'new.db', tmp_path / 'revised.db'
+    with closing(sqlite3.connect(revised)) as database:
+        database.execute('CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)')
+    for path in (new, revised):
+        Database(f'sqlite:///{path}').close()
+    assert len(definitions(new)) > 20
+    assert definitions(new) == definitions(revised)
+
+
+def test_database_is_of_the_last_revision() -> None:
+    folder = Path(migrations.__file__).parent
+    assert ScriptDirectory(str(folder)).get_current_head() == REVISION
 
 
 def test_many_rows_are_deleted_some_at_a_time(bridge: RunningBridge) -> None:

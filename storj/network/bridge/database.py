@@ -30,16 +30,14 @@ from sqlalchemy import (
     JSON,
     URL,
     BigInteger,
-    Column,
     ColumnElement,
     Connection,
+    Double,
     Engine,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    Inspector,
     String,
-    Table,
     Text,
     UniqueConstraint,
     bindparam,
@@ -58,13 +56,13 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import StaticPool
-from sqlalchemy.schema import CreateColumn
 
 from storj.atomic_file import sync_folder
 from storj.exception import NetworkSetupError
 from storj.network.node.group_sync import GroupSync
 
 __all__ = (
+    'REVISION',
     'UPLOAD_LIFE',
     'Bucket',
     'Challenge',
@@ -82,6 +80,7 @@ __all__ = (
     'Volume',
     'WorkChallenge',
     'fingerprint',
+    'upgrade',
 )
 
 #: Seconds of the bridge's running after which an upload counts as given up.
@@ -90,8 +89,10 @@ UPLOAD_LIFE = 90 * 24 * 3600
 
 _T = TypeVar('_T')
 
-#: Tables of earlier versions that nothing reads any more.
-_FORMER_TABLES = ('reports',)
+#: Revision of the tables below: the number of the last module in ``migrations.versions``.
+REVISION = '1'
+#: Table of databases that no revision of Alembic made.
+_BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
 _SOME = 500
 
@@ -102,7 +103,9 @@ def fingerprint(secret: str) -> str:
 
 
 class _Base(DeclarativeBase):
-    type_annotation_map = {int: BigInteger()}
+    # What Double is to one release of SQLAlchemy is Float to another: named, so that all make the
+    # same tables.
+    type_annotation_map = {int: BigInteger(), float: Double()}
 
 
 class User(_Base):
@@ -347,25 +350,12 @@ class WorkChallenge(_Base):
     expires: Mapped[int] = mapped_column(index=True)
 
 
-class _Schema(_Base):
-    """Tells by which tables a database was made."""
+class _Version(_Base):
+    """The revision of the schema, where Alembic keeps it."""
 
-    __tablename__ = 'bridge_schema'
+    __tablename__ = 'alembic_version'
 
-    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
-
-
-#: Changes with every table and column. A new column needs a default that the server knows, so that
-#: the tables of earlier versions can have it.
-_FINGERPRINT = fingerprint(
-    ' '.join(
-        sorted(
-            f'{table.name}.{column.name}'
-            for table in _Base.metadata.tables.values()
-            for column in table.columns
-        )
-    )
-)
+    version_num: Mapped[str] = mapped_column(String(32), primary_key=True)
 
 
 class Database:
@@ -378,8 +368,7 @@ class Database:
         durable (bool): whether :meth:`synced` waits for the disk.
 
     Raises:
-        NetworkSetupError: If it cannot be opened, or a later version of this program made it. The
-            tables of an earlier one are brought up to date.
+        NetworkSetupError: If it cannot be opened, or :func:`upgrade` refuses it.
     """
 
     def __init__(self, url: str, *, durable: bool = True) -> None:
@@ -395,29 +384,14 @@ class Database:
             self._sync = _sync_of(parsed) if durable else None
             self._sessions = sessionmaker(self._engine, expire_on_commit=False)
             try:
-                known = self._adopt_tables()
-            except SQLAlchemyError:
+                upgrade(self._engine)
+            except BaseException:
                 self.close()
                 raise
+        except NetworkSetupError as error:
+            raise NetworkSetupError(f'{shown}: {error}') from None
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise NetworkSetupError(f'{shown}: cannot be used: {error}') from error
-        if not known:
-            self.close()
-            raise NetworkSetupError(
-                f'{shown}: made by another version of this program; start with a new one'
-            )
-
-    def _adopt_tables(self) -> bool:
-        """Make the tables, or convert existing ones; return whether they are ours."""
-        with self._engine.begin() as connection:
-            if not inspect(connection).has_table(_Schema.__tablename__):
-                _Base.metadata.create_all(connection)
-                connection.execute(insert(_Schema).values(fingerprint=_FINGERPRINT))
-            elif connection.scalar(select(_Schema.fingerprint)) != _FINGERPRINT:
-                if not _add_what_is_new(connection):
-                    return False
-                connection.execute(update(_Schema).values(fingerprint=_FINGERPRINT))
-        return True
 
     async def synced(self) -> None:
         """Return when all that was committed so far would survive a power failure.
@@ -487,12 +461,45 @@ class Database:
         if self._sync is not None and self._sync.failure is not None:
             raise self._sync.failure
         with self.begin_plain() as connection:
-            connection.execute(update(_Schema).values(fingerprint=_FINGERPRINT))
+            connection.execute(update(_Version).values(version_num=REVISION))
 
     def close(self) -> None:
         """Close all connections."""
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the tables of a database to this version's revision; make them in an empty one.
+
+    Raises:
+        NetworkSetupError: If another version of this program made them, such as a later one.
+    """
+    with engine.begin() as connection:
+        found = inspect(connection)
+        revision = None
+        if found.has_table(_Version.__tablename__):
+            revision = connection.scalar(select(_Version.version_num))
+        elif not found.has_table(_BEFORE_ALEMBIC):
+            # A test proves that this makes what the revisions make.
+            _Base.metadata.create_all(connection)
+            connection.execute(insert(_Version).values(version_num=REVISION))
+            return
+        if revision == REVISION:
+            return
+        if revision is not None and not (revision.isdecimal() and int(revision) < int(REVISION)):
+            raise NetworkSetupError(
+                f'made by a later version of this program: its schema is of revision {revision},'
+                f' this version knows those up to {REVISION}'
+            )
+        # Imported here, because that takes longer than the start of a bridge.
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option('script_location', 'storj.network.bridge:migrations')
+        config.attributes['connection'] = connection
+        command.upgrade(config, REVISION)
 
 
 def _open(url: URL) -> Engine:
@@ -519,43 +526,6 @@ def _sync_of(url: URL) -> GroupSync | None:
     # The file itself may be new.
     sync_folder(Path(path).absolute().parent)
     return GroupSync(Path(path).absolute())
-
-
-def _add_what_is_new(connection: Connection) -> bool:
-    """Bring tables of an earlier version up; return whether they were such.
-
-    They are if they have no unknown column, and every missing column has a default.
-    What was cut off is done by the next start.
-    """
-    found = inspect(connection)
-    missing: list[Column[Any]] = []
-    tables = [table for table in _Base.metadata.sorted_tables if found.has_table(table.name)]
-    for table in tables:
-        names = {column['name'] for column in found.get_columns(table.name)}
-        if not names <= set(table.columns.keys()):
-            return False
-        missing += (column for column in table.columns if column.name not in names)
-    if any(column.server_default is None for column in missing):
-        return False
-    for column in missing:
-        addition = CreateColumn(column).compile(dialect=connection.dialect)
-        connection.execute(text(f'ALTER TABLE {column.table.name} ADD COLUMN {addition}'))
-    _Base.metadata.create_all(connection)
-    for table in tables:
-        _adopt_indexes(connection, found, table)
-    for name in _FORMER_TABLES:
-        connection.execute(text(f'DROP TABLE IF EXISTS {name}'))
-    return True
-
-
-def _adopt_indexes(connection: Connection, found: Inspector, table: Table) -> None:
-    """Make the indexes of a table that are new, and drop those that would mislead a planner."""
-    for index in table.indexes:
-        index.create(connection, checkfirst=True)
-    known = {index.name for index in table.indexes}
-    for former in found.get_indexes(table.name):
-        if former['name'] not in known and 'duplicates_constraint' not in former:
-            connection.execute(text(f'DROP INDEX {former["name"]}'))
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
