@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         TransferFuture,
         Transfers,
     )
-    from storj.transfer.config import Destination, SourceLike, UploadOptions
+    from storj.transfer.config import Destination, DownloadOptions, SourceLike, UploadOptions
 
 __all__ = (
     'DEFAULT_BRIDGE',
@@ -936,12 +936,8 @@ class Client:
         file_id: str,
         destination: Destination = None,
         *,
-        start: int = 0,
-        end: int | None = None,
         progress: ProgressCallback | None = None,
-        resume: bool = True,
-        overwrite: bool = True,
-        decrypt: bool = True,
+        **options: Unpack[DownloadOptions],
     ) -> Any:
         """Fetch a file from its farmers, check it and decrypt it.
 
@@ -950,13 +946,10 @@ class Client:
             file_id (str): file unique identifier.
             destination (str | PathLike | BinaryIO | None): a path, which gets its name when the
                 file is whole and right; a binary file object; None for memory.
-            start (int): first byte.
-            end (int | None): byte behind the last one; the end of the file by default.
             progress (Callable[[storj.transfer.Progress], object] | None): called with each state.
-            resume (bool): whether a broken-off download to the same path is continued.
-            overwrite (bool): whether a file at the path may be replaced.
-            decrypt (bool): False for the bytes as they are stored: of a file that was stored
-                without encryption, or still encrypted.
+            **options (Unpack[DownloadOptions]): what is fetched, and how: ``start``, ``end``,
+                ``decrypt``, ``key``, ``resume``, ``overwrite``; see
+                :class:`storj.transfer.DownloadOptions`.
 
         Returns:
             io.BytesIO: the content, at position 0, when there is no destination; otherwise the
@@ -969,17 +962,7 @@ class Client:
         """
         route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
         return self._finish(
-            self.transfers.download(
-                bucket_id,
-                file_id,
-                destination,
-                start=start,
-                end=end,
-                progress=progress,
-                resume=resume,
-                overwrite=overwrite,
-                decrypt=decrypt,
-            )
+            self.transfers.download(bucket_id, file_id, destination, progress=progress, **options)
         )
 
     def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from storj.retry import RetryPolicy
 from storj.transfer.channel import Channel, ChannelLimits
-from storj.transfer.config import Bridge, BridgeReader, TransferConfig, UploadOptions
+from storj.transfer.config import (
+    Bridge,
+    BridgeReader,
+    DownloadOptions,
+    StreamOptions,
+    TransferConfig,
+    UploadOptions,
+)
 from storj.transfer.coordinator import Progress, ProgressCallback
 from storj.transfer.engine import TransferFuture, Transfers, wait_for
 from storj.transfer.gather import FileHealth, ShardHealth
@@ -20,12 +27,14 @@ __all__ = (
     'BridgeReader',
     'Channel',
     'ChannelLimits',
+    'DownloadOptions',
     'FileHealth',
     'JournalEntry',
     'Progress',
     'ProgressCallback',
     'RetryPolicy',
     'ShardHealth',
+    'StreamOptions',
     'TransferConfig',
     'TransferFuture',
     'Transfers',

@@ -24,12 +24,15 @@ __all__ = (
     'Bridge',
     'BridgeReader',
     'Destination',
+    'DownloadOptions',
     'DownloadRequest',
     'KeyScheme',
     'SourceLike',
+    'StreamOptions',
     'TransferConfig',
     'UploadOptions',
     'UploadRequest',
+    'check_id',
     'name_of',
 )
 
@@ -195,9 +198,19 @@ class UploadOptions(TypedDict, total=False):
     overwrite: bool
 
 
+def check_id(value: object, what: str) -> None:
+    """Raise ValueError if an id cannot be one."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f'the id of a {what} is a text of hex digits, not {value!r}')
+
+
 @dataclass(frozen=True)
 class UploadRequest:
-    """An upload that is asked for: where from, where to, and its :class:`UploadOptions`."""
+    """An upload that is asked for: where from, where to, and its :class:`UploadOptions`.
+
+    Raises:
+        ValueError: If the bucket's id is no text.
+    """
 
     bucket_id: str
     source: SourceLike
@@ -210,6 +223,9 @@ class UploadRequest:
     parity: bool | None = None
     resume: bool = True
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_id(self.bucket_id, 'bucket')
 
     def file_name(self) -> str:
         """Return the name of the file, in the clear.
@@ -263,18 +279,57 @@ def name_of(source: Any) -> str | None:
 Destination = Union[str, 'os.PathLike[str]', IO[bytes], None]
 
 
+class StreamOptions(TypedDict, total=False):
+    """What is fetched of a file: keyword arguments of every stream and download.
+
+    Attributes:
+        start (int): first byte; 0 by default.
+        end (int | None): byte behind the last one; the end of the file by default.
+        decrypt (bool): False for the bytes as they are stored, which nothing proves: of a file that
+            was stored without encryption, or still encrypted. True by default.
+        key (ContentKey | None): of the file, where somebody passed it on; by default it follows
+            from the client's encryption key (mnemonic).
+    """
+
+    start: int
+    end: int | None
+    decrypt: bool
+    key: ContentKey | None
+
+
+class DownloadOptions(StreamOptions, total=False):
+    """How a file is fetched: keyword arguments of every download, besides :class:`StreamOptions`.
+
+    Attributes:
+        resume (bool): whether a broken-off download to the same path is continued, and this one can
+            be; True by default.
+        overwrite (bool): whether a file at the path may be replaced; True by default.
+    """
+
+    resume: bool
+    overwrite: bool
+
+
 @dataclass(frozen=True)
 class DownloadRequest:
-    """What is asked for; see :meth:`storj.transfer.Transfers.download`."""
+    """A download that is asked for: which file, and its :class:`DownloadOptions`.
+
+    Raises:
+        ValueError: If an id is no text.
+    """
 
     bucket_id: str
     file_id: str
     start: int = 0
     end: int | None = None
     decrypt: bool = True
+    key: ContentKey | None = None
     resume: bool = True
     overwrite: bool = True
-    key: ContentKey | None = None
+
+    def __post_init__(self) -> None:
+        check_id(self.bucket_id, 'bucket')
+        check_id(self.file_id, 'file')
 
 
 class BridgeReader(Protocol):

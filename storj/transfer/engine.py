@@ -11,18 +11,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from storj.crypto.keys import ContentKey
 from storj.model import File, Frame
 from storj.transfer.channel import channel_for as default_channel_for
 from storj.transfer.config import (
     Bridge,
     BridgeReader,
     Destination,
+    DownloadOptions,
     DownloadRequest,
     SourceLike,
+    StreamOptions,
     TransferConfig,
     UploadOptions,
     UploadRequest,
+    check_id,
 )
 from storj.transfer.coordinator import (
     Clock,
@@ -125,9 +127,7 @@ class Transfers(Generic[B_co]):
         shards could not be stored, ``SourceChangedError`` when the source changed meanwhile,
         ``ResumeMismatchError`` when the upload was begun before with another encryption key.
         """
-        request = UploadRequest(
-            _identifier(bucket_id, 'bucket'), source, frame, existing, **options
-        )
+        request = UploadRequest(bucket_id, source, frame, existing, **options)
         return self._begin(
             lambda scope: Upload(scope, self.bridge, request).run,
             progress,
@@ -139,13 +139,8 @@ class Transfers(Generic[B_co]):
         file_id: str,
         destination: Destination = None,
         *,
-        start: int = 0,
-        end: int | None = None,
         progress: ProgressCallback | None = None,
-        resume: bool = True,
-        overwrite: bool = True,
-        decrypt: bool = True,
-        key: ContentKey | None = None,
+        **options: Unpack[DownloadOptions],
     ) -> TransferFuture[Any]:
         """Begin a download.
 
@@ -154,15 +149,10 @@ class Transfers(Generic[B_co]):
             file_id (str): 24 hex digits.
             destination (str | PathLike | BinaryIO | None): a path, which gets its file when it is
                 whole; a binary file object, which is written in order; None for memory.
-            start (int): first byte.
-            end (int | None): byte behind the last one; the end of the file by default.
             progress (ProgressCallback | None): called with each new state.
-            resume (bool): whether a broken-off download to the same path is continued.
-            overwrite (bool): whether a file at the path may be replaced.
-            decrypt (bool): False for the bytes as they are stored, which nothing proves: of a file
-                that was stored without encryption, or still encrypted.
-            key (ContentKey | None): of the file, where somebody passed it on; by default it
-                follows from the client's mnemonic.
+            **options (Unpack[DownloadOptions]): what is fetched, and how: ``start``, ``end``,
+                ``decrypt``, ``key``, ``resume``, ``overwrite``; see
+                :class:`storj.transfer.DownloadOptions`.
 
         Returns:
             TransferFuture: of the path, the file object, or a BytesIO at position 0.
@@ -176,31 +166,18 @@ class Transfers(Generic[B_co]):
         bridge that contradicts itself, ``UnauthenticatedError`` for a file without an HMAC under
         its key, ``FileExistsError`` where nothing may be replaced.
         """
-        request = DownloadRequest(
-            _identifier(bucket_id, 'bucket'),
-            _identifier(file_id, 'file'),
-            start=start,
-            end=end,
-            decrypt=decrypt,
-            resume=resume,
-            overwrite=overwrite,
-            key=key,
-        )
-
-        if not (destination is None or isinstance(destination, (str, os.PathLike))) and not hasattr(
-            destination, 'write'
-        ):
+        request = DownloadRequest(bucket_id, file_id, **options)
+        path_or_none = destination is None or isinstance(destination, (str, os.PathLike))
+        if not path_or_none and not hasattr(destination, 'write'):
             raise TypeError(
                 f'a destination is a path, a binary file or None, not {type(destination).__name__}'
             )
 
         def work(scope: Scope) -> Callable[[], Any]:
-            if destination is None:
-                return StreamDownload(scope, request).collect
             if isinstance(destination, (str, os.PathLike)):
                 return FileDownload(scope, request, destination).run
             stream = StreamDownload(scope, request)
-            return lambda: stream.deliver(destination)
+            return stream.collect if destination is None else lambda: stream.deliver(destination)
 
         return self._begin(work, progress)
 
@@ -209,29 +186,25 @@ class Transfers(Generic[B_co]):
         bucket_id: str,
         file_id: str,
         *,
-        start: int = 0,
-        end: int | None = None,
-        decrypt: bool = True,
-        key: ContentKey | None = None,
         progress: ProgressCallback | None = None,
+        **options: Unpack[StreamOptions],
     ) -> Iterator[bytes]:
         """Return the bytes of a file in order, while shards ahead of them are fetched.
 
-        Arguments and errors as of :meth:`download`. Each shard is checked before its first byte is
-        yielded. Closing the iterator ends the transfer.
+        Errors as of :meth:`download`. Each shard is checked before its first byte is yielded.
+        Closing the iterator ends the transfer.
+
+        Args:
+            bucket_id (str): 24 hex digits.
+            file_id (str): 24 hex digits.
+            progress (ProgressCallback | None): called with each new state.
+            **options (Unpack[StreamOptions]): what is fetched: ``start``, ``end``, ``decrypt``,
+                ``key``; see :class:`storj.transfer.StreamOptions`.
 
         Returns:
             Iterator[bytes]: pieces of ``TransferConfig.piece_size`` at most.
         """
-        request = DownloadRequest(
-            _identifier(bucket_id, 'bucket'),
-            _identifier(file_id, 'file'),
-            start=start,
-            end=end,
-            decrypt=decrypt,
-            key=key,
-        )
-        return self._pieces(request, progress)
+        return self._pieces(DownloadRequest(bucket_id, file_id, **options), progress)
 
     def _pieces(
         self, request: DownloadRequest, progress: ProgressCallback | None
@@ -271,8 +244,8 @@ class Transfers(Generic[B_co]):
             IntegrityError: If their HMAC is missing or wrong.
             DecryptionError: If the client's encryption key is not the file's.
         """
-        _identifier(bucket_id, 'bucket')
-        _identifier(file_id, 'file')
+        check_id(bucket_id, 'bucket')
+        check_id(file_id, 'file')
         future = self._begin(
             lambda scope: Verification(scope, bucket_id, file_id, decrypt=decrypt).run,
             progress,
@@ -410,12 +383,6 @@ def wait_for(future: TransferFuture[T]) -> T:
         future.cancel()
         future.wait()
         raise
-
-
-def _identifier(value: object, what: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f'the id of a {what} is a text of hex digits, not {value!r}')
-    return value
 
 
 class TransferFuture(Generic[T]):

@@ -13,8 +13,8 @@ import pytest
 
 from storj.exception import PaymentRequiredError, SourceChangedError
 from storj.metadisk import MetaDisk
-from storj.transfer import UploadOptions
-from storj.transfer.config import UploadRequest
+from storj.transfer import DownloadOptions, UploadOptions
+from storj.transfer.config import DownloadRequest, UploadRequest
 from storj.transfer.source import open_source
 from tests.unit.fake_network import SHARD, Setting
 from tests.unit.scripted_farmer import Connection, ScriptedFarmer
@@ -141,6 +141,13 @@ def test_options_of_an_upload_are_those_of_its_request() -> None:
     assert options == fields.keys() - {'bucket_id', 'source', 'frame', 'existing'}
     with pytest.raises(TypeError, match='speed'):
         UploadRequest('b', b'', speed=1)  # type: ignore[call-arg]
+
+
+def test_options_of_a_download_are_those_of_its_request() -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(DownloadRequest)}
+    assert DownloadOptions.__annotations__.keys() == fields.keys() - {'bucket_id', 'file_id'}
+    with pytest.raises(TypeError, match='speed'):
+        DownloadRequest('b', 'f', speed=1)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
