@@ -1,8 +1,8 @@
 """Storj web socket module: the data channel of farmers that run core 0.3 to 5.1.
 
-Three layers: :class:`FrameParser` turns bytes into events and knows no socket,
-:class:`DataChannel` moves one shard over one connection in the calling thread, and
-:class:`Client` is the documented class, which does so in a thread of its own::
+Three layers: :class:`FrameParser` turns bytes into events and knows no socket (it lies in
+``storj/web_socket_frames.py``), :class:`DataChannel` moves one shard over one connection in the
+calling thread, and :class:`Client` is the documented class, which does so in a thread of its own::
 
     client = web_socket.Client(pointer)          # a pointer whose operation is PULL
     client.connect()
@@ -29,13 +29,13 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any
 
 from ws4py import WS_KEY
 from ws4py.client.threadedclient import WebSocketClient
 from ws4py.messaging import BinaryMessage, Message
 
-from storj.crypto.cipher import xor
+from storj import web_socket_frames as frames
 from storj.digest import Buffer, ShardDigest
 from storj.exception import (
     FarmerError,
@@ -52,199 +52,21 @@ from storj.farmer_connection import (
     never,
 )
 from storj.sharding import MAX_SHARD_SIZE
+from storj.web_socket_frames import (
+    FRAME_SIZE,
+    Close,
+    Data,
+    Event,
+    FrameParser,
+    FrameWriter,
+    Ping,
+    Text,
+)
 
 __all__ = ('FRAME_SIZE', 'Client', 'DataChannel', 'FrameParser')
 
-#: Bytes of the shard in each frame that is sent. A shard in one frame would need its size in
-#: memory at both ends.
-FRAME_SIZE: Final = 64 * 1024
-
-_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
-_MAX_CONTROL = 125
-_MAX_TEXT = 64 * 1024
 _MAX_HANDSHAKE = 16 * 1024
 _RECEIVE_SIZE = 256 * 1024
-
-_NORMAL, _PROTOCOL_ERROR, _NO_CODE, _ABNORMAL = 1000, 1002, 1005, 1006
-_NOT_UTF8, _TOO_BIG = 1007, 1009
-_UNSENDABLE = (1004, _NO_CODE, _ABNORMAL, 1015)
-
-
-class Data(NamedTuple):
-    """A piece of a binary message; valid until the parser is fed again."""
-
-    payload: memoryview
-
-
-class Text(NamedTuple):
-    """A whole text message."""
-
-    text: str
-
-
-class Ping(NamedTuple):
-    """A ping, to be answered with the same payload."""
-
-    payload: bytes
-
-
-class Close(NamedTuple):
-    """The end, with the other side's reason."""
-
-    code: int
-    reason: str
-
-
-Event: TypeAlias = Data | Text | Ping | Close
-
-
-class FrameParser:
-    """Turns what a farmer sends into events, in time linear to its length and bounded memory.
-
-    Binary messages are passed on piece by piece as they come, however long their frames claim to
-    be; only text (64 KiB at most) and control frames are gathered.
-    """
-
-    def __init__(self) -> None:
-        self._head = bytearray()
-        self._need = 2
-        self._opcode = _CONTINUATION
-        self._final = True
-        self._remaining = 0
-        self._body = bytearray()
-        # Kind of the message whose fragments are coming in; control frames may come in between.
-        self._message: int | None = None
-        self._text = bytearray()
-
-    def feed(self, data: memoryview) -> Iterator[Event]:
-        """Take bytes as they came.
-
-        Args:
-            data (memoryview): of bytes; must not change while the events are read.
-
-        Yields:
-            Event: whatever became complete.
-
-        Raises:
-            FarmerError: If the farmer breaks the rules of RFC 6455, with close code 1002, 1007 or
-                1009; nothing can be read any more then.
-        """
-        position, end = 0, len(data)
-        while position < end:
-            if len(self._head) < self._need:
-                take = min(self._need - len(self._head), end - position)
-                self._head += data[position : position + take]
-                position += take
-                if len(self._head) == 2:
-                    self._need = 2 + {126: 2, 127: 8}.get(self._head[1] & 0x7F, 0)
-                if len(self._head) < self._need:
-                    continue
-                self._begin()
-            take = min(self._remaining, end - position)
-            piece = data[position : position + take]
-            position += take
-            self._remaining -= take
-            if self._opcode == _BINARY:
-                if take:
-                    yield Data(piece)
-            else:
-                self._body += piece
-            if not self._remaining:
-                event = self._finish()
-                if event is not None:
-                    yield event
-
-    def _begin(self) -> None:
-        """Read the head of a frame."""
-        # RFC 6455, section 5.2; a farmer never masks, so the payload follows at once:
-        #
-        #    byte 0             byte 1            2 or 8 bytes, or none
-        #   +-+---+--------+   +-+---------+     +---------------------+
-        #   |F|RSV| opcode |   |M| length  |     | length, if 126, 127 |   payload ...
-        #   +-+---+--------+   +-+---------+     +---------------------+
-        first, length = self._head[0], self._head[1] & 0x7F
-        if len(self._head) > 2:
-            length = int.from_bytes(self._head[2:], 'big')
-        opcode = first & 0x0F
-        self._final = bool(first & 0x80)
-        if first & 0x70:
-            raise FarmerError(_PROTOCOL_ERROR, 'the farmer set reserved bits of a frame')
-        if self._head[1] & 0x80:
-            raise FarmerError(_PROTOCOL_ERROR, 'the farmer masked a frame')
-        if opcode >= _CLOSE:
-            if opcode > _PONG:
-                raise FarmerError(_PROTOCOL_ERROR, f'the farmer sent a frame of kind {opcode}')
-            # Control frames come between the fragments of a message, so they have none of their
-            # own.
-            if length > _MAX_CONTROL or not self._final:
-                raise FarmerError(_PROTOCOL_ERROR, 'the farmer sent a long control frame')
-        elif opcode > _BINARY:
-            raise FarmerError(_PROTOCOL_ERROR, f'the farmer sent a frame of kind {opcode}')
-        # A message begins with its kind; every further fragment is a continuation.
-        elif (opcode == _CONTINUATION) != (self._message is not None):
-            raise FarmerError(_PROTOCOL_ERROR, 'the farmer mixed up fragments of messages')
-        else:
-            if self._message is None:
-                self._message = opcode
-            opcode = self._message
-            if opcode == _TEXT and len(self._text) + length > _MAX_TEXT:
-                raise FarmerError(_TOO_BIG, 'the farmer sent too long a text')
-        self._opcode, self._remaining = opcode, length
-
-    def _finish(self) -> Event | None:
-        """Return the event of a frame that is complete, None if there is none yet."""
-        body, self._body = self._body, bytearray()
-        self._head.clear()
-        self._need = 2
-        if self._opcode == _PING:
-            return Ping(bytes(body))
-        if self._opcode == _CLOSE:
-            if len(body) == 1:
-                raise FarmerError(_PROTOCOL_ERROR, 'the farmer closed with half a code')
-            # Farmers below core 2.0.5 close with codes such as 401, which the standard forbids.
-            code = int.from_bytes(body[:2], 'big') if body else _NO_CODE
-            return Close(code, body[2:].decode('utf-8', 'replace'))
-        if self._opcode == _TEXT:
-            self._text += body
-        if self._opcode in (_TEXT, _BINARY) and self._final:
-            self._message = None
-            if self._opcode == _TEXT:
-                text, self._text = self._text, bytearray()
-                try:
-                    return Text(text.decode())
-                except UnicodeDecodeError:
-                    raise FarmerError(_NOT_UTF8, 'the farmer sent text that is no UTF-8') from None
-        return None
-
-
-class _FrameWriter:
-    """Builds masked frames in one buffer that is used again and again."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray(14 + FRAME_SIZE)
-
-    def build(self, opcode: int, payload: Buffer) -> memoryview:
-        """Return a final frame; valid until the next one is built.
-
-        Args:
-            opcode (int): kind of frame.
-            payload (Buffer): at most 64 KiB.
-        """
-        length = len(payload)
-        if length <= _MAX_CONTROL:
-            head = struct.pack('!BB', 0x80 | opcode, 0x80 | length)
-        elif length < 1 << 16:
-            head = struct.pack('!BBH', 0x80 | opcode, 0x80 | 126, length)
-        else:
-            head = struct.pack('!BBQ', 0x80 | opcode, 0x80 | 127, length)
-        # Clients must mask, with a new key in each frame (RFC 6455, section 5.3).
-        mask = secrets.token_bytes(4)
-        start = len(head) + len(mask)
-        frame = memoryview(self._buffer)[: start + length]
-        frame[:start] = head + mask
-        if length:
-            xor(payload, (mask * (length // 4 + 1))[:length], frame[start:])
-        return frame
 
 
 class DataChannel:
@@ -266,13 +88,13 @@ class DataChannel:
         limits: ChannelLimits | None = None,
         cancelled: Callable[[], bool] = never,
     ) -> None:
-        self.closing = Close(_ABNORMAL, 'Going away')
+        self.closing = Close(frames.ABNORMAL, 'Going away')
         self._ticket = ticket
         self._limits = limits or ChannelLimits()
         self._watch = Watchdog(self._limits, cancelled)
         self._wire: FarmerSocket | None = None
         self._parser = FrameParser()
-        self._writer = _FrameWriter()
+        self._writer = FrameWriter()
         self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
         # What came together with the answer to the handshake.
         self._early = bytearray()
@@ -330,18 +152,18 @@ class DataChannel:
     def ending(self) -> Iterator[None]:
         """Close the connection on any error, and translate it into errors of ours."""
         try:
-            with self._watch.translating(_ABNORMAL):
+            with self._watch.translating(frames.ABNORMAL):
                 yield
         except FarmerError as error:
             # The close code tells the farmer which rule it broke.
-            own = error.code in (_PROTOCOL_ERROR, _NOT_UTF8, _TOO_BIG)
-            self.close(error.code if own and error.code else _NORMAL)
+            own = error.code in (frames.PROTOCOL_ERROR, frames.NOT_UTF8, frames.TOO_BIG)
+            self.close(error.code if own and error.code else frames.NORMAL)
             raise
         except BaseException:
             self.close()
             raise
 
-    def close(self, code: int = _NORMAL) -> None:
+    def close(self, code: int = frames.NORMAL) -> None:
         """Send a close frame, if that needs no waiting, and close the connection.
 
         Args:
@@ -350,10 +172,10 @@ class DataChannel:
         wire, self._wire = self._wire, None
         if wire is None:
             return
-        if not 1000 <= code < 5000 or code in _UNSENDABLE:
-            code = _NORMAL
+        if not 1000 <= code < 5000 or code in frames.UNSENDABLE:
+            code = frames.NORMAL
         try:
-            wire.send(self._writer.build(_CLOSE, struct.pack('!H', code)))
+            wire.send(self._writer.build(frames.CLOSE, struct.pack('!H', code)))
         except OSError:
             # The farmer is gone or not reading; nothing is left to agree on.
             pass
@@ -362,7 +184,7 @@ class DataChannel:
 
     def _open_wire(self) -> FarmerSocket:
         if self._wire is None:
-            raise FarmerUnreachableError(_ABNORMAL, 'the connection to the farmer is closed')
+            raise FarmerUnreachableError(frames.ABNORMAL, 'the connection to the farmer is closed')
         return self._wire
 
     def _receive(self) -> int:
@@ -389,18 +211,18 @@ class DataChannel:
         else:
             count = self._receive()
             if not count:
-                raise FarmerUnreachableError(_ABNORMAL, 'the farmer went away')
+                raise FarmerUnreachableError(frames.ABNORMAL, 'the farmer went away')
             data = self._buffer[:count]
         yield from self._parser.feed(data)
 
     def _flush_pong(self) -> None:
         if self._pong is not None:
             payload, self._pong = self._pong, None
-            self._open_wire().sendall(self._writer.build(_PONG, payload))
+            self._open_wire().sendall(self._writer.build(frames.PONG, payload))
 
     def send_text(self, text: str) -> None:
         """Send a text message of at most 64 KiB."""
-        self._open_wire().sendall(self._writer.build(_TEXT, text.encode()))
+        self._open_wire().sendall(self._writer.build(frames.TEXT, text.encode()))
 
     def send_data(self, payload: Buffer) -> bool:
         """Send a piece of the shard in one frame.
@@ -415,7 +237,7 @@ class DataChannel:
             FarmerError: If it did so with an error, or broke the rules.
         """
         wire = self._open_wire()
-        frame = self._writer.build(_BINARY, payload)
+        frame = self._writer.build(frames.BINARY, payload)
         # Looks once per frame for an answer; a farmer may close before it has read all.
         heard = wire.readable()
         while frame:
@@ -447,17 +269,17 @@ class DataChannel:
         if isinstance(event, Close):
             self.closing = event
             self.close(event.code)
-            if event.code != _NORMAL:
+            if event.code != frames.NORMAL:
                 raise farmer_error(event.code, event.reason)
             return True
         if isinstance(event, Text):
             code, message = _status(event.text)
             if code != 200:
                 raise farmer_error(code, message)
-            self.closing = Close(_NORMAL, message)
+            self.closing = Close(frames.NORMAL, message)
             self.close()
             return True
-        raise FarmerError(_PROTOCOL_ERROR, 'the farmer sent what nobody asked for')
+        raise FarmerError(frames.PROTOCOL_ERROR, 'the farmer sent what nobody asked for')
 
     # --- the exchange -----------------------------------------------------------------------
 
@@ -491,7 +313,7 @@ class DataChannel:
             IntegrityError: If the chunks bring another number of bytes.
             TransferCancelled: If it was cancelled.
         """
-        if self._wire is None and self.closing.code == _NORMAL:
+        if self._wire is None and self.closing.code == frames.NORMAL:
             # The farmer has the shard already, and said so while a subclass was sending.
             return
         with self.ending():
@@ -724,7 +546,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
                 if not self._channel.send_data(view[start : start + FRAME_SIZE]):
                     return
 
-    def close(self, code: int = _NORMAL, reason: str = '') -> None:
+    def close(self, code: int = frames.NORMAL, reason: str = '') -> None:
         """Stop the transfer; its result is TransferCancelled unless it is over already.
 
         Args:

@@ -17,7 +17,7 @@ from ws4py.messaging import BinaryMessage
 
 from storj import exception, model, web_socket
 from storj.farmer_connection import ChannelLimits, Ticket
-from storj.web_socket import Close, Data, FrameParser, Ping, Text
+from storj.web_socket_frames import Close, Data, FrameParser, Ping, Text
 
 from .scripted_farmer import TOKEN, Connection, ScriptedFarmer, frame
 
