@@ -49,6 +49,8 @@ ALLOWED: dict[str, set[str]] = {
     'network.node': PURE | {'file_lock', 'network'},
     'network.bridge': PURE | {'network', 'network.node'},
     'network.farmer': PURE | {'network', 'network.node'},
+    # The command line under another name.
+    'network.__main__': {'cli'},
     'network': PURE | {'file_lock', 'network.node', 'network.bridge', 'network.farmer'},
     'catalog': PURE | {'transfer', 'http', 'configuration'},
     'cli': PURE
@@ -156,6 +158,7 @@ STARTERS = {
     'control.py',
     'farmer/channels.py',
     'farmer/farmer.py',
+    'farmer_process.py',
     'farmers.py',
     'metadisk/storage.py',
     'node/group_sync.py',

@@ -174,6 +174,7 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
         return
     require_extra()
     forget_stopped(folder)
+    from storj.network import Network
     from storj.network.program import run_network
 
     def ready(network: Network) -> None:
@@ -185,7 +186,8 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
             _say_leaving(session.output, number, remaining)
 
     with no_login_needed():
-        run_network(data=str(folder), beside=serve_control, ready=ready, leaving=leaving, **options)
+        network = Network(data=folder, **options)
+        run_network(network, beside=serve_control, ready=ready, leaving=leaving)
 
 
 @contextlib.contextmanager
@@ -215,13 +217,13 @@ def require_extra() -> None:
 
 
 def _say_leaving(output: Output, number: int, remaining: int) -> None:
-    from storj.network.program import leaving_line
-
     if output.as_json:
         output.event({'type': 'leaving', 'farmer': number, 'remaining': remaining})
         sys.stdout.flush()
+    elif remaining:
+        output.line(f'farmer {number} leaves: shards still to be copied to others: {remaining}')
     else:
-        output.line(leaving_line(number, remaining))
+        output.line(f'farmer {number} has left: all of its shards have their copies on others')
 
 
 def _say_ready(output: Output, network: Network) -> None:

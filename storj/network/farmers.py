@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 from storj.exception import StorjError
 from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
+from storj.network.farmer_process import command_of
 from storj.network.faults import FaultPlan
 from storj.text import masked, printable
 
@@ -488,30 +488,11 @@ class FarmerProcess(FarmerHandle):
         except asyncio.TimeoutError as error:
             raise NetworkError(f'farmer {self.number} does not answer') from error
 
-    def _arguments(self) -> list[str]:
-        """Return what the farmer's program is started with."""
-        settings = self._settings
-        arguments = ['farm', '--json', '--supervised', '--path', str(settings.path)]
-        if not settings.durable:
-            arguments.append('--no-sync')
-        for name in ('host', 'address', 'protocol', 'store'):
-            arguments += [f'--{name}', str(getattr(settings, name))]
-        arguments += ['--port', str(self.port), '--bridge', str(settings.bridge_url)]
-        arguments += ['--number', str(self.number)]
-        if settings.size is not None:
-            arguments += ['--size', str(settings.size)]
-        for renter in settings.renters or ():
-            arguments += ['--renter', renter]
-        return arguments
-
     async def _start(self) -> None:
         package = str(Path(__file__).resolve().parents[2])
         paths = filter(None, [package, os.environ.get('PYTHONPATH')])
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            '-m',
-            'storj.network',
-            *self._arguments(),
+            *command_of(replace(self._settings, port=self.port), self.number),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -540,8 +521,7 @@ class FarmerProcess(FarmerHandle):
             # A line that never ends is cut.
             rest = rest[:_LINE]
             for line in filter(None, lines):
-                text = line[:_LINE].decode(errors='replace').removeprefix('storj.network: ')
-                last = _one_line(text)
+                last = _one_line(line[:_LINE].decode(errors='replace'))
                 logger.warning('farmer %d: %s', self.number, last)
             if not data:
                 break

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from storj.network.control import serve_control
+from storj.network.farmer.farmer import FarmerSettings
+from storj.network.farmer_process import command_of
 from tests.cli.every_command import CALLS, Call, Forked, Place
 from tests.cli.forked import fork_server
 from tests.cli.hostile import POISON, BehindHostile, HostileBridge, Mood, hostile_bridge
@@ -167,14 +169,16 @@ def test_hostile_answers_drive_no_terminal(ear, call):
     assert not {form: lines for form, lines in heard.items() if lines}
 
 
-@pytest.mark.parametrize('module', ['storj', 'storj.network'])
-def test_farmer_quotes_a_hostile_bridge_harmlessly(ear, module, tmp_path):
-    words = [sys.executable, '-m', module, 'farm', '--path', str(tmp_path), '--bridge']
+@pytest.mark.parametrize('supervised', [False, True])
+def test_farmer_quotes_a_hostile_bridge_harmlessly(ear, supervised, tmp_path):
+    words = [sys.executable, '-m', 'storj', 'farm', '--path', str(tmp_path), '--bridge']
     ear.bridge.mood = Mood(errors=1.0)
     printed = b''
+    settings = FarmerSettings(tmp_path, ear.bridge.url)
     with subprocess.Popen(
-        [*words, ear.bridge.url],
+        command_of(settings, 0) if supervised else [*words, ear.bridge.url],
         env=ear.environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:

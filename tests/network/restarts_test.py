@@ -309,9 +309,9 @@ def test_start_that_is_broken_off_leaves_no_process(
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_a_pause_ends_the_program(tmp_path: Path, number: int) -> None:
-    arguments = ['up', '--port', '0', '--farmers', '1', '--processes', '--no-sync', '--json']
+    arguments = ['up', '--port', '0', '--farmers', '1', '--processes', '--no-sync', '--json', '-v']
     with subprocess.Popen(
-        [sys.executable, '-m', 'storj.network', *arguments, '--data', str(tmp_path)],
+        [sys.executable, '-m', 'storj', 'network', *arguments, '--data', str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -321,10 +321,9 @@ def test_signal_during_a_pause_ends_the_program(tmp_path: Path, number: int) -> 
         assert program.stderr is not None
         pid = json.loads(program.stdout.readline())['farmers'][0]['pid']
         os.kill(pid, signal.SIGKILL)
-        assert program.stderr.readline() == (
-            'storj.network: farmer 0 ended: signal 9; started again in 1 s\n'
-        )
+        said = 'farmer 0 ended: signal 9; started again in 1 s\n'
+        assert any(line.endswith(said) for line in iter(program.stderr.readline, ''))
         assert is_gone(pid)
         program.send_signal(number)
-        assert program.communicate(timeout=20) == ('', '')
+        assert program.communicate(timeout=20)[0] == ''
         assert program.returncode == 0

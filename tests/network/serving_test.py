@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from storj.network.farmer.farmer import FarmerSettings
+from storj.network.farmer_process import command_of
 from storj.network.node import serving, wire
 from storj.network.node.serving import Connections, Server
 
@@ -236,12 +238,12 @@ def test_malformed_request_stands_in_no_log(caplog: pytest.LogCaptureFixture, he
     ('program', 'needed', 'what'),
     [
         (
-            ['storj.network', 'up', '--farmers', '100', '--port', '0'],
+            ['storj', 'network', 'up', '--farmers', '100', '--port', '0'],
             1456,
             'network of 100 farmers',
         ),
         (['storj', 'network', 'up', '--processes', '--port', '0'], 304, 'a network of 6 farmers'),
-        (['storj.network', 'farm', '--path', 'f', '--bridge', 'http://127.0.0.1:1'], 192, 'farmer'),
+        (command_of(FarmerSettings(Path('f')), 0)[2:], 192, 'a farmer'),
         (['storj', 'farm', '--path', 'f', '--bridge', 'http://127.0.0.1:1'], 192, 'a farmer'),
     ],
 )

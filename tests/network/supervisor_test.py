@@ -25,15 +25,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from storj.cli import main
 from storj.crypto import mnemonic
 from storj.digest import ShardDigest, new_challenges
 from storj.exception import ConfigurationError
 from storj.network import Fault, FaultPlan, Network
-from storj.network.__main__ import main
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.upkeep import ping_round
-from storj.network.farmer.bridge_link import BridgeLink
-from storj.network.farmer.farmer import Farmer
+from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer_process import command_of
 from storj.network.settings import NetworkOptions, NetworkSettings
 from storj.network.supervisor import NetworkError
 from tests.network.bridges import eventually
@@ -428,9 +428,9 @@ def test_process_that_cannot_start_is_an_error(tmp_path: Path) -> None:
         Network(farmers=1, processes=True, data=tmp_path).start()
 
 
-def run_program(*arguments: str) -> subprocess.Popen[str]:
+def run_program(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, '-m', 'storj.network', *arguments],
+        words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -441,9 +441,8 @@ def run_program(*arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_program_says_ready_in_json_and_stops_at_a_signal(tmp_path: Path, number: int) -> None:
-    with run_program(
-        'up', '--port', '0', '--farmers', '2', '--json', '--data', str(tmp_path)
-    ) as program:
+    arguments = ['up', '--port', '0', '--farmers', '2', '--json', '--data', str(tmp_path)]
+    with run_program(sys.executable, '-m', 'storj.network', *arguments) as program:
         assert program.stdout is not None
         ready = json.loads(program.stdout.readline())
         assert ready['type'] == 'ready'
@@ -498,67 +497,38 @@ def test_signal_during_the_start_ends_the_program(
 
     thread = threading.Thread(target=signal_it)
     thread.start()
-    arguments = ['--processes'] if processes else []
-    assert main(['up', '--port', '0', '--farmers', '1', '--data', str(data), *arguments]) == 0
+    arguments = ['network', 'up', '--port', '0', '--farmers', '1', '--data', str(data)]
+    assert main([*arguments, *(['--processes'] if processes else [])]) == 0
     thread.join()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_farmer_program_whose_part_fails_ends_with_its_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_program_with_a_malformed_fault_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def fails(self: BridgeLink) -> None:
-        raise ZeroDivisionError('the link is broken')
-
-    monkeypatch.setattr(BridgeLink, 'announce', fails)
-    with pytest.raises(ZeroDivisionError, match='the link is broken'):
-        main(['farm', '--path', str(tmp_path), '--bridge', 'http://127.0.0.1:1'])
-
-
-def test_program_says_ready_in_words(tmp_path: Path) -> None:
-    with run_program('up', '--port', '0', '--farmers', '0', '--data', str(tmp_path)) as program:
-        assert program.stdout is not None
-        line = program.stdout.readline()
-        assert line.startswith('ready: bridge http://127.0.0.1:')
-        assert "STORJ_BRIDGE_USER='user@example.org'" in line
-        program.terminate()
-        program.communicate(timeout=20)
-
-
-def test_program_with_a_taken_port_fails_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(('127.0.0.1', 0)) as taken:
-        port = str(taken.getsockname()[1])
-        assert main(['up', '--port', port]) == 1
-    output, errors = capsys.readouterr()
-    assert output == ''
-    assert errors.startswith(f'storj.network: cannot listen on 127.0.0.1:{port}')
-
-
-def test_program_with_a_malformed_fault_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    assert main(['up', '--port', '0', '--fault', 'explode']) == 2
+    arguments = ['--data', str(tmp_path), '--port', '0', '--fault', 'explode']
+    assert main(['network', 'up', *arguments]) == 2
     assert 'explode' in capsys.readouterr().err
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
-def test_farmer_program_waits_for_its_bridge_and_ends_with_its_input(tmp_path: Path) -> None:
-    arguments = ['farm', '--path', str(tmp_path), '--size', '100000', '--protocol', '0.10.0']
-    with (
-        Network(farmers=0) as net,
-        run_program(*arguments, '--bridge', net.bridge_url, '--supervised') as program,
-    ):
-        assert program.stdout is not None
-        assert program.stdin is not None
-        line = program.stdout.readline()
-        assert line.startswith('ready: farmer ')
-        _, contacts = ask(net, 'GET', '/contacts')
-        assert [contact['protocol'] for contact in contacts] == ['0.10.0']
-        assert contacts[0]['nodeID'] in line
-        program.stdin.close()
-        assert program.wait(20) == 0
-    unreachable = net.bridge_url
-    with run_program('farm', '--path', str(tmp_path), '--bridge', unreachable) as program:
+def test_farmer_process_waits_for_its_bridge_and_ends_with_its_input(tmp_path: Path) -> None:
+    with Network(farmers=0) as net:
+        settings = FarmerSettings(tmp_path, net.bridge_url, size=100_000, protocol='0.10.0')
+        with run_program(*command_of(settings, 0)) as program:
+            assert program.stdout is not None
+            assert program.stdin is not None
+            ready = json.loads(program.stdout.readline())
+            assert ready['type'] == 'ready'
+            _, contacts = ask(net, 'GET', '/contacts')
+            assert [contact['protocol'] for contact in contacts] == ['0.10.0']
+            assert contacts[0]['nodeID'] == ready['node_id']
+            program.stdin.close()
+            assert program.wait(20) == 0
+    # Nobody answers there any more.
+    with run_program(*command_of(settings, 0)) as program:
         assert program.stderr is not None
         program.terminate()
         output, _ = program.communicate(timeout=20)
