@@ -136,7 +136,7 @@ def test_name_stored_in_the_other_form_is_not_replaced_unasked(storj, bucket, tm
 
 
 @pytest.fixture
-def unheard(storj, bucket, tmp_path, monkeypatch):
+def unheard(storj, bucket, tmp_path, monkeypatch, hurried):
     """A file whose upload broke off when its entry was made and the answer on its way."""
     path = tmp_path / 'a'
     path.write_text('content')

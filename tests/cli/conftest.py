@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from storj.cli.app import app
 from storj.network import Network
+from storj.retry import RetryPolicy
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,6 +108,12 @@ def home(tmp_path: Path) -> dict[str, str | None]:
 def stranger(home: dict[str, str | None]) -> Storj:
     """The program without an account."""
     return Storj(home)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nothing in this process wait before it is tried again."""
+    monkeypatch.setattr(RetryPolicy, 'wait', lambda *_: 0.0)
 
 
 @pytest.fixture

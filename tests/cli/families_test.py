@@ -238,7 +238,7 @@ def test_info_shows_no_secrets(storj, network):
     assert storj('info', '--json').json()['words_set'] is True
 
 
-def test_info_without_a_bridge_still_helps(stranger):
+def test_info_without_a_bridge_still_helps(stranger, hurried):
     done = stranger('info', '--json', STORJ_BRIDGE='http://127.0.0.1:1')
     assert done.json()['bridge_state'] != 'reachable'
 
@@ -492,7 +492,7 @@ def test_wrong_password_is_four(storj):
     assert done.error()['code'] == 401
 
 
-def test_unreachable_bridge_is_six(storj):
+def test_unreachable_bridge_is_six(storj, hurried):
     done = storj('ls', STORJ_BRIDGE='http://127.0.0.1:1', code=6)
     assert '127.0.0.1:1' in done.err
     assert "'storj network up'" in done.err
@@ -660,7 +660,7 @@ def test_failed_removals_are_told_of_in_every_form(storj, bucket, tmp_path, monk
     ],
     ids=lambda environment: ' '.join(environment.values()),
 )
-def test_password_in_a_url_is_shown_nowhere(stranger, tmp_path, words, environment):
+def test_password_in_a_url_is_shown_nowhere(stranger, tmp_path, words, environment, hurried):
     log = tmp_path / 'log'
     account = {'STORJ_BRIDGE_USER': 'you', 'STORJ_BRIDGE_PASS': 'other', 'STORJ_DEBUG': 'http'}
     done = stranger(*words, '--log-file', log, code=None, **environment, **account)

@@ -51,12 +51,19 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextmanager
-def fork_server(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Serve forked processes at an address in a folder."""
+def fork_server(
+    folder: Path, environment: Mapping[str, str], *, hurried: bool = False
+) -> Iterator[Path]:
+    """Serve forked processes at an address in a folder.
+
+    Args:
+        folder (Path): for the socket.
+        environment (Mapping[str, str]): in which the modules are loaded.
+        hurried (bool): whether nothing waits before it is tried again.
+    """
     address = folder / 'socket'
-    with subprocess.Popen(
-        [sys.executable, __file__, str(address)], env=environment, stdout=subprocess.PIPE
-    ) as server:
+    words = [sys.executable, __file__, str(address), *(['hurried'] if hurried else [])]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout is not None
             assert server.stdout.readline() == b'ready\n'
@@ -71,10 +78,19 @@ def write_command(path: Path, address: Path, function: str = 'main') -> None:
     path.chmod(0o755)
 
 
-def serve(address: str) -> None:
+def hurry() -> None:
+    """Have nothing in this process wait before it is tried again."""
+    from storj.retry import RetryPolicy
+
+    RetryPolicy.wait = lambda *_: 0.0  # type: ignore[method-assign]
+
+
+def serve(address: str, *, hurried: bool) -> None:
     """Fork for every command until SIGTERM; says ``ready`` when the first may come."""
     for module in PRELOADED:
         importlib.import_module(module)
+    if hurried:
+        hurry()
     # Nobody waits for the children.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -136,4 +152,4 @@ def _open_streams(closed: list[int], unbuffered: bool) -> None:
 
 
 if __name__ == '__main__':
-    serve(sys.argv[1])
+    serve(sys.argv[1], hurried=sys.argv[2:] == ['hurried'])

@@ -144,7 +144,7 @@ def an_ear(network: Any, folder: Path) -> Iterator[Ear]:
         # A file here has such a name too, as an archive may bring it.
         name = POISON.replace('\0', '').replace('/', '').encode('utf-8', 'surrogateescape')
         Path(os.fsdecode(os.fsencode(files) + b'/' + name)).write_bytes(b'x')
-        with serve_control(behind), fork_server(folder, environment) as address:
+        with serve_control(behind), fork_server(folder, environment, hurried=True) as address:
             yield Ear(address, bridge, place, environment, folder)
 
 

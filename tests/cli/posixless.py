@@ -1,6 +1,7 @@
 """``storj`` on a Python from which everything is taken that POSIX has and Windows has not.
 
-``python posixless.py ARGUMENT...`` imports every module of the package, then runs the command line.
+``python posixless.py ARGUMENT...`` runs the command line; without arguments every module of the
+package is imported.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ NAMES = {
 }
 
 
-def main() -> int:
+def run() -> int:
     for module, names in NAMES.items():
         for name in names.split():
             if hasattr(module, name):
@@ -48,15 +49,17 @@ def main() -> int:
     sys.modules.update(dict.fromkeys(MODULES))
     # Windows has this one in their place; the lock is all that is asked of it.
     sys.modules['msvcrt'] = types.SimpleNamespace(locking=lambda *_: None, LK_NBLCK=2)
+    if sys.argv[1:]:
+        from storj.cli import main
+
+        return main()
     import storj
 
     for module in pkgutil.walk_packages(storj.__path__, 'storj.', onerror=importlib.import_module):
         if not module.name.endswith('__main__'):
             importlib.import_module(module.name)
-    from storj.cli import main
-
-    return main()
+    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run())

@@ -72,6 +72,7 @@ class Restart:
     def join(self) -> None:
         assert self.thread is not None, 'the transfer was over before the restart'
         self.thread.join(60)
+        assert not self.thread.is_alive(), 'the network does not come up again'
 
 
 def test_transfers_outlive_the_death_of_bridge_and_farmers(
