@@ -49,6 +49,7 @@ def environment() -> dict[str, str]:
         yield {**clean, **network.environment(), 'PYTHONPATH': str(ROOT), 'PYTHONWARNINGS': 'error'}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('page', PAGES)
 def test_code_of_the_page_runs(page: str, environment: dict[str, str], tmp_path: Path) -> None:
     program = python_of(page)
@@ -161,6 +162,7 @@ def session(commands: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
             RunningNetwork(folder).stop()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which('bash') is None, reason='the pages are written for bash')
 @pytest.mark.parametrize('page', SHELL_PAGES)
 def test_commands_of_the_page_work(page: str, session: dict[str, str], tmp_path: Path) -> None:

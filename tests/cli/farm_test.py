@@ -73,6 +73,7 @@ def known(bridge: str) -> list[dict[str, Any]]:
     return requests.get(f'{bridge}/status', timeout=10).json()['farmers']
 
 
+@pytest.mark.long
 def test_farmer_joins_stores_and_leaves_nothing_behind(tmp_path: Path) -> None:
     # Without mirrors every shard lies on one farmer only, so leaving is what saves it.
     with Network(farmers=1, bridge={'mirrors': 0}) as network, MetaDisk(network.bridge_url) as node:

@@ -120,6 +120,7 @@ def test_full_disk_without_a_reserve_is_read(disk: Path) -> None:
             client.file_upload(bucket, os.urandom(9_000), name='more')
 
 
+@pytest.mark.long
 def test_network_starts_on_a_full_disk(disk: Path) -> None:
     data = disk / 'network'
     with Network(3, data=data, bridge={'mirrors': 1, 'audit_interval': 0}) as network:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.network_kills import run
 
 
+@pytest.mark.long
 def test_killed_network_bridge_and_farmer_lose_nothing(tmp_path: Path) -> None:
     # Many kills at random moments: ``python -m benchmarks.network_kills``.
     report = run(kills=3, seed=0, folder=tmp_path, rest=0.5)

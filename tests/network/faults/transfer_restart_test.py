@@ -75,6 +75,7 @@ class Restart:
         assert not self.thread.is_alive(), 'the network does not come up again'
 
 
+@pytest.mark.long
 def test_transfers_outlive_the_death_of_bridge_and_farmers(
     outside: NetworkProcess, tmp_path: Path
 ) -> None:
