@@ -56,7 +56,8 @@ def run() -> int:
     import storj
 
     for module in pkgutil.walk_packages(storj.__path__, 'storj.', onerror=importlib.import_module):
-        if not module.name.endswith('__main__'):
+        # Alembic runs its own one.
+        if not module.name.endswith(('__main__', 'migrations.env')):
             importlib.import_module(module.name)
     return 0
 
