@@ -420,7 +420,18 @@ class TransferError(StorjError):
         self.causes = tuple(causes)
 
 
-class NotEnoughFarmersError(TransferError):
+class _NotEnoughError(TransferError):
+    """There are fewer of something than are needed."""
+
+    def __init__(
+        self, message: str, have: int, need: int, causes: Sequence[BaseException] = ()
+    ) -> None:
+        super().__init__(message, causes)
+        self.have = have
+        self.need = need
+
+
+class NotEnoughFarmersError(_NotEnoughError):
     """Too few farmers are left that take a shard.
 
     Wait until farmers are back, or start more of them ('storj network up --farmers N').
@@ -432,15 +443,8 @@ class NotEnoughFarmersError(TransferError):
 
     retryable = True
 
-    def __init__(
-        self, message: str, have: int, need: int, causes: Sequence[BaseException] = ()
-    ) -> None:
-        super().__init__(message, causes)
-        self.have = have
-        self.need = need
 
-
-class NotEnoughShardsError(TransferError):
+class NotEnoughShardsError(_NotEnoughError):
     """More shards are missing than the parity shards can replace.
 
     The file cannot be recovered now; it can be once enough of its farmers are back.
@@ -449,13 +453,6 @@ class NotEnoughShardsError(TransferError):
         have (int): shards, of data and parity, that can be had.
         need (int): shards that are needed.
     """
-
-    def __init__(
-        self, message: str, have: int, need: int, causes: Sequence[BaseException] = ()
-    ) -> None:
-        super().__init__(message, causes)
-        self.have = have
-        self.need = need
 
 
 class TransferCancelled(TransferError):
