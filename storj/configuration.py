@@ -301,27 +301,39 @@ def load(
     path = _path_to_read(env, needed=asked is not None)
     name = asked or APP_NAME
     section = _section(path, name, asked is not None and not new)
-    values: dict[str, Any] = {}
     login_bridge = _foreign_login(section, given.get('bridge') or _variable(env, 'bridge'))
     if login_bridge is not None:
         section = {key: text for key, text in section.items() if key not in _LOGIN}
-    for setting, variables in _VARIABLES.items():
-        value = given.get(setting)
-        source = setting
-        if value is None:
-            source = next((variable for variable in variables if env.get(variable)), '')
-            # A line, or a variable, without a value says nothing.
-            value = env[source] if source else section.get(setting) or None
-        if value is None:
-            continue
-        where = source or f'{setting} in section [{name}] of {path}'
-        values[setting] = _converted(setting, value, where)
-    values['progress'] = not values.pop('no_progress', False)
+    values = _gathered(given, env, section, f'in section [{name}] of {path}')
     _take_account(values)
     key_file = values.setdefault('key_file', _key_file(path.parent, values))
     if key_file is not None and values.get('keypass'):
         _open_key_file(key_file, values)
     return Configuration(profile=name, path=path, login_bridge=login_bridge, **values)
+
+
+def _gathered(
+    given: Mapping[str, Any], env: Mapping[str, str], section: Mapping[str, str], place: str
+) -> dict[str, Any]:
+    """Return what is set, in its types: by the caller, the environment, the file, in this order.
+
+    Args:
+        given (Mapping[str, Any]): by the caller.
+        env (Mapping[str, str]): the environment.
+        section (Mapping[str, str]): of the file.
+        place (str): where that stands, for messages.
+    """
+    values: dict[str, Any] = {}
+    for setting, variables in _VARIABLES.items():
+        value, where = given.get(setting), setting
+        if value is None:
+            where = next((variable for variable in variables if env.get(variable)), '')
+            # A line, or a variable, without a value says nothing.
+            value = env[where] if where else section.get(setting) or None
+        if value is not None:
+            values[setting] = _converted(setting, value, where or f'{setting} {place}')
+    values['progress'] = not values.pop('no_progress', False)
+    return values
 
 
 def _variable(env: Mapping[str, str], setting: str) -> str | None:

@@ -3,6 +3,11 @@
 Comments, blank lines, order, other sections and the way keys are written stay as they are.
 """
 
+# Not by the package ConfigUpdater. By the property test of this module, its release 4.1.1 refuses a
+# file that begins with an indented comment and some with indented brackets, which configparser
+# reads; it ends what it writes by \n whatever the other lines end by; and it puts a new key behind
+# the comment that belongs to the next section.
+
 from __future__ import annotations
 
 from collections.abc import Mapping

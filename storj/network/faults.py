@@ -85,18 +85,20 @@ class Fault:
             raise ValueError('a fault happens at a farmer or at a route of the bridge, not both')
         if self.farmer is None and self.route is None:
             self.farmer = '*'
-        if self.operation not in ('data', *DATA_OPERATIONS, *_RPC_OPERATIONS):
-            raise ValueError(f'unknown operation {self.operation!r}')
-        if self.kind in _DATA_ONLY and (
-            self.route is not None or self.operation in _RPC_OPERATIONS
-        ):
-            raise ValueError(f'{self.kind} happens to up- and downloads only')
-        if self.kind == 'truncate' and self.operation == 'push':
-            raise ValueError('truncate happens to what a server sends, never to an upload')
+        self._check_operation()
         if self.nth < 1 or self.times < 0 or self.offset < 0 or not 0 <= self.seconds <= 86400:
             raise ValueError('a fault has a number that is out of range')
         if not 400 <= self.status <= 599:
             raise ValueError('a fault has a status from 400 to 599')
+
+    def _check_operation(self) -> None:
+        if self.operation not in ('data', *DATA_OPERATIONS, *_RPC_OPERATIONS):
+            raise ValueError(f'unknown operation {self.operation!r}')
+        moves_data = self.route is None and self.operation not in _RPC_OPERATIONS
+        if self.kind in _DATA_ONLY and not moves_data:
+            raise ValueError(f'{self.kind} happens to up- and downloads only')
+        if self.kind == 'truncate' and self.operation == 'push':
+            raise ValueError('truncate happens to what a server sends, never to an upload')
 
     @classmethod
     def parse(cls, spec: str) -> Fault:

@@ -71,7 +71,7 @@ def test_farmer_loads_nothing_of_the_bridge() -> None:
     # A network of processes has many of them: each start and each megabyte counts as often.
     code = """if True:
         import sys
-        import storj.network.__main__, storj.network.farm
+        import storj.network.farmer_process, storj.network.farm
         print(*(name for name in sys.modules if name.startswith(('sqlalchemy', 'storj'))))
     """
     loaded = subprocess.run(

@@ -154,22 +154,21 @@ class NodeContact:
             raise ContactError('Invalid contact data supplied')
         address, port = raw.get('address'), raw.get('port')
         node_id, protocol = raw.get('nodeID'), raw.get('protocol')
-        user_agent = raw.get('userAgent')
+        user_agent, hd_key, hd_index = raw.get('userAgent'), raw.get('hdKey'), raw.get('hdIndex')
         # Milliseconds between nodes; a bridge passes its record on, which has the date as text.
         said = raw.get('lastSeen')
         last_seen = parse_date(said)
-        hd_key, hd_index = raw.get('hdKey'), raw.get('hdIndex')
-        if (
-            not isinstance(address, str)
-            or not _is_host(address)
-            or not _is_integer(port, 1, 65535)
-            or not is_node_id(node_id)
-            or not isinstance(protocol, str)
-            or not _VERSION.match(protocol)
-            or not (user_agent is None or (isinstance(user_agent, str) and len(user_agent) <= 64))
-            or not (said is None or _is_integer(last_seen, 0, 2**53))
-            or not (hd_key is None or (isinstance(hd_key, str) and len(hd_key) <= 111))
-            or not (hd_index is None or _is_integer(hd_index, 0, 2**31 - 1))
+        if not (
+            isinstance(address, str)
+            and _is_host(address)
+            and _is_integer(port, 1, 65535)
+            and is_node_id(node_id)
+            and isinstance(protocol, str)
+            and _VERSION.match(protocol)
+            and _is_short(user_agent, 64)
+            and (said is None or _is_integer(last_seen, 0, 2**53))
+            and _is_short(hd_key, 111)
+            and (hd_index is None or _is_integer(hd_index, 0, 2**31 - 1))
         ):
             raise ContactError('Invalid contact data supplied')
         return cls(address, port, node_id, protocol, user_agent, last_seen, hd_key, hd_index, local)
@@ -515,6 +514,11 @@ def _is_host(text: str) -> bool:
         # A name that ends in a number is an IPv4 address to resolvers, in disguise: 127.1, 0x7f01.
         return _HOST.match(text) is not None and not _NUMERIC.search(text)
     return '%' not in text
+
+
+def _is_short(value: object, limit: int) -> TypeGuard[str | None]:
+    """Return whether a field is missing, or a text of so many characters at most."""
+    return value is None or (isinstance(value, str) and len(value) <= limit)
 
 
 def _is_integer(value: object, low: int, high: int) -> TypeGuard[int]:
