@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from storj.exception import ConfigurationError, NotEnoughShardsError
+from storj.text import count_of
 
 __all__ = ('MAX_SHARDS', 'STRIPE', 'Backend', 'ReedSolomon', 'available_backends')
 
@@ -367,7 +368,8 @@ class ReedSolomon:
         """
         if len(data) != self.data_shards or len(parity) != self.parity_shards:
             raise ValueError(
-                f'a stripe has {self.data_shards} pieces of data and {self.parity_shards} of parity'
+                f'a stripe has {count_of(self.data_shards, "data piece")} and '
+                f'{count_of(self.parity_shards, "parity piece")}'
             )
         every = range(self.data_shards + self.parity_shards)
         self._apply(
@@ -396,7 +398,7 @@ class ReedSolomon:
             raise ValueError('a piece that is there needs no repair')
         if len(have) < self.data_shards:
             raise NotEnoughShardsError(
-                f'{len(have)} shards are left of the {self.data_shards} that a repair needs',
+                f'a repair needs {count_of(self.data_shards, "shard")} and has {len(have)}',
                 len(have),
                 self.data_shards,
             )

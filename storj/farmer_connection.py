@@ -29,7 +29,7 @@ from storj.exception import (
     TransferCancelled,
 )
 from storj.shortage import shortage
-from storj.text import printable
+from storj.text import count_of, printable
 
 __all__ = (
     'MAX_SHARD',
@@ -305,9 +305,7 @@ class Watchdog:
                 raise FarmerUnreachableError(message=self._late)
             return
         if now - self._last >= limits.stall:
-            raise FarmerUnreachableError(
-                message=f'the farmer moved no byte for {limits.stall:g} seconds'
-            )
+            raise FarmerUnreachableError(message=f'the farmer moved no byte for {limits.stall:g} s')
         # The first mark is the youngest that is a whole span old.
         while len(self._marks) > 1 and now - self._marks[1][0] >= limits.stall:
             self._marks.popleft()
@@ -316,7 +314,7 @@ class Watchdog:
             rate = (self._bytes - before) / (now - start)
             if rate < limits.minimum_rate:
                 raise FarmerUnreachableError(
-                    message=f'the farmer moved {rate:.0f} bytes a second, '
+                    message=f'the farmer moved {count_of(round(rate), "byte")} a second, '
                     f'fewer than {limits.minimum_rate:g}'
                 )
 
@@ -357,7 +355,7 @@ class FarmerSocket(socket.socket):
         """
         watch.expect(
             watch.limits.connect,
-            f'no connection to {host}:{port} within {watch.limits.connect:g} seconds',
+            f'no connection to {host}:{port} within {watch.limits.connect:g} s',
         )
         refused: OSError | None = None
         try:

@@ -52,6 +52,7 @@ from storj.exception import (
 )
 from storj.rest import decoding, transport
 from storj.shortage import shortage
+from storj.text import count_of
 
 __all__ = ('Coin', 'Download', 'FileRecord', 'MetaDisk', 'NodeStatus', 'Price', 'Reference')
 
@@ -528,7 +529,7 @@ class _Fetch:
         plaintext = hashlib.sha256()
         for piece, total in self._pieces():
             if self._limit is not None and self.size + len(piece) > self._limit:
-                raise IntegrityError(f'the file has more than {self._limit} bytes')
+                raise IntegrityError(f'the file has more than {count_of(self._limit, "byte")}')
             if reader is None:
                 plaintext.update(piece)
             else:
@@ -632,7 +633,7 @@ class _Form:
                 self.failure = error
                 raise
             if not piece:
-                raise IntegrityError(f'the source ended {left} bytes before its size')
+                raise IntegrityError(f'the source ended {count_of(left, "byte")} before its size')
             left -= len(piece)
             self._digest.update(piece)
             if self._progress is not None:

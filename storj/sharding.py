@@ -210,8 +210,8 @@ def plan(
     parity_shards = parity_count(size, data_shards) if parity else 0
     if parity_shards and data_shards + parity_shards > MAX_SHARDS:
         raise ValueError(
-            f'{data_shards} shards are too many for parity: {MAX_SHARDS} with the parity shards at '
-            'most; choose a larger shard size, or no parity'
+            f'{data_shards} data and {parity_shards} parity shards, at most {MAX_SHARDS} in all; '
+            'choose a larger shard size, or no parity'
         )
     return Plan(size, chosen, data_shards, parity_shards)
 

@@ -11,7 +11,16 @@ import os
 import re
 from typing import Any
 
-__all__ = ('MASK', 'LogFormatter', 'from_system', 'indented', 'masked', 'printable', 'to_system')
+__all__ = (
+    'MASK',
+    'LogFormatter',
+    'count_of',
+    'from_system',
+    'indented',
+    'masked',
+    'printable',
+    'to_system',
+)
 
 
 def printable(text: str) -> str:
@@ -26,6 +35,17 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode('unicode_escape').decode()
         for character in text
     )
+
+
+def count_of(number: int, thing: str, form: str = '') -> str:
+    """Return a number of things: ``1 file``, ``2 files``.
+
+    Args:
+        number (int): how many.
+        thing (str): one of them, a word whose plural ends in ``s``.
+        form (str): format of the number; ``,`` for ``10,000 files``.
+    """
+    return f'{number:{form}} {thing}' + ('' if number == 1 else 's')
 
 
 def from_system(text: str) -> str:

@@ -52,6 +52,7 @@ from storj.farmer_connection import (
     never,
 )
 from storj.sharding import MAX_SHARD_SIZE
+from storj.text import count_of
 from storj.web_socket_frames import (
     FRAME_SIZE,
     Close,
@@ -327,12 +328,12 @@ class DataChannel:
                 view = memoryview(chunk).cast('B')
                 sent += len(view)
                 if size is not None and sent > size:
-                    raise IntegrityError(f'the source brings more than {size} bytes')
+                    raise IntegrityError(f'the source brings more than {count_of(size, "byte")}')
                 for start in range(0, len(view), FRAME_SIZE):
                     if not self.send_data(view[start : start + FRAME_SIZE]):
                         return
             if size is not None and sent < size:
-                raise IntegrityError(f'the source brings {sent} of {size} bytes')
+                raise IntegrityError(f'the source brings {sent} of {count_of(size, "byte")}')
             self._watch.expect(
                 self._limits.acknowledge,
                 'Did not close channel by max Time-To-Write-Acknowledgement',
@@ -367,13 +368,13 @@ class DataChannel:
                     received += len(event.payload)
                     self._watch.moved(len(event.payload))
                     if received > most:
-                        raise IntegrityError(f'the farmer sends more than {most} bytes')
+                        raise IntegrityError(f'the farmer sends more than {count_of(most, "byte")}')
                     with self._watch.paused():
                         sink(event.payload)
                 elif self._is_end(event):
                     break
         if size is not None and received != size:
-            raise IntegrityError(f'the farmer sent {received} of {size} bytes')
+            raise IntegrityError(f'the farmer sent {received} of {count_of(size, "byte")}')
 
     def push(self, chunks: Iterable[Buffer], size: int | None = None) -> None:
         """Connect, send a shard, and close; see :meth:`send_shard`."""
@@ -589,7 +590,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
             raise self._failure or RuntimeError('the transfer was not begun: connect() first')
         self._th.join(timeout)
         if self._th.is_alive():
-            raise TimeoutError(f'the transfer is not over after {timeout} seconds')
+            raise TimeoutError(f'the transfer is not over after {timeout} s')
         if self._failure is not None:
             raise self._failure
         return bytes(self._collected) if self._collects() else None

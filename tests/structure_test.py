@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -130,6 +131,32 @@ def test_no_assert_checks_data(path: Path) -> None:
         if isinstance(node, ast.Assert)
     ]
     assert not lines, f'{path.relative_to(ROOT)} asserts in lines {lines}: raise an error instead'
+
+
+#: What messages count; its number may be one.
+COUNTED = re.compile(r' (accounts|buckets|bytes|farmers|files|frames|keys|mirrors|shards)\b')
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_messages_count_one_thing_in_the_singular(path: Path) -> None:
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        parts = node.values if isinstance(node, ast.JoinedStr) else []
+        for number, thing in itertools.pairwise(parts):
+            if (
+                isinstance(number, ast.FormattedValue)
+                and isinstance(thing, ast.Constant)
+                and COUNTED.match(str(thing.value))
+                and not _is_constant(number.value)
+            ):
+                wrong.append(f'line {thing.lineno}: {thing.value!r}')
+    assert not wrong, f'{path.relative_to(ROOT)}: use storj.text.count_of: {wrong}'
+
+
+def _is_constant(node: ast.expr) -> bool:
+    """Return whether an expression is made of constants of a module, none of which is one."""
+    names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
+    return bool(names) and all(name.lstrip('_').isupper() for name in names)
 
 
 #: An entry of a section "Raises:": its indentation, names, and the beginning of its text.

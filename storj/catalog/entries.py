@@ -16,6 +16,7 @@ from storj.catalog.places import SCHEME, is_id
 from storj.crypto import keys, mnemonic, names
 from storj.exception import AmbiguousNameError, NotFoundError
 from storj.object import parse_time
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -190,7 +191,8 @@ class Catalog:
         named = [entry for entry in buckets if entry.name == text]
         if len(named) > 1:
             raise AmbiguousNameError(
-                f'{len(named)} buckets have the name {text!r}', [entry.id for entry in named]
+                f'the name {text!r} is that of {count_of(len(named), "bucket")}',
+                [entry.id for entry in named],
             )
         return next(iter(named or [entry for entry in buckets if entry.id == text]), None)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from storj.catalog.errors import UnsafeNameError, UsageProblem
 from storj.digest import is_hex
-from storj.text import to_system
+from storj.text import count_of, to_system
 
 __all__ = (
     'LINK_SCHEME',
@@ -132,7 +132,7 @@ class ByteRange(NamedTuple):
         else:
             start, end = self.first, size if self.last is None else min(size, self.last + 1)
         if start >= end:
-            raise ValueError(f'the range lies outside the file, which has {size} bytes')
+            raise ValueError(f'the range lies outside the file, which has {count_of(size, "byte")}')
         return start, end
 
 

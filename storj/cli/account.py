@@ -12,7 +12,6 @@ from storj.catalog.errors import ConflictError, UsageProblem
 from storj.cli.command import group
 from storj.cli.errors import NotLoggedIn
 from storj.cli.options import LocalPath, yes_option
-from storj.cli.output import count_of
 from storj.cli.prompts import (
     ask,
     ask_secret,
@@ -26,6 +25,7 @@ from storj.cli.prompts import (
 from storj.cli.session import Session, pass_session
 from storj.configuration import Configuration, set_variables
 from storj.exception import DecryptionError
+from storj.text import count_of
 
 #: Bytes of the longest login of libstorj.
 _FILE_LIMIT = 1024 * 1024

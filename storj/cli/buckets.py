@@ -21,10 +21,10 @@ from storj.catalog.tree import fold, is_below
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_uri
 from storj.cli.options import yes_option
-from storj.cli.output import Column, count_of
+from storj.cli.output import Column
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
-from storj.text import printable
+from storj.text import count_of, printable
 
 __all__ = (
     'FILE_COLUMNS',

@@ -20,14 +20,14 @@ from storj.cli.errors import CommandError
 from storj.cli.jobs import Runner, finish
 from storj.cli.network import bridge_status, channel_of
 from storj.cli.options import LocalPath
-from storj.cli.output import Column, Output, count_of, human_duration, human_size, styled
+from storj.cli.output import Column, Output, human_duration, human_size, styled
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.exception import IntegrityError
 
 if TYPE_CHECKING:
     from storj.catalog.jobs import Job
     from storj.network import Network
-from storj.text import from_system
+from storj.text import count_of, from_system
 
 __all__ = ('demo',)
 
@@ -89,7 +89,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix='storj-demo-') as scratch:
         work = Path(scratch)
         chosen = _chosen(files, work)
-        with _Step(session.output, f'starting a bridge and {farmers} farmers') as step:
+        with _Step(session.output, f'starting a bridge and {count_of(farmers, "farmer")}') as step:
             # Mirrors would be copied in the background while the demonstration is timed.
             network = Network(farmers=farmers, data=work / 'network', bridge={'mirrors': 0})
             network.start()
@@ -244,7 +244,7 @@ class _Demo:
             raise IntegrityError(f'came back different: {", ".join(different)}')
         if not self._output.as_json:
             count = len(sizes)
-            text = {1: 'the file', 2: 'both files'}.get(count, f'all {count} files')
+            text = {1: 'the file', 2: 'both files'}.get(count, f'all {count_of(count, "file")}')
             text += ' came back equal'
             self._output.line(styled(text, fg='green', bold=True))
 

@@ -12,9 +12,10 @@ from storj.cli.command import command
 from storj.cli.errors import CommandError
 from storj.cli.network import no_login_needed, require_extra, sync_option
 from storj.cli.options import SIZE, LocalPath
-from storj.cli.output import Output, count_of, human_size
+from storj.cli.output import Output, human_size
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
+from storj.text import count_of
 
 __all__ = ('farm',)
 

@@ -31,11 +31,12 @@ from storj.cli.options import (
     upload_options,
     yes_option,
 )
-from storj.cli.output import Column, count_of
+from storj.cli.output import Column
 from storj.cli.progress import Overview, display_for
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
 from storj.exception import NotEnoughShardsError
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from storj.transfer import Progress

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from storj.catalog.entries import FileEntry
 from storj.cli.errors import PARTLY, PartialFailure, explain, worst
-from storj.cli.output import Output, count_of, human_duration, human_size
+from storj.cli.output import Output, human_duration, human_size
 from storj.cli.progress import Overview, Snapshot, display_for
 from storj.exception import StorjError
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from storj.catalog.jobs import Job, Outcome, Run

@@ -21,7 +21,7 @@ from storj.catalog.errors import ConflictError
 from storj.cli.command import group
 from storj.cli.errors import FAILED, CommandError
 from storj.cli.options import DURATION, SIZE, LocalPath
-from storj.cli.output import Column, Output, Part, count_of, human_size, is_terminal
+from storj.cli.output import Column, Output, Part, human_size, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
 from storj.exception import ConfigurationError
@@ -32,6 +32,7 @@ from storj.network.control import (
     network_folder,
     serve_control,
 )
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from storj.network import Network

@@ -26,7 +26,6 @@ __all__ = (
     'Output',
     'Part',
     'Styled',
-    'count_of',
     'human_duration',
     'human_size',
     'is_terminal',
@@ -82,11 +81,6 @@ Part = str | Styled
 def styled(text: str, **style: Any) -> Styled:
     """Return a part of a line in a style of :func:`click.style`."""
     return Styled(text, style)
-
-
-def count_of(number: int, thing: str) -> str:
-    """Return a number of things: ``1 file``, ``2 files``."""
-    return f'{number} {thing}' + ('' if number == 1 else 's')
 
 
 def human_size(size: float) -> str:

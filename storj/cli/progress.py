@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from storj.cli.output import Output, human_size, is_terminal, wants_colour
-from storj.text import printable
+from storj.text import count_of, printable
 
 __all__ = ('Bars', 'Display', 'Lines', 'Snapshot', 'display_for')
 
@@ -152,7 +152,7 @@ class Bars:
         files = overview.files_total
         self._progress.update(
             self._total,
-            description=f'{overview.files_done}/{files} files',
+            description=f'{overview.files_done}/{count_of(files, "file")}',
             completed=overview.done,
             total=overview.total,
             # A single file is its own total.
@@ -164,14 +164,14 @@ class Bars:
         for snapshot in active:
             if snapshot.name not in self._tasks:
                 self._tasks[snapshot.name] = self._progress.add_task('', shards='', notes='')
-            shards = f'{snapshot.shards_done}/{snapshot.shards_total}'
+            shards = count_of(snapshot.shards_total, 'shard')
             self._progress.update(
                 self._tasks[snapshot.name],
                 description=_short(snapshot.name, max(12, self._progress.console.width // 4)),
                 completed=snapshot.done,
                 total=snapshot.total,
-                shards=f'{shards} shards' if snapshot.shards_total else '',
-                notes=f'{snapshot.retries} retries' if snapshot.retries else '',
+                shards=f'{snapshot.shards_done}/{shards}' if snapshot.shards_total else '',
+                notes=f'{snapshot.retries} retried' if snapshot.retries else '',
             )
 
 

@@ -17,7 +17,7 @@ from storj.catalog.errors import UsageProblem
 from storj.cli.errors import CommandError
 from storj.cli.output import is_terminal
 from storj.cli.streams import standard_input
-from storj.text import printable
+from storj.text import count_of, printable
 
 __all__ = (
     'ask',
@@ -149,7 +149,7 @@ def read_secret_file(path: str, *, what: str = 'secret', limit: int = SECRET_LIM
     if not line:
         raise UsageProblem(f'no {what} in the first line of {place}')
     if len(line) > limit:
-        raise UsageProblem(f'the first line of {place} is longer than {limit} bytes')
+        raise UsageProblem(f'the first line of {place} is longer than {count_of(limit, "byte")}')
     return _decoded(line, f'the first line of {place}')
 
 

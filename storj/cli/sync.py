@@ -20,9 +20,9 @@ from storj.cli.options import (
     upload_options,
     yes_option,
 )
-from storj.cli.output import count_of
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from storj.catalog.entries import FileEntry

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from storj import atomic_file
 from storj.exception import ConfigurationError
+from storj.text import count_of
 
 __all__ = ('read', 'write')
 
@@ -26,7 +27,7 @@ def read(path: Path, limit: int) -> str:
     except OSError as error:
         raise ConfigurationError(f'cannot read {path}: {error.strerror or error}') from error
     if len(raw) > limit:
-        raise ConfigurationError(f'{path} is longer than the {limit} bytes that make sense')
+        raise ConfigurationError(f'{path} is longer than {count_of(limit, "byte")}')
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -28,6 +28,7 @@ from storj.network.node.state_files import (
     unusable,
     write_record,
 )
+from storj.text import count_of
 
 __all__ = ('FewerFarmersError', 'IntactFarmerError', 'NetworkFolder')
 
@@ -154,7 +155,9 @@ class NetworkFolder:
         """
         there = range(self.farmers or 0)
         if not set(new_farmers) <= set(there):
-            raise NetworkSetupError(f'{self.path}: the network has {len(there)} farmers, from 0 on')
+            raise NetworkSetupError(
+                f'{self.path}: it has {count_of(len(there), "farmer")}, from 0 on'
+            )
         if self.farmers is None:
             self._keep(own_database=own_database)
             return
@@ -194,8 +197,8 @@ class NetworkFolder:
             else f'take all {known}, or move what these store to the others first with --drain'
         )
         raise FewerFarmersError(
-            f'{self.path}: the network has {known} farmers, and those beyond {count} store'
-            f' {shards} shards, {size} bytes; {advice}'
+            f'{self.path}: it has {count_of(known, "farmer")}, and those beyond {count} store '
+            f'{count_of(shards, "shard")}, {count_of(size, "byte")}; {advice}'
         )
 
 

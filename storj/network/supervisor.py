@@ -55,6 +55,7 @@ from storj.network.node.serving import WAKE, Server, need_descriptors
 from storj.network.node.space import Reserve
 from storj.network.node.tasks import together
 from storj.network.settings import EVERYWHERE, NetworkOptions, NetworkSettings
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -145,7 +146,7 @@ class Network:
         self.stop()
 
     def __repr__(self) -> str:
-        return f'<Network {self.bridge_url or "stopped"}, {len(self.farmers)} farmers>'
+        return f'<Network {self.bridge_url or "stopped"}, {count_of(len(self.farmers), "farmer")}>'
 
     @property
     def data(self) -> Path:
@@ -444,7 +445,9 @@ class Network:
             folder.check_farmers(self._count, drain=wanted.drain)
             count = max(self._count, folder.farmers or 0)
             each = _PROCESS_DESCRIPTORS if wanted.processes else _FARMER_DESCRIPTORS
-            need_descriptors(_DESCRIPTORS + each * count, f'a network of {count} farmers')
+            need_descriptors(
+                _DESCRIPTORS + each * count, f'a network of {count_of(count, "farmer")}'
+            )
         except BaseException:
             folder.close()
             raise

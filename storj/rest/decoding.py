@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from storj.exception import BridgeUnavailableError, StorjBridgeApiError, bridge_error
+from storj.text import count_of
 
 __all__ = (
     'ANSWER_LIMIT',
@@ -73,7 +74,7 @@ def read(response: requests.Response, limit: int | None = None) -> bytes:
     for piece in pieces(response, _PIECE):
         body += piece
         if len(body) > most:
-            message = f'the answer goes on beyond {most} bytes'
+            message = f'the answer is longer than {count_of(most, "byte")}'
             raise _unusable(message, response.status_code, message)
     return bytes(body)
 

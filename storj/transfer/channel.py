@@ -30,6 +30,7 @@ from storj.farmer_connection import (
     never,
 )
 from storj.metadata import __version__
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from storj.web_socket import DataChannel
@@ -267,7 +268,7 @@ def _send_body(wire: FarmerSocket, watch: Watchdog, chunks: Iterable[Buffer], si
             break
         rest = memoryview(chunk).cast('B')
         if sent + len(rest) > size:
-            raise IntegrityError(f'the source brings more than {size} bytes')
+            raise IntegrityError(f'the source brings more than {count_of(size, "byte")}')
         while rest:
             # A farmer refuses as soon as it has read the head; the rest would be sent for nothing.
             if wire.readable():
@@ -285,7 +286,7 @@ def _send_body(wire: FarmerSocket, watch: Watchdog, chunks: Iterable[Buffer], si
             sent += count
             rest = rest[count:]
     if sent < size:
-        raise IntegrityError(f'the source brings {sent} of {size} bytes')
+        raise IntegrityError(f'the source brings {sent} of {count_of(size, "byte")}')
 
 
 def _receive_body(
@@ -300,7 +301,7 @@ def _receive_body(
         IntegrityError: If another number of bytes comes.
     """
     if response.length is not None and response.length != size:
-        raise IntegrityError(f'the farmer has {response.length} bytes of {size}')
+        raise IntegrityError(f'the farmer has {response.length} of {count_of(size, "byte")}')
     # One byte more than the shard has: a farmer that sends too much is noticed at once.
     buffer = memoryview(bytearray(min(size + 1, _BLOCK)))
     received = 0
@@ -310,11 +311,11 @@ def _receive_body(
         watch.moved(count)
         received += count
         if received > size:
-            raise IntegrityError(f'the farmer sends more than {size} bytes')
+            raise IntegrityError(f'the farmer sends more than {count_of(size, "byte")}')
         with watch.paused():
             sink(buffer[:count])
     if received != size:
-        raise IntegrityError(f'the farmer sent {received} of {size} bytes')
+        raise IntegrityError(f'the farmer sent {received} of {count_of(size, "byte")}')
 
 
 def _answer(response: http.client.HTTPResponse) -> str:

@@ -25,6 +25,7 @@ from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
 from storj.exception import DecryptionError, IntegrityError, NotFoundError, ResourceError
+from storj.text import count_of
 from storj.transfer.config import DownloadRequest
 from storj.transfer.fetch import Layout, PieceWriter, PointerList, StoredShard
 from storj.transfer.gather import Gather
@@ -166,7 +167,9 @@ class _Download:
         size = self.layout.size
         end = size if request.end is None else request.end
         if not 0 <= request.start <= end <= size:
-            raise ValueError(f'there is no range from {request.start} to {end} in {size} bytes')
+            raise ValueError(
+                f'there is no range from {request.start} to {end} in {count_of(size, "byte")}'
+            )
         self.start, self.end = request.start, end
         if request.decrypt:
             self.key = self.pointers.content_key(self.layout, key=request.key)

@@ -29,6 +29,7 @@ from storj.exception import (
 from storj.farmer_connection import MAX_SHARD
 from storj.model import ExchangeReport, File, FilePointer
 from storj.sharding import MAX_SHARDS
+from storj.text import count_of
 from storj.transfer.channel import node_of
 from storj.transfer.encryption import key_of
 from storj.transfer.scope import Scope, overdue
@@ -265,7 +266,7 @@ class PointerList:
         wrong = stated != size if self._sizes_are_exact() else bool(stated) != bool(size)
         if stated is not None and wrong:
             raise IntegrityError(
-                f'the bridge states a size of {stated} bytes, the shards have {size}'
+                f'the bridge states a size of {count_of(stated, "byte")}, the shards have {size}'
             )
         if len(data) < len(shards):
             kind = entry.erasure.get('type') if isinstance(entry.erasure, Mapping) else None

@@ -35,6 +35,7 @@ from typing import Protocol
 from storj.digest import ShardDigest
 from storj.erasure import ReedSolomon
 from storj.exception import FarmerError, IntegrityError, NotEnoughShardsError, TransferCancelled
+from storj.text import count_of
 from storj.transfer.channel import node_of
 from storj.transfer.fetch import Fetcher, Layout, PieceWriter, PointerList, ShardLost, StoredShard
 from storj.transfer.scope import Scope, describe
@@ -297,7 +298,8 @@ class Gather:
         causes = [cause for cause in self._lost.values() if cause is not None]
         why = f' ({describe(causes[-1])})' if causes else ''
         raise NotEnoughShardsError(
-            f'{left} shards can be had and {needed} are needed; shard {lost.index} is lost{why}',
+            f'{count_of(needed, "shard")} needed, {left} available; '
+            f'shard {lost.index} is lost{why}',
             left,
             needed,
             causes,

@@ -38,6 +38,7 @@ from storj.exception import (
 )
 from storj.model import Contact, ExchangeReport, Shard
 from storj.sharding import Plan, Span
+from storj.text import count_of
 from storj.transfer.channel import node_of
 from storj.transfer.config import Bridge
 from storj.transfer.coordinator import Gate
@@ -584,8 +585,8 @@ class Delivery:
             if clock.now() >= ends:
                 break
         raise TransferError(
-            f'shard {record.span.index} could not be stored: {len(causes)} farmers failed, '
-            f'the last: {describe(causes[-1])}',
+            f'shard {record.span.index} could not be stored: '
+            f'{count_of(len(causes), "farmer")} failed, the last: {describe(causes[-1])}',
             causes,
         )
 

@@ -48,6 +48,7 @@ from storj.exception import (
 )
 from storj.model import File, Frame
 from storj.sharding import Plan
+from storj.text import count_of
 from storj.transfer.config import Bridge, UploadRequest
 from storj.transfer.encryption import FileEncryption, bucket_key, encryption_for, stored_name
 from storj.transfer.fetch import MOST_SHARDS
@@ -209,8 +210,7 @@ class Upload:
         plan = self._planned(size)
         if plan.shards > MOST_SHARDS:
             raise ValueError(
-                f'{plan.shards} shards are more than the {MOST_SHARDS} of a file; choose a larger '
-                'shard size'
+                f'too many shards: {plan.shards}, at most {MOST_SHARDS}; choose a larger shard size'
             )
         return plan
 
@@ -373,7 +373,7 @@ class Upload:
         self._entry.take_back(entry.id or '')
         self._lost_shards = True
         raise TransferError(
-            f'the farmers of {len(lost)} shards that were brought away before have lost them; '
+            f'farmers have lost {count_of(len(lost), "shard")} of an earlier attempt; '
             'the same call uploads the whole file again'
         )
 

@@ -121,7 +121,7 @@ def test_full_disk_is_told(net: Network, monkeypatch: pytest.MonkeyPatch) -> Non
         {'status': 'failing', 'problems': ['it can take no shards']},
     )
     assert net.status()['farmers'][0]['problems'] == [
-        'it can take no shards: its disk has less than 262,144,000 bytes free, which stay free'
+        'it can take no shards: its disk has less free than the 262,144,000 B that stay free'
     ]
 
 

@@ -100,9 +100,9 @@ def test_wrong_pieces_are_refused(backend):
         coder.encode([b'ab', b'c'], [bytearray(2)])
     with pytest.raises(ValueError, match='equal lengths'):
         coder.encode([b'ab', b'cd'], [bytearray(3)])
-    with pytest.raises(ValueError, match='2 pieces of data and 1 of parity'):
+    with pytest.raises(ValueError, match='2 data pieces and 1 parity piece'):
         coder.encode([b'ab'], [bytearray(2)])
-    with pytest.raises(ValueError, match='2 pieces of data and 1 of parity'):
+    with pytest.raises(ValueError, match='2 data pieces and 1 parity piece'):
         coder.encode([b'ab', b'cd'], [])
     with pytest.raises(ValueError, match='read-only'):
         coder.encode([b'ab', b'cd'], [memoryview(b'xx')])
@@ -110,7 +110,7 @@ def test_wrong_pieces_are_refused(backend):
         coder.repair({0: b'ab', 3: b'cd'}, {1: bytearray(2)})
     with pytest.raises(ValueError, match='needs no repair'):
         coder.repair({0: b'ab', 1: b'cd'}, {1: bytearray(2)})
-    with pytest.raises(exception.NotEnoughShardsError, match='1 shards are left of the 2'):
+    with pytest.raises(exception.NotEnoughShardsError, match='needs 2 shards and has 1'):
         coder.repair({0: b'ab'}, {1: bytearray(2)})
 
 

@@ -178,7 +178,7 @@ def test_stall_is_counted_from_the_last_byte(clock):
         made.check()
         made.moved(1)
     clock.now += 20
-    with pytest.raises(exception.FarmerUnreachableError, match='no byte for 20 seconds'):
+    with pytest.raises(exception.FarmerUnreachableError, match='no byte for 20 s'):
         made.check()
 
 

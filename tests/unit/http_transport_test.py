@@ -256,7 +256,7 @@ def test_refusal_is_the_error_of_its_status(
 def test_answer_longer_than_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, 'ANSWER_LIMIT', 1000)
     client, replay = client_of([Answer(body=b'"' + b'x' * 10_000_000 + b'"')])
-    with pytest.raises(exception.BridgeUnavailableError, match='beyond 1000 bytes'):
+    with pytest.raises(exception.BridgeUnavailableError, match='longer than 1000 bytes'):
         client._request(method='GET', path='/x')
     assert len(replay.requests) == 1
 

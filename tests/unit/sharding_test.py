@@ -66,7 +66,7 @@ def test_negative_size_is_refused():
 
 def test_parity_ends_at_255_shards():
     assert sharding.plan(153 * MIB, shard_size=MIB).shards == 255
-    with pytest.raises(ValueError, match='too many for parity'):
+    with pytest.raises(ValueError, match='at most 255 in all'):
         sharding.plan(154 * MIB, shard_size=MIB)
     assert sharding.plan(154 * MIB, shard_size=MIB, parity=False).shards == 154
 

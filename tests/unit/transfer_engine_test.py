@@ -757,7 +757,7 @@ def test_more_shards_than_a_list_of_shards_may_have_are_not_begun(
 ) -> None:
     monkeypatch.setattr('storj.transfer.upload.MOST_SHARDS', 2)
     assert setting.upload(bytes(2 * SHARD)).size == 2 * SHARD
-    with pytest.raises(ValueError, match='3 shards are more than the 2 of a file'):
+    with pytest.raises(ValueError, match='too many shards: 3, at most 2'):
         setting.upload(bytes(3 * SHARD), name='other')
 
 

@@ -341,7 +341,7 @@ def test_entry_without_a_shard_that_was_lost_is_taken_back(
         setting.bridge.down.add(node)
     else:
         setting.bridge.farmers[node][shard] = bytes(SHARD)
-    with pytest.raises(TransferError, match='have lost them'):
+    with pytest.raises(TransferError, match='farmers have lost'):
         setting.upload(source)
     assert setting.bridge.files == {}
     assert setting.bridge.frames == {}

@@ -400,7 +400,7 @@ def test_shard_whose_time_is_over_gets_no_other_farmer(make: Callable[..., Setti
         raise FarmerUnreachableError(message='gone')
 
     setting.channel.pushing = slow
-    with pytest.raises(TransferError, match='1 farmers failed'):
+    with pytest.raises(TransferError, match='1 farmer failed'):
         setting.upload(b'data')
 
 

@@ -208,6 +208,6 @@ def test_shard_that_does_not_come_counts_as_lost(broken: tuple[Setting, Path], h
         setting.bridge.down.add(node)
     else:
         del setting.bridge.farmers[node][str(shard.hash)]
-    with pytest.raises(TransferError, match='the farmers of 1 shards'):
+    with pytest.raises(TransferError, match='farmers have lost 1 shard '):
         setting.upload(source)
     assert setting.bridge.files == {}

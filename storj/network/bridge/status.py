@@ -30,6 +30,7 @@ from storj.network.bridge.database import (
 )
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.wire import Route, answer, iso_date, vary
+from storj.text import count_of
 
 __all__ = ('ROUTES', 'network_status')
 
@@ -243,9 +244,10 @@ def _page(state: dict[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width">'
         f'<title>Storj network</title><style>{_STYLE}</style></head><body>'
         f'<h1>Storj network at {html.escape(bridge["url"])}</h1>'
-        f'<p>Bridge {html.escape(bridge["version"])}, {len(state["farmers"])} farmers, '
-        f'{totals["files"]:,} files of {totals["bytes"]:,} bytes, {totals["shards"]:,} shards, '
-        f'{totals["audits_passed"]:,} audits passed, {totals["audits_failed"]:,} failed.</p>'
+        f'<p>Bridge {html.escape(bridge["version"])}, {count_of(len(state["farmers"]), "farmer")}, '
+        f'{count_of(totals["files"], "file", ",")} of {count_of(totals["bytes"], "byte", ",")}, '
+        f'{count_of(totals["shards"], "shard", ",")}, '
+        f'audits: {totals["audits_passed"]:,} passed, {totals["audits_failed"]:,} failed.</p>'
         + _supply_line(totals)
         + '<h2>Farmers</h2>'
         + _table(
@@ -265,9 +267,9 @@ def _supply_line(totals: Mapping[str, int]) -> str:
     """Return the line about shards with too few copies."""
     kind = ' class="off"' if totals['under_replicated'] else ''
     return (
-        f'<p{kind}>{totals["copies_wanted"]} copies of each shard are wanted; '
-        f'{totals["under_replicated"]:,} shards have fewer, '
-        f'{totals["without_copies"]:,} of them none.</p>'
+        f'<p{kind}>Copies wanted of each shard: {totals["copies_wanted"]}; '
+        f'shards with fewer: {totals["under_replicated"]:,}, '
+        f'with none: {totals["without_copies"]:,}.</p>'
     )
 
 

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from storj.network.farmer.index import FarmerIndex, Quarantined
 from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
 from storj.network.node.state_files import lost
+from storj.text import count_of
 
 __all__ = ('QUARANTINE', 'Pause', 'Run', 'Shards', 'in_threads')
 
@@ -117,7 +118,7 @@ class Shards:
                 self._index.dropped(data_hash, QUARANTINE)
                 known.pop(data_hash)
         if known and self._store.is_bare():
-            problem = f'is empty, and farmer.db knows of {len(known)} shards'
+            problem = f'is empty, and farmer.db knows of {count_of(len(known), "shard")}'
             raise lost(self._store.path / 'shards', problem)
         new = {name: size for name, size in there.items() if name not in known}
         if new:

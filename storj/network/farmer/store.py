@@ -196,7 +196,7 @@ class ShardStore:
             StoreError: If the disk does not say.
         """
         if self._disk_room() <= 0:
-            return f'its disk has less than {self._keep_free:,} bytes free, which stay free'
+            return f'its disk has less free than the {self._keep_free:,} B that stay free'
         if self.room() <= 0:
             return 'its size is used up'
         if self.capacity is not None and self.capacity < MIN_SHARD_SIZE:

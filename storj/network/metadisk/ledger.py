@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from storj.text import count_of
+
 __all__ = ('GIBIBYTE', 'InsufficientBalanceError', 'Ledger', 'Price', 'new_token', 'token_text')
 
 GIBIBYTE = 1024**3
@@ -147,7 +149,7 @@ class Ledger:
                 .values(bytes=_balances.c.bytes - amount)
             )
             if changed.rowcount != 1:
-                raise InsufficientBalanceError(f'the balance is below {amount} bytes')
+                raise InsufficientBalanceError(f'the balance is below {count_of(amount, "byte")}')
             self._note(connection, token, -amount, reason)
 
     def redeem(self, token: str, code: object) -> bool:

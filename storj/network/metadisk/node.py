@@ -23,6 +23,7 @@ from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger
 from storj.network.metadisk.names import stored_name
 from storj.network.metadisk.spool import Spool
 from storj.network.metadisk.storage import SHARD_SIZE, FarmerStorage, ShardsAt, StorageError
+from storj.text import count_of
 
 __all__ = ('NODE', 'MetaDiskNode', 'NodeFullError', 'Settings')
 
@@ -150,7 +151,7 @@ class MetaDiskNode:
 
     async def _store(self, spool: Spool, filehash: str, name: str) -> None:
         if self.catalog.used() + spool.size > self.settings.capacity:
-            raise NodeFullError(f'no space for {spool.size} bytes')
+            raise NodeFullError(f'no space for {count_of(spool.size, "byte")}')
         entry = None
         if spool.size:
             entry = await self._storage.store(spool.fileno(), spool.size, filehash)

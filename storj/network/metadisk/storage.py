@@ -33,6 +33,7 @@ from storj.network.node.addresses import ip_of, is_loopback
 from storj.network.node.rpc import ContactError, NodeContact
 from storj.network.node.shard_client import ShardClient, ShardClientError
 from storj.network.node.tasks import together
+from storj.text import count_of
 
 __all__ = ('SHARD_SIZE', 'Account', 'FarmerStorage', 'ShardsAt', 'StorageError')
 
@@ -418,7 +419,7 @@ class FarmerStorage:
     ) -> bytearray:
         size = int(pointer['size'])
         if not 0 < size <= SHARD_SIZE:
-            raise StorageError(f'the bridge names a shard of {size} bytes')
+            raise StorageError(f'the bridge names a shard of {count_of(size, "byte")}')
         data = bytearray()
 
         async def take(piece: bytes) -> None:
@@ -439,7 +440,7 @@ class FarmerStorage:
             'GET', f'/buckets/{bucket}/files/{entry}', query=query, token=str(token['token'])
         )
         if not isinstance(found, list) or len(found) != limit:
-            raise StorageError(f'the bridge does not know {limit} shards from {skip} of {entry}')
+            raise StorageError(f'{entry} has no {count_of(limit, "shard")} from {skip} on')
         return found
 
     # -- the bridge ----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from storj.exception import StorjError
 from storj.network.node.addresses import may_call, open_session
 from storj.network.node.identity import is_node_id
 from storj.network.node.rpc import NodeContact
+from storj.text import count_of
 
 __all__ = ('ShardClient', 'ShardClientError', 'TransferBrokenError')
 
@@ -111,7 +112,7 @@ class ShardClient:
         except _NETWORK_ERRORS as error:
             raise TransferBrokenError(repr(error)) from error
         if received != size:
-            raise ShardClientError(f'the farmer sent {received} of {size} bytes')
+            raise ShardClientError(f'the farmer sent {received} of {count_of(size, "byte")}')
 
     def _session(self, farmer: NodeContact, data_hash: str) -> aiohttp.ClientSession:
         """Return the session for calls to a farmer, if there may be one."""
