@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import pytest
+from Crypto.Cipher import AES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj.crypto import cipher, keys, openssl
+from storj.crypto import cipher, keys
 
 pytestmark = pytest.mark.usefixtures('library')
 
 KEY = keys.ContentKey(bytes(range(32)), b'\xff' * 15 + b'\xfe')
 
 
-@pytest.fixture(scope='module', params=['OpenSSL', 'PyCryptodome'])
+@pytest.fixture(scope='module', params=['cryptography', 'PyCryptodome'])
 def library(request):
     """Run every test with both."""
-    if request.param == 'OpenSSL':
-        if openssl.library() is None:
-            pytest.skip('this interpreter shows no OpenSSL')
+    if request.param == 'cryptography':
+        pytest.importorskip('cryptography')
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openssl, 'library', lambda: None)
+        patch.setattr(cipher, '_fast_ciphers', lambda: None)
         yield
+
+
+def test_stream_is_that_of_pycryptodome():
+    expected = AES.new(KEY.key, AES.MODE_CTR, nonce=b'', initial_value=KEY.counter)
+    assert cipher.CtrStream(KEY).process(bytes(1000)) == expected.encrypt(bytes(1000))
+
+
+def test_seal_is_that_of_pycryptodome():
+    text, tag = AES.new(KEY.key, AES.MODE_GCM, nonce=b'i' * 32).encrypt_and_digest(b'hello')
+    assert cipher.seal(KEY.key, b'i' * 32, b'hello') == tag + b'i' * 32 + text
 
 
 @given(st.binary(max_size=200), st.integers(0, 200))
@@ -63,6 +73,8 @@ def test_stream_writes_into_part_of_a_buffer():
 def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match='output'):
         cipher.CtrStream(KEY).process(b'hello', bytearray(4))
+    with pytest.raises(ValueError, match='output'):
+        cipher.CtrStream(KEY).process(b'hello', bytearray(6))
     with pytest.raises(ValueError, match='multiple of 16'):
         cipher.CtrStream(KEY, -1)
     with pytest.raises(ValueError, match='32 bytes'):
