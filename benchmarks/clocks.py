@@ -139,7 +139,7 @@ class Clocks:
         for shard_hash in await renewal_round(bridge):
             repairs.ask(shard_hash)
         for handle in self.network.farmers:
-            await handle._farmer._forget()
+            await handle.farmer.forget()
             quarantine = (handle.path / 'quarantine').rglob('*')
             self._quarantined.update(path.name for path in quarantine)
 

@@ -324,18 +324,22 @@ class FarmerHandle(ABC):
 
 
 class FarmerInLoop(FarmerHandle):
-    """A farmer in the event loop of the network."""
+    """A farmer in the event loop of the network.
 
-    _farmer: Farmer | None = None
+    Attributes:
+        farmer (Farmer | None): the one that was started last.
+    """
+
+    farmer: Farmer | None = None
     _stopping: asyncio.Future[None] | None = None
 
     @property
     def running(self) -> bool:
         """Whether it listens."""
-        return self._farmer is not None and self._farmer.running
+        return self.farmer is not None and self.farmer.running
 
     async def _details(self) -> dict[str, Any]:
-        return {} if self._farmer is None or not self.running else self._farmer.status()
+        return {} if self.farmer is None or not self.running else self.farmer.status()
 
     async def follow_faults(self) -> None:
         """Nothing to do: it looks into the same plan."""
@@ -348,7 +352,7 @@ class FarmerInLoop(FarmerHandle):
             workers=self._context.workers,
         )
         await farmer.start()
-        self._farmer, self._stopping = farmer, None
+        self.farmer, self._stopping = farmer, None
         self.node_id, self.port = farmer.identity.node_id, farmer.port
         try:
             await farmer.wait_registered()
@@ -357,9 +361,9 @@ class FarmerInLoop(FarmerHandle):
             raise
 
     async def _snapshot(self, target: Path) -> bool:
-        if self._farmer is None or not self.running:
+        if self.farmer is None or not self.running:
             return False
-        await self._farmer.snapshot(target)
+        await self.farmer.snapshot(target)
         return True
 
     async def leave(self, progress: Callable[[int, int], object]) -> None:
@@ -369,23 +373,23 @@ class FarmerInLoop(FarmerHandle):
             progress (Callable[[int, int], object]): called with the number of the farmer, and the
                 shards that others have too few copies of.
         """
-        if self._farmer is not None:
-            await self._farmer.leave(lambda remaining: progress(self.number, remaining))
+        if self.farmer is not None:
+            await self.farmer.leave(lambda remaining: progress(self.number, remaining))
 
     async def _ended(self) -> str:
-        if self._farmer is None:
+        if self.farmer is None:
             return 'it was not started'
-        failed = self._farmer.tasks.failed
+        failed = self.farmer.tasks.failed
         await asyncio.wait((failed,))
         await self._stop(abruptly=False)
         error = failed.exception()
         return _one_line(str(error) or repr(error))
 
     async def _stop(self, *, abruptly: bool) -> None:
-        if self._farmer is None:
+        if self.farmer is None:
             return
         if self._stopping is None:
-            self._stopping = asyncio.ensure_future(self._farmer.stop(abruptly=abruptly))
+            self._stopping = asyncio.ensure_future(self.farmer.stop(abruptly=abruptly))
         # Whoever waits for it may be cancelled; what has begun to stop goes on to its end.
         await asyncio.shield(self._stopping)
 

@@ -10,14 +10,14 @@ import pytest
 from storj.digest import shard_hash
 from storj.network.bridge.renter import NodeError
 from storj.network.farmer.channels import DataChannels
-from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, pull, push, run, site
+from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, alter, pull, push, run, site
 
 OTHER = b'another shard'
 
 
 def fill(here: Site) -> None:
     """Let the index take nothing more, as a full disk does."""
-    here.farmer._index._run('PRAGMA query_only = ON')
+    here.farmer.index._run('PRAGMA query_only = ON')
 
 
 def test_index_that_takes_nothing_refuses_uploads_and_not_downloads(
@@ -46,9 +46,9 @@ def test_index_that_takes_nothing_refuses_uploads_and_not_downloads(
             assert proof
             assert here.farmer.status()['counters']['shard_downloaded'] == 2
             # The end of a sweep is in the log only; the farmer goes on with it.
-            await here.farmer._forget()
+            await here.farmer.forget()
             assert not here.farmer.tasks.failed.done()
-            here.farmer._index._run('PRAGMA query_only = OFF')
+            here.farmer.index._run('PRAGMA query_only = OFF')
 
     run(test)
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
@@ -81,7 +81,9 @@ def test_damaged_contract_is_refused_in_words(
     async def test() -> None:
         async with site(tmp_path) as here:
             await here.store()
-            here.farmer._index._run("UPDATE contracts SET contract = '{'")
+            await here.farmer.stop()
+            alter(here.index_path, "UPDATE contracts SET contract = '{'")
+            await here.farmer.start()
             with pytest.raises(NodeError, match='damaged'):
                 await here.renter.retrieve(here.farmer.contact(), SHARD_HASH)
 

@@ -43,9 +43,7 @@ class Rounds:
         farmer = here.farmer
         self.here = here
         self.path = farmer.settings.path
-        self.expiry = Expiry(
-            farmer._shards, farmer._index, bridge, here.clock, here.clock.monotonic
-        )
+        self.expiry = Expiry(farmer.shards, farmer.index, bridge, here.clock, here.clock.monotonic)
 
     async def run(self, seconds: float, every: float = 60.0) -> str:
         """Let time pass; return where the shard is then."""
@@ -76,7 +74,7 @@ def test_ended_shard_is_dropped_an_hour_later_and_removed_after_a_week(tmp_path:
             assert await rounds.run(QUARANTINE - DAY, DAY) == 'quarantine'
             assert await rounds.run(DAY, DAY) == 'gone'
             # Its contract is forgotten with it.
-            assert here.farmer._index.ended(here.clock()) == ([], None)
+            assert here.farmer.index.ended(here.clock()) == ([], None)
 
     run(test)
 
@@ -187,7 +185,7 @@ def test_one_bridge_does_not_speak_for_another(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
             await here.store()
-            index = here.farmer._index
+            index = here.farmer.index
             contract = index.contract(SHARD_HASH, here.renter.extended_key or '')
             assert contract is not None
             index.put_contract(contract, 'another bridge', None)
@@ -204,7 +202,7 @@ def test_shard_without_any_contract_is_asked_about_too(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
             await here.store()
-            here.farmer._index.forget_contracts(SHARD_HASH)
+            here.farmer.index.forget_contracts(SHARD_HASH)
             bridge = Bridge()
             bridge.answer = set()
             assert await Rounds(here, bridge).run(DAY) == 'shards'
@@ -219,7 +217,7 @@ def test_shard_with_a_new_contract_is_not_dropped(tmp_path: Path, covered: bool)
         async with site(tmp_path) as here:
             await here.store()
             if not covered:
-                here.farmer._index.forget_contracts(SHARD_HASH)
+                here.farmer.index.forget_contracts(SHARD_HASH)
             here.clock.now += LIFE + DAY
             bridge = Bridge()
             # While the bridge answers, somebody stores the same content.
@@ -238,6 +236,6 @@ def test_contract_that_came_to_nothing_is_forgotten(tmp_path: Path) -> None:
             bridge = Bridge()
             await Rounds(here, bridge).run(GRACE + 60)
             assert bridge.asked == []
-            assert here.farmer._index.ended(here.clock()) == ([], None)
+            assert here.farmer.index.ended(here.clock()) == ([], None)
 
     run(test)

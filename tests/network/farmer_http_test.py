@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import aiohttp
@@ -64,7 +66,7 @@ def test_uploads_that_are_not_allowed_are_401(tmp_path: Path) -> None:
 def test_lost_contract_is_404(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
-            token = here.farmer._tokens.issue(SHARD_HASH, here.renter.node_id)
+            token = here.farmer.tokens.issue(SHARD_HASH, here.renter.node_id)
             assert (await here.post(SHARD, token))[0] == 404
             assert (await here.get(token))[0] == 404
 
@@ -131,7 +133,7 @@ def test_unreadable_shard_is_500(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             def reader(data_hash: str) -> BinaryIO:
                 raise StoreError('Cannot read: Too many open files')
 
-            monkeypatch.setattr(here.farmer._store, 'reader', reader)
+            monkeypatch.setattr(here.farmer.store, 'reader', reader)
             status, body = await here.get(token)
             assert status == 500
             assert body['result'].startswith('Cannot read')
@@ -241,7 +243,7 @@ def test_full_farmer_is_503(tmp_path: Path) -> None:
         async with site(tmp_path, size=20) as here:
             token = await here.push_token()
             await here.store(b'0123456789')
-            here.farmer._store.capacity = 15
+            here.farmer.store.capacity = 15
             assert await here.post(SHARD, token) == (503, {'result': 'No space left'})
             # The WebSocket channel has no status for it.
             code, reason, _ = await here.talk(push(token), SHARD)
@@ -254,7 +256,8 @@ def test_full_disk_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     async def test() -> None:
         async with site(tmp_path) as here:
             token = await here.push_token()
-            monkeypatch.setattr(here.farmer._store, '_disk_free', lambda: FREE_SPACE_KEPT + 9)
+            free = SimpleNamespace(free=FREE_SPACE_KEPT + 9)
+            monkeypatch.setattr(shutil, 'disk_usage', lambda _: free)
             assert await here.post(SHARD, token) == (503, {'result': 'No space left'})
 
     run(test)
@@ -283,10 +286,10 @@ def test_dropped_upload_leaves_nothing_and_the_token_good(tmp_path: Path) -> Non
             head = f'POST /shards/{SHARD_HASH}?token={token} HTTP/1.1\r\nHost: x\r\n'
             _, writer = await asyncio.open_connection('127.0.0.1', here.farmer.port)
             writer.write(head.encode() + b'Content-Length: 9\r\n\r\ntest')
-            while not here.farmer._channels.active:
+            while not here.farmer.channels.active:
                 await asyncio.sleep(0)
             writer.transport.abort()
-            while here.farmer._channels.active:
+            while here.farmer.channels.active:
                 await asyncio.sleep(0)
             assert not list((tmp_path / 'incoming').iterdir())
             assert await here.post(SHARD, token) == STORED
@@ -329,7 +332,7 @@ def test_transfers_beyond_the_limit_are_503(
                     await here.talk(push(token))
                 assert refused.value.status == 503
                 await channel.send_json(push(token))
-                while not here.farmer._channels.active:
+                while not here.farmer.channels.active:
                     await asyncio.sleep(0)
                 assert await here.post(SHARD, token) == (503, {'result': 'Too many transfers'})
 
@@ -342,12 +345,12 @@ def test_idle_transfer_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             token = await here.push_token()
             async with here.session.ws_connect(f'{here.url}/') as channel:
                 await channel.send_json(push(token))
-                while not here.farmer._channels.active:
+                while not here.farmer.channels.active:
                     await asyncio.sleep(0)
-                here.farmer._channels.abort_idle()
-                assert here.farmer._channels.active == 1
+                here.farmer.channels.abort_idle()
+                assert here.farmer.channels.active == 1
                 monkeypatch.setattr('storj.network.farmer.channels.IDLE_LIMIT', -1.0)
-                here.farmer._channels.abort_idle()
+                here.farmer.channels.abort_idle()
                 await channel.receive()
                 assert channel.close_code == 1006
 

@@ -9,7 +9,7 @@ import random
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from storj.network.farmer.index import PAGE, Ended, FarmerIndex, Quarantined
 from storj.network.farmer.store import NoSpaceLeftError, StoreError
 from storj.network.farmer.tokens import PROMISE_LIFE, TOKENS_LIMIT, Tokens
 from storj.network.node.contract import Contract
-from tests.network.nodes import SHARD_HASH, Clock
+from tests.network.nodes import SHARD_HASH, Clock, alter
 
 END = 1_480_000_100_000
 CONTRACT = Contract(SHARD_HASH, 9, 0, END)
@@ -74,7 +74,10 @@ def test_folder_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
         known.adopt({SHARD_HASH: 9})
         assert known.shards() == {SHARD_HASH: 9}
         assert known.contract(SHARD_HASH, 'owner') == CONTRACT
-        assert not known._rows("SELECT 1 FROM sqlite_master WHERE name = 'tokens'")
+    with closing(sqlite3.connect(tmp_path / 'farmer.db')) as database:
+        names = database.execute('SELECT name FROM sqlite_master').fetchall()
+    assert ('contracts',) in names
+    assert ('tokens',) not in names
 
 
 def test_shard_is_ended_when_all_of_its_contracts_are(tmp_path: Path) -> None:
@@ -97,9 +100,8 @@ def test_shard_is_ended_when_all_of_its_contracts_are(tmp_path: Path) -> None:
 def test_ended_contracts_come_in_pages(tmp_path: Path) -> None:
     names = {f'{number:040x}' for number in range(2 * PAGE + 1)}
     with index(tmp_path, durable=False) as known:
-        with known._transaction():
-            for name in names:
-                known.put_contract(Contract(name, 9, 0, 1_000), 'one', None)
+        for name in names:
+            known.put_contract(Contract(name, 9, 0, 1_000), 'one', None)
         found, place = known.ended(2)
         sizes = [len(found)]
         while place is not None:
@@ -206,7 +208,9 @@ def test_flipped_bytes_of_the_file_are_our_error(tmp_path: Path, seed: int) -> N
 def test_damaged_contract_record_is_our_error(tmp_path: Path, contract: object) -> None:
     with index(tmp_path) as known:
         known.put_contract(CONTRACT, 'owner', ['a' * 40])
-        known._run('UPDATE contracts SET contract = ?, tree = ?', (contract, contract))
+    statement = 'UPDATE contracts SET contract = ?, tree = ?'
+    alter(tmp_path / 'farmer.db', statement, contract, contract)
+    with index(tmp_path) as known:
         for use in (known.contract, known.tree):
             with pytest.raises(StoreError, match='damaged'):
                 use(SHARD_HASH, 'owner')

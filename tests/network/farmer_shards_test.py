@@ -17,7 +17,7 @@ from storj.network.farmer.index import FarmerIndex
 from storj.network.farmer.scrub import Scrub
 from storj.network.farmer.shards import QUARANTINE
 from storj.network.farmer.store import ShardCheck, StoreError
-from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, pull, push, run, site
+from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, alter, pull, push, run, site
 
 OTHER = b'another shard'
 
@@ -61,7 +61,7 @@ def test_bad_shard_is_taken_anew_over_http(
             assert (await here.post(SHARD, await here.push_token()))[0] == 304
             assert here.farmer.status()['used'] == len(SHARD)
             # The bridge need not know of it any more.
-            assert here.farmer._index.bad() == []
+            assert here.farmer.index.bad() == []
 
     run(test)
 
@@ -95,7 +95,7 @@ def test_bad_shard_is_copied_anew(tmp_path: Path, damage: Callable[[Path], objec
             await copy.renter.mirror(
                 copy.farmer.contact(), SHARD_HASH, token, source.farmer.contact()
             )
-            while copy.farmer._copies.running:
+            while copy.farmer.copies.running:
                 await asyncio.sleep(0)
             assert file_of(copy).read_bytes() == SHARD
 
@@ -117,7 +117,7 @@ def test_download_of_what_is_not_there_is_refused(
                 await channel.send_json(pull(token))
                 with pytest.raises(asyncio.TimeoutError):
                     await channel.receive(0.2)
-            assert here.farmer._index.bad() != []
+            assert here.farmer.index.bad() != []
 
     run(test)
 
@@ -165,7 +165,7 @@ def test_shard_that_is_replaced_while_it_is_read_is_kept(
                 return size
 
             monkeypatch.setattr(ShardCheck, 'step', replaced)
-            assert await here.farmer._shards.verify(SHARD_HASH)
+            assert await here.farmer.shards.verify(SHARD_HASH)
             assert file_of(here).read_bytes() == SHARD
 
     run(test)
@@ -232,7 +232,7 @@ def test_start_finds_what_is_missing_or_of_another_size(
             damage(file_of(here))
             await here.farmer.start()
             lost = [] if damage is rot else [SHARD_HASH]
-            assert [name for name, _ in here.farmer._index.bad()] == lost
+            assert [name for name, _ in here.farmer.index.bad()] == lost
             assert here.farmer.status()['shards'] == 2 - len(lost)
 
     run(test)
@@ -261,10 +261,10 @@ def test_end_between_two_steps_of_a_drop_loses_nothing(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
             await here.store()
-            here.farmer._store.quarantine(SHARD_HASH, 'ended')
+            here.farmer.store.quarantine(SHARD_HASH, 'ended')
             await here.farmer.stop()
             await here.farmer.start()
-            assert here.farmer._index.bad() == []
+            assert here.farmer.index.bad() == []
             token = await here.renter.retrieve(here.farmer.contact(), SHARD_HASH)
             assert await here.get(token) == (200, SHARD)
 
@@ -275,10 +275,10 @@ def test_shard_without_a_claim_is_adopted(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
             await here.store()
-            here.farmer._index._run('DELETE FROM shards')
             await here.farmer.stop()
+            alter(here.index_path, 'DELETE FROM shards')
             await here.farmer.start()
-            assert here.farmer._index.shards() == {SHARD_HASH: len(SHARD)}
+            assert here.farmer.index.shards() == {SHARD_HASH: len(SHARD)}
 
     run(test)
 
@@ -288,7 +288,7 @@ def test_shard_without_a_claim_is_adopted(tmp_path: Path) -> None:
 
 def scrub(here: Site, interval: float = 0.0) -> Scrub:
     farmer = here.farmer
-    return Scrub(farmer._shards, farmer._index, 1e9, interval, here.clock.monotonic)
+    return Scrub(farmer.shards, farmer.index, 1e9, interval, here.clock.monotonic)
 
 
 @DAMAGE
@@ -307,7 +307,7 @@ def test_walk_finds_what_is_bad_and_keeps_it_apart(
             kept = tmp_path / 'quarantine' / 'bad' / SHARD_HASH
             assert kept.exists() == (damage is not Path.unlink)
             here.clock.now += QUARANTINE + 1
-            await here.farmer._forget()
+            await here.farmer.forget()
             assert not kept.exists()
 
     run(test)
@@ -340,7 +340,7 @@ def test_walk_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.M
             for number in range(6):
                 await here.store(bytes([number]))
             names = sorted(shard_hash(bytes([number])) for number in range(6))
-            monkeypatch.setattr(here.farmer._shards, 'verify', cut)
+            monkeypatch.setattr(here.farmer.shards, 'verify', cut)
             with pytest.raises(StoreError):
                 await scrub(here).walk()
             assert read == names[:3]
@@ -368,7 +368,7 @@ def test_walk_keeps_to_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 slept.append(seconds)
                 await sleep(0)
 
-            walk = Scrub(here.farmer._shards, here.farmer._index, 2**20, 0, here.clock.monotonic)
+            walk = Scrub(here.farmer.shards, here.farmer.index, 2**20, 0, here.clock.monotonic)
             monkeypatch.setattr(asyncio, 'sleep', spy)
             await walk.walk()
             monkeypatch.undo()
@@ -407,7 +407,7 @@ def test_shard_whose_file_cannot_be_moved_counts_no_more(
                 disk.setattr(Path, 'replace', refuse)
                 assert await scrub(here).walk() == 1
             assert here.farmer.status()['shards'] == 0
-            assert [name for name, _ in here.farmer._index.bad()] == [SHARD_HASH]
+            assert [name for name, _ in here.farmer.index.bad()] == [SHARD_HASH]
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, 'Read-only file system')

@@ -40,10 +40,10 @@ def test_stop_in_mid_upload_leaves_no_open_file_and_no_half_shard(
             name = {'name': SHARD_HASH}
             sending = asyncio.ensure_future(here.post(half(), token, **name))
             await begun(here)
-            store = here.farmer._store
+            store = here.farmer.store
             await here.farmer.stop(abruptly=abruptly)
             assert list((tmp_path / 'incoming').iterdir()) == []
-            assert store._arriving == 0
+            assert store.arriving == 0
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
@@ -60,7 +60,7 @@ def test_stop_waits_for_the_end_of_a_transfer_that_stands_still(tmp_path: Path) 
             # Threads that others share: their end gives the transfer no time to end by itself.
             workers, here.farmer._shared_workers = here.farmer._workers, here.farmer._workers
             await here.farmer.stop()
-            assert here.farmer._channels.active == 0
+            assert here.farmer.channels.active == 0
             assert list((tmp_path / 'incoming').iterdir()) == []
             await asyncio.gather(sending, return_exceptions=True)
             workers.close()
@@ -77,10 +77,10 @@ def test_stop_in_mid_upload_over_web_socket_leaves_nothing(tmp_path: Path, abrup
                 await channel.send_json(push(token))
                 await channel.send_bytes(bytes(PIECE + 1))
                 await begun(here)
-                store = here.farmer._store
+                store = here.farmer.store
                 await here.farmer.stop(abruptly=abruptly)
                 assert list((tmp_path / 'incoming').iterdir()) == []
-                assert store._arriving == 0
+                assert store.arriving == 0
 
     run(test)
 
@@ -90,7 +90,7 @@ def test_copy_is_refused_once_the_farmer_stops(tmp_path: Path) -> None:
         async with site(tmp_path / 'a') as source, site(tmp_path / 'b') as copy:
             token = await source.store()
             contract = (await copy.alloc()).contract
-            copies = copy.farmer._copies
+            copies = copy.farmer.copies
             await copies.close()
             with pytest.raises(NodeError, match='Not accepting'):
                 await copies.begin(contract, source.farmer.contact(), token)

@@ -141,7 +141,7 @@ def test_unknown_operation_closes_with_3103_and_burns_the_token(
 def test_lost_contract_closes_with_1011(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
-            token = here.farmer._tokens.issue(SHARD_HASH, here.renter.node_id)
+            token = here.farmer.tokens.issue(SHARD_HASH, here.renter.node_id)
             assert (await here.talk(push(token)))[0] == 1011
             assert (await here.talk(push(token)))[1] == 'The supplied token is not accepted'
 
@@ -228,7 +228,7 @@ def test_dropped_connection_leaves_the_token_busy(tmp_path: Path) -> None:
                 await channel.send_json(push(token))
                 await channel.send_bytes(SHARD[:4])
                 # A second one meanwhile. The first frame must have been read before.
-                while not here.farmer._channels.active:
+                while not here.farmer.channels.active:
                     await asyncio.sleep(0)
                 busy = (3101, 'Channel is already active', [])
                 assert await here.talk(push(token)) == busy
@@ -236,7 +236,7 @@ def test_dropped_connection_leaves_the_token_busy(tmp_path: Path) -> None:
                 transport = channel._response.connection.transport
                 assert transport is not None
                 transport.abort()
-            while here.farmer._channels.active:
+            while here.farmer.channels.active:
                 await asyncio.sleep(0)
             assert await here.talk(push(token), SHARD) == busy
             assert not list((tmp_path / 'incoming').iterdir())

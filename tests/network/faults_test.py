@@ -166,8 +166,8 @@ def test_stall_ends_when_the_client_leaves(tmp_path: Path) -> None:
             here.faults.add('stall:offset=0')
             url = f'{here.url}/shards/{NAME}'
             async with here.session.get(url, params={'token': token}):
-                assert here.farmer._channels.active == 1
-            while here.farmer._channels.active:
+                assert here.farmer.channels.active == 1
+            while here.farmer.channels.active:
                 await asyncio.sleep(0)
 
     run(test)
@@ -302,7 +302,7 @@ def test_large_transfer_with_a_corrupt_byte_in_the_middle(tmp_path: Path) -> Non
             assert body[:2_000_000] == data[:2_000_000]
             assert body[2_000_000] == data[2_000_000] ^ 0xFF
             assert body[2_000_001:] == data[2_000_001:]
-            assert SHARD_HASH not in here.farmer._store
+            assert SHARD_HASH not in here.farmer.store
 
     run(test)
 

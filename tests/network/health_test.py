@@ -80,7 +80,7 @@ def refuse_writes(net: Network, part: str) -> str:
     assert app is not None
     if part == 'farmer':
         farmer: Any = net.farmers[0]
-        farmer._farmer._index._run('PRAGMA query_only = ON')
+        farmer.farmer.index._run('PRAGMA query_only = ON')
         return 'the index cannot be written'
     database: Any = app[BRIDGE].database if part == 'bridge' else app[NODE].catalog
     with database._engine.begin() as connection:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,12 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
+def alter(path: Path, statement: str, *values: object) -> None:
+    """Change the database of an index that nobody has open, as a failing disk may."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(statement, values)
+
+
 @dataclass
 class Site:
     """A farmer, a renter node that has no bridge behind it, and a client's session."""
@@ -67,6 +74,10 @@ class Site:
     clock: Clock
     faults: FaultPlan
     challenges: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def index_path(self) -> Path:
+        return self.farmer.settings.path / 'farmer.db'
 
     @property
     def url(self) -> str:

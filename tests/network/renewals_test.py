@@ -269,7 +269,7 @@ class Pair:
         """Do what both do from time to time."""
         await sweep(self.app[BRIDGE])
         await renewal_round(self.app[BRIDGE])
-        await self.farmer._forget()
+        await self.farmer.forget()
 
 
 @contextlib.asynccontextmanager
@@ -335,10 +335,10 @@ def test_network_that_was_off_for_long_has_its_files(tmp_path: Path) -> None:
         clock.now += 3 * LIFE
         async with pair(tmp_path, clock) as both:
             # The farmer looks first, and waits for its bridge.
-            await both.farmer._forget()
+            await both.farmer.forget()
             assert both.farmer.status()['shards'] == 1
             clock.now += GRACE - 1
-            await both.farmer._forget()
+            await both.farmer.forget()
             await both.upkeep()
             clock.now += GRACE
             await both.upkeep()
@@ -354,16 +354,16 @@ def test_farmer_without_its_bridge_drops_nothing(tmp_path: Path) -> None:
         async with pair(tmp_path, clock) as both:
             bucket, file = await both.upload()
             await both.ask('DELETE', f'/buckets/{bucket}/files/{file}')
-            assert both.farmer._link is not None
-            await both.farmer._forget()
-            both.farmer._link.registered.clear()
+            assert both.farmer.link is not None
+            await both.farmer.forget()
+            both.farmer.link.registered.clear()
             clock.now += 2 * LIFE
-            await both.farmer._forget()
-            both.farmer._link.registered.set()
-            await both.farmer._forget()
+            await both.farmer.forget()
+            both.farmer.link.registered.set()
+            await both.farmer.forget()
             assert both.farmer.status()['shards'] == 1
             clock.now += GRACE
-            await both.farmer._forget()
+            await both.farmer.forget()
             assert both.farmer.status()['shards'] == 0
 
     run(test)
@@ -497,8 +497,8 @@ def test_bad_shard_is_told_to_the_bridge(tmp_path: Path) -> None:
             await both.upload()
             (path,) = (tmp_path / 'farmer' / 'shards').glob('*/*')
             path.write_bytes(b'testshird')
-            assert not await both.farmer._shards.verify(SHARD_HASH)
-            while both.farmer._index.bad():
+            assert not await both.farmer.shards.verify(SHARD_HASH)
+            while both.farmer.index.bad():
                 await asyncio.sleep(0)
             with both.app[BRIDGE].database.begin() as session:
                 assert [contract.failed for contract in session.query(Contract)] == [True]

@@ -231,8 +231,8 @@ def test_pauses_double_up_to_a_minute() -> None:
 async def fail(farmer: FarmerHandle) -> None:
     """Let a part of a farmer in this process fail."""
     assert isinstance(farmer, FarmerInLoop)
-    assert farmer._farmer is not None
-    farmer._farmer.tasks.fail(RuntimeError('the sweep is broken'))
+    assert farmer.farmer is not None
+    farmer.farmer.tasks.fail(RuntimeError('the sweep is broken'))
 
 
 def test_farmer_in_the_loop_whose_part_fails_is_started_again(

@@ -148,7 +148,7 @@ def test_messages_are_forgotten_though_the_clock_was_set_back(tmp_path: Path) ->
             here.clock.step(-3 * 365 * DAY)
             here.clock.now += 31
             assert 'error' not in (await post(here, envelope(here)))[1]
-            assert len(here.farmer._rpc._seen) == 1
+            assert len(here.farmer.rpc._seen) == 1
 
     run(test)
 
@@ -157,7 +157,7 @@ def test_messages_are_forgotten_though_the_clock_was_set_back(tmp_path: Path) ->
 def test_wrong_clock_is_told_with_its_seconds(tmp_path: Path, ahead: float) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
-            here.farmer._rpc._clock = lambda: here.clock() + ahead
+            here.farmer.rpc._clock = lambda: here.clock() + ahead
             with pytest.raises(ClockSkewError, match='Message signature expired') as told:
                 await here.renter.ping(here.farmer.contact())
             assert told.value.seconds == pytest.approx(ahead, abs=0.01)
@@ -644,7 +644,7 @@ def test_renew_for_another_renter_is_refused(
             foreign = replace(contract, **change, store_end=contract.store_end + 1)
             signed = foreign.signed('renter', here.renter._identity)
             assert await call(here, 'RENEW', {'contract': signed.to_json()}) == words
-            kept = here.farmer._index.contract(SHARD_HASH, here.renter.extended_key or '')
+            kept = here.farmer.index.contract(SHARD_HASH, here.renter.extended_key or '')
             assert kept is not None
             assert (kept.renter_id, kept.store_end) == (contract.renter_id, contract.store_end)
 
@@ -684,7 +684,7 @@ def test_renewed_contract_is_complete_and_lives_on(tmp_path: Path) -> None:
         async with site(tmp_path) as here:
             token = await here.store()
             contract = (await here.alloc()).contract
-            contact, index = here.farmer.contact(), here.farmer._index
+            contact, index = here.farmer.contact(), here.farmer.index
             end = contract.store_end + int(90 * DAY * 1000)
             renewed = await here.renter.renew(contact, contract, store_end=end)
             assert renewed == replace(
@@ -697,22 +697,22 @@ def test_renewed_contract_is_complete_and_lives_on(tmp_path: Path) -> None:
             assert renewed.verify('renter', here.renter.node_id)
             assert renewed.verify('farmer', contact.node_id)
             here.clock.now += 100 * DAY
-            await here.farmer._forget()
+            await here.farmer.forget()
             assert index.contract(SHARD_HASH, here.renter.extended_key or '') == renewed
             token = await here.renter.retrieve(contact, SHARD_HASH)
             assert await here.get(token) == (200, SHARD)
             # It is audited by the leaves that it had before.
             assert await here.renter.audit(contact, [(SHARD_HASH, here.challenges[SHARD_HASH][0])])
             here.clock.now += 90 * DAY
-            await here.farmer._forget()
+            await here.farmer.forget()
             assert here.farmer.status()['shards'] == 0
             # What waits in quarantine is taken back by whoever wants it still.
             again = await here.renter.renew(contact, renewed, store_end=end + 1)
             assert here.farmer.status()['shards'] == 1
             here.clock.now += 90 * DAY
-            await here.farmer._forget()
+            await here.farmer.forget()
             here.clock.now += UNCONFIRMED
-            await here.farmer._forget()
+            await here.farmer.forget()
             with pytest.raises(NodeError, match='No contract found'):
                 await here.renter.renew(contact, again, store_end=end + 2)
             assert not list(tmp_path.rglob(SHARD_HASH))
@@ -737,7 +737,7 @@ def test_farmer_that_changes_a_renewal_is_refused(
                     changed = changed.signed('farmer', farmer)
                 return {'contract': changed.to_json()}
 
-            monkeypatch.setitem(here.farmer._rpc._handlers, 'RENEW', renew)  # type: ignore[arg-type]
+            monkeypatch.setitem(here.farmer.rpc._handlers, 'RENEW', renew)  # type: ignore[arg-type]
             with pytest.raises(NodeError, match='another contract'):
                 await here.renter.renew(here.farmer.contact(), contract, store_end=2 * 10**12)
 
@@ -757,13 +757,13 @@ def test_mirror_copies_over_the_channel_of_the_source(tmp_path: Path, protocol: 
             await copy.alloc(data)
             contact = copy.farmer.contact()
             await copy.renter.mirror(contact, name, token, source.farmer.contact())
-            await next(iter(copy.farmer._copies.running.values()))
+            await next(iter(copy.farmer.copies.running.values()))
             assert copy.farmer.status()['counters'] == {'mirror_success': 1}
             fetched = await copy.get(await copy.renter.retrieve(contact, name), name)
             assert fetched == (200, data)
             # It has the shard now: at once {}, and nothing is fetched.
             await copy.renter.mirror(contact, name, 'e' * 40, source.farmer.contact())
-            assert not copy.farmer._copies.running
+            assert not copy.farmer.copies.running
 
     run(test)
 
@@ -784,7 +784,7 @@ def test_mirror_of_wrong_data_is_thrown_away(tmp_path: Path, protocol: str, kind
             await copy.alloc()
             contact = copy.farmer.contact()
             await copy.renter.mirror(contact, SHARD_HASH, token, source.farmer.contact())
-            await next(iter(copy.farmer._copies.running.values()))
+            await next(iter(copy.farmer.copies.running.values()))
             assert copy.farmer.status()['counters'] == {'mirror_failed': 1}
             assert copy.farmer.status()['shards'] == 0
             assert not list((tmp_path / 'copy' / 'incoming').iterdir())
@@ -810,8 +810,8 @@ def test_probe_calls_back(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path / 'one') as one, site(tmp_path / 'two') as two:
             target = two.farmer.contact()
-            assert await one.farmer._calls.call(target, 'PROBE')
-            found = await one.farmer._calls.call(target, 'FIND_NODE', {'key': 'a' * 40})
+            assert await one.farmer.calls.call(target, 'PROBE')
+            found = await one.farmer.calls.call(target, 'FIND_NODE', {'key': 'a' * 40})
             assert found['nodes'] == []
             # The renter node of this test listens nowhere.
             two.renter.port = 1

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_store_keeps_to_its_size(tmp_path: Path) -> None:
 
 def test_store_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ShardStore(tmp_path, keep_free=1000)
-    monkeypatch.setattr(store, '_disk_free', lambda: 1010)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: SimpleNamespace(free=1010))
     assert store.has_room(9)
     assert not store.has_room(10)
 
@@ -269,7 +270,7 @@ def test_failed_write_in_the_middle_leaves_nothing(
     assert SHARD_HASH not in store
     assert not list((tmp_path / 'incoming').iterdir())
     assert not list((tmp_path / 'shards').iterdir())
-    assert store._arriving == 0
+    assert store.arriving == 0
 
 
 @FULL
@@ -288,7 +289,7 @@ def test_failure_on_the_way_to_its_name_leaves_no_shard(
         with pytest.raises(kind):
             put(store)
     assert SHARD_HASH not in store
-    assert store.used == store._arriving == 0
+    assert store.used == store.arriving == 0
     assert not list((tmp_path / 'incoming').iterdir())
     # Nothing stands in the way of the next attempt.
     assert put(store)
@@ -303,7 +304,7 @@ def test_remnant_that_cannot_be_removed_is_told(
     monkeypatch.setattr(Path, 'unlink', refusing(errno.EROFS))
     writer.close()
     assert 'stays until the next start' in caplog.text
-    assert store._arriving == 0
+    assert store.arriving == 0
 
 
 @pytest.mark.parametrize('damage', [True, False])

@@ -174,7 +174,16 @@ class Farmer:
         identity (Identity): read from its folder by :meth:`start`.
         port (int): that it listens on.
         is_new (bool): whether its folder was empty at the start.
-        tasks (Tasks): its work in the background; made by :meth:`start`.
+        tasks (Tasks): its work in the background; like all parts made by :meth:`start`.
+        store (ShardStore): the files of the shards.
+        index (FarmerIndex): contracts, shards and counters.
+        shards (Shards): both together: what is there and whole.
+        tokens (Tokens): that transfers are let in by.
+        channels (DataChannels): transfers.
+        copies (Copies): of shards of other farmers that it makes.
+        rpc (RpcServer): answers the other nodes.
+        calls (RpcClient): asks them.
+        link (BridgeLink | None): to the bridge; None without one.
     """
 
     def __init__(
@@ -197,23 +206,23 @@ class Farmer:
         self._parts: contextlib.AsyncExitStack | None = None
         self._server: Server
         self._monotonic = monotonic
-        self._link: BridgeLink | None = None
+        self.link: BridgeLink | None = None
         self._leaving = False
         self.is_new = False
         self.tasks: Tasks
         self.identity: Identity
         self._run: Run
-        self._store: ShardStore
-        self._shards: Shards
-        self._index: FarmerIndex
-        self._tokens: Tokens
+        self.store: ShardStore
+        self.shards: Shards
+        self.index: FarmerIndex
+        self.tokens: Tokens
         self._expiry: Expiry
         self._bad: asyncio.Event
         self._looked: health.Check
-        self._channels: DataChannels
-        self._copies: Copies
-        self._rpc: RpcServer
-        self._calls: RpcClient
+        self.channels: DataChannels
+        self.copies: Copies
+        self.rpc: RpcServer
+        self.calls: RpcClient
 
     # ------------------------------------------------------------- life
 
@@ -257,13 +266,13 @@ class Farmer:
             # The folder stays locked until the thread has finished with it.
             await asyncio.wait({opening})
             if opening.exception() is None:
-                parts.callback(self._index.close)
+                parts.callback(self.index.close)
 
     def _open_folder(self, stopped: Callable[[], bool]) -> None:
         settings = self.settings
         kind = ShardStore if settings.store == 'disk' else NullStore
         begun = begun_farm(settings.path)
-        self._store = kind(settings.path, settings.size, durable=settings.durable, stopped=stopped)
+        self.store = kind(settings.path, settings.size, durable=settings.durable, stopped=stopped)
         index = FarmerIndex(
             settings.path / 'farmer.db',
             durable=settings.durable,
@@ -273,11 +282,11 @@ class Farmer:
         try:
             self.identity = self._own_identity(index, begun)
             self._run = in_threads(self._workers.transfers)
-            self._shards = Shards(self._store, index, self._run, self._monotonic)
+            self.shards = Shards(self.store, index, self._run, self._monotonic)
         except BaseException:
             index.close()
             raise
-        self._index = index
+        self.index = index
 
     def _own_identity(self, index: FarmerIndex, begun: bool) -> Identity:
         """Return the identity that the index is of; it is made last in a new folder."""
@@ -299,12 +308,12 @@ class Farmer:
         settings = self.settings
         self.tasks = Tasks(f'farmer {self.identity.node_id}')
         self._looked = health.at_most_every(PROBE_INTERVAL, self._probe, self._monotonic)
-        self._tokens = Tokens(settings.token_lifetime, self._monotonic)
-        self._calls = RpcClient(self.identity, self.contact, clock=self._clock)
-        parts.push_async_callback(self._calls.close)
-        self._link = None
+        self.tokens = Tokens(settings.token_lifetime, self._monotonic)
+        self.calls = RpcClient(self.identity, self.contact, clock=self._clock)
+        parts.push_async_callback(self.calls.close)
+        self.link = None
         if settings.bridge_url is not None:
-            self._link = BridgeLink(
+            self.link = BridgeLink(
                 settings.bridge_url,
                 self.identity,
                 self.contact,
@@ -314,37 +323,37 @@ class Farmer:
                 heartbeat=settings.heartbeat,
                 clock=self._clock,
             )
-            parts.push_async_callback(self._link.close)
-        self._expiry = Expiry(self._shards, self._index, self._link, self._clock, self._monotonic)
-        self._channels = DataChannels(
+            parts.push_async_callback(self.link.close)
+        self._expiry = Expiry(self.shards, self.index, self.link, self._clock, self._monotonic)
+        self.channels = DataChannels(
             self.number,
             self.identity.node_id,
-            self._store,
-            self._shards,
-            self._index,
-            self._tokens,
+            self.store,
+            self.shards,
+            self.index,
+            self.tokens,
             self._report,
             self._faults,
             self._clock,
             self._run,
         )
-        parts.push_async_callback(self._channels.close)
-        self._copies = Copies(
-            self._store, self._shards, self._run, self._copied, self.tasks, self._clock
+        parts.push_async_callback(self.channels.close)
+        self.copies = Copies(
+            self.store, self.shards, self._run, self._copied, self.tasks, self._clock
         )
         methods = FarmerMethods(
             self.identity,
             FarmerTerms(settings.protocol, settings.renters, lambda: not self._leaving),
-            self._store,
-            self._shards,
-            self._index,
-            self._tokens,
-            self._copies,
-            self._calls,
+            self.store,
+            self.shards,
+            self.index,
+            self.tokens,
+            self.copies,
+            self.calls,
             self._workers.background,
             self._clock,
         )
-        self._rpc = RpcServer(
+        self.rpc = RpcServer(
             self.identity,
             self.contact,
             methods.handlers(),
@@ -359,7 +368,7 @@ class Farmer:
             [
                 web.post('/', self._answer_rpc),
                 web.get('/health', self._answer_health),
-                *self._channels.routes(),
+                *self.channels.routes(),
             ]
         )
         self._server = Server(
@@ -367,22 +376,22 @@ class Farmer:
         )
         parts.push_async_callback(self._server.stop)
         # Before the server: when a whole network stops, the farmers copied from stop as well.
-        parts.push_async_callback(self._copies.close)
+        parts.push_async_callback(self.copies.close)
         await self._server.start(listening)
         tasks = self.tasks
         parts.push_async_callback(tasks.stop)
         tasks.start('the sweep', self._sweep())
         self._bad = asyncio.Event()
         self._bad.set()
-        self._shards.found_bad = self._bad.set
-        if self._link is not None:
-            self._link.start(tasks)
-            tasks.start('the report of bad shards', self._tell_bad(self._link))
+        self.shards.found_bad = self._bad.set
+        if self.link is not None:
+            self.link.start(tasks)
+            tasks.start('the report of bad shards', self._tell_bad(self.link))
         settings = self.settings
-        if settings.scrub_rate and self._store.keeps_data:
+        if settings.scrub_rate and self.store.keeps_data:
             scrub = Scrub(
-                self._shards,
-                self._index,
+                self.shards,
+                self.index,
                 settings.scrub_rate,
                 settings.scrub_interval,
                 self._monotonic,
@@ -416,20 +425,20 @@ class Farmer:
             BridgeLinkError: If the bridge knows no departures.
             RuntimeError: If the farmer has no bridge.
         """
-        if self._link is None:
+        if self.link is None:
             raise RuntimeError('a farmer without a bridge has nothing to leave')
         self._leaving = True
         while True:
             try:
-                remaining = await self._link.depart()
+                remaining = await self.link.depart()
             except BridgeLinkError as error:
                 if error.status is not None:
                     raise
-                logger.warning('cannot leave %s yet: %s', self._link.url, error)
+                logger.warning('cannot leave %s yet: %s', self.link.url, error)
             else:
                 progress(remaining)
                 if not remaining:
-                    await self._link.close()
+                    await self.link.close()
                     return
             await asyncio.sleep(LEAVE_INTERVAL)
 
@@ -442,12 +451,12 @@ class Farmer:
         Raises:
             StoreError: If it cannot be written.
         """
-        await asyncio.to_thread(self._index.copy_to, target)
+        await asyncio.to_thread(self.index.copy_to, target)
 
     async def wait_registered(self) -> None:
         """Wait until the bridge knows this farmer."""
-        if self._link is not None:
-            await self._link.registered.wait()
+        if self.link is not None:
+            await self.link.registered.wait()
 
     @property
     def running(self) -> bool:
@@ -479,12 +488,12 @@ class Farmer:
             'protocol': self.settings.protocol,
             'store': self.settings.store,
             'path': str(self.settings.path),
-            'shards': len(self._store),
-            'used': self._store.used,
+            'shards': len(self.store),
+            'used': self.store.used,
             'size': self.settings.size,
-            'transfers': self._channels.active,
-            'registered': self._link is not None and self._link.registered.is_set(),
-            'counters': self._index.counters(),
+            'transfers': self.channels.active,
+            'registered': self.link is not None and self.link.registered.is_set(),
+            'counters': self.index.counters(),
             'problems': [str(problem) for problem in self._problems()],
         }
 
@@ -497,15 +506,15 @@ class Farmer:
         ]
 
     def _probe(self) -> list[health.Problem]:
-        return health.tried('the index cannot be written', self._index.probe)
+        return health.tried('the index cannot be written', self.index.probe)
 
     def _shortage(self) -> list[health.Problem]:
-        reason = self._store.shortage()
+        reason = self.store.shortage()
         return [] if reason is None else [health.Problem('it can take no shards', reason)]
 
     async def _answer_health(self, request: web.Request) -> web.Response:
         problems = self._problems()
-        if self._link is not None and not self._link.in_touch:
+        if self.link is not None and not self.link.in_touch:
             problems.append(health.Problem('the bridge does not know this farmer'))
         return health.answer_health(problems)
 
@@ -528,14 +537,14 @@ class Farmer:
     async def _sweep(self) -> None:
         """Forget what has expired, and abort stalled transfers, from time to time."""
         while True:
-            await self._forget()
-            self._channels.abort_idle()
+            await self.forget()
+            self.channels.abort_idle()
             await asyncio.sleep(SWEEP_INTERVAL)
 
-    async def _forget(self) -> None:
+    async def forget(self) -> None:
         """Forget what has expired, and drop shards that nobody needs."""
-        self._tokens.sweep()
-        self._index.save_counters()
+        self.tokens.sweep()
+        self.index.save_counters()
         try:
             await self._expiry.round()
         except StoreError as error:
@@ -548,11 +557,11 @@ class Farmer:
             await link.registered.wait()
             self._bad.clear()
             try:
-                while bad := self._index.bad():
+                while bad := self.index.bad():
                     names = [name for name, _ in bad]
                     if not await link.tell_bad(names):
                         logger.warning('the bridge does not want to know of bad shards')
-                    self._index.told(names)
+                    self.index.told(names)
             except (BridgeLinkError, StoreError) as error:
                 logger.warning('the bridge does not know yet which shards are bad: %s', error)
                 self._bad.set()
@@ -562,21 +571,21 @@ class Farmer:
         if self._leaving:
             return False
         try:
-            return self._store.has_room(1, promised=self._tokens.promised(self._shards))
+            return self.store.has_room(1, promised=self.tokens.promised(self.shards))
         except StoreError as error:
             logger.warning('%s: %s', self.settings.path, error)
             return False
 
     def _report(self, data_hash: str, begun: float, message: str) -> None:
-        if self._link is not None:
+        if self.link is not None:
             success = message in ('SHARD_UPLOADED', 'SHARD_DOWNLOADED', 'SHARD_EXISTS')
-            self._link.report(data_hash, begun, message, success=success)
+            self.link.report(data_hash, begun, message, success=success)
 
     def _copied(self, contract: Contract, source: NodeContact, begun: float, stored: bool) -> None:
         message = 'MIRROR_SUCCESS' if stored else 'MIRROR_FAILED'
-        self._index.count(message.lower())
-        if self._link is not None:
-            self._link.report(
+        self.index.count(message.lower())
+        if self.link is not None:
+            self.link.report(
                 contract.data_hash, begun, message, farmer_id=source.node_id, success=stored
             )
 
@@ -593,7 +602,7 @@ class Farmer:
             text = 'Unable to route to tunnel, client is not connected'
             return web.json_response({'error': text}, status=502)
         if request.method == 'OPTIONS':
-            return self._channels.preflight(request)
+            return self.channels.preflight(request)
         try:
             response: web.StreamResponse = await handler(request)
         except StoreError as error:
@@ -612,7 +621,7 @@ class Farmer:
         return response
 
     async def _answer_rpc(self, request: web.Request) -> web.StreamResponse:
-        return await self._rpc.handle(request, self._disturb)
+        return await self.rpc.handle(request, self._disturb)
 
     def _disturb(self, method: str) -> Any:
         return self._faults.at_farmer(self.number, self.identity.node_id, method.lower())

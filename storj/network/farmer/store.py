@@ -89,6 +89,7 @@ class ShardStore:
     Attributes:
         path (Path): as given.
         used (int): bytes stored.
+        arriving (int): bytes that writers have taken and not stored yet.
         quarantined (dict[tuple[str, Kind], int]): bytes by hash and kind of what is in quarantine.
         keeps_data (bool): whether what is stored can be read again.
 
@@ -110,7 +111,7 @@ class ShardStore:
         self.capacity = capacity
         self.used = 0
         self.quarantined: dict[tuple[str, Kind], int] = {}
-        self._arriving = 0
+        self.arriving = 0
         # Bytes in quarantine that can be restored.
         self._waiting = 0
         self._durable = durable
@@ -183,11 +184,11 @@ class ShardStore:
             return room
         # capacity |=== used ===|= arriving =|= quarantine/ended =|...... free ......|
         # What is damaged does not count: it is not the shard any more, and is removed soon.
-        taken = self.used + self._arriving + self._waiting
+        taken = self.used + self.arriving + self._waiting
         return min(room, self.capacity - taken)
 
     def _disk_room(self) -> int:
-        return self._disk_free() - self._arriving - self._keep_free - 1
+        return self._disk_free() - self.arriving - self._keep_free - 1
 
     def shortage(self) -> str | None:
         """Return why no shards, or only small ones, can be stored; None if they can.
@@ -259,7 +260,7 @@ class ShardStore:
             file = self._create(data_hash)
         except OSError as error:
             raise _cannot('write', error) from error
-        self._arriving += size
+        self.arriving += size
         return ShardWriter(self, file, data_hash, size)
 
     def reader(self, data_hash: str) -> BinaryIO:
@@ -399,7 +400,7 @@ class ShardStore:
         self._sizes[data_hash] = size
 
     def _release(self, size: int) -> None:
-        self._arriving -= size
+        self.arriving -= size
 
 
 class NullStore(ShardStore):
