@@ -3,7 +3,7 @@
 A farmer is not trusted. It may be gone, slow on purpose, send without end, or stop in the middle;
 its name came from a bridge that is not trusted either. So a pointer is checked before it is used,
 every wait ends (:class:`Watchdog`), and every failure becomes one of the errors of
-:mod:`storj.exception`.
+:mod:`storj.exception`. :mod:`storj.rest.connection` says why its sockets are not these.
 """
 
 from __future__ import annotations

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -51,6 +52,7 @@ from storj.exception import (
     bridge_error,
 )
 from storj.rest import decoding, transport
+from storj.rest.connection import Adapter, Calls
 from storj.shortage import shortage
 from storj.text import count_of
 
@@ -219,6 +221,9 @@ class MetaDisk:
             timeout if isinstance(timeout, tuple) else (timeout, timeout)
         )
         self._session = transport.Session()
+        for scheme in ('http://', 'https://'):
+            self._session.mount(scheme, Adapter())
+        self._calls = Calls()
         if proxy is not None:
             self._session.proxies = {'http': proxy, 'https': proxy}
 
@@ -232,7 +237,9 @@ class MetaDisk:
         return f'MetaDisk({self.url!r})'
 
     def close(self) -> None:
-        """Close the connections to the node."""
+        """Close the connections to the node, and end what another thread waits for."""
+        calls, self._calls = self._calls, Calls()
+        calls.end()
         self._session.close()
 
     # -- accounts ------------------------------------------------------------------------------
@@ -455,10 +462,11 @@ class MetaDisk:
             raise ValueError('no token: take one with token_new()')
         return quote(token, safe='')
 
-    def _send(
+    @contextmanager
+    def _answer(
         self, method: str, path: str, *, extra: float = 0.0, **options: Any
-    ) -> requests.Response:
-        """Send a request and return the answer, its body unread; raise what a refusal means.
+    ) -> Iterator[requests.Response]:
+        """Send a request and give the answer, its body unread; raise what a refusal means.
 
         ``extra`` seconds are added to the wait for the answer.
         """
@@ -467,19 +475,25 @@ class MetaDisk:
         request = requests.Request(
             method, self.url + path, headers, auth=transport.NoAuth(), **options
         )
+        calls, patience = self._calls, self._patience + extra
         try:
-            response = transport.send(
-                self._session, request, (self._connect, self._patience + extra)
-            )
+            # A file may take as long as it likes, as long as bytes come.
+            with (
+                calls.begin(patience, math.inf),
+                transport.send(self._session, request, (self._connect, patience)) as response,
+            ):
+                if response.status_code not in (200, 201, 206):
+                    raise _refusal(response, self._body(response), (self.url, path))
+                yield response
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _unreachable(self.url, error) from error
-        if response.status_code not in (200, 201, 206):
-            with response:
-                raise _refusal(response, self._body(response), (self.url, path))
-        return response
+            raise _unreachable(self.url, error, calls) from error
+        except ConnectionAbortedError as error:
+            if not calls.ended:
+                raise
+            raise _unreachable(self.url, error, calls) from error
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        with self._send(method, path, **options) as response:
+        with self._answer(method, path, **options) as response:
             body = self._body(response)
         text = decoding.text_of(body)
         try:
@@ -495,10 +509,7 @@ class MetaDisk:
         return answer
 
     def _body(self, response: requests.Response) -> bytes:
-        try:
-            return decoding.read(response, _ANSWER_LIMIT)
-        except requests.RequestException as error:
-            raise _unreachable(self.url, error) from error
+        return decoding.read(response, _ANSWER_LIMIT)
 
 
 class _Fetch:
@@ -527,17 +538,19 @@ class _Fetch:
         """Fill ``file`` with the plaintext; return the counter, or None if the node decrypted."""
         reader = Reader(self._reference) if self._local else None
         plaintext = hashlib.sha256()
-        for piece, total in self._pieces():
-            if self._limit is not None and self.size + len(piece) > self._limit:
-                raise IntegrityError(f'the file has more than {count_of(self._limit, "byte")}')
-            if reader is None:
-                plaintext.update(piece)
-            else:
-                reader.update(piece)
-            file.write(piece)
-            self.size += len(piece)
-            if progress is not None:
-                progress(self.size, total)
+        # Closed in this thread: what it waits for ends with the call that it made here.
+        with closing(self._pieces()) as pieces:
+            for piece, total in pieces:
+                if self._limit is not None and self.size + len(piece) > self._limit:
+                    raise IntegrityError(f'the file has more than {count_of(self._limit, "byte")}')
+                if reader is None:
+                    plaintext.update(piece)
+                else:
+                    reader.update(piece)
+                file.write(piece)
+                self.size += len(piece)
+                if progress is not None:
+                    progress(self.size, total)
         if reader is None:
             if content_key(plaintext.digest()) != self._reference.key_bytes():
                 raise IntegrityError('the bytes that the node decrypted are not those of the key')
@@ -550,15 +563,17 @@ class _Fetch:
         self._decrypt(file, counter)
         return counter
 
-    def _pieces(self) -> Iterator[tuple[bytes, int | None]]:
+    def _pieces(self) -> Generator[tuple[bytes, int | None], None, None]:
         """Yield the body; take it up again where a connection broke, as long as it gets on."""
         received = 0
         failures = 0
+        calls = self._node._calls
         while True:
             before = received
             headers = {'Range': f'bytes={received}-'} if received else {}
-            response = self._node._send('GET', self._path, params=self._query, headers=headers)
-            with response:
+            with self._node._answer(
+                'GET', self._path, params=self._query, headers=headers
+            ) as response:
                 start = _start(response)
                 if start > received:
                     raise BridgeUnavailableError('the node sent another part of the file', 206)
@@ -578,8 +593,8 @@ class _Fetch:
             if broken is None and (total is None or received >= total):
                 return
             failures = 1 if received > before else failures + 1
-            if failures == _ATTEMPTS:
-                raise _unreachable(self._node.url, broken or EOFError()) from broken
+            if failures == _ATTEMPTS or calls.ended:
+                raise _unreachable(self._node.url, broken or EOFError(), calls) from broken
 
     def _decrypt(self, file: BinaryIO, counter: int) -> None:
         stream = content_stream(self._reference.key_bytes(), counter)
@@ -691,7 +706,9 @@ def _start(response: requests.Response) -> int:
     return int(match.group(1))
 
 
-def _unreachable(url: str, error: Exception) -> ClientError:
+def _unreachable(url: str, error: Exception, calls: Calls) -> ClientError:
+    if calls.ended:
+        return ClientError(f'the client was closed before the node at {url} answered')
     missing = shortage(transport.system_error(error))
     if missing is not None:
         return missing

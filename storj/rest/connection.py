@@ -1,4 +1,4 @@
-"""Connections to a bridge that end in time, and at once when they are told to.
+"""Connections to bridges and MetaDisk nodes that end in time, and at once when told to.
 
 requests bounds the wait for each piece of an answer, so one that comes byte by byte lasts forever,
 and nothing ends a request from outside. Here every request under way is a :class:`Call`, which the
@@ -6,6 +6,15 @@ connection that carries it knows:
 
 * the head of an answer is whole within the time to read, and everything within the call's time;
 * :meth:`Calls.end` shuts down the sockets of all calls, whatever they wait for.
+
+Connections to farmers (:class:`storj.farmer_connection.FarmerSocket`) are of another kind:
+
+* TLS takes the descriptor of a socket over, and with it goes whatever a subclass of ``socket`` does
+  while it waits, as theirs does. What is left is a limit for each wait and, to end it from outside,
+  a second descriptor that can be shut down. Farmers speak no TLS.
+* A push to a farmer waits for two things at once, space to send and an early refusal. It also ends
+  when the farmer is too slow over some seconds, or when a function of the caller says so; no moment
+  that is known before expresses that.
 
 Knows urllib3 and sockets; knows nothing of bridges.
 """
@@ -129,7 +138,9 @@ class Calls:
         return self._ended.is_set()
 
     @contextmanager
-    def begin(self, patience: float, limit: float, clock: Callable[[], float]) -> Iterator[Call]:
+    def begin(
+        self, patience: float, limit: float, clock: Callable[[], float] = time.monotonic
+    ) -> Iterator[Call]:
         """Make what the calling thread requests a call; arguments as of :class:`Call`.
 
         Raises:

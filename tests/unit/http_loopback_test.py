@@ -248,6 +248,44 @@ def test_head_that_trickles_is_cut_off(head: bytes, piece: bytes) -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize('beginning', [b'', b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{'])
+@pytest.mark.parametrize('call', ['status', 'download'])
+def test_close_breaks_a_request_to_a_node_off(call: str, beginning: bytes, tmp_path: Path) -> None:
+    asked = threading.Event()
+    reference = f'{"0" * 64}?key={"0" * 64}'
+    raised: list[BaseException] = []
+
+    def hang(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(beginning)
+        asked.set()
+        stop.wait(10)
+
+    def ask() -> None:
+        try:
+            getattr(node, call)(*(() if call == 'status' else (reference, tmp_path / 'out')))
+        except BaseException as error:
+            raised.append(error)
+
+    with Server(hang) as server, MetaDisk(server.url, timeout=60) as node:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert asked.wait(10)
+        node.close()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert len(server.heads) == 1
+    assert [type(error) for error in raised] == [exception.ClientError]
+
+
+def test_head_of_a_node_that_trickles_is_cut_off() -> None:
+    with (
+        Server(trickles(b'HTTP/1.1 200 OK\r\n', b'x')) as server,
+        MetaDisk(server.url, timeout=(5, 0.3)) as node,
+        pytest.raises(exception.BridgeUnreachableError),
+    ):
+        node.status()
+
+
 def test_head_of_a_proxy_that_trickles_is_cut_off() -> None:
     began = time.monotonic()
     with (
