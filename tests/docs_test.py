@@ -31,6 +31,7 @@ PAGES = [
     'docs/encryption.rst',
     'docs/network.rst',
     'docs/metadisk.rst',
+    'docs/fsspec.rst',
     'docs/migration.rst',
 ]
 BLOCK = re.compile(r'^\.\. code-block:: python\n\n((?:   .*\n|\n)+)', re.MULTILINE)

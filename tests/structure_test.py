@@ -54,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     'network.__main__': {'cli'},
     'network': PURE | {'file_lock', 'network.node', 'network.bridge', 'network.farmer'},
     'catalog': PURE | {'transfer', 'http', 'configuration'},
+    'fs': PURE | {'', 'catalog', 'configuration', 'transfer', 'http'},
     'cli': PURE
     | {
         '',
