@@ -331,6 +331,14 @@ class BridgeProfile:
         return self._since(5, 15, unknown=False)
 
     @property
+    def answers_at_once(self) -> bool:
+        """Whether a bridge says without delay that it finds no farmer for a shard (7.6).
+
+        Assumed not: an older bridge is silent for 90 s then.
+        """
+        return self._since(7, 6, unknown=False)
+
+    @property
     def has_file_ids(self) -> bool:
         """Whether names can be looked up by ``/bucket-ids`` and ``/file-ids`` (5.14).
 

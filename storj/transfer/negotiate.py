@@ -51,7 +51,6 @@ __all__ = (
     'FarmerSelection',
     'Negotiator',
     'UploadFrame',
-    'answers_at_once',
     'check_pointer',
     'finds_nobody',
 )
@@ -60,14 +59,6 @@ _log = logging.getLogger(__name__)
 
 # Seconds that shards wait for the list of farmers; they are spread better with it.
 _LIST_PATIENCE = 3.0
-
-#: The first release that says at once that there is no farmer.
-_ANSWERS_AT_ONCE = (7, 6, 0)
-
-
-def answers_at_once(profile: BridgeProfile) -> bool:
-    """Return whether a bridge says without delay that it finds no farmer (7.6)."""
-    return profile.version is not None and profile.version >= _ANSWERS_AT_ONCE
 
 
 def check_pointer(pointer: object) -> Mapping[str, Any]:
@@ -105,7 +96,7 @@ class FarmerSelection:
     def __init__(self, profile: BridgeProfile) -> None:
         self._lock = threading.Lock()
         self._limit = profile.exclude_limit
-        self._at_once = answers_at_once(profile)
+        self._at_once = profile.answers_at_once
         self._known: set[str] = set()
         self._used: Counter[str] = Counter()
         self._failed: dict[str, None] = {}
@@ -372,7 +363,7 @@ class Negotiator:
             bool: whether the bridge can be made to choose them again. One that takes its time to
             find nobody is not asked, as they may have gone.
         """
-        if answers_at_once(self._profile):
+        if self._profile.answers_at_once:
             self._others = self._scope.coordinator.ask(
                 self._scope.pools.requests, self._all_farmers
             )
