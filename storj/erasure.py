@@ -27,7 +27,15 @@ from typing import Literal, Protocol, TypeAlias
 from storj.exception import ConfigurationError, NotEnoughShardsError
 from storj.text import count_of
 
-__all__ = ('MAX_SHARDS', 'STRIPE', 'Backend', 'ReedSolomon', 'available_backends')
+__all__ = (
+    'MAX_SHARDS',
+    'STRIPE',
+    'Backend',
+    'ReedSolomon',
+    'available_backends',
+    'begin_stripe',
+    'stripe_size',
+)
 
 #: Bytes of each shard that libstorj codes at a time.
 STRIPE = 65536
@@ -40,6 +48,9 @@ Backend = Literal['isa-l', 'python']
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 WritableBuffer: TypeAlias = bytearray | memoryview
+
+# Bytes of all the stripes of a file that are in memory side by side.
+_STRIPES = 8 * 1024 * 1024
 
 # Bytes that the Python backend works on at a time.
 _WINDOW = 128 * 1024
@@ -316,6 +327,30 @@ def _common_length(sources: Sequence[Buffer], outputs: Sequence[WritableBuffer])
     if any(memoryview(buffer).readonly for buffer in outputs):
         raise ValueError('a shard cannot be written to a read-only buffer')
     return lengths.pop() if lengths else 0
+
+
+def stripe_size(shards: int, shard_size: int, most: int) -> int:
+    """Return how many bytes of each shard to code at a time; memory does not grow with the file.
+
+    Args:
+        shards (int): that are in memory side by side; their stripes take 8 MiB at most.
+        shard_size (int): bytes of the longest one.
+        most (int): bytes of one stripe.
+    """
+    size = min(most, _STRIPES // shards) // 1024 * 1024
+    return min(max(1024, size), shard_size)
+
+
+def begin_stripe(buffer: memoryview, left: int) -> memoryview:
+    """Return the part of a stripe that a shard fills, after zeroing what lies behind its end.
+
+    Args:
+        buffer (memoryview): of the stripe.
+        left (int): bytes of the shard from there on; negative if it ended before.
+    """
+    there = max(0, min(len(buffer), left))
+    buffer[there:] = bytes(len(buffer) - there)
+    return buffer[:there]
 
 
 class ReedSolomon:

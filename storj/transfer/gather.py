@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from storj.digest import ShardDigest
-from storj.erasure import ReedSolomon
+from storj.erasure import ReedSolomon, begin_stripe, stripe_size
 from storj.exception import FarmerError, IntegrityError, NotEnoughShardsError, TransferCancelled
 from storj.text import count_of
 from storj.transfer.channel import node_of
@@ -47,9 +47,6 @@ _log = logging.getLogger(__name__)
 #: Shards behind its reader that a stream of a file with parity keeps for a repair: all of them, up
 #: to the 64 GiB from which on files have more than 16 data shards.
 KEPT = 32
-
-# Bytes of all stripes in memory during a repair.
-_STRIPES = 8 * 1024 * 1024
 
 # Seconds between two looks for shards that are late, at least.
 _LOOK = 0.05
@@ -381,7 +378,8 @@ class Gather:
             sources = [layout.shards[index] for index in sorted(self._came)][: layout.data_shards]
         _log.info('computing shards %s', [shard.index for shard in missing])
         coder = ReedSolomon(layout.data_shards, len(layout.shards) - layout.data_shards)
-        step = max(1024, min(256 * 1024, _STRIPES // (len(sources) + len(missing))) // 1024 * 1024)
+        used = len(sources) + len(missing)
+        step = stripe_size(used, layout.shard_size, self._scope.config.piece_size)
         have = {shard.index: memoryview(bytearray(step)) for shard in sources}
         want = {shard.index: memoryview(bytearray(step)) for shard in missing}
         digests = {shard.index: ShardDigest() for shard in missing}
@@ -409,10 +407,9 @@ class Gather:
 
     def _read_stripe(self, shard: StoredShard, position: int, buffer: memoryview) -> None:
         """Read a piece of a shard, with zeros behind its end."""
-        there = max(0, min(len(buffer), shard.size - position))
-        if there:
-            self._storage.read(shard, position, buffer[:there])
-        buffer[there:] = bytes(len(buffer) - there)
+        piece = begin_stripe(buffer, shard.size - position)
+        if piece:
+            self._storage.read(shard, position, piece)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from typing import IO, Any, Protocol
 from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import Generation, ShardDigest, new_challenges
-from storj.erasure import ReedSolomon
+from storj.erasure import ReedSolomon, begin_stripe, stripe_size
 from storj.exception import SourceChangedError
 from storj.farmer_connection import TICK
 from storj.model import File, Shard
@@ -327,10 +327,6 @@ def once(
         yield piece
 
 
-# Bytes of all the stripes that are in memory while parity is made.
-_STRIPES = 8 * 1024 * 1024
-
-
 @dataclass
 class ShardRecord:
     """What is known of one shard.
@@ -517,9 +513,7 @@ class ShardReader:
         spool = Spool(self._scope.config.temp_dir)
         self._scope.coordinator.clean_up(spool.close)
         coder = ReedSolomon(plan.data_shards, plan.parity_shards)
-        # Of all shards together, so that memory does not grow with the file.
-        step = min(self._scope.config.piece_size, _STRIPES // plan.shards)
-        step = min(max(1024, step // 1024 * 1024), plan.shard_size)
+        step = stripe_size(plan.shards, plan.shard_size, self._scope.config.piece_size)
         data = [bytearray(step) for _ in range(plan.data_shards)]
         parity = [bytearray(step) for _ in range(plan.parity_shards)]
         for position in range(0, plan.shard_size, step):
@@ -538,10 +532,8 @@ class ShardReader:
 
     def _read_stripe(self, span: Span, position: int, buffer: memoryview) -> None:
         """Read a piece of a data shard's ciphertext, with zeros behind the end of the last one."""
-        there = max(0, min(len(buffer), span.size - position))
-        piece = buffer[:there]
-        if there:
+        piece = begin_stripe(buffer, span.size - position)
+        if piece:
             self._source.read_into(span.offset + position, piece)
             if self._key is not None:
                 CtrStream(self._key, span.offset + position).process(piece, output=piece)
-        buffer[there:] = bytes(len(buffer) - there)

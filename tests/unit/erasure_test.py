@@ -131,3 +131,27 @@ def test_missing_library_falls_back(monkeypatch):
             erasure.ReedSolomon(1, 1, backend='isa-l')
     finally:
         erasure._isa_l.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ('shards', 'shard_size', 'most', 'expected'),
+    [
+        (5, 1 << 30, 256 * 1024, 256 * 1024),
+        (5, 16384, 256 * 1024, 16384),
+        (5, 100, 256 * 1024, 100),
+        (255, 1 << 30, 256 * 1024, 32 * 1024),
+        (10, 1 << 30, 4096, 4096),
+    ],
+)
+def test_stripes_of_a_file_fit_in_memory(
+    shards: int, shard_size: int, most: int, expected: int
+) -> None:
+    assert erasure.stripe_size(shards, shard_size, most) == expected
+
+
+@pytest.mark.parametrize(('left', 'there'), [(9, 4), (4, 4), (3, 3), (0, 0), (-5, 0)])
+def test_stripe_is_zero_behind_the_end_of_its_shard(left: int, there: int) -> None:
+    buffer = bytearray(b'old!')
+    piece = erasure.begin_stripe(memoryview(buffer), left)
+    piece[:] = b'x' * len(piece)
+    assert buffer == b'x' * there + bytes(4 - there)
