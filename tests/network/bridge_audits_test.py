@@ -324,15 +324,11 @@ def test_contract_made_anew_during_an_audit_is_not_judged_by_it(
         farmer.shards.clear()
     hanging = farmer.hangs = asyncio.Event()
     farmer.hangs_in = method
-    round_ = asyncio.run_coroutine_threadsafe(audit_round(bridge.state), bridge._loop)
+    round_ = bridge.begin(lambda: audit_round(bridge.state))
     eventually(lambda: farmer.waiting == 1)
     farmer.hangs = None
     make_anew(bridge, alice)
-
-    async def go_on() -> None:
-        hanging.set()
-
-    bridge.call(go_on)
+    bridge.set(hanging)
     assert round_.result(10) == []
     contract = only_contract(bridge)
     assert (contract.failed, contract.store_begin) == (False, bridge.state.now())

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy import Connection, Engine, event, inspect, text
 
 from storj.network.bridge import migrations
 from storj.network.bridge.audits import audit_round
@@ -72,11 +72,11 @@ def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
             seen.setdefault(statement, parameters[0] if many else parameters)
 
     found: list[tuple[str, Any]] = []
-    event.listen(database._engine, 'before_cursor_execute', note)
+    event.listen(Engine, 'before_cursor_execute', note)
     try:
         yield found
     finally:
-        event.remove(database._engine, 'before_cursor_execute', note)
+        event.remove(Engine, 'before_cursor_execute', note)
         found += seen.items()
 
 

@@ -216,7 +216,7 @@ def test_frame_that_goes_away_while_a_farmer_is_sought_answers_404(
         put = pool.submit(bridge.request, 'PUT', f'/frames/{frame}', bridge.shard(), by=alice)
         eventually(lambda: ('alloc', farmer.identity.node_id) in bridge.farmers.calls)
         assert bridge.request('DELETE', f'/frames/{frame}', by=alice).status == 204
-        bridge._loop.call_soon_threadsafe(farmer.hangs.set)
+        bridge.set(farmer.hangs)
         assert put.result().error == 'Frame not found'
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from sqlalchemy import select
 
 from storj.network.bridge import contacts
 from storj.network.bridge.database import WorkChallenge
+from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.state import BridgeSettings
 from storj.network.node.identity import Identity
-from tests.network.bridges import Account, Answer, RunningBridge
+from tests.network.bridges import Account, Answer, RunningBridge, quick_passwords
 
 ALICE = Account('alice@example.org')
 
@@ -97,10 +100,14 @@ def test_wrong_passwords_are_limited_and_the_right_one_goes_on(bridge: RunningBr
 def test_wrong_passwords_are_limited_while_they_are_checked(bridge: RunningBridge) -> None:
     guesses = [Account(ALICE.email, f'guess {number}') for number in range(6)]
     go = threading.Event()
-    threads = bridge.state.passwords._threads
-    with ThreadPoolExecutor(6) as pool:
-        for _ in range(threads._max_workers):
-            threads.submit(go.wait)
+
+    class Waiting(Passwords):
+        async def verify(self, password: str, stored: str | None) -> bool:
+            await asyncio.to_thread(go.wait)
+            return await super().verify(password, stored)
+
+    bridge.state.passwords = waiting = Waiting(cost=2**6)
+    with closing(waiting), ThreadPoolExecutor(6) as pool:
         try:
             asked = [pool.submit(bridge.request, 'GET', '/buckets', by=guess) for guess in guesses]
             early = [answer.result() for answer in islice(as_completed(asked, 10), 4)]
@@ -114,9 +121,10 @@ def test_right_password_may_come_many_times_at_once(tmp_path: Path) -> None:
     with RunningBridge(tmp_path, wrong_passwords=2) as bridge, ThreadPoolExecutor(6) as pool:
         alice = bridge.account()
         for _ in range(3):
-            bridge.state.passwords._verified.clear()
-            asked = [pool.submit(bridge.request, 'GET', '/buckets', by=alice) for _ in range(6)]
-            assert [answer.result().status for answer in asked] == [200] * 6
+            # One that remembers no login.
+            with closing(quick_passwords()) as bridge.state.passwords:
+                asked = [pool.submit(bridge.request, 'GET', '/buckets', by=alice) for _ in range(6)]
+                assert [answer.result().status for answer in asked] == [200] * 6
 
 
 def test_wrong_passwords_for_many_accounts_are_limited_too(bridge: RunningBridge) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from storj.network.bridge.app import _routes
+from storj.network.bridge.app import routes
 from storj.network.bridge.database import User
 from storj.network.bridge.state import BridgeSettings
 from tests.network.bridge_auth_test import Signer
@@ -21,7 +21,7 @@ KEYS = {ALICE: 'a' * 63 + '1', BOB: 'b' * 63 + '2'}
 OWNED = ('bucket', 'file', 'frame', 'key', 'name')
 ROUTES = [
     (route.method, route.path)
-    for route in _routes(BridgeSettings('sqlite://', Path()))
+    for route in routes(BridgeSettings('sqlite://', Path()))
     if any(f'{{{part}}}' in route.path for part in OWNED)
 ]
 

@@ -18,7 +18,7 @@ from storj.network.bridge.copies import download_tokens
 from storj.network.bridge.database import Challenge, Contact, Contract, User
 from storj.network.bridge.placement import Shard, allocate, farmers_by_merit
 from storj.network.bridge.state import PROMISE_LIFE, BridgeSettings, Promises
-from storj.network.bridge.upkeep import Upkeep
+from storj.network.bridge.upkeep import end_given_up
 from tests.network.bridges import Account, Answer, Clock, RunningBridge, ScriptedFarmer, eventually
 from tests.network.nodes import DAY, SHARD_HASH
 
@@ -274,14 +274,10 @@ def test_contracts_for_one_shard_and_farmer_are_made_one_by_one(
     threads[0].start()
     eventually(lambda: farmer.waiting == 1)
     threads[1].start()
-    key = (SHARD_HASH, farmer.identity.node_id)
-    eventually(lambda: bool(bridge.state.placing[key]._waiters))
+    # Both are about to make a contract with it; one of them is asking.
+    eventually(lambda: bridge.state.pending[farmer.identity.node_id] == 2)
     assert farmer.waiting == 1
-
-    async def go_on() -> None:
-        hanging.set()
-
-    bridge.call(go_on)
+    bridge.set(hanging)
     for thread in threads:
         thread.join()
     assert sorted(answer.status for answer in answers) == [200, 503]
@@ -315,7 +311,7 @@ def time(bridge: RunningBridge) -> Clock:
 
 def end_unused(bridge: RunningBridge) -> None:
     """Do what the bridge does from time to time about contracts that nobody wants."""
-    bridge.call(Upkeep(bridge.state, None)._end_unused)  # type: ignore[arg-type]
+    bridge.call(lambda: end_given_up(bridge.state))
 
 
 def brought(bridge: RunningBridge, farmer: ScriptedFarmer, data: bytes) -> None:
@@ -435,11 +431,7 @@ def test_contract_that_is_fulfilled_while_it_is_ended_is_renewed(
     thread.start()
     eventually(lambda: farmer.waiting == 1)
     bridge.farmer_report(farmer, pointer['hash'], 'SHARD_UPLOADED')
-
-    async def go_on() -> None:
-        hanging.set()
-
-    bridge.call(go_on)
+    bridge.set(hanging)
     thread.join()
     (contract,) = contracts(bridge)
     assert contract.stored

@@ -13,8 +13,7 @@ from storj.network.bridge.app import TASKS
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.copies import copies_of
 from storj.network.bridge.database import Contact, Contract
-from storj.network.bridge.repairs import REPAIRS, Repairs
-from storj.network.bridge.state import Presence
+from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.upkeep import lost_round, ping_round
 from tests.network.bridges import Account, Clock, RunningBridge, ScriptedFarmer, eventually
 
@@ -23,19 +22,16 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def bridge(tmp_path: Path) -> Iterator[RunningBridge]:
-    with RunningBridge(tmp_path, mirrors=2, repair_interval=0.0) as running:
-        running.account()
-        yield running
+def time() -> Clock:
+    """The clock that nobody sets, moved by the test."""
+    return Clock()
 
 
 @pytest.fixture
-def time(bridge: RunningBridge) -> Clock:
-    """The clock that nobody sets, moved by the test."""
-    clock = Clock()
-    bridge.state.presence = Presence(clock)
-    bridge.app[REPAIRS]._clock = clock
-    return clock
+def bridge(tmp_path: Path, time: Clock) -> Iterator[RunningBridge]:
+    with RunningBridge(tmp_path, monotonic=time, mirrors=2, repair_interval=0.0) as running:
+        running.account()
+        yield running
 
 
 def farmers(bridge: RunningBridge, count: int, **kinds: Any) -> list[ScriptedFarmer]:
@@ -236,7 +232,8 @@ def test_copy_that_never_began_does_not_count(tmp_path: Path) -> None:
         assert totals(bridge) == (3, 1, 0)
         for farmer in found:
             farmer.copies = True
-        bridge.app[REPAIRS]._retries.clear()
+        # Long enough for another try.
+        bridge.clock.now += 61
         look(bridge)
         assert len(counted(bridge, shard)) == 3
         assert totals(bridge) == (3, 0, 0)
@@ -386,7 +383,7 @@ def test_time_in_which_the_bridge_was_off_loses_no_farmer(tmp_path: Path) -> Non
     known = bridge.farmers
     with RunningBridge(tmp_path, mirrors=2, repair_interval=0.0) as bridge:
         bridge.farmers.farmers.update(known.farmers)
-        bridge.clock.now += 30 * 86400.0
+        bridge.clock.step(30 * 86400.0)
         for farmer in found:
             farmer.away = True
         look(bridge)
@@ -476,17 +473,14 @@ def test_most_endangered_shards_come_first(bridge: RunningBridge, time: Clock) -
             lost = session.query(Contract).filter_by(shard_hash=shard).limit(number % 4).all()
             for contract in lost:
                 contract.failed = True
-    order: list[str] = []
-
-    async def mend(shard_hash: str, wanted: int) -> tuple[int, bool]:
-        order.append(shard_hash)
-        return 0, False
-
-    repairs = bridge.app[REPAIRS]
-    repairs._mend = mend  # type: ignore[method-assign]
+    bridge.farmers.retrieved.clear()
     look(bridge)
-    # With one copy left, with two, and at last those that nobody is known to have.
-    assert [shards.index(shard) % 4 for shard in order] == [2] * 3 + [1] * 3 + [3] * 3
+    order = [shards.index(shard) % 4 for shard in dict.fromkeys(bridge.farmers.retrieved)]
+    # With one copy left, with two, and at last those that nobody is known to have: there it ends
+    # soon, as nothing is copied, so one may overtake those that another worker has begun.
+    assert [failed for failed in order if failed != 3] == [2] * 3 + [1] * 3
+    assert order[:4] == [2, 2, 2, 1]
+    assert order.count(3) == 3
 
 
 def test_no_more_than_so_many_shards_are_worked_on_at_once(
@@ -499,15 +493,12 @@ def test_no_more_than_so_many_shards_are_worked_on_at_once(
     hanging = asyncio.Event()
     for farmer in found:
         farmer.hangs, farmer.hangs_in = hanging, 'mirror'
+    before = [method for method, _ in bridge.farmers.calls].count('mirror')
     bridge.call(bridge.app[REPAIRS].look)
     eventually(lambda: sum(farmer.waiting for farmer in found) == 8)
-    working = [job for job in bridge.app[REPAIRS]._jobs.values() if job.working]
-    assert (len(working), len(bridge.app[REPAIRS]._jobs)) == (4, 30)
-
-    async def go_on() -> None:
-        hanging.set()
-
-    bridge.call(go_on)
+    # Two copies each of four shards, and no more until one of them is there.
+    assert [method for method, _ in bridge.farmers.calls].count('mirror') == before + 8
+    bridge.set(hanging)
     bridge.copies_made()
     assert all(len(counted(bridge, shard)) == 3 for shard in shards)
 
@@ -515,15 +506,12 @@ def test_no_more_than_so_many_shards_are_worked_on_at_once(
 def test_hopeless_shards_are_tried_less_and_less_often(
     tmp_path: Path,
 ) -> None:
-    with RunningBridge(tmp_path, mirrors=2, repair_interval=0.0, copying_timeout=0.0) as bridge:
+    with RunningBridge(tmp_path, mirrors=2, repair_interval=60.0, copying_timeout=0.0) as bridge:
         bridge.account()
-        clock = Clock()
-        repairs: Repairs = bridge.app[REPAIRS]
-        repairs._clock = clock
-        object.__setattr__(bridge.state.settings, 'repair_interval', 60.0)
         found = farmers(bridge, 3, copies=False)
         store(bridge)
-        repairs._retries.clear()
+        # The first try was that of the upload.
+        bridge.clock.now += 60
 
         def tries() -> int:
             bridge.farmers.calls.clear()
@@ -533,7 +521,7 @@ def test_hopeless_shards_are_tried_less_and_less_often(
         attempts = []
         for _ in range(16):
             attempts.append(tries())
-            clock.now += 30
+            bridge.clock.now += 30
         assert [bool(tried) for tried in attempts] == [
             number in (0, 2, 6, 14) for number in range(16)
         ]

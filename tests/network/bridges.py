@@ -19,15 +19,16 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from storj.digest import Generation, ShardDigest, make_proof, new_challenges, shard_hash
-from storj.network.bridge import passwords
 from storj.network.bridge.app import HEAD_LIMIT, create_app
 from storj.network.bridge.contacts import work
+from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.renter import (
     Allocation,
     ClockSkewError,
@@ -44,10 +45,6 @@ from storj.network.node.shard_client import ShardClientError, TransferBrokenErro
 from tests.network.nodes import Clock
 
 T = TypeVar('T')
-
-#: Hashing is slow on purpose; the tests of the bridge are about everything else.
-PASSWORD_COST = passwords._COST
-passwords._COST = 2**6
 
 MAIL_LINK = re.compile(r'^http\S+$', re.MULTILINE)
 
@@ -123,6 +120,8 @@ class ScriptedFarmers:
     def __init__(self) -> None:
         self.farmers: dict[str, ScriptedFarmer] = {}
         self.calls: list[tuple[str, str]] = []
+        #: Shards that a token was asked for.
+        self.retrieved: list[str] = []
         self.generation: Generation = 'C'
         self.on_mirror: Callable[[], Awaitable[None]] | None = None
         self.report: Callable[[ScriptedFarmer, str, str], Awaitable[object]] | None = None
@@ -183,6 +182,7 @@ class ScriptedFarmers:
 
     async def retrieve(self, contact: NodeContact, data_hash: str) -> str:
         farmer = await self._reach('retrieve', contact)
+        self.retrieved.append(data_hash)
         if data_hash not in farmer.shards or farmer.denies:
             raise NodeError('Shard data not found')
         return secrets.token_hex(20)
@@ -254,12 +254,20 @@ class ScriptedFarmers:
             task.add_done_callback(self._reports.discard)
 
 
+def quick_passwords() -> Passwords:
+    """Hashing is slow on purpose; the tests of the bridge are about everything else."""
+    return Passwords(cost=2**6)
+
+
 class RunningBridge:
     """A bridge in a thread of its own, and a plain client of it."""
 
-    def __init__(self, path: Path, **settings: Any) -> None:
+    def __init__(
+        self, path: Path, *, monotonic: Callable[[], float] | None = None, **settings: Any
+    ) -> None:
         self.path = path
         self.clock = Clock()
+        self._monotonic = monotonic or self.clock.monotonic
         self.farmers = ScriptedFarmers()
         self.farmers.report = self._report_copy
         self._settings = {
@@ -281,7 +289,8 @@ class RunningBridge:
             BridgeSettings(**self._settings),
             self.farmers,  # type: ignore[arg-type]
             clock=self.clock,
-            monotonic=self.clock.monotonic,
+            monotonic=self._monotonic,
+            make_passwords=quick_passwords,
         )
         self.call(self._start)
         return self
@@ -305,11 +314,23 @@ class RunningBridge:
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a coroutine in the bridge's loop."""
+        return self.begin(work).result(30)
+
+    def begin(self, work: Callable[[], Awaitable[T]]) -> Future[T]:
+        """Start a coroutine in the bridge's loop."""
 
         async def awaited() -> T:
             return await work()
 
-        return asyncio.run_coroutine_threadsafe(awaited(), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(awaited(), self._loop)
+
+    def set(self, event: asyncio.Event) -> None:
+        """Set an event of the bridge's loop, and so let whatever waits for it go on."""
+
+        async def done() -> None:
+            event.set()
+
+        self.call(done)
 
     @property
     def state(self) -> Bridge:

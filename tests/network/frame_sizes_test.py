@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj.network.bridge.database import Database, Frame, Pointer, User
-from storj.network.bridge.frames import _Addition, _check_sizes
+from storj.network.bridge.frames import Addition, check_sizes
 from storj.network.bridge.placement import Shard
 from storj.network.node.wire import Refusal
 
@@ -46,7 +46,7 @@ def test_database_keeps_the_rule_of_sizes(
     after = {**there, index: piece}
     data = {position: each for position, (each, is_parity) in after.items() if not is_parity}
     frame = Frame(id='f', user='a@b', created=0, locked=False, size=0, storage_size=0)
-    addition = _Addition(Shard('0' * 40, size, (), ()), index, parity, frozenset())
+    addition = Addition(Shard('0' * 40, size, (), ()), index, parity, frozenset())
     with database.begin() as session:
         session.add(frame)
         session.flush()
@@ -63,7 +63,7 @@ def test_database_keeps_the_rule_of_sizes(
         )
         session.flush()
         try:
-            _check_sizes(session.connection(), 'f', addition)
+            check_sizes(session.connection(), 'f', addition)
             taken = True
         except Refusal:
             taken = False

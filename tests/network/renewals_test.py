@@ -185,7 +185,7 @@ def test_contract_that_is_made_anew_meanwhile_stays(bridge: RunningBridge, alice
     bridge.file(alice, bridge.bucket(alice), [b'testshard'])
     bridge.clock.now += DUE
     farmer.hangs = asyncio.Event()
-    rounds = asyncio.run_coroutine_threadsafe(renewal_round(bridge.state), bridge._loop)
+    rounds = bridge.begin(lambda: renewal_round(bridge.state))
 
     async def make_anew() -> None:
         farmer.hangs = None
@@ -196,11 +196,7 @@ def test_contract_that_is_made_anew_meanwhile_stays(bridge: RunningBridge, alice
     bridge.call(make_anew)
     bridge.clock.now += 5
     bridge.add_shard(alice, frame)
-
-    async def go_on() -> None:
-        hanging.set()
-
-    bridge.call(go_on)
+    bridge.set(hanging)
     assert rounds.result(10) == []
     assert ends(bridge) == [LIFE]
 

@@ -18,7 +18,7 @@ from storj.network.bridge.quotas import RateLimits
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
-from storj.network.bridge.upkeep import Upkeep
+from storj.network.bridge.upkeep import start_upkeep
 from storj.network.node import health
 from storj.network.node.addresses import is_loopback
 from storj.network.node.group_sync import SYNCS, durable_answers
@@ -27,7 +27,7 @@ from storj.network.node.space import is_full
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
 
-__all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app')
+__all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app', 'routes')
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ async def get_description(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     url = urlsplit(bridge.settings.public_url)
     paths: dict[str, dict[str, object]] = {}
-    for route in _routes(bridge.settings):
+    for route in routes(bridge.settings):
         summary = (route.handler.__doc__ or '').partition('\n')[0]
         paths.setdefault(route.path, {})[route.method.lower()] = {'summary': summary}
     return answer(
@@ -124,7 +124,8 @@ def _farmers(bridge: Bridge) -> list[health.Problem]:
     return [] if any(accepting) else [health.Problem('no farmer takes shards')]
 
 
-def _routes(settings: BridgeSettings) -> Iterable[Route]:
+def routes(settings: BridgeSettings) -> Iterable[Route]:
+    """Return the routes of a bridge."""
     yield Route('GET', '/', get_description)
     yield Route('GET', '/health', get_health)
     for module in (auth, buckets, contacts, files, frames, reports, users):
@@ -254,6 +255,7 @@ def create_app(
     *,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
+    make_passwords: Callable[[], Passwords] = Passwords,
 ) -> web.Application:
     """Make a bridge.
 
@@ -264,6 +266,7 @@ def create_app(
         renter (RenterNode): its way to the farmers; closed by whoever made it.
         clock (Callable[[], float]): seconds since 1970.
         monotonic (Callable[[], float]): seconds that nobody sets.
+        make_passwords (Callable[[], Passwords]): how passwords are hashed; slowly by default.
 
     Returns:
         web.Application: opens its database when it starts, and owns its background work.
@@ -283,7 +286,7 @@ def create_app(
     async def life(app: web.Application) -> AsyncIterator[None]:
         database = Database(settings.database_url, durable=settings.durable)
         app[SYNCS].append(database.synced)
-        passwords = Passwords()
+        passwords = make_passwords()
         bridge = Bridge(
             settings=settings,
             renter=renter,
@@ -294,7 +297,6 @@ def create_app(
             monotonic=monotonic,
         )
         repairs = Repairs(bridge)
-        upkeep = Upkeep(bridge, repairs)
         app[BRIDGE] = bridge
         app[REPAIRS] = repairs
         tasks = app[TASKS] = Tasks('bridge')
@@ -308,7 +310,7 @@ def create_app(
             )
         )
         repairs.start(tasks)
-        upkeep.start(tasks)
+        start_upkeep(bridge, repairs, tasks)
         try:
             yield
         finally:
@@ -318,7 +320,7 @@ def create_app(
 
     app.cleanup_ctx.append(life)
     app.on_response_prepare.append(_set_headers)
-    for route in _routes(settings):
+    for route in routes(settings):
         paths = [route.path] if route.path == '/' else [route.path, route.path + '/']
         for path in paths:
             app.router.add_route(route.method, path, route.handler)

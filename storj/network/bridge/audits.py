@@ -19,13 +19,14 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from storj.digest import Generation, ShardDigest, leaf, merkle_rows, new_challenges, verify_proof
-from storj.network.bridge.contacts import mark_failure, mark_seen, node_contact, reward
+from storj.network.bridge.contacts import node_contact, note_call, reward, with_each
 from storj.network.bridge.copies import DOUBTFUL, NEEDED, NEVER, token_from
 from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.placement import record_challenges
@@ -44,10 +45,9 @@ __all__ = (
 
 logger = logging.getLogger(__name__)
 
-# Proofs that one farmer works on at once (protocol reference, section 5.6), and farmers audited
-# at once: an audit makes a farmer read the whole shard.
+# Proofs that one farmer works on at once (protocol reference, section 5.6): each makes it read a
+# whole shard.
 _PROOFS_AT_ONCE = 3
-_FARMERS_AT_ONCE = 4
 
 _PASSED_POINTS = 10
 _FAILED_POINTS = -500
@@ -127,17 +127,10 @@ async def audit_round(bridge: Bridge) -> list[AuditResult]:
         list[AuditResult]: of what was found out; the others stay due.
     """
     await _put_up(bridge)
-    at_once = asyncio.Semaphore(_FARMERS_AT_ONCE)
-
-    async def of_farmer(contact: Contact) -> list[AuditResult]:
-        async with at_once:
-            return await _audit_farmer(bridge, contact)
-
     due = exists().where(Contract.node_id == Contact.node_id, Contract.next_audit <= bridge.now())
     with bridge.database.begin() as session:
         contacts = session.scalars(select(Contact).where(due, Contact.lost.is_(False))).all()
-    results = await asyncio.gather(*map(of_farmer, contacts))
-    return [result for part in results for result in part]
+    return await with_each(contacts, partial(_audit_farmer, bridge))
 
 
 async def _put_up(bridge: Bridge) -> None:
@@ -249,9 +242,9 @@ async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
         proofs = await _proofs(bridge, card, audits)
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s cannot be audited: %s', contact.node_id, error)
-        mark_failure(bridge, contact.node_id, error)
+        note_call(bridge, contact.node_id, failure=error)
         return []
-    mark_seen(bridge, contact.node_id)
+    note_call(bridge, contact.node_id)
     verdicts: list[tuple[Copy, _Audit | None, bool | None]] = []
     for audit, proof in zip(audits, proofs, strict=True):
         passed: bool | None = proof is not None and proves(proof, audit.tree, audit.position)
@@ -277,20 +270,14 @@ async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -
     if not audits:
         return []
     try:
-        return await _ask(bridge, card, audits)
+        sent = [(audit.copy.shard_hash, audit.challenge) for audit in audits]
+        return list(await bridge.renter.audit(card, sent))
     except NodeError as error:
         if len(audits) == 1:
             logger.info('farmer %s fails an audit: %s', card.node_id, error)
             return [None]
     # One missing shard makes the farmer refuse all of them; ask for each separately.
     return [(await _proofs(bridge, card, [audit]))[0] for audit in audits]
-
-
-async def _ask(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -> list[Any]:
-    proofs = await bridge.renter.audit(
-        card, [(audit.copy.shard_hash, audit.challenge) for audit in audits]
-    )
-    return list(proofs)
 
 
 def _record(bridge: Bridge, copy: Copy, audit: _Audit | None, passed: bool | None) -> bool:

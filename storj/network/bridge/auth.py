@@ -138,18 +138,15 @@ async def _hash_anew(bridge: Bridge, email: str, password: str, stored: str) -> 
 
 
 def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
-    try:
-        with bridge.database.begin_plain() as connection:
-            # As text, as in the original: the other encoding of the same point is another key.
-            key = connection.execute(_KEY, {'key': public_key}).one_or_none()
-            if key is None:
-                raise _UnknownKey(public_key)
-            if key.activated is None:
-                raise Refusal(401, 'User not found')
-            _require_active(bridge, key.activated)
-            _use_nonce(bridge, connection, key.user, nonce)
-    except IntegrityError:
-        raise Refusal(401, 'Invalid nonce supplied') from None
+    with bridge.database.begin_plain() as connection:
+        # As text, as in the original: the other encoding of the same point is another key.
+        key = connection.execute(_KEY, {'key': public_key}).one_or_none()
+        if key is None:
+            raise _UnknownKey(public_key)
+        if key.activated is None:
+            raise Refusal(401, 'User not found')
+        _require_active(bridge, key.activated)
+        _use_nonce(bridge, connection, key.user, nonce)
     return Caller(key.user, public_key)
 
 
@@ -157,12 +154,15 @@ def _use_nonce(bridge: Bridge, connection: Connection, user: str, nonce: str | N
     """Record a nonce forever: its signature stays valid, so the request must not.
 
     Raises:
-        Refusal: If there is none (401).
-        IntegrityError: If it was used before.
+        Refusal: If there is none, or it was used before (401).
     """
     if nonce is None:
         raise Refusal(401, 'Invalid nonce supplied')
-    connection.execute(_NONCE, {'user': user, 'nonce': fingerprint(nonce), 'created': bridge.now()})
+    row = {'user': user, 'nonce': fingerprint(nonce), 'created': bridge.now()}
+    try:
+        connection.execute(_NONCE, row)
+    except IntegrityError:
+        raise Refusal(401, 'Invalid nonce supplied') from None
 
 
 def _require_active(bridge: Bridge, activated: bool) -> None:
@@ -262,11 +262,8 @@ async def reachable_bucket(request: web.Request, bucket_id: str, operation: obje
         # Separate from the nonces of the owner's own keys, so that nobody can use those up in
         # advance.
         marked = nonce and f'{refusal.public_key} {nonce}'
-        try:
-            with bridge.database.begin_plain() as connection:
-                _use_nonce(bridge, connection, bucket.user, marked)
-        except IntegrityError:
-            raise Refusal(401, 'Invalid nonce supplied') from None
+        with bridge.database.begin_plain() as connection:
+            _use_nonce(bridge, connection, bucket.user, marked)
         return bucket
     if bucket is None or not (
         bucket.user == caller.email or caller.public_key in bucket.public_keys

@@ -14,7 +14,7 @@ import re
 import secrets
 import struct
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -65,13 +65,15 @@ __all__ = (
     'KnownFarmer',
     'call_farmer',
     'contact_object',
+    'known_contact',
     'lately_timed_out',
-    'mark_failure',
-    'mark_seen',
     'node_contact',
     'not_lately_timed_out',
+    'note_call',
     'note_calls',
     'reward',
+    'signed_farmer',
+    'with_each',
     'work',
 )
 
@@ -92,6 +94,8 @@ _WELCOME = 10
 _WELCOME_STRETCH = 10_000
 _EASIEST = 2**256 - 1
 _MAX_REPUTATION = 5000
+# Farmers that audits and renewals work with at a time.
+_FARMERS_AT_ONCE = 4
 # How slowly the rate of timeouts forgets: one call in this many weighs a tenth.
 _RATE_WEIGHT = 0.1
 
@@ -284,28 +288,25 @@ def _note_clock(bridge: Bridge, call: FarmerCall) -> None:
         bridge.clock_skews[call.node_id] = ahead
 
 
-def mark_seen(bridge: Bridge, node_id: str, seconds: float | None = None) -> None:
-    """Note that a farmer has answered.
-
-    Args:
-        bridge (Bridge): the bridge.
-        node_id (str): of the farmer.
-        seconds (float | None): how long it took, for a plain call.
-    """
+def note_call(
+    bridge: Bridge, node_id: str, seconds: float | None = None, failure: Exception | None = None
+) -> None:
+    """Note how one call went, at once; see :class:`FarmerCall`."""
     with bridge.noting() as connection:
-        note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), seconds)])
+        note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), seconds, failure)])
 
 
-def mark_failure(bridge: Bridge, node_id: str, error: Exception) -> None:
-    """Note that a farmer could not be reached, did not answer in time, or cannot be understood.
+async def with_each(
+    contacts: Iterable[Contact], work: Callable[[Contact], Awaitable[list[_T]]]
+) -> list[_T]:
+    """Work with some farmers at a time; return the results of all."""
+    at_once = asyncio.Semaphore(_FARMERS_AT_ONCE)
 
-    Args:
-        bridge (Bridge): the bridge.
-        node_id (str): of the farmer.
-        error (Exception): of the call.
-    """
-    with bridge.noting() as connection:
-        note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), failure=error)])
+    async def with_one(contact: Contact) -> list[_T]:
+        async with at_once:
+            return await work(contact)
+
+    return list(itertools.chain(*await asyncio.gather(*map(with_one, contacts))))
 
 
 def reward(session: Session, node_id: str, points: int) -> None:
@@ -360,10 +361,15 @@ async def get_contact(request: web.Request) -> web.Response:
     """Describe a farmer."""
     bridge = request.app[BRIDGE]
     with bridge.database.begin() as session:
-        return answer(_listed(_known(session, request.match_info['node']), bridge))
+        return answer(_listed(known_contact(session, request.match_info['node']), bridge))
 
 
-def _known(session: Session, node_id: str) -> Contact:
+def known_contact(session: Session, node_id: str) -> Contact:
+    """Return a farmer's contact.
+
+    Raises:
+        Refusal: If there is none (404).
+    """
     contact = session.get(Contact, node_id)
     if contact is None:
         raise Refusal(404, 'Contact not found')
@@ -538,10 +544,10 @@ async def update_card(request: web.Request) -> web.Response:
     node_id = await signed_farmer(request)
     body = await read_body(request)
     with bridge.database.begin() as session:
-        known = node_contact(_known(session, node_id)).to_json()
+        known = node_contact(known_contact(session, node_id)).to_json()
     card = await _card(request, node_id, known | body)
     with bridge.database.begin() as session:
-        contact = _known(session, node_id)
+        contact = known_contact(session, node_id)
         _announce(bridge, contact, card, body)
         return answer(
             {

@@ -25,7 +25,7 @@ from storj.network.bridge.buckets import start_date
 from storj.network.bridge.contacts import KnownFarmer, contact_object
 from storj.network.bridge.copies import download_tokens
 from storj.network.bridge.database import Bucket, Contact, Contract, Entry, Frame, Pointer
-from storj.network.bridge.frames import owned_frame
+from storj.network.bridge.frames import excluded, owned_frame
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE, Bridge, Release
@@ -49,7 +49,6 @@ LIST_LIMIT = 2000
 
 _MAX_NAME = 32767
 _MAX_MIRRORS = 12
-_MAX_EXCLUDE = 300
 _DEFAULT_POINTERS = 6
 # Pointers of one answer.
 _MAX_POINTERS = 500
@@ -210,14 +209,14 @@ async def create_file(request: web.Request) -> web.Response:
         # Checked now, and again below: what will be refused is refused before the wait for copies.
         _, frame, _ = _new_entry(session, bridge.release, caller, bucket_id, body)
         _fill(Entry(), body)
-        pointers = _shards(session, frame)
+        pointers = _shards(session, frame.id)
     await _wait_for_copies(bridge, request.app[REPAIRS], pointers)
     now = bridge.now()
     with bridge.database.begin() as session:
         # Bucket, frame and name may have changed during the wait.
         bucket, frame, entry = _new_entry(session, bridge.release, caller, bucket_id, body)
         # The copies that were waited for must be those of the file.
-        if _shards(session, frame) != pointers:
+        if _shards(session, frame.id) != pointers:
             raise Refusal(400, 'Frame has changed')
         if entry is None:
             newest = session.scalar(
@@ -242,9 +241,9 @@ async def create_file(request: web.Request) -> web.Response:
         return answer(_entry_object(entry, frame))
 
 
-def _shards(session: Session, frame: Frame) -> list[_Shard]:
+def _shards(session: Session, frame: str) -> list[_Shard]:
     """Return hash and parity of each shard of a frame."""
-    return [(row[0], row[1]) for row in session.execute(_SHARDS, {'frame': frame.id})]
+    return [(row[0], row[1]) for row in session.execute(_SHARDS, {'frame': frame})]
 
 
 def _new_entry(
@@ -332,13 +331,6 @@ def _count(request: web.Request, name: str, default: int, maximum: int) -> int:
     return min(int(value), maximum) if re.fullmatch(r'[0-9]{1,16}', value) else default
 
 
-def _excluded(request: web.Request) -> frozenset[str]:
-    nodes = request.query.get('exclude', '').split(',')
-    if len(nodes) > _MAX_EXCLUDE:
-        raise Refusal(400, 'Maximum blacklist length')
-    return frozenset(node for node in nodes if hex_text(node, 40))
-
-
 async def _bucket_for_pointers(request: web.Request) -> Bucket:
     """Return the bucket that a request for pointers may read.
 
@@ -370,7 +362,7 @@ async def list_pointers(request: web.Request) -> web.Response:
     if not skip + limit:
         # The core's slice streams ask for skip=0&limit=0 and mean the default.
         limit = _DEFAULT_POINTERS
-    exclude = _excluded(request)
+    exclude = excluded(request.query.get('exclude', '').split(','))
     with bridge.database.begin() as session:
         check_volume(session, quota, bucket.user, 'download', bridge.now(), 'Could not get file')
         entry = _entry_of(session, bucket.id, request.match_info['file'])
@@ -418,7 +410,7 @@ async def list_mirrors(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
         entry = _entry_of(session, bucket.id, request.match_info['file'])
-        hashes = _shard_hashes(session, entry)
+        hashes = [name for name, _ in _shards(session, entry.frame)]
         established: dict[str, list[dict[str, Any]]] = {name: [] for name in hashes}
         # Not whole contracts: their audit trees are most of them.
         for contract in session.execute(
@@ -455,16 +447,6 @@ async def list_mirrors(request: web.Request) -> web.Response:
     return answer([{'established': established[name], 'available': []} for name in hashes])
 
 
-def _shard_hashes(session: Session, entry: Entry) -> list[str]:
-    return list(
-        session.scalars(
-            select(Pointer.shard_hash)
-            .where(Pointer.frame == entry.frame)
-            .order_by(Pointer.position)
-        )
-    )
-
-
 async def create_mirrors(request: web.Request) -> web.Response:
     """Have more farmers copy the shards of a file.
 
@@ -487,7 +469,7 @@ async def create_mirrors(request: web.Request) -> web.Response:
         entry = session.get(Entry, object_id(file, 'File'))
         if entry is None or entry.bucket != bucket.id:
             raise Refusal(404, 'Entry not found')
-        hashes = _shard_hashes(session, entry)
+        hashes = [name for name, _ in _shards(session, entry.frame)]
     repairs = request.app[REPAIRS]
     # The first farmer that has it is none of the mirrors.
     holders = [(await repairs.bring(name, 1 + redundancy))[1 : 1 + redundancy] for name in hashes]

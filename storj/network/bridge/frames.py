@@ -48,6 +48,9 @@ from storj.network.node.wire import (
 __all__ = (
     'MAX_SHARD_SIZE',
     'ROUTES',
+    'Addition',
+    'check_sizes',
+    'excluded',
     'owned_frame',
 )
 
@@ -100,7 +103,7 @@ _GROW = (
 
 
 @dataclass(frozen=True)
-class _Addition:
+class Addition:
     """What a client wants to add to a frame."""
 
     shard: Shard
@@ -242,12 +245,21 @@ def _exclude(body: dict[str, Any]) -> frozenset[str]:
         return frozenset()
     if not isinstance(nodes, list) or not all(isinstance(node, str) for node in nodes):
         raise Refusal(400, 'Invalid exclude supplied')
+    return excluded(nodes)
+
+
+def excluded(nodes: Sequence[str]) -> frozenset[str]:
+    """Return the farmers that a client excludes; what is no node id is ignored.
+
+    Raises:
+        Refusal: If they are too many (400).
+    """
     if len(nodes) > _MAX_EXCLUDE:
         raise Refusal(400, 'Maximum blacklist length')
     return frozenset(node for node in nodes if hex_text(node, 40))
 
 
-def _addition(body: dict[str, Any]) -> _Addition:
+def _addition(body: dict[str, Any]) -> Addition:
     """Read the body of ``PUT /frames/{frame}``, in the order in which bridge 5 checks it.
 
     Raises:
@@ -267,7 +279,7 @@ def _addition(body: dict[str, Any]) -> _Addition:
         raise Refusal(400, 'Hash is expected to be supplied')
     if not isinstance(shard_hash, str) or not hex_text(shard_hash, 40):
         raise Refusal(400, 'Invalid contract specification was supplied')
-    return _Addition(
+    return Addition(
         Shard(shard_hash, size, tree, challenges),
         index,
         body.get('parity') is True,
@@ -275,7 +287,7 @@ def _addition(body: dict[str, Any]) -> _Addition:
     )
 
 
-def _check_sizes(connection: Connection, frame: str, addition: _Addition) -> None:
+def check_sizes(connection: Connection, frame: str, addition: Addition) -> None:
     """Refuse sizes that would leave a reader guessing where a shard begins.
 
     All data shards but the last have the size of the first, and at least 15 KiB. The database
@@ -309,7 +321,7 @@ def _check_sizes(connection: Connection, frame: str, addition: _Addition) -> Non
 
 
 def _open_frame(
-    connection: Connection, caller: Caller, frame_id: str, addition: _Addition, release: Release
+    connection: Connection, caller: Caller, frame_id: str, addition: Addition, release: Release
 ) -> str:
     """Return the id of a frame that takes this shard.
 
@@ -323,11 +335,11 @@ def _open_frame(
     if frame.locked:
         raise Refusal(400, 'Frame is already locked')
     if release.since(5, 16):
-        _check_sizes(connection, key, addition)
+        check_sizes(connection, key, addition)
     return key
 
 
-def _put_pointer(connection: Connection, frame: str, addition: _Addition) -> None:
+def _put_pointer(connection: Connection, frame: str, addition: Addition) -> None:
     """Put a shard at its place in a frame; one that was there is replaced."""
     shard = addition.shard
     size, storage_size = (0 if addition.parity else shard.size), shard.size

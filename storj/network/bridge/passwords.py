@@ -24,9 +24,7 @@ _T = TypeVar('_T')
 
 # 32 MiB for one hash. Of the settings that OWASP's password storage cheat sheet holds to be equal
 # (2**17 with 1 to 2**13 with 10), the one that a crowd of logins on a small machine can afford.
-_COST = 2**15
-_BLOCK = 8
-_PARALLEL = 3
+_COST, _BLOCK, _PARALLEL = 2**15, 8, 3
 _MEMORY = 64 * 1024 * 1024
 
 _REMEMBERED = 4096
@@ -38,17 +36,19 @@ class Passwords:
 
     Args:
         clock (Callable[[], float]): monotonic seconds, for the memory of verified credentials.
+        cost (int): scrypt's N of new hashes, a power of two; a test may take less.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, cost: int = _COST) -> None:
         self._clock = clock
+        self._cost = cost
         self._secret = secrets.token_bytes(32)
         self._verified: OrderedDict[bytes, float] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[bool]] = {}
         # Two threads: a crowd of logins must not take all processors, nor 16 MiB each.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix='storj-passwords')
         # Compared with when there is no such user, so that the time taken does not tell.
-        self._nobody = _text(secrets.token_bytes(16), secrets.token_bytes(32))
+        self._nobody = self._text(secrets.token_bytes(16), secrets.token_bytes(32))
 
     async def hash(self, password: str) -> str:
         """Return the text to keep for ``password``, which is the hex SHA-256 a client sends."""
@@ -97,7 +97,7 @@ class Passwords:
 
     def is_outdated(self, stored: str) -> bool:
         """Return whether a hash was made with less effort than hashes are made with today."""
-        return stored.split('$')[1:4] != [str(_COST), str(_BLOCK), str(_PARALLEL)]
+        return stored.split('$')[1:4] != [str(self._cost), str(_BLOCK), str(_PARALLEL)]
 
     def close(self) -> None:
         """End the threads."""
@@ -120,19 +120,17 @@ class Passwords:
     async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
-    @staticmethod
-    def _encode(password: str, salt: bytes) -> str:
-        return _text(salt, _scrypt(password, salt, _COST, _BLOCK, _PARALLEL))
+    def _encode(self, password: str, salt: bytes) -> str:
+        return self._text(salt, _scrypt(password, salt, self._cost, _BLOCK, _PARALLEL))
+
+    def _text(self, salt: bytes, key: bytes) -> str:
+        return f'scrypt${self._cost}${_BLOCK}${_PARALLEL}${salt.hex()}${key.hex()}'
 
     @staticmethod
     def _matches(password: str, stored: str) -> bool:
         _, cost, block, parallel, salt, key = stored.split('$')
         computed = _scrypt(password, bytes.fromhex(salt), int(cost), int(block), int(parallel))
         return hmac.compare_digest(computed, bytes.fromhex(key))
-
-
-def _text(salt: bytes, key: bytes) -> str:
-    return f'scrypt${_COST}${_BLOCK}${_PARALLEL}${salt.hex()}${key.hex()}'
 
 
 def _scrypt(password: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:

@@ -50,6 +50,7 @@ from storj.network.node.wire import Refusal
 __all__ = (
     'Shard',
     'allocate',
+    'challenges_of',
     'drop_contract',
     'farmers_by_merit',
     'place',
@@ -329,7 +330,7 @@ def _agreed(bridge: Bridge, shard: Shard, node_id: str) -> Shard | None:
             return None
         if old.data_size != shard.size:
             raise NodeError('The farmer keeps this shard with another size')
-        challenges = connection.scalars(_CHALLENGES, key).all()
+        challenges = challenges_of(connection, shard.shard_hash, node_id)
     return Shard(shard.shard_hash, shard.size, old.tree, challenges)
 
 
@@ -392,6 +393,11 @@ def _record_contract(
         },
     )
     record_challenges(connection, shard.shard_hash, node_id, shard.challenges)
+
+
+def challenges_of(connection: Connection, shard_hash: str, node_id: str) -> Sequence[str]:
+    """Return the challenges of a contract, in their order."""
+    return connection.scalars(_CHALLENGES, {'shard': shard_hash, 'farmer': node_id}).all()
 
 
 def record_challenges(

@@ -10,8 +10,8 @@ clock was set.
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from functools import partial
 
 from sqlalchemy import bindparam, exists, select, update
 
@@ -21,6 +21,7 @@ from storj.network.bridge.contacts import (
     lately_timed_out,
     node_contact,
     note_calls,
+    with_each,
 )
 from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED
 from storj.network.bridge.database import Contact, Contract
@@ -34,9 +35,8 @@ __all__ = ('end_unused', 'renewal_round')
 
 logger = logging.getLogger(__name__)
 
-# Contracts of a farmer in one round, and farmers at once.
+# Contracts of a farmer in one round.
 _CONTRACTS = 100
-_FARMERS_AT_ONCE = 4
 # Milliseconds after which a contract is looked at again that is not, or cannot be, renewed.
 _AGAIN = 24 * 3600 * 1000
 # Seconds without a change of the clock before a contract is forgotten: farmers that saw the same
@@ -69,15 +69,8 @@ async def renewal_round(bridge: Bridge) -> list[str]:
     due = exists().where(Contract.node_id == Contact.node_id, Contract.next_renewal <= bridge.now())
     with bridge.database.begin() as session:
         contacts = session.scalars(select(Contact).where(due)).all()
-    at_once = asyncio.Semaphore(_FARMERS_AT_ONCE)
-
-    async def with_farmer(contact: Contact) -> list[str]:
-        async with at_once:
-            return await _renew_with(bridge, contact)
-
     reachable = [contact for contact in contacts if not lately_timed_out(contact, bridge.now())]
-    lost = await asyncio.gather(*map(with_farmer, reachable))
-    return [shard_hash for part in lost for shard_hash in part]
+    return await with_each(reachable, partial(_renew_with, bridge))
 
 
 async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:

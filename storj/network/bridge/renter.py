@@ -90,13 +90,19 @@ class RenterNode:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.extended_key: str | None = None
+        self._index: int | None = None
         if isinstance(key, ExtendedKey):
-            self.extended_key = key.public
+            self.extended_key, self._index = key.public, index
             self._identity = Identity(key.child(index).key)
         else:
             self._identity = key
         self.node_id = self._identity.node_id
-        self._index = index
+        # What a contract says of this side: False where there is no extended key.
+        self._renter_fields: dict[str, Any] = {
+            'renter_id': self.node_id,
+            'renter_hd_key': self.extended_key or False,
+            'renter_hd_index': False if self._index is None else self._index,
+        }
         self._clock = clock
         self.address = address
         self.port = port
@@ -113,7 +119,7 @@ class RenterNode:
             user_agent='8.7.2',
             last_seen=int(self._clock() * 1000),
             hd_key=self.extended_key,
-            hd_index=None if self.extended_key is None else self._index,
+            hd_index=self._index,
         )
 
     async def close(self) -> None:
@@ -166,9 +172,7 @@ class RenterNode:
             store_begin=store_begin,
             store_end=store_end,
             audit_count=audit_count,
-            renter_id=self.node_id,
-            renter_hd_key=self.extended_key or False,
-            renter_hd_index=False if self.extended_key is None else self._index,
+            **self._renter_fields,
         ).signed('renter', self._identity)
         tree = list(audit_tree)
         # `audit_tree` is ours: ALLOC of core 7 and 8 has no place for the leaves, and farmers
@@ -176,10 +180,7 @@ class RenterNode:
         result = await self._rpc.call(
             contact, 'ALLOC', {'contract': terms.to_json(), 'audit_tree': tree}
         )
-        try:
-            granted = Contract.from_mapping(result.get('contract'))
-        except ContractError as error:
-            raise NodeError(str(error)) from error
+        granted = _contract(result)
         if (
             # A farmer may add what is its own, and change nothing that was offered.
             granted.farmer_id != contact.node_id
@@ -215,9 +216,7 @@ class RenterNode:
         wanted = dataclasses.replace(
             contract,
             store_end=store_end,
-            renter_id=self.node_id,
-            renter_hd_key=self.extended_key or False,
-            renter_hd_index=False if self.extended_key is None else self._index,
+            **self._renter_fields,
         ).signed('renter', self._identity)
         result = await self._rpc.call(
             contact,
@@ -228,10 +227,7 @@ class RenterNode:
                 'contract': wanted.to_json(),
             },
         )
-        try:
-            renewed = Contract.from_mapping(result.get('contract'))
-        except ContractError as error:
-            raise NodeError(str(error)) from error
+        renewed = _contract(result)
         if (
             renewed.signing_text() != wanted.signing_text()
             or not renewed.verify('renter', self.node_id)
@@ -349,6 +345,13 @@ class RenterNode:
             # The contract is valid, and so is its token; the shard cannot be audited.
             logger.info('%s takes no audit leaves: %s', contact.node_id, error)
             return allocation
+
+
+def _contract(result: Mapping[str, Any]) -> Contract:
+    try:
+        return Contract.from_mapping(result.get('contract'))
+    except ContractError as error:
+        raise NodeError(str(error)) from error
 
 
 def _token(result: Mapping[str, Any]) -> str:

@@ -17,9 +17,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -44,8 +43,8 @@ from storj.network.bridge.copies import (
     scarce,
     token_from,
 )
-from storj.network.bridge.database import Challenge, Contact, Contract
-from storj.network.bridge.placement import Shard, allocate, farmers_by_merit, suspect
+from storj.network.bridge.database import Contact, Contract
+from storj.network.bridge.placement import Shard, allocate, challenges_of, farmers_by_merit, suspect
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 from storj.network.node.tasks import Tasks
@@ -78,11 +77,6 @@ _MODEL = (
         Contract.store_begin,
     )
     .limit(1)
-)
-_CHALLENGES = (
-    select(Challenge.challenge)
-    .where(Challenge.shard_hash == bindparam('shard'), Challenge.node_id == bindparam('farmer'))
-    .order_by(Challenge.position)
 )
 _ACCEPTING = select(func.count()).where(Contact.lost.is_(False), Contact.space_available.is_(True))
 _THERE = select(func.count()).where(Contact.lost.is_(False))
@@ -159,12 +153,10 @@ class Repairs:
 
     Args:
         bridge (Bridge): the bridge.
-        clock (Callable[[], float]): seconds, monotonic.
     """
 
-    def __init__(self, bridge: Bridge, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
-        self._clock = clock
         self._asked: asyncio.PriorityQueue[tuple[int, int, str]] = asyncio.PriorityQueue()
         self._found: asyncio.PriorityQueue[tuple[int, int, str]] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
@@ -272,7 +264,7 @@ class Repairs:
             self._retries.clear()
             self._farmers = farmers
         found = await self._bridge.database.apart(partial(self._scarce, wanted))
-        now = self._clock()
+        now = self._bridge.monotonic()
         for shard_hash, count in found:
             retry = self._retries.get(shard_hash)
             due = retry is None or retry.due <= now
@@ -325,7 +317,7 @@ class Repairs:
         before = self._retries.pop(shard_hash, None)
         pause = self._bridge.settings.repair_interval if before is None else before.pause
         if missing and len(self._retries) < 2 * _QUEUE:
-            due = self._clock() + pause
+            due = self._bridge.monotonic() + pause
             self._retries[shard_hash] = _Retry(due, min(2 * pause, _RETRY), refused)
 
     async def _mend(self, shard_hash: str, wanted: int) -> tuple[int, bool]:
@@ -448,10 +440,10 @@ class Repairs:
         """Wait for a copy that was begun; return whether it has arrived."""
         # MIRROR is answered when the copy begins (section 4.3): its end is reported, or must be
         # asked for.
-        end = self._clock() + _PATIENCE + shard.size / _SLOWEST
+        end = self._bridge.monotonic() + _PATIENCE + shard.size / _SLOWEST
         pause, longest = _LOOKS
         while not arrival.done():
-            left = end - self._clock()
+            left = end - self._bridge.monotonic()
             if left <= 0:
                 return False
             await asyncio.wait((arrival,), timeout=min(pause, left))
@@ -480,10 +472,8 @@ def _known_shard(connection: Connection, shard_hash: str) -> Shard | None:
     model = connection.execute(_MODEL, {'shard': shard_hash}).one_or_none()
     if model is None:
         return None
-    key = {'shard': shard_hash, 'farmer': model.node_id}
-    return Shard(
-        shard_hash, model.data_size, model.tree, connection.scalars(_CHALLENGES, key).all()
-    )
+    challenges = challenges_of(connection, shard_hash, model.node_id)
+    return Shard(shard_hash, model.data_size, model.tree, challenges)
 
 
 #: Key of the repairs in the bridge's application.

@@ -36,10 +36,21 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session, aliased
 
-from storj.network.bridge.contacts import not_lately_timed_out, signed_farmer
+from storj.network.bridge.contacts import known_contact, not_lately_timed_out, signed_farmer
 from storj.network.bridge.copies import IN_USE, RETURNS, UNCONFIRMED, confirmed, counts
 from storj.network.bridge.database import Contact, Contract, FarmerToken, fingerprint
 from storj.network.bridge.placement import suspect
@@ -56,10 +67,7 @@ from storj.network.node.wire import (
     text,
 )
 
-__all__ = (
-    'ROUTES',
-    'short_shards',
-)
+__all__ = ('ROUTES',)
 
 _T = TypeVar('_T')
 
@@ -199,17 +207,26 @@ def _go_on(repairs: Repairs, report: _Report, shard_hash: str, farmer: str | Non
         repairs.ask(shard_hash)
 
 
-async def tell(request: web.Request) -> web.Response:
-    """Accept a farmer's report about its own shards; return which of them nobody needs."""
-    bridge = request.app[BRIDGE]
+async def _own_node(request: web.Request) -> str:
+    """Return the node id of the farmer that signed a request about itself.
+
+    Raises:
+        Refusal: If the signature or the node id is wrong (400).
+    """
     node_id = await signed_farmer(request)
     if request.match_info['node'] != node_id:
         raise Refusal(400, 'Invalid nodeID header')
+    return node_id
+
+
+async def tell(request: web.Request) -> web.Response:
+    """Accept a farmer's report about its own shards; return which of them nobody needs."""
+    bridge = request.app[BRIDGE]
+    node_id = await _own_node(request)
     body = await read_body(request)
     bad, ended = _hashes(body, 'bad'), _hashes(body, 'ended')
     with bridge.database.begin() as session:
-        if session.get(Contact, node_id) is None:
-            raise Refusal(404, 'Contact not found')
+        known_contact(session, node_id)
         failed = _note_bad(session, node_id, bad)
         unneeded = _release(session, node_id, ended, bridge.now())
     for shard_hash in failed:
@@ -256,16 +273,13 @@ def _release(session: Session, node_id: str, hashes: list[str], now: int) -> lis
     return unneeded
 
 
-def short_shards(
-    session: Session, bridge: Bridge, node_id: str, wanted: int, refused: Collection[str] = ()
-) -> list[str]:
+def _short_shards(bridge: Bridge, node_id: str, wanted: int, refused: Collection[str]) -> list[str]:
     """Return shards in use of a farmer that have too few copies on farmers that stay.
 
     That is those without a copy on one that answers, and those with fewer copies than wanted as
     long as a farmer that accepts shards has none: more copies than farmers there cannot be.
 
     Args:
-        session (Session): a transaction.
         bridge (Bridge): the bridge.
         node_id (str): of the farmer.
         wanted (int): copies of each shard.
@@ -277,27 +291,32 @@ def short_shards(
     gone = {node_id} | bridge.presence.leaving()
     answers = not_lately_timed_out(bridge.now())
     accepts = and_(Contact.space_available.is_(True), Contact.lost.is_(False), answers)
-    accepting = session.scalar(select(func.count()).where(Contact.node_id.not_in(gone), accepts))
     other = aliased(Contract)
     counted = _number(counts(other))
     living = _number(and_(counts(other), answers))
     # Those have it, or say so: nobody asks them to copy it.
     served = _number(and_(accepts, confirmed(other)))
-    query = (
-        select(Contract.shard_hash, living)
-        .outerjoin(other, and_(other.shard_hash == Contract.shard_hash, other.node_id.not_in(gone)))
-        .outerjoin(Contact, Contact.node_id == other.node_id)
-        .where(
-            Contract.node_id == node_id,
-            Contract.stored.is_(True),
-            Contract.failed.is_(False),
-            IN_USE,
+    accepting = select(func.count()).where(Contact.node_id.not_in(gone), accepts)
+    with bridge.database.begin_plain() as connection:
+        wanted_elsewhere = and_(counted < wanted, served < connection.scalar(accepting))
+        query = (
+            select(Contract.shard_hash, living)
+            .outerjoin(
+                other, and_(other.shard_hash == Contract.shard_hash, other.node_id.not_in(gone))
+            )
+            .outerjoin(Contact, Contact.node_id == other.node_id)
+            .where(
+                Contract.node_id == node_id,
+                Contract.stored.is_(True),
+                Contract.failed.is_(False),
+                IN_USE,
+            )
+            .group_by(Contract.shard_hash)
+            .having(or_(living == 0, wanted_elsewhere))
         )
-        .group_by(Contract.shard_hash)
-        .having(or_(living == 0, and_(counted < wanted, served < accepting)))
-    )
-    short = (name for name, copies in session.execute(query) if not copies or name not in refused)
-    return list(islice(short, _COUNTED))
+        rows = connection.execute(query)
+        short = (name for name, copies in rows if not copies or name not in refused)
+        return list(islice(short, _COUNTED))
 
 
 def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -305,32 +324,21 @@ def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.sum(case((condition, 1), else_=0))
 
 
-def _short_shards(bridge: Bridge, node_id: str, wanted: int, refused: Collection[str]) -> list[str]:
-    with bridge.database.begin() as session:
-        return short_shards(session, bridge, node_id, wanted, refused)
-
-
 async def _forget(bridge: Bridge, node_id: str) -> None:
     """Forget a farmer with all that it had; its audits go with their contracts."""
     while bridge.database.delete_some(Contract, Contract.node_id == node_id):
         await asyncio.sleep(0)
-    with bridge.database.begin() as session:
-        contact = session.get(Contact, node_id)
-        if contact is not None:
-            session.delete(contact)
+    with bridge.database.begin_plain() as connection:
+        connection.execute(delete(Contact).where(Contact.node_id == node_id))
     bridge.presence.forget(node_id)
 
 
 async def leave(request: web.Request) -> web.Response:
     """Forget a farmer, or return how many of its shards have to be copied first."""
     bridge = request.app[BRIDGE]
-    node_id = await signed_farmer(request)
-    if request.match_info['node'] != node_id:
-        raise Refusal(400, 'Invalid nodeID header')
+    node_id = await _own_node(request)
     with bridge.database.begin() as session:
-        contact = session.get(Contact, node_id)
-        if contact is None:
-            raise Refusal(404, 'Contact not found')
+        contact = known_contact(session, node_id)
         # From now on it gets no new shards, or it could never finish.
         contact.space_available = False
         contact.last_seen = bridge.now()

@@ -16,7 +16,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Literal
@@ -203,24 +203,12 @@ class BridgeSettings:
         for quota in (self.upload_quota, self.download_quota):
             if not isinstance(quota, (Quota, NoneType)):
                 raise ValueError(f'a quota is a Quota, not {quota!r}')
-        for name in (
-            'audit_interval',
-            'renewal_ahead',
-            'ping_interval',
-            'mirrors',
-            'repair_interval',
-            'copying_timeout',
-            'open_promises',
-            'empty_frame_life',
-            'account_calls',
-            'registrations',
-            'mails',
-            'wrong_passwords',
-        ):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f'{name} must not be negative')
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, (int, float)) and value < 0:
+                raise ValueError(f'{each.name} must not be negative')
         for name in ('farmer_timeout', 'placing_timeout', 'lost_after'):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name):
                 raise ValueError(f'{name} must be positive')
 
     def renewal_of(self, store_end: int) -> int:
@@ -252,7 +240,7 @@ class Presence:
         clock (Callable[[], float]): seconds, monotonic.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._since = clock()
         self._heard: dict[str, float] = {}
@@ -330,7 +318,7 @@ class Promises:
         clock (Callable[[], float]): seconds, monotonic.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._given_up: deque[Promise] = deque(maxlen=_GIVEN_UP)
         # Each in the order in which they were made.
@@ -441,13 +429,13 @@ class Bridge:
     outbox: Outbox
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
-    presence: Presence = field(default_factory=Presence)
-    promises: Promises = field(default_factory=Promises)
     pending: Counter[str] = field(default_factory=Counter)
     placing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
         default_factory=WeakValueDictionary
     )
     clock_skews: dict[str, float] = field(default_factory=dict)
+    presence: Presence = field(init=False)
+    promises: Promises = field(init=False)
     limits: AccountLimits = field(init=False)
     watch: StepWatch = field(init=False)
     aged: float = field(init=False)
@@ -459,6 +447,8 @@ class Bridge:
         self.reserve = Reserve(self.settings.data_dir, self.settings.reserve)
         self.watch = StepWatch(self.clock, self.monotonic)
         self.aged = self.monotonic()
+        self.presence = Presence(self.monotonic)
+        self.promises = Promises(self.monotonic)
         self.limits = AccountLimits(
             self.monotonic,
             calls=self.settings.account_calls,

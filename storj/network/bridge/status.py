@@ -92,7 +92,7 @@ def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]
 def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
     held = {
         # Some databases sum whole numbers up to decimal ones.
-        node_id: (shards, int(mirrors), int(size))
+        node_id: {'shards': shards, 'mirrors': int(mirrors), 'bytes': int(size)}
         for node_id, shards, mirrors, size in session.execute(
             select(
                 Contract.node_id,
@@ -126,9 +126,7 @@ def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
             'space_available': contact.space_available,
             'space_offered': contact.space_offered,
             'reputation': contact.reputation,
-            'shards': held.get(contact.node_id, (0, 0, 0))[0],
-            'mirrors': held.get(contact.node_id, (0, 0, 0))[1],
-            'bytes': held.get(contact.node_id, (0, 0, 0))[2],
+            **held.get(contact.node_id, {'shards': 0, 'mirrors': 0, 'bytes': 0}),
             'audits_passed': contact.audits_passed,
             'audits_failed': contact.audits_failed,
             'audits_open': audits.get(contact.node_id, 0),

@@ -12,7 +12,7 @@ from sqlalchemy import exists, select, update
 
 from storj.network.bridge.audits import audit_round, recall_audits
 from storj.network.bridge.auth import LONG_TOKEN_LIFE
-from storj.network.bridge.contacts import CHALLENGE_LIFE, mark_failure, mark_seen, node_contact
+from storj.network.bridge.contacts import CHALLENGE_LIFE, node_contact, note_call
 from storj.network.bridge.database import (
     UPLOAD_LIFE,
     Contact,
@@ -25,11 +25,11 @@ from storj.network.bridge.database import (
 from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.repairs import Repairs
-from storj.network.bridge.state import Bridge
+from storj.network.bridge.state import Bridge, BridgeSettings
 from storj.network.node.clock import CLOCK_SKEW
 from storj.network.node.tasks import Tasks
 
-__all__ = ('Upkeep', 'lost_round', 'ping_round', 'sweep')
+__all__ = ('end_given_up', 'lost_round', 'ping_round', 'start_upkeep', 'sweep')
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +138,9 @@ async def _ping(bridge: Bridge, contact: Contact) -> None:
         await bridge.renter.ping(node_contact(contact))
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s is away: %s', contact.node_id, error)
-        mark_failure(bridge, contact.node_id, error)
+        note_call(bridge, contact.node_id, failure=error)
     else:
-        mark_seen(bridge, contact.node_id, time.monotonic() - started)
+        note_call(bridge, contact.node_id, time.monotonic() - started)
 
 
 def _next_contacts(bridge: Bridge, last: str) -> Sequence[Contact]:
@@ -154,74 +154,67 @@ def _next_contacts(bridge: Bridge, last: str) -> Sequence[Contact]:
         ).all()
 
 
-class Upkeep:
-    """Runs the rounds, each at its own pace, until it is stopped.
+def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
+    """Begin the rounds, each at its own pace, among the tasks of the bridge.
 
     Args:
         bridge (Bridge): the bridge.
         repairs (Repairs): told of shards that were lost.
+        tasks (Tasks): of the bridge; the rounds end with them.
     """
-
-    def __init__(self, bridge: Bridge, repairs: Repairs) -> None:
-        self._bridge = bridge
-        self._repairs = repairs
-
-    def start(self, tasks: Tasks) -> None:
-        """Begin, among the tasks of the bridge."""
-        settings = self._bridge.settings
-        rounds: list[tuple[str, Callable[[], Awaitable[None]], float]] = [
-            ('the sweep', self._sweep, min(_SWEEP_INTERVAL, _ageing(self._bridge))),
-            ('the end of unused contracts', self._end_unused, _END_PACE),
-        ]
-        if settings.ping_interval:
-            rounds.append(('the pings', self._ping, settings.ping_interval))
-        if settings.renewal_ahead:
-            rounds.append(('the renewals', self._renew, _RENEWAL_PACE))
-        if settings.audit_interval != 0:
-            rounds.append(('the audits', self._audit, self._audit_pace()))
-        if settings.repair_interval:
-            rounds.append(('the repairs', self._repair, settings.repair_interval))
-        for name, work, pace in rounds:
+    settings = bridge.settings
+    rounds: list[tuple[str, Callable[[], Awaitable[None]], float | None]] = [
+        ('the sweep', lambda: sweep(bridge), min(_SWEEP_INTERVAL, _ageing(bridge))),
+        ('the end of unused contracts', lambda: end_given_up(bridge), _END_PACE),
+        ('the pings', lambda: ping_round(bridge), settings.ping_interval),
+        ('the renewals', lambda: _renew(bridge, repairs), settings.renewal_ahead and _RENEWAL_PACE),
+        ('the audits', lambda: _audit(bridge, repairs), _audit_pace(settings)),
+        ('the repairs', lambda: _repair(bridge, repairs), settings.repair_interval),
+    ]
+    for name, work, pace in rounds:
+        if pace:
             tasks.start(name, _repeat(tasks, name, work, pace))
 
-    async def _sweep(self) -> None:
-        await sweep(self._bridge)
 
-    async def _ping(self) -> None:
-        await ping_round(self._bridge)
+def _audit_pace(settings: BridgeSettings) -> float:
+    """Return the seconds between two looks for audits that are due; 0 for none."""
+    least, most = _AUDIT_PACE
+    if settings.audit_interval is None:
+        return most
+    return settings.audit_interval and min(most, max(least, settings.audit_interval / 4))
 
-    def _audit_pace(self) -> float:
-        least, most = _AUDIT_PACE
-        interval = self._bridge.settings.audit_interval
-        return most if interval is None else min(most, max(least, interval / 4))
 
-    async def _renew(self) -> None:
-        for shard_hash in await renewal_round(self._bridge):
-            self._repairs.ask(shard_hash)
+async def _renew(bridge: Bridge, repairs: Repairs) -> None:
+    for shard_hash in await renewal_round(bridge):
+        repairs.ask(shard_hash)
 
-    async def _audit(self) -> None:
-        for _ in range(_AUDITS_IN_A_ROW):
-            results = await audit_round(self._bridge)
-            for result in results:
-                if not result.passed:
-                    logger.warning('farmer %s lost shard %s', result.node_id, result.shard_hash)
-                    self._repairs.ask(result.shard_hash)
-            if not results:
-                break
-            await asyncio.sleep(min(_AUDIT_PAUSE, self._audit_pace()))
 
-    async def _end_unused(self) -> None:
-        promises = self._bridge.promises.given_up()
-        unwanted = [(each.shard_hash, each.node_id) for each in promises if each.node_id]
-        for start in range(0, len(unwanted), _ENDED_AT_ONCE):
-            some = set(unwanted[start : start + _ENDED_AT_ONCE])
-            await asyncio.gather(*(end_unused(self._bridge, *contract) for contract in some))
+async def _audit(bridge: Bridge, repairs: Repairs) -> None:
+    for _ in range(_AUDITS_IN_A_ROW):
+        results = await audit_round(bridge)
+        for result in results:
+            if not result.passed:
+                logger.warning('farmer %s lost shard %s', result.node_id, result.shard_hash)
+                repairs.ask(result.shard_hash)
+        if not results:
+            break
+        await asyncio.sleep(min(_AUDIT_PAUSE, _audit_pace(bridge.settings)))
 
-    async def _repair(self) -> None:
-        await lost_round(self._bridge)
-        began = time.monotonic()
-        await self._repairs.look()
-        await asyncio.sleep((time.monotonic() - began) / _LOOKING)
+
+async def end_given_up(bridge: Bridge) -> None:
+    """End the contracts of promises that were given up, some at once."""
+    promises = bridge.promises.given_up()
+    unwanted = [(each.shard_hash, each.node_id) for each in promises if each.node_id]
+    for start in range(0, len(unwanted), _ENDED_AT_ONCE):
+        some = set(unwanted[start : start + _ENDED_AT_ONCE])
+        await asyncio.gather(*(end_unused(bridge, *contract) for contract in some))
+
+
+async def _repair(bridge: Bridge, repairs: Repairs) -> None:
+    await lost_round(bridge)
+    began = time.monotonic()
+    await repairs.look()
+    await asyncio.sleep((time.monotonic() - began) / _LOOKING)
 
 
 async def _repeat(

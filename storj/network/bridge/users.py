@@ -110,13 +110,14 @@ def _after_link(request: web.Request, kind: Kind, payload: object) -> web.Respon
     return response
 
 
-def _send(bridge: Bridge, kind: Kind, email: str, token: str, redirect: str | None) -> str:
+def _send(bridge: Bridge, kind: Kind, email: str, redirect: str | None) -> str:
     """Write a message, and return what is kept of the token in its link.
 
     Raises:
         Refusal: If the account gets too many (429).
     """
     bridge.limits.count_mail(email)
+    token = secrets.token_hex(32 if kind == 'activation' else 256)
     bridge.outbox.send(kind, email, token, redirect, bridge.now())
     return fingerprint(token)
 
@@ -157,7 +158,7 @@ async def create_user(request: web.Request) -> web.Response:
             session.flush()
             if public_key is not None:
                 session.add(new_key(session, email, public_key, '', now))
-            user.activator = _send(bridge, 'activation', email, secrets.token_hex(32), redirect)
+            user.activator = _send(bridge, 'activation', email, redirect)
     except IntegrityError:
         # Registered by another request while the password was hashed.
         raise Refusal(400, 'Email is already registered') from None
@@ -177,8 +178,7 @@ async def resend_activation(request: web.Request) -> web.Response:
         user = _known_user(session, body.get('email'))
         if user.activated:
             raise Refusal(400, 'User is already activated')
-        token = secrets.token_hex(32)
-        user.activator = _send(bridge, 'activation', user.email, token, redirect)
+        user.activator = _send(bridge, 'activation', user.email, redirect)
         return answer(_user_object(user, bridge.release), 201)
 
 
@@ -223,8 +223,7 @@ async def delete_user(request: web.Request) -> web.Response:
         user = _known_user(session, request.match_info['email'])
         if user.email != caller.email:
             raise Refusal(401, 'Not authorized')
-        token = secrets.token_hex(256)
-        user.deactivator = _send(bridge, 'deactivation', user.email, token, redirect)
+        user.deactivator = _send(bridge, 'deactivation', user.email, redirect)
         return answer(_user_object(user, bridge.release))
 
 
@@ -251,7 +250,7 @@ async def request_reset(request: web.Request) -> web.Response:
         if user is None:
             bridge.limits.count_mail(email)
         else:
-            user.resetter = _send(bridge, 'reset', email, secrets.token_hex(256), redirect)
+            user.resetter = _send(bridge, 'reset', email, redirect)
             user.pending_password = pending
     return answer({'email': email, 'id': email})
 
