@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import random
-import socket
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from unittest import mock
 from sqlalchemy import select
 
 from benchmarks.durability import Load
+from benchmarks.ports import steady_port
 from benchmarks.seeds import seeded_parser
 from storj.network import Fault, Network, supervisor
 from storj.network import farmers as farmers_module
@@ -85,9 +85,8 @@ class Clocks:
         self._quarantined: set[str] = set()
         # Audits are spread as they are by default; what is asked for at once is done at once.
         bridge = {'mirrors': 1, 'repair_interval': 1.0, 'copying_timeout': 3.0}
-        with socket.create_server(('127.0.0.1', 0)) as listening:
-            # One port for the network in all its lives.
-            port = listening.getsockname()[1]
+        # One port for the network in all its lives.
+        port = steady_port()
         self.network = Network(FARMERS, port=port, data=folder, durable=False, bridge=bridge)
 
     @contextmanager

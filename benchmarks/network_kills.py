@@ -16,7 +16,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.durability import Load
+from benchmarks.ports import steady_port
 from benchmarks.seeds import print_kinds, print_troubles, seeded_parser
 from storj.exception import StorjError
 from storj.http import Client
@@ -79,8 +79,7 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.create_server(('127.0.0.1', 0)) as listening:
-            self._port = listening.getsockname()[1]
+        self._port = steady_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder.with_suffix('.log')
         self.begin()

@@ -78,4 +78,5 @@ def test_who_goes_before_the_answer_leaves_no_traceback(
         network.go.set()
         assert network.answering is not None
         network.answering.join(30)
+        assert not network.answering.is_alive()
     assert capfd.readouterr().err == ''

@@ -10,7 +10,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.ports import steady_port
 from storj.exception import NetworkSetupError
 from storj.network import Network
 from storj.network.bridge.database import Database
@@ -63,9 +63,7 @@ def server() -> Iterator[sa.URL]:
         (folder / 'password').write_text(password)
         for path in (folder, folder / 'password'):
             os.chown(path, pwd.getpwnam(owner).pw_uid, -1)
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            port = free.getsockname()[1]
+        port = steady_port()
         data = str(folder / 'data')
         subprocess.run(
             [

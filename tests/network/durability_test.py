@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,23 @@ def test_rot_is_found_after_the_last_challenge_and_repaired(
         def totals() -> Any:
             return requests.get(f'{network.bridge_url}/status', timeout=30).json()['totals']
 
+        def copies() -> list[Path]:
+            farmers = [farmer.path / 'shards' for farmer in network.farmers]
+            return [shard for farmer in farmers for shard in farmer.glob('*/*')]
+
+        def is_whole() -> bool:
+            # It is taken away, and comes back, at any moment.
+            with contextlib.suppress(FileNotFoundError):
+                return shard.read_bytes() == good
+            return False
+
+        eventually(lambda: len(copies()) == 2, 60)
         # Four challenges of the client for each of both copies; the others are the bridge's own.
         eventually(lambda: totals()['audits_passed'] >= 12, 60)
-        (shard,) = (network.farmers[0].path / 'shards').glob('*/*')
+        shard = copies()[0]
         good = shard.read_bytes()
         shard.write_bytes(bytes(len(good)))
-        eventually(lambda: shard.exists() and shard.read_bytes() == good, 60)
+        eventually(is_whole, 60)
         eventually(lambda: totals()['under_replicated'] == 0, 60)
         network.farmers[1].kill()
         assert transfers.download(bucket, str(file.id)).result().read() == content

@@ -221,7 +221,8 @@ class Cutter:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(10)
+        self._thread.join(30)
+        assert not self._thread.is_alive(), 'the client is still connected'
 
 
 @pytest.mark.parametrize('local', [True, False])

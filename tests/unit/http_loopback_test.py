@@ -520,14 +520,14 @@ def test_silent_bridge_is_given_up() -> None:
 
 
 def test_post_is_tried_again_when_nobody_listens() -> None:
-    with socket.create_server(('127.0.0.1', 0)) as listener:
-        port = listener.getsockname()[1]
     waits: list[float] = []
-    client = http.Client(
-        None, None, f'http://127.0.0.1:{port}', retries=http.Retries(sleep=waits.append)
-    )
-    with pytest.raises(exception.BridgeUnreachableError, match='refused'):
-        client.frame_create()
+    with socket.socket() as taken:
+        # Nobody else can listen there meanwhile.
+        taken.bind(('127.0.0.1', 0))
+        url = f'http://127.0.0.1:{taken.getsockname()[1]}'
+        client = http.Client(None, None, url, retries=http.Retries(sleep=waits.append))
+        with pytest.raises(exception.BridgeUnreachableError, match='refused'):
+            client.frame_create()
     assert len(waits) == 3
 
 

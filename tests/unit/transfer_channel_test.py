@@ -469,7 +469,7 @@ def test_nobody_listening_is_unreachable(protocol):
 
 @both
 @pytest.mark.parametrize('operation', ['push', 'pull'])
-def test_cancel_ends_a_wait_within_a_second(protocol, operation):
+def test_cancel_ends_a_wait(protocol, operation):
     waiting, cancelled = threading.Event(), threading.Event()
 
     def script(peer: Connection) -> None:
@@ -497,7 +497,8 @@ def test_cancel_ends_a_wait_within_a_second(protocol, operation):
         thread.start()
         assert waiting.wait(5)
         cancelled.set()
-        thread.join(1)
+        # Far less than what it waits for; a machine under load has its time.
+        thread.join(10)
         assert not thread.is_alive()
     assert [type(error) for error in failures] == [exception.TransferCancelled]
 

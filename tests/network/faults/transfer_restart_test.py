@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import steady_port
 from storj.http import Client, Retries
 from storj.transfer import Progress, RetryPolicy, TransferConfig, Transfers
 from tests.network.engine import KIB, QUICK
@@ -25,8 +25,7 @@ class NetworkProcess:
     """A network in a process of its own, to be killed."""
 
     def __init__(self, data: Path) -> None:
-        with socket.create_server(('127.0.0.1', 0)) as server:
-            self._port = server.getsockname()[1]
+        self._port = steady_port()
         self._data = data
         self.start()
 
