@@ -364,7 +364,7 @@ class Network:
             app,
             self.data / 'metadisk',
             self.local_url,
-            settings=MetaDiskSettings(charge=wanted.charge, **(wanted.metadisk or {})),
+            MetaDiskSettings(charge=wanted.charge, **(wanted.metadisk or {})),
         )
         # Outermost, so that a fault hides even the bridge's own errors.
         app.middlewares.insert(0, self.faults.middleware)

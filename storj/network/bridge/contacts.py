@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from storj.digest import is_hex
 from storj.network.bridge.database import Contact, WorkChallenge
 from storj.network.bridge.renter import (
     ClockSkewError,
@@ -50,7 +51,6 @@ from storj.network.node.wire import (
     Refusal,
     Route,
     answer,
-    hex_text,
     iso_date,
     number,
     read_body,
@@ -461,7 +461,7 @@ def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
         Refusal: If the value is invalid (400).
     """
     challenge = headers.get('x-challenge', '')
-    known = session.get(WorkChallenge, challenge) if hex_text(challenge, 64) else None
+    known = session.get(WorkChallenge, challenge) if is_hex(challenge, 64) else None
     if known is None or not lasts(known.expires - CHALLENGE_LIFE, CHALLENGE_LIFE, now):
         raise Refusal(400, 'Challenge not found')
     nonce = headers.get('x-challenge-nonce', '')

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from storj.digest import is_hex
 from storj.network.bridge.auth import (
     Caller,
     authenticate,
@@ -33,7 +34,6 @@ from storj.network.node.wire import (
     Refusal,
     Route,
     answer,
-    hex_text,
     iso_date,
     number,
     object_id,
@@ -185,7 +185,7 @@ def _fill(entry: Entry, body: dict[str, Any]) -> None:
         entry.erasure = 'reedsolomon'
     index = body.get('index')
     if index is not None:
-        if not isinstance(index, str) or not hex_text(index.lower(), 64):
+        if not isinstance(index, str) or not is_hex(index.lower(), 64):
             raise Refusal(400, 'Invalid index, expected to be 256 hex string')
         entry.index = index
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from storj.digest import is_hex
 from storj.network.bridge.auth import Caller, authenticate
 from storj.network.bridge.contacts import contact_object
 from storj.network.bridge.copies import token_from
@@ -38,7 +39,6 @@ from storj.network.node.wire import (
     Refusal,
     Route,
     answer,
-    hex_text,
     iso_date,
     number,
     object_id,
@@ -207,7 +207,7 @@ def _hex_list(value: object, length: int, maximum: int) -> list[str] | None:
     """Return a list of hex texts in lower case, or None if it is none."""
     if not isinstance(value, list) or len(value) > maximum:
         return None
-    if not all(isinstance(item, str) and hex_text(item.lower(), length) for item in value):
+    if not all(isinstance(item, str) and is_hex(item.lower(), length) for item in value):
         return None
     # Proofs and hashes are compared as text, so all are kept in lower case.
     return [item.lower() for item in value]
@@ -256,7 +256,7 @@ def excluded(nodes: Sequence[str]) -> frozenset[str]:
     """
     if len(nodes) > _MAX_EXCLUDE:
         raise Refusal(400, 'Maximum blacklist length')
-    return frozenset(node for node in nodes if hex_text(node, 40))
+    return frozenset(node for node in nodes if is_hex(node, 40))
 
 
 def _addition(body: dict[str, Any]) -> Addition:
@@ -277,7 +277,7 @@ def _addition(body: dict[str, Any]) -> Addition:
     shard_hash = body.get('hash')
     if shard_hash is None:
         raise Refusal(400, 'Hash is expected to be supplied')
-    if not isinstance(shard_hash, str) or not hex_text(shard_hash, 40):
+    if not isinstance(shard_hash, str) or not is_hex(shard_hash, 40):
         raise Refusal(400, 'Invalid contract specification was supplied')
     return Addition(
         Shard(shard_hash, size, tree, challenges),

@@ -50,6 +50,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
+from storj.digest import is_hex
 from storj.network.bridge.contacts import known_contact, not_lately_timed_out, signed_farmer
 from storj.network.bridge.copies import IN_USE, RETURNS, UNCONFIRMED, confirmed, counts
 from storj.network.bridge.database import Contact, Contract, FarmerToken, fingerprint
@@ -60,7 +61,6 @@ from storj.network.node.wire import (
     Refusal,
     Route,
     answer,
-    hex_text,
     number,
     parse_date,
     read_body,
@@ -143,7 +143,7 @@ async def create_report(request: web.Request) -> web.Response:
     bridge, repairs = request.app[BRIDGE], request.app[REPAIRS]
     body = await read_body(request)
     shard_hash = body.get('dataHash')
-    if not isinstance(shard_hash, str) or not hex_text(shard_hash, 40):
+    if not isinstance(shard_hash, str) or not is_hex(shard_hash, 40):
         raise Refusal(400, 'ExchangeReport validation failed: dataHash is required')
     farmer = await signed_farmer(request) if 'x-node-signature' in request.headers else None
     with bridge.database.begin_plain() as connection:
@@ -243,7 +243,7 @@ def _hashes(body: Mapping[str, Any], name: str) -> list[str]:
     hashes = body.get(name, [])
     if not isinstance(hashes, list) or len(hashes) > _MOST_HASHES:
         raise Refusal(400, f'Invalid {name} supplied')
-    if not all(hex_text(item, 40) for item in hashes):
+    if not all(is_hex(item, 40) for item in hashes):
         raise Refusal(400, f'Invalid {name} supplied')
     return list(dict.fromkeys(hashes))
 

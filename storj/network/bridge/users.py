@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storj.api import hash_password
+from storj.digest import is_hex
 from storj.exception import NetworkSetupError
 from storj.network.bridge.auth import authenticate, basic_credentials, is_public_key
 from storj.network.bridge.database import Key, User, fingerprint
@@ -23,7 +24,6 @@ from storj.network.node.wire import (
     Refusal,
     Route,
     answer,
-    hex_text,
     iso_date,
     read_body,
     text,
@@ -67,7 +67,7 @@ def _is_email(value: object) -> TypeGuard[str]:
 def _password(body: dict[str, Any]) -> str:
     """Return the hex SHA-256 of the password that a body holds."""
     password = body.get('password')
-    if isinstance(password, str) and hex_text(password.lower(), 64):
+    if isinstance(password, str) and is_hex(password.lower(), 64):
         return password
     raise Refusal(400, 'Password must be hex encoded SHA-256 hash')
 
@@ -256,7 +256,7 @@ async def request_reset(request: web.Request) -> web.Response:
 
 
 def _resetting_user(session: Session, token: str) -> User:
-    if not hex_text(token.lower(), 512):
+    if not is_hex(token.lower(), 512):
         raise Refusal(400, 'Resetter must be hex encoded 256 byte string')
     user = session.scalar(select(User).where(User.resetter == fingerprint(token)))
     if user is None:

@@ -25,6 +25,7 @@ import aiohttp
 from storj.api import parse_version
 from storj.digest import is_hex
 from storj.exception import StorjError
+from storj.network.node.addresses import NETWORK_ERRORS
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact, read_limited
 from storj.network.node.tasks import Tasks
@@ -333,7 +334,7 @@ class BridgeLink:
             async with self._session.get(self.url + '/', allow_redirects=False) as response:
                 content = await read_limited(response.content, DESCRIPTION_LIMIT)
             version = json.loads(content or b'')['info']['version']
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
+        except NETWORK_ERRORS:
             return None
         except (ValueError, RecursionError, LookupError, TypeError):
             # It is no bridge, or says nothing of itself.
@@ -394,7 +395,7 @@ class BridgeLink:
             ) as response:
                 status = response.status
                 content = await read_limited(response.content, ANSWER_LIMIT)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except NETWORK_ERRORS as error:
             raise BridgeLinkError(str(error) or 'no answer in time') from error
         try:
             answer = json.loads(content or b'')

@@ -59,8 +59,7 @@ def mount(
     app: web.Application,
     folder: Path,
     bridge_url: str,
-    *,
-    settings: Settings | None = None,
+    settings: Settings,
 ) -> None:
     """Add a node to a bridge's application that has not started yet.
 
@@ -69,12 +68,11 @@ def mount(
         folder (Path): of the node's own: accounts, catalogue, spools, and ``node.json`` with the
             key for deposits. Made, for its owner only, when it is missing.
         bridge_url (str): where this very application will be reached from this machine.
-        settings (Settings | None): how it is run.
+        settings (Settings): how it is run.
 
     Raises:
         NetworkSetupError: If the folder cannot be used, or what lies in it is damaged.
     """
-    settings = settings or Settings()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = _Secrets.load(folder / 'node.json')

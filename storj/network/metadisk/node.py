@@ -117,7 +117,7 @@ class MetaDiskNode:
             NodeFullError: If the token has its bytes back.
             StorageError: If the network fails; the token has its bytes back.
         """
-        async with self._charged(token, _UPLOAD_COST * spool.size, 'upload', BaseException):
+        async with self._charged(token, _UPLOAD_COST * spool.size, 'upload'):
             filehash, key = await asyncio.to_thread(spool.seal)
             self.catalog.note(incoming=spool.size)
             # Uploads of the same content wait for the first of them and then find it stored.
@@ -190,7 +190,7 @@ class MetaDiskNode:
 
         try:
             async with (
-                self._charged(token, end - start, 'download', BaseException, unsent),
+                self._charged(token, end - start, 'download', unsent),
                 aclosing(counted()) as pieces,
             ):
                 yield pieces
@@ -225,10 +225,9 @@ class MetaDiskNode:
         token: str | None,
         cost: int,
         reason: str,
-        failure: type[BaseException],
         refund: Callable[[], int] | None = None,
     ) -> AsyncIterator[None]:
-        """Take the cost first, and give back what ``refund`` says if it ends by ``failure``."""
+        """Take the cost first; give back what ``refund`` says, or all, if it ends by an error."""
         if not self.settings.charge:
             yield
             return
@@ -237,7 +236,7 @@ class MetaDiskNode:
         self.ledger.withdraw(token, cost, reason)
         try:
             yield
-        except failure:
+        except BaseException:
             amount = cost if refund is None else refund()
             if amount:
                 self.ledger.deposit(token, amount, f'refund of {reason}')

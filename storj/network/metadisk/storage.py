@@ -1,16 +1,29 @@
 """Moves a node's files onto the farmers and back, as any client of the bridge does.
 
-The node talks to its bridge over the wire, with an account of its own, and to the farmers as the
-network's own client does. A shard is held in memory while it is checked and moved; what waits for
-a reader lies on the disk, however slowly that reads.
+The node talks to its bridge over the wire, with an account of its own, and to the farmers by
+:class:`~storj.network.node.shard_client.ShardClient`, as farmers and bridge do. A shard is held in
+memory while it is checked and moved; what waits for a reader lies on the disk, however slowly that
+reads.
+
+Not by :mod:`storj.transfer`, because a node serves what that engine is not made for:
+
+* Ranges of files that have no HMAC. The engine asks for all pointers of a file first, as the HMAC
+  over all hashes proves list and key; each pointer is a call of the bridge to a farmer, and a file
+  of 2 GiB has 512. Here the name of a file is the hash of its bytes, which who fetches it checks,
+  and a range costs the pointers of its own shards.
+* Any number of readers, each as slow as it likes, in the event loop of the bridge. A stream of the
+  engine takes a thread of its reader while it waits.
+* Addresses that strangers announced, on a machine that others reach: names that lead to this
+  machine or its own network are refused (:mod:`storj.network.node.addresses`). A user's program
+  may call what it likes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
+import contextlib
 import errno
-import hashlib
+import io
 import json
 import logging
 import os
@@ -19,18 +32,18 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from storj import sharding
-from storj.api import BridgeProfile
+from storj.api import BridgeProfile, hash_password
 from storj.digest import Generation, ShardDigest, new_challenges, shard_hash
-from storj.network.node.addresses import ip_of, is_loopback
-from storj.network.node.rpc import ContactError, NodeContact
+from storj.network.node.addresses import NETWORK_ERRORS, ip_of, is_loopback
+from storj.network.node.rpc import ContactError, NodeContact, read_limited
 from storj.network.node.shard_client import ShardClient, ShardClientError
 from storj.network.node.tasks import together
 from storj.text import count_of
@@ -55,8 +68,10 @@ _PIECE = 256 * 1024
 _OFFERS = 3
 _PAUSE = 0.25
 _BRIDGE_TIMEOUT = aiohttp.ClientTimeout(total=100, sock_connect=10)
-# asyncio's TimeoutError is an OSError from Python 3.11 on only.
-_NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+
+
+#: A shard that waits for its reader.
+_Kept: TypeAlias = io.FileIO | io.BytesIO
 
 
 class StorageError(Exception):
@@ -80,10 +95,7 @@ class Account:
     """Credentials of the node's account at the bridge; ``password`` in clear."""
 
     email: str
-    password: str
-
-    def __repr__(self) -> str:
-        return f'Account({self.email!r})'
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -114,52 +126,24 @@ class ShardsAt:
     failed: bool
 
 
-class _ProvedShard:
-    """A shard whose hash was right, in a file without a name. Blocking.
+def _kept(folder: Path, data: bytearray) -> _Kept:
+    """Return a shard, whose hash was right, in a file without a name. Blocking.
 
     A disk that takes no more keeps nobody from reading: the shard stays in memory then.
-
-    Args:
-        folder (Path): of the file.
-        data (bytearray): all of the shard.
     """
-
-    def __init__(self, folder: Path, data: bytearray) -> None:
-        self.size = len(data)
-        self._data: bytearray | None = None
-        self._file: BinaryIO | None = None
-        try:
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-            if self._file.write(data) != len(data):
+    try:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
+            if file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            logger.warning('a shard waits in memory: %s', error)
-            self.close()
-            self._file, self._data = None, data
-
-    def __enter__(self) -> _ProvedShard:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the space back."""
-        self._data = None
-        if self._file is not None:
-            self._file.close()
-
-    def read(self, position: int, size: int) -> bytearray:
-        """Return bytes of the shard, in a buffer of their own."""
-        if self._file is None:
-            return (self._data or bytearray())[position : position + size]
-        buffer = bytearray(size)
-        if os.preadv(self._file.fileno(), [buffer], position) != size:
-            raise OSError(errno.EIO, 'a shard on the disk became shorter')
-        return buffer
+            stack.pop_all()
+            return file
+    except OSError as error:
+        logger.warning('a shard waits in memory: %s', error)
+        return io.BytesIO(data)
 
 
-def _close_unwanted(writing: asyncio.Future[_ProvedShard]) -> None:
+def _close_unwanted(writing: asyncio.Future[_Kept]) -> None:
     if not writing.cancelled() and writing.exception() is None:
         writing.result().close()
 
@@ -190,9 +174,8 @@ class FarmerStorage:
         self._folder = folder
         self._receiving = asyncio.Semaphore(_RECEIVING)
         self._email = account.email
-        digest = hashlib.sha256(account.password.encode()).hexdigest()
-        credentials = base64.b64encode(f'{account.email}:{digest}'.encode()).decode()
-        self._headers = {'Authorization': f'Basic {credentials}'}
+        credentials = aiohttp.encode_basic_auth(account.email, hash_password(account.password))
+        self._headers = {'Authorization': credentials}
         self._bucket: str | None = None
         self._opening = asyncio.Lock()
         self._generation: Generation | None = None
@@ -234,12 +217,16 @@ class FarmerStorage:
             offset = start // shard_size * shard_size
             async for shard in all_:
                 with shard:
-                    first, last = max(0, start - offset), min(shard.size, end - offset)
-                    for position in range(first, last, _PIECE):
-                        size = min(_PIECE, last - position)
+                    size = shard.seek(0, os.SEEK_END)
+                    left = min(size, end - offset) - shard.seek(max(0, start - offset))
+                    while left > 0:
+                        piece = bytearray(min(_PIECE, left))
                         # It was written just now, so this does not wait for the disk.
-                        yield memoryview(shard.read(position, size))
-                offset += shard.size
+                        if shard.readinto(piece) != len(piece):
+                            raise OSError(errno.EIO, 'a shard on the disk became shorter')
+                        yield memoryview(piece)
+                        left -= len(piece)
+                offset += size
         if offset < end:
             raise StorageError('shards are missing at the end of the file')
 
@@ -347,11 +334,11 @@ class FarmerStorage:
 
     # -- down ----------------------------------------------------------------------------------
 
-    async def _shards(self, entry: str, first: int, end: int) -> AsyncGenerator[_ProvedShard, None]:
+    async def _shards(self, entry: str, first: int, end: int) -> AsyncGenerator[_Kept, None]:
         """Yield the shards ``first`` to ``end`` (exclusive); the next is fetched meanwhile."""
-        pulls: deque[asyncio.Task[_ProvedShard]] = deque()
+        pulls: deque[asyncio.Task[_Kept]] = deque()
 
-        async def oldest() -> _ProvedShard:
+        async def oldest() -> _Kept:
             shard = await pulls[0]
             pulls.popleft()
             return shard
@@ -370,10 +357,10 @@ class FarmerStorage:
             for pull in pulls:
                 pull.cancel()
             for left in await asyncio.gather(*pulls, return_exceptions=True):
-                if isinstance(left, _ProvedShard):
+                if not isinstance(left, BaseException):
                     left.close()
 
-    async def _pull(self, entry: str, index: int, pointer: Mapping[str, Any]) -> _ProvedShard:
+    async def _pull(self, entry: str, index: int, pointer: Mapping[str, Any]) -> _Kept:
         """Get one shard, from another farmer when one fails."""
         exclude: list[str] = []
         for _ in range(_FARMERS):
@@ -405,9 +392,9 @@ class FarmerStorage:
             pointer = found[0]
         raise StorageError(f'no farmer gives shard {index} of entry {entry}')
 
-    async def _spooled(self, data: bytearray) -> _ProvedShard:
+    async def _spooled(self, data: bytearray) -> _Kept:
         """Put a shard on the disk, and leave nothing there if nobody waits for it any more."""
-        writing = asyncio.ensure_future(asyncio.to_thread(_ProvedShard, self._folder, data))
+        writing = asyncio.ensure_future(asyncio.to_thread(_kept, self._folder, data))
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -511,16 +498,16 @@ class FarmerStorage:
                 timeout=_BRIDGE_TIMEOUT,
                 allow_redirects=False,
             ) as response:
-                text = await _head(response, _ANSWER_LIMIT)
-        except _NETWORK_ERRORS as error:
+                answer = await read_limited(response.content, _ANSWER_LIMIT)
+        except NETWORK_ERRORS as error:
             raise StorageError(f'the bridge does not answer {method} {path}: {error!r}') from error
         if response.status >= 300:
-            raise _BridgeRefusal(response.status, text[:200])
-        if not text:
+            raise _BridgeRefusal(response.status, (answer or b'')[:200].decode(errors='replace'))
+        if answer == b'':
             return None
         try:
-            return json.loads(text)
-        except ValueError as error:
+            return json.loads(answer or b'')
+        except (ValueError, RecursionError) as error:
             raise StorageError(f'the bridge answered {method} {path} with no JSON') from error
 
 
@@ -531,16 +518,6 @@ def _prepare(descriptor: int, index: int, offset: int, size: int, generation: Ge
     digest = ShardDigest(challenges := new_challenges(), generation)
     digest.update(data)
     return _Shard(index, data, digest.hexdigest(), challenges, digest.leaves())
-
-
-async def _head(response: aiohttp.ClientResponse, limit: int = 500) -> str:
-    """Return the beginning of an answer as text."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece[: limit - len(body)]
-        if len(body) >= limit:
-            break
-    return body.decode('utf-8', 'replace')
 
 
 def _card(fields: object) -> NodeContact:

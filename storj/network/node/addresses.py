@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
 
 __all__ = (
+    'NETWORK_ERRORS',
     'comes_from_here',
     'ip_of',
     'is_loopback',
@@ -31,6 +32,10 @@ __all__ = (
 )
 
 _Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: What a call by a session may raise when nobody answers, or not to the end. asyncio's TimeoutError
+#: is an OSError from Python 3.11 on only.
+NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 #: Seconds for a name to be looked up when it is announced.
 _LOOKUP = 5.0

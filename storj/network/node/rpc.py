@@ -29,7 +29,7 @@ from aiohttp import web
 
 from storj.exception import StorjError
 from storj.network.faults import Disturbance
-from storj.network.node.addresses import comes_from_here, may_call, open_session
+from storj.network.node.addresses import NETWORK_ERRORS, comes_from_here, may_call, open_session
 from storj.network.node.identity import (
     Identity,
     SignatureError,
@@ -431,7 +431,7 @@ class RpcClient:
             ) as response:
                 body = await read_limited(response.content, MESSAGE_LIMIT)
                 status = response.status
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except NETWORK_ERRORS as error:
             reason = str(error) or 'no answer in time'
             raise NodeUnreachableError(f'{target.address}:{target.port}: {reason}') from error
         if status != 200 or body is None:

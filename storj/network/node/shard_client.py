@@ -14,7 +14,7 @@ from contextlib import aclosing
 import aiohttp
 
 from storj.exception import StorjError
-from storj.network.node.addresses import may_call, open_session
+from storj.network.node.addresses import NETWORK_ERRORS, may_call, open_session
 from storj.network.node.identity import is_node_id
 from storj.network.node.rpc import NodeContact
 from storj.text import count_of
@@ -30,8 +30,6 @@ _BUFFER = 1024 * 1024
 _PIECE = 64 * 1024
 _TEXT_LIMIT = 500
 _STORED = (200, 201, 304)
-# asyncio's TimeoutError is an OSError from Python 3.11 on only.
-_NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 
 class ShardClientError(StorjError):
@@ -76,7 +74,7 @@ class ShardClient:
         push = self._push_body if _speaks_http(farmer) else self._push_frames
         try:
             await push(session, farmer, data_hash, token, data)
-        except _NETWORK_ERRORS as error:
+        except NETWORK_ERRORS as error:
             raise TransferBrokenError(repr(error)) from error
 
     async def pull(
@@ -109,7 +107,7 @@ class ShardClient:
                     if received > size:
                         raise ShardClientError('the farmer sent too much')
                     await sink(piece)
-        except _NETWORK_ERRORS as error:
+        except NETWORK_ERRORS as error:
             raise TransferBrokenError(repr(error)) from error
         if received != size:
             raise ShardClientError(f'the farmer sent {received} of {count_of(size, "byte")}')

@@ -24,7 +24,6 @@ __all__ = (
     'Refusal',
     'Route',
     'answer',
-    'hex_text',
     'is_broken_off',
     'iso_date',
     'number',
@@ -172,15 +171,6 @@ def number(value: object) -> int | None:
             return None
         value = int(value)
     return value if abs(value) <= _SAFE_INTEGER else None
-
-
-def hex_text(value: object, length: int) -> bool:
-    """Return whether ``value`` is ``length`` lower-case hex digits."""
-    return (
-        isinstance(value, str)
-        and len(value) == length
-        and re.fullmatch(r'[0-9a-f]+', value) is not None
-    )
 
 
 def object_id(value: object, kind: str) -> str:
