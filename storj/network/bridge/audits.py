@@ -23,25 +23,17 @@ from functools import partial
 from typing import Any, get_args
 
 from sqlalchemy import delete, exists, select, update
-from sqlalchemy.orm import Session
 
 from storj.digest import Generation, ShardDigest, leaf, merkle_rows, new_challenges, verify_proof
 from storj.network.bridge.contacts import node_contact, note_call, reward, with_each
-from storj.network.bridge.copies import DOUBTFUL, NEEDED, NEVER, token_from
+from storj.network.bridge.copies import DOUBTFUL, NEEDED, NEVER, current, token_from
 from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.placement import record_challenges
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
 
-__all__ = (
-    'AuditResult',
-    'Copy',
-    'audit_round',
-    'proves',
-    'read_copy',
-    'recall_audits',
-)
+__all__ = ('AuditResult', 'audit_round', 'proves', 'recall_audits')
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +46,10 @@ _FAILED_POINTS = -500
 # Contracts of a farmer that are looked at in one round, and that are put up for audits in one go.
 _LOOKED_AT = 12
 _PUT_UP = 500
+# New challenges of a copy that was read: as many as libstorj makes.
+_CHALLENGES = 4
+# Bytes of a piece from which on it is hashed in a thread.
+_LARGE = 32 * 1024
 # Milliseconds after which a copy is looked at again that has failed or that no file needs, and one
 # that could not be read.
 _TOMORROW = 24 * 3600 * 1000
@@ -85,10 +81,9 @@ class AuditResult:
 
 @dataclass(frozen=True)
 class _Audit:
-    copy: Copy
+    contract: Contract
     position: int
     challenge: str
-    tree: Sequence[str]
 
 
 def proves(proof: object, tree: Sequence[str], position: int) -> bool:
@@ -169,14 +164,14 @@ def recall_audits(bridge: Bridge) -> None:
         connection.execute(update(Contract).where(*far).values(next_audit=sooner))
 
 
-def _due(bridge: Bridge, node_id: str) -> tuple[list[Copy], list[Copy]]:
+def _due(bridge: Bridge, node_id: str) -> tuple[list[Contract], list[Contract]]:
     """Choose a farmer's copies to audit, and one to read.
 
     What cannot be audited is put off, so that it does not delay the others in each round.
     """
     now = bridge.now()
-    audited: list[Copy] = []
-    read: list[Copy] = []
+    audited: list[Contract] = []
+    read: list[Contract] = []
     with bridge.database.begin() as session:
         for contract, needed, challenged in session.execute(
             select(Contract, NEEDED, _CHALLENGED)
@@ -196,68 +191,66 @@ def _due(bridge: Bridge, node_id: str) -> tuple[list[Copy], list[Copy]]:
                 contract.next_audit = now + _TOMORROW
             else:
                 chosen = audited if contract.auditable and challenged else read
-                chosen.append(Copy.of(contract))
+                chosen.append(contract)
     return audited[:_PROOFS_AT_ONCE], read[:1]
 
 
-def _spend(bridge: Bridge, copies: Sequence[Copy]) -> list[_Audit]:
-    """Take the next challenge of each copy, and mark it as sent."""
+def _spend(bridge: Bridge, contracts: Sequence[Contract]) -> list[_Audit]:
+    """Take the next challenge of each contract, and mark it as sent."""
     audits = []
     with bridge.database.begin() as session:
-        for copy in copies:
-            contract = copy.contract(session)
+        for contract in contracts:
+            known = current(session, contract)
             challenge = session.scalar(
                 select(Challenge)
                 .where(
-                    Challenge.shard_hash == copy.shard_hash,
-                    Challenge.node_id == copy.node_id,
+                    Challenge.shard_hash == contract.shard_hash,
+                    Challenge.node_id == contract.node_id,
                     Challenge.sent.is_(None),
                 )
                 .order_by(Challenge.position)
                 .limit(1)
             )
             # The contract may have been replaced or dropped in between.
-            if contract is None or challenge is None:
+            if known is None or challenge is None:
                 continue
             # Committed before it is sent: after a crash it must not be used again.
             challenge.sent = bridge.now()
-            contract.next_audit = _next(bridge, contract)
-            audits.append(_Audit(copy, challenge.position, challenge.challenge, contract.tree))
+            known.next_audit = bridge.now() + bridge.settings.audit_pause(len(known.tree))
+            audits.append(_Audit(known, challenge.position, challenge.challenge))
     return audits
-
-
-def _next(bridge: Bridge, contract: Contract) -> int:
-    return bridge.now() + bridge.settings.audit_pause(len(contract.tree))
 
 
 async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
     card = node_contact(contact)
-    copies, unread = _due(bridge, contact.node_id)
-    if not copies and not unread:
+    due, unread = _due(bridge, contact.node_id)
+    if not due and not unread:
         return []
     try:
         # A challenge that is sent is spent, so nothing is sent to a farmer that is away.
         await bridge.renter.ping(card)
-        audits = _spend(bridge, copies)
+        audits = _spend(bridge, due)
         proofs = await _proofs(bridge, card, audits)
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s cannot be audited: %s', contact.node_id, error)
         note_call(bridge, contact.node_id, failure=error)
         return []
     note_call(bridge, contact.node_id)
-    verdicts: list[tuple[Copy, _Audit | None, bool | None]] = []
+    verdicts: list[tuple[Contract, _Audit | None, bool | None]] = []
     for audit, proof in zip(audits, proofs, strict=True):
-        passed: bool | None = proof is not None and proves(proof, audit.tree, audit.position)
+        passed: bool | None = proof is not None and proves(
+            proof, audit.contract.tree, audit.position
+        )
         if not passed:
             # The leaves come from the client and may be wrong: a farmer with the right bytes is not
             # at fault.
-            passed = await read_copy(bridge, contact, audit.copy)
-        verdicts.append((audit.copy, audit, passed))
-    verdicts += [(copy, None, await read_copy(bridge, contact, copy)) for copy in unread]
+            passed = await _read(bridge, contact, audit.contract)
+        verdicts.append((audit.contract, audit, passed))
+    verdicts += [(each, None, await _read(bridge, contact, each)) for each in unread]
     return [
-        AuditResult(copy.shard_hash, copy.node_id, passed)
-        for copy, audit, passed in verdicts
-        if _record(bridge, copy, audit, passed) and passed is not None
+        AuditResult(each.shard_hash, each.node_id, passed)
+        for each, audit, passed in verdicts
+        if _record(bridge, each, audit, passed) and passed is not None
     ]
 
 
@@ -270,7 +263,7 @@ async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -
     if not audits:
         return []
     try:
-        sent = [(audit.copy.shard_hash, audit.challenge) for audit in audits]
+        sent = [(audit.contract.shard_hash, audit.challenge) for audit in audits]
         return list(await bridge.renter.audit(card, sent))
     except NodeError as error:
         if len(audits) == 1:
@@ -280,14 +273,14 @@ async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -
     return [(await _proofs(bridge, card, [audit]))[0] for audit in audits]
 
 
-def _record(bridge: Bridge, copy: Copy, audit: _Audit | None, passed: bool | None) -> bool:
+def _record(bridge: Bridge, audited: Contract, audit: _Audit | None, passed: bool | None) -> bool:
     """Record a result; return whether the contract is still the audited one."""
     with bridge.database.begin() as session:
-        contract = copy.contract(session)
+        contract = current(session, audited)
         if contract is None:
             return False
         if audit is not None:
-            key = (copy.shard_hash, copy.node_id, audit.position)
+            key = (contract.shard_hash, contract.node_id, audit.position)
             challenge = session.get(Challenge, key)
             # A copy that was read has other challenges now.
             if challenge is not None and challenge.challenge == audit.challenge:
@@ -295,65 +288,26 @@ def _record(bridge: Bridge, copy: Copy, audit: _Audit | None, passed: bool | Non
         if passed is None:
             contract.verified, contract.next_audit = DOUBTFUL, bridge.now() + _SOON
             return True
-        contact = session.get_one(Contact, copy.node_id)
+        contact = session.get_one(Contact, contract.node_id)
         if passed:
             contract.failed, contract.verified = False, contact.returns
             contact.audits_passed += 1
-            reward(session, copy.node_id, _PASSED_POINTS)
+            reward(contact, _PASSED_POINTS)
             return True
         contact.audits_failed += 1
         if not contract.failed:
-            reward(session, copy.node_id, _FAILED_POINTS)
+            reward(contact, _FAILED_POINTS)
         contract.failed, contract.next_audit = True, bridge.now() + _TOMORROW
         return True
 
 
-logger = logging.getLogger(__name__)
-
-#: New challenges of a copy: as many as libstorj makes.
-_CHALLENGES = 4
-#: Bytes of a piece from which on it is hashed in a thread.
-_LARGE = 32 * 1024
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A contract's copy as it was when it was chosen.
-
-    Attributes:
-        shard_hash (str): 40 hex digits.
-        node_id (str): of the farmer.
-        size (int): bytes.
-        store_begin (int): of the contract; another one when it was made anew.
-    """
-
-    shard_hash: str
-    node_id: str
-    size: int
-    store_begin: int
-
-    @classmethod
-    def of(cls, contract: Contract) -> Copy:
-        """Return the copy of a contract."""
-        return cls(contract.shard_hash, contract.node_id, contract.data_size, contract.store_begin)
-
-    def contract(self, session: Session) -> Contract | None:
-        """Return the contract, unless it was made anew or forgotten meanwhile."""
-        known = session.get(Contract, (self.shard_hash, self.node_id))
-        return known if known is not None and known.store_begin == self.store_begin else None
-
-
-async def read_copy(bridge: Bridge, contact: Contact, copy: Copy) -> bool | None:
+async def _read(bridge: Bridge, contact: Contact, contract: Contract) -> bool | None:
     """Read a copy, and give it new challenges if it is good.
-
-    Args:
-        bridge (Bridge): the bridge.
-        contact (Contact): the farmer.
-        copy (Copy): what is to be read.
 
     Returns:
         bool | None: whether the farmer has the shard; None if that could not be found out.
     """
+    shard_hash, node_id = contract.shard_hash, contract.node_id
     challenges = new_challenges(_CHALLENGES)
     digest = ShardDigest(challenges, _generation(contact))
 
@@ -366,45 +320,41 @@ async def read_copy(bridge: Bridge, contact: Contact, copy: Copy) -> bool | None
 
     card = node_contact(contact)
     try:
-        token = await token_from(bridge, contact, copy.shard_hash)
-        await bridge.renter.fetch(card, copy.shard_hash, token, copy.size, take)
-        if digest.hexdigest() != copy.shard_hash:
+        token = await token_from(bridge, contact, shard_hash)
+        await bridge.renter.fetch(card, shard_hash, token, contract.data_size, take)
+        if digest.hexdigest() != shard_hash:
             raise ShardClientError('the bytes are not those of the hash')
-        auditable = await _hand_over(bridge, contact, copy, digest.leaves())
+        auditable = await _hand_over(bridge, card, shard_hash, digest.leaves())
     except (NodeUnreachableError, TransferBrokenError) as error:
-        logger.info('copy of %s cannot be read: %s', copy.shard_hash, error)
+        logger.info('copy of %s cannot be read: %s', shard_hash, error)
         return None
     except (NodeError, ShardClientError) as error:
-        logger.info('farmer %s does not have %s: %s', copy.node_id, copy.shard_hash, error)
+        logger.info('farmer %s does not have %s: %s', node_id, shard_hash, error)
         return False
     with bridge.database.begin() as session:
         # None if the contract was made anew while the shard was read: its audits are others.
-        contract = copy.contract(session)
-        if contract is not None:
-            contract.next_audit = bridge.now() + bridge.settings.audit_pause(_CHALLENGES)
+        known = current(session, contract)
+        if known is not None:
+            known.next_audit = bridge.now() + bridge.settings.audit_pause(_CHALLENGES)
             if auditable:
-                contract.auditable, contract.tree = True, digest.leaves()
-                session.execute(
-                    delete(Challenge).where(
-                        Challenge.shard_hash == copy.shard_hash, Challenge.node_id == copy.node_id
-                    )
-                )
-                connection = session.connection()
-                record_challenges(connection, copy.shard_hash, copy.node_id, challenges)
+                known.auditable, known.tree = True, digest.leaves()
+                these = (Challenge.shard_hash == shard_hash, Challenge.node_id == node_id)
+                session.execute(delete(Challenge).where(*these))
+                record_challenges(session.connection(), shard_hash, node_id, challenges)
     return True
 
 
-async def _hand_over(bridge: Bridge, contact: Contact, copy: Copy, leaves: list[str]) -> bool:
+async def _hand_over(bridge: Bridge, card: NodeContact, shard_hash: str, leaves: list[str]) -> bool:
     """Send a farmer new audit leaves; return whether it accepts them.
 
     Raises:
         NodeUnreachableError: If it does not answer.
     """
     try:
-        await bridge.renter.consign(node_contact(contact), copy.shard_hash, leaves)
+        await bridge.renter.consign(card, shard_hash, leaves)
     except NodeError as error:
         # It is read again when it is due.
-        logger.info('farmer %s takes no new audit leaves: %s', copy.node_id, error)
+        logger.info('farmer %s takes no new audit leaves: %s', card.node_id, error)
         return False
     return True
 

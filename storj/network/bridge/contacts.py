@@ -309,11 +309,9 @@ async def with_each(
     return list(itertools.chain(*await asyncio.gather(*map(with_one, contacts))))
 
 
-def reward(session: Session, node_id: str, points: int) -> None:
+def reward(contact: Contact, points: int) -> None:
     """Change a farmer's reputation, which stays within 0 and 5000."""
-    contact = session.get(Contact, node_id)
-    if contact is not None:
-        contact.reputation = min(_MAX_REPUTATION, max(0, contact.reputation + points))
+    contact.reputation = min(_MAX_REPUTATION, max(0, contact.reputation + points))
 
 
 def _listed(contact: Contact, bridge: Bridge) -> dict[str, Any]:

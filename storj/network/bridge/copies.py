@@ -30,6 +30,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.orm import Session
 
 from storj.network.bridge.contacts import (
     KNOWN_FARMER,
@@ -58,13 +59,16 @@ __all__ = (
     'NEEDED',
     'NEVER',
     'RETURNS',
+    'THIS_CONTRACT',
     'UNCONFIRMED',
     'Copy',
     'confirmed',
     'copies_of',
     'copy_counts',
     'counts',
+    'current',
     'download_tokens',
+    'has_shard',
     'remember_tokens',
     'scarce',
     'supply',
@@ -83,6 +87,11 @@ UNCONFIRMED, DOUBTFUL = -1, -2
 #: How often the farmer of a contract has come back, as a value for the contract.
 RETURNS = select(Contact.returns).where(Contact.node_id == Contract.node_id).scalar_subquery()
 
+#: The contract of statements that are built once: ``shard`` and ``farmer`` are its key.
+THIS_CONTRACT = (
+    Contract.shard_hash == bindparam('shard'),
+    Contract.node_id == bindparam('farmer'),
+)
 #: A file needs the shard of the contract.
 NEEDED = exists().where(Pointer.shard_hash == Contract.shard_hash, Entry.frame == Pointer.frame)
 #: A file, or an upload that has not been given up, does.
@@ -114,6 +123,12 @@ def confirmed(contract: type[Contract]) -> ColumnElement[bool]:
         contract.failed.is_(False),
         contract.verified != UNCONFIRMED,
     )
+
+
+def current(session: Session, contract: Contract) -> Contract | None:
+    """Return the record of a contract, unless it was made anew or forgotten since it was read."""
+    known = session.get(Contract, (contract.shard_hash, contract.node_id))
+    return known if known is not None and known.store_begin == contract.store_begin else None
 
 
 _COUNTS = counts(Contract)
@@ -254,7 +269,7 @@ _KEEPERS = (
 # was away, too, so this does not verify a copy again.
 _FETCHED = (
     update(Contract)
-    .where(Contract.shard_hash == bindparam('shard'), Contract.node_id == bindparam('farmer'))
+    .where(*THIS_CONTRACT)
     .values(
         stored=True,
         verified=case((Contract.verified == UNCONFIRMED, RETURNS), else_=Contract.verified),
@@ -401,6 +416,16 @@ async def token_from(bridge: Bridge, contact: Contact | KnownFarmer, shard_hash:
             if granted:
                 _note_granted(bridge, connection, granted)
     return token
+
+
+async def has_shard(bridge: Bridge, contact: Contact | KnownFarmer, shard_hash: str) -> bool:
+    """Return whether a farmer says that it has a shard; it is noted if it does."""
+    try:
+        await token_from(bridge, contact, shard_hash)
+    except (NodeError, NodeUnreachableError) as error:
+        logger.debug('farmer %s does not have %s: %s', contact.node_id, shard_hash, error)
+        return False
+    return True
 
 
 async def _retrieve(

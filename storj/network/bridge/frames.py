@@ -29,11 +29,10 @@ from sqlalchemy.orm import Session
 from storj.digest import is_hex
 from storj.network.bridge.auth import Caller, authenticate
 from storj.network.bridge.contacts import contact_object
-from storj.network.bridge.copies import token_from
+from storj.network.bridge.copies import has_shard
 from storj.network.bridge.database import Contact, Entry, Frame, Pointer, User
 from storj.network.bridge.placement import Shard, farmers_by_merit, place
 from storj.network.bridge.quotas import check_volume, count_volume
-from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import BRIDGE, Bridge, Promise, Release
 from storj.network.node.wire import (
     Refusal,
@@ -407,15 +406,9 @@ async def _look_for(bridge: Bridge, promises: Sequence[Promise]) -> None:
         found = session.scalars(select(Contact).where(Contact.node_id.in_(nodes))).all()
     contacts = {contact.node_id: contact for contact in found}
 
-    async def look(contact: Contact, shard_hash: str) -> None:
-        try:
-            await token_from(bridge, contact, shard_hash)
-        except (NodeError, NodeUnreachableError):
-            return
-
     await asyncio.gather(
         *(
-            look(contacts[promise.node_id], promise.shard_hash)
+            has_shard(bridge, contacts[promise.node_id], promise.shard_hash)
             for promise in promises
             if promise.node_id in contacts
         )

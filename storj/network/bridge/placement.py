@@ -35,7 +35,7 @@ from storj.network.bridge.contacts import (
     node_contact,
     note_calls,
 )
-from storj.network.bridge.copies import NEVER, UNCONFIRMED, remember_tokens
+from storj.network.bridge.copies import NEVER, THIS_CONTRACT, UNCONFIRMED, remember_tokens
 from storj.network.bridge.database import (
     Challenge,
     Contact,
@@ -86,10 +86,6 @@ _SHARES = (
     .where(Pointer.frame == bindparam('frame'), Contract.mirror.is_(False))
     .group_by(Contract.node_id)
 )
-_THIS_CONTRACT = (
-    Contract.shard_hash == bindparam('shard'),
-    Contract.node_id == bindparam('farmer'),
-)
 _CONTRACT = select(
     Contract.data_size,
     Contract.tree,
@@ -97,7 +93,7 @@ _CONTRACT = select(
     Contract.stored,
     Contract.failed,
     Contract.verified,
-).where(*_THIS_CONTRACT)
+).where(*THIS_CONTRACT)
 _CHALLENGES = (
     select(Challenge.challenge)
     .where(Challenge.shard_hash == bindparam('shard'), Challenge.node_id == bindparam('farmer'))
@@ -107,7 +103,7 @@ _NEW_CONTRACT = insert(Contract)
 _NEW_CHALLENGES = insert(Challenge)
 _SIGNED_AGAIN = (
     update(Contract)
-    .where(*_THIS_CONTRACT)
+    .where(*THIS_CONTRACT)
     .values(
         store_begin=bindparam('begin'),
         store_end=bindparam('end'),
@@ -121,7 +117,7 @@ _NOW = bindparam('now', type_=BigInteger)
 _SUSPECTED = (
     update(Contract)
     .where(
-        *_THIS_CONTRACT,
+        *THIS_CONTRACT,
         Contract.next_audit > _NOW,
         Contract.next_audit < NEVER,
         ~select(Challenge.position)

@@ -23,7 +23,7 @@ from storj.network.bridge.contacts import (
     note_calls,
     with_each,
 )
-from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED
+from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED, THIS_CONTRACT, current
 from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.placement import drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
@@ -46,8 +46,7 @@ _CALM = 2 * 86400.0
 _RENEWED = (
     update(Contract)
     .where(
-        Contract.shard_hash == bindparam('shard'),
-        Contract.node_id == bindparam('farmer'),
+        *THIS_CONTRACT,
         # Else it has been made anew meanwhile.
         Contract.store_begin == bindparam('begin'),
     )
@@ -162,9 +161,9 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
 
     The protocol has no message for that, but RENEW may change the end of a contract.
     """
-    key = (shard_hash, node_id)
     with bridge.database.begin() as session:
-        contact, contract = session.get(Contact, node_id), session.get(Contract, key)
+        contact = session.get(Contact, node_id)
+        contract = session.get(Contract, (shard_hash, node_id))
     if contact is None or contract is None or contract.stored:
         return
     calls: list[FarmerCall] = []
@@ -178,8 +177,8 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
         ended = True
     with bridge.database.begin() as session:
         note_calls(bridge, session.connection(), calls)
-        known = session.get(Contract, key)
-        if not ended or known is None or known.store_begin != contract.store_begin:
+        known = current(session, contract)
+        if not ended or known is None:
             return
         if known.stored:
             # The shard has arrived after all.
@@ -195,8 +194,8 @@ def _postpone(bridge: Bridge, contract: Contract) -> bool:
     """
     now = bridge.now()
     with bridge.database.begin() as session:
-        known = session.get(Contract, (contract.shard_hash, contract.node_id))
-        if known is None or known.store_begin != contract.store_begin:
+        known = current(session, contract)
+        if known is None:
             return False
         if known.store_end > now:
             known.next_renewal = min(now + _AGAIN, known.store_end)

@@ -40,8 +40,8 @@ from storj.network.bridge.copies import (
     copies_of,
     copy_counts,
     download_tokens,
+    has_shard,
     scarce,
-    token_from,
 )
 from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.placement import Shard, allocate, challenges_of, farmers_by_merit, suspect
@@ -447,19 +447,10 @@ class Repairs:
             if left <= 0:
                 return False
             await asyncio.wait((arrival,), timeout=min(pause, left))
-            if not arrival.done() and await self._has(shard.shard_hash, contact):
+            if not arrival.done() and await has_shard(self._bridge, contact, shard.shard_hash):
                 return True
             pause = min(2 * pause, longest)
         return arrival.result()
-
-    async def _has(self, shard_hash: str, contact: KnownFarmer) -> bool:
-        """Return whether a farmer says that it has a shard."""
-        try:
-            await token_from(self._bridge, contact, shard_hash)
-        except (NodeError, NodeUnreachableError) as error:
-            logger.debug('farmer %s has no copy of %s yet: %s', contact.node_id, shard_hash, error)
-            return False
-        return True
 
     def _count(self, shard_hash: str) -> int:
         leaving = self._bridge.presence.leaving()

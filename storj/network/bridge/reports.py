@@ -52,7 +52,14 @@ from sqlalchemy.orm import Session, aliased
 
 from storj.digest import is_hex
 from storj.network.bridge.contacts import known_contact, not_lately_timed_out, signed_farmer
-from storj.network.bridge.copies import IN_USE, RETURNS, UNCONFIRMED, confirmed, counts
+from storj.network.bridge.copies import (
+    IN_USE,
+    RETURNS,
+    THIS_CONTRACT,
+    UNCONFIRMED,
+    confirmed,
+    counts,
+)
 from storj.network.bridge.database import Contact, Contract, FarmerToken, fingerprint
 from storj.network.bridge.placement import suspect
 from storj.network.bridge.repairs import REPAIRS, Repairs
@@ -90,13 +97,12 @@ _CONTRACTS = select(Contract.node_id, Contract.stored, Contract.failed, Contract
 _ISSUER = select(FarmerToken.node_id).where(
     FarmerToken.token == bindparam('known'), FarmerToken.shard_hash == bindparam('shard')
 )
-_THIS = (Contract.shard_hash == bindparam('shard'), Contract.node_id == bindparam('farmer'))
 _CONFIRMED = (
     update(Contract)
-    .where(*_THIS)
+    .where(*THIS_CONTRACT)
     .values(stored=True, failed=False, verified=RETURNS, next_audit=bindparam('first'))
 )
-_CLAIMED = update(Contract).where(*_THIS).values(stored=True)
+_CLAIMED = update(Contract).where(*THIS_CONTRACT).values(stored=True)
 
 
 def _required(name: str, value: _T | None) -> _T:

@@ -93,10 +93,9 @@ async def _age_uploads(bridge: Bridge) -> None:
 
 async def ping_round(bridge: Bridge) -> None:
     """Ask every farmer whether it is there."""
-    last = ''
-    while contacts := _next_contacts(bridge, last):
-        await asyncio.gather(*(_ping(bridge, contact) for contact in contacts))
-        last = contacts[-1].node_id
+    with bridge.database.begin() as session:
+        contacts = session.scalars(select(Contact)).all()
+    await _ping_all(bridge, contacts)
 
 
 async def lost_round(bridge: Bridge) -> None:
@@ -116,9 +115,7 @@ async def lost_round(bridge: Bridge) -> None:
                 else presence.silence(contact.node_id) > limit
             )
         ]
-    for start in range(0, len(contacts), _PINGS_AT_ONCE):
-        some = contacts[start : start + _PINGS_AT_ONCE]
-        await asyncio.gather(*(_ping(bridge, contact) for contact in some))
+    await _ping_all(bridge, contacts)
     with bridge.database.begin_plain() as connection:
         for contact in contacts:
             silence = presence.silence(contact.node_id)
@@ -132,6 +129,13 @@ async def lost_round(bridge: Bridge) -> None:
                 connection.execute(gone.values(lost=True))
 
 
+async def _ping_all(bridge: Bridge, contacts: Sequence[Contact]) -> None:
+    """Ask farmers whether they are there, some at once."""
+    for start in range(0, len(contacts), _PINGS_AT_ONCE):
+        some = contacts[start : start + _PINGS_AT_ONCE]
+        await asyncio.gather(*(_ping(bridge, contact) for contact in some))
+
+
 async def _ping(bridge: Bridge, contact: Contact) -> None:
     started = time.monotonic()
     try:
@@ -141,17 +145,6 @@ async def _ping(bridge: Bridge, contact: Contact) -> None:
         note_call(bridge, contact.node_id, failure=error)
     else:
         note_call(bridge, contact.node_id, time.monotonic() - started)
-
-
-def _next_contacts(bridge: Bridge, last: str) -> Sequence[Contact]:
-    """Return some farmers, those after the node id ``last``."""
-    with bridge.database.begin() as session:
-        return session.scalars(
-            select(Contact)
-            .where(Contact.node_id > last)
-            .order_by(Contact.node_id)
-            .limit(_PINGS_AT_ONCE)
-        ).all()
 
 
 def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
