@@ -16,6 +16,7 @@ __all__ = (
     'LogFormatter',
     'count_of',
     'from_system',
+    'in_url',
     'indented',
     'masked',
     'printable',
@@ -46,6 +47,11 @@ def count_of(number: int, thing: str, form: str = '') -> str:
         form (str): format of the number; ``,`` for ``10,000 files``.
     """
     return f'{number:{form}} {thing}' + ('' if number == 1 else 's')
+
+
+def in_url(host: str) -> str:
+    """Return a host as it stands in a URL: an address of IPv6 in brackets."""
+    return f'[{host}]' if ':' in host else host
 
 
 def from_system(text: str) -> str:

@@ -52,7 +52,7 @@ from storj.farmer_connection import (
     never,
 )
 from storj.sharding import MAX_SHARD_SIZE
-from storj.text import count_of
+from storj.text import count_of, in_url
 from storj.web_socket_frames import (
     FRAME_SIZE,
     Close,
@@ -114,10 +114,9 @@ class DataChannel:
         self._wire = FarmerSocket.dial(host, port, self._watch)
         with self.ending():
             key = base64.b64encode(secrets.token_bytes(16))
-            name = f'[{host}]' if ':' in host else host
             self._watch.expect(self._limits.connect, 'the farmer does not answer the handshake')
             self._wire.sendall(
-                f'GET / HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: Upgrade\r\n'
+                f'GET / HTTP/1.1\r\nHost: {in_url(host)}:{port}\r\nConnection: Upgrade\r\n'
                 'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
                 f'Sec-WebSocket-Key: {key.decode()}\r\n\r\n'.encode()
             )
@@ -452,8 +451,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
         super().__init__('ws://127.0.0.1/')
         self.connection.close()
         self.sock: FarmerSocket | None = None
-        host = f'[{ticket.host}]' if ':' in ticket.host else ticket.host
-        self.url = f'ws://{host}:{ticket.port}/'
+        self.url = f'ws://{in_url(ticket.host)}:{ticket.port}/'
         self.host, self.port = ticket.host, ticket.port
         self._ticket = ticket
         self._stopped = threading.Event()

@@ -33,9 +33,9 @@ from pathlib import Path
 from storj import atomic_file
 from storj.digest import ShardDigest, is_hash
 from storj.exception import NetworkSetupError
-from storj.network.node.lock import FolderLock
 from storj.network.node.state_files import (
     NETWORK_FILES,
+    FolderLock,
     check_database,
     known_farmers,
     read_record,

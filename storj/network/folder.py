@@ -15,8 +15,8 @@ from storj.crypto import mnemonic
 from storj.digest import is_hex
 from storj.exception import MnemonicError, NetworkSetupError
 from storj.network.node.identity import Identity
-from storj.network.node.lock import FolderLock
 from storj.network.node.state_files import (
+    FolderLock,
     LostStateError,
     begun_farm,
     check_database,

@@ -29,7 +29,6 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from storj.exception import NetworkSetupError
 from storj.network.backup import Copied, back_up
 from storj.network.bridge.app import HEAD_LIMIT, create_app
 from storj.network.bridge.renter import RenterNode
@@ -51,11 +50,11 @@ from storj.network.metadisk.node import Settings as MetaDiskSettings
 from storj.network.node.addresses import is_loopback
 from storj.network.node.health import problems_of
 from storj.network.node.identity import ExtendedKey
-from storj.network.node.serving import WAKE, Server, need_descriptors
+from storj.network.node.serving import WAKE, Server, listen, need_descriptors
 from storj.network.node.space import Reserve
 from storj.network.node.tasks import together
 from storj.network.settings import EVERYWHERE, NetworkOptions, NetworkSettings
-from storj.text import count_of
+from storj.text import count_of, in_url
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -316,7 +315,7 @@ class Network:
         # Faults are for those who use the network; it comes up by itself.
         self.faults.pause()
         wanted = self._settings
-        listening = _listen(wanted.host, wanted.port)
+        listening = listen(wanted.host, wanted.port, backlog=512)
         try:
             port = listening.getsockname()[1]
             reached = _url(wanted.announced, port)
@@ -513,7 +512,7 @@ def _ended(work: futures.Future[None], given_up: threading.Event | None) -> bool
 
 
 def _url(host: str, port: int) -> str:
-    return f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'
+    return f'http://{in_url(host)}:{port}'
 
 
 def _described(host: str, listening: socket.socket) -> str:
@@ -524,15 +523,3 @@ def _described(host: str, listening: socket.socket) -> str:
         return 'all addresses of IPv4'
     only = listening.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     return 'all addresses of IPv6, none of IPv4' if only else 'all addresses of IPv6 and IPv4'
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind the bridge's port; a taken one is an error now, not a wait later."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        both = host == '::' and socket.has_dualstack_ipv6()
-        return socket.create_server((host, port), family=family, backlog=512, dualstack_ipv6=both)
-    except OSError as error:
-        raise NetworkSetupError(
-            f'cannot listen on {host}:{port}: {error.strerror or error}'
-        ) from error

@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from storj.exception import BridgeUnavailableError, StorjBridgeApiError, bridge_error
-from storj.text import count_of
+from storj.text import count_of, in_url
 
 __all__ = (
     'ANSWER_LIMIT',
@@ -249,8 +249,7 @@ def redirect_message(who: str, headers: Mapping[str, str], asked: tuple[str, str
         host = None
     if not host or parts.scheme not in ('http', 'https'):
         return f'the {who} sends its clients on to an address that is none'
-    place = f'[{host}]' if ':' in host else host
-    target = f'{parts.scheme}://{place}' + ('' if port is None else f':{port}')
+    target = f'{parts.scheme}://{in_url(host)}' + ('' if port is None else f':{port}')
     # The route is no part of what is configured, and the end of some is a secret.
     if path and parts.path.rstrip('/').endswith(f'/{path}'):
         target += parts.path.rstrip('/').removesuffix(f'/{path}')

@@ -36,6 +36,7 @@ from storj.rest import decoding
 from storj.rest.connection import Calls
 from storj.retry import RetryPolicy
 from storj.shortage import shortage
+from storj.text import in_url
 
 T = TypeVar('T')
 
@@ -200,7 +201,7 @@ def bridge_address(url: str) -> tuple[str, str | None, str | None]:
         raise ValueError('the URL of a bridge has neither query nor fragment')
     if any(character.isspace() for character in url.strip()):
         raise ValueError('the URL of a bridge has no white space')
-    place = f'[{host}]' if ':' in host else host
+    place = in_url(host)
     if port is not None:
         place += f':{port}'
     clean = urlunsplit(SplitResult(parts.scheme, place, parts.path, '', ''))

@@ -27,7 +27,6 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from storj.exception import NetworkSetupError
 from storj.network.farmer.bridge_link import HEARTBEAT, BridgeLink, BridgeLinkError
 from storj.network.farmer.channels import PIECE, DataChannels
 from storj.network.farmer.copies import Copies
@@ -42,10 +41,9 @@ from storj.network.faults import FaultPlan
 from storj.network.node import health
 from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity, is_extended_key, is_node_id
-from storj.network.node.lock import FolderLock
 from storj.network.node.rpc import NodeContact, RpcClient, RpcServer
-from storj.network.node.serving import Server
-from storj.network.node.state_files import begun_farm, lost
+from storj.network.node.serving import Server, listen
+from storj.network.node.state_files import FolderLock, begun_farm, lost
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import is_broken_off
 
@@ -235,8 +233,10 @@ class Farmer:
             NetworkSetupError: If the folder cannot be used, or the port is taken.
         """
         async with contextlib.AsyncExitStack() as parts:
-            listening = self._listen()
+            listening = listen(self.settings.host, self.port)
             parts.callback(listening.close)
+            # Kept for a restart, so that the address that others know stays right.
+            self.port = listening.getsockname()[1]
             if self._shared_workers is None:
                 self._workers = Workers()
                 parts.push_async_callback(asyncio.to_thread, self._workers.close)
@@ -517,22 +517,6 @@ class Farmer:
         if self.link is not None and not self.link.in_touch:
             problems.append(health.Problem('the bridge does not know this farmer'))
         return health.answer_health(problems)
-
-    def _listen(self) -> socket.socket:
-        """Bind the port; a taken one is an error now, not a wait later."""
-        settings = self.settings
-        try:
-            family = socket.getaddrinfo(
-                settings.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0][0]
-            listening = socket.create_server((settings.host, self.port), family=family)
-        except OSError as error:
-            raise NetworkSetupError(
-                f'cannot listen on {settings.host}:{self.port}: {error.strerror or error}'
-            ) from error
-        # Kept for a restart, so that the address that others know stays right.
-        self.port = listening.getsockname()[1]
-        return listening
 
     async def _sweep(self) -> None:
         """Forget what has expired, and abort stalled transfers, from time to time."""

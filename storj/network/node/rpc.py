@@ -38,6 +38,7 @@ from storj.network.node.identity import (
     signer_of_message,
 )
 from storj.network.node.wire import BODY_SECONDS, parse_date
+from storj.text import in_url
 
 __all__ = (
     'ClockSkewError',
@@ -190,8 +191,7 @@ class NodeContact:
     @property
     def authority(self) -> str:
         """``address:port``, as it stands in URLs."""
-        host = f'[{self.address}]' if ':' in self.address else self.address
-        return f'{host}:{self.port}'
+        return f'{in_url(self.address)}:{self.port}'
 
     @property
     def url(self) -> str:

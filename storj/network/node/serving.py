@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from aiohttp import http_exceptions, web
 
-from storj.exception import ResourceError
+from storj.exception import NetworkSetupError, ResourceError
 from storj.network.node.wire import Handler
 
 __all__ = (
@@ -31,6 +31,7 @@ __all__ = (
     'WAKE',
     'Connections',
     'Server',
+    'listen',
     'need_descriptors',
 )
 
@@ -94,6 +95,31 @@ def need_descriptors(needed: int, what: str) -> None:
         raise ResourceError(
             f'{what} needs {needed} open files at a time, and {allowed} are allowed: raise the '
             f"limit ('ulimit -n {needed}', or 'LimitNOFILE={needed}' for a service of systemd)"
+        ) from error
+
+
+def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:
+    """Bind a port; a taken one is an error now, not a wait later.
+
+    Args:
+        host (str): address to listen on; ``::`` stands for those of IPv4 too, where that can be.
+        port (int): 0 for any free one.
+        backlog (int): connections that may wait to be accepted.
+
+    Raises:
+        NetworkSetupError: If it cannot be bound.
+    """
+    both = host == '::' and socket.has_dualstack_ipv6()
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ][0]
+        return socket.create_server(
+            (host, port), family=family, backlog=backlog, dualstack_ipv6=both
+        )
+    except OSError as error:
+        raise NetworkSetupError(
+            f'cannot listen on {host}:{port}: {error.strerror or error}'
         ) from error
 
 
