@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import secrets
 import sys
 import time
@@ -15,12 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.request import getproxies
 
 import requests
 from ecdsa import SigningKey
 from requests import exceptions
 from requests.auth import AuthBase
-from requests.utils import get_environ_proxies, select_proxy, should_bypass_proxies
+from requests.utils import select_proxy, should_bypass_proxies
 from urllib3 import exceptions as urllib3
 
 from storj import api
@@ -273,10 +275,24 @@ def send(
         requests.RequestException, urllib3.exceptions.HTTPError: If there is no answer.
     """
     prepared = session.prepare_request(request)
-    url = prepared.url or ''
-    settings = session.merge_environment_settings(url, {}, True, session.verify, None)
-    settings['proxies'] = proxies_for(session, url)
-    return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+    # Not by the session's own method, which reads the whole environment three times for proxies.
+    return session.send(
+        prepared,
+        timeout=timeout,
+        allow_redirects=False,
+        stream=True,
+        verify=_trusted(session),
+        cert=session.cert,
+        proxies=proxies_for(session, prepared.url or ''),
+    )
+
+
+def _trusted(session: requests.Session) -> bool | str | None:
+    """Return whether certificates are checked, or the file of those that are trusted."""
+    verify = session.verify
+    if session.trust_env and verify in (True, None):
+        return os.environ.get('REQUESTS_CA_BUNDLE') or os.environ.get('CURL_CA_BUNDLE') or verify
+    return verify
 
 
 def _failure(
@@ -353,14 +369,13 @@ def proxies_for(session: requests.Session, url: str) -> dict[str, str]:
         ConfigurationError: If the proxy that would be used cannot be one.
     """
     given = dict(session.proxies)
-    if session.trust_env:
-        exempt = given.get('no_proxy')
-        if should_bypass_proxies(url, exempt):
-            return {}
-        if select_proxy(url, given) is None:
-            given = get_environ_proxies(url, exempt)
+    exempt = given.get('no_proxy')
+    if session.trust_env and select_proxy(url, given) is None:
+        given = getproxies()
     chosen = select_proxy(url, given)
     if chosen is not None:
+        if session.trust_env and should_bypass_proxies(url, exempt):
+            return {}
         try:
             check_proxy(chosen)
         except ValueError as error:

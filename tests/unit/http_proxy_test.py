@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,18 @@ def test_proxy_that_is_not_there_is_named_as_the_cause(bridge: Server) -> None:
     with pytest.raises(exception.BridgeUnreachableError, match='the proxy'):
         asked(bridge, proxy='http://127.0.0.1:9')
     assert bridge.heads == []
+
+
+@pytest.mark.parametrize('variable', ['REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'])
+@pytest.mark.parametrize(('trust', 'reason'), [(True, 'certificates'), (False, 'refused')])
+def test_certificates_are_those_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, trust: bool, reason: str
+) -> None:
+    for name in ('REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / 'missing.pem'))
+    with (
+        http.Client(None, None, 'https://127.0.0.1:1', retries=QUICK, trust_env=trust) as client,
+        pytest.raises(exception.BridgeUnreachableError, match=reason),
+    ):
+        client.info()
