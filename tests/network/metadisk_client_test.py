@@ -469,7 +469,9 @@ def test_source_that_shrinks_is_an_error(server: Node, node: MetaDisk) -> None:
         node.upload(Shrinking(CONTENT))
 
 
-def test_source_that_cannot_be_read_is_its_own_error(server: Node, node: MetaDisk) -> None:
+def test_source_that_cannot_be_read_is_its_own_error(
+    server: Node, node: MetaDisk, tmp_path: Path
+) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError(5, 'Input/output error')
@@ -477,7 +479,7 @@ def test_source_that_cannot_be_read_is_its_own_error(server: Node, node: MetaDis
     with pytest.raises(OSError, match='Input/output error'):
         node.upload(Broken(CONTENT))
     with pytest.raises(FileNotFoundError):
-        node.upload('/no/such/file')
+        node.upload(tmp_path / 'missing')
 
 
 def test_node_gets_more_time_for_a_larger_upload(

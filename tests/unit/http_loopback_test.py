@@ -96,9 +96,10 @@ def with_length(body: bytes, extra: bytes = b'', length: int | None = None) -> b
     return b'HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b' % (extra, size, body)
 
 
-def test_certificates_that_cannot_be_read_are_an_error_of_ours() -> None:
+def test_certificates_that_cannot_be_read_are_an_error_of_ours(tmp_path: Path) -> None:
+    missing = str(tmp_path / 'missing')
     with (
-        http.Client('e@x', 'pw', 'https://127.0.0.1:1/', verify='/nonexistent') as client,
+        http.Client('e@x', 'pw', 'https://127.0.0.1:1/', verify=missing) as client,
         pytest.raises(exception.BridgeUnreachableError, match='certificates') as caught,
     ):
         client.info()

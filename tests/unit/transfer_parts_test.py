@@ -195,13 +195,13 @@ def test_spool_has_no_name_and_goes_with_its_user(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_full_disk_is_told_and_other_errors_stay_what_they_are() -> None:
+def test_full_disk_is_told_and_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, 'No space left on device')
     with pytest.raises(ResourceError, match='no space left in /somewhere') as told:
         raise_disk_error(full, '/somewhere')
     assert told.value.__cause__ is full
     with pytest.raises(FileNotFoundError) as missing:
-        Spool('/nonexistent')
+        Spool(tmp_path / 'missing')
     # Who follows causes comes to an end.
     assert missing.value.__cause__ is None
 
