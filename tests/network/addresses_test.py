@@ -169,7 +169,7 @@ def test_name_is_looked_up_once_for_a_call(tmp_path: Path, names: Names) -> None
             names['farmer.example'] = ['192.0.2.1', '127.0.0.1']
             named = replace(here.farmer.contact(), address='farmer.example', local=False)
             with pytest.raises(NodeUnreachableError):
-                await here.renter._rpc.call(named, 'PING', timeout=0.2)
+                await here.renter.calls.call(named, 'PING', timeout=0.2)
             assert names['farmer.example'] == ['127.0.0.1']
 
     run(test)

@@ -157,7 +157,7 @@ def test_messages_are_forgotten_though_the_clock_was_set_back(tmp_path: Path) ->
 def test_wrong_clock_is_told_with_its_seconds(tmp_path: Path, ahead: float) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
-            here.farmer.rpc._clock = lambda: here.clock() + ahead
+            here.farmer.rpc.clock = lambda: here.clock() + ahead
             with pytest.raises(ClockSkewError, match='Message signature expired') as told:
                 await here.renter.ping(here.farmer.contact())
             assert told.value.seconds == pytest.approx(ahead, abs=0.01)
@@ -409,7 +409,7 @@ def test_alloc_without_an_extended_key_is_taken_too(tmp_path: Path) -> None:
 async def call(site: Site, method: str, params: Mapping[str, Any]) -> str:
     """Call a method that must be refused, and return the farmer's words."""
     with pytest.raises(NodeError) as refused:
-        await site.renter._rpc.call(site.farmer.contact(), method, params)
+        await site.renter.calls.call(site.farmer.contact(), method, params)
     return refused.value.message
 
 
@@ -421,7 +421,7 @@ def test_alloc_of_a_bad_contract_is_refused(tmp_path: Path) -> None:
                 SHARD_HASH, 9, now, now + 1000, renter_id=here.renter.node_id,
                 renter_hd_key=here.renter.extended_key or False, renter_hd_index=0,
             )  # fmt: skip
-            identity = here.renter._identity
+            identity = here.renter.identity
 
             async def alloc(contract: Contract, **more: Any) -> str:
                 signed = contract.signed('renter', identity)
@@ -523,15 +523,15 @@ def test_consign_takes_the_audit_leaves_later(tmp_path: Path) -> None:
             terms = Contract(
                 SHARD_HASH, 9, now, end, renter_id=here.renter.node_id,
                 renter_hd_key=here.renter.extended_key or False, renter_hd_index=0,
-            ).signed('renter', here.renter._identity)  # fmt: skip
+            ).signed('renter', here.renter.identity)  # fmt: skip
             contact = here.farmer.contact()
-            result = await here.renter._rpc.call(contact, 'ALLOC', {'contract': terms.to_json()})
+            result = await here.renter.calls.call(contact, 'ALLOC', {'contract': terms.to_json()})
             assert 'audit_tree' not in result
             challenges = new_challenges(2)
             digest = ShardDigest(challenges)
             digest.update(SHARD)
             params = {'data_hash': SHARD_HASH, 'audit_tree': digest.leaves()}
-            token = (await here.renter._rpc.call(contact, 'CONSIGN', params))['token']
+            token = (await here.renter.calls.call(contact, 'CONSIGN', params))['token']
             assert (await here.post(SHARD, token))[0] == 200
             proofs = await here.renter.audit(contact, [(SHARD_HASH, challenges[1])])
             rows = merkle_rows(digest.leaves())
@@ -605,13 +605,13 @@ def test_renew_changes_the_times_and_nothing_else(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
             contract = (await here.alloc()).contract
-            identity, contact = here.renter._identity, here.farmer.contact()
+            identity, contact = here.renter.identity, here.farmer.contact()
             words = await call(here, 'RENEW', {'contract': contract.to_json()})
             assert words == 'Shard data not found'
             await here.store()
             later = replace(contract, store_end=contract.store_end + 1000)
             params = {'contract': later.signed('renter', identity).to_json()}
-            result = await here.renter._rpc.call(contact, 'RENEW', params)
+            result = await here.renter.calls.call(contact, 'RENEW', params)
             renewed = Contract.from_mapping(result['contract'])
             assert renewed.store_end == later.store_end
             assert renewed.verify('farmer', contact.node_id)
@@ -642,7 +642,7 @@ def test_renew_for_another_renter_is_refused(
             await here.store()
             contract = (await here.alloc()).contract
             foreign = replace(contract, **change, store_end=contract.store_end + 1)
-            signed = foreign.signed('renter', here.renter._identity)
+            signed = foreign.signed('renter', here.renter.identity)
             assert await call(here, 'RENEW', {'contract': signed.to_json()}) == words
             kept = here.farmer.index.contract(SHARD_HASH, here.renter.extended_key or '')
             assert kept is not None
@@ -737,7 +737,7 @@ def test_farmer_that_changes_a_renewal_is_refused(
                     changed = changed.signed('farmer', farmer)
                 return {'contract': changed.to_json()}
 
-            monkeypatch.setitem(here.farmer.rpc._handlers, 'RENEW', renew)  # type: ignore[arg-type]
+            monkeypatch.setitem(here.farmer.rpc.handlers, 'RENEW', renew)  # type: ignore[arg-type]
             with pytest.raises(NodeError, match='another contract'):
                 await here.renter.renew(here.farmer.contact(), contract, store_end=2 * 10**12)
 

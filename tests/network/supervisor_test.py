@@ -205,7 +205,7 @@ def test_farmer_with_a_wrong_clock_stands_out_in_the_status() -> None:
     with Network(1) as net:
         assert net.status()['farmers'][0]['clock_skew'] is None
         farmer: Any = net.farmers[0]
-        farmer.farmer.rpc._clock = lambda: time.time() + 3600
+        farmer.farmer.rpc.clock = lambda: time.time() + 3600
         bridge = net._app[BRIDGE]  # type: ignore[union-attr]
         net._call(ping_round(bridge))
         assert net.status()['farmers'][0]['clock_skew'] == pytest.approx(3600, abs=5)

@@ -76,6 +76,8 @@ class RenterNode:
         clock (Callable[[], float]): seconds since 1970.
 
     Attributes:
+        identity (Identity): signs contracts and calls.
+        calls (RpcClient): asks the farmers.
         node_id (str): 40 hex characters.
         extended_key (str | None): extended public key, for the configuration of farmers.
     """
@@ -93,10 +95,10 @@ class RenterNode:
         self._index: int | None = None
         if isinstance(key, ExtendedKey):
             self.extended_key, self._index = key.public, index
-            self._identity = Identity(key.child(index).key)
+            self.identity = Identity(key.child(index).key)
         else:
-            self._identity = key
-        self.node_id = self._identity.node_id
+            self.identity = key
+        self.node_id = self.identity.node_id
         # What a contract says of this side: False where there is no extended key.
         self._renter_fields: dict[str, Any] = {
             'renter_id': self.node_id,
@@ -106,7 +108,7 @@ class RenterNode:
         self._clock = clock
         self.address = address
         self.port = port
-        self._rpc = RpcClient(self._identity, self.contact, clock=clock)
+        self.calls = RpcClient(self.identity, self.contact, clock=clock)
         self._shards = ShardClient()
 
     def contact(self) -> NodeContact:
@@ -124,7 +126,7 @@ class RenterNode:
 
     async def close(self) -> None:
         """Close the connections to farmers."""
-        await self._rpc.close()
+        await self.calls.close()
         await self._shards.close()
 
     async def ping(self, contact: NodeContact) -> None:
@@ -133,7 +135,7 @@ class RenterNode:
         Raises:
             NodeError, NodeUnreachableError: If it is not.
         """
-        await self._rpc.call(contact, 'PING')
+        await self.calls.call(contact, 'PING')
 
     async def alloc(
         self,
@@ -173,11 +175,11 @@ class RenterNode:
             store_end=store_end,
             audit_count=audit_count,
             **self._renter_fields,
-        ).signed('renter', self._identity)
+        ).signed('renter', self.identity)
         tree = list(audit_tree)
         # `audit_tree` is ours: ALLOC of core 7 and 8 has no place for the leaves, and farmers
         # that do not know the field ignore it.
-        result = await self._rpc.call(
+        result = await self.calls.call(
             contact, 'ALLOC', {'contract': terms.to_json(), 'audit_tree': tree}
         )
         granted = _contract(result)
@@ -189,7 +191,7 @@ class RenterNode:
         ):
             raise NodeError('The farmer returned another contract than was offered')
         # The farmer's fields are part of what is signed, so the renter signs again.
-        granted = granted.signed('renter', self._identity)
+        granted = granted.signed('renter', self.identity)
         if not granted.is_complete():
             raise NodeError('Contract is not complete')
         token = _token(result)
@@ -217,8 +219,8 @@ class RenterNode:
             contract,
             store_end=store_end,
             **self._renter_fields,
-        ).signed('renter', self._identity)
-        result = await self._rpc.call(
+        ).signed('renter', self.identity)
+        result = await self.calls.call(
             contact,
             'RENEW',
             {
@@ -243,7 +245,7 @@ class RenterNode:
             NodeError: If the farmer refused, e.g. because it does not hold the shard.
             NodeUnreachableError: If it does not answer.
         """
-        return _token(await self._rpc.call(contact, 'RETRIEVE', {'data_hash': data_hash}))
+        return _token(await self.calls.call(contact, 'RETRIEVE', {'data_hash': data_hash}))
 
     async def audit(
         self, contact: NodeContact, audits: Sequence[tuple[str, str]]
@@ -266,7 +268,7 @@ class RenterNode:
         # Each audit reads a whole shard; a call with too many would run out of time.
         for start in range(0, len(audits), AUDITS_PER_CALL):
             part = audits[start : start + AUDITS_PER_CALL]
-            result = await self._rpc.call(
+            result = await self.calls.call(
                 contact,
                 'AUDIT',
                 {'audits': [{'data_hash': name, 'challenge': text} for name, text in part]},
@@ -293,7 +295,7 @@ class RenterNode:
             NodeError: If the farmer refused.
             NodeUnreachableError: If it does not answer.
         """
-        await self._rpc.call(
+        await self.calls.call(
             contact,
             'MIRROR',
             {'data_hash': data_hash, 'token': token, 'farmer': source.to_json()},
@@ -310,7 +312,7 @@ class RenterNode:
             NodeUnreachableError: If it does not answer.
         """
         params = {'data_hash': data_hash, 'audit_tree': list(audit_tree)}
-        return _token(await self._rpc.call(contact, 'CONSIGN', params))
+        return _token(await self.calls.call(contact, 'CONSIGN', params))
 
     async def fetch(
         self,

@@ -225,6 +225,10 @@ class RpcServer:
             :class:`NodeError` to refuse, or another error of ours.
         clock (Callable[[], float]): seconds since 1970.
         monotonic (Callable[[], float]): seconds that nobody sets.
+
+    Attributes:
+        clock (Callable[[], float]): as given.
+        handlers (dict[str, Handler]): as given.
     """
 
     def __init__(
@@ -238,8 +242,8 @@ class RpcServer:
     ) -> None:
         self._identity = identity
         self._contact = contact
-        self._handlers = handlers
-        self._clock = clock
+        self.handlers = dict(handlers)
+        self.clock = clock
         self._monotonic = monotonic
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
@@ -289,10 +293,10 @@ class RpcServer:
         result: Mapping[str, Any] = {}
         refusal: str | None = None
         try:
-            handler = self._handlers.get(method)
+            handler = self.handlers.get(method)
             if handler is None:
                 raise NodeError('Method not found')
-            sender = _verify(message['params'], identifier, self._contact(), self._clock())
+            sender = _verify(message['params'], identifier, self._contact(), self.clock())
             self._remember(sender.node_id, identifier)
             logger.debug('%s from %s', method, sender.node_id)
             result = await handler(message['params'], replace(sender, local=local))
@@ -308,7 +312,7 @@ class RpcServer:
             'id': identifier,
             'result': {
                 **result,
-                **_envelope(self._identity, self._contact(), identifier, self._clock()),
+                **_envelope(self._identity, self._contact(), identifier, self.clock()),
             },
         }
         if refusal is not None:
