@@ -150,7 +150,7 @@ def get_client() -> Client:
     from storj import configuration
 
     settings = configuration.load()
-    # Whoever signs needs no password.
+    # Signed requests need no password.
     if settings.private_key is None:
         with configuration.given(settings):
             email, password = read_config()
@@ -213,7 +213,7 @@ def transfer_config(settings: Configuration, **limits: Any) -> TransferConfig:
 # By its name, which programs replace.
 set_client_factory(lambda: get_client())
 
-# A program that configures no logging shall not find our warnings on its standard error.
+# A program that configures no logging does not get our warnings on its standard error.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 

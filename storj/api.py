@@ -50,7 +50,7 @@ _RARE_ROUTES = (
     (
         re.compile(r'POST /buckets/[^/]+/mirrors'),
         'sets_mirrors',
-        'makes mirrors by itself; only bridges from 0.10 to 3.2 take wishes',
+        'makes mirrors by itself; only bridges from 0.10 to 3.2 accept a number',
     ),
     (
         re.compile(r'POST /reports/exchanges'),
@@ -393,7 +393,7 @@ class BridgeProfile:
 
     @property
     def misses_offers(self) -> bool:
-        """Whether a contract may wait in vain for an offer, and get one when asked for again.
+        """Whether a contract may never get an offer, although it gets one when asked for again.
 
         Before 3.0: such a bridge reads the clock twice, and now and then announces a contract
         under a topic to which no farmer listens (protocol reference, section 10.16). Assumed not.

@@ -325,7 +325,7 @@ def verify_proof(proof: object, root: str, depth: int, generation: Generation = 
     """Return whether a farmer's answer to an audit shows that it has the shard.
 
     Args:
-        proof (object): as it came from the farmer; anything but a right proof is False.
+        proof (object): the farmer's answer; any other object gives False.
         root (str): of the tree whose leaves the client sent, 40 hex digits.
         depth (int): number of rows of that tree.
         generation (str): see the module.

@@ -128,7 +128,7 @@ class Downloader:
 def _local_name(name: str | None) -> str:
     """Check that what the bridge names is a file of one folder, on any system."""
     if not name or name in ('.', '..') or not name.isprintable():
-        raise IntegrityError(f'the bridge gives the file a name that is none: {name!r}')
+        raise IntegrityError(f'the bridge gives the file an invalid name: {name!r}')
     if name != PurePosixPath(name).name or name != PureWindowsPath(name).name:
         raise IntegrityError(f'the name of the file leads to another folder: {name!r}')
     return name

@@ -230,7 +230,7 @@ class StorjBridgeApiError(StorjError):
     The message is the bridge's own; look up the route in the protocol reference.
 
     Args:
-        text (str | int | None): the body of the answer, as it came; ``str(error)`` returns it,
+        text (str | int | None): the body of the answer, unchanged; ``str(error)`` returns it,
             because programs written for 0.1.5 parse it. A number is the HTTP status, as programs
             written for 0.3 give it: ``BridgeError(404, 'Bucket not found')``.
         code (int | str | None): HTTP status; behind a number, the message.

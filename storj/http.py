@@ -111,7 +111,7 @@ open = keys.open_private
 
 
 def __getattr__(name: str) -> Any:
-    # Programs of 0.3 find it here; whoever needs it not is spared the import.
+    # Programs of 0.3 find it here; others do not pay for the import.
     if name == 'web_socket':
         return importlib.import_module('storj.web_socket')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
@@ -158,7 +158,7 @@ class Client:
 
     Every call raises :class:`~storj.exception.StorjBridgeApiError` or one of its children when the
     bridge refuses, :class:`~storj.exception.BridgeUnreachableError` when there is none, and
-    ``ValueError`` or ``TypeError`` before anything is sent when an argument makes no sense.
+    ``ValueError`` or ``TypeError`` before anything is sent when an argument is invalid.
 
     Args:
         email (str | None): user e-mail address; None for calls that need no account.
@@ -247,7 +247,7 @@ class Client:
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
     def _begin_in_fork(self) -> None:
-        """Begin anew in a process that was forked: connections and threads are the other's."""
+        """Start again in a forked process: connections and threads belong to the parent."""
         self._begin()
         session: requests.Session | None = getattr(self._local, 'session', None)
         if session is not None:
@@ -279,7 +279,7 @@ class Client:
         try:
             if transfers is not None:
                 transfers.cancel()
-            # Until the threads of the transfers have ended, none of their requests begins anew.
+            # Until the threads of the transfers have ended, none of their requests starts again.
             self._calls.end()
             if transfers is not None:
                 transfers.close()
@@ -454,7 +454,7 @@ class Client:
             Any: the JSON value; ``{}`` for an empty answer.
 
         Raises:
-            StorjBridgeApiError: If the bridge refuses, or answers with null or something else than
+            StorjBridgeApiError: If the bridge refuses, or answers with null or anything other than
                 JSON, or if its release is known and has no such route; then nothing is sent.
             BridgeUnreachableError: If it does not answer.
             TypeError: If a keyword is unknown, the body cannot be JSON, or ``private_key`` is no
@@ -1243,7 +1243,7 @@ class Client:
             return self._transfers
 
     def _finish(self, future: TransferFuture[T]) -> T:
-        """Wait for a transfer; whoever is interrupted while waiting leaves none behind."""
+        """Wait for a transfer; an interrupt while waiting cancels it."""
         from storj.transfer import wait_for
 
         return wait_for(future)

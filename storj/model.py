@@ -3,7 +3,7 @@
 Field names are those of the wire (``nodeID``, ``lastSeen``). Every class takes and keeps fields
 that it does not document, because bridges gained fields with every release; see
 :class:`storj.object.Object` for what all records can do. Numbers and times are brought into one
-form on the way in; what cannot be read is None, so that one damaged entry never ends a listing.
+form on the way in; what cannot be read becomes None, so one damaged entry never ends a listing.
 Knows no client: a record that acts (:meth:`Bucket.delete`, :meth:`File.download`) does so through
 the client that made it.
 
@@ -83,7 +83,7 @@ def _given_list(value: Any) -> Any:
 
 
 def _entries(value: object) -> list[Any]:
-    """Return a field that is a list; what a bridge sends in the place of one is empty."""
+    """Return a field that is a list; anything else that a bridge sends gives an empty one."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
         return []
     return list(value)
@@ -122,7 +122,7 @@ class MerkleTree(Object):
 
     @property
     def leaves(self) -> list[str]:
-        """The bottom row; setting it builds the tree anew."""
+        """The bottom row; setting it builds the tree again."""
         return self._leaves
 
     @leaves.setter
@@ -195,7 +195,7 @@ class Shard(Record):
         challenges (list[str]): 64 hex digits each.
         tree (list[str]): leaves of the audit tree, 40 hex digits each; a :class:`MerkleTree` will
             do as well.
-        exclude (list[str]): nodeIDs of farmers that shall not get it.
+        exclude (list[str]): nodeIDs of farmers that must not get it.
         parity (bool | None): whether it is computed and no part of the file.
         generation (str): formulas of the tree, see :mod:`storj.digest`.
     """
@@ -275,8 +275,8 @@ class ShardManager(Object):
         num_chunks (int): into how many shards of one size the file is cut, where no size is given;
             0 leaves the choice to :meth:`determine_shard_size`.
         tmp_path (str | PathLike | None): folder that gets a file for each shard: the name of the
-            file with ``-1``, ``-2`` and so on. A file of such a name is replaced. Whoever gave the
-            folder removes them.
+            file with ``-1``, ``-2`` and so on. A file of such a name is replaced. The
+            caller removes them.
         suffix (str): what the names of these files end with.
         max_shard_size (int | None): bytes of a shard that is chosen, at most; 4 GiB if None.
 
@@ -287,7 +287,7 @@ class ShardManager(Object):
         IntegrityError: If the file changes its size while they are.
 
     Attributes:
-        filepath (str): path to the file; setting it starts anew.
+        filepath (str): path to the file; setting it starts again.
         filesize (int): bytes of the file.
         shard_size (int): as given or chosen.
         nchallenges (int): as given.
@@ -375,7 +375,7 @@ class ShardManager(Object):
 
     @property
     def shard_size(self) -> int:
-        """Bytes of every shard but the last; another size cuts the file anew."""
+        """Bytes of every shard but the last; setting it cuts the file again."""
         size, count = self._given
         if size is None:
             # Bytes of the largest of so many equal parts, the last one as much shorter.

@@ -315,7 +315,7 @@ class Object(_Base):
 
     def __hash__(self) -> int:
         # Not by value: a record that changed would be lost in its set. Records of equal value have
-        # equal identifiers, and where a bridge sends something else than text, one hash for all.
+        # equal identifiers, and an identifier that is not text gives one hash for all.
         identifier = getattr(self, self._identifier, None) if self._identifier else None
         return hash(identifier if isinstance(identifier, str) else type(self))
 

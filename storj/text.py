@@ -1,7 +1,8 @@
-"""Texts from elsewhere: what a bridge, a farmer or a file's name says drives no terminal.
+"""Texts for people: counts, and texts from bridges, farmers and file names made safe to print.
 
-Whatever prints or logs such a text takes it through here; the library's errors carry it as it came.
-Names of files are text here whatever the locale makes of their bytes.
+Code that prints or logs a text from elsewhere passes it through :func:`printable`, so that it
+cannot control a terminal; the errors of the library carry such a text unchanged. Names of files are
+UTF-8 here, whatever the locale is.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ __all__ = (
 def printable(text: str) -> str:
     """Return a text on one line whose control characters are escaped.
 
-    So are the characters that change the direction of a line, those that nobody sees, and bytes of
-    a name that are no text.
+    So are invisible characters, those that change the direction of a line, and bytes of a name
+    that are not UTF-8.
     """
     if text.isprintable():
         return text
@@ -75,10 +76,10 @@ def to_system(text: str) -> str:
     return text
 
 
-#: User and password of a URL; what follows a colon is none if it is a port. Somebody who does not
-#: know that ``/`` has to be quoted in a password has typed one all the same.
+#: User and password of a URL; a number after the colon is a port. The password may hold a ``/``,
+#: although it should be quoted there: people type it unquoted.
 _CREDENTIALS = re.compile(r'(://[^/?#\s:@[]*):(?!\d+(?:[/?#\s]|$))\S*@')
-#: What stands in the place of a secret.
+#: Shown in place of a secret.
 MASK = '********'
 
 
@@ -88,7 +89,7 @@ def masked(text: str) -> str:
 
 
 class LogFormatter(logging.Formatter):
-    """Formats records so that what they quote begins no line and drives no terminal."""
+    """Formats records so that quoted text cannot start a new line or control the terminal."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the first line of a record."""
@@ -101,5 +102,5 @@ class LogFormatter(logging.Formatter):
 
 
 def indented(text: str) -> str:
-    """Return the lines of a traceback, which quotes others, so that none passes for ours."""
+    """Return the lines of a traceback indented, so that none looks like a line of our log."""
     return '\n'.join(f'  {printable(masked(line))}' for line in text.split('\n'))

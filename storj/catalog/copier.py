@@ -1,4 +1,4 @@
-"""What becomes of files that are copied or moved: uploads, downloads, copies between buckets."""
+"""Jobs that copy or move files: uploads, downloads, copies between buckets."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Downloader:
     def _check_links(self, path: Path, base: Path | None) -> None:
         """Refuse to write through a link that exists in the destination: it may lead anywhere.
 
-        The destination itself may be a link: whoever typed it means where it leads.
+        The destination itself may be a link: the user chose it, and means its target.
         """
         if base is None or self.options.follow_links:
             return

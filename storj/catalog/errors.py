@@ -30,7 +30,7 @@ class CatalogError(StorjError):
 
 
 class UsageProblem(CatalogError, ValueError):
-    """The arguments make no sense together, or a question was not answered with yes.
+    """The arguments do not fit together, or a question was not answered with yes.
 
     'storj COMMAND --help' shows how it is used.
     """

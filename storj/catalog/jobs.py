@@ -25,7 +25,7 @@ class Skip(StorjError):
 
 
 class Unchanged(Skip):
-    """A file is where it should be already, as far as size and time tell."""
+    """The destination already has the file, judged by size and time."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Job:
         return self.start()
 
     def complete(self, result: Any) -> None:
-        """Do what follows the transfer."""
+        """Finish the job after its transfer."""
         if self.finish is not None:
             self.finish(result)
         if self.removal is not None:
@@ -170,7 +170,7 @@ class Batch:
     job does not depend on how many there are.
 
     Args:
-        jobs (Iterable[Job]): taken as there is room for them, in this order.
+        jobs (Iterable[Job]): started in this order, as others end.
         width (int): jobs that the engines work at; as many more wait in their queues, so that no
             thread waits for the caller.
         stopping (threading.Event | None): set when the jobs are stopped.

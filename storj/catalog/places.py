@@ -2,7 +2,7 @@
 
 A URI is taken literally: nothing in it is percent-decoded, so every name that a bridge can
 hold can be typed. The first ``/`` after the bucket ends it; a bucket whose name holds a ``/`` is
-named by its id. This module opens nothing and asks nobody.
+named by its id. This module opens no file and sends no request.
 """
 
 from __future__ import annotations

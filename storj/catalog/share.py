@@ -149,7 +149,7 @@ class Share:
 class SharedBridge:
     """A bridge as the holder of a link sees it: one file, and as many requests as tokens.
 
-    The engine is given it in the place of a client (:class:`storj.transfer.BridgeReader`).
+    The engine takes it in place of a client (:class:`storj.transfer.BridgeReader`).
 
     Args:
         client (storj.http.Client): of the link's bridge, without an account; with the encryption

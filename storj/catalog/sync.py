@@ -25,7 +25,7 @@ class Plan:
 
     Attributes:
         jobs (list[Job]): files to move.
-        surplus (list[LocalFile | FileEntry]): files of the destination that the source lacks.
+        surplus (list[LocalFile | FileEntry]): files at the destination only.
         unchanged (int): files that are the same on both sides.
     """
 
@@ -37,7 +37,7 @@ class Plan:
 class Sync:
     """Compares a folder with a prefix of a bucket.
 
-    A file is moved when the destination lacks it, has another size, or is older.
+    A file is copied if it is missing at the destination, has another size there, or is older.
 
     Args:
         copier (Copier): makes the jobs.

@@ -91,7 +91,7 @@ def register(session: Session, email: str | None, password_file: str | None) -> 
     with session.make_client(None, None) as client:
         user = client.user_create(email, password)
     active = bool(getattr(user, 'activated', False))
-    text = f'account {email} made'
+    text = f'account {email} created'
     session.output.done(text, {'email': email, 'activated': active})
     session.output.note(
         "next: 'storj account login'"
@@ -105,7 +105,7 @@ def register(session: Session, email: str | None, password_file: str | None) -> 
 )
 @_credential_options
 @click.option(
-    '--words-file',
+    '--mnemonic-file',
     metavar='PATH',
     type=LocalPath(),
     help='Read the encryption key from a file, or - for stdin.',
@@ -119,7 +119,7 @@ def login(
     session: Session,
     email: str | None,
     password_file: str | None,
-    words_file: str | None,
+    mnemonic_file: str | None,
     keyring: bool,
     libstorj: bool,
 ) -> None:
@@ -136,7 +136,7 @@ def login(
     password = _login_password(session, password_file, email, shared)
     with session.make_client(email, password) as client:
         client.key_list()
-    words, made = _words(session, email, words_file, shared)
+    words, made = _words(session, email, mnemonic_file, shared)
     _check_words(session, email, words)
     path = _save_login(session, email, password, words, keyring=keyring)
     if shared is not None:
@@ -144,7 +144,7 @@ def login(
     record = {'email': email, 'bridge': session.settings.bridge, 'path': str(path)}
     if made:
         record['mnemonic'] = words
-    session.output.done(f'logged in as {email}, kept in {path}', record)
+    session.output.done(f'logged in as {email}; saved in {path}', record)
     if made and not session.output.as_json:
         for line in _NEW_KEY.format(words).split('\n'):
             session.output.warn(line)
@@ -194,7 +194,7 @@ class WordsKept(ConflictError):
     """The encryption key of another login would be used, or lost.
 
     Log in to a profile of its own, 'storj --profile NAME account login', or first remove the key,
-    'storj account logout --forget-words'.
+    'storj account logout --forget-mnemonic'.
     """
 
 
@@ -257,30 +257,30 @@ def _words(
 
 
 @account.command('logout', examples=('storj account logout',))
-@click.option('--forget-words', is_flag=True, help='Remove the encryption key as well.')
+@click.option('--forget-mnemonic', is_flag=True, help='Remove the encryption key as well.')
 @yes_option
 @pass_session
-def logout(session: Session, forget_words: bool, yes: bool) -> None:
+def logout(session: Session, forget_mnemonic: bool, yes: bool) -> None:
     """Forget e-mail and password.
 
-    The encryption key stays unless --forget-words is given.
+    The encryption key stays unless --forget-mnemonic is given.
     """
     settings = session.settings
-    if forget_words and settings.mnemonic:
+    if forget_mnemonic and settings.mnemonic:
         confirm('forget the encryption key of your files', yes=yes)
     session.cache.forget()
-    kinds = ['password'] + ['mnemonic'] * forget_words
+    kinds = ['password'] + ['mnemonic'] * forget_mnemonic
     if settings.keyring and settings.email:
         for kind in kinds:
             forget_secret(settings.bridge, settings.email, kind)
     kept = session.kept_settings
-    owner = None if forget_words or kept.mnemonic is None else _owner(kept)
+    owner = None if forget_mnemonic or kept.mnemonic is None else _owner(kept)
     session.save(email=None, mnemonic_email=owner, **dict.fromkeys(kinds))
     _report_logout(session)
 
 
 def _report_logout(session: Session) -> None:
-    """Say that nobody is logged in any more, or who still is, and by what."""
+    """Report the logout, or which settings still log in."""
     settings, output = session.settings, session.output
     places = set_variables('email', 'password', 'keypass')
     logged_in = settings.email is not None and settings.password is not None
@@ -290,7 +290,7 @@ def _report_logout(session: Session) -> None:
     output.done('logged out', record)
     if logged_in:
         names = ' and '.join(places) or "user and password in the bridge's URL"
-        output.note(f'{names} still log in as {settings.email}: unset them to end that')
+        output.note(f'{names} still log in as {settings.email}: unset them to log out')
     if settings.private_key is not None:
         output.note(f'requests are still signed with {settings.private_key}')
     if settings.key_file is not None and settings.key_file.exists():
@@ -299,13 +299,13 @@ def _report_logout(session: Session) -> None:
 
 @account.command('activate', examples=('storj account activate 5f3a...',))
 @click.argument('token', required=False)
-@click.option('--resend', is_flag=True, help='Have the mail with the token sent again.')
+@click.option('--resend', is_flag=True, help='Send the mail with the token again.')
 @click.option('--email', help='E-mail address of the account, with --resend.')
 @pass_session
 def activate(session: Session, token: str | None, resend: bool, email: str | None) -> None:
     """Activate an account with the token from its mail."""
     if resend == (token is not None):
-        raise UsageProblem('a TOKEN or --resend', hint='the token is in the mail of the bridge')
+        raise UsageProblem('give either a TOKEN or --resend', hint='the mail has the token')
     with session.make_client(None, None) as client:
         if token is None:
             address = _email(session, email)
@@ -321,7 +321,7 @@ def activate(session: Session, token: str | None, resend: bool, email: str | Non
     examples=('storj account reset-password', 'storj account reset-password --token 9c1d...'),
 )
 @_credential_options
-@click.option('--token', help='From the mail, to confirm the reset.')
+@click.option('--token', help='Token from the mail; confirms the reset.')
 @pass_session
 def reset_password(
     session: Session, email: str | None, password_file: str | None, token: str | None
@@ -348,7 +348,7 @@ def reset_password(
 @account.command(
     'delete', examples=('storj account delete', 'storj account delete --token 77aa...')
 )
-@click.option('--token', help='From the mail, to confirm.')
+@click.option('--token', help='Token from the mail; confirms the closing.')
 @yes_option
 @pass_session
 def delete(session: Session, token: str | None, yes: bool) -> None:

@@ -30,7 +30,12 @@ ENTRIES = (
     Entry('config', 'storj.cli.config:config', 'Show and change the settings.', FAMILIES),
     Entry('network', 'storj.cli.network:network', 'Run a Storj network on this machine.', FAMILIES),
     Entry('metadisk', 'storj.cli.metadisk:metadisk', 'Files of a MetaDisk node.', FAMILIES),
-    Entry('transfer', 'storj.cli.transfers:transfer', 'Transfers that broke off.', FAMILIES),
+    Entry(
+        'transfer',
+        'storj.cli.transfers:transfer',
+        'Interrupted transfers.',
+        FAMILIES,
+    ),
     Entry('completion', 'storj.cli.completion:completion', 'Completion for your shell.', FAMILIES),
     Entry('farm', 'storj.cli.farm:farm', 'Offer space of this machine to a network.', MORE),
     Entry('info', 'storj.cli.config:info', 'Show versions, settings and the bridge.', MORE),

@@ -67,7 +67,7 @@ def _make(
     catalog = session.catalog_for(plain_names=plain_names)
     made = session.client.bucket_create(name, encrypt_name=catalog.encrypts_names, **limits)
     found = catalog.describe_bucket(made)
-    session.output.done(f'bucket {found.name} made, id {found.id}', found.to_dict())
+    session.output.done(f'bucket {found.name} created, id {found.id}', found.to_dict())
     return found
 
 
@@ -100,7 +100,7 @@ def _plain_names(function: Any) -> Any:
         '--plain-names/--encrypt-names',
         'plain_names',
         default=None,
-        help='Store the name in clear, or encrypted as is usual.',
+        help='Store the name in clear, or encrypted (the usual).',
     )(function)
 
 

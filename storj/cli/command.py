@@ -68,7 +68,7 @@ def common_options() -> list[click.Option]:
             help='Print results, events and errors as JSON.',
         ),
         _common('-q', '--quiet', is_flag=True, help='Print results and errors only.'),
-        _common('-v', '--verbose', count=True, help='Print more; -vv is for finding faults.'),
+        _common('-v', '--verbose', count=True, help='Print more; -vv prints everything.'),
         _common(
             '--color',
             'colour',
@@ -267,7 +267,7 @@ def _end(error: BaseException, session: Session) -> int:
         error = error.__context__
     report = explain(error)
     if isinstance(error, StreamFailed) and error.reader_gone:
-        # Whoever closes a pipe early, as 'head' does, knows it.
+        # The reader closed the pipe early, as 'head' does: that is no error to report.
         return report.exit_code
     if isinstance(error, KeyboardInterrupt) and session.resumable:
         report = dataclasses.replace(report, hint='run the same command to resume')

@@ -1,8 +1,8 @@
 """``storj completion``: what a shell needs to complete commands, options, buckets and files.
 
-click's own code loses what storage has: names with spaces and commas, and in bash everything after
-the colon of ``storj://``. Here the shell hands over the whole line, and one script serves all
-programs. Names come from a cache of a few minutes, else from the bridge if it answers soon.
+The scripts are our own because click's lose names with spaces and commas, and in bash everything
+after the colon of ``storj://``. Ours pass the whole line, and one script serves all programs. Names
+come from a cache of a few minutes, or from the bridge if it answers soon.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = (
     'completion',
 )
 
-#: Seconds that a prompt may hang while names are fetched.
+#: Seconds that a prompt may wait while names are fetched.
 PATIENCE = 1.0
 #: Seconds for which a list is offered without asking the bridge again.
 FRESH = 300.0
@@ -191,7 +191,7 @@ class NameCache:
 
     The file holds names in clear, so only its owner can read it, it is forgotten after some
     minutes, and 'storj account logout' removes it. A cache that cannot be read or written is no
-    cache: completion is never worth an error.
+    cache: completion never fails.
 
     Args:
         folder (Path): folder of the file; made if it is missing.
@@ -350,7 +350,7 @@ def _lookup(
     answered = threading.Event()
 
     def ask() -> None:
-        # No failure is worth more at a prompt than no offer.
+        # A failure at a prompt means no suggestions.
         with contextlib.suppress(StorjError, OSError, ValueError):
             found.extend(entry.name for entry in fetch())
             answered.set()

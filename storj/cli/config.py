@@ -144,7 +144,7 @@ def _shown(session: Session) -> dict[str, Any]:
 
 
 def _save(session: Session, name: str, value: str | None) -> Any:
-    """Write or remove one setting; what does not exist or makes no sense is refused."""
+    """Write or remove one setting; unknown names and invalid values are refused."""
     try:
         return session.save(**{name: value})
     except TypeError:
@@ -204,7 +204,7 @@ def info(session: Session) -> None:
 
 
 def _bridge(session: Session) -> dict[str, Any]:
-    """Return the bridge's description, or why it cannot be reached: both are worth a report."""
+    """Return the bridge's description, or why it cannot be reached."""
     try:
         with session.make_client(None, None) as client:
             about = client.info().get('info', {})

@@ -231,7 +231,7 @@ def pour(
     contents: Iterable[Iterable[bytes]],
     options: TransferOptions,
 ) -> None:
-    """Write bytes to standard output, with bars where they do not get between them.
+    """Write bytes to standard output, with bars unless that is a terminal too.
 
     Args:
         session (Session): of the command.
@@ -263,7 +263,7 @@ def _check_places(
     recursive: bool,
     byte_range: ByteRange | None,
 ) -> None:
-    """Refuse what makes no sense together before anything is asked or sent."""
+    """Refuse combinations that do not work, before anything is asked or sent."""
     if isinstance(target, Link):
         raise UsageProblem('a link is a source only')
     kinds = {type(place) for place in places}

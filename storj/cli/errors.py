@@ -256,7 +256,7 @@ def _advice(kind: type[BaseException]) -> str:
     advice = paragraphs[1] if len(paragraphs) > 1 else ''
     if advice.endswith(':') or advice.startswith(('Args:', 'Attributes:')):
         return ''
-    # A hint is no sentence of its own: it goes on after 'hint:'.
+    # Printed after 'hint:', so it begins in lower case and ends without a full stop.
     return advice[:1].lower() + advice[1:].removesuffix('.')
 
 

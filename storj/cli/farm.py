@@ -25,14 +25,14 @@ __all__ = ('farm',)
     short_help='Offer space of this machine to a network.',
     examples=(
         'storj farm --path ~/farm --size 10GB --bridge http://127.0.0.1:6382',
-        'storj farm --path ~/farm --size 10GB --leave     give all back and go',
+        'storj farm --path ~/farm --size 10GB --leave     move all shards away, then end',
     ),
 )
 @click.option(
     '--path',
     required=True,
     type=LocalPath(file_okay=False, path_type=Path),
-    help='Folder for shards and identity; made when missing.',
+    help='Folder for shards and identity; created if missing.',
 )
 @click.option('--size', type=SIZE, help='Space to offer; as much as the disk holds by default.')
 @click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
@@ -42,7 +42,7 @@ __all__ = ('farm',)
     default=0,
     help='To listen on; any free one by default.',
 )
-@click.option('--address', help='Address to announce, if others reach this machine by another.')
+@click.option('--address', help='Address to announce, if not the one to listen on.')
 @click.option(
     '--protocol',
     type=click.Choice(('0.10.0', '1.2.0')),
@@ -68,7 +68,7 @@ __all__ = ('farm',)
 @click.option(
     '--leave',
     is_flag=True,
-    help='Leave for good: end as soon as all shards have their copies elsewhere.',
+    help='Leave permanently: end as soon as all shards have their copies elsewhere.',
 )
 @pass_session
 def farm(

@@ -309,7 +309,7 @@ def verify(session: Session, bucket: str, file: str | None, **engine: Any) -> No
     if not health.recoverable:
         raise NotEnoughShardsError(
             f'{entry} cannot be recovered now: it needs {count_of(health.need, "shard")},'
-            f' and {have} can be had',
+            f' and {have} are available',
             have,
             health.need,
         )

@@ -217,7 +217,7 @@ class Runner:
             text = f'{way}  skipped: {error}'
             if isinstance(error, Unchanged):
                 summary.unchanged += 1
-                text = '' if job.removal is None else f'{way}  there already, source removed'
+                text = '' if job.removal is None else f'{way}  exists already, source removed'
             else:
                 summary.skipped += 1
             self._say(text, record)
@@ -424,7 +424,7 @@ def _failure(summary: Summary, code: int, several: bool) -> BaseException:
         summary.skipped
     )
     # What exists is skipped by the next run as well, and what cannot be read fails again.
-    hint: str | None = "'--overwrite' replaces what exists" if summary.skipped else ''
+    hint: str | None = "use '--overwrite' to replace existing files" if summary.skipped else ''
     if any(explain(error).retryable for _, error in summary.failures):
         hint = None
     removed_only = summary.removed and not summary.done

@@ -48,7 +48,7 @@ def key() -> None:
     show_default=True,
     help='Strength of the encryption key.',
 )
-@click.option('--folder', type=LocalPath(file_okay=False), help='Where the key pair goes.')
+@click.option('--folder', type=LocalPath(file_okay=False), help='Folder for the key pair.')
 @click.option('--overwrite', is_flag=True, help='Replace a key pair.')
 @pass_session
 def generate(
@@ -77,7 +77,7 @@ def generate(
 @key.command('export', examples=('storj key export backup/', 'storj key export --mnemonic'))
 @click.argument('folder', required=False, type=LocalPath(file_okay=False))
 @click.option('--mnemonic', is_flag=True, help='Print the encryption key instead.')
-@click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+@click.option('--overwrite', is_flag=True, help='Replace existing files.')
 @yes_option
 @pass_session
 def export(
@@ -106,9 +106,9 @@ def export(
 @key.command('load', examples=('storj key load private.pem', 'storj key load --mnemonic'))
 @click.argument('private', required=False, type=LocalPath(dir_okay=False))
 @click.argument('public', required=False, type=LocalPath(dir_okay=False))
-@click.option('--mnemonic', is_flag=True, help='Take an encryption key instead.')
+@click.option('--mnemonic', is_flag=True, help='Load an encryption key instead.')
 @click.option(
-    '--words-file',
+    '--mnemonic-file',
     metavar='PATH',
     type=LocalPath(),
     help='Read the encryption key from a file, or - for stdin.',
@@ -120,12 +120,12 @@ def load(
     private: str | None,
     public: str | None,
     mnemonic: bool,
-    words_file: str | None,
+    mnemonic_file: str | None,
     overwrite: bool,
 ) -> None:
     """Keep a key pair from PEM files, or an encryption key, in the settings."""
-    if mnemonic or words_file is not None:
-        _load_words(session, words_file, overwrite=overwrite)
+    if mnemonic or mnemonic_file is not None:
+        _load_words(session, mnemonic_file, overwrite=overwrite)
         return
     if private is None:
         raise UsageProblem('which key?', hint='storj key load PRIVATE.PEM [PUBLIC.PEM]')
@@ -139,7 +139,7 @@ def _load_words(session: Session, path: str | None, *, overwrite: bool) -> None:
     from storj.crypto import mnemonic as words
 
     if path is None:
-        found = ask_secret('Encryption key', option='--words-file', twice=False)
+        found = ask_secret('Encryption key', option='--mnemonic-file', twice=False)
     else:
         found = read_secret_file(path)
     found = ' '.join(found.split())
@@ -150,7 +150,7 @@ def _load_words(session: Session, path: str | None, *, overwrite: bool) -> None:
             hint="keep it ('storj key export --mnemonic'), then use '--overwrite'",
         )
     session.save(mnemonic=found)
-    session.output.done('encryption key kept', {'mnemonic_set': True})
+    session.output.done('encryption key saved', {'mnemonic_set': True})
 
 
 @key.command('list', examples=('storj key list',))

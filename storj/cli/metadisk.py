@@ -105,8 +105,8 @@ def _reference(text: str) -> str:
 def metadisk() -> None:
     """Upload to and download from a MetaDisk node: no account, a reference for each file.
 
-    The node is that of --bridge. Whoever has a reference can read the file; the node sees what is
-    uploaded to it, and learns nothing from a download.
+    The node is that of --bridge. Anyone who has a reference can read the file; the node sees what
+    is uploaded to it, and learns nothing from a download.
     """
 
 
@@ -266,7 +266,7 @@ metadisk.add_command(token)
 @token.command('new', examples=('storj metadisk token new',))
 @pass_session
 def token_new(session: Session) -> None:
-    """Print a new access token. Whoever has it can spend its balance."""
+    """Print a new access token. Anyone who has it can spend its balance."""
     with _node(session) as node:
         made = node.token_new()
     if session.output.as_json:
@@ -302,7 +302,7 @@ def token_prices(session: Session) -> None:
     with _node(session) as node:
         rows = [{'amount': row.amount, 'cents': row.cost} for row in node.prices()]
     columns = (Column('amount', kind='size'), Column('cents', kind='count'))
-    session.output.table(columns, rows, empty='this node sells nothing')
+    session.output.table(columns, rows, empty='this node sells no balance')
 
 
 def _required(token: str | None) -> str:

@@ -63,7 +63,7 @@ def folder_option(function: Any) -> Any:
     return click.option(
         '--data',
         type=LocalPath(file_okay=False, path_type=Path),
-        help='Folder that keeps everything; by default one among the data of the user.',
+        help="Folder of the network; by default one in the user's data directory.",
     )(function)
 
 
@@ -101,16 +101,16 @@ def network() -> None:
 
 @network.command('up', examples=('storj network up', 'storj network up --farmers 12 --detach'))
 @click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
-@click.option('--address', help='Address or name to announce, if others reach it by another.')
+@click.option('--address', help='Address or name to announce, if not the one to listen on.')
 @click.option(
-    '--public-url', metavar='URL', help='URL of the bridge, if others reach it by another.'
+    '--public-url', metavar='URL', help='Public URL of the bridge, for example behind a proxy.'
 )
 @click.option(
     '--trusted-proxy',
     'trusted_proxies',
     multiple=True,
     metavar='ADDRESS',
-    help='Proxy or network of proxies whose X-Forwarded-* headers are believed.',
+    help='Proxy or network of proxies whose X-Forwarded-* headers are trusted.',
 )
 @click.option(
     '--port',
@@ -124,16 +124,16 @@ def network() -> None:
     '--farmers',
     type=click.IntRange(0, 256),
     metavar='N',
-    help='How many; by default as many as there are, 6 in a new folder.',
+    help='Number of farmers; by default that of the folder, 6 in a new one.',
 )
-@click.option('--drain', is_flag=True, help='Take fewer: move what the last ones store first.')
+@click.option('--drain', is_flag=True, help='With fewer farmers: first move what the others store.')
 @click.option(
     '--new-farmer',
     'new_farmers',
     multiple=True,
     type=click.IntRange(0, 255),
     metavar='NUMBER',
-    help='Begin a farmer anew whose folder is lost for good; repeatable.',
+    help='Replace a farmer whose folder is lost by a new one; repeatable.',
 )
 @folder_option
 @click.option('--database', metavar='URL', help='SQLAlchemy URL; a SQLite file by default.')
@@ -142,7 +142,7 @@ def network() -> None:
     type=click.Choice(('mixed', '0.10', '1.2')),
     default='mixed',
     show_default=True,
-    help='What farmers speak: 0.10 WebSocket, 1.2 HTTP, mixed half and half.',
+    help='Protocol of farmers: 0.10 is WebSocket, 1.2 HTTP, mixed half of each.',
 )
 @click.option(
     '--activation',
@@ -151,7 +151,7 @@ def network() -> None:
     show_default=True,
     help='How new accounts become active; mail goes to DATA/outbox.',
 )
-@click.option('--fault', 'faults', multiple=True, metavar='SPEC', help='What goes wrong.')
+@click.option('--fault', 'faults', multiple=True, metavar='SPEC', help='Fault to cause.')
 @click.option('--size', type=SIZE, help='Space that each farmer offers.')
 @click.option('--processes', is_flag=True, help='Run each farmer in a process of its own.')
 @sync_option
@@ -268,7 +268,7 @@ class NetworkNotStarted(CommandError):
     """
 
     def __init__(self, reason: str, log: Path, status: int) -> None:
-        super().__init__(f'the network did not start: {reason}', hint=f'more stands in {log}')
+        super().__init__(f'the network did not start: {reason}', hint=f'see {log}')
         self.exit_code = status if status > 0 else FAILED
 
 
@@ -395,7 +395,7 @@ def _copied(output: Output, done: str, work: Callable[[], Copied], hint: str | N
     )
     if found.missing:
         missing = count_of(found.missing, 'shard')
-        raise CommandError(f'not copied: {missing} that no disk gives', hint=hint)
+        raise CommandError(f'not copied: {missing} that no disk can read', hint=hint)
 
 
 @network.command('env', examples=('eval "$(storj network env)"',))
@@ -413,7 +413,7 @@ def env(session: Session, data: Path | None) -> None:
 
 @network.command('status', examples=('storj network status', 'storj network status --watch'))
 @folder_option
-@click.option('--watch', is_flag=True, help='Show it again and again, until Ctrl-C.')
+@click.option('--watch', is_flag=True, help='Refresh until Ctrl-C.')
 @click.option('--every', type=DURATION, default='2s', show_default=True, help='With --watch.')
 @pass_session
 def status(session: Session, data: Path | None, watch: bool, every: float) -> None:

@@ -166,15 +166,15 @@ filter_options = _options(_filter('include', 'take'), _filter('exclude', 'leave 
 follow_option = click.option(
     '--follow-links',
     is_flag=True,
-    help='Read and write through links to folders; a source leaves them out without.',
+    help='Follow links to folders; by default they are skipped.',
 )
 recursive_option = click.option(
-    '-r', '--recursive', is_flag=True, help='Folders and prefixes with all they hold.'
+    '-r', '--recursive', is_flag=True, help='Everything in folders and below prefixes.'
 )
 dry_run_option = click.option(
-    '--dry-run', is_flag=True, help='Print what would be done, and do nothing.'
+    '--dry-run', is_flag=True, help='Print what would be done, without doing it.'
 )
-overwrite_option = click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+overwrite_option = click.option('--overwrite', is_flag=True, help='Replace existing files.')
 #: The answer to the question that a destructive command asks.
 yes_option = click.option('-y', '--yes', is_flag=True, help='Do not ask.')
 progress_option = click.option(
@@ -188,7 +188,7 @@ upload_options = _options(
         '--plain-names/--encrypt-names',
         'plain_names',
         default=None,
-        help='Store names in clear, or encrypted as is usual.',
+        help='Store names in clear, or encrypted (the usual).',
     ),
     click.option(
         '--encrypt/--no-encrypt', default=True, help='Encrypt the content; on by default.'
@@ -229,7 +229,7 @@ _resume = click.option(
     '--resume/--no-resume',
     default=True,
     show_default=True,
-    help='Continue a transfer that broke off.',
+    help='Continue an interrupted transfer.',
 )
 _key_scheme = click.option(
     '--key-scheme',
@@ -241,19 +241,19 @@ _reading = _options(
     click.option(
         '--plain',
         is_flag=True,
-        help='Fetch bytes as they are stored: never encrypted, or still encrypted.',
+        help='Fetch the stored bytes without decrypting them.',
     ),
     click.option(
         '--allow-unauthenticated',
         is_flag=True,
-        help='Decrypt files of bridges before 5.3, although nothing proves them.',
+        help='Decrypt files of bridges before 5.3, which have no HMAC.',
     ),
 )
 _limit_upload = click.option(
-    '--limit-upload', type=RATE, help='Most bytes sent per second, like 2MiB.'
+    '--limit-upload', type=RATE, help='Bytes sent per second at most, like 2MiB.'
 )
 _limit_download = click.option(
-    '--limit-download', type=RATE, help='Most bytes received per second, like 2MiB.'
+    '--limit-download', type=RATE, help='Bytes received per second at most, like 2MiB.'
 )
 
 #: For commands that move files both ways.

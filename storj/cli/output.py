@@ -1,8 +1,8 @@
 """What commands print: tables, records, JSON, notes; the only place that writes to the terminal.
 
 Standard output carries the answer alone; notes, warnings and questions go to standard error. Every
-text may quote a bridge or a farmer, so characters that would drive a terminal are escaped here, in
-every form of output; only the parts that are :class:`Styled` here get colours.
+text may quote a bridge or a farmer, so characters that control a terminal are escaped here, in
+every form of output; only :class:`Styled` parts get colours.
 """
 
 from __future__ import annotations
@@ -204,12 +204,12 @@ class Output:
         self._print(parts, sys.stdout)
 
     def note(self, *parts: Part) -> None:
-        """Tell the person at the terminal something that is no part of the answer."""
+        """Print a note on standard error, unless it is JSON or quiet that was asked for."""
         if not self.quiet and not self.as_json:
             self.warn(*parts)
 
     def warn(self, *parts: Part) -> None:
-        """Print a line on standard error, whatever was asked for."""
+        """Print a line on standard error, always."""
         self._print(parts, sys.stderr)
 
     def ask(self, question: str) -> None:
@@ -346,7 +346,7 @@ class Output:
 
 
 def _json(value: Any, stream: IO[str], indent: int | None = None) -> str:
-    """Return a value as JSON without a character that drives a terminal or that a stream lacks."""
+    """Return a value as JSON that controls no terminal and that the stream can encode."""
     found = plain(value)
     text = json.dumps(found, indent=indent, ensure_ascii=False)
     try:

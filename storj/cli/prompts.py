@@ -1,7 +1,7 @@
-"""Questions to the person at the terminal, and secrets from where they are safe.
+"""Questions at the terminal, and secrets from files and the system's key store.
 
-Nothing is asked unless both standard input and standard error are terminals; what is not asked is
-refused. Secrets are never read from arguments: those are seen by everyone on the machine.
+Nothing is asked unless both standard input and standard error are terminals; without them the
+command is refused. Secrets are never arguments: every user of the machine can see those.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TYPED_LIMIT = 4095
 
 
 def interactive() -> bool:
-    """Return whether somebody is there to answer."""
+    """Return whether a person can answer."""
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 

@@ -224,7 +224,7 @@ class Session:
         if self.debugging or self.verbose:
             self._log_to(_Handler(self._output.warn), level, _LOG_FORMAT)
         else:
-            # A retry is worth a line: it explains why nothing seems to happen.
+            # A retry is printed: it explains why nothing seems to happen.
             self._log_to(_Brief(self._output.note), logging.WARNING, '%(message)s')
         if self.log_file is not None:
             self._log = _LogFile(self.log_file)

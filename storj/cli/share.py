@@ -56,7 +56,7 @@ __all__ = ('copy_link', 'read_link', 'share')
     metavar='N',
     default=1,
     show_default=True,
-    help='Downloads that the link is good for, at least.',
+    help='Downloads that the link allows, at least.',
 )
 @click.option(
     '--link-file',

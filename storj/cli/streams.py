@@ -1,11 +1,10 @@
 """The process around a command: standard streams and signals.
 
-What is printed arrives whole, or the command fails.
-
-A write to a pipe may take a part of what it is given (Python repeats it only where it buffers), and
-a stream that some process has made non-blocking takes nothing for a while. So ``sys.stdout``,
-``sys.stderr`` and ``sys.stdin`` are replaced while a command runs, and whoever prints, a library as
-well, writes through the one loop here. Characters that a stream cannot encode become escapes.
+A command that cannot print everything fails. A write to a pipe may take only a part of its data
+(Python repeats it only for buffered streams), and a stream that another process made non-blocking
+may take nothing for a while. So ``sys.stdout``, ``sys.stderr`` and ``sys.stdin`` are replaced while
+a command runs, and everything that prints, libraries too, writes through one loop here. Characters
+that a stream cannot encode become escapes.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class StreamFailed(CommandError):
 
     @property
     def reader_gone(self) -> bool:
-        """Whether nobody reads the stream any more."""
+        """Whether the reader of the stream has gone."""
         return self.errno in (errno.EPIPE, errno.ESHUTDOWN)
 
 
@@ -195,7 +194,7 @@ class StandardStreams:
 
     def _writing(self, stream: TextIO | None, name: str, *, fatal: bool) -> Any:
         if stream is None:
-            # Whoever closes a stream wants nothing of it; what is printed has to go somewhere.
+            # The user wants nothing from a closed stream; what is printed has to go somewhere.
             return self._stack.enter_context(Path(os.devnull).open('w', encoding='utf-8'))
         binary = getattr(stream, 'buffer', None)
         if binary is None:
@@ -229,7 +228,7 @@ def standard_input() -> BinaryIO:
 
 
 def input_pieces(stopping: threading.Event) -> Iterable[bytes] | BinaryIO:
-    """Return standard input, read so that Ctrl-C need not wait for whoever writes to it.
+    """Return standard input, read so that Ctrl-C does not wait for its writer.
 
     Args:
         stopping (threading.Event): ends the reading.
@@ -261,7 +260,7 @@ def _restore(stdin: Any, stdout: Any, stderr: Any) -> None:
 
 
 def _occupy_numbers() -> None:
-    """Open the null device in the place of closed streams.
+    """Open the null device in place of closed streams.
 
     The next file or socket would get their numbers, and then what a library or a child process
     prints there.

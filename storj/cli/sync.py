@@ -43,7 +43,9 @@ __all__ = ('sync',)
 )
 @click.argument('source', shell_complete=complete_place)
 @click.argument('destination', shell_complete=complete_place)
-@click.option('--delete', is_flag=True, help='Remove from the destination what the source lacks.')
+@click.option(
+    '--delete', is_flag=True, help='Remove files of the destination that the source does not have.'
+)
 @click.option('--checksum', is_flag=True, help='Compare contents, not only size and time.')
 @filter_options
 @follow_option
@@ -64,8 +66,8 @@ def sync(
 ) -> None:
     """Make DESTINATION like SOURCE: one a folder, the other storj://BUCKET/PREFIX.
 
-    A file is moved when the destination lacks it, has another size, or is older; with --checksum
-    when the contents differ. Only --delete removes anything.
+    A file is copied if it is missing at DESTINATION, has another size there, or is older; with
+    --checksum, if the contents differ. Only --delete removes files.
     """
     from storj.catalog.sync import Sync
 

@@ -14,6 +14,7 @@ from storj.cli.output import Column
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
 from storj.exception import ClientError
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from storj.http import Client
@@ -32,11 +33,11 @@ _COLUMNS = (
 
 @group(
     'transfer',
-    short_help='Transfers that broke off.',
+    short_help='Interrupted transfers.',
     examples=('storj transfer list', 'storj transfer clean --older-than 7d'),
 )
 def transfer() -> None:
-    """Transfers that broke off.
+    """Interrupted transfers.
 
     The command that was interrupted goes on where it stopped when it is run again; nothing needs to
     be done here for that.
@@ -57,7 +58,10 @@ def list_(session: Session) -> None:
     'clean', examples=('storj transfer clean', 'storj transfer clean --older-than 7d')
 )
 @click.option(
-    '--older-than', type=DURATION, default=0.0, help='Only those untouched for so long, like 7d.'
+    '--older-than',
+    type=DURATION,
+    default=0.0,
+    help='Only those unchanged for this long, like 7d.',
 )
 @yes_option
 @pass_session
@@ -80,7 +84,7 @@ def clean(session: Session, older_than: float, yes: bool) -> None:
         if session.output.as_json:
             session.output.document([])
         return
-    confirm(f'forget {len(stale)} transfers', yes=yes)
+    confirm(f'discard {count_of(len(stale), "transfer")}', yes=yes)
     has_frames = any(entry.frame_id is not None for entry in stale)
     bridge = _bridge(session) if has_frames else None
     removed = clean_journals(folder, older_than=older_than, bridge=bridge)
@@ -89,7 +93,7 @@ def clean(session: Session, older_than: float, yes: bool) -> None:
         session.output.document(rows)
     else:
         for row in rows:
-            session.output.line(f'forgot {row["kind"]} of {row["path"]}')
+            session.output.line(f'discarded {row["kind"]} of {row["path"]}')
 
 
 def _record(entry: Any) -> dict[str, Any]:

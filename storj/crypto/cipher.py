@@ -45,7 +45,7 @@ def counter_at(counter: bytes, offset: int) -> bytes:
         ValueError: If the offset is negative or within a block.
     """
     if offset < 0 or offset % _BLOCK:
-        raise ValueError('a counter block begins at a multiple of 16 bytes')
+        raise ValueError('an offset of a counter block is a multiple of 16 bytes')
     return ((int.from_bytes(counter, 'big') + offset // _BLOCK) % _COUNTERS).to_bytes(_BLOCK, 'big')
 
 
@@ -81,7 +81,7 @@ class CtrStream:
         Args:
             data (Buffer): any number of bytes.
             output (bytearray | memoryview | None): where the result goes; of the same length, and
-                data itself if the change shall be in place.
+                data itself to work in place.
 
         Returns:
             bytes | None: the result, unless it went to output.
@@ -122,7 +122,7 @@ def _ctr(
 
 
 def load() -> None:
-    """Import now what the first stream needs, where there is something to wait for anyway."""
+    """Import what the first stream needs now, while the caller waits for something else."""
     CtrStream(ContentKey(bytes(32), bytes(_BLOCK)))
 
 
@@ -146,7 +146,7 @@ def seal(key: bytes, iv: bytes, text: bytes) -> bytes:
 
 
 def open_sealed(key: bytes, sealed: bytes) -> bytes | None:
-    """Return the text that :func:`seal` encrypted, None if the key or a byte is not the right one.
+    """Return the text that :func:`seal` encrypted, None if the key or a byte is wrong.
 
     A text of no bytes counts as not right: libstorj seals none.
     """

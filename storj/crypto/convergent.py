@@ -8,8 +8,8 @@
 
 The first counter block is 0 in the nodes of the tutorial (``counter0``) and 1 in those that came
 after September 2014 (``counter1``). The key is the same for both, the filehash is not, so a client
-has to try both. Whoever has a file can compute its key: this keeps a file from those who do not
-know its content, and from nobody who can guess it.
+has to try both. Anyone who has a file can compute its key: this protects a
+file from those who do not know its content, not from those who can guess it.
 
 Pure: bytes in, bytes out; no file, no socket.
 """
@@ -101,7 +101,7 @@ class Reader:
     own key is the key. Memory does not grow with the file.
 
     Args:
-        reference (Reference): what the bytes shall be.
+        reference (Reference): what the bytes must be.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -143,7 +143,7 @@ class Reference:
 
     Attributes:
         filehash (str): 64 lower-case hex digits; public.
-        key (str): 64 lower-case hex digits; whoever has it reads the file, so it stays out of
+        key (str): 64 lower-case hex digits; anyone who has it can read the file, so it stays out of
             ``repr``.
 
     Raises:

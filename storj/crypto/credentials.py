@@ -103,7 +103,7 @@ def encode(credentials: Credentials, passphrase: str) -> str:
     """Return the text of a file of credentials.
 
     Args:
-        credentials (Credentials): what it shall hold.
+        credentials (Credentials): what it will hold.
         passphrase (str): that will be asked for.
 
     Raises:

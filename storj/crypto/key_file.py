@@ -39,7 +39,7 @@ _SALT_SIZE = 32
 _NONCE_SIZE = 32
 _KEY_SIZE = 32
 
-# A file of somebody else's must not take all memory, or no work at all.
+# A hostile file must not use all memory, or weaken the derivation.
 _COSTS = frozenset(2**bits for bits in range(10, 21))
 _MOST_MEMORY = 1024**3
 
@@ -95,7 +95,7 @@ def unseal(text: str, passphrase: str) -> dict[str, Any]:
         raise DecryptionError('the passphrase does not open the key file, or it was changed')
     secret = json.loads(raw)
     if not isinstance(secret, dict):
-        raise ConfigurationError('the key file holds something else than keys')
+        raise ConfigurationError('the key file does not hold keys')
     return secret
 
 
@@ -127,10 +127,10 @@ def _read(text: str) -> tuple[int, int, int, bytes, bytes]:
             pass
         case _:
             raise ConfigurationError('the file is no key file, or is damaged')
-    # Whoever wrote the file chose these numbers: bound memory and time before scrypt runs.
+    # The file may come from anyone: bound memory and time before scrypt runs.
     sane = cost in _COSTS and 1 <= block <= 64 and 1 <= parallel <= 16
     if not sane or 128 * cost * block > _MOST_MEMORY:
-        raise ConfigurationError('the key file wants another effort than makes sense')
+        raise ConfigurationError('the scrypt parameters of the key file are out of bounds')
     try:
         return cost, block, parallel, bytes.fromhex(salt), bytes.fromhex(sealed)
     except ValueError:

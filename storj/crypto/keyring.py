@@ -70,8 +70,8 @@ def open_text(passphrase: str, sealed: str) -> str:
     """Return the text of a file of the core client's keyring, which is in hex.
 
     Raises:
-        DecryptionError: If this is no hex, or what comes out is no text; the passphrase is wrong
-            then. A wrong passphrase may also show by a text that makes no sense.
+        DecryptionError: If this is no hex, or the result is no text: the passphrase is wrong. A
+            wrong passphrase may also give a text of random characters.
     """
     try:
         return CtrStream(_passphrase_key(passphrase)).process(bytes.fromhex(sealed)).decode()
@@ -132,7 +132,7 @@ class KeyEntry:
                     return cls(password, salt, kind)
                 if kind == 'DataCipherKeyIv' and _HEX.fullmatch(password) and _HEX.fullmatch(salt):
                     return cls(password, salt, kind)
-        raise DecryptionError('an entry of the keyring is none, or the passphrase is not right')
+        raise DecryptionError('an entry of the keyring is damaged, or the passphrase is wrong')
 
     def to_json(self) -> dict[str, str] | str:
         """Return the entry as it stands in the keyring's JSON."""
@@ -158,7 +158,7 @@ class KeyEntry:
 
 
 def _key_of_pair(private_key: bytes) -> ContentKey:
-    # Imported here: only files of spring 2016 have such keys.
+    # Imported here: only files of early 2016 have such keys.
     from ecdsa import SECP256k1, SigningKey
     from ecdsa.errors import MalformedPointError
 
@@ -241,7 +241,7 @@ class Keyring:
         if not isinstance(entries, dict):
             raise DecryptionError('Invalid passphrase was supplied to the keyring')
         for file_id, entry in entries.items():
-            # Whatever else a program kept there is not ours to judge.
+            # Other entries are passed over.
             if is_hex(file_id, 24):
                 ring.entries[file_id] = KeyEntry.from_json(entry)
         return ring

@@ -59,7 +59,7 @@ def check(words: str) -> None:
     if not isinstance(words, str):
         raise MnemonicError(f'the encryption key is text, not {type(words).__name__}')
     if words != ' '.join(words.split()):
-        raise MnemonicError('the words of the encryption key are set apart by exactly one space')
+        raise MnemonicError('the words of the encryption key are separated by exactly one space')
     parts = words.split(' ')
     if len(parts) not in _WORD_COUNTS:
         raise MnemonicError(f'the encryption key has 12, 15, 18, 21 or 24 words, not {len(parts)}')
@@ -69,9 +69,7 @@ def check(words: str) -> None:
         numbers = ', '.join(map(str, unknown))
         raise MnemonicError(f'not in the English list of BIP39 (lower case): word {numbers}')
     if not _english().check(words):
-        raise MnemonicError(
-            'the checksum of the encryption key is wrong: a word is not the right one'
-        )
+        raise MnemonicError('the checksum of the encryption key is wrong: a word is wrong')
 
 
 # A listing decrypts hundreds of names with keys from the same words, at 2048 rounds each.

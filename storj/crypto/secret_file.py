@@ -1,4 +1,4 @@
-"""Files that hold secrets: nobody else may read them, and they are never half written."""
+"""Files that hold secrets: readable by their owner only, and replaced as a whole."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_life_of_an_account(stranger, home, mailing):
     at = {'STORJ_BRIDGE': mailing.bridge_url}
     who = ('--email', 'alice@example.org', '--password-file', '-')
     made = stranger('account', 'register', *who, input='first\n', **at)
-    assert 'account alice@example.org made' in made.out
+    assert 'account alice@example.org created' in made.out
     assert 'storj account activate' in made.err
     refused = stranger('account', 'login', *who, input='first\n', code=4, **at)
     assert 'not been activated' in refused.err
@@ -87,8 +87,8 @@ def test_logout_keeps_the_words_unless_told_otherwise(stranger, home, network):
     stranger('account', 'logout')
     assert set(ini(home)['storj']) == {'bridge', 'mnemonic', 'mnemonic_email'}
     assert stranger('ls', code=4).out == ''
-    stranger('account', 'logout', '--forget-words', code=2)
-    stranger('account', 'logout', '--forget-words', '--yes')
+    stranger('account', 'logout', '--forget-mnemonic', code=2)
+    stranger('account', 'logout', '--forget-mnemonic', '--yes')
     assert list(ini(home)['storj']) == ['bridge']
 
 
@@ -112,7 +112,7 @@ def test_login_as_another_account_never_takes_words(stranger, home, network, oth
     assert ini(home)['storj']['mnemonic'] == network.mnemonic
     other('--profile', 'other', 'account', 'login')
     assert ini(home)['other']['mnemonic'] != network.mnemonic
-    stranger('account', 'logout', '--forget-words', '--yes')
+    stranger('account', 'logout', '--forget-mnemonic', '--yes')
     other('account', 'login')
     assert ini(home)['storj']['mnemonic'] != network.mnemonic
 
@@ -124,7 +124,7 @@ def test_words_of_the_environment_are_those_of_its_account(home, network, other)
 
 
 def test_words_without_an_owner_are_taken(stranger, home, network, other):
-    stranger('key', 'load', '--words-file', '-', input=network.mnemonic)
+    stranger('key', 'load', '--mnemonic-file', '-', input=network.mnemonic)
     other('account', 'login')
     assert ini(home)['storj']['mnemonic'] == network.mnemonic
     assert ini(home)['storj']['mnemonic_email'] == 'other@example.org'
@@ -239,10 +239,10 @@ def test_login_with_words_of_another_machine(stranger, home, network):
     words = mnemonic.generate()
     account = network.environment()
     del account['STORJ_ENCRYPTION_KEY']
-    done = stranger('account', 'login', '--words-file', '-', '--json', input=words, **account)
+    done = stranger('account', 'login', '--mnemonic-file', '-', '--json', input=words, **account)
     assert 'mnemonic' not in done.json()
     assert ini(home)['storj']['mnemonic'] == words
-    stranger('account', 'login', '--words-file', '-', input='no words', code=4, **account)
+    stranger('account', 'login', '--mnemonic-file', '-', input='no words', code=4, **account)
 
 
 def test_login_without_a_terminal_says_what_is_missing(stranger, network):
@@ -310,7 +310,7 @@ def test_secrets_lie_in_the_key_store_when_asked(stranger, home, network, monkey
         assert 'mnemonic' not in section
         assert sorted(Store.kept.values()) == sorted([network.password, network.mnemonic])
         stranger('ls')
-        stranger('account', 'logout', '--forget-words', '--yes')
+        stranger('account', 'logout', '--forget-mnemonic', '--yes')
         assert Store.kept == {}
     finally:
         keyring.set_keyring(before)

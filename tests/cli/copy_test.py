@@ -457,7 +457,7 @@ def test_skipped_files_are_not_said_to_come_with_another_run(storj, bucket, fold
     storj('cp', '-r', folder, f'storj://{bucket}/')
     (folder / 'todo.txt').write_text('more to do')
     done = storj('cp', '-r', folder, f'storj://{bucket}/', code=3)
-    assert done.err.endswith("hint: '--overwrite' replaces what exists\n")
+    assert done.err.endswith("hint: use '--overwrite' to replace existing files\n")
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='names are text there')

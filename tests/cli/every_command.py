@@ -123,7 +123,7 @@ CALLS = (
     Call('key export --mnemonic'),
     Call('key generate --mnemonic'),
     Call('key list'),
-    Call('key load --words-file -', input='words', environment={'STORJ_ENCRYPTION_KEY': ''}),
+    Call('key load --mnemonic-file -', input='words', environment={'STORJ_ENCRYPTION_KEY': ''}),
     Call('key register', ('key generate',)),
     Call('config get bridge'),
     Call('config path'),

@@ -164,11 +164,11 @@ def test_key_pair_is_made_registered_used_and_deleted(storj, home, tmp_path):
 
 def test_words_are_loaded_from_a_file_and_checked(stranger, tmp_path):
     words = mnemonic.generate()
-    stranger('key', 'load', '--words-file', '-', input=f'{words}\n')
+    stranger('key', 'load', '--mnemonic-file', '-', input=f'{words}\n')
     assert stranger('key', 'export', '--mnemonic').out.strip() == words
-    stranger('key', 'load', '--words-file', '-', input=mnemonic.generate(), code=1)
+    stranger('key', 'load', '--mnemonic-file', '-', input=mnemonic.generate(), code=1)
     done = stranger(
-        'key', 'load', '--words-file', '-', '--overwrite', input='abandon ' * 12, code=4
+        'key', 'load', '--mnemonic-file', '-', '--overwrite', input='abandon ' * 12, code=4
     )
     assert 'checksum' in done.err
     assert 'abandon' not in done.err

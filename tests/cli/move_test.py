@@ -149,7 +149,7 @@ def test_copy_that_is_there_already_costs_the_source_only_if_it_is_equal(storj, 
     assert (summary['files_done'], summary['files_skipped']) == (0, 1)
     storj('cp', f'{place}todo.txt', folder)
     done = storj('mv', f'{place}todo.txt', folder)
-    assert 'there already, source removed' in done.out
+    assert 'exists already, source removed' in done.out
     assert (files(folder), names(storj, bucket)) == (
         ['done.txt', 'todo.txt'],
         ['done.txt', 'pics/cat.jpg'],
@@ -495,7 +495,7 @@ def test_copy_that_is_stored_in_the_clear_is_compared_as_such(storj, bucket, tmp
     assert here.exists()
     assert names(storj, bucket) == ['a']
     done = storj('mv', '--no-encrypt' if way == 'up' else '--plain', source, target)
-    assert 'there already, source removed' in done.out
+    assert 'exists already, source removed' in done.out
     assert (here.exists(), names(storj, bucket)) == ((False, ['a']) if way == 'up' else (True, []))
 
 

@@ -112,7 +112,7 @@ def test_own_network_is_used_where_nothing_is_configured(stranger, running, data
     done = stranger('mb', 'storj://found', XDG_DATA_HOME=data_home)
     note = f'using the network that runs on this machine: {running["bridge"]}\n'
     assert done.err.endswith(note)
-    assert 'bucket found made' in done.out
+    assert 'bucket found created' in done.out
     stranger('cp', '-', 'storj://found/a', input='x', XDG_DATA_HOME=data_home)
     done = stranger('cat', 'storj://found/a', XDG_DATA_HOME=data_home)
     assert (done.out, done.err) == ('x', note)

@@ -166,7 +166,7 @@ def run(program):
         ('>&- 2>&-', ['ls'], 2, b''),
         ('<&-', ['cp', '-', 'storj://bucket/a'], 2, b'storj: standard input is closed\n'),
         ('<&-', ['metadisk', 'upload', '-'], 2, b'storj: standard input is closed\n'),
-        ('<&-', ['key', 'load', '--words-file', '-'], 2, b'storj: standard input is closed\n'),
+        ('<&-', ['key', 'load', '--mnemonic-file', '-'], 2, b'storj: standard input is closed\n'),
         ('<&-', ['config', 'path'], 0, b''),
         ('2>&-', ['config', 'profiles'], 0, b''),
         ('2>&-', ['bogus'], 2, b''),

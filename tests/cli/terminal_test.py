@@ -139,7 +139,7 @@ def test_broken_off_transfers_are_cleaned_with_their_frames(terminal, storj, buc
         screen.signal(signal.SIGTERM)
         assert screen.end() == 143
     assert 'storj: terminated' in screen.text
-    assert 'forget 1 transfers' in storj('transfer', 'clean', code=2).err
+    assert 'discard 1 transfer ' in storj('transfer', 'clean', code=2).err
     assert storj('transfer', 'clean', '--older-than', '1h', '--json').json() == []
     [gone] = storj('transfer', 'clean', '--yes', '--json').json()
     assert gone['path'] == str(big)
@@ -277,7 +277,7 @@ def test_new_password_is_asked_twice(terminal, network):
         screen.expect(r'(?s)do not match.*confirmation: ')
         screen.type('one\n')
         assert screen.end() == 0
-    assert 'account twice@example.org made' in screen.text
+    assert 'account twice@example.org created' in screen.text
 
 
 def test_broken_pipe_is_quiet(program, storj, bucket):

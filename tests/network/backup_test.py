@@ -255,7 +255,7 @@ def test_rotten_shard_is_copied_from_another_farmer(stored: Any, tmp_path: Path)
     found = back_up(data, tmp_path / 'backup')
     assert (found.shards, found.missing) == (0, 1)
     error = storj('network', 'backup', tmp_path / 'backup', '--data', data, code=1)
-    assert '1 shard that no disk gives' in error['message']
+    assert '1 shard that no disk can read' in error['message']
 
 
 def test_shard_of_an_earlier_backup_outlives_its_farmers(stored: Any, tmp_path: Path) -> None:
