@@ -144,6 +144,11 @@ def signing_text(method: str, path: str, params: str | bytes = b'') -> bytes:
         params (str | bytes): the body of POST, PUT and PATCH, the query string of GET, DELETE and
             OPTIONS, byte for byte as transmitted.
     """
+    # POST\n               GET\n
+    # /buckets\n           /buckets\n
+    # {"name":"a", ...}    startDate=...&__nonce=...
+    #
+    # The nonce is part of the body or of the query, so the signature covers it.
     raw = params.encode() if isinstance(params, str) else params
     return f'{method.upper()}\n{path}\n'.encode() + raw
 

@@ -193,7 +193,8 @@ class ShardDigest:
         for start in range(0, len(view), _PIECE):
             piece: Buffer = view[start : start + _PIECE]
             self._hash.update(piece)
-            # Generations A and B hash two hex digits for each byte of the shard.
+            # Generations A and B hash two hex digits for each byte of the shard. The borders of
+            # pieces do not matter: each byte has two digits of its own.
             if self._audits and self.generation != 'C':
                 piece = hexlify(piece)
             for audit in self._audits:
@@ -295,6 +296,15 @@ def make_proof(leaves: Sequence[str], response: str, generation: Generation = 'C
     own = leaf(response, generation)
     if own not in rows[-1]:
         raise ValueError('Failed to generate proof')
+    # The proof of the third of four leaves, siblings in brackets, is [n01, [[r2], l3]]:
+    #
+    #                 root
+    #               /      \
+    #          [n01]        n23
+    #          /   \       /   \
+    #        l0     l1   l2    [l3]
+    #                    |
+    #                    r2
     position = rows[-1].index(own)
     proof: Proof = [response]
     for row in rows[:0:-1]:

@@ -49,6 +49,15 @@ Backend = Literal['isa-l', 'python']
 Buffer: TypeAlias = bytes | bytearray | memoryview
 WritableBuffer: TypeAlias = bytearray | memoryview
 
+# A stripe is the same piece of every shard; its columns of bytes are coded independently:
+#
+#              stripe 0     stripe 1          last stripe
+#   data 0    [.........]  [.........]  ...  [......]
+#   data 1    [.........]  [.........]  ...  [......]
+#   data 2    [.........]  [.........]  ...  [...000]     short shard: zeros, which are not stored
+#   parity 0  [.........]  [.........]  ...  [......]     as long as the longest data shard
+#   parity 1  [.........]  [.........]  ...  [......]
+
 # Bytes of all the stripes of a file that are in memory side by side.
 _STRIPES = 8 * 1024 * 1024
 

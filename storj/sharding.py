@@ -63,6 +63,13 @@ SDK_SHARD_SIZE = 8 * _MIB
 #: Doublings that the rule 'sdk' keeps a shard behind its file.
 SDK_BACK = 4
 
+# The rule of libstorj (base 2 MiB, 4 doublings behind, at most 4 GiB):
+#
+#   file, up to   32 MiB   64 MiB   128 MiB   ...   1 GiB    ...   64 GiB and more
+#   shard          2 MiB    4 MiB     8 MiB   ...   64 MiB   ...    4 GiB
+#
+# A size between two powers of two counts as the larger one: 33 MiB to 64 GiB give 9 to 16 shards.
+#
 # base size, how many doublings the size of a shard stays behind the file's, the largest size
 _RULES: dict[Rule, tuple[int, int, int | None]] = {
     'libstorj': (2 * _MIB, 4, MAX_SHARD_SIZE),

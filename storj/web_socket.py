@@ -130,7 +130,7 @@ class DataChannel:
                 raise FarmerUnreachableError(message='the farmer hung up during the handshake')
             answer += self._buffer[:count]
             if len(answer) > _MAX_HANDSHAKE and b'\r\n\r\n' not in answer[:_MAX_HANDSHAKE]:
-                raise FarmerError(message='the farmer sent too long a handshake')
+                raise FarmerError(message='the handshake of the farmer is too long')
         head, _, self._early = answer.partition(b'\r\n\r\n')
         status, *lines = bytes(head).split(b'\r\n')
         words = status.split(None, 2)
@@ -144,7 +144,7 @@ class DataChannel:
             fields[name.strip().lower()] = value.strip()
         expected = base64.b64encode(hashlib.sha1(key + WS_KEY, usedforsecurity=False).digest())
         if not hmac.compare_digest(fields.get(b'sec-websocket-accept', b''), expected):
-            raise FarmerError(message='the farmer answered another handshake')
+            raise FarmerError(message='the farmer answered a different handshake')
         if fields.get(b'sec-websocket-extensions') or fields.get(b'sec-websocket-protocol'):
             raise FarmerError(message='the farmer chose an extension that was not offered')
 
@@ -279,7 +279,7 @@ class DataChannel:
             self.closing = Close(frames.NORMAL, message)
             self.close()
             return True
-        raise FarmerError(frames.PROTOCOL_ERROR, 'the farmer sent what nobody asked for')
+        raise FarmerError(frames.PROTOCOL_ERROR, 'the farmer sent data that was not requested')
 
     # --- the exchange -----------------------------------------------------------------------
 

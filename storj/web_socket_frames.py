@@ -169,7 +169,7 @@ class FrameParser:
                 self._message = opcode
             opcode = self._message
             if opcode == TEXT and len(self._text) + length > _MAX_TEXT:
-                raise FarmerError(TOO_BIG, 'the farmer sent too long a text')
+                raise FarmerError(TOO_BIG, 'the farmer sent a text that is too long')
         self._opcode, self._remaining = opcode, length
 
     def _finish(self) -> Event | None:
@@ -181,7 +181,7 @@ class FrameParser:
             return Ping(bytes(body))
         if self._opcode == CLOSE:
             if len(body) == 1:
-                raise FarmerError(PROTOCOL_ERROR, 'the farmer closed with half a code')
+                raise FarmerError(PROTOCOL_ERROR, 'the farmer closed with an incomplete code')
             # Farmers below core 2.0.5 close with codes such as 401, which the standard forbids.
             code = int.from_bytes(body[:2], 'big') if body else NO_CODE
             return Close(code, body[2:].decode('utf-8', 'replace'))

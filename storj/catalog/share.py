@@ -82,6 +82,8 @@ class Share:
 
     def link(self) -> str:
         """Return the link."""
+        # storj-share:<Base64 for URLs, without padding, of JSON>. The order of the fields does not
+        # matter; a reader refuses any version but its own.
         content = {
             'v': _VERSION,
             'bridge': self.bridge,
@@ -129,6 +131,7 @@ class Share:
             and is_id(content['file'])
             and isinstance(name, str)
             and isinstance(content['entry'], dict)
+            # Not hex of a fixed length: what a token looks like is the business of its bridge.
             and all(isinstance(token, str) for token in tokens)
         )
         if not right:

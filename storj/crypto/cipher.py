@@ -63,6 +63,9 @@ class CtrStream:
     """
 
     def __init__(self, content_key: ContentKey, offset: int = 0) -> None:
+        # counter    c        c + 1    c + 2    c + 3
+        # bytes   |   16   |   16   |   16   |   16   | ...
+        #                         ^ offset 40: start at c + 2, drop 8 bytes of key stream
         within = offset % _BLOCK
         start = counter_at(content_key.counter, offset - within)
         self._made, self._write = _ctr(content_key.key, start)

@@ -80,6 +80,7 @@ def content_key(plaintext_digest: bytes) -> bytes:
     Returns:
         bytes: 32 bytes.
     """
+    # The message is the hex text of the digest, 64 characters, not its 32 bytes.
     return hmac.digest(PASSPHRASE, plaintext_digest.hex().encode('ascii'), 'sha256')
 
 

@@ -25,6 +25,12 @@ __all__ = (
     'seal_text',
 )
 
+# {"user": e-mail, "pass": sealed password, "mnemonic": sealed mnemonic}
+#
+# sealed = hex of tag (16 bytes) + nonce (32) + AES-256-GCM of the text
+# key    = PBKDF2-HMAC-SHA256(passphrase, salt e-mail, 200,000 rounds)
+# nonce  = HMAC-SHA512(key, text), cut to 32 bytes
+#
 # libstorj's own, from its source; both programs must derive the same key.
 _ROUNDS = 200000
 _KEY_SIZE = 32

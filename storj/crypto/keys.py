@@ -84,8 +84,17 @@ class ContentKey:
         return code.hexdigest()
 
 
-# seed (64 bytes)  --bucket id (12)-->  bucket key (32)  --file id (12) or index (32)-->  file key
-# Each arrow is SHA-512 of key and identifier joined, cut to 32 bytes.
+#   encryption key (mnemonic)
+#       |   PBKDF2-HMAC-SHA512, 2048 rounds, salt "mnemonic"
+#   seed (64 bytes)
+#       |   SHA-512(seed + bucket id as 12 bytes), cut to 32 bytes
+#   bucket key (32)
+#       |                                       |
+#       |   SHA-512(key + index of 32 bytes)    |   SHA-512(key + file id as 12 bytes)
+#   file key (32), "v1"                     file key (32), "v0"
+#       |                                       |
+#   key of AES: the file key itself         key of AES: SHA-256 of the file key's 64 hex digits
+#   counter:    index, first 16 bytes       counter:    RIPEMD-160(file id as text), first 16 bytes
 def _step(key: bytes, identifier: bytes) -> bytes:
     return hashlib.sha512(key + identifier).digest()[:_KEY_SIZE]
 

@@ -33,6 +33,18 @@ BUCKET_NAME_MAGIC = '398734aab3c4c30c9f22590e83a95f7e43556a45fc2b3060e0c39fde31f
 #: Makes the key for names from a bucket's key.
 META_MAGIC = bytes.fromhex('42964710327258a0a3239a41a2d5e2d7468a393d3413d2aa26a4a2c856c90251')
 
+# A stored name is Base64 of (protocol reference, section 6.4)
+#
+#   +--------+----------+------------------- ...
+#   | tag 16 | nonce 32 | AES-256-GCM of the name
+#   +--------+----------+------------------- ...
+#
+#   key      HMAC-SHA512(bucket key, META_MAGIC), cut to 32 bytes
+#   nonce    of a file:   HMAC-SHA512(bucket key, bucket id as hex text + name), cut to 32 bytes
+#            of a bucket: HMAC-SHA512(key of BUCKET_NAME_MAGIC, name), cut to 32 bytes
+#
+# GCM with a nonce of 32 bytes hashes the nonce first, unlike one of the usual 12 bytes.
+
 # Base64 that passed through other programs may have been broken into lines.
 _WHITE_SPACE = str.maketrans('', '', ' \t\n\v\f\r')
 

@@ -43,6 +43,8 @@ def bytes_to_key(
     Returns:
         tuple[bytes, bytes]: key and first block.
     """
+    # D1 = MD5(password + salt), D2 = MD5(D1 + password + salt), D3 = MD5(D2 + password + salt)
+    # key = D1 + D2 (32 bytes), first block = D3 (16 bytes)
     secret = password.encode() if isinstance(password, str) else bytes(password)
     made = last = b''
     while len(made) < key_size + iv_size:

@@ -208,7 +208,7 @@ class MetaDisk:
             ValueError: If the reference is none.
             NotFoundError: If the node does not have the file.
             PaymentRequiredError: If the node charges and the balance is too low.
-            IntegrityError: If the bytes are not those of the filehash, or too many.
+            IntegrityError: If the bytes do not have the filehash, or too many.
             DecryptionError: If the key is of another file.
             FileExistsError: If the destination exists and may not be replaced.
         """

@@ -168,13 +168,13 @@ class Fetch:
                     progress(self.size, total)
         if reader is None:
             if content_key(plaintext.digest()) != self._reference.key_bytes():
-                raise IntegrityError('the bytes that the node decrypted are not those of the key')
+                raise IntegrityError('the bytes that the node decrypted do not fit the key')
             return None
         if not reader.is_intact():
-            raise IntegrityError('the bytes are not those of the filehash')
+            raise IntegrityError('the bytes do not have the filehash')
         counter = reader.counter()
         if counter is None:
-            raise DecryptionError('the key is not that of the file')
+            raise DecryptionError('the key does not fit the file')
         self._decrypt(file, counter)
         return counter
 
@@ -224,7 +224,7 @@ def _extent(response: requests.Response) -> tuple[int, int | None]:
     if response.status_code == 206:
         match = _CONTENT_RANGE.match(response.headers.get('Content-Range', ''))
         if match is None:
-            raise BridgeUnavailableError('a part of the file came without its place', 206)
+            raise BridgeUnavailableError('a part of the file came without its range', 206)
         start = int(match.group(1))
     length = response.headers.get('Content-Length', '')
     return start, start + int(length) if _LENGTH.fullmatch(length) else None

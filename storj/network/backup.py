@@ -114,10 +114,10 @@ def back_up(
     record = read_record(data / 'network.json', ('renter_seed',))
     farmers = None if record is None else known_farmers(data, record)
     if record is None or farmers is None:
-        raise BackupError(f'{data}: there is no network that has been up')
+        raise BackupError(f'{data}: no network has run there')
     if not record.get('own_database', True):
         raise BackupError(
-            f'{data}: the database of the bridge lies elsewhere; back up that database by its own'
+            f'{data}: the database of the bridge is elsewhere; back up that database by its own'
             ' tools, and this folder while the network is stopped'
         )
     # The network that runs, and is to copy into it, may have another working directory.
@@ -157,7 +157,7 @@ def _check_target(folder: Path, seed: str) -> None:
         if item.name not in known and not item.name.startswith((_STATE, f'.{_MANIFEST}.'))
     ]
     if others:
-        raise BackupError(f'{folder}: has something else in it: {sorted(others)[0]}')
+        raise BackupError(f'{folder}: contains something else: {sorted(others)[0]}')
     manifest = read_record(folder / _MANIFEST, ('state',))
     if manifest is not None:
         kept = read_record(folder / manifest['state'] / 'network.json', ('renter_seed',))
@@ -272,10 +272,10 @@ def restore(folder: Path, data: Path) -> Copied:
     if manifest is None:
         raise BackupError(f'{folder}: no backup of a network')
     if data.exists() and any(item.name != _OF_THE_DISK for item in data.iterdir()):
-        raise BackupError(f'{data}: not empty; nothing is restored over what is there')
+        raise BackupError(f'{data}: not empty; existing files are not overwritten')
     state = folder / Path(manifest['state']).name
     if {str(path): _sum_of(state / path) for path in _files(state)} != manifest['sums']:
-        raise BackupError(f'{state}: the backup is damaged: the sums of its files are wrong')
+        raise BackupError(f'{state}: the backup is damaged: the checksums of its files are wrong')
     with closing(FolderLock(data, 'network')):
         counts = _bring_back(folder, state, data, int(manifest['farmers']))
         _sync()

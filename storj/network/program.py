@@ -88,7 +88,7 @@ class Teller:
         except (OSError, ValueError) as error:
             # A pipe whose reader has gone, a full disk, a stream that is closed.
             self._mute = True
-            logger.warning('events are told no more, the server goes on: %s', error)
+            logger.warning('events are no longer printed; the server continues: %s', error)
 
 
 async def until_stopped(stopped: threading.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -248,14 +248,14 @@ def redirect_message(who: str, headers: Mapping[str, str], asked: tuple[str, str
     except ValueError:
         host = None
     if not host or parts.scheme not in ('http', 'https'):
-        return f'the {who} sends its clients on to an address that is none'
+        return f'the {who} redirects to an invalid address'
     target = f'{parts.scheme}://{in_url(host)}' + ('' if port is None else f':{port}')
     # The route is no part of what is configured, and the end of some is a secret.
     if path and parts.path.rstrip('/').endswith(f'/{path}'):
         target += parts.path.rstrip('/').removesuffix(f'/{path}')
     if target == base:
-        return f'the {who} sends its clients in a circle: is {base} the right URL?'
-    return f'the {who} sends its clients on to {target}: use that URL if you trust it'
+        return f'the {who} redirects in a circle: is {base} the right URL?'
+    return f'the {who} redirects to {target}: use that URL if you trust it'
 
 
 def _unusable(text: str, status: int, message: str) -> BridgeUnavailableError:

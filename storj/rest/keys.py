@@ -150,7 +150,7 @@ def write_key_pair(
     files = ((public_path, pems[1]), (private_path, pems[0]))
     for path, pem in files:
         if not overwrite and path.exists() and not _holds(path, pem):
-            raise FileExistsError(f'{path} exists; choose another folder or say overwrite=True')
+            raise FileExistsError(f'{path} exists; choose another folder or give overwrite=True')
     for path, pem in files:
         with opener(str(path), 'wb') as file:
             file.write(pem)

@@ -150,7 +150,7 @@ class _Response(http.client.HTTPResponse):
                 return super().readinto1(buffer)
             except (ValueError, OverflowError) as error:
                 # So the library says of a chunk of negative length.
-                raise http.client.HTTPException('the chunks make no sense') from error
+                raise http.client.HTTPException('the chunked encoding is invalid') from error
         room = buffer if self.length is None else buffer[: self.length]
         count: int = self.fp.readinto1(room)
         if self.length is not None:

@@ -247,7 +247,7 @@ class FileDownload(_Download):
             raise IsADirectoryError(f'{self._target} is a folder; name the file in it')
         if self._target.exists() and not self._target.is_file():
             # A rename would put a file in the place of /dev/null.
-            raise ValueError(f'{self._target} is no regular file; hand it over opened')
+            raise ValueError(f'{self._target} is not a regular file; pass it as an open file')
 
     def _fetch(self, needed: list[StoredShard]) -> None:
         """Fetch the shards into the unfinished file, and give it its name."""
@@ -468,7 +468,7 @@ class StreamDownload(_Download):
                     if taken is None and not isinstance(destination, io.RawIOBase):
                         taken = len(view)
                     if not taken:
-                        raise BlockingIOError(errno.EAGAIN, 'the destination takes nothing')
+                        raise BlockingIOError(errno.EAGAIN, 'the destination accepts no data')
                     view = view[taken:]
             except OSError as error:
                 raise_disk_error(error, 'the destination')

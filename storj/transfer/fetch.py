@@ -232,7 +232,7 @@ class PointerList:
         last = self._shards[-1] if self._shards else None
         parity = pointer.parity is True
         if last is not None and last.parity and not parity:
-            raise IntegrityError('the bridge lists data shards behind parity shards')
+            raise IntegrityError('the bridge lists data shards after parity shards')
         # Offsets follow from sizes that only a fetched shard proves; see `witnesses`.
         offset = 0 if last is None else last.offset + last.size
         self._shards.append(StoredShard(index, shard_hash, size, offset, parity))
@@ -284,7 +284,7 @@ class PointerList:
                 else False
             )
             if not regular:
-                raise IntegrityError('the sizes of the shards do not go together with parity')
+                raise IntegrityError('the sizes of the shards do not fit parity')
         return Layout(entry, shards, size, len(data))
 
     def content_key(self, layout: Layout, *, key: ContentKey | None = None) -> ContentKey | None:
@@ -526,7 +526,9 @@ class Fetcher:
             )
             if counted != shard.size or not hmac.compare_digest(digest.hexdigest(), shard.hash):
                 message = ExchangeReport.FAILED_INTEGRITY
-                raise IntegrityError(f'farmer {node} sends other bytes than shard {shard.index}')
+                raise IntegrityError(
+                    f'farmer {node} sends bytes that are not those of shard {shard.index}'
+                )
             message = ExchangeReport.SHARD_DOWNLOADED
         except BaseException:
             self._scope.meter.add(-counted)

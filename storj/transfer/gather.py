@@ -399,7 +399,7 @@ class Gather:
         for shard in missing:
             if not hmac.compare_digest(digests[shard.index].hexdigest(), shard.hash):
                 raise IntegrityError(
-                    f'shard {shard.index}, computed from others, has not the hash that was stored'
+                    f'shard {shard.index}, computed from others, does not have the stored hash'
                 )
             with self._scope.coordinator.condition:
                 self._came.add(shard.index)

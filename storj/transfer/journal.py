@@ -123,7 +123,7 @@ class Journal:
                 self._lock = file_lock.lock(folder / f'{self.key}.lock')
         if self._lock is None:
             raise TransferError(
-                f'another process is at work on the {identity.get("kind")} of '
+                f'another process is working on the {identity.get("kind")} of '
                 f'{identity.get("path")}; wait for it, or go without a journal'
             )
         # Whoever brings shards saves while the driver does.
@@ -443,7 +443,7 @@ class UploadJournal:
         source (Source | None): its source, opened; None if it can be read only once.
 
     Raises:
-        TransferError: If another process is at work on the same upload.
+        TransferError: If another process is working on the same upload.
 
     Attributes:
         frame_id (str | None): frame of the last attempt.
@@ -497,7 +497,7 @@ class UploadJournal:
         if index is not None and not is_hex(index, 64):
             return
         if state.get('source') != self._source.fingerprint():
-            _log.warning('%s changed since its upload broke off; all of it is uploaded', path)
+            _log.warning('%s changed since its upload was interrupted; all of it is uploaded', path)
             return
         self.continues, self.index, self.shards = True, index, shards
 

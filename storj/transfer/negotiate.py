@@ -68,10 +68,10 @@ def check_pointer(pointer: object) -> Mapping[str, Any]:
         StorjBridgeApiError: If the bridge left something out.
     """
     if not isinstance(pointer, Mapping):
-        raise StorjBridgeApiError('the bridge answered a contract with something else')
+        raise StorjBridgeApiError('the bridge did not answer with a contract')
     farmer = pointer.get('farmer')
     if not isinstance(farmer, Mapping) or not pointer.get('token') or not node_of(pointer):
-        raise StorjBridgeApiError('the bridge answered a contract without farmer or token')
+        raise StorjBridgeApiError('the bridge answered with a contract without farmer or token')
     return pointer
 
 
@@ -231,7 +231,7 @@ class UploadFrame:
         self._note = note
         frame = self._bridge.frame_create()
         if not frame.id or not isinstance(frame.id, str):
-            raise StorjBridgeApiError('the bridge made a frame without an id')
+            raise StorjBridgeApiError('the bridge created a frame without an id')
         with self._lock:
             late = self._closed
             if not late:

@@ -145,7 +145,7 @@ class PathSource:
         """
         now = self._now()
         if now[:3] != self._stat[:3]:
-            raise SourceChangedError(f'{_CHANGED}: its size or time of change is another')
+            raise SourceChangedError(f'{_CHANGED}: its size or time of change differs')
         return now == self._stat
 
     def grows(self) -> bool:
@@ -201,7 +201,7 @@ class FileSource:
         """Compare the length, which is all that such a file tells."""
         with self._lock:
             if self._find_end() != self._end:
-                raise SourceChangedError(f'{_CHANGED}: its length is another')
+                raise SourceChangedError(f'{_CHANGED}: its length has changed')
         return True
 
     def close(self) -> None:
@@ -220,7 +220,7 @@ def _open_path(path: str | os.PathLike[str]) -> PathSource:
             raise _not_by_path(path, 'is no regular file')
         source = PathSource(descriptor)
         if not source.size and source.grows():
-            raise _not_by_path(path, 'does not tell its size')
+            raise _not_by_path(path, 'does not state its size')
         return source
     except BaseException:
         os.close(descriptor)
@@ -230,7 +230,7 @@ def _open_path(path: str | os.PathLike[str]) -> PathSource:
 def _not_by_path(path: str | os.PathLike[str], why: str) -> ValueError:
     name = os.fspath(path)
     return ValueError(
-        f"{name!r} {why}: hand it over opened, or pipe it into 'storj cp - storj://BUCKET/NAME'"
+        f"{name!r} {why}: pass it as an open file, or pipe it into 'storj cp - storj://BUCKET/NAME'"
     )
 
 

@@ -297,7 +297,7 @@ class UnfinishedFile:
             self.mode = stat.S_IMODE(os.fstat(self._descriptor).st_mode)
             self._set_mode(0o600)
             return
-        raise FileExistsError(f'{self.target}.part exists and is not ours')
+        raise FileExistsError(f'{self.target}.part exists and belongs to another download')
 
     def _set_mode(self, mode: int) -> None:
         # Windows, and some file systems everywhere, know no modes.

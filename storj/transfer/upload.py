@@ -65,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 _KEY_REPEATED = (
     'the key of this file follows from its name, so the new content is encrypted with the key '
-    'stream of the old one: who has kept both learns much of them. A new name has a new key'
+    'stream of the old one: anyone who kept both learns much about them. A new name has a new key'
 )
 _NAME_TAKEN = 'there is a file of this name in the bucket already'
 
@@ -333,7 +333,9 @@ class Upload:
             return False, None
         hashes = {index: noted.hash for index, noted in journal.shards.items()}
         if not self._reader.hash_again(hashes):
-            _log.warning('the source changed since its upload broke off; all of it is uploaded')
+            _log.warning(
+                'the source changed since its upload was interrupted; all of it is uploaded'
+            )
             return False, None
         self._frame.use(frame_id, ours=frame.locked is False)
         return True, entry

@@ -55,7 +55,7 @@ _TEXTS: dict[Kind, _Text] = {
     ),
     'deactivation': _Text(
         'Confirm the deactivation of your account',
-        'the deactivation of your account was asked for. To confirm it, open',
+        'the deactivation of your account was requested. To confirm it, open',
         'Deactivate your account',
         'After this nobody can log in to the account. Its data is kept.',
         'Deactivate the account',
@@ -63,11 +63,11 @@ _TEXTS: dict[Kind, _Text] = {
     ),
     'reset': _Text(
         'Confirm your new password',
-        'a new password for your account was asked for. To confirm it, open',
+        'a new password for your account was requested. To confirm it, open',
         'Choose a new password',
         'Somebody asked for a new password for your account. If it was not you, close this page.',
         'Set the new password',
-        'The new password is in force now.',
+        'The new password is valid now.',
     ),
 }
 _PASSWORD_FIELD = (

@@ -466,7 +466,7 @@ class Bridge:
         except SQLAlchemyError as error:
             if not is_full(error):
                 raise
-            logger.warning('the database is full: what farmers answered is not written down')
+            logger.warning('the database is full: answers of farmers are not recorded')
             self.reserve.has_space()
 
     def now(self) -> int:

@@ -89,7 +89,7 @@ class BarredStateError(NetworkSetupError):
     """
 
     #: For the command line.
-    hint = 'see to the space, the free inodes and the rights of its folder, and start again'
+    hint = 'check the space, the free inodes and the rights of its folder, and start again'
 
 
 _NEW_NETWORK = 'or begin another network in an empty folder'

@@ -95,7 +95,7 @@ class Tasks:
         self._tasks.discard(task)
         if task.cancelled():
             return
-        error = task.exception() or RuntimeError('it came to its end')
+        error = task.exception() or RuntimeError('it ended')
         self.fail(error)
         # An error of ours has a message for people; whoever owns the tasks tells it, and once.
         if isinstance(error, StorjError):
