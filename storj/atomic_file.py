@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: whoever reads the name finds the old content or the new one.
+"""Files that are replaced as a whole: a reader gets the old content or the new one.
 
 The one place where files of ours get their names: journals, caches, credentials, settings,
 downloads and the shards of a farmer.
@@ -86,7 +86,7 @@ def _create(path: Path) -> tuple[Path, int]:
     while True:
         temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}')
         descriptor = os.open(temporary, flags, 0o600)
-        # Where the file system has no locks, nobody removes it either.
+        # On a file system without locks, no other process removes it either.
         held = True
         with suppress(OSError):
             held = file_lock.hold(descriptor)
@@ -151,7 +151,7 @@ def publish(temporary: Path, path: Path, *, sync: bool = True) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # Not every file system has links. Whoever is killed here leaves an empty file.
+        # Not every file system has links. A process that is killed here leaves an empty file.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             temporary.replace(path)

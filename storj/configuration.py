@@ -185,7 +185,7 @@ def default_folder(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def _expanded(path: str | os.PathLike[str], where: str) -> Path:
-    """Return a path, with the home folder in the place of a tilde."""
+    """Return a path, with a tilde replaced by the home folder."""
     try:
         return Path(to_system(os.fspath(path))).expanduser()
     except RuntimeError:
@@ -290,7 +290,7 @@ def load(
 
     Raises:
         ConfigurationError: If the file cannot be read or parsed, has no profile that was asked
-            for, or holds a value that makes no sense. The message never quotes the file.
+            for, or holds an invalid value. The message never quotes the file.
         TypeError: If a setting is unknown.
     """
     env = os.environ if environ is None else environ
@@ -344,7 +344,8 @@ def _variable(env: Mapping[str, str], setting: str) -> str | None:
 def _foreign_login(section: Mapping[str, str], bridge: str | None) -> str | None:
     """Return the bridge that a login in the file belongs to, if it is another than the one asked.
 
-    Whoever hands over the address of a bridge must not get what is kept for another one.
+    Credentials for one bridge must not be sent to another, whose address somebody else may have
+    given.
 
     Args:
         section (Mapping[str, str]): of the file.
@@ -540,7 +541,7 @@ def save(
     if unknown:
         raise TypeError(f'settings that are not kept in a file: {", ".join(sorted(unknown))}')
     if 'mnemonic' in settings:
-        # Whose it is has to be said anew.
+        # Its owner has to be stated again.
         settings = {'mnemonic_email': None, **settings}
     path = config_path(env)
     name = profile or env.get('STORJ_PROFILE') or APP_NAME

@@ -57,7 +57,7 @@ _MAX_MESSAGE = 500
 
 
 def never() -> bool:
-    """Return False: nobody cancels."""
+    """Return False, for a transfer that cannot be cancelled."""
     return False
 
 
@@ -86,7 +86,7 @@ def farmer_error(code: int | None, message: str) -> FarmerError:
 
     Args:
         code (int | None): WebSocket close code, or HTTP status.
-        message (str): the farmer's text, as it came.
+        message (str): the farmer's text, unchanged.
 
     Returns:
         FarmerError: of the most specific class (protocol reference, sections 4.1 and 4.2).
@@ -240,7 +240,7 @@ class Watchdog:
         Raises:
             FarmerUnreachableError: If the connection broke.
             ResourceError: If this machine is short of something.
-            OSError: If the caller failed to read or write its own bytes, as it came.
+            OSError: If the caller failed to read or write its own bytes; passed on unchanged.
         """
         try:
             yield
@@ -306,7 +306,7 @@ class Watchdog:
             return
         if now - self._last >= limits.stall:
             raise FarmerUnreachableError(message=f'the farmer moved no byte for {limits.stall:g} s')
-        # The first mark is the youngest that is a whole span old.
+        # The first mark is the latest one that is a whole span old.
         while len(self._marks) > 1 and now - self._marks[1][0] >= limits.stall:
             self._marks.popleft()
         start, before = self._marks[0] if self._marks else (now, 0)
@@ -412,7 +412,7 @@ class FarmerSocket(socket.socket):
         except BlockingIOError:
             return False
         except OSError:
-            # Broken: whoever reads next is told how.
+            # Broken: the next read raises the reason.
             return True
         return True
 

@@ -1,6 +1,6 @@
 """Locks between processes, each of them a file. The end of a process releases all its locks.
 
-A lock's file may be removed by its holder: whoever waits for it finds out, and takes a new one.
+The holder may remove the file of a lock: a waiting process notices that, and locks a new file.
 
 The package ``filelock`` (3.32) could stand in for the last twenty lines here, with its function
 ``lock_descriptor``, at the price of an import of over 100 ms. Its lock of a path does other things:

@@ -1,8 +1,8 @@
 """When a request is tried again, how long to wait first, and when to give up.
 
 The one policy of calls to a bridge (:mod:`storj.rest`) and of transfers (:mod:`storj.transfer`).
-It decides and never waits: whoever asks knows what may interrupt the wait. Whether an error may be
-repeated at all is said by its ``retryable``, and by what the request was.
+It decides and never waits: the caller knows what may interrupt the wait. Whether a request may be
+repeated depends on the ``retryable`` of the error and on the request.
 """
 
 from __future__ import annotations

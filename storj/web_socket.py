@@ -565,7 +565,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
         try:
             self.result()
         except TransferCancelled:
-            # Whoever stopped it knows; result() says so to the others.
+            # The thread that stopped it knows; result() tells the others.
             pass
 
     def result(self, timeout: float | None = None) -> bytes | None:

@@ -98,7 +98,7 @@ class FrameParser:
         self._text = bytearray()
 
     def feed(self, data: memoryview) -> Iterator[Event]:
-        """Take bytes as they came.
+        """Take the next bytes from the socket.
 
         Args:
             data (memoryview): of bytes; must not change while the events are read.

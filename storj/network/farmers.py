@@ -270,7 +270,7 @@ class FarmerHandle(ABC):
                 self.last_end = await self._ended()
             except Exception as error:
                 if not up.done():
-                    # Whoever starts it for the first time is told, and decides.
+                    # The caller of the first start gets the error and decides.
                     self.state = 'stopped'
                     up.set_exception(error)
                     return
@@ -390,7 +390,7 @@ class FarmerInLoop(FarmerHandle):
             return
         if self._stopping is None:
             self._stopping = asyncio.ensure_future(self.farmer.stop(abruptly=abruptly))
-        # Whoever waits for it may be cancelled; what has begun to stop goes on to its end.
+        # A waiting task may be cancelled; a stop that has begun is completed.
         await asyncio.shield(self._stopping)
 
 
@@ -435,7 +435,7 @@ class _Questions:
                     break
                 answer: dict[str, Any] = json.loads(line)
                 asked = self._asked.get(answer['type'])
-                # Not one that came too late for whoever had asked.
+                # Not an answer that came too late for its request.
                 if asked is not None and not asked.done():
                     asked.set_result(answer)
         finally:
@@ -485,7 +485,7 @@ class FarmerProcess(FarmerHandle):
         if self._process is None:
             return {}
         questions = self._questions
-        # Whoever has to tell it something waits until it is ready.
+        # Commands wait until it is ready.
         await asyncio.wait((questions.ready,))
         try:
             return await asyncio.wait_for(questions.ask(word, value), limit)

@@ -63,7 +63,7 @@ class Fault:
         message (str): text of the error.
 
     Raises:
-        ValueError: If the kind is unknown, or a value makes no sense.
+        ValueError: If the kind is unknown, or a value is invalid.
     """
 
     kind: str

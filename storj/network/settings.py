@@ -90,7 +90,7 @@ class NetworkSettings:
     """The number of farmers, and the :class:`NetworkOptions` with their defaults.
 
     Raises:
-        ValueError: If one makes no sense.
+        ValueError: If one is invalid.
     """
 
     farmers: int | None = None

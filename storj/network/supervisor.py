@@ -106,7 +106,7 @@ class Network:
         faults (FaultPlan): may be changed while the network runs.
 
     Raises:
-        ValueError: If an argument makes no sense.
+        ValueError: If an argument is invalid.
     """
 
     def __init__(self, farmers: int | None = None, **options: Unpack[NetworkOptions]) -> None:

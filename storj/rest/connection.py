@@ -96,7 +96,7 @@ class Call:
         Raises:
             ConnectionAbortedError: If the call was ended meanwhile.
         """
-        # Of its own: TLS takes a socket from whoever holds it, before it shakes hands.
+        # A socket of its own: TLS takes over the other one before its handshake.
         handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         with self._lock:
             before, self._handle = self._handle, handle
@@ -110,7 +110,7 @@ class Call:
             raise ConnectionAbortedError('the call was ended')
 
     def abort(self) -> None:
-        """End the call: whoever waits for its socket finds the connection at its end."""
+        """End the call: a thread that waits for its socket gets an end of file."""
         with self._lock:
             self._aborted = True
             if self._handle is not None:

@@ -234,7 +234,7 @@ def _refusal(
 
 
 def redirect_message(who: str, headers: Mapping[str, str], asked: tuple[str, str]) -> str:
-    """Return what a redirect means for whoever configured an address.
+    """Return the error for a redirect: the configured address is wrong.
 
     Args:
         who (str): that answered, ``bridge`` or ``node``.

@@ -105,7 +105,7 @@ class Pages(list[T]):
         return other + list(self)
 
     def __reduce__(self) -> Any:
-        # Copies, also in another process, are plain lists: they have nobody to ask.
+        # Copies, also in another process, are plain lists: they have no client.
         return list, (list(self),)
 
     def __repr__(self) -> str:

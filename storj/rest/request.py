@@ -85,7 +85,7 @@ class Request:
 
         Args:
             address (str): of the bridge.
-            headers (Mapping[str, str]): all of them, in the place of the caller's.
+            headers (Mapping[str, str]): all of them, in place of the caller's.
             auth (requests.auth.AuthBase): signs it, or does nothing.
         """
         fields, params, body, data = dict(headers), dict(self.params), self.body, self.data

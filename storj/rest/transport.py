@@ -172,7 +172,7 @@ def may_repeat(method: str, headers: Mapping[str, str], failed: FailedExchange) 
         # A quota (420) is free again in an hour at the earliest.
         return False
     if method == 'PUT':
-        # Each PUT to a frame takes a farmer's offer; whoever sends it repeats it knowingly.
+        # Each PUT to a frame uses up a farmer's offer; its caller decides on repetition.
         return code in (429, 503)
     return method in ('GET', 'DELETE')
 
@@ -238,7 +238,7 @@ def exchange(
         timeout (tuple[float, float]): seconds to connect, and for the head of the answer and each
             piece of its body; :data:`ANSWER_TIME` is for the whole body.
         place (str): address of the bridge, for messages.
-        calls (Calls): those of the client; whoever ends them ends this one.
+        calls (Calls): those of the client; ending them ends this one.
         clock (Callable[[], float]): seconds of a monotonic clock.
 
     Returns:

@@ -151,8 +151,8 @@ class _Response(http.client.HTTPResponse):
             except (ValueError, OverflowError) as error:
                 # So the library says of a chunk of negative length.
                 raise http.client.HTTPException('the chunked encoding is invalid') from error
-        room = buffer if self.length is None else buffer[: self.length]
-        count: int = self.fp.readinto1(room)
+        target = buffer if self.length is None else buffer[: self.length]
+        count: int = self.fp.readinto1(target)
         if self.length is not None:
             self.length -= count
         return count

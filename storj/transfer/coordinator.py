@@ -81,7 +81,7 @@ class SystemClock:
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """Wait on the condition."""
-        # Whoever asks for more than locks can count to may as well wait forever.
+        # Locks cannot count to more: such a wait has no limit.
         condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
     def random(self) -> float:
@@ -104,14 +104,14 @@ class Gate:
         self._free = width
 
     def enter(self) -> bool:
-        """Pass if there is room; the caller holds the transfer's condition."""
+        """Enter if the gate is not full; the caller holds the transfer's condition."""
         if not self._free:
             return False
         self._free -= 1
         return True
 
     def leave(self) -> None:
-        """Make room; the caller holds the transfer's condition."""
+        """Leave the gate; the caller holds the transfer's condition."""
         self._free += 1
 
 
@@ -152,7 +152,7 @@ class Coordinator(Generic[T]):
 
     def note(self, error: BaseException) -> None:
         """Remember a failure that was overcome, or may be."""
-        # But not the buffers of whoever failed, which its traceback would keep.
+        # But not the buffers of the failed task, which its traceback would keep.
         traceback.clear_frames(error.__traceback__)
         with self.condition:
             if len(self._causes) < _CAUSES_KEPT:
@@ -242,7 +242,7 @@ class Coordinator(Generic[T]):
 
     @contextmanager
     def turn(self, gate: Gate) -> Iterator[None]:
-        """Wait for room at a gate, and make room again afterwards."""
+        """Wait until a gate is not full, enter it, and leave it afterwards."""
         # Asked with the condition held, so that two tasks never take the same free place.
         self.wait_until(gate.enter)
         try:
@@ -517,7 +517,7 @@ def _call_each(actions: list[Callable[[], object]], complaint: str) -> BaseExcep
         except Exception:
             _log.warning(complaint, exc_info=True)
         except BaseException as error:
-            # Whoever exits in a callback, or is interrupted here, must not leave waiters asleep.
+            # An exit in a callback, or an interrupt here, must not leave waiters asleep.
             leaving = leaving or error
     return leaving
 
@@ -637,7 +637,7 @@ class Meter:
     def _tell(self) -> None:
         if self._callback is None:
             return
-        # Apart from the lock of the counts: a slow callback holds up nobody who only counts.
+        # Not under the lock of the counts: a slow callback must not delay counting.
         with self._calling:
             self._called = self._clock.now()
             self._callback(self.snapshot())

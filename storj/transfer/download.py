@@ -246,7 +246,7 @@ class FileDownload(_Download):
         if self._target.is_dir():
             raise IsADirectoryError(f'{self._target} is a folder; name the file in it')
         if self._target.exists() and not self._target.is_file():
-            # A rename would put a file in the place of /dev/null.
+            # A rename would replace /dev/null by a file.
             raise ValueError(f'{self._target} is not a regular file; pass it as an open file')
 
     def _fetch(self, needed: list[StoredShard]) -> None:

@@ -82,7 +82,7 @@ def bucket_key(bridge: BridgeReader, bucket_id: str) -> bytes | None:
 
     Raises:
         MnemonicError: If the encryption key is no mnemonic.
-        IntegrityError: If the bridge publishes something else than a key.
+        IntegrityError: If the bridge publishes anything but a key.
     """
     if bridge.mnemonic:
         mnemonic.check(bridge.mnemonic)
@@ -164,9 +164,9 @@ def key_of(
 ) -> ContentKey | None:
     """Return the key of a stored file, proved by its HMAC before anything is fetched.
 
-    The caller's settings decide whether there is something to prove, and nothing that the bridge
-    answers: whoever has a key gets what was stored under that key, or an error. Who wants the bytes
-    as they are stored does not call this.
+    The caller's settings decide whether a proof is needed, not the answers of the bridge: a reader
+    with a key gets what was stored under it, or an error. Reading the stored bytes without
+    decryption does not pass here.
 
     Args:
         bridge (BridgeReader): whose encryption key is taken.

@@ -86,7 +86,7 @@ class Transfers(Generic[B_co]):
         # A fork has the pools and none of their threads.
         self._process = os.getpid()
         self._closed = False
-        # Weak: a transfer that nobody holds and no thread works for has ended.
+        # Weak: a transfer without references and threads has ended.
         self._active: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()
         # Of these, those that end without their callers' doing.
         self._driven: weakref.WeakSet[Coordinator[Any]] = weakref.WeakSet()

@@ -1,8 +1,8 @@
-"""The shards of a stored file: the list that the bridge tells, and one pulled from a farmer.
+"""The shards of a stored file: the bridge's list of them, and the fetching of one from a farmer.
 
-The list is believed only as far as it makes sense. All its pages are read before the first shard is
-fetched: then the HMAC over the hashes proves both the list and the key at the price of a request or
-two, and nothing is fetched in vain. A shard is proved by its hash; a farmer that fails is replaced.
+The list is checked for consistency, and all its pages are read before the first shard is fetched:
+then the HMAC over the hashes proves both the list and the key for the price of a request or two. A
+shard is proved by its hash; a farmer that fails is replaced.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Layout:
     def witnesses(self, needed: Sequence[StoredShard]) -> list[StoredShard]:
         """Return shards that show where the needed ones lie, because they have the stated sizes.
 
-        The HMAC covers the hashes of all shards and no sizes. Whoever fetches a shard proves its
+        The HMAC covers the hashes of all shards and no sizes. Fetching a shard proves its
         size; a bridge could misstate the sizes of those before it, and shift a range. All shards of
         a file but the last have one size, so any of these proves it for all.
 
@@ -317,7 +317,7 @@ class PointerList:
         """Return a pointer that was not used yet, None if no farmer has the shard now.
 
         Called by a task. A token is good for one pull (protocol reference, section 10.4), and not
-        for long, so whoever asks a second time gets another pointer.
+        for long, so a second request gets another pointer.
         """
         with self._scope.coordinator.condition:
             pointer, self._pointers[index] = self._pointers[index], None
@@ -353,7 +353,7 @@ class PointerList:
             shard.hash,
             shard.size,
         ):
-            raise IntegrityError(f'the bridge brings another shard in the place of shard {index}')
+            raise IntegrityError(f'the bridge brings another shard in place of shard {index}')
         return pointer if usable(pointer) and node_of(pointer) not in exclude else None
 
 
@@ -390,7 +390,7 @@ class _Failures:
         self._refused.add(node)
 
     def forgive(self) -> None:
-        """Allow those again that could not be reached; whoever brought wrong bytes stays out."""
+        """Allow unreachable farmers again; those that sent wrong bytes stay excluded."""
         self.excluded = list(self._distrusted)
 
 
@@ -419,7 +419,7 @@ class Fetcher:
         Args:
             shard (StoredShard): which one.
             writer (PieceWriter): where its bytes go; again from the beginning after a failure.
-            cancelled (Callable[[], bool]): polled; a pull that nobody wants any more ends.
+            cancelled (Callable[[], bool]): polled; a pull that is no longer needed ends.
             troubled (Callable): called after the first failure.
 
         Raises:

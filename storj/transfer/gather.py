@@ -1,6 +1,6 @@
 """Which shards to fetch, when to fetch others in their place, and how to compute what is missing.
 
-One machine for every download. It fetches the data shards that are wanted, in order, through a
+One class serves every kind of download. It fetches the wanted data shards in order, through a
 window: a download to a path has all of them in it, a stream the next ones of its reader, and the
 window moves when the reader releases a shard::
 
@@ -65,7 +65,7 @@ class Storage(Protocol):
         """Read a piece of a shard that came whole, as it is stored at farmers."""
 
     def drop(self, shard: StoredShard, /) -> None:
-        """Forget a shard that nobody needs any more."""
+        """Forget a shard that is no longer needed."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ class _Pull:
         """Return a writer that takes nothing any more once the pull is unwanted."""
 
         def put(position: int, view: memoryview) -> None:
-            # Held while a piece is written, so that whoever drops the pull can wait for the last
+            # Held while a piece is written, so that dropping the pull can wait for the last
             # one and then compute the shard into the same place.
             with self.writing:
                 if self.unwanted:
@@ -129,7 +129,7 @@ class Gather:
         # reader has, and how many of those are in the storage no longer.
         self._released = 0
         self._dropped = 0
-        # Whether others were begun in the place of some that were late.
+        # Whether others were begun in place of some that were late.
         self._replacing = False
         self._came: set[int] = set()
         self._lost: dict[int, BaseException | None] = {}
@@ -276,7 +276,7 @@ class Gather:
             return index in self._lost
         if pull.troubled:
             return True
-        # While most are still under way nobody knows what is slow: all are, if the line is.
+        # While most are still under way none is slower than the others.
         if pull.began is None or len(self._came) < len(self._pulls):
             return False
         # While others wait for a thread, a slow pull holds nothing up but itself.
@@ -356,7 +356,7 @@ class Gather:
             self._arrived()
 
     def _interrupt(self) -> None:
-        """Drop the pulls that nobody waits for any more."""
+        """Drop the pulls that are no longer needed."""
         with self._scope.coordinator.condition:
             dropped = list(self._pulls.values())
             self._pulls.clear()
@@ -501,7 +501,7 @@ class Verification:
         """Do it all; called by the driver."""
         self._scope.meter.phase('preparing')
         layout = self._pointers.load()
-        # Whoever has no encryption key of his own can still see whether farmers keep their shards.
+        # Without an encryption key one can still check whether farmers keep their shards.
         proves = self._decrypt and bool(self._scope.bridge.mnemonic)
         key = self._pointers.content_key(layout) if proves else None
         self._scope.meter.expect(sum(shard.size for shard in layout.shards), len(layout.shards))
@@ -554,7 +554,7 @@ def lost_shards(
 ) -> set[int]:
     """Return which shards of a file no farmer begins to send; called by the driver.
 
-    Nobody hashes them: it takes no more than their first bytes.
+    They are not hashed: only their first bytes are fetched.
 
     Args:
         scope (Scope): of the transfer.

@@ -1,14 +1,14 @@
-"""What a broken-off transfer leaves behind, so that the same call goes on where it stopped.
+"""State of interrupted transfers, from which the same call continues.
 
 One JSON file for each transfer, in a folder of mode 0700::
 
     <32 hex digits of what is transferred>.json     state, replaced as a whole at each change
     <the same>.lock                                 held while a process works on it
-    looking.lock                                    held by whoever only looks which of them are
+    looking.lock                                    held by a process that lists which are in use
 
-No keys lie in a journal; an upload's ``index`` does, which the bridge has anyway
-at the end, and a proof of the key that does not reveal it. Whatever cannot be read, be it damaged
-or of a later schema, counts as no journal.
+A journal has no keys. It has the ``index`` of an upload, which the bridge gets at the end anyway,
+and a proof of the key that does not reveal it. A journal that cannot be read, because it is damaged
+or of a later schema, is ignored.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Journal:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = file_lock.lock(folder / f'{self.key}.lock')
         if self._lock is None:
-            # Perhaps somebody only looks whether it is in use; nobody does while this is held.
+            # Perhaps another process only checks whether it is in use; not while this is held.
             with _looking(folder):
                 self._lock = file_lock.lock(folder / f'{self.key}.lock')
         if self._lock is None:
@@ -126,11 +126,11 @@ class Journal:
                 f'another process is working on the {identity.get("kind")} of '
                 f'{identity.get("path")}; wait for it, or go without a journal'
             )
-        # Whoever brings shards saves while the driver does.
+        # Threads that push shards save it, and so does the driver.
         self._saving = threading.Lock()
         self._warned = False
         try:
-            # Nobody else writes here now: what is unfinished was left by a kill.
+            # No other process writes here now: an unfinished file was left by a kill.
             atomic_file.discard_unfinished(self._path)
             self.state: dict[str, Any] = _read(self._path).get('state', {})
         except BaseException:
@@ -338,7 +338,7 @@ def clean_journals(
 
 
 def _destroy_frame(bridge: Bridge, entry: JournalEntry, frame_id: str) -> None:
-    """Destroy the frame of an upload that nobody will continue, unless a file uses it."""
+    """Destroy the frame of an upload that will not be continued, unless a file uses it."""
     owner = (entry.bridge.rstrip('/'), entry.account)
     try:
         if owner != (bridge.api_url.rstrip('/'), bridge.email or ''):
@@ -387,7 +387,7 @@ def forget_frame(folder: Path, key: str, frame_id: str) -> None:
 
 
 def _remove(folder: Path, entry: JournalEntry) -> bool:
-    """Remove a journal and the unfinished file; return whether nobody works on it."""
+    """Remove a journal and the unfinished file; return whether no process works on it."""
     file, journal = folder / f'{entry.key}.lock', folder / f'{entry.key}.json'
     with _looking(folder):
         lock = file_lock.lock(file)

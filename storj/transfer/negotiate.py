@@ -266,7 +266,7 @@ class UploadFrame:
                 condition.notify_all()
 
     def _replace(self, lost: str) -> bool:
-        """Make a frame in the place of one that the bridge has no more: empty, it is not kept long.
+        """Make a frame in place of one that the bridge has dropped because it was empty.
 
         Returns:
             bool: False if shards are lost with it, or it is not ours to replace.

@@ -186,7 +186,7 @@ class ThreadPool(Executor):
 
 
 class OwnThreads(Executor):
-    """A thread for each task, which may last without end: nobody waits for it."""
+    """A thread for each task, which may run without end: no caller waits for it."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Have a task run.
@@ -211,7 +211,7 @@ class Pools:
         shards (Executor): one task for each shard on its way, from contract to confirmation.
         hashing (Executor): encryption, hashing, parity.
         requests (Executor): requests that a driver waits for.
-        background (Executor): requests that nobody waits for.
+        background (Executor): requests without a waiting caller.
         sources (Executor): sources that may keep their reader waiting forever.
         member (threading.local): has ``inside`` in their own threads.
     """
@@ -262,7 +262,7 @@ class Pools:
         return hasattr(self.member, 'inside')
 
     def close(self) -> None:
-        """Wait for every thread to end; tasks that have not begun never do.
+        """Wait for every thread to end; tasks that have not begun are dropped.
 
         One of the threads itself, in the callback of a transfer say, does not wait.
         """
@@ -415,7 +415,7 @@ class BufferPool:
 class RateLimit:
     """A bucket of tokens, each worth one byte, that fills at the allowed rate.
 
-    Whoever takes more than there is goes into debt and waits until it is paid, so a piece of any
+    A caller that takes more than there is waits until the deficit is filled, so a piece of any
     size passes and the order of the threads does not matter.
 
     Args:
@@ -457,7 +457,7 @@ class Resources:
         pools (Pools): the threads.
         channel_for (Callable): makes the channel to a pointer's farmer.
         clock (Clock): time and chance.
-        background (BackgroundRequests): reports, and whatever else nobody waits for.
+        background (BackgroundRequests): reports, and other requests without a waiting caller.
         buffers (BufferPool): memory for shards that are hashed and not pushed yet.
         upload_limit (RateLimit): of all uploads together.
         download_limit (RateLimit): of all downloads together.
@@ -482,7 +482,7 @@ class Resources:
 
     def note_proved(self, cut: str) -> None:
         """Remember a list of shards whose sizes are right, among the last ones."""
-        # Whoever is forgotten costs one shard more the next time; no order is kept for that.
+        # A forgotten farmer costs one more shard the next time; no order is kept for that.
         if len(self.proved) >= _PROVED:
             self.proved.clear()
         self.proved.add(cut)

@@ -209,7 +209,7 @@ class FileSource:
 
 
 def _open_path(path: str | os.PathLike[str]) -> PathSource:
-    # Opening a pipe would wait for its writer, whom nobody may ever start.
+    # Opening a pipe would wait for a writer, which may never start.
     flags = os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NONBLOCK', 0)
     descriptor = os.open(path, flags)
     try:
@@ -256,7 +256,7 @@ def open_source(source: Any) -> Source | None:
 
     Raises:
         TypeError: If it is nothing that has bytes.
-        ValueError: If it is a path to something else than a regular file.
+        ValueError: If it is a path to anything but a regular file.
         OSError: If it cannot be opened.
     """
     if isinstance(source, File):
@@ -298,7 +298,7 @@ def once(
 ) -> Iterator[bytes | bytearray | memoryview]:
     """Yield the bytes of a source that can be read only once, in pieces of any size.
 
-    Whoever writes into a pipe may keep its reader waiting forever, and a thread that reads cannot
+    The writer of a pipe may keep its reader waiting forever, and a thread that reads cannot
     be interrupted. So nothing is read from one before there is something to read.
 
     Args:

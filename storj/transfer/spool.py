@@ -55,7 +55,7 @@ def raise_disk_error(error: OSError, place: str) -> NoReturn:
 class Positional:
     """An open descriptor, read and written at offsets without a shared position.
 
-    Whoever opened it closes it.
+    The caller that opened it closes it.
 
     Args:
         descriptor (int): of a regular file.
@@ -378,7 +378,7 @@ class UnfinishedFile:
     def close(self) -> None:
         """Close the file and leave it where it is."""
         descriptor, self._descriptor = self._descriptor, -1
-        # Closed even if that fails, as it does on network file systems that have no room left.
+        # Closed even if that fails, as it does on network file systems that are full.
         if descriptor >= 0:
             os.close(descriptor)
 

@@ -226,7 +226,7 @@ class Upload:
         except ValueError as error:
             if not parity or wanted:
                 raise
-            # Nobody asked for parity, and so many shards cannot be coded.
+            # Parity was not asked for, and so many shards cannot be coded.
             _log.warning('uploading without parity: %s', error)
             return sharding.plan(size, parity=False, shard_size=config.shard_size)
 
@@ -341,7 +341,7 @@ class Upload:
         return True, entry
 
     def _abandon(self, frame_id: str) -> None:
-        """Destroy the frame of an attempt that nobody continues, unless a file uses it.
+        """Destroy the frame of an attempt that is not continued, unless a file uses it.
 
         At once: until it is destroyed, the journal of the last attempt is what knows of it.
         """
@@ -452,7 +452,7 @@ class FileEntry:
             other = stored_name(key, bucket_id, name)
             ask = partial(self._bridge.file_id, bucket_id, other, stored=True)
         else:
-            # Without an encryption key nobody can tell what a name would be encrypted.
+            # Without an encryption key the encrypted form of the name is unknown.
             return lambda: ()
         found = self._scope.begin(ask, 'looking the name up')
         return lambda: [each for each in [found()] if each is not None]

@@ -103,7 +103,7 @@ async def get_description(request: web.Request) -> web.Response:
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """Tell what does not work, in fixed sentences; ``OK`` to whoever does not ask for JSON."""
+    """Report what does not work, in fixed sentences; ``OK`` unless the client asks for JSON."""
     response = health.answer_health(health.problems_of(request.app))
     if response.status == 200 and 'json' not in request.headers.get('accept', ''):
         # As the originals said it.
@@ -263,7 +263,7 @@ def create_app(
 
     Args:
         settings (BridgeSettings): what it is started with.
-        renter (RenterNode): its way to the farmers; closed by whoever made it.
+        renter (RenterNode): its way to the farmers; closed by its creator.
         clock (Callable[[], float]): seconds since 1970.
         monotonic (Callable[[], float]): seconds that nobody sets.
         make_passwords (Callable[[], Passwords]): how passwords are hashed; slowly by default.

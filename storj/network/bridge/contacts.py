@@ -135,7 +135,7 @@ _FAILED = (
 class KnownFarmer(NamedTuple):
     """A contact as it was when it was looked up, as far as the farmer's choice and call need it.
 
-    A row and no object of the database: farmers are looked up for every shard.
+    A row, not an object of the ORM: farmers are looked up for every shard.
     """
 
     node_id: str
@@ -406,7 +406,7 @@ async def signed_farmer(request: web.Request) -> str:
 
 
 def _called_urls(request: web.Request) -> list[str]:
-    """Return what the caller may have called: as it came here, and by the public address."""
+    """Return what the caller may have called: as received here, and by the public address."""
     came = f'{request.scheme}://{request.host}{request.raw_path}'
     public = request.app[BRIDGE].settings.public_url.rstrip('/') + request.raw_path
     return list(dict.fromkeys([came, public]))

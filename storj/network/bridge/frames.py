@@ -1,7 +1,7 @@
 """Frames: the shards of a file while it is uploaded.
 
 A farmer reserves space for each shard before it comes (``Promises``), so one account may have only
-some open at a time. Accounts of whoever runs the bridge have no limit.
+some open at a time. Accounts of the bridge's owner have no limit.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ _POLICY = "default-src 'none'; form-action 'self'; base-uri 'none'"
 
 
 class Outbox:
-    """A folder of messages, readable by its owner only: whoever reads a link can use it.
+    """A folder of messages, readable by its owner only: anyone who reads a link can use it.
 
     Args:
         folder (Path): created when the first message is written.
@@ -110,7 +110,7 @@ class Outbox:
         message['To'] = email
         message['Subject'] = text.subject
         message['X-Storj-Message'] = kind
-        # 8 bit: the link stays in one line, for whoever greps for it.
+        # 8 bit: the link stays in one line, so that grep finds it.
         message.set_content(f'Hello,\n\n{text.body}\n\n{link}\n', cte='8bit')
         path = self._folder / f'{now:013d}-{kind}-{secrets.token_hex(4)}.eml'
         secret_file.write(path, message.as_string())

@@ -415,7 +415,7 @@ def record_challenges(
 
 
 def suspect(bridge: Bridge, connection: Connection, shard_hash: str, node_id: str) -> None:
-    """Have a copy audited soon that somebody could not get as it should be."""
+    """Schedule an audit of a copy that a client could not fetch intact."""
     now = bridge.now()
     connection.execute(_SUSPECTED, {'shard': shard_hash, 'farmer': node_id, 'now': now})
 

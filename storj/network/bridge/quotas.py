@@ -192,7 +192,7 @@ class Windows:
         return counter
 
     def refusal(self, counter: _Counter) -> Refusal:
-        """Return the refusal of whoever has asked too often."""
+        """Return the refusal for a client that has asked too often."""
         headers = {'Retry-After': f'{counter.ends - self._clock():.3f}'}
         return Refusal(429, 'Too Many Requests', headers)
 
@@ -205,7 +205,7 @@ class AccountLimits:
     Args:
         clock (Callable[[], float]): monotonic seconds.
         calls (int): registrations, activations, deactivations and resets of an address, a minute.
-        registrations (int): new accounts, an hour, whoever asks.
+        registrations (int): new accounts an hour, of all clients.
         mails (int): messages to an account, an hour.
         wrong_passwords (int): of an address for one account, a minute; for all its accounts 20
             times as many. A password that was found right lately is taken nevertheless.

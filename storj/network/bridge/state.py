@@ -148,7 +148,7 @@ class BridgeSettings:
             shards; after that, one copy of each must do.
         open_promises (int): shards of one account that farmers keep space for and that have not
             come yet, beyond which it gets 429; 0 for any number. They may not take more than half
-            of what the farmers offer, either. Accounts of whoever runs the bridge have no limit.
+            of what the farmers offer, either. Accounts of the bridge's owner have no limit.
         empty_frame_life (float): seconds for which a frame without shards is kept; 0 is forever. Of
             one whose client was killed while the answer was on its way, nobody else knows.
         rate_limits (bool): whether requests are limited as on the public bridge, with 429.
@@ -158,7 +158,7 @@ class BridgeSettings:
         mails (int): messages that one account may get in an hour, likewise.
         wrong_passwords (int): of one address for one account in a minute, likewise.
         upload_quota (Quota | None): bytes that an account may bring, beyond which it gets 420; None
-            for any number. Accounts of whoever runs the bridge have none.
+            for any number. Accounts of the bridge's owner have none.
         download_quota (Quota | None): the same of what the buckets of an account give out.
         status (bool): whether ``GET /status`` is served: farmers and sums to anybody, to users also
             the ids, sizes and places of their files.

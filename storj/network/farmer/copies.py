@@ -59,7 +59,7 @@ class Copies:
         self._closed = False
 
     async def begin(self, contract: Contract, source: NodeContact, token: str) -> None:
-        """Begin to copy a shard, unless it is here, as it should be, or on its way already.
+        """Begin to copy a shard, unless an intact one is here or arriving already.
 
         Args:
             contract (Contract): of this farmer, about the shard.

@@ -112,7 +112,7 @@ class FarmerSettings:
             that it stores for; None for any.
 
     Raises:
-        ValueError: If a value makes no sense.
+        ValueError: If a value is invalid.
     """
 
     path: Path

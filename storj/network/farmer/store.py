@@ -171,23 +171,23 @@ class ShardStore:
             size (int): bytes.
             promised (int): bytes that contracts speak of and that have not begun to arrive.
         """
-        return size + promised <= self.room()
+        return size + promised <= self.space_left()
 
-    def room(self) -> int:
+    def space_left(self) -> int:
         """Return the bytes that can be stored still, 0 or less if none can.
 
         Raises:
             StoreError: If the disk does not say.
         """
-        room = self._disk_room()
+        space = self._disk_space()
         if self.capacity is None:
-            return room
+            return space
         # capacity |=== used ===|= arriving =|= quarantine/ended =|...... free ......|
         # What is damaged does not count: it is not the shard any more, and is removed soon.
         taken = self.used + self.arriving + self._waiting
-        return min(room, self.capacity - taken)
+        return min(space, self.capacity - taken)
 
-    def _disk_room(self) -> int:
+    def _disk_space(self) -> int:
         return self._disk_free() - self.arriving - self._keep_free - 1
 
     def shortage(self) -> str | None:
@@ -196,9 +196,9 @@ class ShardStore:
         Raises:
             StoreError: If the disk does not say.
         """
-        if self._disk_room() <= 0:
+        if self._disk_space() <= 0:
             return f'its disk has less free than the {self._keep_free:,} B that stay free'
-        if self.room() <= 0:
+        if self.space_left() <= 0:
             return 'its size is used up'
         if self.capacity is not None and self.capacity < MIN_SHARD_SIZE:
             return (

@@ -95,7 +95,7 @@ class Catalog:
     def add(
         self, filehash: str, name: str, size: int, entry: str | None, shard_size: int
     ) -> StoredFile:
-        """Write down a file; whoever stored the content first has named it."""
+        """Record a file; the first uploader of a content has named it."""
         file = StoredFile(filehash, name, size, int(self._clock()), entry, shard_size)
         with self._engine.begin() as connection:
             connection.execute(sa.insert(_files).values(**vars(file)))

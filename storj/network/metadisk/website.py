@@ -67,7 +67,7 @@ class _PageResponse(web.Response):
 
 
 class Website:
-    """A page at ``/`` for whoever prefers HTML, and its parts below ``/page/``.
+    """A page at ``/`` for clients that prefer HTML, and its parts below ``/page/``.
 
     Args:
         parts (Sequence[str]): names of its files.

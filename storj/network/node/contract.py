@@ -74,7 +74,7 @@ class Contract:
 
     @classmethod
     def from_mapping(cls, raw: object) -> Contract:
-        """Read a contract as it came over the wire; unknown fields are left out, as originals do.
+        """Read a contract from the wire; unknown fields are dropped, as the originals do.
 
         Raises:
             ContractError: If a field is missing or not of its kind.

@@ -142,7 +142,7 @@ class NodeContact:
 
     @classmethod
     def from_mapping(cls, raw: object, *, local: bool = False) -> NodeContact:
-        """Read a contact as it came over the wire.
+        """Read a contact from the wire.
 
         Args:
             raw (object): JSON.

@@ -159,7 +159,7 @@ class Connections:
         return len(self._doors)
 
     def admit(self, door: _Door) -> bool:
-        """Take a new connection, in the place of the one that has waited longest if need be.
+        """Take a new connection; if there are too many, close the one that has waited longest.
 
         Returns:
             bool: False if all others are at work.
@@ -313,7 +313,7 @@ class Server:
             access_log=None,
             logger=_server_log,
             keepalive_timeout=IDLE_SECONDS,
-            # What inflates is inflated by nobody: bodies are bounded as they came.
+            # Bodies are not decompressed: their size is bounded as it is sent.
             auto_decompress=False,
             shutdown_timeout=shutdown_timeout,
             **options,

@@ -97,7 +97,7 @@ class Tasks:
             return
         error = task.exception() or RuntimeError('it ended')
         self.fail(error)
-        # An error of ours has a message for people; whoever owns the tasks tells it, and once.
+        # An error of ours has a message for people; the owner of the tasks reports it once.
         if isinstance(error, StorjError):
             self.troubles[task.get_name()] = str(error)
         else:
@@ -122,7 +122,7 @@ class Tasks:
         logger.error('%s: %s %sfailed: %r', self._owner, name, about, error, exc_info=error)
 
     def fail(self, error: BaseException) -> None:
-        """Tell whoever owns the tasks that they cannot go on; only the first error counts."""
+        """Tell the owner of the tasks that they cannot continue; only the first error counts."""
         if not self.failed.done():
             self.failed.set_exception(error)
             # Nobody need wait for it.

@@ -216,7 +216,7 @@ def parse_date(value: object) -> int | None:
 
 
 def is_broken_off(request: web.Request, error: Exception) -> bool:
-    """Return whether a request failed because whoever made it has gone.
+    """Return whether a request failed because its client has gone.
 
     Give any answer then: it reaches nobody, but without one the framework logs an error.
     """

@@ -214,11 +214,11 @@ _FORMER_TABLES = ('bridge_schema', 'reports')
 
 
 def upgrade() -> None:
-    """Make the tables, or what existing ones lack; what was cut off is done by the next start.
+    """Make the tables, or what is missing in existing ones; the next start completes the rest.
 
     Raises:
         NetworkSetupError: If existing tables are not those of an earlier version: they have an
-            unknown column, or lack one that has no default.
+            unknown column, or miss one that has no default.
     """
     connection = op.get_bind()
     found = inspect(connection)
