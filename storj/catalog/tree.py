@@ -40,7 +40,7 @@ class LocalFile:
     Attributes:
         name (str): relative to the source, parts set apart by ``/``.
         path (Path): its place.
-        size (int | None): in bytes; None for what is no regular file, such as a pipe.
+        size (int | None): in bytes; None for what is not a regular file, such as a pipe.
         modified (float): seconds since 1970.
         trouble (OSError | None): why nothing is known of it but its name, which may be that of a
             folder. What goes unread must not pass for what does not exist.

@@ -55,6 +55,20 @@ _log = logging.getLogger(__name__)
 
 SCHEMA = 1
 
+# {"schema": 1, "identity": ..., "changed": seconds since 1970, "state": state}
+#
+# state of an upload                              state of a download
+#   frame   id at the bridge                        form    what has to be the same to continue
+#   source  size, times, inode, sample              part    path of NAME.part, with inode and mode
+#   cut     size, shard size, D, P                  done    numbers of the shards in it
+#   index, name, key (a proof)                      bytes   of them
+#   shards  {number: [hash, farmer or null]}        total   bytes
+#   bytes, total
+#
+# A shard is recorded with null before its first byte is sent, with the farmer's id once it is
+# confirmed. "Offered" matters as much as "stored": two contents must never go out under one key
+# and index, so an attempt continues only if such shards still have the same hash.
+
 # The state of a file of 255 shards takes 50 KiB.
 _LARGEST = 64 * 1024 * 1024
 

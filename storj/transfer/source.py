@@ -217,7 +217,7 @@ def _open_path(path: str | os.PathLike[str]) -> PathSource:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(f'{os.fspath(path)!r} is a folder; upload its files one by one')
         if not stat.S_ISREG(mode):
-            raise _not_by_path(path, 'is no regular file')
+            raise _not_by_path(path, 'is not a regular file')
         source = PathSource(descriptor)
         if not source.size and source.grows():
             raise _not_by_path(path, 'does not state its size')

@@ -153,14 +153,18 @@ def test_endless_body_of_a_redirect_is_not_read(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ('bridge', 'place', 'said'),
     [
-        ('http://b.test', 'https://b.test:8443/keys', 'on to https://b.test:8443:'),
-        ('http://b.test', 'https://b.test/keys/', 'on to https://b.test:'),
-        ('http://b.test/v1', 'https://new.test/v2/keys?a=1', 'on to https://new.test/v2:'),
-        ('http://b.test', 'https://u:p@other.test/login?to=%2Fkeys', 'on to https://other.test:'),
-        ('http://b.test', '//other.test/keys', 'on to http://other.test:'),
-        ('http://b.test', 'http://[::1]:80/keys', 'on to http://[::1]:80:'),
+        ('http://b.test', 'https://b.test:8443/keys', 'redirects to https://b.test:8443:'),
+        ('http://b.test', 'https://b.test/keys/', 'redirects to https://b.test:'),
+        ('http://b.test/v1', 'https://new.test/v2/keys?a=1', 'redirects to https://new.test/v2:'),
+        (
+            'http://b.test',
+            'https://u:p@other.test/login?to=%2Fkeys',
+            'redirects to https://other.test:',
+        ),
+        ('http://b.test', '//other.test/keys', 'redirects to http://other.test:'),
+        ('http://b.test', 'http://[::1]:80/keys', 'redirects to http://[::1]:80:'),
         ('http://b.test', '/login', 'in a circle: is http://b.test the right URL?'),
-        ('http://b.test', 'mailto:x', 'to an address that is none'),
+        ('http://b.test', 'mailto:x', 'redirects to an invalid address'),
     ],
 )
 def test_redirect_names_the_url_to_configure(bridge: str, place: str, said: str) -> None:

@@ -945,7 +945,7 @@ def test_what_is_no_regular_file_is_never_replaced(
 ) -> None:
     file, target = setting.upload(b'data'), tmp_path / 'special'
     os.mknod(target, kind | 0o600)
-    with pytest.raises(ValueError, match='no regular file'):
+    with pytest.raises(ValueError, match='not a regular file'):
         setting.download(file, target)
     assert stat.S_IFMT(target.lstat().st_mode) == kind
     assert [path.name for path in tmp_path.glob('special*')] == ['special']

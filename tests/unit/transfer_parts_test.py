@@ -121,7 +121,7 @@ def test_what_can_be_read_once_only_is_no_random_source() -> None:
 def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         open_source(tmp_path)
-    with pytest.raises(ValueError, match='no regular file'):
+    with pytest.raises(ValueError, match='not a regular file'):
         open_source('/dev/null')
     with pytest.raises(FileNotFoundError):
         open_source(tmp_path / 'missing')
@@ -135,13 +135,13 @@ def test_pipe_in_the_place_of_a_file_is_refused_although_nobody_writes_to_it(
     tmp_path: Path,
 ) -> None:
     os.mkfifo(tmp_path / 'pipe')
-    with pytest.raises(ValueError, match='no regular file'):
+    with pytest.raises(ValueError, match='not a regular file'):
         open_source(tmp_path / 'pipe')
 
 
 @pytest.mark.skipif(not Path('/proc/version').exists(), reason='a file that the kernel makes')
 def test_file_that_does_not_tell_its_size_is_not_taken_for_an_empty_one() -> None:
-    with pytest.raises(ValueError, match='does not tell its size: hand it over opened'):
+    with pytest.raises(ValueError, match='does not state its size: pass it as an open file'):
         open_source('/proc/version')
     with Path('/proc/version').open('rb') as file:
         assert open_source(file) is None

@@ -212,7 +212,7 @@ def test_name_key_of_an_old_bridge_begins_afresh_with_a_warning(
     file = setting.upload(source)
     assert setting.download(file).read() == data
     assert [*setting.bridge.frames] == [file.frame.id] != [old]
-    assert 'changed since its upload broke off' in caplog.text
+    assert 'changed since its upload was interrupted' in caplog.text
     assert 'key stream of the old one' in caplog.text
 
 

@@ -92,7 +92,7 @@ def test_file_that_grows_or_shrinks_is_no_reason_to_download(setting: Setting, g
 def test_pipe_by_its_name_is_refused_with_the_way_to_store_it(tmp_path: Path) -> None:
     pipe = tmp_path / 'pipe'
     os.mkfifo(pipe)
-    with pytest.raises(ValueError, match=r'no regular file.*storj cp - storj://'):
+    with pytest.raises(ValueError, match=r'not a regular file.*storj cp - storj://'):
         open_source(pipe)
 
 

@@ -552,8 +552,8 @@ def test_data_that_comes_with_the_handshake_is_not_lost():
         (b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n', 'WebSocket'),
         (b'\r\n\r\n', 'WebSocket'),
         (b'HTTP/1.1 4040x No\r\n\r\n', 'WebSocket'),
-        (b'HTTP/1.1 101 Yes\r\n\r\n', 'another handshake'),
-        (b'HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: x\r\n\r\n', 'another handshake'),
+        (b'HTTP/1.1 101 Yes\r\n\r\n', 'a different handshake'),
+        (b'HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: x\r\n\r\n', 'a different handshake'),
         (b'\xff' * 100_000, 'too long'),
         (b'', 'hung up'),
     ],
@@ -698,7 +698,7 @@ def test_data_nobody_asked_for_ends_a_push(moment):
     with ScriptedFarmer(script) as farmer, pytest.raises(exception.FarmerError) as caught:
         run(farmer, 'PUSH', shard())
     assert (caught.value.code, told) == (1002, [(8, struct.pack('!H', 1002))])
-    assert 'nobody asked' in caught.value.message
+    assert 'not requested' in caught.value.message
 
 
 HOSTILE = [

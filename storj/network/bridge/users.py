@@ -277,7 +277,7 @@ async def confirm_reset(request: web.Request) -> web.Response:
     with bridge.database.begin() as session:
         user = _resetting_user(session, token)
         email, pending = user.email, user.pending_password
-    # The sender of the reset request chose the pending password. Only the person with the message may
+    # The sender of the request chose the pending password. Only the reader of the message may
     # put it into force, and proves by repeating it that it is the one meant.
     credentials = basic_credentials(request)
     if pending is None or credentials is None or credentials[0] != email:

@@ -52,6 +52,9 @@ FREE_SPACE_KEPT = 262144000
 Kind = Literal['ended', 'bad']
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+# Two hex digits of the hash name a folder: 256 folders keep each one small enough for file systems
+# that search a folder from its beginning.
+
 # Bytes that are read in one go.
 _PIECE = 1024 * 1024
 # Errors that concern one damaged file, and not the whole disk.

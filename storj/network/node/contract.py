@@ -103,7 +103,7 @@ class Contract:
         """Return what both sides sign: sorted keys, no spaces, without the signatures."""
         fields = {name: value for name, value in self.to_json().items() if name not in _SIGNATURES}
         # Byte for byte what JavaScript makes of the same fields: any difference breaks the
-        # signature.
+        # signature. {"audit_count":10,"data_hash":"...",...,"version":0}; open fields are null.
         return json.dumps(fields, sort_keys=True, separators=(',', ':'), ensure_ascii=False)
 
     def signed(self, party: Party, identity: Identity) -> Contract:

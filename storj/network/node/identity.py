@@ -37,6 +37,10 @@ __all__ = (
     'verify_der',
 )
 
+# private key (32) --secp256k1--> public key (33, compressed) --SHA-256, RIPEMD-160--> node id (20)
+#
+# A renter node's key is a child of the bridge's extended key, so that farmers who know the
+# extended public key accept all nodes of one bridge without a list of them.
 _MESSAGE_MAGIC = b'\x18Bitcoin Signed Message:\n'
 _HARDENED = 0x80000000
 # Digits of an extended public key, the longest Base58 text of the protocol.

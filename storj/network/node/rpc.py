@@ -55,6 +55,13 @@ __all__ = (
 
 logger = logging.getLogger(__name__)
 
+#   renter node (bridge)  -- ALLOC, CONSIGN, RETRIEVE, RENEW, MIRROR, AUDIT, PING -->  farmer
+#
+#   nonce      milliseconds since 1970; a message that is too old or too new is refused
+#   signature  "Bitcoin Signed Message" of the text: id followed by nonce
+#
+# A copy of a message has the same id, and is refused as long as its nonce is valid.
+
 #: A message is taken within this many seconds of its nonce (section 8.1).
 NONCE_WINDOW = 15.0
 #: Seconds that the other side has to answer.
