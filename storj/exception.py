@@ -316,7 +316,7 @@ class BridgeUnavailableError(StorjBridgeApiError):
 
 
 class FarmerError(StorjError):
-    """A farmer refused or broke off a transfer.
+    """A farmer refused or ended a transfer.
 
     Another farmer is tried by itself; try again later if none is left.
 
@@ -463,7 +463,7 @@ class TransferCancelled(TransferError):
 
 
 class ResumeMismatchError(TransferError):
-    """The upload that broke off was begun with another encryption key.
+    """The upload that was interrupted was begun with another encryption key.
 
     Check STORJ_ENCRYPTION_KEY, or start afresh with '--no-resume'.
     """

@@ -1,7 +1,7 @@
 """What this machine is short of: errors of the system that tell of neither bridge nor farmer.
 
 A connection that cannot be opened because the process has too many files open looks like a bridge
-that is away. So whoever turns errors of the system into errors of this package asks
+that is away. So code that turns errors of the system into errors of this package asks
 :func:`shortage` first.
 """
 

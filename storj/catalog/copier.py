@@ -34,7 +34,7 @@ class CopyOptions:
         parity (bool | None): upload parity shards; None follows the settings and the bridge.
         mimetype (str | None): of uploads; guessed from the name by default.
         byte_range (ByteRange | None): part of a download.
-        resume (bool): continue transfers that broke off.
+        resume (bool): continue transfers that were interrupted.
         plain (bool): fetch bytes as they are stored.
         several (bool): whether an existing file is skipped instead of refused.
         move (bool): remove the source once its copy is complete.
@@ -428,7 +428,7 @@ class Copier(Downloader):
         )
 
     def _is_made_of(self, path: Path | None, existing: FileEntry, name: str) -> bool:
-        """Return whether a file is that of the same upload, which broke off at its very end."""
+        """Return whether a file was made by the same upload, interrupted at its very end."""
         frame = self.uploads.frame_left(existing.bucket.id, name, path or '')
         if frame is None:
             return False

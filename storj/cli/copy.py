@@ -92,8 +92,8 @@ def cp(
 
     SOURCE and DESTINATION are local paths, storj://BUCKET/PATH, or - for the standard streams; a
     link of 'storj share' is a source too. A folder is copied as what it holds. Existing files are
-    skipped; use --overwrite to replace them. A transfer that broke off continues where it stopped
-    when the same command is run again.
+    skipped; use --overwrite to replace them. An interrupted transfer continues where it stopped if
+    the same command is run again.
     """
     from storj.cli.share import copy_link, read_link
 

@@ -309,7 +309,7 @@ class Session:
 
     @property
     def journal_folder(self) -> Path:
-        """Where transfers that broke off are written down."""
+        """Where transfers that were interrupted are written down."""
         from storj.transfer import TransferConfig
 
         return TransferConfig().journal_dir()

@@ -66,7 +66,7 @@ def list_(session: Session) -> None:
 @yes_option
 @pass_session
 def clean(session: Session, older_than: float, yes: bool) -> None:
-    """Forget transfers that broke off, with their unfinished files and their frames.
+    """Discard interrupted transfers, with their unfinished files and frames.
 
     Transfers under way are left alone.
     """

@@ -55,7 +55,7 @@ class _Buffer(io.RawIOBase):
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
         self._spool = Spool(folder)
-        # For this file alone, and only in memory: whoever reads the disk later reads nothing.
+        # For this file alone, and only in memory: a later reader of the disk gets nothing.
         self._key = ContentKey(secrets.token_bytes(32), secrets.token_bytes(16))
         self._position = 0
 

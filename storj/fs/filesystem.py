@@ -53,7 +53,7 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
     Paths are ``bucket/path``. Settings that are not given come from the environment and
     ``storj.ini`` as for :func:`storj.get_client`. Safe to share between threads; a copy that is
-    pickled logs in anew with the same settings.
+    pickled logs in again with the same settings.
 
     A listing of a folder is one of its whole bucket, because bridges know no folders. It is kept
     and believed for a while; what is written or removed through this object is seen at once, what

@@ -1,4 +1,4 @@
-"""What a MetaDisk node answers, as records; a field that makes no sense is an error of the node."""
+"""What a MetaDisk node answers, as records; an invalid field is an error of the node."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FileRecord:
     Attributes:
         filehash (str): 64 hex digits.
         filename (str): its name on the node: the beginning of the filehash, ``_``, the cleaned
-            name of whoever stored it first. It comes from the network: never use it as a path.
+            name that its first uploader gave it. It comes from the network: never use it as a path.
         filesize (int): bytes.
         datetime (datetime): when it was stored; UTC.
         uploads (tuple[Mapping[str, Any], ...]): where it is stored, as the node describes it: a

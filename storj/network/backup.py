@@ -202,7 +202,7 @@ def _copy_database(source: Path, target: Path) -> None:
             closing(sqlite3.connect(uri, uri=True)) as original,
             closing(sqlite3.connect(target)) as copy,
         ):
-            # In one go: it would begin anew whenever another connection commits.
+            # In one go: it would begin again whenever another connection commits.
             original.backup(copy)
     except sqlite3.Error as error:
         raise OSError(f'{source}: cannot be copied: {error}') from error

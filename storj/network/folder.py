@@ -46,7 +46,7 @@ class FewerFarmersError(NetworkSetupError):
 
 
 class IntactFarmerError(NetworkSetupError):
-    """A farmer is to begin anew that has lost nothing.
+    """A farmer is to begin again that has lost nothing.
 
     Start without --new-farmer and its number.
     """
@@ -233,7 +233,7 @@ def _is_intact(farm: Path) -> bool:
 
 
 def _set_aside(folder: Path) -> None:
-    """Give what is left of a farmer another name, so that one can begin anew."""
+    """Give what is left of a farmer another name, so that one can begin again."""
     try:
         if folder.exists() and any(folder.iterdir()):
             aside = folder.with_name(f'{folder.name}.lost-{secrets.token_hex(4)}')

@@ -36,7 +36,7 @@ class NetworkOptions(TypedDict, total=False):
         drain (bool): take fewer farmers than the folder has: all come up, and
             :meth:`storj.network.Network.drain` has those beyond the number leave.
         new_farmers (Collection[int]): numbers of those whose folders are lost, and that
-            begin anew; what is left of a folder gets another name.
+            begin again; what is left of a folder gets another name.
         host (str): address that bridge and farmers listen on; ``127.0.0.1`` by default.
         address (str | None): address that others reach them at, if it is another.
         public_url (str | None): URL that others reach the bridge at, if it is another, by a proxy

@@ -184,7 +184,7 @@ class UploadOptions(TypedDict, total=False):
         encrypt_name (bool | None): whether the name is too; by default it is, unless the client was
             made with ``plain_names``.
         parity (bool | None): whether parity shards are added; as configured by default.
-        resume (bool): whether a broken-off upload of the same file is continued, and this one can
+        resume (bool): whether an interrupted upload of the same file is continued, and this one can
             be; True by default.
         overwrite (bool): whether a file of the same name is replaced; False by default.
     """
@@ -301,8 +301,8 @@ class DownloadOptions(StreamOptions, total=False):
     """How a file is fetched: keyword arguments of every download, besides :class:`StreamOptions`.
 
     Attributes:
-        resume (bool): whether a broken-off download to the same path is continued, and this one can
-            be; True by default.
+        resume (bool): whether an interrupted download to the same path is continued, and this one
+            can be; True by default.
         overwrite (bool): whether a file at the path may be replaced; True by default.
     """
 

@@ -119,7 +119,7 @@ def encryption_for(
         name (str): of the file, in the clear.
         encrypt (bool): whether the content is encrypted.
         encrypt_name (bool): whether the name is; only together with the content.
-        index (str | None): of a broken-off upload, 64 hex digits; a new one by default.
+        index (str | None): of an interrupted upload, 64 hex digits; a new one by default.
         scheme (KeyScheme | None): for readers that know no index: the key follows from the
             file's id. By default that is so only where the bridge keeps no index, as v0.
 

@@ -270,7 +270,7 @@ class Transfers(Generic[B_co]):
         return self._resources.pools.drivers.submit(function)
 
     def frame_left(self, bucket_id: str, name: str, path: str | os.PathLike[str]) -> str | None:
-        """Return the frame of an upload that broke off, None if nothing is known of one.
+        """Return the frame of an upload that was interrupted, None if nothing is known of one.
 
         A file with this frame is the one of that upload: the same call finds that it is done.
 
@@ -286,7 +286,7 @@ class Transfers(Generic[B_co]):
         return frame if isinstance(frame, str) else None
 
     def is_downloaded(self, bucket_id: str, file_id: str, path: str | os.PathLike[str]) -> bool:
-        """Return whether a file at a path is that of a download which broke off at its very end.
+        """Return whether a file at a path was made by a download, interrupted at its very end.
 
         The same call finds that it is done.
 

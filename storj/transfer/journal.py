@@ -228,7 +228,7 @@ def _key_of(identity: Mapping[str, str]) -> str:
 
 
 def state_left(config: TransferConfig, identity: Mapping[str, str]) -> dict[str, Any]:
-    """Return the state that a transfer left when it broke off, or has now; empty without one."""
+    """Return the state of an interrupted or running transfer; empty without one."""
     state = _read(config.journal_dir() / f'{_key_of(identity)}.json').get('state', {})
     return dict(state)
 
@@ -326,7 +326,7 @@ def _number(value: object) -> int:
 def clean_journals(
     folder: Path | None = None, *, older_than: float = 0.0, bridge: Bridge | None = None
 ) -> list[JournalEntry]:
-    """Remove journals of broken-off transfers, with the unfinished files of downloads.
+    """Remove journals of interrupted transfers, with the unfinished files of downloads.
 
     Transfers under way are left alone. Bridges keep the frames of uploads forever; those of the
     client's own account are destroyed there, and a frame that has to stay is a warning in the log.
@@ -368,7 +368,7 @@ def _destroy_frame(bridge: Bridge, entry: JournalEntry, frame_id: str) -> None:
 
 
 def destroy_unused_frame(bridge: Bridge, frame_id: str) -> None:
-    """Destroy the frame of a broken-off upload, unless a file uses it.
+    """Destroy the frame of an interrupted upload, unless a file uses it.
 
     The upload may have been broken off after its end, and a file would be lost with its frame:
     bridges destroy those as well (protocol reference, section 10.9).
@@ -624,7 +624,7 @@ def _path_of(source: object) -> str:
 
 
 def _shards_of(state: Mapping[str, Any]) -> dict[int, OfferedShard] | None:
-    """Return the shards of a journal, None if they make no sense."""
+    """Return the shards of a journal, None if they are invalid."""
     found: dict[int, OfferedShard] = {}
     shards = state.get('shards')
     for number, noted in shards.items() if isinstance(shards, dict) else ():

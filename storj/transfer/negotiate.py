@@ -327,8 +327,8 @@ class Negotiator:
         # A lone shard has no use for the list of farmers.
         self._listed = shards <= 1
         self._turns = Gate(scope.config.negotiations if profile.counts_frames_safely else 1)
-        # Who had a shard when the last attempt broke off, and whom the bridge then has to pass
-        # over: all farmers or none.
+        # Which farmer had a shard when the last attempt was interrupted, and which the bridge then
+        # has to pass over: all farmers or none.
         self._former: dict[int, str] = {}
         self._others: list[str] = []
 
@@ -406,7 +406,7 @@ class Negotiator:
         return self._former_farmer(shard) or self._any_farmer(shard, causes)
 
     def _former_farmer(self, shard: Shard) -> Mapping[str, Any] | None:
-        """Get the farmer that had a shard when the last attempt broke off; None without it."""
+        """Get the farmer that had a shard at the end of the last attempt; None without it."""
         former = self._former.get(_number(shard))
         if former is None or self.selection.has_failed(former):
             return None

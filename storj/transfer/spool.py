@@ -239,7 +239,7 @@ class UnfinishedFile:
 
     Args:
         target (Path): the name it gets.
-        former (str | None): path of the part file of a broken-off download.
+        former (str | None): path of the part file of an interrupted download.
         inode (int | None): that file's number; another file of that name is not ours.
         announce (Callable[[Path], object]): called with the path of a new file before it is made.
 
@@ -249,7 +249,7 @@ class UnfinishedFile:
 
     Attributes:
         path (Path): of the unfinished file.
-        resumed (bool): whether it is the one of the broken-off download.
+        resumed (bool): whether it is the one of the interrupted download.
         mode (int | None): permissions that it gets at the end.
     """
 
@@ -389,7 +389,7 @@ class UnfinishedFile:
 
 
 def _former_path(target: Path, former: object) -> Path | None:
-    """Return where the part file of a broken-off download lies, None if it cannot be there.
+    """Return where the part file of an interrupted download lies, None if it cannot be there.
 
     A journal is no licence to touch any file: it must lie beside the target, as we made it.
     """
@@ -400,7 +400,7 @@ def _former_path(target: Path, former: object) -> Path | None:
 
 
 def _reopen(target: Path, former: str | None, inode: int | None) -> tuple[Path, int] | None:
-    """Open the part file of a broken-off download, if it is still there and ours."""
+    """Open the part file of an interrupted download, if it is still there and ours."""
     path = _former_path(target, former)
     if path is None:
         return None
@@ -418,7 +418,7 @@ def _reopen(target: Path, former: str | None, inode: int | None) -> tuple[Path, 
 
 
 def discard_former(target: Path, former: str | None, inode: int | None) -> None:
-    """Remove the part file of a broken-off download that is of no use any more."""
+    """Remove the part file of an interrupted download that is of no use any more."""
     reopened = _reopen(target, former, inode)
     if reopened is not None:
         path, descriptor = reopened
@@ -430,7 +430,7 @@ def discard_former(target: Path, former: str | None, inode: int | None) -> None:
 def finished_before(
     target: Path, former: str | None, inode: int | None, written: int | None
 ) -> bool:
-    """Return whether a broken-off download got as far as its name; then no other name is left.
+    """Return whether an interrupted download got as far as its name; then no other name is left.
 
     Args:
         target (Path): the name it was to get.

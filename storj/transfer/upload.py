@@ -17,9 +17,9 @@ the file of them. A failed farmer is excluded for the whole file. The entry is p
 shard is confirmed and never before, and the frame is destroyed if the upload fails, unless a
 journal keeps it for the next attempt (:mod:`storj.transfer.journal`).
 
-An attempt that goes on where another broke off hashes every shard again that the other one offered,
-and asks the farmers that confirmed one whether they have it still: the bridge is told to choose
-them once more, and a farmer that has a shard takes none of it.
+An attempt that continues another one hashes every shard again that the other one offered, and asks
+the farmers that confirmed one whether they still have it: the bridge is told to choose them once
+more, and a farmer that has a shard accepts it without its bytes.
 """
 
 from __future__ import annotations

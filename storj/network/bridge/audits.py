@@ -332,7 +332,7 @@ async def _read(bridge: Bridge, contact: Contact, contract: Contract) -> bool | 
         logger.info('farmer %s does not have %s: %s', node_id, shard_hash, error)
         return False
     with bridge.database.begin() as session:
-        # None if the contract was made anew while the shard was read: its audits are others.
+        # None if the contract was made again while the shard was read: its audits are others.
         known = current(session, contract)
         if known is not None:
             known.next_audit = bridge.now() + bridge.settings.audit_pause(_CHALLENGES)

@@ -126,7 +126,7 @@ def confirmed(contract: type[Contract]) -> ColumnElement[bool]:
 
 
 def current(session: Session, contract: Contract) -> Contract | None:
-    """Return the record of a contract, unless it was made anew or forgotten since it was read."""
+    """Return the record of a contract, unless it was made again or forgotten since it was read."""
     known = session.get(Contract, (contract.shard_hash, contract.node_id))
     return known if known is not None and known.store_begin == contract.store_begin else None
 

@@ -47,7 +47,7 @@ _RENEWED = (
     update(Contract)
     .where(
         *THIS_CONTRACT,
-        # Else it has been made anew meanwhile.
+        # Else it has been made again meanwhile.
         Contract.store_begin == bindparam('begin'),
     )
     .values(

@@ -4,7 +4,7 @@ A shard is a candidate when all of its contracts have ended. The farmer's clock 
 be wrong; so a candidate is dropped only
 
 - after an hour in which the farmer was in touch with its bridge and its clock was not set (the hour
-  is one of the monotonic clock, and begins anew when the wall clock jumps), and
+  is one of the monotonic clock, and begins again when the wall clock jumps), and
 - when the bridge confirms: its own clock agrees, and it knows that no file needs the shard.
 
 What is dropped waits in quarantine, by a clock that runs with the farmer only, and is taken back if

@@ -116,7 +116,7 @@ def _problems(engine: sa.Engine, sync: GroupSync | None, folder: Path) -> list[h
         if sync is not None and sync.failure is not None:
             raise sync.failure
         with engine.begin() as connection:
-            # Writes the head of the file anew; nothing else here uses the number.
+            # Writes the head of the file again; nothing else here uses the number.
             connection.exec_driver_sql('PRAGMA user_version=0')
 
     return [*health.tried('MetaDisk cannot write its records', probe), *health.disk(folder)]

@@ -141,7 +141,7 @@ class MetaDiskNode:
                 async for _ in pieces:
                     pass
         except StorageError as error:
-            logger.warning('%s cannot be had any more, and is stored anew: %s', file.name, error)
+            logger.warning('%s is no longer available, and is stored again: %s', file.name, error)
             return False
         return True
 

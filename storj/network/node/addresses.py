@@ -1,9 +1,9 @@
 """Which addresses a node may be made to call, and by whom.
 
-Bridges call the addresses that farmers announce, farmers those that bridges name. Whoever is on
-another machine must not make them call their own one, or the link they are on, where nobody but its
-owner is meant to ask. A host name is no way around that: it is looked up when it is called, each
-address that it has is looked at, and the connection goes to one of these.
+Bridges call the addresses that farmers announce, farmers those that bridges name. A caller from
+another machine must not make them call this machine or its local link, whose services are for their
+owner only. A host name does not help: it is resolved for each call, all its addresses are checked,
+and the connection goes to one of those.
 """
 
 from __future__ import annotations

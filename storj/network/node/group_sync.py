@@ -2,8 +2,8 @@
 
 SQLite with ``synchronous=NORMAL`` writes a commit to its log and leaves the log to the system; with
 ``FULL`` it waits for the disk in every commit, on the thread that commits. Here a commit is quick,
-and whoever must not answer before it is on the disk waits for :meth:`GroupSync.wait`: one wait for
-the disk, in a worker thread, covers all commits that were made before it began.
+and a request that must not be answered earlier waits for :meth:`GroupSync.wait`: one wait for the
+disk, in a worker thread, covers all commits that were made before it began.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def durable_answers(steps: Collection[tuple[str, str]]) -> Callable[..., object]
 
     Args:
         steps (Collection[tuple[str, str]]): methods and patterns of requests that are steps of
-            something only: commits come to the disk in their order, so whoever confirms the whole
-            confirms them too, and a client whose step is lost begins anew.
+            something only: commits come to the disk in their order, so confirming the whole
+            confirms them too, and a client whose step is lost begins again.
     """
 
     @web.middleware

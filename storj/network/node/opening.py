@@ -2,8 +2,8 @@
 
 The WebSocket library takes one limit of a message for the life of a connection, and builds a
 message of that size in memory before anybody sees it. The first message here is a few hundred bytes
-of authorization, those after it are the frames of a shard: whoever has not shown a token yet must
-not make a farmer hold as much as whoever has.
+of authorization, those after it are the frames of a shard: a client that has not shown a token
+yet must not use as much memory of a farmer as one that has.
 
 This module counts bytes and knows nothing of frames.
 """

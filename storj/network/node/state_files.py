@@ -3,8 +3,8 @@
 The one place that decides it: for starts, which refuse a folder without something that cannot be
 made again, and for backups. A file that no row of the tables names fails a test.
 
-The log of a database (``-wal``) belongs to it: whoever copies a database of a running network by
-hand and leaves the log behind, loses what was committed last, and nothing can tell that.
+The log of a database (``-wal``) belongs to it: a copy of a running network's database without the
+log loses the last commits, and nothing detects that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Work in the background that must not end unnoticed.
 
-A task whose error nobody awaits looks like one that is done. Here the first one that ends by itself
-is known to whoever owns the tasks, who stops and says why. Work that may fail is logged and noted.
+A failed task that is never awaited looks like one that is done. Here the first one that ends by
+itself is reported to the owner of the tasks, which stops and gives the reason. Work that may fail
+is logged and noted.
 """
 
 from __future__ import annotations
