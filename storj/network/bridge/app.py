@@ -265,7 +265,7 @@ def create_app(
         settings (BridgeSettings): what it is started with.
         renter (RenterNode): its way to the farmers; closed by its creator.
         clock (Callable[[], float]): seconds since 1970.
-        monotonic (Callable[[], float]): seconds that nobody sets.
+        monotonic (Callable[[], float]): monotonic seconds.
         make_passwords (Callable[[], Passwords]): how passwords are hashed; slowly by default.
 
     Returns:

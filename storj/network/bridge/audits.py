@@ -19,7 +19,6 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, get_args
 
 from sqlalchemy import delete, exists, select, update
@@ -123,9 +122,7 @@ async def audit_round(bridge: Bridge) -> list[AuditResult]:
     """
     await _put_up(bridge)
     due = exists().where(Contract.node_id == Contact.node_id, Contract.next_audit <= bridge.now())
-    with bridge.database.begin() as session:
-        contacts = session.scalars(select(Contact).where(due, Contact.lost.is_(False))).all()
-    return await with_each(contacts, partial(_audit_farmer, bridge))
+    return await with_each(bridge, _audit_farmer, due, Contact.lost.is_(False))
 
 
 async def _put_up(bridge: Bridge) -> None:

@@ -85,13 +85,13 @@ _T = TypeVar('_T')
 PAGE = 30
 
 #: Milliseconds after a timeout during which a farmer is the last one to be asked.
-_WARY = 10 * 60 * 1000
+_DISTRUST = 10 * 60 * 1000
 CHALLENGE_LIFE = 3600 * 1000
 # Open at a time.
 _CHALLENGES = 10_000
-# Registrations that are welcome in a stretch of time; more make the work harder.
-_WELCOME = 10
-_WELCOME_STRETCH = 10_000
+# Registrations that are expected in so many milliseconds; more make the work harder.
+_EXPECTED = 10
+_EXPECTED_IN = 10_000
 _EASIEST = 2**256 - 1
 _MAX_REPUTATION = 5000
 # Farmers that audits and renewals work with at a time.
@@ -185,12 +185,12 @@ def contact_object(contact: Contact | KnownFarmer, *, last_seen: object) -> dict
 
 def lately_timed_out(contact: Contact | KnownFarmer, now: int) -> bool:
     """Return whether a farmer has been unreachable within the last ten minutes."""
-    return contact.last_timeout is not None and lasts(contact.last_timeout, _WARY, now)
+    return contact.last_timeout is not None and lasts(contact.last_timeout, _DISTRUST, now)
 
 
 def not_lately_timed_out(now: int) -> ColumnElement[bool]:
     """Return the condition on contacts that :func:`lately_timed_out` is the opposite of."""
-    return or_(Contact.last_timeout.is_(None), ~lasts(Contact.last_timeout, _WARY, now))
+    return or_(Contact.last_timeout.is_(None), ~lasts(Contact.last_timeout, _DISTRUST, now))
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ async def call_farmer(
     *,
     timed: bool = False,
 ) -> _T:
-    """Wait for a call to a farmer, and tell how it went.
+    """Wait for a call to a farmer, and record how it went.
 
     Args:
         bridge (Bridge): the bridge.
@@ -297,14 +297,18 @@ def note_call(
 
 
 async def with_each(
-    contacts: Iterable[Contact], work: Callable[[Contact], Awaitable[list[_T]]]
+    bridge: Bridge,
+    work: Callable[[Bridge, Contact], Awaitable[list[_T]]],
+    *which: ColumnElement[bool],
 ) -> list[_T]:
-    """Work with some farmers at a time; return the results of all."""
+    """Work with the farmers that conditions hold for, some at a time; return all results."""
+    with bridge.database.begin() as session:
+        contacts = session.scalars(select(Contact).where(*which)).all()
     at_once = asyncio.Semaphore(_FARMERS_AT_ONCE)
 
     async def with_one(contact: Contact) -> list[_T]:
         async with at_once:
-            return await work(contact)
+            return await work(bridge, contact)
 
     return list(itertools.chain(*await asyncio.gather(*map(with_one, contacts))))
 
@@ -422,15 +426,13 @@ def work(challenge: str, nonce: int) -> str:
 
 
 def _target(session: Session, now: int) -> str:
-    """Return how hard the work is at the moment: harder in a rush of registrations."""
+    """Return how hard the work is at the moment: harder while many register."""
     registrations = session.scalar(
-        select(func.count())
-        .select_from(Contact)
-        .where(lasts(Contact.created, _WELCOME_STRETCH, now))
+        select(func.count()).select_from(Contact).where(lasts(Contact.created, _EXPECTED_IN, now))
     )
-    rush = max(1, (registrations or 0) // _WELCOME)
+    factor = max(1, (registrations or 0) // _EXPECTED)
     # A smaller target is harder.
-    return f'{_EASIEST // rush:064x}'
+    return f'{_EASIEST // factor:064x}'
 
 
 async def create_challenge(request: web.Request) -> web.Response:

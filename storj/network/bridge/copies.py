@@ -312,7 +312,7 @@ def remember_tokens(
     connection.execute(_NEW_TOKEN, list(rows.values()))
 
 
-def _holders_by_merit(
+def _ranked_holders(
     bridge: Bridge, connection: Connection, hashes: Collection[str], *, exclude: Collection[str]
 ) -> dict[str, list[KnownFarmer]]:
     """Return for each shard the farmers that have a contract for it, the most promising first."""
@@ -348,7 +348,7 @@ async def download_tokens(
         gives one out.
     """
     with bridge.database.begin_plain() as connection:
-        holders = _holders_by_merit(bridge, connection, hashes, exclude=exclude)
+        holders = _ranked_holders(bridge, connection, hashes, exclude=exclude)
     calls: list[FarmerCall] = []
     granted: list[tuple[str, str, str]] = []
     at_once = asyncio.Semaphore(_TOKENS_AT_ONCE)

@@ -31,7 +31,7 @@ from storj.network.bridge.auth import Caller, authenticate
 from storj.network.bridge.contacts import contact_object
 from storj.network.bridge.copies import has_shard
 from storj.network.bridge.database import Contact, Entry, Frame, Pointer, User
-from storj.network.bridge.placement import Shard, farmers_by_merit, place
+from storj.network.bridge.placement import Shard, place, ranked_farmers
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.state import BRIDGE, Bridge, Promise, Release
 from storj.network.node.wire import (
@@ -363,7 +363,7 @@ def _put_pointer(connection: Connection, frame: str, addition: Addition) -> None
     )
 
 
-async def _refuse_hoarding(bridge: Bridge, email: str, size: int) -> None:
+async def _check_open_promises(bridge: Bridge, email: str, size: int) -> None:
     """Refuse an account for which farmers keep too much space that it does not fill.
 
     Args:
@@ -426,7 +426,7 @@ async def add_shard(request: web.Request) -> web.Response:
         _check_volume(bridge, session, caller, 'Could not add shard to frame')
         connection = session.connection()
         frame = _open_frame(connection, caller, frame_id, addition, bridge.release)
-        contacts = farmers_by_merit(
+        contacts = ranked_farmers(
             bridge, connection, shard.shard_hash, exclude=addition.exclude, frame=frame
         )
 
@@ -439,7 +439,7 @@ async def add_shard(request: web.Request) -> web.Response:
         _put_pointer(connection, frame, addition)
 
     # No transaction is open from here on: a farmer may take seconds to answer.
-    await _refuse_hoarding(bridge, caller.email, shard.size)
+    await _check_open_promises(bridge, caller.email, shard.size)
     promise = bridge.promises.make(
         caller.email, frame, addition.index, shard.shard_hash, shard.size
     )

@@ -52,8 +52,8 @@ __all__ = (
     'allocate',
     'challenges_of',
     'drop_contract',
-    'farmers_by_merit',
     'place',
+    'ranked_farmers',
     'record_challenges',
     'suspect',
 )
@@ -160,7 +160,7 @@ class Shard:
     challenges: Sequence[str]
 
 
-def farmers_by_merit(
+def ranked_farmers(
     bridge: Bridge,
     connection: Connection,
     shard_hash: str,

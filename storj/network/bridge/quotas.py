@@ -265,7 +265,7 @@ class RateLimits:
 
     Args:
         clock (Callable[[], float]): seconds since 1970.
-        monotonic (Callable[[], float]): seconds that nobody sets.
+        monotonic (Callable[[], float]): monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:

@@ -11,15 +11,14 @@ clock was set.
 from __future__ import annotations
 
 import logging
-from functools import partial
 
 from sqlalchemy import bindparam, exists, select, update
 
 from storj.network.bridge.contacts import (
     FarmerCall,
     call_farmer,
-    lately_timed_out,
     node_contact,
+    not_lately_timed_out,
     note_calls,
     with_each,
 )
@@ -66,10 +65,7 @@ async def renewal_round(bridge: Bridge) -> list[str]:
         list[str]: hashes of shards that a file needs and that a farmer may no longer keep.
     """
     due = exists().where(Contract.node_id == Contact.node_id, Contract.next_renewal <= bridge.now())
-    with bridge.database.begin() as session:
-        contacts = session.scalars(select(Contact).where(due)).all()
-    reachable = [contact for contact in contacts if not lately_timed_out(contact, bridge.now())]
-    return await with_each(reachable, partial(_renew_with, bridge))
+    return await with_each(bridge, _renew_with, due, not_lately_timed_out(bridge.now()))
 
 
 async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:

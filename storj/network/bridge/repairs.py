@@ -44,7 +44,7 @@ from storj.network.bridge.copies import (
     scarce,
 )
 from storj.network.bridge.database import Contact, Contract
-from storj.network.bridge.placement import Shard, allocate, challenges_of, farmers_by_merit, suspect
+from storj.network.bridge.placement import Shard, allocate, challenges_of, ranked_farmers, suspect
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 from storj.network.node.tasks import Tasks
@@ -358,7 +358,7 @@ class Repairs:
             counted = [copy for copy in copies if copy.counts and copy.node_id not in leaving]
             # Those that came back are audited first.
             kept = {copy.node_id for copy in copies if copy.confirmed and not copy.lost}
-            candidates = farmers_by_merit(bridge, connection, shard_hash, exclude=kept | leaving)
+            candidates = ranked_farmers(bridge, connection, shard_hash, exclude=kept | leaving)
             needed = connection.scalar(select(IN_USE).where(Contract.shard_hash == shard_hash))
         return _Plan(
             shard,

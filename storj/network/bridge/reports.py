@@ -1,4 +1,4 @@
-"""What clients and farmers tell about shards: transfers, damage on a disk, a farmer that leaves.
+"""What clients and farmers report about shards: transfers, damage on a disk, a farmer that leaves.
 
 ``POST /reports/exchanges`` (protocol reference, section 9): anybody can send a report; it counts if
 its sender took part in the exchange. A farmer signs its reports like its other requests; a client
@@ -161,8 +161,8 @@ async def create_report(request: web.Request) -> web.Response:
         node_id = farmer or _issuer(connection, body, shard_hash)
         copy = next((copy for copy in copies if copy.node_id == node_id), None)
         if copy is not None:
-            hear = _hear_client if farmer is None else _hear_farmer
-            hear(bridge, connection, report, shard_hash, copy)
+            apply = _apply_clients if farmer is None else _apply_farmers
+            apply(bridge, connection, report, shard_hash, copy)
     if copy is not None:
         _go_on(repairs, report, shard_hash, farmer)
     return answer({}, 201)
@@ -176,10 +176,10 @@ def _issuer(connection: Connection, body: Mapping[str, Any], shard_hash: str) ->
     return connection.scalar(_ISSUER, {'known': fingerprint(token), 'shard': shard_hash})
 
 
-def _hear_farmer(
+def _apply_farmers(
     bridge: Bridge, connection: Connection, report: _Report, shard_hash: str, copy: _Known
 ) -> None:
-    """Note the word of a farmer about its own copy."""
+    """Apply the report of a farmer about its own copy."""
     if not report.success or report.message not in _STORED:
         return
     unknown = not copy.stored or copy.verified == UNCONFIRMED
@@ -193,10 +193,10 @@ def _hear_farmer(
         suspect(bridge, connection, shard_hash, copy.node_id)
 
 
-def _hear_client(
+def _apply_clients(
     bridge: Bridge, connection: Connection, report: _Report, shard_hash: str, copy: _Known
 ) -> None:
-    """Note the word of a client about a farmer's copy."""
+    """Apply the report of a client about a farmer's copy."""
     if report.message in _COMPLAINTS:
         suspect(bridge, connection, shard_hash, copy.node_id)
     elif report.success and report.message in _STORED and not copy.stored:

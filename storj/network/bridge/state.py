@@ -1,10 +1,9 @@
 """What the bridge's modules share: settings, the release it states, and the state of one bridge.
 
 Every handler finds one :class:`Bridge` in its application under :data:`BRIDGE`. This module knows
-no route. When farmers answered and what space they reserve is kept in memory only, by a clock that
-nobody sets: the wall clock may be set while the bridge runs, and the time in which the bridge was
-off must not count against farmers. So it starts again with the bridge; conclusions are in the
-database.
+no route. When farmers answered and what space they reserve is kept in memory only, by the monotonic
+clock: the wall clock may be set while the bridge runs, and the time in which the bridge was off
+must not count against farmers. What follows from it is in the database.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ _LINES: tuple[tuple[tuple[int, ...], str, str], ...] = (
 
 @dataclass(frozen=True)
 class Release:
-    """A release of the original bridge whose manners this one shows.
+    """A release of the original bridge that this one behaves as.
 
     Only what a client can adapt to differs: fields of answers, the life of bridge tokens, whether
     a pointer request may come without one, what a second file of the same name does. Statuses of
@@ -131,7 +130,7 @@ class BridgeSettings:
             the loopback interface; None for any. A bridge that only this machine reaches has them,
             so that no page of a browser gets to it by a name of its own that leads here.
         activation (Activation): whether an account has to be activated by mail.
-        version (str): release of the original bridge whose manners are shown.
+        version (str): release of the original bridge to behave as.
         audit_interval (float | None): seconds between two audits of the same copy; 0 for none. By
             default the challenges of a contract are spread over its life, until it is renewed.
         renewal_ahead (float): seconds before the end of a contract, which lives 90 days, from which
@@ -408,7 +407,7 @@ class Bridge:
         outbox (Outbox): where its messages go.
         limits (AccountLimits): how often it does what costs much; by its settings.
         clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
-        monotonic (Callable[[], float]): seconds that nobody sets, likewise.
+        monotonic (Callable[[], float]): monotonic seconds, likewise.
         watch (StepWatch): whether the clock was set.
         aged (float): by the monotonic clock, when open uploads were made older last.
         presence (Presence): which farmers have answered lately.

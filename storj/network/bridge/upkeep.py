@@ -54,7 +54,7 @@ _LOOKING = 0.05
 
 
 async def sweep(bridge: Bridge) -> None:
-    """Forget what has run out: tokens, challenges, empty frames; do what keeps clocks from harm."""
+    """Forget what has run out: tokens, challenges, empty frames; undo what a wrong clock did."""
     now = bridge.now()
     for table, column, first, last in (
         (Token, Token.expires, now, now + LONG_TOKEN_LIFE),
