@@ -39,8 +39,8 @@ Version: TypeAlias = tuple[int, int, int]
 
 _VERSION = re.compile(r'v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?:[-+.].*)?', re.ASCII | re.DOTALL)
 
-#: Routes that not every release has, each with the property of :class:`BridgeProfile` that tells,
-#: and what to say. Bridges 1.0 to 4.2 never answer a request for an unknown route.
+#: Routes that not every release has, each with its property of :class:`BridgeProfile`, and
+#: the message of the error. Bridges 1.0 to 4.2 never answer a request for an unknown route.
 _RARE_ROUTES = (
     (
         re.compile(r'GET /buckets/[^/]+/files/[^/]+/mirrors'),

@@ -358,7 +358,7 @@ def _foreign_login(section: Mapping[str, str], bridge: str | None) -> str | None
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None] | str:
-    """Return what tells one server from another: scheme, host and port; a malformed URL itself."""
+    """Return what identifies a server: scheme, host and port; a malformed URL itself."""
     try:
         parts = urlsplit(url)
         port = parts.port or {'http': 80, 'https': 443}.get(parts.scheme)

@@ -143,10 +143,10 @@ class Ticket:
         host (str): name or address of the farmer, or of the relay before it.
         port (int): 1 to 65535.
         node_id (str | None): of the farmer, 40 hex digits.
-        protocol (str): version that the farmer speaks, '' if the pointer does not tell.
+        protocol (str): version that the farmer speaks, '' if the pointer does not state it.
         hash (str): of the shard, 40 hex digits.
         token (str): the farmer's, hex digits.
-        size (int | None): bytes of the shard, None if the pointer does not tell.
+        size (int | None): bytes of the shard, None if the pointer does not state it.
     """
 
     host: str

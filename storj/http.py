@@ -1723,7 +1723,7 @@ def _no_signing_key(value: object) -> TypeError:
 
 
 def _shard_body(shard: model.Shard, excludes: Sequence[str]) -> dict[str, Any]:
-    """Return what the bridge is told of a shard, or of anything with the attributes of one."""
+    """Return the record of a shard for the bridge, or of anything with a shard's attributes."""
     try:
         body = {
             name: getattr(shard, name) for name in ('hash', 'index', 'challenges', 'tree', 'size')

@@ -897,7 +897,7 @@ class File(Record):
         try:
             clear: str = self._client.file_name(self.bucket, self.filename)
         except (TypeError, ValueError):
-            # What the bridge tells as the bucket's id is none.
+            # The bridge sent an invalid id of the bucket.
             return self.filename
         return clear
 
@@ -936,7 +936,7 @@ class Token(Record):
     Attributes:
         token (str | None): 64 hex digits, the value of ``x-token``.
         id (str | None): the same value.
-        bucket (storj.model.Bucket | None): the bucket, of which the bridge tells the id;
+        bucket (storj.model.Bucket | None): the bucket, of which the bridge sends the id;
             ``token['bucket']`` is the id.
         operation (str | None): ``PUSH`` or ``PULL``.
         expires (datetime.datetime | None): in UTC.

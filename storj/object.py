@@ -247,7 +247,7 @@ class Object(_Base):
     # None, so that a subclass can be a dict as well.
     __slots__ = ()
 
-    #: Field that tells records of the class apart, '' if there is none.
+    #: Field that identifies a record of the class, '' if there is none.
     _identifier: ClassVar[str] = 'id'
 
     _fields: ClassVar[dict[str, Field[Any]]] = {}

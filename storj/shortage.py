@@ -1,4 +1,4 @@
-"""What this machine is short of: errors of the system that tell of neither bridge nor farmer.
+"""What this machine is short of: errors of the system, not of a bridge or farmer.
 
 A connection that cannot be opened because the process has too many files open looks like a bridge
 that is away. So code that turns errors of the system into errors of this package asks
@@ -25,7 +25,7 @@ def shortage(error: BaseException | None, place: str = '') -> ResourceError | No
         place (str): the folder, file or address that was worked on.
 
     Returns:
-        ResourceError | None: to be raised from the error; None if it tells of something else.
+        ResourceError | None: to be raised from the error; None for any other error.
     """
     where = f' in {place}' if place else ''
     if isinstance(error, socket.gaierror):

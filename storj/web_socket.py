@@ -155,7 +155,7 @@ class DataChannel:
             with self._watch.translating(frames.ABNORMAL):
                 yield
         except FarmerError as error:
-            # The close code tells the farmer which rule it broke.
+            # The close code names the rule that the farmer broke.
             own = error.code in (frames.PROTOCOL_ERROR, frames.NOT_UTF8, frames.TOO_BIG)
             self.close(error.code if own and error.code else frames.NORMAL)
             raise
@@ -578,7 +578,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
             bytes | None: the shard, if a PULL collected it; otherwise None.
 
         Raises:
-            TimeoutError: If it takes longer; the transfer goes on.
+            TimeoutError: If it takes longer; the transfer continues.
             FarmerError: If the farmer refused, or went away.
             IntegrityError: If the bytes are not those of the pointer.
             TransferCancelled: If it was stopped.
@@ -598,7 +598,7 @@ class Client(WebSocketClient):  # type: ignore[misc]
 
 
 def _operation(pointer: Any) -> str:
-    """Return PUSH or PULL; a pointer that tells nothing is one of a file, and pulled."""
+    """Return PUSH or PULL; a pointer without an operation is one of a file, and pulled."""
     get = getattr(pointer, 'get', None)
     found = get('operation') if callable(get) else getattr(pointer, 'operation', None)
     if found not in (None, 'PUSH', 'PULL'):
@@ -607,7 +607,7 @@ def _operation(pointer: Any) -> str:
 
 
 def _source(contents: Any) -> tuple[Iterable[Buffer], int | None]:
-    """Return the chunks of what is to be sent, and their bytes if that can be told."""
+    """Return the chunks of what is to be sent, and their size in bytes if it is known."""
     if isinstance(contents, (bytes, bytearray, memoryview)):
         return [contents], memoryview(contents).nbytes
     read = getattr(contents, 'read', None)

@@ -47,7 +47,7 @@ _MAX_TEXT = 64 * 1024
 
 # Close codes.
 NORMAL, PROTOCOL_ERROR, NO_CODE, ABNORMAL, NOT_UTF8, TOO_BIG = 1000, 1002, 1005, 1006, 1007, 1009
-#: Codes that the standard keeps for what is told of a connection, not sent over it.
+#: Codes that the standard reserves for reports about a connection; they are never sent.
 UNSENDABLE = (1004, NO_CODE, ABNORMAL, 1015)
 
 

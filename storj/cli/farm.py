@@ -82,11 +82,11 @@ def farm(
 ) -> None:
     """Store shards for others until Ctrl-C.
 
-    The farmer joins the bridge of --bridge, keeps to --size and goes on where it was after a
+    The farmer joins the bridge of --bridge, keeps to --size and continues where it was after a
     restart of either. Ctrl-C stops it for now; its shards stay, and are missed if it stays away.
 
     Any bridge that can reach it may store here, unless --renter says which: 'storj network status
-    --json' and GET /status of a bridge tell its extended_key.
+    --json' and GET /status of a bridge show its extended_key.
     """
     require_extra()
     from storj.network.farm import farm as run

@@ -162,7 +162,7 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
     """Run a bridge and farmers until Ctrl-C or SIGTERM.
 
     One line says when all is ready; with --json it holds bridge, farmers, account and pid. The
-    same --data goes on with the same account and files.
+    same --data continues with the same account and files.
     """
     folder = _folder(data)
     if is_running(folder):
@@ -381,7 +381,7 @@ def restore(session: Session, folder: Path, data: Path | None) -> None:
 
 
 def _copied(output: Output, done: str, work: Callable[[], Copied], hint: str | None = None) -> None:
-    """Do it, and tell numbers; it fails if shards are missing."""
+    """Do it, and report numbers; it fails if shards are missing."""
     with no_login_needed():
         try:
             found = work()
@@ -462,7 +462,7 @@ def bridge_status(url: str, account: tuple[str, str] | None = None) -> dict[str,
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
     except (requests.RequestException, ValueError) as error:
-        raise CommandError(f'the bridge at {url} does not tell its status') from error
+        raise CommandError(f'the bridge at {url} does not state its status') from error
     return found
 
 

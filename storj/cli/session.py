@@ -151,7 +151,7 @@ class Session:
         rules (Sequence[Rule]): ``--include`` and ``--exclude`` in the order typed.
         timeout (float | None): seconds to wait for the bridge; the client's own by default.
         stopping (threading.Event): set when transfers are stopped.
-        resumable (bool): whether the command was interrupted in what goes on when it is run again.
+        resumable (bool): whether the interrupted command continues when it is run again.
         new_profile (bool): whether the profile may be one that the file does not have yet.
         progress (bool): whether the settings allow bars.
         debug (str | None): what the settings want logged.

@@ -62,7 +62,7 @@ class StreamFailed(CommandError):
 
 @contextmanager
 def failures_told() -> Iterator[None]:
-    """Raise a stream's failure as the system's: a server decides what it means, and goes on.
+    """Raise a stream's failure as the system's: a server decides what it means, and continues.
 
     Raises:
         OSError: If a standard stream fails within.

@@ -39,8 +39,8 @@ _COLUMNS = (
 def transfer() -> None:
     """Interrupted transfers.
 
-    The command that was interrupted goes on where it stopped when it is run again; nothing needs to
-    be done here for that.
+    An interrupted command continues where it stopped when it is run again; nothing here is needed
+    for that.
     """
 
 

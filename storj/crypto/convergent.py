@@ -96,7 +96,7 @@ def content_stream(key: bytes, counter: int = 0, *, offset: int = 0) -> CtrStrea
 
 
 class Reader:
-    """Reads a ciphertext once and tells whether it is what a reference names.
+    """Reads a ciphertext once and checks whether it is what a reference names.
 
     The counters are tried side by side; at the end at most one of them gives a plaintext whose
     own key is the key. Memory does not grow with the file.

@@ -48,7 +48,7 @@ def check(words: str) -> None:
     """Refuse words that other clients would refuse, as strictly as libstorj.
 
     Lower case, exactly one space between words, none around them, a right checksum. The message of
-    the error tells the kind of mistake and never a word.
+    the error names the kind of mistake and never a word.
 
     Args:
         words (str): the encryption key (mnemonic).
@@ -78,7 +78,7 @@ def seed(words: str, passphrase: str = '') -> bytes:
     """Return the BIP39 seed of words, 64 bytes.
 
     Nothing is checked, because libstorj uses any text as a key too; see :func:`check`. Words that
-    are no plain ASCII are brought to NFKD, as BIP39 and the core client do (libstorj does not).
+    are not plain ASCII are normalised to NFKD, as BIP39 and the core client do (libstorj does not).
 
     Args:
         words (str): the encryption key (mnemonic).

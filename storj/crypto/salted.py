@@ -121,7 +121,7 @@ class Decryptor:
             if not head.startswith(MARK):
                 raise _no_salted_content()
             self._cipher = _cbc(self._password, head[len(MARK) :], self._key_size)
-        # The last block is kept: only the end tells how much of it is padding.
+        # The last block is kept: only the end shows how much of it is padding.
         whole = max(0, (len(self._rest) - 1) // _BLOCK * _BLOCK)
         ready = bytes(self._cipher.decrypt(self._rest[:whole]))
         self._rest = self._rest[whole:]

@@ -39,7 +39,7 @@ class MetaDisk:
         token (str | None): access token; any string of 16 letters and digits is one. Uploads take
             a new one when there is none yet.
         timeout (float | tuple[float, float]): seconds to connect, and to wait for the next bytes.
-            A node that has an upload is given more, by its size, to bring it to the farmers.
+            After an upload a node gets more time, by the size, to send it to the farmers.
         proxy (str | None): URL of a proxy; by default that of the environment.
 
     Attributes:

@@ -1,6 +1,6 @@
 """DriveShare: a farmer as a program of its own, with a status for its owner.
 
-The farmer joins a bridge that runs anywhere, keeps to its size and goes on after a restart of
+The farmer joins a bridge that runs anywhere, keeps to its size and continues after a restart of
 either. Its owner watches it by events, which the command line turns into lines, and on a small page
 that is served to this machine only.
 """

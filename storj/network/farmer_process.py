@@ -150,7 +150,7 @@ def _say(kind: str, **fields: Any) -> None:
         sys.stdout.write(json.dumps({'type': kind, **fields}) + '\n')
         sys.stdout.flush()
     except (OSError, ValueError) as error:
-        logger.warning('standard output cannot be written, the farmer goes on: %s', error)
+        logger.warning('standard output cannot be written, the farmer continues: %s', error)
         # The interpreter would fail to write the rest in the end.
         sys.stdout = None
 

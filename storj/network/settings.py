@@ -45,7 +45,7 @@ class NetworkOptions(TypedDict, total=False):
             ``X-Forwarded-*`` is believed.
         port (int): of the bridge; 0, the default, for any free one. Farmers take free ones always.
         data (str | os.PathLike[str] | None): folder that keeps everything, so that a network
-            with the same folder goes on where this one stops; None for a temporary one. A folder
+            with the same folder continues where this one stops; None for a temporary one. A folder
             without a part of that is refused.
         database (str | None): SQLAlchemy URL of the bridge's database; by default a SQLite file.
         protocol (str): ``mixed``, the default, ``0.10`` or ``1.2``: what the farmers announce.

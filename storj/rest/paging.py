@@ -196,12 +196,12 @@ def check_count(count: int) -> None:
 def by_start_date(
     fetch: Callable[[str | None], Iterable[dict[str, Any]]], page_size: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the pages of a listing that goes on after a time of creation.
+    """Yield the pages of a listing that continues after a time of creation.
 
     Bridges return what was created strictly later than ``startDate``. Several entries may share a
     millisecond, so a page begins one millisecond early and what was seen already is dropped. The
     listing ends with a page in which nothing is new: a bridge that knows no ``startDate`` repeats
-    itself. An entry without an id cannot be told from one that was seen, so it is none.
+    itself. An entry without an id cannot be compared with those seen before, so it is kept.
 
     Args:
         fetch (Callable[[str | None], Iterable[dict]]): returns a page; None asks for the first.

@@ -325,7 +325,7 @@ def _answer(response: http.client.HTTPResponse) -> str:
         while len(raw) < _MAX_ANSWER and (piece := response.read1(_MAX_ANSWER - len(raw))):
             raw += piece
     except (OSError, http.client.HTTPException, FarmerUnreachableError):
-        # The status has told the outcome; what came of the words is better than another error.
+        # The status is the outcome; a part of the text is better than another error.
         pass
     text = raw.decode('utf-8', 'replace')
     try:

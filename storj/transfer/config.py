@@ -85,7 +85,7 @@ class TransferConfig:
             of some farmers live for 30 minutes.
         look_ahead (int): shards that a stream fetches ahead of its reader.
         hedge_after (float): seconds that the last shards may lag behind the others before parity
-            shards are fetched in their place; a farmer that fails brings them at once.
+            shards are fetched in their place; after a failure they are fetched at once.
         temp_dir (str | os.PathLike | None): folder for temporary files; the system's by default.
         state_dir (str | os.PathLike | None): folder for journals; the user's state folder of this
             package by default.
@@ -386,7 +386,7 @@ class Bridge(BridgeReader, Protocol):
         """Return one page of the farmers that the bridge knows, empty past the last."""
 
     def file_id(self, bucket_id: str, name: str, *, stored: bool = False) -> str | None:
-        """Return the id of the file with this name, as stored if so told; None if there is none."""
+        """Return the id of the file with this name, clear or stored; None if there is none."""
 
     def file_create(
         self,

@@ -405,8 +405,7 @@ class Coordinator(Generic[T]):
     def driving(self) -> Iterator[None]:
         """Drive the transfer in the caller's thread; errors end it and go no further.
 
-        ``GeneratorExit`` apart, which ends it as cancelled and goes on: the reader of a stream has
-        had enough.
+        Only ``GeneratorExit``, by which a reader of a stream ends it early, is passed on.
         """
         done = False
         # A transfer that was cancelled before its turn is settled already.
@@ -474,7 +473,7 @@ class Coordinator(Generic[T]):
         """Wait for the end of the transfer and return its result.
 
         Raises:
-            TimeoutError: If it has not ended after so many seconds; it goes on.
+            TimeoutError: If it has not ended after so many seconds; it continues.
             BaseException: If it failed, with the error that ended it.
         """
         if not self.wait(timeout):

@@ -181,7 +181,7 @@ class _Download:
         return needed
 
     def _cut(self) -> str:
-        """Return what tells this list of shards, with their sizes, from others."""
+        """Return what identifies this list of shards and their sizes."""
         cut = repr([(shard.hash, shard.size) for shard in self.layout.shards])
         return hashlib.sha256(cut.encode()).hexdigest()
 

@@ -207,7 +207,7 @@ def key_of(
             raise DecryptionError('the encryption key does not fit the name of this file')
         _log.warning('file %s has no HMAC: nothing proves that its content is right', file_id)
         return candidates[0]
-    # An entry without an index does not tell the scheme of its key; the HMAC does.
+    # An entry without an index does not state the scheme of its key; the HMAC shows it.
     for candidate in candidates:
         if hmac.compare_digest(value, candidate.hmac(hashes)):
             return candidate

@@ -240,7 +240,7 @@ class Transfers(Generic[B_co]):
             FileHealth: which shards are healthy, on which farmers.
 
         Raises:
-            StorjError: If the bridge does not tell the shards.
+            StorjError: If the bridge does not list the shards.
             IntegrityError: If their HMAC is missing or wrong.
             DecryptionError: If the client's encryption key is not the file's.
         """
@@ -402,10 +402,10 @@ class TransferFuture(Generic[T]):
             timeout (float | None): seconds to wait at most; without a limit by default.
 
         Returns:
-            What the transfer brought: the File of an upload, the destination of a download.
+            The result: the File of an upload, the destination of a download.
 
         Raises:
-            TimeoutError: If the transfer is still under way; it goes on.
+            TimeoutError: If the transfer is still under way; it continues.
             TransferCancelled: If it was cancelled.
             StorjError: If anything else ended it; see :class:`storj.exception.TransferError`.
             OSError: If a local file could not be read or written.

@@ -367,7 +367,7 @@ class _Failures:
     Attributes:
         last (StorjError): the last failure.
         count (int): farmers that failed.
-        excluded (list[str]): node ids of those that the bridge is told to pass over.
+        excluded (list[str]): node ids that the bridge is asked to pass over.
     """
 
     def __init__(self) -> None:
@@ -423,7 +423,7 @@ class Fetcher:
             troubled (Callable): called after the first failure.
 
         Raises:
-            ShardLost: If no farmer brings it.
+            ShardLost: If no farmer delivers it.
             Stopped: If the transfer ends meanwhile.
         """
         clock, config = self._scope.clock, self._scope.config

@@ -102,7 +102,7 @@ class Gather:
         storage (Storage): where shards lie.
         wanted (Sequence[StoredShard]): data shards, in order.
         ahead (int | None): shards in the window; all that are wanted by default.
-        arrived (Callable): called for each wanted shard that came, in the thread that brought it.
+        arrived (Callable): called for each wanted shard that arrived, in the thread that has it.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Gather:
             self._advance(count)
             if all(shard.index in self._came for shard in self._wanted[self._released : count]):
                 return
-            # Nothing but the time tells that a shard is late.
+            # Only the time shows that a shard is late.
             look_after = max(_LOOK, self._scope.config.hedge_after / 4)
             self._scope.coordinator.wait_until(
                 lambda: self._events != self._events_seen,
@@ -203,7 +203,7 @@ class Gather:
             count (int): so many wanted shards are waited for.
         """
         data_shards = self._layout.data_shards
-        # Only the driver decides, and tasks only tell what happened: nothing is begun twice.
+        # Only the driver decides, and tasks only report: nothing is begun twice.
         with self._scope.coordinator.condition:
             self._events_seen = self._events
             missing = self._missing()
@@ -422,7 +422,7 @@ class ShardHealth:
         size (int): bytes.
         parity (bool): whether it is computed and no part of the file.
         farmer (str | None): node id of the farmer that was asked; None if the bridge found none.
-        healthy (bool): whether the farmer brought the right bytes.
+        healthy (bool): whether the farmer sent the right bytes.
         error (str | None): what went wrong otherwise.
     """
 

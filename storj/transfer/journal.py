@@ -203,7 +203,7 @@ class Journal:
 def identity(
     kind: str, bridge: BridgeReader, bucket_id: str, file: str, path: str
 ) -> dict[str, str]:
-    """Return what tells one transfer from another.
+    """Return what distinguishes one transfer from another.
 
     Args:
         kind (str): ``upload`` or ``download``.
@@ -462,7 +462,7 @@ class UploadJournal:
     Attributes:
         frame_id (str | None): frame of the last attempt.
         has_begun (bool): whether the journal is about this attempt, and not about the last one.
-        continues (bool): whether the last attempt can be continued, as far as the journal tells.
+        continues (bool): whether the last attempt can be continued, as far as the journal shows.
         index (str | None): index of the last attempt, if that can be continued.
         shards (Mapping[int, OfferedShard]): what the last attempt offered, if it can be continued.
     """
@@ -534,9 +534,9 @@ class UploadJournal:
         return self.continues and same and all(number < plan.shards for number in self.shards)
 
     def has_other_key(self, encryption: FileEncryption) -> bool:
-        """Return whether the last attempt brought shards away under another encryption key."""
-        brought = any(noted.farmer for noted in self.shards.values())
-        if not brought or self.index != encryption.index:
+        """Return whether the last attempt stored shards under another encryption key."""
+        stored = any(noted.farmer for noted in self.shards.values())
+        if not stored or self.index != encryption.index:
             return False
         # A damaged journal may have any text.
         known = str(self._state.get('key')).encode('utf-8', 'surrogatepass')
@@ -609,7 +609,7 @@ def _open(config: TransferConfig, identity: Mapping[str, str]) -> Journal | None
     except TransferError:
         if identity['path']:
             raise
-        # Sources without a path have nothing that tells one from another.
+        # Sources without a path cannot be told apart.
         return None
 
 

@@ -79,7 +79,7 @@ def finds_nobody(error: StorjError) -> bool:
     """Return whether a bridge that makes no contract says that it found no farmer.
 
     A silent bridge may also have missed an offer, or be starting again; a 503 may be of a gateway
-    whose bridge is busy, as original bridges send a 400; any other text tells of something else.
+    whose bridge is busy, as original bridges send a 400; any other text means something else.
     """
     if not isinstance(error, StorjBridgeApiError) or error.code == 503:
         return False
@@ -157,7 +157,7 @@ class FarmerSelection:
             return True
 
     def keep(self, node: str) -> None:
-        """Count a shard that the farmer already has, of an upload that goes on."""
+        """Count a shard that the farmer already has, of an upload that continues."""
         with self._lock:
             self._used[node] += 1
 
@@ -394,7 +394,7 @@ class Negotiator:
         """Get a farmer for a shard; it is reserved in the selection.
 
         Args:
-            shard (Shard): what the bridge is told.
+            shard (Shard): what is sent to the bridge.
             causes (list[BaseException]): why farmers failed before.
 
         Returns:
@@ -448,7 +448,7 @@ class Negotiator:
                 return self._frame.add_shard(shard, excludes)
             except (BridgeUnavailableError, BridgeUnreachableError) as error:
                 # An old bridge that finds nobody is silent for longer than it is waited for, so
-                # the second failure that does not tell its reason counts as "nobody" as well.
+                # the second failure without a reason counts as "nobody" as well.
                 nobody = finds_nobody(error)
                 unclear += not nobody
                 if choosy and (nobody or unclear > 1):
@@ -482,7 +482,7 @@ class Delivery:
         scope (Scope): of the transfer.
         reader (ShardReader): has the shards.
         negotiator (Negotiator): finds farmers.
-        journal (UploadJournal): is told of each shard.
+        journal (UploadJournal): records each shard.
     """
 
     def __init__(

@@ -278,7 +278,7 @@ class BackgroundRequests:
     dropped, because a bridge that answers slowly must not fill the memory.
 
     Args:
-        bridge (BridgeReader): who is told.
+        bridge (BridgeReader): receives them.
         executor (Executor): runs them, a few at a time.
         clock (Clock): time.
         reports (bool): whether exchange reports are sent.

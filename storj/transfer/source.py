@@ -153,7 +153,7 @@ class PathSource:
         return self._file.read_into(self._start + self.size, memoryview(bytearray(1))) > 0
 
     def fingerprint(self) -> dict[str, object]:
-        """Return what tells this file, as it is now, from another or a changed one."""
+        """Return what distinguishes this file, as it is now, from another or a changed one."""
         size, changed, inode, touched = self._stat
         sample = hashlib.sha256()
         buffer = memoryview(bytearray(min(_SAMPLE, self.size)))
@@ -198,7 +198,7 @@ class FileSource:
                 buffer = buffer[len(data) :]
 
     def check_unchanged(self) -> bool:
-        """Compare the length, which is all that such a file tells."""
+        """Compare the length, which is all that is known of such a file."""
         with self._lock:
             if self._find_end() != self._end:
                 raise SourceChangedError(f'{_CHANGED}: its length has changed')
@@ -348,7 +348,7 @@ class ShardRecord:
     kept: dict[int, bytearray] = field(default_factory=dict)
 
     def shard(self) -> Shard:
-        """Return what the bridge is told of it."""
+        """Return its record for the bridge."""
         return Shard(
             hash=self.hash,
             size=self.span.size,

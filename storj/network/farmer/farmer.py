@@ -443,7 +443,7 @@ class Farmer:
             await asyncio.sleep(LEAVE_INTERVAL)
 
     async def snapshot(self, target: Path) -> None:
-        """Copy the farmer's database as it is at one moment, while it goes on.
+        """Copy the farmer's database as it is at one moment, while the farmer runs.
 
         Args:
             target (Path): an empty file.

@@ -94,7 +94,7 @@ class Scrub:
         try:
             self._index.set_note(_NOTE, place)
         except StoreError as error:
-            # After a restart the walk goes on where it was before.
+            # After a restart the walk continues where it was before.
             logger.info('the place of the walk is not written down: %s', error)
 
     async def _pace(self, size: int) -> None:

@@ -82,7 +82,7 @@ class Website:
     def add_to(self, app: web.Application) -> None:
         """Add the page to an application that has not started yet.
 
-        Whatever else answers at ``/`` goes on doing so for programs.
+        Programs still get the other handler's answer at ``/``.
         """
         app.middlewares.append(self._for_browsers)
         app.on_response_prepare.append(_set_headers)

@@ -142,4 +142,4 @@ def _reopen(files: list[logging.FileHandler], error_log: Path | None) -> None:
 
 def _note_failure(path: str | Path, error: OSError) -> None:
     # The old one is better than none.
-    logger.warning('%s cannot be opened again: %s; logging goes on as before', path, error)
+    logger.warning('%s cannot be opened again: %s; logging continues as before', path, error)
