@@ -95,6 +95,8 @@ _SUBMODULES = frozenset(
     }
 )
 
+# 'network' and 'cli' need packages of extras: without them only their first use fails.
+
 #: Name at the top -> the module that has it.
 _NAMES = {
     'Bucket': 'storj.model',

@@ -554,6 +554,8 @@ class Client:
         Raises:
             BridgeUnreachableError: If there is no bridge.
         """
+        # Not tried on earlier releases: bridges 1.0 to 4.2 never answer a request for an unknown
+        # route, and 'GET /' shows whether they run.
         if not self.profile().has_health:
             try:
                 self.info()
@@ -661,6 +663,8 @@ class Client:
         """Return one page of a listing; the first request has no query."""
         if start is None:
             return as_objects(self._request(method='GET', path=path))
+        # Bridges that know no startDate ignore it and send the first page again. One that has not
+        # been asked for its release is tried: by_start_date notices the repetition.
         if self._profile is not None and not self._profile.has_start_date:
             return []
         return as_objects(self._request(method='GET', path=path, params={'startDate': start}))
@@ -802,6 +806,7 @@ class Client:
             storj.model.Mirror: the mirror settings; its ``shards`` has one record per shard.
         """
         path = route('/buckets/{bucket_id}/mirrors', bucket_id=bucket_id)
+        # Only checked: here the id travels in the body.
         route('{file_id}', file_id=file_id)
         body = {'file': file_id, 'redundancy': checked_count('redundancy', redundancy)}
         answer = self._request(method='POST', path=path, json=body)
@@ -838,6 +843,7 @@ class Client:
         number = checked_count('page', page)
         if number < 1:
             raise ValueError('pages are counted from 1')
+        # At the defaults there is no query: that is the call of 0.1.5, which programs replace.
         params: dict[str, Any] = {} if number == 1 else {'page': number}
         for field, value in (
             ('address', address),
@@ -960,6 +966,7 @@ class Client:
             IntegrityError: If what came is not the file, or nothing proves that it is.
             DecryptionError: If the mnemonic is not the file's.
         """
+        # Only checked: malformed ids are refused before a transfer is begun.
         route('{bucket_id}{file_id}', bucket_id=bucket_id, file_id=file_id)
         return self._finish(
             self.transfers.download(bucket_id, file_id, destination, progress=progress, **options)

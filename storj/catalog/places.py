@@ -222,6 +222,8 @@ def safe_relative_path(name: str) -> Path:
     Raises:
         UnsafeNameError: If the name cannot be a path below a folder.
     """
+    # An empty part is a slash at an end or a doubled one: 'a//b' and 'a/b' would be one local file,
+    # and a name that begins with a slash an absolute path.
     parts = name.split('/')
     if '\0' in name or any(part in ('', '.', '..') for part in parts):
         raise UnsafeNameError(name)
@@ -232,6 +234,8 @@ def safe_relative_path(name: str) -> Path:
 
 def _is_unsafe_on_windows(part: str) -> bool:
     """Return whether Windows reads more than a file's name into one part of a path."""
+    # ':' begins a drive or an alternate stream of a file. Dots and blanks at the end of a name are
+    # dropped by Windows, so that two names would be one file.
     return (
         any(character in '\\:*?"<>|' or ord(character) < 32 for character in part)
         or part[-1] in '. '

@@ -120,6 +120,7 @@ def walk(
             path = Path(base, name)
             if not filters.excludes_folder(_relative(path, folder)):
                 _log.warning('left out, a link to a folder: %s', path)
+        # In place: os.walk descends into what is left in this list, in this order.
         folders[:] = sorted(set(folders) - set(left_out))
         for name in sorted(files):
             path = Path(base, name)
@@ -129,6 +130,8 @@ def walk(
             try:
                 file = local_file(relative, path)
             except OSError as error:
+                # A broken link, for example. It is listed, so that 'sync --delete' does not take
+                # its stored copy for one that has no source any more.
                 yield LocalFile(relative, path, 0, 0.0, error)
                 continue
             if file.size is not None:
@@ -174,6 +177,7 @@ def find_remote(
     bucket = catalog.bucket(place.bucket)
     if place.is_folder and not recursive:
         raise _prefix(place, singly)
+    # First as a name: 'notes[1].txt' looks like a pattern and may be a file.
     entry = None if place.is_folder else catalog.find_file(bucket, place.path)
     if entry is not None:
         return [RemoteFile(entry.name.rpartition('/')[2], entry)]
@@ -234,6 +238,7 @@ def remote_names(catalog: Catalog, bucket: BucketEntry, prefix: str) -> dict[str
     """
     found: dict[str, FileEntry] = {}
     for entry in catalog.files(bucket, prefix):
+        # A file may have the very name of the prefix, 'notes/'; it has no place below it.
         if len(entry.name) > len(prefix):
             other = found.setdefault(entry.name[len(prefix) :], entry)
             if other is not entry:
@@ -273,6 +278,7 @@ def ignores_case(path: Path) -> bool:
         other = place.parent / place.name.swapcase()
         if other != place and place.exists():
             return other.exists() and other.samefile(place)
+    # No folder above has a letter in its name, as in a root: only Windows ignores case there.
     return sys.platform == 'win32'
 
 

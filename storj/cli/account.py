@@ -134,6 +134,7 @@ def login(
     email = email or (shared and shared.email) or _email(session, None)
     _check_owner(session, email, shared)
     password = _login_password(session, password_file, email, shared)
+    # Before anything is saved: a mistyped password must not replace the right one.
     with session.make_client(email, password) as client:
         client.key_list()
     words, made = _words(session, email, mnemonic_file, shared)

@@ -238,6 +238,9 @@ def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
         session.output.note(f'{words} {number}')
 
 
+# The commands of storj-bucket as release 0.3 had them: their output, to the column, is what
+# scripts of that time read. They act through storj.cli.get_client, which programs replace.
+
 #: What ``get`` shows, in the order of the alphabet whatever the case.
 _ATTRIBUTES = (
     'created',

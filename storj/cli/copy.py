@@ -296,6 +296,7 @@ def _is_several(places: Sequence[Location], recursive: bool) -> bool:
 
 def _is_pattern(place: Location) -> bool:
     if isinstance(place, Local):
+        # As a shell does it: a file whose name looks like a pattern is itself.
         return is_glob(str(place)) and not place.path.exists()
     return isinstance(place, Remote) and is_glob(place.path)
 

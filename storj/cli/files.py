@@ -252,6 +252,7 @@ def mirrors(session: Session, bucket: str, file: str | None) -> None:
     for shard, found in enumerate(session.client.file_mirrors(entry.bucket.id, entry.id)):
         for state in ('established', 'available'):
             for mirror in getattr(found, state) or ():
+                # Since bridge 5.23 the contract alone; before, the contact as well.
                 contact = mirror.get('contact') or {}
                 contract = mirror.get('contract') or {}
                 rows.append(
@@ -314,6 +315,7 @@ def verify(session: Session, bucket: str, file: str | None, **engine: Any) -> No
             health.need,
         )
     if not health.healthy:
+        # Not exit code 0: a script that checks files has to notice it before more shards are lost.
         lost = f'{count - have} of {count_of(count, "shard")}'
         raise PartialFailure(f'lost: {lost}; the file is recoverable')
     session.output.note(f'healthy: {have} of {count_of(count, "shard")}')

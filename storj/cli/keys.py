@@ -89,6 +89,7 @@ def export(
             raise CommandError(
                 'no encryption key is set', hint="'storj key generate --mnemonic' makes one"
             )
+        # Only at a terminal, which others may see and which keeps what it has shown.
         if interactive():
             confirm('show the encryption key of all files', yes=yes)
         if session.output.as_json:

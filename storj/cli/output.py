@@ -41,6 +41,8 @@ def wants_colour(choice: str, stream: IO[Any], environment: Mapping[str, str]) -
     ``--color`` decides first; then NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE, ``TERM=dumb``, and
     last whether a terminal listens.
     """
+    # Here and not by click or rich: click reads none of these variables, and rich is too slow to
+    # import for a list (and reads only some of them).
     if choice != 'auto':
         return choice == 'always'
     if environment.get('NO_COLOR'):
@@ -85,6 +87,7 @@ def styled(text: str, **style: Any) -> Styled:
 
 def human_size(size: float) -> str:
     """Return a size in the largest fitting binary unit: ``0 B``, ``1.5 KiB``, ``64 MiB``."""
+    # Not rich.filesize: it has decimal units only, and storage sizes are binary.
     if size < 1024:
         return f'{size:.0f} B'
     for unit in ('KiB', 'MiB', 'GiB', 'TiB', 'PiB'):
@@ -375,6 +378,7 @@ def _encodable(text: str) -> str:
 
 def _width(text: str) -> int:
     """Return how many cells of the terminal a text takes."""
+    # As rich.cells counts, without the import of rich.
     if text.isascii():
         return len(text)
     import unicodedata  # only names beyond ASCII need it

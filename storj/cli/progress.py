@@ -64,6 +64,7 @@ class Overview:
     total: int | None
 
 
+# For JSON lines only: the bars have the rate of rich.
 class Rate:
     """Bytes per second over the last seconds.
 

@@ -58,6 +58,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not interactive():
         raise UsageProblem(f'refused: {question} needs an answer', hint="use '--yes' to do it")
+    # Not click.confirm, for the reason in _line.
     while (answer := _line(f'{question}? [y/N]: ').lower()) not in ('y', 'yes'):
         if answer in ('', 'n', 'no'):
             raise UsageProblem('refused: nothing was done', hint='')

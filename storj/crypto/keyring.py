@@ -66,6 +66,8 @@ def _passphrase_key(passphrase: str) -> ContentKey:
     return ContentKey(*bytes_to_key(passphrase))
 
 
+# passphrase --MD5, one round (EVP_BytesToKey)--> key (32 bytes), counter (16)
+# file = lower-case hex of AES-256-CTR(JSON), no line break, no tag
 def open_text(passphrase: str, sealed: str) -> str:
     """Return the text of a file of the core client's keyring, which is in hex.
 
