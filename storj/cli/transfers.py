@@ -1,4 +1,4 @@
-"""``storj transfer``: what was broken off, and how to be rid of it."""
+"""``storj transfer``: list interrupted transfers, and discard them."""
 
 from __future__ import annotations
 

@@ -1,20 +1,20 @@
-"""A network's folder copied to another one while the network runs, and brought back from there.
+"""Backup of a network's folder, also while the network runs, and its restoration.
 
 ::
 
     BACKUP/
-      manifest.json        which state is whole; written last
+      manifest.json        which state is complete; written last
       state-<random>/      the network's folder without its shards
       shards/ab/abcdef...  each shard once, however many farmers store it
 
 The databases are copied in such an order that each one holds what those before it name: MetaDisk's
 catalogue names entries of the bridge, those name contracts of farmers, and those name shards.
 Shards are files that never change, and are copied last, by the records of the farmers. So every
-file that was stored when the copying began is whole in the backup, and the next backup into the
+file that was stored when the copying began is complete in the backup, and the next backup into the
 same folder copies the shards that are new only. Shards are never removed from a backup.
 
-A shard that is there is known by its size. All are read again on demand, and after a run that was
-broken off: a power failure may have left a name whose bytes never came to the disk.
+A shard that is in the backup is checked by its size. All are read again on demand, and after an
+interrupted run: a power failure may have left a file name whose bytes never reached the disk.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How one process asks another's local network for its state, and changes farmers and faults.
+"""Control of a running local network by another process: its state, farmers and faults.
 
 ``storj network up`` serves this on a loopback port beside the network; the address and a secret lie
-in ``control.json`` in the network's folder, readable by its owner only. The bridge itself knows no
-such routes: what a client sees of the network stays as it was.
+in ``control.json`` in the network's folder, readable by its owner only. The bridge itself has no
+such routes: clients see the network of the protocol only.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ It talks with its supervisor by lines. To standard input come::
 
 and each is answered on standard output by one line of JSON whose ``type`` is the first word; before
 these comes one of the type ``ready``, when the bridge knows the farmer. The end of the input stops
-the farmer, so that a supervisor that dies takes its farmers along. Errors are lines on standard
+the farmer, so that farmers end when their supervisor dies. Errors are lines on standard
 error, which the supervisor logs.
 """
 

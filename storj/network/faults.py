@@ -1,4 +1,4 @@
-"""Faults on demand: a network that fails where, how and when a test wants it to.
+"""Faults on demand: where, how and when a test needs them.
 
 A fault is picked by farmer or by bridge route and by how many matching calls have come before::
 

@@ -1,4 +1,4 @@
-"""What a server does as a program: start, tell that it is ready, run until a signal, stop.
+"""A server as a program: start, report that it is ready, run until a signal, stop.
 
 The commands ``storj network up`` and ``storj farm`` wrap it, and so does the process of a farmer
 (:mod:`storj.network.farmer_process`).

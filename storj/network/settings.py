@@ -1,4 +1,4 @@
-"""How a local network is started: its options, their defaults and what is wrong with them."""
+"""The options of a local network: their defaults and their checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local network in one hand: a bridge, its farmers, an account, and where their data lies.
+"""The local network as one object: a bridge, its farmers, an account, and the folder of their data.
 
 ::
 

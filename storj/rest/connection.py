@@ -1,4 +1,4 @@
-"""Connections to bridges and MetaDisk nodes that end in time, and at once when told to.
+"""Connections to bridges and MetaDisk nodes that end in time, and at once on demand.
 
 requests bounds the wait for each piece of an answer, so one that comes byte by byte lasts forever,
 and nothing ends a request from outside. Here every request under way is a :class:`Call`, which the

@@ -1,4 +1,4 @@
-"""What an answer may be: how long, how many values, how deep; and what it means.
+"""Bounds on an answer: its length, its number of values, its depth; and the errors it means.
 
 The other side decides how much of our memory its answer takes: 8 KiB on the wire may be 8 MiB of
 ``{},`` and a gigabyte of records. So bytes, rows, values and levels are bounded, for every call of

@@ -1,4 +1,4 @@
-"""ECDSA keys of an account: what a key may be given as, and the files it is kept in."""
+"""ECDSA keys of an account: the accepted forms of a key, and the files it is stored in."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Answers that come in pages: fetched when they are reached, kept once they are there.
+"""Answers in pages: each is fetched when it is reached, and then kept.
 
-A listing ends with the first page that brings nothing new, and has a most number of entries: the
+A listing ends with the first page that brings nothing new, and has a maximum number of entries: the
 other side decides how many pages it sends.
 """
 

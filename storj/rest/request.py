@@ -1,7 +1,7 @@
-"""One call of a bridge: what is put right before it travels, and how it is tried again.
+"""One call of a bridge: its normal form on the wire, and its repetition after failures.
 
 ``Client._request`` takes calls as programs and tests of 0.1.5 and 0.3 know them. What a bridge
-would not take is put right here, below that seam: a GET or DELETE has no body, a POST always has
+would refuse is corrected here, below that method: a GET or DELETE has no body, a POST always has
 one, and no path ends in a slash, which the routes of a bridge do without.
 """
 

@@ -1,4 +1,4 @@
-"""The one place where the fate of a transfer is decided, and how far it is.
+"""The state of one transfer: its progress, and its outcome, which is decided here only.
 
 A transfer is one *driver*, which waits, and many *tasks*, which work. All of them meet in a
 :class:`Coordinator`::
@@ -7,7 +7,7 @@ A transfer is one *driver*, which waits, and many *tasks*, which work. All of th
     task   ----- check(), fail() ---+--> Coordinator --> settle --> clean-ups --> waiters wake
     caller ----- cancel() ----------'
 
-The first error wins; whatever comes after it is noise. Waiters wake only after every task has
+The first error counts; later ones are ignored. Waiters wake only after every task has
 released files and buffers and after the clean-ups have run, so that a program that sees the error
 also sees the temporary files gone.
 """

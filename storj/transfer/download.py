@@ -6,7 +6,7 @@ from a spool into which some shards are fetched ahead of their reader. Which sha
 when, and how those that are lost are computed, is the same for both (:mod:`storj.transfer.gather`).
 
 The HMAC proves list and key before the first shard is fetched, and each shard is proved by its
-hash; so whatever is delivered is right, even if the download fails later on.
+hash; so all delivered bytes are right, even if the download fails later.
 """
 
 from __future__ import annotations

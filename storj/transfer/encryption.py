@@ -1,4 +1,4 @@
-"""Under which name and with which key a file lies on the network.
+"""Under which name and with which key a file is stored on the network.
 
 ============================  =============================================================
 bridge and arguments          entry

@@ -1,4 +1,4 @@
-"""The engine as its callers see it: transfers that share pools, each with its future."""
+"""The public face of the engine: transfers that share pools, each with its future."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ the *storage* as long as it is needed: for a path in its unfinished file, in the
 a spool. None is fetched twice; only a stream of a very large file may have to, since it keeps no
 more than :data:`KEPT` shards behind its reader as long as all is well.
 
-Whether a file could be had back now is found out here too: every shard is pulled, and none kept.
+The check whether a file is recoverable is here too: every shard is fetched, and none kept.
 """
 
 from __future__ import annotations

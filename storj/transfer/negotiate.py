@@ -8,7 +8,7 @@ the same farmer; the second one asks again, which replaces the pointer in the fr
 
 Bridges before 7.6 hang for 90 s when they find no farmer (protocol reference, section 10.3), and a
 list of contacts also names farmers that have gone. There at least half of the listed farmers stay
-allowed; if a request with exclusions finds nobody all the same, the file's further requests exclude
+allowed; if a request with exclusions finds no farmer even so, the file's further requests exclude
 only farmers that failed.
 """
 

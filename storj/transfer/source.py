@@ -6,7 +6,7 @@ given                               read by
 path, file opened from one          ``preadv`` on a descriptor of its own: no shared position
 bytes                               slices of a view
 any other seekable binary file      seek and read under a lock
-iterator, pipe, socket              not again: :func:`open_source` returns None, and the
+iterator, pipe, socket              once only: :func:`open_source` returns None, and the
                                     upload spools them (:mod:`storj.transfer.spool`)
 ==================================  ====================================================
 

@@ -6,11 +6,11 @@ is made with mode 0600 and unlinked at once, so nobody else can open it and a ki
 nothing behind.
 
 The *unfinished file* of a download lies beside its destination as ``NAME.part`` and gets its name
-at the end. It is sparse: each shard is written at its offset, whenever it comes. Nobody but the
-user can read it while it grows; it has the mode of an ordinary new file, or of the file that it
-replaces, once it is whole. A ``NAME.part`` that is not ours is left alone. The journal names it
-before it is made, so that a process that was killed leaves none behind that nobody knows of; from
-then on its inode shows that it is ours.
+at the end. It is sparse: each shard is written at its offset, whenever it comes. Only the user
+can read it while it grows; when it is complete it gets the mode of an ordinary new file, or of the
+file that it replaces. Another ``NAME.part`` is left alone. The journal records the name before the
+file is made, so that a killed process leaves no unknown file behind; from then on the inode
+identifies it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bridge as an aiohttp application: its routes, what wraps each request, and its life."""
+"""The bridge as an aiohttp application: its routes, its middlewares, its start and stop."""
 
 from __future__ import annotations
 

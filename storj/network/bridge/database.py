@@ -1,4 +1,4 @@
-"""What the bridge remembers: its tables, and short transactions on them.
+"""The database of the bridge: its tables, and short transactions on them.
 
 Handlers open a transaction, work, and leave it before they wait for anything; the database is
 called directly on the event loop, which is faster than handing each statement to a thread. So no

@@ -1,13 +1,13 @@
-"""How many bytes an account may bring and fetch, and how often one may ask.
+"""Quotas on the bytes that an account stores and fetches, and limits on the rate of calls.
 
-Quotas are off by default: a local network is there to be used hard. Switched on, a bridge refuses
+Quotas are off by default, so that a local network has no limits. With quotas a bridge refuses
 with 420, as the public one did with accounts of its free tier (protocol reference, section 2.6).
 Bytes count when a farmer has been found for them, whether or not they move after that; what is
 under way when the quota is reached still passes.
 
-Calls that cost the bridge much are always limited, as no honest program notices: hashing a password
-takes tens of milliseconds and 32 MiB, a message stays on the disk. Rates as on the public bridge,
-for every route, are off by default (section 2.6). Addresses are those of connections; behind a
+Expensive calls are always limited, beyond what an honest program needs: hashing a password takes
+tens of milliseconds and 32 MiB, a message stays on the disk. The limits of the public bridge, for
+every route, are off by default (section 2.6). Addresses are those of connections; behind a
 proxy all clients are one.
 """
 

@@ -1,9 +1,9 @@
-"""Renewals: what a file still needs is kept beyond the end of its contract.
+"""Renewals: contracts of shards that a file needs are extended.
 
 A contract ends after 90 days, and a farmer drops what no contract covers. So contracts are signed
 again before they end, with every farmer that has one for a shard of a file or of an upload; those
 for shards of removed files come to their end, and are remembered for as long again, as a farmer
-asks before it drops anything (``reports``). A farmer that is away is asked when it is back, be it
+asks before it drops anything (``reports``). A farmer that is away is asked when it is back, also
 after the end. No clock ends a contract whose shard is needed, and none is forgotten soon after the
 clock was set.
 """

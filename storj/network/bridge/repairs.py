@@ -1,10 +1,10 @@
 """Repairs: every shard that is needed gets as many copies as the settings want, and keeps them.
 
-What has too few copies comes here: by reports and audits, by files that are waited for, and by a
-look at the whole database from time to time, the most endangered first. Copies are counted by
+Shards with too few copies are found by reports and audits, by new files, and by a periodic scan of
+the whole database; those with the fewest copies come first. Copies are counted by
 farmers that are there and have them (``copies``), and are made from any farmer that gives the shard
-out: the one that copies checks its hash. So many shards are worked on at one time and no more, so
-that repairs leave the network to its users.
+out: the one that copies checks its hash. The number of shards that are repaired at a time is
+bounded, so that repairs do not slow down the users.
 
 ::
 

@@ -1,7 +1,7 @@
-"""How the local network is doing: for ``storj network status``, and as a page for a browser.
+"""The state of the local network: for ``storj network status``, and as a page for a browser.
 
-Everybody sees farmers and sums, and each user the own files: ids, sizes and places, never names,
-tokens or accounts.
+Everybody sees farmers and totals, and each user also their own files: ids, sizes and farmers, never
+names, tokens or accounts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a bridge does by itself: audits, pings, renewals, and forgetting what has run out."""
+"""Periodic work of a bridge: audits, pings, renewals, and the removal of expired records."""
 
 from __future__ import annotations
 

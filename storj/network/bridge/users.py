@@ -1,4 +1,4 @@
-"""Accounts: registration, activation, deactivation, the password's reset, and public keys."""
+"""Accounts: registration, activation, deactivation, password reset, and public keys."""
 
 from __future__ import annotations
 

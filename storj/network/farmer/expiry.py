@@ -1,4 +1,4 @@
-"""When a farmer drops a shard: slowly, and never because of one clock alone.
+"""When a farmer drops a shard: after a delay, and never because of one clock alone.
 
 A shard is a candidate when all of its contracts have ended. The farmer's clock says so, which may
 be wrong; so a candidate is dropped only

@@ -1,7 +1,7 @@
-"""What a farmer knows about its shards and has promised, in a file of SQLite.
+"""The database of a farmer: what it knows about its shards, in an SQLite file.
 
-Contracts with their audit leaves, the shards that it has taken, those in quarantine, what it has
-counted. The shards themselves lie in the store; tokens live in memory.
+Contracts with their audit leaves, shards that it has accepted, those in quarantine, counters. The
+shards themselves are in the store; tokens are in memory.
 """
 
 from __future__ import annotations

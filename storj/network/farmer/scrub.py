@@ -2,7 +2,7 @@
 
 Disks lose bytes silently, and audits ask for some shards only. The scrub reads in the order of the
 hashes, continues where it stopped after a restart, and starts again at the end. What it finds
-missing or wrong, :class:`~storj.network.farmer.shards.Shards` puts into quarantine and has told to
+missing or wrong, :class:`~storj.network.farmer.shards.Shards` puts into quarantine and reports to
 the bridge.
 """
 

@@ -1,7 +1,7 @@
-"""What a renter node may ask of a farmer: the methods of the node RPC (section 7.4).
+"""The methods of the node RPC that a farmer serves to renter nodes (section 7.4).
 
 Contracts are taken and signed, tokens issued, audits answered, copies begun. This module knows the
-store and the index; how a call arrived and how a shard travels is not its business.
+store and the index; it knows neither the transport of a call nor that of a shard.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a farmer has promised for a while: tokens for single transfers, and space for their shards.
 
-They live in memory, as those of the originals did, so that a disk that takes nothing more does not
-keep anybody from reading, and no clock that is set ends or prolongs them. A farmer that starts
+They live in memory, as those of the originals did, so that a full disk does not
+prevent reading, and a change of the clock neither ends nor prolongs them. A farmer that starts
 again has none: its clients ask for new ones.
 """
 

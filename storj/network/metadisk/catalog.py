@@ -1,4 +1,4 @@
-"""What a node knows of the files that it stores, and of the bytes that it moved.
+"""The catalogue of a node: the files that it stores, and the bytes that it moved.
 
 The keys of the files are not among it: a node computes a file's key when the file comes in, hands
 it out and forgets it.

@@ -1,8 +1,8 @@
 """Balances of access tokens: how much each may still transfer.
 
 A token is a bearer string; making one stores nothing, and any string has the balance 0 until it is
-credited. All amounts are bytes. Every movement is written down beside the balance that it changed,
-in one transaction.
+credited. All amounts are bytes. Every movement is recorded together with the balance that it
+changes, in one transaction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The node itself: what uploads and downloads do, whatever carries them.
+"""The node itself: uploads and downloads, independent of the transport.
 
 It encrypts, charges, stores with :class:`~storj.network.metadisk.storage.FarmerStorage` and keeps
 the catalogue; it knows nothing of requests and answers.

@@ -1,9 +1,9 @@
-"""The node's JSON API: accounts and web-core, as in 2014 but for what was wrong with them.
+"""The node's JSON API: accounts and web-core, as in 2014 without their defects.
 
 Kept: paths, statuses, names of errors, the form of JSON, charging by transfer. Changed, compatibly:
-errors are JSON throughout, ranges are served and lengths sent, a size limit that is announced is
-also enforced, and what ended in a crash (no usable name, no token, a key that is none) is refused
-with a reason.
+errors are JSON throughout, ranges are served and lengths sent, an announced size limit is
+also enforced, and what ended in a crash (no usable name, no token, a malformed key) is refused with
+a reason.
 """
 
 from __future__ import annotations

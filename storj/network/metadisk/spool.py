@@ -2,7 +2,7 @@
 
 The key of a file follows from all of its bytes, so they have to be kept while they come in. They
 lie in a file without a name that only this process can open, under a random key that exists in
-memory alone; what is on the disk after a crash or in a backup says nothing. Sealing replaces that
+memory alone; what is on the disk after a crash or in a backup cannot be read. Sealing replaces that
 encryption by the convergent one, in place.
 """
 

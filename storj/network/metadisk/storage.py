@@ -1,4 +1,4 @@
-"""Moves a node's files onto the farmers and back, as any client of the bridge does.
+"""Stores a node's files at farmers and fetches them, as any client of the bridge does.
 
 The node talks to its bridge over the wire, with an account of its own, and to the farmers by
 :class:`~storj.network.node.shard_client.ShardClient`, as farmers and bridge do. A shard is held in
@@ -9,9 +9,9 @@ Not by :mod:`storj.transfer`, because a node serves what that engine is not made
 
 * Ranges of files that have no HMAC. The engine asks for all pointers of a file first, as the HMAC
   over all hashes proves list and key; each pointer is a call of the bridge to a farmer, and a file
-  of 2 GiB has 512. Here the name of a file is the hash of its bytes, which who fetches it checks,
-  and a range costs the pointers of its own shards.
-* Any number of readers, each as slow as it likes, in the event loop of the bridge. A stream of the
+  of 2 GiB has 512. Here the name of a file is the hash of its bytes, which its reader checks, and a
+  range costs the pointers of its own shards.
+* Any number of slow readers, in the event loop of the bridge. A stream of the
   engine takes a thread of its reader while it waits.
 * Addresses that strangers announced, on a machine that others reach: names that lead to this
   machine or its own network are refused (:mod:`storj.network.node.addresses`). A user's program

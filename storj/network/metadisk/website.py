@@ -1,4 +1,4 @@
-"""The page for browsers, and what keeps it to itself.
+"""The page for browsers, and its content security policy.
 
 Nothing is loaded from elsewhere and nothing is written into the page, so its policy allows no more
 than its own files.

@@ -1,4 +1,4 @@
-"""Whether the wall clock can be believed.
+"""Whether the wall clock can be trusted.
 
 A wall clock may be years off, and is set while programs run: by NTP after the start of a machine,
 by hand, by the end of a suspension. Nothing that cannot be undone is decided by one reading of it.

@@ -1,4 +1,4 @@
-"""What does not work at a server: for ``GET /health``, and in detail for its owner.
+"""Problems of a server: for ``GET /health``, and in detail for its owner.
 
 Everybody may ask for the health, so the answer has fixed sentences only. What the system says, with
 its paths, is in the log and in the status that the owner sees.

@@ -1,4 +1,4 @@
-"""The logs of a server: bounded in what strangers can make it write, and rotated by others."""
+"""The logs of a server: bounded, whatever clients send, and rotated by other programs."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ process share one :class:`Connections`::
     more connections than allowed .. the one that has waited longest without a request is closed
     an answer that nobody reads .... closed when the transport was full for STALL_SECONDS
 
-A request under way is never broken off for the sake of another one.
+A request under way is never ended in favour of another one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What happens on a full disk: nothing is stored any more, and what was stored is read.
+"""Behaviour on a full disk: nothing more is stored, and stored files can still be read.
 
-Reading writes as well: which farmer gave out which token, where a farmer listens after a start. For
+Reading also writes a little: which farmer issued which token, where a farmer listens. For
 that a file keeps some bytes of the disk, and is removed when nothing else is left. Its size is
 small beside a network's files, so it is not for storing more.
 """

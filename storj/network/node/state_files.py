@@ -1,7 +1,7 @@
-"""What the folders of networks and farmers hold, and what it means when a part of that is lost.
+"""The files of networks and farmers, and what the loss of each one means.
 
-The one place that decides it: for starts, which refuse a folder without something that cannot be
-made again, and for backups. A file that no row of the tables names fails a test.
+Used by starts, which refuse a folder in which something is missing that cannot be created again,
+and by backups. A file that no row of the tables names fails a test.
 
 The log of a database (``-wal``) belongs to it: a copy of a running network's database without the
 log loses the last commits, and nothing detects that.
