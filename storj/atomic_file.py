@@ -30,6 +30,9 @@ __all__ = (
     'write',
 )
 
+# What ends the name of a file that is being written.
+_RANDOM = re.compile('[0-9a-f]{16}')
+
 
 def write(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Write a file that only its owner can read, whole or not at all.
@@ -102,10 +105,11 @@ def discard_unfinished(path: Path) -> None:
     if os.name != 'posix':
         # Windows locks no file that is to be renamed.
         return
-    unfinished = re.compile(rf'\.{re.escape(path.name)}\.[0-9a-f]{{16}}')
+    # Not one pattern with the name in it, which would be compiled for every file.
+    start = f'.{path.name}.'
     with suppress(OSError), os.scandir(path.parent) as items:
         for item in items:
-            if unfinished.fullmatch(item.name):
+            if item.name.startswith(start) and _RANDOM.fullmatch(item.name, len(start)):
                 _discard_unless_held(item.path)
 
 
