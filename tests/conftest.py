@@ -29,6 +29,9 @@ if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker('long') is None)
+    for item in items:
+        if item.get_closest_marker('long'):
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope='session')

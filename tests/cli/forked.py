@@ -28,6 +28,7 @@ PRELOADED = (
     'storj.catalog.share',
     'storj.catalog.sync',
     'storj.cli.copy',
+    'storj.network.backup',
     'storj.network.control',
     'storj.cli.files',
     'storj.cli.network',

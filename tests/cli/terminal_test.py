@@ -22,6 +22,16 @@ INTERRUPT = '\x03'
 
 @pytest.fixture
 def terminal(program, tmp_path):
+    return _on_terminals(program, tmp_path)
+
+
+@pytest.fixture
+def quick_terminal(quick_program, tmp_path):
+    """The same for a program that reads nothing there, and gets no signals."""
+    return _on_terminals(quick_program, tmp_path)
+
+
+def _on_terminals(program, tmp_path):
     def start(*arguments, stdout=None, **extra):
         words, environment = program(*arguments)
         if stdout is not None:
@@ -49,13 +59,13 @@ def test_bars_are_drawn_on_a_terminal_and_wiped(terminal, storj, bucket, big):
     assert screen.raw.rfind('\x1b[?25h') > screen.raw.rfind('\x1b[?25l')
 
 
-def test_lines_are_printed_above_the_bars_and_not_broken(terminal, bucket, tmp_path):
+def test_lines_are_printed_above_the_bars_and_not_broken(quick_terminal, bucket, tmp_path):
     folder = tmp_path / 'with a name that is rather long'
     folder.mkdir()
     for number in range(12):
         (folder / f'file {number}').write_bytes(os.urandom(100_000))
     command = ('cp', '-r', '--transfers', '2', folder.name, f'storj://{bucket}/')
-    with terminal(*command, COLUMNS='60') as screen:
+    with quick_terminal(*command, COLUMNS='60') as screen:
         assert screen.end() == 0
     lines = re.split(r'[\r\n]+', re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', screen.raw))
     done = [line for line in lines if '->' in line]
@@ -93,9 +103,9 @@ def test_bars_fit_and_are_wiped_after_ctrl_c(terminal, bucket, big, width):
         ([], {'STORJ_NO_PROGRESS': '1'}),
     ],
 )
-def test_no_bars_where_none_are_wanted(terminal, bucket, tmp_path, arguments, environment):
+def test_no_bars_where_none_are_wanted(quick_terminal, bucket, tmp_path, arguments, environment):
     (tmp_path / 'a').write_bytes(b'a' * 100_000)
-    with terminal('cp', *arguments, 'a', f'storj://{bucket}/a', **environment) as screen:
+    with quick_terminal('cp', *arguments, 'a', f'storj://{bucket}/a', **environment) as screen:
         assert screen.end() == 0
     assert '━' not in screen.text
     assert '\x1b[?25l' not in screen.raw
@@ -222,28 +232,30 @@ def test_ctrl_c_before_anything_arrived_promises_no_resume(terminal, bucket, big
 
 
 def test_bars_are_drawn_while_standard_output_goes_elsewhere(
-    terminal, storj, bucket, big, tmp_path
+    quick_terminal, storj, bucket, big, tmp_path
 ):
     storj('cp', big, f'storj://{bucket}/big')
     for command in ('cat', f'storj://{bucket}/big'), ('cp', f'storj://{bucket}/big', '-'):
-        with terminal(*command, '--limit-download', '16MB', stdout=tmp_path / 'out') as screen:
+        with quick_terminal(
+            *command, '--limit-download', '16MB', stdout=tmp_path / 'out'
+        ) as screen:
             screen.expect(r'━.* [1-9][0-9.]*/11.4 MiB')
             assert screen.end() == 0
         assert (tmp_path / 'out').read_bytes() == big.read_bytes()
     storj('cp', '-', f'storj://{bucket}/small', input='small')
-    with terminal('cat', f'storj://{bucket}/small') as screen:
+    with quick_terminal('cat', f'storj://{bucket}/small') as screen:
         assert screen.end() == 0
     assert screen.raw == 'small'
 
 
-def test_bars_are_drawn_while_a_file_is_verified(terminal, storj, bucket, big):
+def test_bars_are_drawn_while_a_file_is_verified(quick_terminal, storj, bucket, big):
     storj('cp', big, f'storj://{bucket}/big')
     limit = ('--limit-download', '8MB')
-    with terminal('file', 'verify', *limit, f'storj://{bucket}/big') as screen:
+    with quick_terminal('file', 'verify', *limit, f'storj://{bucket}/big') as screen:
         screen.expect(r'━.* [1-9]\d*/\d+ shards')
         assert screen.end() == 0
     assert 'healthy: ' in screen.text
-    with terminal('file', 'verify', '--json', f'storj://{bucket}/big') as screen:
+    with quick_terminal('file', 'verify', '--json', f'storj://{bucket}/big') as screen:
         assert screen.end() == 0
     assert json.loads(screen.text)['recoverable'] is True
 

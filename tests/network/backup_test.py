@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -48,17 +48,21 @@ def client_of(account: dict[str, str]) -> Client:
     )
 
 
-def storj(*arguments: object, code: int = 0) -> Any:
+@pytest.fixture
+def storj(commands: Path) -> Callable[..., Any]:
     """Run a command in a process of its own; return what it says in JSON, or the error."""
-    done = subprocess.run(
-        [sys.executable, '-m', 'storj', *map(str, arguments), '--json'],
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
-    return json.loads(done.stdout if code == 0 else done.stderr.splitlines()[-1])
+
+    def run(*arguments: object, code: int = 0) -> Any:
+        done = subprocess.run(
+            [commands / 'storj', *map(str, arguments), '--json'],
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == code, (done.stdout, done.stderr)
+        return json.loads(done.stdout if code == 0 else done.stderr.splitlines()[-1])
+
+    return run
 
 
 @contextmanager
@@ -110,9 +114,10 @@ def reads(network: Network, bucket: str, file: str) -> bool:
 # ---------------------------------------------------------------- over the real processes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('options', [(), ('--processes',)])
 def test_all_that_was_stored_before_a_backup_comes_back(
-    tmp_path: Path, options: tuple[str, ...]
+    tmp_path: Path, options: tuple[str, ...], storj: Callable[..., Any]
 ) -> None:
     data, folder, elsewhere = (tmp_path / name for name in ('network', 'backup', 'elsewhere'))
     files: dict[str, bytes] = {}
@@ -124,7 +129,8 @@ def test_all_that_was_stored_before_a_backup_comes_back(
             bucket = client.bucket_create('bucket').id
 
             def upload() -> None:
-                while not done.is_set():
+                # All of them are read in the end.
+                while not done.is_set() and len(files) < 15:
                     content = os.urandom(20_000 + len(files))
                     files[client.file_upload(bucket, content, name=str(len(files))).id] = content
                     metadisk.append((node.upload(content[:9_000]), content[:9_000]))
@@ -245,7 +251,9 @@ def test_copy_of_an_index_in_use_is_whole(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what is on the disks
 
 
-def test_rotten_shard_is_copied_from_another_farmer(stored: Any, tmp_path: Path) -> None:
+def test_rotten_shard_is_copied_from_another_farmer(
+    stored: Any, tmp_path: Path, storj: Callable[..., Any]
+) -> None:
     data, *_ = stored
     first, second = sorted(data.glob('farmers/*/shards/*/*'))
     first.write_bytes(bytes(first.stat().st_size))
@@ -286,7 +294,9 @@ def damage(folder: Path) -> None:
     shard.write_bytes(bytes(shard.stat().st_size))
 
 
-def test_check_replaces_damaged_shards(stored: Any, tmp_path: Path) -> None:
+def test_check_replaces_damaged_shards(
+    stored: Any, tmp_path: Path, storj: Callable[..., Any]
+) -> None:
     data, *_ = stored
     folder = tmp_path / 'backup'
     back_up(data, folder)
@@ -364,7 +374,9 @@ def test_database_that_lies_elsewhere_is_told(stored: Any, tmp_path: Path) -> No
     assert back_up(data, tmp_path / 'backup').shards == 1
 
 
-def test_nothing_is_restored_over_what_is_there(stored: Any, tmp_path: Path) -> None:
+def test_nothing_is_restored_over_what_is_there(
+    stored: Any, tmp_path: Path, storj: Callable[..., Any]
+) -> None:
     data, *_ = stored
     back_up(data, tmp_path / 'backup')
     before = contents(data)
