@@ -228,30 +228,30 @@ def _say_leaving(output: Output, number: int, remaining: int) -> None:
 
 
 def _say_ready(output: Output, network: Network) -> None:
-    environment = network.environment()
-    if output.as_json:
-        output.event(
-            {
-                'type': 'ready',
-                **network.status(),
-                'user': network.email,
-                'password': network.password,
-                'mnemonic': network.mnemonic,
-                'environment': environment,
-            }
-        )
-        sys.stdout.flush()
+    if not output.as_json:
+        count, place = len(network.farmers), network.listens_on
+        _advise(output, network.bridge_url, count, network.pid, network.data, place)
         return
-    output.line(
-        f'ready: bridge {network.bridge_url}, {count_of(len(network.farmers), "farmer")},'
-        f' pid {network.pid}'
+    output.event(
+        {
+            'type': 'ready',
+            **network.status(),
+            'user': network.email,
+            'password': network.password,
+            'mnemonic': network.mnemonic,
+            'environment': network.environment(),
+        }
     )
-    output.note(f'listening on {network.listens_on}')
-    _advise(output, network.data)
+    sys.stdout.flush()
 
 
-def _advise(output: Output, folder: Path) -> None:
-    """Say how another shell uses the network of a folder, and ends it."""
+def _advise(
+    output: Output, bridge: str, farmers: int, pid: int, folder: Path, listens_on: str = ''
+) -> None:
+    """Say that a network is ready, and how another shell uses and ends it."""
+    output.line(f'ready: bridge {bridge}, {count_of(farmers, "farmer")}, pid {pid}')
+    if listens_on:
+        output.note(f'listening on {listens_on}')
     option = f'--data {shlex.quote(str(folder))}'
     output.note(f'data in {folder}; a shell uses it after')
     output.note(f'    eval "$(storj network env {option})"')
@@ -309,10 +309,8 @@ def _detach(session: Session, folder: Path) -> None:
         raise
     if session.output.as_json:
         session.output.event(ready)
-        return
-    count = count_of(len(ready['farmers']), 'farmer')
-    session.output.line(f'ready: bridge {ready["bridge"]}, {count}, pid {ready["pid"]}')
-    _advise(session.output, folder)
+    else:
+        _advise(session.output, ready['bridge'], len(ready['farmers']), ready['pid'], folder)
 
 
 def _last_message(log: Path) -> str:
@@ -548,15 +546,13 @@ def _show(output: Output, state: Mapping[str, Any]) -> None:
 
 def _watch(output: Output, folder: Path, every: float) -> None:
     """Show the state until Ctrl-C: in place on a terminal, as JSON lines for a program."""
-    draw: Callable[[Mapping[str, Any]], None]
     if output.as_json or not is_terminal(sys.stdout) or os.environ.get('TERM') == 'dumb':
-        draw = (
-            (lambda state: output.event({'type': 'status', **state}))
-            if output.as_json
-            else (lambda state: _show(output, state))
-        )
         while True:
-            draw(_state(folder))
+            state = _state(folder)
+            if output.as_json:
+                output.event({'type': 'status', **state})
+            else:
+                _show(output, state)
             sys.stdout.flush()
             time.sleep(every)
     from rich.console import Console

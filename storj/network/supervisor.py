@@ -315,7 +315,7 @@ class Network:
         # Faults are for those who use the network; it comes up by itself.
         self.faults.pause()
         wanted = self._settings
-        listening = listen(wanted.host, wanted.port, backlog=512)
+        listening = listen(wanted.host, wanted.port)
         try:
             port = listening.getsockname()[1]
             reached = _url(wanted.announced, port)

@@ -10,14 +10,22 @@ from __future__ import annotations
 import secrets
 import string
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from storj.text import count_of
 
-__all__ = ('GIBIBYTE', 'InsufficientBalanceError', 'Ledger', 'Price', 'new_token', 'token_text')
+__all__ = (
+    'GIBIBYTE',
+    'PRICES',
+    'InsufficientBalanceError',
+    'Ledger',
+    'Price',
+    'new_token',
+    'token_text',
+)
 
 GIBIBYTE = 1024**3
 
@@ -67,7 +75,7 @@ class Price:
 #: The prices of the public nodes in 2014: 100 GiB for 5 dollars, 1000 GiB for 50.
 PRICES = (Price(100 * GIBIBYTE, 500), Price(1000 * GIBIBYTE, 5000))
 
-#: The promotional code of the public nodes.
+#: The promotional code of the public nodes, and the bytes that it is worth, once per token.
 PROMOCODES: Mapping[str, int] = {'PLEASE': GIBIBYTE}
 
 
@@ -92,8 +100,6 @@ class Ledger:
 
     Args:
         engine (sa.Engine): database; the tables are made when they are missing.
-        prices (Sequence[Price]): what is announced.
-        promocodes (Mapping[str, int]): codes and the bytes each is worth, once per token.
         clock (Callable[[], float]): seconds since 1970.
     """
 
@@ -101,13 +107,9 @@ class Ledger:
         self,
         engine: sa.Engine,
         *,
-        prices: Sequence[Price] = PRICES,
-        promocodes: Mapping[str, int] = PROMOCODES,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.prices = tuple(prices)
         self._engine = engine
-        self._promocodes = dict(promocodes)
         self._clock = clock
         metadata.create_all(engine)
 
@@ -154,13 +156,13 @@ class Ledger:
 
     def redeem(self, token: str, code: object) -> bool:
         """Credit a promotional code; False when there is none such or the token has used it."""
-        if not isinstance(code, str) or code not in self._promocodes:
+        if not isinstance(code, str) or code not in PROMOCODES:
             return False
         try:
             with self._engine.begin() as connection:
                 # The primary key refuses a second use by the same token.
                 connection.execute(sa.insert(_redeemed).values(token=token, code=code))
-                self._credit(connection, token, self._promocodes[code], 'promocode')
+                self._credit(connection, token, PROMOCODES[code], 'promocode')
         except (sa.exc.IntegrityError, ValueError):
             return False
         return True

@@ -27,7 +27,7 @@ from storj.crypto.convergent import parse_key
 from storj.network.bridge.quotas import MINUTE, Windows
 from storj.network.bridge.state import BRIDGE
 from storj.network.metadisk.catalog import StoredFile
-from storj.network.metadisk.ledger import InsufficientBalanceError, new_token
+from storj.network.metadisk.ledger import PRICES, InsufficientBalanceError, new_token
 from storj.network.metadisk.names import clean_name, media_type
 from storj.network.metadisk.node import NODE, NodeFullError, Settings
 from storj.network.metadisk.spool import Spool
@@ -154,7 +154,7 @@ class Routes:
 
     async def prices(self, request: web.Request) -> web.Response:
         """``GET /accounts/token/prices``."""
-        prices = [vars(row) for row in request.app[NODE].ledger.prices]
+        prices = [vars(row) for row in PRICES]
         return json_answer(request, {'prices': prices})
 
     async def balance(self, request: web.Request) -> web.Response:

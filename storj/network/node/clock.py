@@ -27,18 +27,11 @@ class StepWatch:
     Args:
         clock (Callable[[], float]): seconds since 1970.
         monotonic (Callable[[], float]): seconds that nobody sets.
-        tolerance (float): seconds by which both may part between two looks.
     """
 
-    def __init__(
-        self,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
-        tolerance: float = TOLERANCE,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._clock = clock
         self._monotonic = monotonic
-        self._tolerance = tolerance
         self._difference = clock() - monotonic()
         self._since = monotonic()
 
@@ -50,7 +43,7 @@ class StepWatch:
         """
         difference = self._clock() - self._monotonic()
         step, self._difference = difference - self._difference, difference
-        return step if abs(step) > self._tolerance else 0.0
+        return step if abs(step) > TOLERANCE else 0.0
 
     def calm(self) -> float:
         """Return the seconds for which the clock has not been set, the start of the watch included.

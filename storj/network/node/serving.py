@@ -55,6 +55,9 @@ _FEWEST = 32
 # Used on systems without such limits.
 _DESCRIPTORS = 1024
 
+# Connections that may wait to be accepted.
+_BACKLOG = 512
+
 # Turns of the event loop from a connection that is accepted to one that the server knows.
 _TURNS = 3
 
@@ -98,13 +101,12 @@ def need_descriptors(needed: int, what: str) -> None:
         ) from error
 
 
-def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Bind a port; a taken one is an error now, not a wait later.
 
     Args:
         host (str): address to listen on; ``::`` stands for those of IPv4 too, where that can be.
         port (int): 0 for any free one.
-        backlog (int): connections that may wait to be accepted.
 
     Raises:
         NetworkSetupError: If it cannot be bound.
@@ -114,9 +116,7 @@ def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
         ][0]
-        return socket.create_server(
-            (host, port), family=family, backlog=backlog, dualstack_ipv6=both
-        )
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise NetworkSetupError(
             f'cannot listen on {host}:{port}: {error.strerror or error}'
@@ -330,7 +330,7 @@ class Server:
         finally:
             self._connections.end(transport)
 
-    async def start(self, listening: socket.socket, *, backlog: int = 128) -> None:
+    async def start(self, listening: socket.socket) -> None:
         """Serve on a socket that is bound; it belongs to the server from now on."""
         await self._runner.setup()
         self._listening = listening
@@ -340,7 +340,7 @@ class Server:
             return _Door(self._connections, make())
 
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(door, sock=listening, backlog=backlog)
+        self._server = await loop.create_server(door, sock=listening, backlog=_BACKLOG)
 
     def break_off(self) -> None:
         """Reset all connections, as the end of a process would."""
