@@ -35,7 +35,7 @@ def test_full_output_does_not_end_the_network(tmp_path: Path) -> None:
     with process:
         assert process.stderr is not None
         # What is printed comes last, so the network is up.
-        assert 'the server goes on' in process.stderr.readline()
+        assert 'the server continues' in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     # A command that could not print all says so in the end, as any other.
