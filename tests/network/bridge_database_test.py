@@ -256,6 +256,19 @@ def test_database_is_of_the_last_revision() -> None:
     assert ScriptDirectory(str(folder)).get_current_head() == REVISION
 
 
+def test_probe_leaves_the_revision_of_a_later_version(tmp_path: Path) -> None:
+    database = Database(f'sqlite:///{tmp_path / "bridge.db"}')
+    try:
+        # As if a later version had brought up a database that both have in use.
+        with database.begin_plain() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '2'"))
+        database.probe()
+        with database.begin_plain() as connection:
+            assert connection.scalar(text('SELECT version_num FROM alembic_version')) == '2'
+    finally:
+        database.close()
+
+
 def test_many_rows_are_deleted_some_at_a_time(bridge: RunningBridge) -> None:
     bucket = bridge.bucket(bridge.account())
     database = bridge.state.database

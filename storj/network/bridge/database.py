@@ -103,8 +103,8 @@ def fingerprint(secret: str) -> str:
 
 
 class _Base(DeclarativeBase):
-    # What Double is to one release of SQLAlchemy is Float to another: named, so that all make the
-    # same tables.
+    # SQLAlchemy 2.1 makes a DOUBLE of a float, 2.0 a FLOAT: named here, so that the tables are
+    # the same with both.
     type_annotation_map = {int: BigInteger(), float: Double()}
 
 
@@ -461,7 +461,8 @@ class Database:
         if self._sync is not None and self._sync.failure is not None:
             raise self._sync.failure
         with self.begin_plain() as connection:
-            connection.execute(update(_Version).values(version_num=REVISION))
+            # Another bridge may have brought the schema to a later revision meanwhile: keep it.
+            connection.execute(update(_Version).values(version_num=_Version.version_num))
 
     def close(self) -> None:
         """Close all connections."""
