@@ -16,8 +16,8 @@ only the first two lines are needed::
 Where these name no account, the file that libstorj's command keeps (``~/.storj/<host>.json``) is
 opened with the passphrase in ``STORJ_KEYPASS``.
 
-The library reads the environment nowhere else. Passwords and words are kept from other users: files
-are written with mode 0600 in a folder of mode 0700, and one that others can read gets a warning.
+The library reads the environment nowhere else. Files with secrets are written with mode 0600 in a
+folder of mode 0700, and one that other users can read gets a warning.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class ResourceError(ClientError):
 class MnemonicError(ClientError):
     """The encryption key is missing or is not a valid list of BIP39 words.
 
-    Set STORJ_ENCRYPTION_KEY to the words, or make new ones with 'storj key generate --mnemonic'.
+    Set STORJ_ENCRYPTION_KEY to your key, or make a new one with 'storj key generate --mnemonic'.
     """
 
 
@@ -398,7 +398,7 @@ class UnauthenticatedError(IntegrityError):
 class DecryptionError(StorjError):
     """The encryption key does not fit this file or name.
 
-    Check STORJ_ENCRYPTION_KEY: the file was stored with other words.
+    Check STORJ_ENCRYPTION_KEY: the file was stored with another key.
     """
 
 

@@ -157,7 +157,7 @@ class Catalog:
             mnemonic.check(client.mnemonic)
         self.client = client
         self.encrypts_names = client.mnemonic is not None and not plain_names
-        self._words = client.mnemonic
+        self._encryption_key = client.mnemonic
         self._seen = seen
 
     def buckets(self) -> list[BucketEntry]:
@@ -254,14 +254,18 @@ class Catalog:
         return self._file_entry(bucket, record, self._bucket_key(bucket))
 
     def _bucket_key(self, bucket: BucketEntry) -> bytes | None:
-        return None if self._words is None else keys.bucket_key(self._words, bucket.id)
+        return (
+            None
+            if self._encryption_key is None
+            else keys.bucket_key(self._encryption_key, bucket.id)
+        )
 
     def describe_bucket(self, record: Any) -> BucketEntry:
         """Return a bucket of the client as a person sees it."""
         stored = record.stored_name or ''
         clear = None
-        if self._words is not None:
-            clear = names.decrypt_bucket_name(self._words, stored)
+        if self._encryption_key is not None:
+            clear = names.decrypt_bucket_name(self._encryption_key, stored)
         return BucketEntry(
             id=record.id,
             name=clear or stored,

@@ -137,17 +137,17 @@ def login(
     # Before anything is saved: a mistyped password must not replace the right one.
     with session.make_client(email, password) as client:
         client.key_list()
-    words, made = _words(session, email, mnemonic_file, shared)
-    _check_words(session, email, words)
-    path = _save_login(session, email, password, words, keyring=keyring)
+    key, made = _encryption_key(session, email, mnemonic_file, shared)
+    _check_encryption_key(session, email, key)
+    path = _save_login(session, email, password, key, keyring=keyring)
     if shared is not None:
-        shared.write(email, password, words)
+        shared.write(email, password, key)
     record = {'email': email, 'bridge': session.settings.bridge, 'path': str(path)}
     if made:
-        record['mnemonic'] = words
+        record['mnemonic'] = key
     session.output.done(f'logged in as {email}; saved in {path}', record)
     if made and not session.output.as_json:
-        for line in _NEW_KEY.format(words).split('\n'):
+        for line in _NEW_KEY.format(key).split('\n'):
             session.output.warn(line)
 
 
@@ -167,7 +167,7 @@ def _login_password(
     return _password(session, path, email)
 
 
-def _save_login(session: Session, email: str, password: str, words: str, *, keyring: bool) -> Path:
+def _save_login(session: Session, email: str, password: str, key: str, *, keyring: bool) -> Path:
     """Write the login into ``storj.ini``, its secrets into the key store if that is to be used."""
     bridge = session.settings.bridge
     if not keyring:
@@ -175,11 +175,11 @@ def _save_login(session: Session, email: str, password: str, words: str, *, keyr
             email=email,
             bridge=bridge,
             password=password,
-            mnemonic=words,
+            mnemonic=key,
             mnemonic_email=email,
             keyring=None,
         )
-    secrets = {'password': password, 'mnemonic': words}
+    secrets = {'password': password, 'mnemonic': key}
     for kind, secret in secrets.items():
         keep_secret(bridge, email, kind, secret)
     cleared = dict.fromkeys([*secrets, 'mnemonic_email'])
@@ -191,7 +191,7 @@ def _owner(kept: Configuration) -> str | None:
     return kept.mnemonic_email or kept.email
 
 
-class WordsKept(ConflictError):
+class ConflictingKey(ConflictError):
     """The encryption key of another login would be used, or lost.
 
     Log in to a profile of its own, 'storj --profile NAME account login', or first remove the key,
@@ -203,7 +203,7 @@ def _check_owner(session: Session, email: str, shared: _SharedLogin | None) -> N
     """Refuse to log in where the encryption key of another account is kept.
 
     Raises:
-        WordsKept: If they are.
+        ConflictingKey: If they are.
     """
     kept = session.kept_settings
     places = [(f'profile {kept.profile!r}', _owner(kept) if kept.mnemonic else None)]
@@ -211,50 +211,50 @@ def _check_owner(session: Session, email: str, shared: _SharedLogin | None) -> N
         places.append((str(shared.path), shared.email))
     for place, owner in places:
         if owner is not None and owner.casefold() != email.casefold():
-            raise WordsKept(f'{place} keeps the encryption key of {owner}, whose files need it')
+            raise ConflictingKey(f'{place} has the encryption key of {owner}, whose files need it')
 
 
-def _check_words(session: Session, email: str, words: str) -> None:
+def _check_encryption_key(session: Session, email: str, key: str) -> None:
     """Refuse to replace the encryption key of the same account by another.
 
     Raises:
-        WordsKept: If another key is kept.
+        ConflictingKey: If another key is kept.
     """
     kept = session.kept_settings
     found = {kept.mnemonic}
     if kept.keyring:
         found.add(find_secret(session.settings.bridge, email, 'mnemonic'))
-    if found - {words, None}:
-        raise WordsKept(f'another encryption key of {email} is kept, and its files need it')
+    if found - {key, None}:
+        raise ConflictingKey(f'another encryption key of {email} is saved, and its files need it')
 
 
-def _words(
+def _encryption_key(
     session: Session, email: str, path: str | None, shared: _SharedLogin | None
 ) -> tuple[str, bool]:
     """Return the encryption key, and whether it is new."""
     from storj.crypto import mnemonic
 
     settings = session.settings
-    words = settings.mnemonic
+    key = settings.mnemonic
     if settings.email not in (None, email):
-        # They are those of the account that the environment, or the key store, is about.
-        words = session.kept_settings.mnemonic
-        if words is None and settings.keyring:
-            words = find_secret(settings.bridge, email, 'mnemonic')
+        # It belongs to the account of the environment, or of the key store.
+        key = session.kept_settings.mnemonic
+        if key is None and settings.keyring:
+            key = find_secret(settings.bridge, email, 'mnemonic')
     if path is not None:
-        words = ' '.join(read_secret_file(path, what='encryption key').split())
+        key = ' '.join(read_secret_file(path, what='encryption key').split())
     elif shared is not None and shared.mnemonic is not None:
-        words = shared.mnemonic
-    elif words is None and interactive():
+        key = shared.mnemonic
+    elif key is None and interactive():
         session.output.note('The key of another machine or of libstorj, or Enter for a new one.')
         answer = click.prompt(
             'Encryption key', default='', hide_input=True, show_default=False, err=True
         )
-        words = ' '.join(answer.split()) or None
-    if words is None:
+        key = ' '.join(answer.split()) or None
+    if key is None:
         return mnemonic.generate(), True
-    mnemonic.check(words)
-    return words, False
+    mnemonic.check(key)
+    return key, False
 
 
 @account.command('logout', examples=('storj account logout',))
@@ -413,9 +413,9 @@ class _SharedLogin:
             ) from error
         return cls(path, passphrase, True, found.email, found.password, found.mnemonic)
 
-    def write(self, email: str, password: str, words: str) -> None:
+    def write(self, email: str, password: str, key: str) -> None:
         """Write the file, readable by its owner only."""
         from storj.crypto import credentials, secret_file
 
-        shared = credentials.Credentials(email, password, words)
+        shared = credentials.Credentials(email, password, key)
         secret_file.write(self.path, credentials.encode(shared, self.passphrase))

@@ -234,8 +234,9 @@ def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
     ]
     if closed:
         number = count_of(len(closed), 'name')
-        words = 'the encryption key does not open' if session.words else 'no encryption key for'
-        session.output.note(f'{words} {number}')
+        key = session.encryption_key
+        reason = 'the encryption key does not open' if key else 'no encryption key for'
+        session.output.note(f'{reason} {number}')
 
 
 # The commands of storj-bucket as release 0.3 had them: their output, to the column, is what

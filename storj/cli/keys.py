@@ -59,9 +59,9 @@ def generate(
     The encryption key is printed and not kept: 'storj key load --mnemonic' keeps it.
     """
     if mnemonic:
-        from storj.crypto import mnemonic as words
+        from storj.crypto.mnemonic import generate as new_key
 
-        made = words.generate(int(bits))
+        made = new_key(int(bits))
         session.output.note('write this key down; without it nothing can be decrypted')
         if session.output.as_json:
             session.output.document({'mnemonic': made})
@@ -85,7 +85,7 @@ def export(
 ) -> None:
     """Write the key pair to a folder, or print the encryption key."""
     if mnemonic:
-        if session.words is None:
+        if session.encryption_key is None:
             raise CommandError(
                 'no encryption key is set', hint="'storj key generate --mnemonic' makes one"
             )
@@ -93,9 +93,9 @@ def export(
         if interactive():
             confirm('show the encryption key of all files', yes=yes)
         if session.output.as_json:
-            session.output.document({'mnemonic': session.words})
+            session.output.document({'mnemonic': session.encryption_key})
         else:
-            session.output.line(session.words)
+            session.output.line(session.encryption_key)
         return
     client = session.make_client(None, None)
     client.key_import(*_pair(session.key_folder), register=False)
@@ -126,7 +126,7 @@ def load(
 ) -> None:
     """Keep a key pair from PEM files, or an encryption key, in the settings."""
     if mnemonic or mnemonic_file is not None:
-        _load_words(session, mnemonic_file, overwrite=overwrite)
+        _load_encryption_key(session, mnemonic_file, overwrite=overwrite)
         return
     if private is None:
         raise UsageProblem('which key?', hint='storj key load PRIVATE.PEM [PUBLIC.PEM]')
@@ -136,15 +136,15 @@ def load(
     _report(session, client, session.key_folder)
 
 
-def _load_words(session: Session, path: str | None, *, overwrite: bool) -> None:
-    from storj.crypto import mnemonic as words
+def _load_encryption_key(session: Session, path: str | None, *, overwrite: bool) -> None:
+    from storj.crypto import mnemonic
 
     if path is None:
         found = ask_secret('Encryption key', option='--mnemonic-file', twice=False)
     else:
         found = read_secret_file(path)
     found = ' '.join(found.split())
-    words.check(found)
+    mnemonic.check(found)
     if session.settings.mnemonic not in (None, found) and not overwrite:
         raise CommandError(
             'another encryption key is set; files stored with it need it',

@@ -341,19 +341,19 @@ class Session:
         return client
 
     @property
-    def words(self) -> str | None:
-        """The mnemonic, if one is set.
+    def encryption_key(self) -> str | None:
+        """The encryption key (mnemonic), if one is set.
 
         Raises:
             MnemonicError: If it is none. A mistyped word would hide everything that is stored, and
                 make names that the right key does not open.
         """
-        words = self.settings.mnemonic
-        if words is not None:
+        key = self.settings.mnemonic
+        if key is not None:
             from storj.crypto import mnemonic
 
-            mnemonic.check(words)
-        return words
+            mnemonic.check(key)
+        return key
 
     @property
     def catalog(self) -> Catalog:

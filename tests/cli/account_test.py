@@ -58,7 +58,7 @@ def test_life_of_an_account(stranger, home, mailing):
     path = Path(home['STORJ_CONFIG_DIR']) / 'storj.ini'
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    # The bridge is remembered, and the words are shown once only.
+    # The bridge is remembered, and the key is shown once only.
     stranger('ls')
     again = stranger('account', 'login', *who, input='first\n')
     assert words not in again.out + again.err
@@ -80,7 +80,7 @@ def test_life_of_an_account(stranger, home, mailing):
     stranger('ls', code=4)
 
 
-def test_logout_keeps_the_words_unless_told_otherwise(stranger, home, network):
+def test_logout_keeps_the_encryption_key_by_default(stranger, home, network):
     stranger('account', 'login', **network.environment())
     assert ini(home)['storj']['email'] == network.email
     stranger('ls')
@@ -101,13 +101,13 @@ def other(stranger, network):
     return lambda *words, **options: stranger(*words, *who, input='secret\n', **{**at, **options})
 
 
-def test_login_as_another_account_never_takes_words(stranger, home, network, other):
+def test_login_as_another_account_never_takes_the_key(stranger, home, network, other):
     stranger('account', 'login', **network.environment())
     for _ in range(2):
         refused = other('account', 'login', code=9)
-        assert f'keeps the encryption key of {network.email}' in refused.err
+        assert f'has the encryption key of {network.email}' in refused.err
         assert '--profile NAME' in refused.err
-        # Nor after a logout, by which the words stay.
+        # Nor after a logout, which keeps the key.
         stranger('account', 'logout')
     assert ini(home)['storj']['mnemonic'] == network.mnemonic
     other('--profile', 'other', 'account', 'login')
@@ -117,20 +117,20 @@ def test_login_as_another_account_never_takes_words(stranger, home, network, oth
     assert ini(home)['storj']['mnemonic'] != network.mnemonic
 
 
-def test_words_of_the_environment_are_those_of_its_account(home, network, other):
+def test_key_of_the_environment_belongs_to_its_account(home, network, other):
     other('account', 'login', **network.environment())
     assert ini(home)['storj']['email'] == 'other@example.org'
     assert ini(home)['storj']['mnemonic'] != network.mnemonic
 
 
-def test_words_without_an_owner_are_taken(stranger, home, network, other):
+def test_key_without_an_owner_is_taken(stranger, home, network, other):
     stranger('key', 'load', '--mnemonic-file', '-', input=network.mnemonic)
     other('account', 'login')
     assert ini(home)['storj']['mnemonic'] == network.mnemonic
     assert ini(home)['storj']['mnemonic_email'] == 'other@example.org'
 
 
-def test_login_never_replaces_words(stranger, home, network):
+def test_login_never_replaces_the_key(stranger, home, network):
     stranger('account', 'login', **network.environment())
     words = {'STORJ_ENCRYPTION_KEY': mnemonic.generate()}
     refused = stranger('account', 'login', code=9, **{**network.environment(), **words})
@@ -235,7 +235,7 @@ def test_account_is_made_for_a_profile_that_is_new(stranger, home, network):
     assert ini(home).sections() == ['new']
 
 
-def test_login_with_words_of_another_machine(stranger, home, network):
+def test_login_with_key_of_another_machine(stranger, home, network):
     words = mnemonic.generate()
     account = network.environment()
     del account['STORJ_ENCRYPTION_KEY']
