@@ -137,7 +137,7 @@ def test_what_exists_is_kept_with_its_source(storj, bucket, folder):
     assert files(folder) == []
 
 
-def test_copy_that_is_there_already_costs_the_source_only_if_it_is_equal(storj, bucket, folder):
+def test_existing_copy_removes_the_source_only_if_it_is_equal(storj, bucket, folder):
     place = f'storj://{bucket}/'
     storj('cp', '-r', folder, place)
     (folder / 'done.txt').write_text('DONE!')
@@ -462,9 +462,7 @@ def test_source_stays_when_its_copy_cannot_be_forced_to_the_disk(
     assert copy.read_text() == 'content'
 
 
-def test_move_forces_copy_and_new_folders_to_the_disk_before_it_removes(
-    storj, bucket, tmp_path, monkeypatch
-):
+def test_move_syncs_copy_and_new_folders_before_it_removes(storj, bucket, tmp_path, monkeypatch):
     uri, copy = f'storj://{bucket}/a', tmp_path / 'made' / 'for' / 'a'
     put(storj, uri, 'content')
     forced, fsync, remove = [], os.fsync, Client.file_remove

@@ -73,9 +73,7 @@ class Interrupted(Exception):
 @pytest.mark.parametrize(
     'question', [partial(prompts.confirm, yes=False), partial(prompts.ask, option='--name')]
 )
-def test_ctrl_c_that_comes_with_the_question_does_not_wait_for_the_line(
-    typed, monkeypatch, question
-):
+def test_ctrl_c_during_a_question_does_not_wait_for_the_line(typed, monkeypatch, question):
     def handle(number, frame):
         raise Interrupted
 

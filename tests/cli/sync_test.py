@@ -91,7 +91,7 @@ def test_unreadable_folder_of_the_source_holds_removal_back(
     assert names(storj, bucket) == ['deep/a.txt', 'gone.txt']
 
 
-def test_unreadable_file_does_not_pass_for_the_empty_one_that_is_stored(storj, bucket, here):
+def test_unreadable_file_is_not_taken_for_a_stored_empty_one(storj, bucket, here):
     put(storj, bucket, 'a', 'gone', text='')
     (here / 'a').symlink_to('nowhere')
     done = storj('sync', '--delete', '--yes', here, f'storj://{bucket}/', code=5)

@@ -119,9 +119,7 @@ def test_proxy_on_this_machine_brings_requests_from_elsewhere(
     assert comes_from_here(request) is here
 
 
-def test_farmer_elsewhere_cannot_announce_a_name_that_leads_to_the_bridge(
-    tmp_path: Path, names: Names
-) -> None:
+def test_remote_farmer_cannot_announce_a_name_of_the_bridge(tmp_path: Path, names: Names) -> None:
     names['farmer.example'] = ['127.0.0.1']
     with RunningBridge(tmp_path) as bridge:
         node = bridge.farmer(address='10.0.0.7').identity

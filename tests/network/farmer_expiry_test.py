@@ -56,7 +56,7 @@ class Rounds:
         return 'gone'
 
 
-def test_ended_shard_is_dropped_an_hour_later_and_removed_after_a_week(tmp_path: Path) -> None:
+def test_ended_shard_is_dropped_in_an_hour_and_removed_in_a_week(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
             await here.store()

@@ -156,7 +156,7 @@ def test_stored_shard_is_304_even_while_its_body_is_being_sent(tmp_path: Path) -
     run(test)
 
 
-def test_answer_304_comes_before_the_body_and_the_body_may_still_follow(tmp_path: Path) -> None:
+def test_answer_304_comes_before_the_body_which_may_follow(tmp_path: Path) -> None:
     async def test() -> None:
         data = os.urandom(3 * 1024 * 1024)
         async with site(tmp_path) as here:

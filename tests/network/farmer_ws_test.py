@@ -178,7 +178,7 @@ def test_whole_pointer_and_binary_first_frame_are_accepted(tmp_path: Path) -> No
     run(test)
 
 
-def test_wrong_data_of_the_right_size_closes_with_3102_and_burns_the_token(tmp_path: Path) -> None:
+def test_wrong_data_of_the_right_size_closes_3102_and_ends_the_token(tmp_path: Path) -> None:
     async def test() -> None:
         async with site(tmp_path) as here:
             token = await here.push_token()
@@ -255,7 +255,7 @@ def test_stored_shard_closes_with_1000_before_any_data(tmp_path: Path) -> None:
     run(test)
 
 
-def test_large_shard_passes_in_64_kib_frames_and_comes_in_128_kib_frames(tmp_path: Path) -> None:
+def test_large_shard_is_sent_in_64_and_received_in_128_kib_frames(tmp_path: Path) -> None:
     async def test() -> None:
         data = os.urandom(3 * 1024 * 1024)
         frames = [data[start : start + 65536] for start in range(0, len(data), 65536)]

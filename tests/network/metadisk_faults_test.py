@@ -262,7 +262,7 @@ def test_too_large_files_are_refused(network: Network, node: MetaDisk) -> None:
     assert node.balance() == before
 
 
-def test_find_tells_a_farmer_that_took_or_kept_nothing_from_one_that_has_it(
+def test_find_distinguishes_farmers_with_and_without_the_shard(
     network: Network, node: MetaDisk
 ) -> None:
     reference = node.upload(b'on every farmer but one\n')

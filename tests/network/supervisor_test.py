@@ -345,7 +345,7 @@ def test_state_survives_a_restart_and_a_stop_is_clean(tmp_path: Path) -> None:
         assert download(again, bucket_id, file_id) == shards
 
 
-def test_farmers_that_keep_nothing_are_neither_copied_from_nor_audited(
+def test_farmers_without_shards_are_neither_copied_nor_audited(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Network(farmers=3, store='null') as net:

@@ -160,7 +160,7 @@ def test_source_without_name_needs_one(engine: Engine, bucket: str) -> None:
         engine().upload(bucket, b'data').result(30)
 
 
-def test_taken_name_is_refused_before_shards_move_and_replaced_on_demand(
+def test_taken_name_is_refused_first_and_replaced_on_demand(
     engine: Engine, client: Client, bucket: str
 ) -> None:
     transfers = engine()

@@ -363,7 +363,7 @@ def test_second_bucket_of_a_visible_name_is_refused(
     assert next(iter(bridge.buckets)) in str(caught.value)
 
 
-def test_bucket_that_is_listed_twice_or_without_an_id_is_no_second_one() -> None:
+def test_bucket_listed_twice_or_without_an_id_counts_once() -> None:
     client = Client('alice@example.org', 'pw')
     client._profile = api.BridgeProfile(version=(2, 2, 4))
     listed = [model.Bucket(id=each, name='a') for each in (None, 'b', 'b')]

@@ -237,7 +237,7 @@ def test_any_http_answer_is_a_shard_or_an_error_of_ours(answer):
 
 
 @pytest.mark.parametrize('chunk', [b'-5', b'-1', b'-' + b'f' * 20, b'1000'])
-def test_http_chunk_that_is_longer_than_the_shard_is_the_farmers_fault(chunk):
+def test_http_chunk_longer_than_the_shard_is_a_farmer_error(chunk):
     def script(peer: Connection) -> None:
         peer.read_head()
         peer.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')

@@ -76,7 +76,7 @@ def test_every_range_of_every_file_is_the_slice_of_it(
     assert setting.transfers.verify(BUCKET, file.id, decrypt=encrypt).healthy
 
 
-def test_bridge_that_does_not_describe_itself_now_is_asked_for_pointers_all_the_same(
+def test_bridge_without_description_is_still_asked_for_pointers(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = os.urandom(SHARD)
@@ -174,7 +174,7 @@ def test_new_bridge_that_states_another_size_is_not_believed(setting: Setting) -
 
 
 @pytest.mark.parametrize(('version', 'most'), [((5, 14, 0), 1), ((5, 15, 0), 4)])
-def test_contracts_of_one_frame_wait_for_each_other_where_the_bridge_miscounts(
+def test_contracts_of_a_frame_are_serial_if_the_bridge_miscounts(
     tmp_path: Path, version: tuple[int, int, int], most: int
 ) -> None:
     bridge = FakeBridge(version=version)
@@ -370,7 +370,7 @@ def test_frame_is_left_to_an_old_bridge_that_owes_an_answer(make: Callable[..., 
 # -- placement -------------------------------------------------------------------------------------
 
 
-def test_bridge_that_is_silent_when_nobody_is_left_is_asked_without_exclusions(
+def test_silent_bridge_is_asked_again_without_exclusions(
     make: Callable[..., Setting],
 ) -> None:
     bridge = FakeBridge(version=(2, 2, 4), farmers=4)
@@ -543,9 +543,7 @@ def locked_as(setting: Setting, locked: bool | None) -> None:
     setting.bridge.frame_get = frame_get  # type: ignore[method-assign]
 
 
-def test_upload_that_had_ended_unheard_is_known_where_frames_tell_nothing(
-    setting: Setting, source: Path
-) -> None:
+def test_unconfirmed_upload_is_recognised_without_frames(setting: Setting, source: Path) -> None:
     frame_id = ended_unheard(setting, source)
     locked_as(setting, None)
     assert setting.upload(source).frame.id == frame_id
@@ -564,7 +562,7 @@ def test_frame_that_a_file_may_use_is_left_where_frames_tell_nothing(
     assert [*setting.bridge.frames] == [frame_id]
 
 
-def test_file_that_had_ended_unheard_has_its_name_in_the_other_form_too(
+def test_unconfirmed_file_is_found_by_the_other_form_of_its_name(
     setting: Setting, source: Path
 ) -> None:
     frame_id = ended_unheard(setting, source)
@@ -576,7 +574,7 @@ def test_file_that_had_ended_unheard_has_its_name_in_the_other_form_too(
     assert file.frame.id != frame_id
 
 
-def test_file_that_was_removed_after_it_had_ended_unheard_is_uploaded_again(
+def test_removed_file_of_an_unconfirmed_upload_is_uploaded_again(
     setting: Setting, source: Path
 ) -> None:
     frame_id = ended_unheard(setting, source)
@@ -614,7 +612,7 @@ def test_mimetype_unknown_to_the_bridge_is_left_out(setting: Setting) -> None:
     assert setting.upload(b'x', name='a.png', encrypt_name=False).mimetype is None
 
 
-def test_old_file_is_not_lost_to_a_mimetype_that_is_looked_at_after_the_name(
+def test_refused_mimetype_does_not_lose_the_old_file(
     setting: Setting,
 ) -> None:
     create = setting.bridge.file_create
@@ -679,7 +677,7 @@ def test_attempts_of_client_and_engine_do_not_multiply(tmp_path: Path, error: An
         assert len(replay.requests) == 4
 
 
-def test_bridge_that_fails_to_describe_itself_is_asked_as_often_as_anything(
+def test_failed_description_is_retried_like_any_request(
     tmp_path: Path,
 ) -> None:
     client, replay = client_of(lambda request: Answer({}, 503 if request.path_url == '/' else 404))
@@ -731,7 +729,7 @@ def test_deadline_ends_a_transfer_that_cannot_go_on(make: Callable[..., Setting]
 # -- source ----------------------------------------------------------------------------------------
 
 
-def test_farmer_that_is_not_done_when_its_shard_has_no_time_left_is_interrupted(
+def test_slow_farmer_is_interrupted_at_the_deadline_of_its_shard(
     make: Callable[..., Setting],
 ) -> None:
     setting = make(shard_deadline=5)

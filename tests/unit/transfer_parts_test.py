@@ -131,7 +131,7 @@ def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
         open_source(7)
 
 
-def test_pipe_in_the_place_of_a_file_is_refused_although_nobody_writes_to_it(
+def test_pipe_without_a_writer_is_refused_in_place_of_a_file(
     tmp_path: Path,
 ) -> None:
     os.mkfifo(tmp_path / 'pipe')
@@ -140,7 +140,7 @@ def test_pipe_in_the_place_of_a_file_is_refused_although_nobody_writes_to_it(
 
 
 @pytest.mark.skipif(not Path('/proc/version').exists(), reason='a file that the kernel makes')
-def test_file_that_does_not_tell_its_size_is_not_taken_for_an_empty_one() -> None:
+def test_file_without_a_size_is_not_taken_for_an_empty_one() -> None:
     with pytest.raises(ValueError, match='does not state its size: pass it as an open file'):
         open_source('/proc/version')
     with Path('/proc/version').open('rb') as file:
@@ -295,7 +295,7 @@ def test_part_file_is_closed_once_although_that_fails(
     assert not (tmp_path / 'out').exists()
 
 
-def test_part_file_that_somebody_replaced_is_neither_renamed_nor_removed(tmp_path: Path) -> None:
+def test_replaced_part_file_is_neither_renamed_nor_removed(tmp_path: Path) -> None:
     target = tmp_path / 'out'
     part = UnfinishedFile(target)
     part.write(0, memoryview(b'data'))
@@ -607,7 +607,7 @@ def test_threads_save_a_journal_one_after_the_other(
 
 
 @pytest.mark.parametrize('fails', ['open', 'write', 'rename'])
-def test_journal_that_cannot_be_written_keeps_the_old_state_and_leaves_nothing(
+def test_unwritable_journal_keeps_the_old_state_and_no_leftover(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
 ) -> None:
     journal = Journal(tmp_path, IDENTITY)

@@ -141,7 +141,7 @@ def test_journal_that_cannot_be_cleared_is_left_free(
 
 @pytest.mark.usefixtures('blind')
 @pytest.mark.parametrize('confirmed', [1, 2])
-def test_shard_that_was_offered_is_hashed_again_before_its_index_is_used(
+def test_offered_shard_is_hashed_again_before_its_index_is_used(
     setting: Setting, source: Path, confirmed: int
 ) -> None:
     state = break_off(setting, source, confirmed)
@@ -216,7 +216,7 @@ def test_name_key_of_an_old_bridge_begins_afresh_with_a_warning(
     assert 'key stream of the old one' in caplog.text
 
 
-def test_change_while_it_is_uploaded_that_only_the_ctime_shows_is_told(
+def test_change_during_upload_that_only_ctime_shows_is_an_error(
     setting: Setting, source: Path
 ) -> None:
     push = setting.channel.push
@@ -427,7 +427,7 @@ def test_upload_killed_at_any_point_is_whole_after_the_same_call(
         assert not list(Path(str(again.transfers.config.state_dir)).rglob('*.*')), moment
 
 
-def test_source_without_a_path_that_is_uploaded_twice_at_once_is_no_error(
+def test_source_without_a_path_can_be_uploaded_twice_at_once(
     setting: Setting, tmp_path: Path
 ) -> None:
     inner: list[File] = []
@@ -492,9 +492,7 @@ def test_upload_that_fails_before_it_begins_leaves_the_last_attempt(
     assert [*setting.bridge.frames] == [file.frame.id]
 
 
-def test_frame_that_could_not_be_destroyed_is_destroyed_by_the_next_upload(
-    setting: Setting, source: Path
-) -> None:
+def test_next_upload_destroys_the_frame_that_was_left(setting: Setting, source: Path) -> None:
     def away(name: str) -> None:
         if name in ('file_create', 'frame_delete', 'file_id'):
             raise BridgeUnreachableError('gone')
@@ -698,7 +696,7 @@ def test_other_range_does_not_go_on_with_the_first(setting: Setting, tmp_path: P
 
 
 @pytest.mark.parametrize('links', [True, False])
-def test_file_that_appears_meanwhile_is_kept_and_the_loser_leaves_nothing(
+def test_file_that_appears_during_a_download_is_kept(
     setting: Setting, tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not links:
@@ -786,7 +784,7 @@ def test_download_that_was_killed_at_its_very_end_is_done(
     assert list(list_journals(setting.transfers.config.journal_dir())) == []
 
 
-def test_download_that_was_killed_at_its_very_end_is_made_again_to_overwrite(
+def test_download_killed_at_its_end_is_repeated_with_overwrite(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = os.urandom(SIZE)

@@ -538,7 +538,7 @@ def test_old_file_that_comes_back_is_not_removed_again_and_again(setting: Settin
     assert setting.bridge.calls.count('file_create') == 2
 
 
-def test_entry_that_is_refused_for_another_reason_than_its_type_is_not_posted_again(
+def test_refused_entry_is_posted_again_only_for_its_type(
     setting: Setting,
 ) -> None:
     failing(setting, 'file_create', *[StorjBridgeApiError('Invalid name', 400)] * 9)

@@ -138,7 +138,7 @@ def test_complaint_about_the_request_ends_an_upload_at_once(
     assert not caught.value.retryable
 
 
-def test_no_farmer_at_all_is_an_error_with_numbers_and_leaves_no_frame(
+def test_no_farmer_is_an_error_with_numbers_and_leaves_no_frame(
     engine: Engine, client: Client, network: Network, bucket: str
 ) -> None:
     before = open_frames(client)
@@ -222,7 +222,7 @@ def wide() -> Any:
         yield network
 
 
-def test_files_outlive_as_many_farmers_as_there_is_parity_and_not_one_more(
+def test_files_survive_the_loss_of_as_many_farmers_as_parity(
     wide: Network, engine: Engine, tmp_path: Path
 ) -> None:
     with client_of(wide) as client:

@@ -351,7 +351,7 @@ def test_killed_and_interrupted_processes_leave_transfers_that_go_on(
     assert not journals(tmp_path)
 
 
-def test_full_disk_at_the_destination_is_a_clear_error_and_leaves_nothing(
+def test_full_disk_at_the_destination_is_an_error_without_leftover(
     engine: Engine, network: Network, bucket: str, source: Path, tmp_path: Path
 ) -> None:
     stored = engine().upload(bucket, source).result(30)
