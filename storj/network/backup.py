@@ -349,7 +349,7 @@ def _copy_file(source: Path, target: Path) -> None:
         file.writelines(_pieces(source))
 
 
-class _Wrong(Exception):
+class _DamagedShard(Exception):
     """A shard cannot be read, or has another hash."""
 
 
@@ -360,16 +360,16 @@ def _checked(source: Path, name: str) -> Iterator[bytes]:
             digest.update(piece)
             yield piece
     except OSError as error:
-        raise _Wrong from error
+        raise _DamagedShard from error
     if digest.hexdigest() != name:
-        raise _Wrong
+        raise _DamagedShard
 
 
 def _is_whole(shard: Path) -> bool:
     try:
         for _ in _checked(shard, shard.name):
             pass
-    except _Wrong:
+    except _DamagedShard:
         return False
     return True
 
@@ -379,7 +379,7 @@ def _copy_shard(source: Path, target: Path) -> bool:
     try:
         with atomic_file.opened(target, sync=False) as file:
             file.writelines(_checked(source, target.name))
-    except _Wrong:
+    except _DamagedShard:
         return False
     return True
 

@@ -20,7 +20,7 @@ from aiohttp import web
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.metadisk.website import Website
 from storj.network.node.serving import FARMER_DESCRIPTORS, Server, need_descriptors
-from storj.network.program import Teller, serving, until_stopped
+from storj.network.program import EventPrinter, serving, until_stopped
 
 __all__ = ('StatusPage', 'farm')
 
@@ -127,7 +127,7 @@ class _Run:
         self, settings: FarmerSettings, events: Events, status_port: int | None, leave: bool
     ) -> None:
         self._farmer = Farmer(settings)
-        self._tell = Teller(events)
+        self._tell = EventPrinter(events)
         self._page = None if status_port is None else StatusPage(self._farmer, status_port)
         self._leave = leave
         self._last: dict[str, Any] = {}

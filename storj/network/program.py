@@ -22,7 +22,7 @@ from storj.network.node.serving import WAKE
 if TYPE_CHECKING:
     from storj.network import Network
 
-__all__ = ('Teller', 'run_network', 'serving', 'until_stopped')
+__all__ = ('EventPrinter', 'run_network', 'serving', 'until_stopped')
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def run_network(
         NetworkSetupError: If a port is taken, or the folder cannot be used.
         NetworkError: If some part failed.
     """
-    tell_ready, tell_leaving = Teller(ready), Teller(leaving)
+    tell_ready, tell_leaving = EventPrinter(ready), EventPrinter(leaving)
     with serving(network.log) as stopped:
         try:
             if not network.start(stopped):
@@ -68,11 +68,11 @@ def run_network(
             network.stop()
 
 
-class Teller:
-    """Tells what a server does. That nobody can be told is no reason to end.
+class EventPrinter:
+    """Prints the events of a server, which continues if they cannot be printed.
 
     Args:
-        tell (Callable[..., object]): prints it. After its first failure it is not called again.
+        tell (Callable[..., object]): prints one event; not called again after its first failure.
     """
 
     def __init__(self, tell: Callable[..., object]) -> None:
@@ -80,7 +80,7 @@ class Teller:
         self._mute = False
 
     def __call__(self, *event: Any) -> None:
-        """Tell an event, if that has not failed before."""
+        """Print an event, unless printing has failed before."""
         if self._mute:
             return
         try:
@@ -92,7 +92,7 @@ class Teller:
 
 
 async def until_stopped(stopped: threading.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do a work until it ends, or until a signal; either way it has ended then.
+    """Run a coroutine until it ends, or until a signal; either way it has ended then.
 
     Args:
         stopped (threading.Event): of :func:`serving`; set at the end.

@@ -143,8 +143,8 @@ class Connections:
         self._limit = limit
         self._per_address = per_address
         self.stall_seconds = stall_seconds
-        self._idle: OrderedDict[_Door, None] = OrderedDict()
-        self._doors: dict[asyncio.BaseTransport, _Door] = {}
+        self._idle: OrderedDict[_Connection, None] = OrderedDict()
+        self._open: dict[asyncio.BaseTransport, _Connection] = {}
         self._by_address: Counter[str] = Counter()
 
     @property
@@ -156,20 +156,21 @@ class Connections:
         return self._limit or max(_FEWEST, min(_MOST, int(descriptors * _SHARE)))
 
     def __len__(self) -> int:
-        return len(self._doors)
+        return len(self._open)
 
-    def admit(self, door: _Door) -> bool:
+    def admit(self, connection: _Connection) -> bool:
         """Take a new connection; if there are too many, close the one that has waited longest.
 
         Returns:
             bool: False if all others are at work.
         """
         own = self._per_address or max(1, self.limit // 4)
-        candidates: Iterable[_Door]
-        if not door.is_local and self._by_address[door.address] >= own:
-            full, candidates = True, [each for each in self._idle if each.address == door.address]
+        candidates: Iterable[_Connection]
+        if not connection.is_local and self._by_address[connection.address] >= own:
+            address = connection.address
+            full, candidates = True, [each for each in self._idle if each.address == address]
         else:
-            full, candidates = len(self._doors) >= self.limit, self._idle
+            full, candidates = len(self._open) >= self.limit, self._idle
         if full:
             waiting = next(iter(candidates), None)
             if waiting is None:
@@ -177,41 +178,41 @@ class Connections:
             logger.debug('closing an idle connection of %s for a new one', waiting.address)
             self.forget(waiting)
             waiting.abort()
-        self._doors[door.transport] = door
-        self._by_address[door.address] += 1
-        self._idle[door] = None
+        self._open[connection.transport] = connection
+        self._by_address[connection.address] += 1
+        self._idle[connection] = None
         return True
 
-    def forget(self, door: _Door) -> None:
+    def forget(self, connection: _Connection) -> None:
         """Count a connection no more; nothing happens if it is not counted."""
-        if self._doors.pop(door.transport, None) is not None:
-            self._by_address[door.address] -= 1
-            if not self._by_address[door.address]:
-                del self._by_address[door.address]
-        self._idle.pop(door, None)
+        if self._open.pop(connection.transport, None) is not None:
+            self._by_address[connection.address] -= 1
+            if not self._by_address[connection.address]:
+                del self._by_address[connection.address]
+        self._idle.pop(connection, None)
 
     def begin(self, transport: asyncio.BaseTransport | None) -> None:
         """Count a request that has begun on a connection."""
-        door = None if transport is None else self._doors.get(transport)
-        if door is not None:
-            door.requests += 1
-            self._idle.pop(door, None)
+        connection = None if transport is None else self._open.get(transport)
+        if connection is not None:
+            connection.requests += 1
+            self._idle.pop(connection, None)
 
     def end(self, transport: asyncio.BaseTransport | None) -> None:
         """Count a request that has ended."""
-        door = None if transport is None else self._doors.get(transport)
-        if door is not None:
-            door.requests -= 1
-            if not door.requests:
-                self._idle[door] = None
+        connection = None if transport is None else self._open.get(transport)
+        if connection is not None:
+            connection.requests -= 1
+            if not connection.requests:
+                self._idle[connection] = None
 
 
 #: Those of this process.
 CONNECTIONS = Connections()
 
 
-class _Door(asyncio.Protocol):
-    """Stands between a connection and the protocol of HTTP for the whole life of both."""
+class _Connection(asyncio.Protocol):
+    """Wraps the protocol of one HTTP connection, from its start to its end."""
 
     def __init__(self, connections: Connections, inner: asyncio.Protocol) -> None:
         self._connections = connections
@@ -271,7 +272,7 @@ class _Door(asyncio.Protocol):
         self.transport.abort()
 
 
-class _NoHeads(logging.Filter):
+class _NoRequestHeads(logging.Filter):
     """Keeps what strangers sent out of the log: a head may hold a password or a token."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -285,7 +286,7 @@ class _NoHeads(logging.Filter):
 
 
 _server_log = logging.getLogger(f'{__name__}.http')
-_server_log.addFilter(_NoHeads())
+_server_log.addFilter(_NoRequestHeads())
 
 
 class Server:
@@ -336,11 +337,11 @@ class Server:
         self._listening = listening
         make: Any = self._runner.server
 
-        def door() -> _Door:
-            return _Door(self._connections, make())
+        def guarded() -> _Connection:
+            return _Connection(self._connections, make())
 
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(door, sock=listening, backlog=_BACKLOG)
+        self._server = await loop.create_server(guarded, sock=listening, backlog=_BACKLOG)
 
     def break_off(self) -> None:
         """Reset all connections, as the end of a process would."""
