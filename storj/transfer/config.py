@@ -210,6 +210,7 @@ class UploadRequest:
 
     Raises:
         ValueError: If the bucket's id is no text.
+        TypeError: If the existing files are one text, which is a sequence of texts itself.
     """
 
     bucket_id: str
@@ -226,6 +227,8 @@ class UploadRequest:
 
     def __post_init__(self) -> None:
         check_id(self.bucket_id, 'bucket')
+        if isinstance(self.existing, str):
+            raise TypeError('the existing files are a list of ids, not one text')
 
     def file_name(self) -> str:
         """Return the name of the file, in the clear.

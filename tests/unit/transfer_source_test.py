@@ -141,6 +141,8 @@ def test_options_of_an_upload_are_those_of_its_request() -> None:
     assert options == fields.keys() - {'bucket_id', 'source', 'frame', 'existing'}
     with pytest.raises(TypeError, match='speed'):
         UploadRequest('b', b'', speed=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match='existing'):
+        UploadRequest('b', b'', existing='0' * 24)
 
 
 def test_options_of_a_download_are_those_of_its_request() -> None:
