@@ -24,10 +24,9 @@ from typing import Any, Protocol
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from storj.exception import StorjError
-from storj.network.farmer.index import FarmerIndex
-from storj.network.farmer.shards import Run, Shards
-from storj.network.farmer.store import NoSpaceLeftError, ShardStore, ShardWriter, StoreError
-from storj.network.farmer.tokens import FarmerToken, Tokens
+from storj.network.farmer.shards import FarmerParts
+from storj.network.farmer.store import NoSpaceLeftError, ShardWriter, StoreError
+from storj.network.farmer.tokens import FarmerToken
 from storj.network.faults import Disturbance, FaultPlan
 from storj.network.node.identity import is_node_id
 from storj.network.node.opening import Opening
@@ -111,42 +110,28 @@ class DataChannels:
     Args:
         number (int): of the farmer, for the selection of faults.
         node_id (str): of the farmer.
-        store (ShardStore): where shards lie.
-        shards (Shards): what is there.
-        index (FarmerIndex): contracts.
-        tokens (Tokens): of those who may bring and fetch.
+        parts (FarmerParts): of the farmer.
         report (Reporter): is told of each transfer that ended.
         faults (FaultPlan): what shall go wrong.
-        clock (Callable[[], float]): seconds since 1970.
-        run (Run): does blocking work about hashes and files.
     """
 
     def __init__(
         self,
         number: int,
         node_id: str,
-        store: ShardStore,
-        shards: Shards,
-        index: FarmerIndex,
-        tokens: Tokens,
+        parts: FarmerParts,
         report: Reporter,
         faults: FaultPlan,
-        clock: Callable[[], float],
-        run: Run,
     ) -> None:
         self._number = number
         self._node_id = node_id
-        self._store = store
-        self._shards = shards
-        self._index = index
-        self._tokens = tokens
+        self._store, self._shards, self._index = parts.store, parts.shards, parts.index
+        self._tokens, self._clock, self.run = parts.tokens, parts.clock, parts.run
         self._report = report
         self._faults = faults
-        self._clock = clock
         self._transfers: set[_Transfer] = set()
         # Sockets that have not said yet what they want.
         self._opening = 0
-        self.run = run
 
     @property
     def active(self) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 
 from storj.network.farmer.channels import PIECE
-from storj.network.farmer.shards import Run, Shards
-from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
+from storj.network.farmer.shards import FarmerParts
+from storj.network.farmer.store import ShardWriter, StoreError
 from storj.network.node.contract import Contract
 from storj.network.node.rpc import NodeContact, NodeError
 from storj.network.node.shard_client import ShardClient, ShardClientError
@@ -27,13 +27,10 @@ class Copies:
     """The copies that a farmer is making.
 
     Args:
-        store (ShardStore): where they go.
-        shards (Shards): what is there.
-        run (Run): does blocking work.
+        parts (FarmerParts): of the farmer.
         ended (Callable[[Contract, NodeContact, float, bool], object]): told of each copy that
             ended: contract, source, begin (seconds since 1970), and whether it succeeded.
         tasks (Tasks): of the farmer; hear of copies that fail without a reason.
-        clock (Callable[[], float]): seconds since 1970.
 
     Attributes:
         running (dict[str, asyncio.Task[None]]): by shard hash.
@@ -41,19 +38,14 @@ class Copies:
 
     def __init__(
         self,
-        store: ShardStore,
-        shards: Shards,
-        run: Run,
+        parts: FarmerParts,
         ended: Callable[[Contract, NodeContact, float, bool], object],
         tasks: Tasks,
-        clock: Callable[[], float],
     ) -> None:
-        self._store = store
-        self._shards = shards
-        self._run = run
+        self._store, self._shards = parts.store, parts.shards
+        self._run, self._clock = parts.run, parts.clock
         self._ended = ended
         self._tasks = tasks
-        self._clock = clock
         self._client = ShardClient()
         self.running: dict[str, asyncio.Task[None]] = {}
         self._closed = False

@@ -34,7 +34,7 @@ from storj.network.farmer.expiry import Expiry
 from storj.network.farmer.index import FarmerIndex
 from storj.network.farmer.scrub import SCRUB_INTERVAL, SCRUB_RATE, Scrub
 from storj.network.farmer.service import FarmerMethods, FarmerTerms
-from storj.network.farmer.shards import Run, Shards, in_threads
+from storj.network.farmer.shards import FarmerParts, Run, Shards, in_threads
 from storj.network.farmer.store import NullStore, ShardStore, StoreError
 from storj.network.farmer.tokens import Tokens
 from storj.network.faults import FaultPlan
@@ -325,33 +325,21 @@ class Farmer:
             )
             parts.push_async_callback(self.link.close)
         self._expiry = Expiry(self.shards, self.index, self.link, self._clock, self._monotonic)
+        shared = FarmerParts(
+            self.store, self.shards, self.index, self.tokens, self._run, self._clock
+        )
         self.channels = DataChannels(
-            self.number,
-            self.identity.node_id,
-            self.store,
-            self.shards,
-            self.index,
-            self.tokens,
-            self._report,
-            self._faults,
-            self._clock,
-            self._run,
+            self.number, self.identity.node_id, shared, self._report, self._faults
         )
         parts.push_async_callback(self.channels.close)
-        self.copies = Copies(
-            self.store, self.shards, self._run, self._copied, self.tasks, self._clock
-        )
+        self.copies = Copies(shared, self._copied, self.tasks)
         methods = FarmerMethods(
             self.identity,
             FarmerTerms(settings.protocol, settings.renters, lambda: not self._leaving),
-            self.store,
-            self.shards,
-            self.index,
-            self.tokens,
+            shared,
             self.copies,
             self.calls,
             self._workers.background,
-            self._clock,
         )
         self.rpc = RpcServer(
             self.identity,

@@ -15,10 +15,8 @@ from typing import Any
 
 from storj.digest import Generation, ShardDigest, is_hex, make_proof
 from storj.network.farmer.copies import Copies
-from storj.network.farmer.index import FarmerIndex
-from storj.network.farmer.shards import Shards
-from storj.network.farmer.store import ShardStore, StoreError
-from storj.network.farmer.tokens import Tokens
+from storj.network.farmer.shards import FarmerParts
+from storj.network.farmer.store import StoreError
 from storj.network.node.contract import Contract, ContractError
 from storj.network.node.identity import Identity, is_node_id
 from storj.network.node.rpc import (
@@ -69,39 +67,28 @@ class FarmerMethods:
     Args:
         identity (Identity): of the farmer.
         terms (FarmerTerms): on which it stores.
-        store (ShardStore): where there is space.
-        shards (Shards): what is there.
-        index (FarmerIndex): its contracts.
-        tokens (Tokens): for transfers.
+        parts (FarmerParts): of the farmer.
         copies (Copies): copies from other farmers.
         calls (RpcClient): for calling back.
         workers (Executor): threads for audits.
-        clock (Callable[[], float]): seconds since 1970.
     """
 
     def __init__(
         self,
         identity: Identity,
         terms: FarmerTerms,
-        store: ShardStore,
-        shards: Shards,
-        index: FarmerIndex,
-        tokens: Tokens,
+        parts: FarmerParts,
         copies: Copies,
         calls: RpcClient,
         workers: Executor,
-        clock: Callable[[], float],
     ) -> None:
         self._identity = identity
         self._terms = terms
-        self._store = store
-        self._shards = shards
-        self._index = index
-        self._tokens = tokens
+        self._store, self._shards, self._index = parts.store, parts.shards, parts.index
+        self._tokens, self._clock = parts.tokens, parts.clock
         self._copies = copies
         self._calls = calls
         self._workers = workers
-        self._clock = clock
         self._audits = asyncio.Semaphore(AUDITS_AT_ONCE)
 
     def handlers(self) -> Mapping[str, Handler]:

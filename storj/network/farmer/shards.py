@@ -12,14 +12,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from storj.network.farmer.index import FarmerIndex, Quarantined
 from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
+from storj.network.farmer.tokens import Tokens
 from storj.network.node.state_files import lost
 from storj.text import count_of
 
-__all__ = ('QUARANTINE', 'Pause', 'Run', 'Shards', 'in_threads')
+__all__ = ('QUARANTINE', 'FarmerParts', 'Pause', 'Run', 'Shards', 'in_threads')
 
 logger = logging.getLogger(__name__)
 
@@ -281,3 +283,24 @@ class Shards:
     def _remove(self, shard: Quarantined, *, contracts: bool = False) -> None:
         self._store.remove_quarantined(shard.data_hash, shard.kind)
         self._index.removed(shard, contracts=contracts)
+
+
+@dataclass(frozen=True)
+class FarmerParts:
+    """What channels, RPC methods and copies of one farmer share.
+
+    Attributes:
+        store (ShardStore): the bytes of its shards.
+        shards (Shards): which of them are there.
+        index (FarmerIndex): its contracts.
+        tokens (Tokens): of those who may bring and fetch shards.
+        run (Run): does blocking work about hashes and files.
+        clock (Callable[[], float]): seconds since 1970.
+    """
+
+    store: ShardStore
+    shards: Shards
+    index: FarmerIndex
+    tokens: Tokens
+    run: Run
+    clock: Callable[[], float]
