@@ -233,7 +233,7 @@ class BridgeProfile:
 
         Args:
             info (Mapping | None): the whole answer, or the object ``info`` in it, or nothing.
-                Whatever is not understood counts as not said.
+                What is not understood counts as missing.
         """
         said: object = info
         if isinstance(said, Mapping) and isinstance(said.get('info'), Mapping):

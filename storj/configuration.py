@@ -412,7 +412,7 @@ def _key_file(folder: Path, values: Mapping[str, Any]) -> Path | None:
 
 
 def _open_key_file(path: Path, values: dict[str, Any]) -> None:
-    """Add what libstorj's file says and nothing else said, if it is about the same account."""
+    """Add the settings that only libstorj's file has, if it is for the same account."""
     missing = [name for name in ('email', 'password', 'mnemonic') if name not in values]
     if not missing or not path.exists():
         return

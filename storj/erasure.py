@@ -432,7 +432,7 @@ class ReedSolomon:
                 or parity, all of the same length as the others.
 
         Raises:
-            ValueError: If an index or a length is not right, or a piece is had and wanted.
+            ValueError: If an index or a length is not right, or a piece is both given and wanted.
             NotEnoughShardsError: If there are fewer pieces than data shards.
         """
         for index in (*have, *want):

@@ -450,7 +450,7 @@ class NotEnoughShardsError(_NotEnoughError):
     The file cannot be recovered now; it can be once enough of its farmers are back.
 
     Attributes:
-        have (int): shards, of data and parity, that can be had.
+        have (int): shards, of data and parity, that are available.
         need (int): shards that are needed.
     """
 

@@ -962,7 +962,7 @@ class Client:
             destination.
 
         Raises:
-            TransferError: If the file cannot be had; its ``causes`` say why.
+            TransferError: If the file cannot be fetched; its ``causes`` say why.
             IntegrityError: If what came is not the file, or nothing proves that it is.
             DecryptionError: If the mnemonic is not the file's.
         """
@@ -1110,7 +1110,7 @@ class Client:
         """Get list of pointers associated with a file.
 
         See API buckets: GET /buckets/{id}/files/{file_id}. Every page takes a token of its own
-        (:meth:`token_create`), unless the bridge is known to do without (since 5.16).
+        (:meth:`token_create`), unless the bridge is known not to need one (since 5.16).
 
         Args:
             bucket_id (str): bucket unique identifier.

@@ -200,7 +200,7 @@ class Catalog:
         """Return the files of a bucket whose names begin with a prefix, in order of their names.
 
         Raises:
-            BucketNotFound: If the bucket went away meanwhile.
+            BucketNotFound: If the bucket was removed in the meantime.
         """
         try:
             records = self.client.bucket_files(bucket.id)

@@ -82,7 +82,7 @@ def farm(
 ) -> None:
     """Store shards for others until Ctrl-C.
 
-    The farmer joins the bridge of --bridge, keeps to --size and continues where it was after a
+    The farmer joins the bridge of --bridge, uses at most --size, and continues after a
     restart of either. Ctrl-C stops it for now; its shards stay, and are missed if it stays away.
 
     Any bridge that can reach it may store here, unless --renter says which: 'storj network status

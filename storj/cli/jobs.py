@@ -28,7 +28,7 @@ TICK = 0.1
 
 @dataclass
 class Summary:
-    """What became of all files.
+    """The outcome of all files.
 
     Attributes:
         done (int): files moved.
@@ -90,7 +90,7 @@ class Summary:
 
 @dataclass
 class Forecast:
-    """What would become of all files, which ``--dry-run`` prints.
+    """The planned outcome of all files, which ``--dry-run`` prints.
 
     Attributes:
         files (int): files that would be moved.
@@ -253,7 +253,7 @@ def _snapshot(run: Run) -> Snapshot:
 
 
 def snapshot(name: str, size: int | None, progress: Any) -> Snapshot:
-    """Return how far a transfer is, as the display wants it.
+    """Return the progress of a transfer for the display.
 
     A transfer counts what it moves, parity included; the file's own bytes advance in proportion.
 

@@ -67,7 +67,7 @@ def _node(session: Session, token: str | None = None) -> Iterator[MetaDisk]:
 
 @contextlib.contextmanager
 def _moving(session: Session, name: str, wanted: bool | None) -> Iterator[Move]:
-    """Give a callback that draws how far one file is."""
+    """Yield a callback that draws the progress of one file."""
     # One JSON document is printed at the end, and no lines before it.
     wanted = False if session.output.as_json else wanted
     with display_for(session.output, wanted) as display:

@@ -365,7 +365,7 @@ def backup(session: Session, folder: Path, check: bool, data: Path | None) -> No
 def restore(session: Session, folder: Path, data: Path | None) -> None:
     """Make a network from a backup; 'storj network up' starts it.
 
-    Nothing is restored over what is there: the folder of the network is missing or empty.
+    Nothing is overwritten: the folder of the network must be missing or empty.
     """
     require_extra()
     from storj.network.backup import restore as bring_back

@@ -28,7 +28,7 @@ RATE_WINDOW = 10.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far one file is.
+    """The progress of one file.
 
     Attributes:
         name (str): as the person knows it.
@@ -49,7 +49,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Overview:
-    """How far a whole command is.
+    """The progress of a whole command.
 
     Attributes:
         files_done (int): files that ended, well or not.
@@ -87,7 +87,7 @@ class Rate:
 
 
 class Display(Protocol):
-    """Shows how far a command is."""
+    """Shows the progress of a command."""
 
     def draw(self, overview: Overview, active: Sequence[Snapshot]) -> None:
         """Show the state; called often, draws as seldom as it likes."""

@@ -184,7 +184,7 @@ class StandardStreams:
         """
         if self._output_closed:
             raise UsageProblem(
-                'standard output is closed', hint=f"to do without it write '> {os.devnull}'"
+                'standard output is closed', hint=f"to discard it, write '> {os.devnull}'"
             )
 
     @property
@@ -222,7 +222,7 @@ def standard_input() -> BinaryIO:
     """
     if sys.stdin is None:
         raise UsageProblem(
-            'standard input is closed', hint=f"for an empty one write '< {os.devnull}'"
+            'standard input is closed', hint=f"for an empty one, write '< {os.devnull}'"
         )
     return sys.stdin.buffer
 

@@ -1,6 +1,6 @@
 """DriveShare: a farmer as a program of its own, with a status for its owner.
 
-The farmer joins a bridge that runs anywhere, keeps to its size and continues after a restart of
+The farmer joins any bridge, uses at most its size, and continues after a restart of
 either. Its owner watches it by events, which the command line turns into lines, and on a small page
 that is served to this machine only.
 """
@@ -113,7 +113,7 @@ def farm(
         NetworkSetupError: If a port is taken, or the folder cannot be used.
         ResourceError: If the system allows too few open files.
         BridgeLinkError: If the bridge knows no departures.
-        Exception: If a part of the farmer fails that must not; it is stopped in good order first.
+        Exception: If an essential part of the farmer fails; it is stopped cleanly first.
     """
     need_descriptors(FARMER_DESCRIPTORS, 'a farmer')
     with serving() as stopped:

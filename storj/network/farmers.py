@@ -54,7 +54,7 @@ RESTARTS = 8
 #: Seconds after it came up in which the end of a farmer counts as a failure to start.
 STEADY = 60.0
 
-# Characters of what a process said that are kept, a line.
+# Characters of a line of a process's output that are kept.
 _LINE = 1000
 
 State = Literal['stopped', 'starting', 'up', 'restarting', 'given up']
@@ -109,7 +109,7 @@ class FarmerHandle(ABC):
         state (str): ``stopped`` (on purpose), ``starting``, ``up``, ``restarting`` (it ended, and
             is started again) or ``given up``.
         restarts (int): how often it ended by itself.
-        last_end (str): why it did the last time, with what it said last.
+        last_end (str): why it did the last time, with its last output.
     """
 
     def __init__(self, context: FarmerContext, number: int, settings: FarmerSettings) -> None:
@@ -320,7 +320,7 @@ class FarmerHandle(ABC):
 
     @abstractmethod
     async def _stop(self, *, abruptly: bool) -> None:
-        """End it, in good order or abruptly; nothing happens if it does not run."""
+        """End it, cleanly or abruptly; nothing happens if it does not run."""
 
 
 class FarmerInLoop(FarmerHandle):

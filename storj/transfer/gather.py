@@ -265,7 +265,7 @@ class Gather:
         return others[: max(0, gap)]
 
     def _is_idle(self, shard: StoredShard) -> bool:
-        """Return whether a shard is neither there nor under way, and may be had."""
+        """Return whether a shard is neither stored nor under way, and may be available."""
         index = shard.index
         return index not in self._came and index not in self._pulls and index not in self._lost
 

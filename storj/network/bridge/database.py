@@ -415,7 +415,7 @@ class Database:
         """Return a transaction without objects, for the work of every shard and request.
 
         Statements that are built once, with bound parameters, cost a fifth of loading an object
-        and changing it. For the rest, it is as :meth:`begin`; one cannot be had inside the other.
+        and changing it. For the rest, it is as :meth:`begin`; they cannot be nested.
         """
         return self._engine.begin()
 

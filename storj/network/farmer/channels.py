@@ -130,7 +130,7 @@ class DataChannels:
         self._report = report
         self._faults = faults
         self._transfers: set[_Transfer] = set()
-        # Sockets that have not said yet what they want.
+        # Sockets whose first message has not come yet.
         self._opening = 0
 
     @property

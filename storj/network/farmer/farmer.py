@@ -175,7 +175,7 @@ class Farmer:
         tasks (Tasks): its work in the background; like all parts made by :meth:`start`.
         store (ShardStore): the files of the shards.
         index (FarmerIndex): contracts, shards and counters.
-        shards (Shards): both together: what is there and whole.
+        shards (Shards): both together: the intact shards.
         tokens (Tokens): that transfers are let in by.
         channels (DataChannels): transfers.
         copies (Copies): of shards of other farmers that it makes.

@@ -97,7 +97,7 @@ class Tokens:
         """Return the bytes that are kept for shards of which nothing has come yet.
 
         Args:
-            held (Container[str]): what is there already is not promised any more.
+            held (Container[str]): shards that have arrived are not promised any more.
             besides (str | None): hash of a shard to leave out.
         """
         now = self._monotonic()

@@ -273,7 +273,7 @@ class _Connection(asyncio.Protocol):
 
 
 class _NoRequestHeads(logging.Filter):
-    """Keeps what strangers sent out of the log: a head may hold a password or a token."""
+    """Keeps request heads out of the log: they may hold a password or a token."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

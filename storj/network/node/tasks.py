@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 async def together(*works: Coroutine[Any, Any, Any]) -> None:
     """Do works side by side; the first that fails ends the others, and is raised when they ended.
 
-    Each is cancelled once only: a second time would break off what it does to end in good order.
+    Each is cancelled once only: a second time would interrupt its clean-up.
     """
     if works:
         await _until(asyncio.FIRST_EXCEPTION, works)
