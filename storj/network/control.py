@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storj import file_lock
 from storj.crypto import secret_file
 from storj.exception import NetworkNotAnswering, NetworkNotRunning, NetworkSetupError, StorjError
 
@@ -52,18 +53,12 @@ def network_folder() -> Path:
 def is_running(folder: Path) -> bool:
     """Return whether a process has the folder of a network locked."""
     try:
-        import fcntl
-    except ImportError:
-        return (folder / _FILE).exists()
-    try:
-        lock = (folder / 'network.lock').open('rb')
+        lock = file_lock.lock(folder / 'network.lock', create=False)
     except OSError:
         return False
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    if lock is None:
+        return True
+    file_lock.unlock(lock)
     return False
 
 
