@@ -212,7 +212,7 @@ class Identifier(Field[str]):
     """Field by which the bridge knows a record.
 
     Its type is text although a record made without one has None: every record that comes from a
-    bridge has one, and programs hand it on.
+    bridge has one, and programs pass it on.
     """
 
     def __init__(self) -> None:

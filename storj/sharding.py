@@ -236,6 +236,11 @@ def bucket_id(email: str, stored_name: str) -> str:
     return rmd160sha256((email + stored_name).encode('utf-8', 'surrogatepass')).hex()[:24]
 
 
+# e-mail + stored name of the bucket     --SHA-256, RIPEMD-160--> first 24 hex digits: bucket id
+# bucket id + stored name of the file    --SHA-256, RIPEMD-160--> first 24 hex digits: file id
+#
+# Where names are stored encrypted, an id follows from a name only for those who have the key.
+# Buckets of before October 2016 have random file ids.
 def file_id(bucket_id: str, stored_name: str | None) -> str:
     """Return the id that the bridge gives a file (protocol reference, section 3.4).
 

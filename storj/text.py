@@ -58,7 +58,7 @@ def in_url(host: str) -> str:
 def from_system(text: str) -> str:
     """Return an argument, or a name in a folder, as text: its bytes are UTF-8.
 
-    Where the locale has no such characters, Python hands over the bytes as surrogates.
+    Where the locale has no such characters, Python gives the bytes as surrogates.
     """
     try:
         text.encode()

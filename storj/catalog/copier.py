@@ -60,7 +60,7 @@ class Downloader:
     Args:
         options (CopyOptions): for all files.
         downloads (Transfers[BridgeReader]): the engine.
-        key (ContentKey | None): of the files, where somebody passed it on.
+        key (ContentKey | None): of the files, if it was passed on, as in a link.
     """
 
     def __init__(

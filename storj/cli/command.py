@@ -323,7 +323,7 @@ class Group(_Base, click.Group):
     Args:
         entries (Sequence[Entry]): those commands.
         elsewhere (Mapping[str, str]): names of commands in other programs, with a hint for
-            somebody who types one here.
+            a user who types one here.
     """
 
     command_class = Command

@@ -141,7 +141,7 @@ end
 
 
 class _Line(ShellComplete):
-    """A shell that hands over its line up to the cursor, in ``COMP_LINE``."""
+    """A shell that passes its line up to the cursor in ``COMP_LINE``."""
 
     script: ClassVar[str]
 
@@ -289,7 +289,7 @@ def complete_uri(
 ) -> list[CompletionItem]:
     """Offer ``storj://`` URIs: buckets first, then what a bucket holds, folder by folder.
 
-    A shell may hand over the text after its own word break, ``//bucket``, when the colon is one.
+    A shell may pass the text after its own word break, ``//bucket``, when the colon is one.
     """
     lead, rest = '', incomplete
     for scheme in (SCHEME, '//'):

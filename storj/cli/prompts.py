@@ -35,7 +35,7 @@ _SERVICE = 'storj'
 
 #: Bytes of the longest password or encryption key that is read from a file.
 SECRET_LIMIT = 64 * 1024
-#: Bytes of a line, with its end, that a terminal of Linux hands over; the rest is lost.
+#: Bytes of a line, with its end, that a terminal of Linux passes on; the rest is lost.
 TYPED_LIMIT = 4095
 
 
@@ -106,7 +106,7 @@ def ask_secret(question: str, *, option: str, twice: bool = False) -> str:
         ) from None
     if len(answer.encode('utf-8', 'surrogatepass')) >= TYPED_LIMIT:
         raise UsageProblem(
-            f'a terminal hands over {TYPED_LIMIT - 1} bytes at most', hint=f'use {option}'
+            f'a terminal passes on {TYPED_LIMIT - 1} bytes at most', hint=f'use {option}'
         )
     return answer
 

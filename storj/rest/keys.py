@@ -143,7 +143,7 @@ def write_key_pair(
         tuple[Path, Path]: paths of the private and the public key.
 
     Raises:
-        FileExistsError: If there is such a file and it shall not be replaced.
+        FileExistsError: If there is such a file and it must not be replaced.
         ConfigurationError: If a file cannot be written.
     """
     private_path, public_path = folder / names[0], folder / names[1]

@@ -290,7 +290,7 @@ class StreamOptions(TypedDict, total=False):
         end (int | None): byte behind the last one; the end of the file by default.
         decrypt (bool): False for the bytes as they are stored, which nothing proves: of a file that
             was stored without encryption, or still encrypted. True by default.
-        key (ContentKey | None): of the file, where somebody passed it on; by default it follows
+        key (ContentKey | None): of the file, if it was passed on; by default it follows
             from the client's encryption key (mnemonic).
     """
 
@@ -419,4 +419,4 @@ class Bridge(BridgeReader, Protocol):
     def frame_add_shard(
         self, shard: Shard, frame_id: str, excludes: Sequence[str] | None = None
     ) -> Mapping[str, Any]:
-        """Add a shard to a frame and return the pointer to the farmer that shall take it."""
+        """Add a shard to a frame and return the pointer to the farmer that is to store it."""

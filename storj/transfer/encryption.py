@@ -174,7 +174,7 @@ def key_of(
         file_id (str): 24 hex digits.
         entry (File): the file's description.
         hashes (Sequence[str]): of all its shards, from its pointers.
-        key (ContentKey | None): of the file, where somebody passed it on; then no encryption key
+        key (ContentKey | None): of the file, if it was passed on; then no encryption key
             is needed.
         scheme (KeyScheme | None): of a file that has neither index nor HMAC; v0 by default.
         allow_unauthenticated (bool): whether a file that has neither is taken unproved, from a

@@ -294,7 +294,7 @@ class PointerList:
 
         Args:
             layout (Layout): of the file.
-            key (ContentKey | None): of the file, where somebody passed it on.
+            key (ContentKey | None): of the file, if it was passed on.
         """
         # Without an encryption key the bridge is asked for the key of a public bucket: a request.
         return self._scope.ask(

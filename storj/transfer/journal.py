@@ -587,7 +587,7 @@ class UploadJournal:
             self._journal.remove()
 
     def keep_frame(self, frame_id: str) -> None:
-        """Keep of a failed upload only its frame, until somebody has destroyed it."""
+        """Keep only the frame of a failed upload, until it has been destroyed."""
         if self._journal is not None:
             self._journal.state = {'frame': frame_id}
             self._journal.save()

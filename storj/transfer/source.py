@@ -460,7 +460,7 @@ class ShardReader:
         """Raise SourceChangedError if the source is not what was read at the beginning."""
         if self._source.check_unchanged():
             return
-        # Somebody gave it another mode or link, or changed it and put its time back.
+        # It got another mode or link, or was changed and its time set back.
         data = {i: record.hash for i, record in self.records.items() if not record.span.parity}
         if not self.hash_again(data):
             raise SourceChangedError(_NEW_HASH)

@@ -332,7 +332,7 @@ class UnfinishedFile:
         """Fill the buffer from an offset.
 
         Raises:
-            IntegrityError: If the file is shorter; somebody cut it.
+            IntegrityError: If the file is shorter than what was written.
         """
         if self._file.read_into(offset, buffer) < len(buffer):
             raise IntegrityError(f'{self.path} was changed while it was written')
@@ -356,7 +356,7 @@ class UnfinishedFile:
             overwrite (bool): whether it may replace a file of that name.
 
         Raises:
-            IntegrityError: If it has another size, or somebody removed it.
+            IntegrityError: If it has another size, or was removed.
             FileExistsError: If there is a file of that name by now.
         """
         if os.fstat(self._descriptor).st_size != size or not self._is_there():

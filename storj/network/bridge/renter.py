@@ -286,7 +286,7 @@ class RenterNode:
         """Have a farmer copy a shard from another; it answers when the copy has begun.
 
         Args:
-            contact (NodeContact): the farmer that shall copy; it must hold a contract.
+            contact (NodeContact): the farmer that is to copy; it must have a contract.
             data_hash (str): shard hash.
             token (str): farmer token from :meth:`retrieve` of the source.
             source (NodeContact): the farmer that has the shard.

@@ -53,7 +53,7 @@ __all__ = ('REPAIRS', 'Repairs', 'Settled')
 
 logger = logging.getLogger(__name__)
 
-#: Shards that are worked on at one time: those somebody has asked for, and those a look has found.
+#: Shards that are repaired at one time: those that were asked for, and those that a scan found.
 _ASKED, _FOUND = 8, 4
 #: Shards that wait; what does not fit is found by a later look.
 _QUEUE = 10_000
@@ -169,7 +169,7 @@ class Repairs:
 
     @property
     def wanted(self) -> int:
-        """Copies that each shard shall have."""
+        """Copies that each shard is to have."""
         return 1 + self._bridge.settings.mirrors
 
     def start(self, tasks: Tasks) -> None:

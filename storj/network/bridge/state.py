@@ -372,7 +372,7 @@ class Promises:
         return [promise for promise in promises if not self._wanted(promise)]
 
     def _wanted(self, promise: Promise) -> bool:
-        """Return whether somebody waits for the same shard to reach the same farmer."""
+        """Return whether a client waits for the same shard to reach the same farmer."""
         # Two uploads of the same bytes share one contract per farmer: it must not end for one of
         # them.
         others = self._by_shard.get(promise.shard_hash, ())

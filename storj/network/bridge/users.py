@@ -268,7 +268,7 @@ async def confirm_reset(request: web.Request) -> web.Response:
     """Put the password into force that the reset was asked for with (releases before 7.5).
 
     The request must repeat it, as the credentials of Basic authentication: the reset may have been
-    requested by somebody else than the person who got the message.
+    requested by anyone but the recipient of the message.
     """
     if is_visit(request):
         return question_page('reset')

@@ -112,7 +112,7 @@ class DataChannels:
         node_id (str): of the farmer.
         parts (FarmerParts): of the farmer.
         report (Reporter): is told of each transfer that ended.
-        faults (FaultPlan): what shall go wrong.
+        faults (FaultPlan): faults to cause.
     """
 
     def __init__(

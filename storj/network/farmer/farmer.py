@@ -162,7 +162,7 @@ class Farmer:
     Args:
         settings (FarmerSettings): what it is started with.
         number (int): by which faults select it.
-        faults (FaultPlan | None): what shall go wrong.
+        faults (FaultPlan | None): faults to cause.
         workers (Workers | None): threads; own ones by default.
         clock (Callable[[], float]): seconds since 1970.
         monotonic (Callable[[], float]): seconds that nobody sets.

@@ -467,7 +467,7 @@ def _file_headers(file: StoredFile, decrypted: bool) -> dict[str, str]:
     headers = {
         hdrs.ACCEPT_RANGES: 'bytes',
         hdrs.CONTENT_DISPOSITION: _disposition(file.name),
-        # Whatever the bytes are, no browser shall make a page of them.
+        # Whatever the bytes are, a browser must not show them as a page.
         'Content-Security-Policy': "default-src 'none'; sandbox",
         'X-Content-Type-Options': 'nosniff',
     }

@@ -261,7 +261,7 @@ class RpcServer:
 
         Args:
             request (web.Request): what came.
-            disturb (Callable[[str], Disturbance] | None): says for a method what shall go wrong.
+            disturb (Callable[[str], Disturbance] | None): returns the fault to cause for a method.
         """
         try:
             body = await asyncio.wait_for(
