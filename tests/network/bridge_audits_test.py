@@ -76,6 +76,20 @@ def test_each_challenge_is_sent_once(tmp_path: Path, generation: Generation) -> 
         assert state['reputation'] == 30
 
 
+def test_copy_that_came_before_its_file_is_audited_soon(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path) as bridge:
+        alice = bridge.account()
+        farmer = bridge.farmer()
+        frame = bridge.frame(alice)
+        pointer = bridge.add_shard(alice, frame)
+        bridge.farmer_report(farmer, pointer['hash'], 'SHARD_UPLOADED')
+        assert audit(bridge) == []
+        body = {'frame': frame, 'filename': 'a'}
+        bridge.request('POST', f'/buckets/{bridge.bucket(alice)}/files', body, by=alice)
+        bridge.clock.now += 60
+        assert audit(bridge) == [AuditResult(pointer['hash'], farmer.identity.node_id, True)]
+
+
 def test_challenges_are_spread_over_the_life_of_the_contract(tmp_path: Path) -> None:
     with RunningBridge(tmp_path, audit_interval=None) as bridge:
         alice = bridge.account()

@@ -25,7 +25,7 @@ from sqlalchemy import delete, exists, select, update
 
 from storj.digest import Generation, ShardDigest, leaf, merkle_rows, new_challenges, verify_proof
 from storj.network.bridge.contacts import node_contact, note_call, reward, with_each
-from storj.network.bridge.copies import DOUBTFUL, NEEDED, NEVER, current, token_from
+from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED, NEVER, current, token_from
 from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.placement import record_challenges
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
@@ -53,6 +53,8 @@ _LARGE = 32 * 1024
 # that could not be read.
 _TOMORROW = 24 * 3600 * 1000
 _SOON = 10 * 60 * 1000
+# Milliseconds at least between two looks at a copy of an upload.
+_LEAST = 1000
 
 _CHALLENGED = exists().where(
     Challenge.shard_hash == Contract.shard_hash,
@@ -170,8 +172,8 @@ def _due(bridge: Bridge, node_id: str) -> tuple[list[Contract], list[Contract]]:
     audited: list[Contract] = []
     read: list[Contract] = []
     with bridge.database.begin() as session:
-        for contract, needed, challenged in session.execute(
-            select(Contract, NEEDED, _CHALLENGED)
+        for contract, needed, in_use, challenged in session.execute(
+            select(Contract, NEEDED, IN_USE, _CHALLENGED)
             .where(Contract.node_id == node_id, Contract.next_audit <= now)
             .order_by(Contract.next_audit)
             .limit(_LOOKED_AT)
@@ -179,13 +181,15 @@ def _due(bridge: Bridge, node_id: str) -> tuple[list[Contract], list[Contract]]:
             # What becomes of a due copy:
             #
             #   not stored yet             never, until a report says that it has arrived
+            #   an upload goes on          when that may have made its file
             #   no file needs it           tomorrow
             #   challenge left             audit
             #   none left, or failed       read, with new challenges
             if not contract.stored:
                 contract.next_audit = NEVER
             elif not needed:
-                contract.next_audit = now + _TOMORROW
+                pause = max(_LEAST, bridge.settings.first_audit) if in_use else _TOMORROW
+                contract.next_audit = now + pause
             else:
                 chosen = audited if contract.auditable and challenged else read
                 chosen.append(contract)
