@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from storj.exception import (
 )
 from storj.http import Client
 from storj.network import Fault, Network
-from storj.transfer import Progress, RetryPolicy
+from storj.transfer import ChannelLimits, Progress, RetryPolicy
 from tests.network.engine import KIB, MIB, QUIET, Engine, client_of, journals
 
 SMALL = 600 * KIB  # three shards, no parity
@@ -339,7 +338,7 @@ def test_farmers_and_bridge_that_die_in_mid_transfer_are_outlived(
         assert (tmp_path / 'out').read_bytes() == data
 
 
-def test_cancel_takes_less_than_a_second_in_every_phase(
+def test_cancel_waits_for_nothing_that_hangs_in_any_phase(
     engine: Engine, client: Client, network: Network, bucket: str, tmp_path: Path
 ) -> None:
     stored = engine().upload(bucket, os.urandom(SMALL), name='n').result(30)
@@ -351,20 +350,21 @@ def test_cancel_takes_less_than_a_second_in_every_phase(
         (Fault('stall', operation='pull', offset=1000, times=0), 'download'),
     ]:
         network.faults.add(fault)
-        transfers = engine(client_of(network, timeout=2))
+        # What hangs would hang for longer than is waited for the cancelled transfer.
+        patient = ChannelLimits(connect=60, first_byte=60, acknowledge=60, stall=60)
+        transfers = engine(client_of(network, timeout=60), channel=patient)
         if begin == 'upload':
             future: Any = transfers.upload(bucket, os.urandom(SMALL), name='other')
         else:
             future = transfers.download(bucket, stored.id, tmp_path / 'out')
         with pytest.raises(TimeoutError):
             future.result(0.3)
-        began = time.monotonic()
         assert future.cancel()
         with pytest.raises(TransferCancelled):
-            future.result(30)
-        assert time.monotonic() - began < 1
+            future.result(20)
         assert future.progress.phase == 'cancelled'
         network.faults.clear()
+        network.faults.release()
     assert not list(tmp_path.glob('out*'))
 
 

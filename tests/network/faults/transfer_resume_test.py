@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -334,9 +333,7 @@ def test_killed_and_interrupted_processes_leave_transfers_that_go_on(
     code: int,
 ) -> None:
     state = tmp_path / 'state'
-    began = time.monotonic()
     assert run(network, 'upload', bucket, '-', source, state, sign=sign, shards=4)[0] == code
-    assert time.monotonic() - began < 20
     [entry] = list_journals(state / 'transfers')
     assert entry.bytes >= 3 * 256 * KIB
     stored = engine(counting).upload(bucket, source).result(30)
