@@ -366,7 +366,7 @@ def test_database_that_lies_elsewhere_is_told(stored: Any, tmp_path: Path) -> No
     (data / 'bridge.db').rename(tmp_path / 'bridge.db')
     with closing(NetworkFolder(data)) as opened:
         opened.check(own_database=False)
-    with pytest.raises(NetworkSetupError, match='database of the bridge lies elsewhere'):
+    with pytest.raises(NetworkSetupError, match='database of the bridge is elsewhere'):
         back_up(data, tmp_path / 'backup')
     (tmp_path / 'bridge.db').rename(data / 'bridge.db')
     with closing(NetworkFolder(data)) as opened:
@@ -447,7 +447,7 @@ def test_backup_goes_into_no_folder_of_something_else(stored: Any, tmp_path: Pat
         back_up(data, data / 'backup')
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'file').touch()
-    with pytest.raises(NetworkSetupError, match='something else in it: file'):
+    with pytest.raises(NetworkSetupError, match='contains something else: file'):
         back_up(data, tmp_path / 'other')
     back_up(data, tmp_path / 'backup')
     with begin(tmp_path / 'second', farmers=1):
