@@ -183,7 +183,7 @@ class Bench:
 
 def _is_ready(out: Path, log: Path) -> bool:
     """Return whether a command that lasts has printed something, or could not and goes on."""
-    mute = log.exists() and b'events are told no more' in log.read_bytes()
+    mute = log.exists() and b'events are no longer printed' in log.read_bytes()
     return mute or out.stat().st_size > 0
 
 
