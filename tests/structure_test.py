@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     'network': PURE | {'file_lock', 'network.node', 'network.bridge', 'network.farmer'},
     'catalog': PURE | {'transfer', 'http', 'configuration'},
     'fs': PURE | {'', 'catalog', 'configuration', 'transfer', 'http'},
+    's3': PURE | {'catalog', 'transfer', 'http', 'file_lock', 'network', 'network.node'},
     'cli': PURE
     | {
         '',
@@ -66,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
         'rest',
         'metadisk',
         'network',
+        's3',
     }
     | {'network.node', 'network.bridge', 'network.farmer'},
     '__main__': {'cli'},

@@ -38,6 +38,7 @@ ENTRIES = (
     ),
     Entry('completion', 'storj.cli.completion:completion', 'Completion for your shell.', FAMILIES),
     Entry('farm', 'storj.cli.farm:farm', 'Offer space of this machine to a network.', MORE),
+    Entry('serve', 'storj.cli.serve:serve', 'Let programs of S3 use the account.', MORE),
     Entry('info', 'storj.cli.config:info', 'Show versions, settings and the bridge.', MORE),
     Entry('demo', 'storj.cli.demo:demo', 'Watch a local network store files.', MORE),
 )

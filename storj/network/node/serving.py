@@ -16,6 +16,7 @@ import asyncio
 import logging
 import math
 import socket
+import ssl
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import Any, cast
@@ -331,7 +332,7 @@ class Server:
         finally:
             self._connections.end(transport)
 
-    async def start(self, listening: socket.socket) -> None:
+    async def start(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
         """Serve on a socket that is bound; it belongs to the server from now on."""
         await self._runner.setup()
         self._listening = listening
@@ -341,7 +342,7 @@ class Server:
             return _Connection(self._connections, make())
 
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(guarded, sock=listening, backlog=_BACKLOG)
+        self._server = await loop.create_server(guarded, sock=listening, backlog=_BACKLOG, ssl=tls)
 
     def break_off(self) -> None:
         """Reset all connections, as the end of a process would."""

@@ -1,0 +1,148 @@
+"""The web application of the gateway: from a request to the call that answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from storj.exception import StorjError
+from storj.s3 import buckets, multipart, objects
+from storj.s3.call import Call
+from storj.s3.errors import S3Error
+from storj.s3.store import Store
+
+__all__ = ('application',)
+
+_log = logging.getLogger(__name__)
+
+Answer = Callable[[Store, Call], Awaitable[web.StreamResponse]]
+
+#: Parameters that name a part of a bucket or an object, and what answers them by method.
+_OF_BUCKET: Final[Mapping[str, Mapping[str, Answer]]] = {
+    'location': {'GET': buckets.location},
+    'versioning': {'GET': buckets.versioning},
+    'versions': {'GET': buckets.list_versions},
+    'uploads': {'GET': multipart.list_uploads},
+    'delete': {'POST': buckets.delete_objects},
+    'acl': {'GET': objects.acl},
+}
+_OF_OBJECT: Final[Mapping[str, Mapping[str, Answer]]] = {
+    'uploadId': {
+        'GET': multipart.list_parts,
+        'PUT': multipart.put_part,
+        'POST': multipart.complete,
+        'DELETE': multipart.abort,
+    },
+    'uploads': {'POST': multipart.create},
+    'tagging': {
+        'GET': objects.get_tags,
+        'PUT': objects.put_tags,
+        'DELETE': objects.delete_tags,
+    },
+    'attributes': {'GET': objects.attributes},
+    'acl': {'GET': objects.acl},
+}
+_BUCKET: Final[Mapping[str, Answer]] = {
+    'GET': buckets.list_objects,
+    'HEAD': buckets.head,
+    'PUT': buckets.create,
+    'DELETE': buckets.delete,
+}
+_OBJECT: Final[Mapping[str, Answer]] = {
+    'GET': objects.get,
+    'HEAD': objects.get,
+    'PUT': objects.put,
+    'DELETE': objects.delete,
+}
+#: What S3 has and this gateway has not.
+_MISSING: Final = frozenset(
+    {'accelerate', 'analytics', 'cors', 'encryption', 'intelligent-tiering', 'inventory'}
+    | {'legal-hold', 'lifecycle', 'logging', 'metrics', 'notification', 'object-lock'}
+    | {'ownershipControls', 'policy', 'policyStatus', 'publicAccessBlock', 'replication'}
+    | {'requestPayment', 'restore', 'retention', 'select', 'torrent', 'website', 'tagging'}
+    | {'uploads', 'versioning', 'acl', 'attributes', 'delete', 'versions', 'location'}
+)
+
+
+def _answer_for(call: Call) -> Answer:
+    """Return what answers a call.
+
+    Raises:
+        S3Error: If nothing does.
+    """
+    if not call.bucket:
+        table: Mapping[str, Answer] = {'GET': buckets.list_buckets}
+    else:
+        parts = _OF_OBJECT if call.key else _OF_BUCKET
+        table = _OBJECT if call.key else _BUCKET
+        named = next((name for name in parts if name in call.query), None)
+        if named is not None:
+            table = parts[named]
+        elif _MISSING & call.query.keys():
+            raise S3Error('NotImplemented')
+        elif call.key and call.method == 'PUT' and 'x-amz-copy-source' in call.headers:
+            return objects.copy
+        elif call.method == 'POST':
+            raise S3Error('NotImplemented', 'Uploads by forms are not implemented.')
+        if named is not None and call.method not in table:
+            raise S3Error('NotImplemented')
+    if call.query.get('versionId', 'null') not in ('', 'null'):
+        raise S3Error('InvalidArgument', 'Invalid version id specified')
+    if call.method not in table:
+        raise S3Error('MethodNotAllowed')
+    return table[call.method]
+
+
+async def _later(request: web.Request) -> None:
+    """Leave it to the answer to ask for the body, once the signature was checked."""
+
+
+def application(
+    store: Store, secret_of: Callable[[str], str | None], domains: Sequence[str] = ()
+) -> web.Application:
+    """Return the application.
+
+    Args:
+        store (Store): of the account.
+        secret_of (Callable): returns the secret key of an access key, None if there is none.
+        domains (Sequence[str]): below which a host names a bucket.
+    """
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        request_id = secrets.token_hex(8).upper()
+        call = Call(request, '', '', {}, request_id)
+        try:
+            call = Call.read(request, request_id, domains)
+            if request.method == 'OPTIONS':
+                raise S3Error('AccessForbidden' if 'Origin' in request.headers else 'BadRequest')
+            call.authenticate(secret_of, datetime.datetime.now(datetime.timezone.utc))
+            answer = _answer_for(call)
+            if request.headers.get('Expect', '').lower() == '100-continue':
+                # Only now: who is refused sends no body in vain.
+                await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
+                request.writer.output_size = 0
+            response = await answer(store, call)
+        except S3Error as error:
+            _log.debug('%s %s: %s', request_id, request.method, error.code)
+            response = call.failed(error)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except StorjError as error:
+            _log.warning('%s %s failed: %s', request_id, request.method, error)
+            response = call.failed(S3Error('InternalError'))
+        except Exception:
+            _log.exception('%s %s failed', request_id, request.method)
+            response = call.failed(S3Error('InternalError'))
+        if not response.prepared:
+            response.headers['x-amz-request-id'] = request_id
+        return response
+
+    app = web.Application(client_max_size=2**62)
+    app.router.add_route('*', '/{path:.*}', serve, expect_handler=_later)
+    return app

@@ -1,0 +1,200 @@
+"""What a request says of the object that it is about: conditions, a range, headers to keep."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import unquote
+
+from storj.catalog import BucketEntry
+from storj.s3.errors import S3Error
+from storj.s3.store import Object, Store
+
+__all__ = (
+    'check_conditions',
+    'described_headers',
+    'metadata_of',
+    'range_of',
+    'remove_object',
+    'tags_of',
+)
+
+#: Headers that are kept with an object.
+KEPT: Final = (
+    'Content-Type',
+    'Cache-Control',
+    'Content-Disposition',
+    'Content-Encoding',
+    'Content-Language',
+    'Expires',
+)
+
+_MAX_METADATA: Final = 2048
+_MAX_TAGS: Final = 10
+
+
+def check_conditions(
+    headers: Mapping[str, str], found: Object | None, *, prefix: str = '', reading: bool = True
+) -> None:
+    """Check the conditions of a request, in the order of RFC 9110.
+
+    Args:
+        headers (Mapping[str, str]): of the request, looked up without regard to case.
+        found (Object | None): what there is.
+        prefix (str): of the names, for the source of a copy.
+        reading (bool): whether it is a GET or HEAD, which a condition can spare.
+
+    Raises:
+        S3Error: If one does not hold.
+    """
+    etag = None if found is None else found.description.etag
+    matches = headers.get(f'{prefix}If-Match')
+    if matches is not None:
+        if found is None:
+            raise S3Error('NoSuchKey')
+        if not _names(matches, etag):
+            raise S3Error('PreconditionFailed', Condition='If-Match')
+    else:
+        before = _date(headers.get(f'{prefix}If-Unmodified-Since'))
+        if before is not None and found is not None and found.modified > before:
+            raise S3Error('PreconditionFailed', Condition='If-Unmodified-Since')
+    differs = headers.get(f'{prefix}If-None-Match')
+    spared = 'NotModified' if reading else 'PreconditionFailed'
+    if differs is not None:
+        if found is not None and _names(differs, etag):
+            raise S3Error(spared, Condition='If-None-Match')
+    else:
+        after = _date(headers.get(f'{prefix}If-Modified-Since'))
+        if after is not None and found is not None and found.modified <= after:
+            raise S3Error(spared, Condition='If-Modified-Since')
+
+
+async def remove_object(
+    store: Store, bucket: BucketEntry, key: str, stated: Mapping[str, str]
+) -> None:
+    """Remove an object if it is the one that a request states; nothing happens if there is none.
+
+    Args:
+        store (Store): of the account.
+        bucket (BucketEntry): where it is.
+        key (str): of the object.
+        stated (Mapping[str, str]): headers, of which ``If-Match`` and ``x-amz-if-match-`` count.
+
+    Raises:
+        S3Error: If it is another.
+    """
+    async with store.turn(bucket, key):
+        names = ('If-Match', 'x-amz-if-match-last-modified-time', 'x-amz-if-match-size')
+        if any(name in stated for name in names):
+            found = await store.find(bucket, key, waits=False)
+            check_conditions(
+                {'If-Match': stated['If-Match']} if 'If-Match' in stated else {}, found
+            )
+            moment = _date(stated.get(names[1]))
+            size = stated.get(names[2])
+            if found is not None and (
+                (moment is not None and moment.replace(microsecond=0) != found.modified)
+                or (size is not None and size != str(found.size))
+            ):
+                raise S3Error('PreconditionFailed', Condition='If-Match')
+        await store.delete(bucket, key)
+
+
+def _names(condition: str, etag: str | None) -> bool:
+    wanted = {text.strip().removeprefix('W/').strip('"') for text in condition.split(',')}
+    return '*' in wanted or etag in wanted
+
+
+def _date(text: str | None) -> datetime.datetime | None:
+    """Return a date of HTTP; one that is malformed is no condition."""
+    if text is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        try:
+            moment = datetime.datetime.fromisoformat(text.replace('Z', '+00:00'))
+        except ValueError:
+            return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
+
+
+def range_of(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return start and end (excluded) of the range that is asked for, None for the whole.
+
+    Raises:
+        S3Error: If no byte is in it.
+    """
+    found = re.fullmatch(r'bytes=(\d*)-(\d*)', (header or '').strip())
+    if found is None or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        start, end = max(0, size - int(found[2])), size
+    else:
+        start, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
+        if found[2] and int(found[2]) < start:
+            return None
+    if start >= end:
+        raise S3Error('InvalidRange', ActualObjectSize=str(size))
+    return start, end
+
+
+def described_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that are kept with an object."""
+    kept = {name: headers[name] for name in KEPT if name in headers}
+    # What only frames the body is no property of the object.
+    coding = [
+        word.strip()
+        for word in kept.pop('Content-Encoding', '').split(',')
+        if word.strip() not in ('', 'aws-chunked')
+    ]
+    if coding:
+        kept['Content-Encoding'] = ', '.join(coding)
+    return kept
+
+
+def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata of a client: headers ``x-amz-meta-``, without that.
+
+    Raises:
+        S3Error: If there is too much.
+    """
+    found = {
+        name.lower().removeprefix('x-amz-meta-'): value
+        for name, value in headers.items()
+        if name.lower().startswith('x-amz-meta-')
+    }
+    if sum(len(name) + len(value) for name, value in found.items()) > _MAX_METADATA:
+        raise S3Error('MetadataTooLarge')
+    return found
+
+
+def tags_of(text: str | None) -> dict[str, str]:
+    """Return the tags of ``x-amz-tagging``, which is written as a query.
+
+    Raises:
+        S3Error: If one is invalid.
+    """
+    found: dict[str, str] = {}
+    for pair in (text or '').split('&'):
+        if not pair:
+            continue
+        name, _, value = (unquote(part.replace('+', ' ')) for part in pair.partition('='))
+        found[name] = value
+    return checked_tags(dict(sorted(found.items())))
+
+
+def checked_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Return tags that an object may have.
+
+    Raises:
+        S3Error: If one is invalid, or there are too many.
+    """
+    if len(tags) > _MAX_TAGS:
+        raise S3Error('InvalidTag', 'Object tags cannot be greater than 10')
+    if any(not 0 < len(name) <= 128 or len(value) > 256 for name, value in tags.items()):
+        raise S3Error('InvalidTag')
+    return tags

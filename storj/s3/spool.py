@@ -1,0 +1,277 @@
+"""Where bodies wait: encrypted on the disk, in bounded space, until they are stored."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import io
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from storj.crypto.cipher import CtrStream
+from storj.crypto.keys import ContentKey
+from storj.s3 import checksums
+from storj.s3.body import Body
+from storj.s3.errors import S3Error
+
+__all__ = ('Received', 'Spool', 'Stored')
+
+_COUNTER: Final = 16
+_PIECE: Final = 1024 * 1024
+
+
+class Stored(io.RawIOBase):
+    """Files of a spool, one behind the other, as one that is read.
+
+    Args:
+        files (Sequence[tuple[Path, int]]): path of each, and its bytes.
+        secret (bytes): that the files are encrypted with.
+    """
+
+    def __init__(self, files: Sequence[tuple[Path, int]], secret: bytes) -> None:
+        self._files = files
+        self._secret = secret
+        self._position = 0
+        self._open: tuple[int, int, ContentKey] | None = None
+        self._sizes = [size for _, size in files]
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set the position."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: sum(self._sizes)}
+        self._position = max(0, base[whence] + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Read from the position on, within one file."""
+        start = 0
+        for number, size in enumerate(self._sizes):
+            within = self._position - start
+            if within < size:
+                view = memoryview(buffer).cast('B')[: size - within]
+                count = self._read(number, within, view)
+                self._position += count
+                return count
+            start += size
+        return 0
+
+    def _read(self, number: int, offset: int, view: memoryview) -> int:
+        if self._open is None or self._open[0] != number:
+            self._close_file()
+            descriptor = os.open(self._files[number][0], os.O_RDONLY | os.O_CLOEXEC)
+            counter = os.pread(descriptor, _COUNTER, 0)
+            self._open = number, descriptor, ContentKey(self._secret, counter)
+        _, descriptor, key = self._open
+        count = os.preadv(descriptor, [view], _COUNTER + offset)
+        CtrStream(key, offset).process(view[:count], output=view[:count])
+        return count
+
+    def _close_file(self) -> None:
+        if self._open is not None:
+            os.close(self._open[1])
+            self._open = None
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        self._close_file()
+        super().close()
+
+
+class Received:
+    """A body that was received and checked.
+
+    Attributes:
+        file (str): name in the spool.
+        size (int): bytes.
+        etag (str): MD5 in hex.
+        checksum (dict[str, str]): ``algorithm`` and ``value``; empty if none was asked for.
+    """
+
+    def __init__(self, file: str, size: int, etag: str, checksum: dict[str, str]) -> None:
+        self.file = file
+        self.size = size
+        self.etag = etag
+        self.checksum = checksum
+
+
+class _Sink:
+    """Hashes, encrypts and writes one body.
+
+    Args:
+        path (Path): of the file.
+        secret (bytes): that it is encrypted with.
+        algorithms (Sequence[str]): checksums to compute.
+    """
+
+    def __init__(self, path: Path, secret: bytes, algorithms: Sequence[str]) -> None:
+        counter = secrets.token_bytes(_COUNTER)
+        self._cipher = CtrStream(ContentKey(secret, counter))
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.write(self._descriptor, counter)
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.checksums = {name: checksums.new(name) for name in algorithms}
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._md5.update(data)
+        for checksum in self.checksums.values():
+            checksum.update(data)
+        self.size += len(data)
+        view = memoryview(self._cipher.process(data))
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def etag(self) -> str:
+        """Return the MD5 of everything in hex."""
+        return self._md5.hexdigest()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class Spool:
+    """The folder of bodies that are not stored yet.
+
+    Args:
+        folder (Path): its own; made with mode 0700.
+        secret (bytes): 32 bytes that files are encrypted with; whoever has the disk alone reads
+            nothing.
+        limit (int): bytes of all files together.
+    """
+
+    def __init__(self, folder: Path, secret: bytes, limit: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = folder
+        self._secret = secret
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._used = sum(path.stat().st_size for path in folder.iterdir())
+
+    def clean(self, known: set[str]) -> None:
+        """Remove files that nobody knows, of a gateway that was killed."""
+        for path in self.folder.iterdir():
+            if path.name not in known:
+                self.drop([path.name])
+
+    @contextlib.contextmanager
+    def _reserved(self, size: int) -> Iterator[None]:
+        with self._lock:
+            if self._used + size > self._limit:
+                raise S3Error('SlowDown', 'Too much is being uploaded at once.')
+            self._used += size
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._used -= size
+            raise
+
+    def open(self, files: Sequence[tuple[str, int]]) -> Stored:
+        """Return files, one behind the other, as one."""
+        return Stored([(self.folder / name, size) for name, size in files], self._secret)
+
+    def drop(self, names: Sequence[str]) -> None:
+        """Remove files; those that are gone are passed over."""
+        for name in names:
+            path = self.folder / name
+            with contextlib.suppress(FileNotFoundError):
+                size = path.stat().st_size
+                path.unlink()
+                with self._lock:
+                    self._used = max(0, self._used - size)
+
+    async def receive(
+        self, body: Body, headers: Mapping[str, str], run: Any, algorithm: str | None = None
+    ) -> Received:
+        """Write a body to a file, and check everything that the client says of it.
+
+        Args:
+            body (Body): of the request.
+            headers (Mapping[str, str]): of the request.
+            run (Callable): runs a function in a thread, and is awaited.
+            algorithm (str | None): of a checksum that is wanted even if the client states none.
+
+        Raises:
+            S3Error: If the body is not what the client says, or there is no space.
+        """
+        md5 = _stated_md5(headers)
+        stated = checksums.named_in(headers)
+        announced = headers.get('x-amz-trailer', '').lower()
+        names = {stated[0]} if stated else set()
+        names |= {name for name in checksums.ALGORITHMS if f'-{name.lower()}' in announced}
+        if not names:
+            asked = headers.get('x-amz-sdk-checksum-algorithm') or algorithm
+            names = {asked.upper()} if asked else set()
+        name = secrets.token_hex(16)
+        with self._reserved(body.size + _COUNTER):
+            sink = _Sink(self.folder / name, self._secret, sorted(names))
+            try:
+                await _fill(sink, body, run)
+                stated = stated or checksums.named_in(body.trailers)
+                etag = sink.etag()
+                if md5 is not None and not hmac.compare_digest(md5, etag):
+                    raise S3Error('BadDigest')
+                if stated is not None and not hmac.compare_digest(
+                    sink.checksums[stated[0]].digest(), stated[1]
+                ):
+                    raise S3Error('BadDigest', f'The {stated[0]} you specified did not match.')
+            except BaseException:
+                (self.folder / name).unlink()
+                raise
+            finally:
+                sink.close()
+        checksum = (
+            {
+                'algorithm': kind,
+                'value': base64.b64encode(computed.digest()).decode(),
+            }
+            if (kind := next(iter(sorted(names)), None)) and (computed := sink.checksums[kind])
+            else {}
+        )
+        return Received(name, sink.size, etag, checksum)
+
+
+async def _fill(sink: _Sink, body: Body, run: Any) -> None:
+    """Bring a body to a sink, in pieces that are worth a change of threads."""
+    waiting: list[bytes] = []
+    size = 0
+    async for piece in body:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _PIECE:
+            await run(sink.write, b''.join(waiting))
+            waiting, size = [], 0
+    if waiting:
+        await run(sink.write, b''.join(waiting))
+
+
+def _stated_md5(headers: Mapping[str, str]) -> str | None:
+    text = headers.get('Content-MD5')
+    if text is None:
+        return None
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError:
+        value = b''
+    if len(value) != 16:
+        raise S3Error('InvalidDigest')
+    return value.hex()

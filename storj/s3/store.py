@@ -1,0 +1,358 @@
+"""Buckets and objects of one account, as S3 sees them.
+
+What blocks runs in threads of its own; transfers run in the engine of the client. All writers of
+one key take turns, so that the last one wins, and a reader that comes between the removal of the
+former object and the entry of the new one waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import functools
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from storj.catalog import BucketEntry, BucketNotFound, Catalog, FileEntry
+from storj.exception import (
+    AlreadyExistsError,
+    BridgeUnavailableError,
+    BridgeUnreachableError,
+    NotFoundError,
+    RateLimitedError,
+)
+from storj.s3.errors import S3Error
+from storj.s3.index import Description, Index
+from storj.s3.listing import Keys, Page
+from storj.s3.spool import Spool
+
+if TYPE_CHECKING:
+    from storj import http
+    from storj.transfer import TransferFuture
+
+__all__ = ('MAX_KEY', 'Object', 'Store')
+
+T = TypeVar('T')
+
+#: Bytes of a key at most.
+MAX_KEY: Final = 1024
+
+#: Calls of the bridge at once.
+_THREADS: Final = 32
+
+#: Seconds for which what is known of a bucket is believed.
+_BUCKET_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object.
+
+    Attributes:
+        entry (FileEntry): of the network.
+        description (Description): what S3 tells beside; made up if the index knows nothing.
+    """
+
+    entry: FileEntry
+    description: Description
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.entry.size or 0
+
+    @property
+    def modified(self) -> datetime.datetime:
+        """When it was stored, in UTC and whole seconds, as HTTP has it."""
+        moment = self.entry.created or datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
+        return moment.replace(microsecond=0)
+
+
+def _version(entry: FileEntry) -> str:
+    """Return what tells one upload of a name from another."""
+    created = 0 if entry.created is None else int(entry.created.timestamp() * 1000)
+    return f'{entry.id}:{created}:{entry.size}'
+
+
+class Store:
+    """Buckets and objects of one account.
+
+    Args:
+        client (storj.http.Client): of the account; closed with the store.
+        index (Index): of what the network cannot keep.
+        spool (Spool): for bodies.
+        listing_seconds (float): for which a listing is believed.
+        plain_names (bool): whether new names are stored in the clear.
+    """
+
+    def __init__(
+        self,
+        client: http.Client,
+        index: Index,
+        spool: Spool,
+        *,
+        listing_seconds: float = 10.0,
+        plain_names: bool = False,
+    ) -> None:
+        self.client = client
+        self.index = index
+        self.spool = spool
+        self._listing_seconds = listing_seconds
+        self._catalog = Catalog(client, plain_names=plain_names)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix='storj-s3')
+        self._buckets: dict[str, tuple[float, BucketEntry]] = {}
+        self._keys: dict[str, Keys] = {}
+        self._listing = asyncio.Lock()
+        # Key -> lock, and how many hold it or wait for it.
+        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+
+    async def close(self) -> None:
+        """End transfers and threads."""
+        await asyncio.to_thread(self.client.close)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run what blocks in a thread, with errors of the network as those of S3."""
+        loop = asyncio.get_running_loop()
+        with _translated():
+            return await loop.run_in_executor(
+                self._threads, functools.partial(function, *arguments)
+            )
+
+    async def finished(self, future: TransferFuture[T]) -> T:
+        """Wait for a transfer; one whose caller is cancelled is cancelled too."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        with _translated():
+            return future.result()
+
+    # -- buckets -----------------------------------------------------------------------------------
+
+    async def buckets(self) -> list[BucketEntry]:
+        """Return all buckets, in order."""
+        found = await self.run(self._catalog.buckets)
+        now = time.monotonic()
+        self._buckets = {entry.name: (now, entry) for entry in found}
+        return found
+
+    async def bucket(self, name: str) -> BucketEntry:
+        """Return a bucket.
+
+        Raises:
+            S3Error: If there is none of the name.
+        """
+        moment, entry = self._buckets.get(name, (0.0, None))
+        if entry is None or time.monotonic() - moment > _BUCKET_SECONDS:
+            await self.buckets()
+            entry = self._buckets.get(name, (0.0, None))[1]
+        if entry is None:
+            raise S3Error('NoSuchBucket', BucketName=name)
+        return entry
+
+    async def create_bucket(self, name: str) -> None:
+        """Make a bucket; one that exists already is left as it is."""
+        with contextlib.suppress(AlreadyExistsError):
+            if name not in {entry.name for entry in await self.buckets()}:
+                await self.run(self.client.bucket_create, name)
+        self._buckets.pop(name, None)
+
+    async def delete_bucket(self, name: str) -> None:
+        """Remove an empty bucket.
+
+        Raises:
+            S3Error: If it is not empty, or there is none.
+        """
+        bucket = await self.bucket(name)
+        if len(await self._listed(bucket, fresh=True)):
+            raise S3Error('BucketNotEmpty', BucketName=name)
+        await self.run(self.client.bucket_delete, bucket.id)
+        self._buckets.pop(name, None)
+        self._keys.pop(bucket.id, None)
+        await self.run(self.index.forget, bucket.id)
+        for upload in await self.run(self.index.uploads, bucket.id):
+            self.spool.drop(await self.run(self.index.end_upload, upload.id))
+
+    # -- listings ----------------------------------------------------------------------------------
+
+    async def _listed(self, bucket: BucketEntry, *, fresh: bool = False) -> Keys:
+        # One after another: a second caller takes what the first one has fetched.
+        async with self._listing:
+            keys = self._keys.get(bucket.id)
+            old = keys is None or time.monotonic() - keys.moment > self._listing_seconds
+            if keys is None or old or fresh:
+                try:
+                    keys = Keys(await self.run(self._catalog.files, bucket))
+                except BucketNotFound:
+                    raise S3Error('NoSuchBucket', BucketName=bucket.name) from None
+                self._keys[bucket.id] = keys
+            return keys
+
+    async def page(
+        self, bucket: BucketEntry, prefix: str, delimiter: str, after: str, most: int
+    ) -> tuple[Page, list[Object]]:
+        """Return a page of a listing, and its objects."""
+        keys = await self._listed(bucket)
+        page = keys.page(prefix, delimiter, after, most)
+        known = await self.run(
+            self.index.describe, bucket.id, [entry.name for entry in page.entries]
+        )
+        return page, [self._object(entry, known.get(entry.name)) for entry in page.entries]
+
+    # -- objects -----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _object(entry: FileEntry, known: tuple[str, Description] | None) -> Object:
+        version = _version(entry)
+        if known is not None and known[0] == version:
+            return Object(entry, known[1])
+        # The dash tells clients that it is no MD5 of the content.
+        made = hashlib.md5(version.encode(), usedforsecurity=False).hexdigest() + '-1'
+        headers = {'Content-Type': entry.mimetype} if entry.mimetype else {}
+        return Object(entry, Description(made, headers))
+
+    async def find(self, bucket: BucketEntry, key: str, *, waits: bool = True) -> Object | None:
+        """Return an object, None if there is none.
+
+        Args:
+            bucket (BucketEntry): where it is.
+            key (str): of the object.
+            waits (bool): whether a writer of the key is waited for; False within its turn.
+        """
+        entry = await self.run(self._find_entry, bucket, key)
+        if entry is None and waits and (bucket.id, key) in self._locks:
+            # It may be just being replaced.
+            async with self.turn(bucket, key):
+                entry = await self.run(self._find_entry, bucket, key)
+        if entry is None:
+            return None
+        known = await self.run(self.index.describe, bucket.id, [key])
+        return self._object(entry, known.get(key))
+
+    def _find_entry(self, bucket: BucketEntry, key: str) -> FileEntry | None:
+        return self._catalog.find_file(bucket, key, ids=False)
+
+    async def object(self, bucket: BucketEntry, key: str) -> Object:
+        """Return an object.
+
+        Raises:
+            S3Error: If there is none.
+        """
+        found = await self.find(bucket, key)
+        if found is None:
+            raise S3Error('NoSuchKey', Key=key)
+        return found
+
+    @contextlib.asynccontextmanager
+    async def turn(self, bucket: BucketEntry, key: str) -> AsyncIterator[None]:
+        """Be the only one who writes a key."""
+        place = bucket.id, key
+        lock, count = self._locks.get(place, (asyncio.Lock(), 0))
+        self._locks[place] = lock, count + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, count = self._locks[place]
+            if count == 1:
+                del self._locks[place]
+            else:
+                self._locks[place] = lock, count - 1
+
+    async def put(
+        self,
+        bucket: BucketEntry,
+        key: str,
+        files: Sequence[tuple[str, int]],
+        description: Description,
+    ) -> Object:
+        """Store files of the spool, one behind the other, as an object; within its turn."""
+        with self.spool.open(files) as source:
+            return await self.store(bucket, key, source, description)
+
+    async def store(
+        self, bucket: BucketEntry, key: str, source: Any, description: Description
+    ) -> Object:
+        """Store what can be uploaded as an object; within its turn."""
+        future = self.client.transfers.upload(
+            bucket.id,
+            source,
+            name=key,
+            mimetype=None,
+            encrypt_name=self._catalog.encrypts_names,
+            overwrite=True,
+            resume=False,
+        )
+        await self.finished(future)
+        entry = await self.run(self._find_entry, bucket, key)
+        if entry is None:
+            raise S3Error('InternalError', 'The object was removed while it was stored.')
+        await self.run(self.index.note, bucket.id, key, _version(entry), description)
+        keys = self._keys.get(bucket.id)
+        if keys is not None:
+            keys.put(entry)
+        return Object(entry, description)
+
+    async def describe(self, bucket: BucketEntry, found: Object, description: Description) -> None:
+        """Give an object another description; within its turn."""
+        await self.run(
+            self.index.note, bucket.id, found.entry.name, _version(found.entry), description
+        )
+
+    async def delete(self, bucket: BucketEntry, key: str) -> None:
+        """Remove an object, within its turn; nothing happens if there is none."""
+        entry = await self.run(self._find_entry, bucket, key)
+        if entry is not None:
+            with contextlib.suppress(NotFoundError):
+                await self.run(self.client.file_remove, bucket.id, entry.id)
+            await self.run(self.index.forget, bucket.id, [key])
+        keys = self._keys.get(bucket.id)
+        if keys is not None:
+            keys.remove(key)
+
+    async def is_current(self, found: Object) -> bool:
+        """Return whether an object was not replaced since it was found.
+
+        Only if somebody writes its key now, or has written it since, the bridge is asked.
+        """
+        bucket, key = found.entry.bucket, found.entry.name
+        known = (await self.run(self.index.describe, bucket.id, [key])).get(key)
+        version = _version(found.entry)
+        if (bucket.id, key) not in self._locks and (known is None or known[0] == version):
+            return True
+        entry = await self.run(self._find_entry, bucket, key)
+        return entry is not None and _version(entry) == version
+
+    async def content(self, found: Object, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield bytes of an object, each shard checked before its first byte."""
+        pieces = self.client.transfers.stream(
+            found.entry.bucket.id, found.entry.id, start=start, end=end
+        )
+        try:
+            while piece := await self.run(next, pieces, b''):
+                yield piece
+        finally:
+            await self.run(pieces.close)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Raise errors of the network as those of S3."""
+    try:
+        yield
+    except RateLimitedError as error:
+        raise S3Error('SlowDown', str(error)) from error
+    except (BridgeUnreachableError, BridgeUnavailableError) as error:
+        raise S3Error('ServiceUnavailable') from error
+    except BucketNotFound as error:
+        raise S3Error('NoSuchBucket') from error
