@@ -6,10 +6,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import settings
 
+from storj.network.bridge import passwords
 from tests.cli import forked
 
 ROOT = Path(__file__).parents[1]
@@ -47,3 +49,14 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         forked.write_command(folder / 'storj', address)
         forked.write_command(folder / 'storj-bucket', address, 'bucket_main')
         yield folder
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cost_of_passwords() -> Iterator[int]:
+    """Hash passwords quickly in networks of this process; yield the cost that users get.
+
+    A hash takes a third of a second on purpose, and hundreds of tests make accounts.
+    """
+    cost = passwords._COST
+    with mock.patch.object(passwords, '_COST', 2**6):
+        yield cost

@@ -36,12 +36,14 @@ class Passwords:
 
     Args:
         clock (Callable[[], float]): monotonic seconds, for the memory of verified credentials.
-        cost (int): scrypt's N of new hashes, a power of two; a test may take less.
+        cost (int | None): scrypt's N of new hashes, a power of two; 2**15 by default.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, cost: int = _COST) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, cost: int | None = None
+    ) -> None:
         self._clock = clock
-        self._cost = cost
+        self._cost = _COST if cost is None else cost
         self._secret = secrets.token_bytes(32)
         self._verified: OrderedDict[bytes, float] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[bool]] = {}
@@ -52,7 +54,10 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """Return the text to keep for ``password``, which is the hex SHA-256 a client sends."""
-        return await self._in_thread(self._encode, password, secrets.token_bytes(16))
+        stored = await self._in_thread(self._encode, password, secrets.token_bytes(16))
+        # It is the right one by construction: the first request of a new account costs no more.
+        self._remember(self._key(password, stored))
+        return stored
 
     def knows(self, password: str, stored: str | None) -> bool:
         """Return whether :meth:`verify` costs nothing.
@@ -90,9 +95,7 @@ class Passwords:
             task.add_done_callback(lambda _: self._running.pop(key, None))
         right = await asyncio.shield(task)
         if right:
-            self._verified[key] = self._clock() + _REMEMBERED_SECONDS
-            while len(self._verified) > _REMEMBERED:
-                self._verified.popitem(last=False)
+            self._remember(key)
         return right
 
     def is_outdated(self, stored: str) -> bool:
@@ -106,6 +109,11 @@ class Passwords:
     def _key(self, password: str, stored: str) -> bytes:
         # The stored hash is part of the key: a new password makes all memory of the old one void.
         return hmac.digest(self._secret, f'{stored}\0{password}'.encode(), 'sha256')
+
+    def _remember(self, key: bytes) -> None:
+        self._verified[key] = self._clock() + _REMEMBERED_SECONDS
+        while len(self._verified) > _REMEMBERED:
+            self._verified.popitem(last=False)
 
     def _remembers(self, key: bytes) -> bool:
         until = self._verified.get(key)
