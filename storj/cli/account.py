@@ -106,6 +106,7 @@ def register(session: Session, email: str | None, password_file: str | None) -> 
 @_credential_options
 @click.option(
     '--mnemonic-file',
+    '--words-file',
     metavar='PATH',
     type=LocalPath(),
     help='Read the encryption key from a file, or - for stdin.',
@@ -258,7 +259,12 @@ def _encryption_key(
 
 
 @account.command('logout', examples=('storj account logout',))
-@click.option('--forget-mnemonic', is_flag=True, help='Remove the encryption key as well.')
+@click.option(
+    '--forget-mnemonic',
+    '--forget-words',
+    is_flag=True,
+    help='Remove the encryption key as well.',
+)
 @yes_option
 @pass_session
 def logout(session: Session, forget_mnemonic: bool, yes: bool) -> None:

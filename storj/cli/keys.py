@@ -110,6 +110,7 @@ def export(
 @click.option('--mnemonic', is_flag=True, help='Load an encryption key instead.')
 @click.option(
     '--mnemonic-file',
+    '--words-file',
     metavar='PATH',
     type=LocalPath(),
     help='Read the encryption key from a file, or - for stdin.',

@@ -87,7 +87,7 @@ def test_logout_keeps_the_encryption_key_by_default(stranger, home, network):
     stranger('account', 'logout')
     assert set(ini(home)['storj']) == {'bridge', 'mnemonic', 'mnemonic_email'}
     assert stranger('ls', code=4).out == ''
-    stranger('account', 'logout', '--forget-mnemonic', code=2)
+    stranger('account', 'logout', '--forget-words', code=2)
     stranger('account', 'logout', '--forget-mnemonic', '--yes')
     assert list(ini(home)['storj']) == ['bridge']
 

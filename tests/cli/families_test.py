@@ -166,7 +166,7 @@ def test_words_are_loaded_from_a_file_and_checked(stranger, tmp_path):
     words = mnemonic.generate()
     stranger('key', 'load', '--mnemonic-file', '-', input=f'{words}\n')
     assert stranger('key', 'export', '--mnemonic').out.strip() == words
-    stranger('key', 'load', '--mnemonic-file', '-', input=mnemonic.generate(), code=1)
+    stranger('key', 'load', '--words-file', '-', input=mnemonic.generate(), code=1)
     done = stranger(
         'key', 'load', '--mnemonic-file', '-', '--overwrite', input='abandon ' * 12, code=4
     )
