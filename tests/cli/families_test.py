@@ -652,11 +652,11 @@ def test_failed_removals_are_told_of_in_every_form(storj, bucket, tmp_path, monk
 @pytest.mark.parametrize(
     'environment',
     [
-        {'STORJ_BRIDGE': 'http://me:s3cret@127.0.0.1:1/'},
-        {'STORJ_BRIDGE': 'http://me:s3/cret@127.0.0.1:1/'},
-        {'STORJ_BRIDGE': 'ftp://me:s3cret@127.0.0.1:1/'},
-        {'STORJ_BRIDGE': 'http://127.0.0.1:1/', 'STORJ_PROXY': 'http://me:s3cret@127.0.0.1:1'},
-        {'STORJ_BRIDGE': 'http://127.0.0.1:1/', 'STORJ_PROXY': 'ftp://me:s3cret@127.0.0.1:1'},
+        {'STORJ_BRIDGE': 'http://me:hushquiet@127.0.0.1:1/'},
+        {'STORJ_BRIDGE': 'http://me:hush/quiet@127.0.0.1:1/'},
+        {'STORJ_BRIDGE': 'ftp://me:hushquiet@127.0.0.1:1/'},
+        {'STORJ_BRIDGE': 'http://127.0.0.1:1/', 'STORJ_PROXY': 'http://me:hushquiet@127.0.0.1:1'},
+        {'STORJ_BRIDGE': 'http://127.0.0.1:1/', 'STORJ_PROXY': 'ftp://me:hushquiet@127.0.0.1:1'},
     ],
     ids=lambda environment: ' '.join(environment.values()),
 )
@@ -665,5 +665,5 @@ def test_password_in_a_url_is_shown_nowhere(stranger, tmp_path, words, environme
     account = {'STORJ_BRIDGE_USER': 'you', 'STORJ_BRIDGE_PASS': 'other', 'STORJ_DEBUG': 'http'}
     done = stranger(*words, '--log-file', log, code=None, **environment, **account)
     told = done.out + done.err + log.read_text()
-    assert 's3' not in told
-    assert 'cret@' not in told
+    assert 'hush' not in told
+    assert 'quiet@' not in told
