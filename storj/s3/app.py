@@ -117,16 +117,18 @@ def application(
     async def serve(request: web.Request) -> web.StreamResponse:
         request_id = secrets.token_hex(8).upper()
         call = Call(request, '', '', {}, request_id)
+        waits = request.headers.get('Expect', '').lower() == '100-continue'
         try:
             call = Call.read(request, request_id, domains)
             if request.method == 'OPTIONS':
                 raise S3Error('AccessForbidden' if 'Origin' in request.headers else 'BadRequest')
             call.authenticate(secret_of, datetime.datetime.now(datetime.timezone.utc))
             answer = _answer_for(call)
-            if request.headers.get('Expect', '').lower() == '100-continue':
+            if waits:
                 # Only now: who is refused sends no body in vain.
                 await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
                 request.writer.output_size = 0
+                waits = False
             response = await answer(store, call)
         except S3Error as error:
             _log.debug('%s %s: %s', request_id, request.method, error.code)
@@ -139,6 +141,9 @@ def application(
         except Exception:
             _log.exception('%s %s failed', request_id, request.method)
             response = call.failed(S3Error('InternalError'))
+        if waits:
+            # The body will not come, so the next request would be taken for it.
+            response.force_close()
         if not response.prepared:
             response.headers['x-amz-request-id'] = request_id
         return response

@@ -16,7 +16,7 @@ from storj.s3.body import Body
 from storj.s3.errors import S3Error
 from storj.s3.store import MAX_KEY
 
-__all__ = ('REGION', 'Call', 'stamp')
+__all__ = ('REGION', 'Call', 'is_number', 'stamp')
 
 #: The one region; clients may name any.
 REGION: Final = 'us-east-1'
@@ -25,6 +25,11 @@ REGION: Final = 'us-east-1'
 def stamp(moment: datetime.datetime) -> str:
     """Return a time as S3's XML has it."""
     return moment.strftime('%Y-%m-%dT%H:%M:%S.') + f'{moment.microsecond // 1000:03}Z'
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number without a sign, and small enough to be meant."""
+    return re.fullmatch('[0-9]{1,18}', text) is not None
 
 
 @dataclass
@@ -149,7 +154,7 @@ class Call:
         if stated is None:
             return
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        if not hmac.compare_digest(stated, digest):
+        if not hmac.compare_digest(stated.encode('utf-8', 'surrogateescape'), digest.encode()):
             raise S3Error('BadDigest')
 
     # -- parameters --------------------------------------------------------------------------------
@@ -163,7 +168,7 @@ class Call:
         text = self.query.get(name)
         if text is None or text == '':
             return default
-        if not re.fullmatch(r'\d{1,9}', text) or int(text) < least:
+        if not is_number(text) or int(text) < least:
             raise S3Error('InvalidArgument', f'{name} is a number of at least {least}.')
         return min(int(text), most)
 

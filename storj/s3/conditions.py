@@ -114,7 +114,7 @@ def _date(text: str | None) -> datetime.datetime | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         try:
             moment = datetime.datetime.fromisoformat(text.replace('Z', '+00:00'))
         except ValueError:
@@ -128,7 +128,7 @@ def range_of(header: str | None, size: int) -> tuple[int, int] | None:
     Raises:
         S3Error: If no byte is in it.
     """
-    found = re.fullmatch(r'bytes=(\d*)-(\d*)', (header or '').strip())
+    found = re.fullmatch(r'bytes=(\d{0,20})-(\d{0,20})', (header or '').strip())
     if found is None or not (found[1] or found[2]):
         return None
     if not found[1]:
@@ -143,8 +143,12 @@ def range_of(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def described_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that are kept with an object."""
-    kept = {name: headers[name] for name in KEPT if name in headers}
+    """Return the headers that are kept with an object.
+
+    Raises:
+        S3Error: If one has a value that cannot be sent again.
+    """
+    kept = {name: checked_value(headers[name]) for name in KEPT if name in headers}
     # What only frames the body is no property of the object.
     coding = [
         word.strip()
@@ -156,14 +160,25 @@ def described_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
+def checked_value(text: str) -> str:
+    """Return the value of a header that can be sent again.
+
+    Raises:
+        S3Error: If it has control characters, or is no UTF-8.
+    """
+    if not text.replace('\t', ' ').isprintable():
+        raise S3Error('InvalidArgument', 'A header has characters that cannot be sent.')
+    return text
+
+
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata of a client: headers ``x-amz-meta-``, without that.
 
     Raises:
-        S3Error: If there is too much.
+        S3Error: If there is too much, or a value cannot be sent again.
     """
     found = {
-        name.lower().removeprefix('x-amz-meta-'): value
+        name.lower().removeprefix('x-amz-meta-'): checked_value(value)
         for name, value in headers.items()
         if name.lower().startswith('x-amz-meta-')
     }

@@ -9,6 +9,7 @@ that another client replaces is never described by it.
 from __future__ import annotations
 
 import datetime
+import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,6 +149,7 @@ class Index:
     def __init__(self, url: str) -> None:
         self._engine: Engine = create_engine(url)
         if self._engine.dialect.name == 'sqlite':
+            _make_private(self._engine.url.database)
             event.listen(self._engine, 'connect', _tune)
         _schema.create_all(self._engine)
 
@@ -282,6 +284,15 @@ class Index:
             Part(number, etag, size, _moment(stored), file, checksum or {})
             for number, etag, size, stored, file, checksum in rows
         ]
+
+
+def _make_private(path: str | None) -> None:
+    """Make a file of SQLite that its owner alone can read: it holds names in the clear.
+
+    SQLite gives the files beside it the same mode.
+    """
+    if path and path != ':memory:':
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _tune(connection: Any, _: object) -> None:

@@ -7,14 +7,10 @@ import time
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 from storj.catalog import FileEntry
 
 __all__ = ('Keys', 'Page')
-
-# Comes behind every key that begins with what it is added to.
-_LAST: Final = '\U0010ffff'
 
 
 @dataclass
@@ -66,6 +62,10 @@ class Keys:
             if self._entries.pop(key, None) is not None:
                 del self._keys[bisect_left(self._keys, key)]
 
+    def _behind(self, prefix: str, place: int) -> int:
+        """Return the place of the first key from a place on that does not begin with a prefix."""
+        return bisect_left(self._keys, True, place, key=lambda key: not key.startswith(prefix))
+
     def page(self, prefix: str, delimiter: str, after: str, most: int) -> Page:
         """Return a page.
 
@@ -88,14 +88,14 @@ class Keys:
                 common = key[: cut + len(delimiter)] if cut >= 0 else ''
                 if common and common <= after:
                     # Told on a page before this one.
-                    place = bisect_right(self._keys, common + _LAST)
+                    place = self._behind(common, place)
                     continue
                 if len(page.entries) + len(page.prefixes) >= most:
                     page.more = last
                     break
                 if common:
                     page.prefixes.append(common)
-                    last, place = common, bisect_right(self._keys, common + _LAST)
+                    last, place = common, self._behind(common, place)
                 else:
                     page.entries.append(self._entries[key])
                     last, place = key, place + 1

@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from storj.catalog import BucketEntry
 from storj.s3 import checksums, conditions, xml
 from storj.s3.buckets import OWNER
-from storj.s3.call import Call, stamp
+from storj.s3.call import Call, is_number, stamp
 from storj.s3.errors import S3Error
 from storj.s3.index import Description, Part, Upload
 from storj.s3.objects import check_writing, checksum_headers, copy_source, described
@@ -101,7 +102,7 @@ async def put_part(store: Store, call: Call) -> web.StreamResponse:
 
 def _part_number(call: Call) -> int:
     text = call.query.get('partNumber', '')
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_PARTS:
+    if not is_number(text) or not 1 <= int(text) <= MAX_PARTS:
         raise S3Error('InvalidArgument', f'Part number must be from 1 to {MAX_PARTS}')
     return int(text)
 
@@ -124,7 +125,7 @@ async def _copied(store: Store, call: Call) -> _CopiedBody:
     asked = call.headers.get('x-amz-copy-source-range')
     limits = conditions.range_of(asked, source.size)
     last = (asked or '').rpartition('-')[2]
-    if asked is not None and (limits is None or not last.isdigit()):
+    if asked is not None and (limits is None or not is_number(last)):
         raise S3Error('InvalidArgument', 'The range of the source is malformed.')
     if asked is not None and int(last) >= source.size:
         raise S3Error('InvalidRange', ActualObjectSize=str(source.size))
@@ -236,10 +237,9 @@ async def complete(store: Store, call: Call) -> web.StreamResponse:
         upload = await _upload(store, call)
     except S3Error:
         # A client that did not hear the answer asks again.
-        found = await store.find(bucket, call.key)
-        if found is None or found.description.upload != call.query.get('uploadId'):
-            raise
-        return web.Response(body=_completed(call, found.description), content_type=_XML)
+        async with store.turn(bucket, call.key):
+            answer = await _completed_before(store, call, bucket)
+        return web.Response(body=answer, content_type=_XML)
     parts = await _chosen(store, upload, document)
     description = upload.description
     description.upload = upload.id
@@ -251,13 +251,28 @@ async def complete(store: Store, call: Call) -> web.StreamResponse:
 
     async def work() -> bytes:
         async with store.turn(bucket, call.key):
+            # Another request may have completed or aborted it before this turn.
+            if await store.run(store.index.upload, upload.id) is None:
+                return await _completed_before(store, call, bucket)
             await check_writing(store, call, bucket)
             files = [(part.file, part.size) for part in parts]
             await store.put(bucket, call.key, files, description)
-        store.spool.drop(await store.run(store.index.end_upload, upload.id))
+            store.spool.drop(await store.run(store.index.end_upload, upload.id))
         return _completed(call, description)
 
     return await _kept_alive(call, asyncio.ensure_future(work()))
+
+
+async def _completed_before(store: Store, call: Call, bucket: BucketEntry) -> bytes:
+    """Return the answer for an upload that is completed already; within the turn of its key.
+
+    Raises:
+        S3Error: If it was aborted, or the object was replaced.
+    """
+    found = await store.find(bucket, call.key, waits=False)
+    if found is None or found.description.upload != call.query.get('uploadId'):
+        raise S3Error('NoSuchUpload')
+    return _completed(call, found.description)
 
 
 def _completed(call: Call, description: Description) -> bytes:
@@ -312,7 +327,7 @@ async def _chosen(store: Store, upload: Upload, document: Any) -> list[Part]:
     chosen: list[Part] = []
     for element in elements:
         number, etag = element.findtext('PartNumber') or '', element.findtext('ETag') or ''
-        if not number.isascii() or not number.isdigit():
+        if not is_number(number):
             raise S3Error('MalformedXML')
         part = known.get(int(number))
         if part is None or part.etag != etag.strip().strip('"'):

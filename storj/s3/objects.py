@@ -10,7 +10,7 @@ from aiohttp import web
 from storj.catalog import BucketEntry
 from storj.exception import NotFoundError
 from storj.s3 import conditions
-from storj.s3.call import Call, stamp
+from storj.s3.call import Call, is_number, stamp
 from storj.s3.errors import S3Error
 from storj.s3.index import Description
 from storj.s3.store import Object, Store
@@ -108,7 +108,11 @@ async def _answered(store: Store, call: Call, found: Object) -> web.StreamRespon
         whole, own = found.description.checksum, found.description.parts[number - 1]
         if 'value' in own:
             headers |= checksum_headers({**own, 'type': whole.get('type', 'COMPOSITE')})
-    headers |= {name: call.query[key] for key, name in _REPLACED.items() if key in call.query}
+    headers |= {
+        name: conditions.checked_value(call.query[key])
+        for key, name in _REPLACED.items()
+        if key in call.query
+    }
     start, end = limits or (0, found.size)
     headers['Content-Length'] = str(end - start)
     if limits is not None:
@@ -288,7 +292,7 @@ def _parts_of(call: Call, parts: list[dict[str, Any]]) -> dict[str, Any]:
         name: call.headers.get(name, default)
         for name, default in (('x-amz-max-parts', '1000'), ('x-amz-part-number-marker', '0'))
     }
-    if not all(text.isascii() and text.isdigit() for text in asked.values()):
+    if not all(map(is_number, asked.values())):
         raise S3Error('InvalidArgument', 'The numbers of parts are malformed.')
     most, marker = map(int, asked.values())
     behind = list(enumerate(parts, 1))[marker:]

@@ -163,7 +163,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _time(text: str | None) -> datetime.datetime:
     with contextlib.suppress(ValueError):
         return datetime.datetime.strptime(f'{text or ""}+0000', f'{_TIME}%z')
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError):
         # As HTTP writes dates; some clients do.
         return parsedate_to_datetime(text or '').astimezone(datetime.timezone.utc)
     raise S3Error('AccessDenied', 'The request has no valid x-amz-date.')
@@ -302,6 +302,6 @@ class SigningChain:
 
     def _check(self, signature: str, algorithm: str, digests: str) -> None:
         expected = self.sign(f'{algorithm}\n{self.stamp}\n{self._previous}\n{digests}')
-        if not hmac.compare_digest(expected, signature):
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise S3Error('SignatureDoesNotMatch')
         self._previous = expected

@@ -121,31 +121,47 @@ class _Sink:
     """
 
     def __init__(self, path: Path, secret: bytes, algorithms: Sequence[str]) -> None:
+        # First what can fail: a file that is made must be closed and removed.
+        self.checksums = {name: checksums.new(name) for name in algorithms}
+        self._lock = threading.Lock()
+        self._closed = False
         counter = secrets.token_bytes(_COUNTER)
         self._cipher = CtrStream(ContentKey(secret, counter))
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.write(self._descriptor, counter)
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self.checksums = {name: checksums.new(name) for name in algorithms}
         self.size = 0
+        try:
+            os.write(self._descriptor, counter)
+        except OSError:
+            self.close()
+            path.unlink()
+            raise
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._md5.update(data)
-        for checksum in self.checksums.values():
-            checksum.update(data)
-        self.size += len(data)
-        view = memoryview(self._cipher.process(data))
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        """Take the next bytes; nothing happens once it is closed."""
+        with self._lock:
+            if self._closed:
+                return
+            self._md5.update(data)
+            for checksum in self.checksums.values():
+                checksum.update(data)
+            self.size += len(data)
+            view = memoryview(self._cipher.process(data))
+            while view:
+                view = view[os.write(self._descriptor, view) :]
 
     def etag(self) -> str:
         """Return the MD5 of everything in hex."""
         return self._md5.hexdigest()
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file, after a write that is under way in another thread.
+
+        Its caller may be cancelled meanwhile, and the number of a closed file soon is another's.
+        """
+        with self._lock:
+            self._closed = True
+            os.close(self._descriptor)
 
 
 class Spool:

@@ -218,7 +218,9 @@ class Store:
             return Object(entry, known[1])
         # The dash tells clients that it is no MD5 of the content.
         made = hashlib.md5(version.encode(), usedforsecurity=False).hexdigest() + '-1'
-        headers = {'Content-Type': entry.mimetype} if entry.mimetype else {}
+        # What others stored may be no header at all.
+        mimetype = entry.mimetype or ''
+        headers = {'Content-Type': mimetype} if mimetype and mimetype.isprintable() else {}
         return Object(entry, Description(made, headers))
 
     async def find(self, bucket: BucketEntry, key: str, *, waits: bool = True) -> Object | None:

@@ -61,6 +61,14 @@ def test_pages_behind_each_other_tell_everything_once(keys, delimiter, most):
     assert sorted(told) == simple(keys, '', delimiter, '', 1000)[0]
 
 
+def test_last_character_of_unicode_ends_no_common_prefix():
+    listed = Keys(map(entry, ['a/\U0010ffffb', 'a/c', 'b']))
+    page = listed.page('', '/', '', 1)
+    assert (page.prefixes, page.more) == (['a/'], 'a/')
+    page = listed.page('', '/', 'a/', 1)
+    assert ([found.name for found in page.entries], page.prefixes) == (['b'], [])
+
+
 @given(st.sets(NAMES), st.lists(st.tuples(NAMES, st.booleans())))
 def test_changes_are_as_a_new_listing(keys, changes):
     listed, wanted = Keys(map(entry, keys)), set(keys)

@@ -1,0 +1,158 @@
+"""Requests that no usual client sends, and what must not be left behind by them."""
+
+from __future__ import annotations
+
+import asyncio
+import email.message
+import hashlib
+import os
+import socket
+import threading
+
+import pytest
+import requests
+
+boto3 = pytest.importorskip('boto3', reason='boto3 is not installed')
+
+from botocore.auth import SigV4Auth  # noqa: E402
+from botocore.awsrequest import AWSRequest  # noqa: E402
+from botocore.credentials import Credentials  # noqa: E402
+
+from storj.s3 import conditions  # noqa: E402
+from storj.s3.errors import S3Error  # noqa: E402
+from storj.s3.index import Index  # noqa: E402
+from storj.s3.spool import _Sink  # noqa: E402
+from storj.s3.store import Store  # noqa: E402
+from tests.s3.conftest import client_of  # noqa: E402
+
+
+@pytest.fixture
+def send(gateway, bucket):
+    """Function that signs and sends a request for an object of the bucket."""
+
+    def sent(method, data=b'', address='x', **headers):
+        signer = SigV4Auth(Credentials(gateway.access_key, gateway.secret_key), 's3', 'us-east-1')
+        request = AWSRequest(method, f'{gateway.endpoint}/{bucket}/{address}', data=data)
+        request.headers['x-amz-content-sha256'] = hashlib.sha256(data).hexdigest()
+        for name, value in headers.items():
+            request.headers[name.replace('_', '-')] = value
+        signer.add_auth(request)
+        return requests.request(
+            method, request.url, data=data, headers=dict(request.headers), timeout=30
+        )
+
+    return sent
+
+
+def test_refused_request_that_waits_to_send_ends_the_connection(gateway, bucket):
+    host, port = gateway.endpoint.removeprefix('http://').split(':')
+    head = f'PUT /{bucket}/x HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n'
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(f'{head}Expect: 100-continue\r\n\r\n'.encode())
+        answer = connection.recv(4096)
+    assert answer.startswith(b'HTTP/1.1 403')
+    assert b'connection: close' in answer.lower()
+
+
+def test_unknown_checksum_leaves_no_file(send, folder):
+    found = send('PUT', b'1', x_amz_sdk_checksum_algorithm='FOO')
+    assert (found.status_code, 'InvalidRequest' in found.text) == (400, True)
+    assert not list((folder / 'spool').iterdir())
+
+
+@pytest.mark.parametrize('number', ['9' * 18, '9' * 5000])
+def test_number_beyond_all_sizes_is_no_failure(send, number):
+    assert send('PUT', b'123').status_code == 200
+    assert send('GET', Range=f'bytes=1-{number}').status_code in (200, 206)
+    assert send('PUT', b'1', f'x?partNumber={number}&uploadId=1').status_code == 400
+    attributes = {'x_amz_object_attributes': 'ETag', 'x_amz_max_parts': number}
+    assert send('GET', b'', 'x?attributes', **attributes).status_code in (200, 400)
+
+
+@pytest.mark.parametrize(
+    'date', ['Mon, 01 Jan 0001 00:00:00 +1200', f'Mon, 01 Jan {"9" * 20} 00:00:00 +0000']
+)
+def test_date_beyond_all_calendars_is_none(gateway, date):
+    assert conditions._date('Mon, 01 Jan 2024 00:00:00 +0000') is not None
+    headers = {'Date': date, 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD'}
+    credential = f'{gateway.access_key}/20240101/us-east-1/s3/aws4_request'
+    headers['Authorization'] = (
+        f'AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature={"0" * 64}'
+    )
+    assert requests.get(gateway.endpoint, headers=headers, timeout=30).status_code == 403
+    found = email.message.Message()
+    found['If-Modified-Since'] = date
+    conditions.check_conditions(found, None)
+
+
+@pytest.mark.parametrize('method', ['GET', 'HEAD'])
+def test_header_that_cannot_be_sent_is_refused(send, method):
+    assert send('PUT', b'123').status_code == 200
+    found = send(method, b'', 'x?response-content-type=a%0D%0Ab%3Ac')
+    assert (found.status_code, 'b' in found.headers) == (400, False)
+
+
+def test_metadata_that_is_no_text_is_refused():
+    with pytest.raises(S3Error, match='cannot be sent'):
+        conditions.metadata_of({'x-amz-meta-a': b'\xff'.decode('utf-8', 'surrogateescape')})
+    assert conditions.metadata_of({'x-amz-meta-a': 'ü b'}) == {'a': 'ü b'}
+
+
+def test_upload_that_is_completed_twice_at_once_is_stored_once(gateway, s3, bucket, monkeypatch):
+    at = {'Bucket': bucket, 'Key': 'x'}
+    upload = {**at, 'UploadId': s3.create_multipart_upload(**at)['UploadId']}
+    etag = s3.upload_part(**upload, PartNumber=1, Body=b'123')['ETag']
+    parts = {'Parts': [{'PartNumber': 1, 'ETag': etag}]}
+    second, put, waiting = threading.Event(), Store.put, Store.turn
+    turns, puts = [], []
+
+    def turn(self, *arguments):
+        turns.append(arguments)
+        if len(turns) == 2:
+            second.set()
+        return waiting(self, *arguments)
+
+    async def late(self, *arguments):
+        puts.append(arguments)
+        await asyncio.to_thread(second.wait, 30)
+        return await put(self, *arguments)
+
+    monkeypatch.setattr(Store, 'turn', turn)
+    monkeypatch.setattr(Store, 'put', late)
+    found = []
+
+    def complete():
+        with client_of(gateway) as client:
+            found.append(client.complete_multipart_upload(**upload, MultipartUpload=parts)['ETag'])
+
+    threads = [threading.Thread(target=complete) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert (len(set(found)), len(puts)) == (1, 1)
+    assert s3.get_object(**at)['Body'].read() == b'123'
+
+
+def test_write_after_the_end_goes_to_no_other_file(tmp_path):
+    sink = _Sink(tmp_path / 'a', b'0' * 32, [])
+    sink.close()
+    # The next file that is opened gets the same number.
+    other = os.open(tmp_path / 'b', os.O_WRONLY | os.O_CREAT)
+    try:
+        sink.write(b'123')
+    finally:
+        os.close(other)
+    assert (tmp_path / 'b').read_bytes() == b''
+
+
+def test_index_is_readable_by_its_owner_alone(tmp_path):
+    former = os.umask(0o022)
+    try:
+        index = Index(f'sqlite:///{tmp_path / "index.sqlite"}')
+        index.uploads()
+        assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
+        index.close()
+    finally:
+        os.umask(former)
