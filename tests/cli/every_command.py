@@ -161,6 +161,7 @@ CALLS = (
     Call('transfer list'),
     Call('completion bash', exact=True),
     Call('farm --path {folder}/{new} --size 1MB --no-page', lasts=True, slow=True),
+    Call('serve s3 --port 0 --data {folder}/{new}', lasts=True, slow=True),
     Call('info'),
     Call('demo {folder}/a --farmers 4', slow=True),
     Call('--help', exact=True),

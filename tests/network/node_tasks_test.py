@@ -19,7 +19,7 @@ async def ends() -> None:
     pass
 
 
-@pytest.mark.parametrize(('work', 'match'), [(fails, 'no'), (ends, 'came to its end')])
+@pytest.mark.parametrize(('work', 'match'), [(fails, 'no'), (ends, 'it ended')])
 def test_task_that_ends_by_itself_is_told(work, match, caplog) -> None:
     async def test() -> None:
         tasks = Tasks('farmer')
