@@ -115,6 +115,8 @@ class StorjFile(AbstractBufferedFile):  # type: ignore[misc]
         FileNotFoundError: If there is no such file, or no such bucket to write to.
         FileExistsError: If there is one, and the mode is ``xb``.
         NotImplementedError: If the mode is another one: bridges cannot append to a file.
+
+    Reading raises an OSError (``ESTALE``) once the file was replaced or removed by anybody.
     """
 
     def __init__(
@@ -136,7 +138,8 @@ class StorjFile(AbstractBufferedFile):  # type: ignore[misc]
         self._source: bytes | _Buffer | None = None
         size = None
         if mode == 'rb':
-            self._info = fs._look(path)
+            # Not out of a listing: the size must be that of what is read.
+            self._info = fs._look(path, refresh=True)
             if self._info['type'] == 'directory':
                 raise IsADirectoryError(errno.EISDIR, 'a folder cannot be opened', path)
             size = self._info['size']
@@ -167,20 +170,35 @@ class StorjFile(AbstractBufferedFile):  # type: ignore[misc]
     # -- reading -----------------------------------------------------------------------------------
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        """Fetch a range; a second one right behind the first begins to read ahead."""
+        """Fetch a range of the file that was opened, and not of one that replaced it."""
         # The cache of blocks asks beyond the end.
         end = min(end, self.size)
         with os_errors(self.path):
-            if start != self._next or not start:
+            data = self._fetch_next(start, end)
+            # A file that replaces another one has its id, so only now it is known whose bytes
+            # these are.
+            if not self.fs._is_current(self.path, self._info):
                 self._end_stream()
-                self._next = end
-                return self._fetch(start, end)
-            if self._stream is None:
-                self._stream = self.fs.client.transfers.stream(
-                    self._info['bucket_id'], self._info['id'], start=start
+                self.fs.invalidate_cache(self.path)
+                raise OSError(
+                    errno.ESTALE,
+                    'the file was replaced since it was opened: open it again',
+                    self.path,
                 )
+        return data
+
+    def _fetch_next(self, start: int, end: int) -> bytes:
+        """Fetch a range; a second one right behind the first begins to read ahead."""
+        if start != self._next or not start:
+            self._end_stream()
             self._next = end
-            return self._read_on(end - start)
+            return self._fetch(start, end)
+        if self._stream is None:
+            self._stream = self.fs.client.transfers.stream(
+                self._info['bucket_id'], self._info['id'], start=start
+            )
+        self._next = end
+        return self._read_on(end - start)
 
     def _fetch(self, start: int, end: int) -> bytes:
         transfers = self.fs.client.transfers

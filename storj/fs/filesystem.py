@@ -197,6 +197,15 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
             raise FileNotFoundError(errno.ENOENT, 'no such file or folder', path)
         return folder_info(path)
 
+    def _is_current(self, path: str, info: Info) -> bool:
+        """Ask the bridge whether a file is still the one that was told of."""
+        bucket, _, name = path.partition('/')
+        entry = self._stored().find_file(self._bucket(bucket), name, ids=False)
+        if entry is None:
+            return False
+        found = file_info(entry)
+        return all(found[field] == info[field] for field in ('id', 'created', 'size'))
+
     async def _ls(
         self, path: str, detail: bool = True, refresh: bool = False, **_: Any
     ) -> list[Any]:
@@ -444,17 +453,9 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **_: Any
     ) -> bytes:
-        info = await self._info(path)
-        if info['type'] == 'directory':
-            raise IsADirectoryError(errno.EISDIR, 'a folder has no content', path)
-        first, last = _bounds(info['size'], start, end)
-        if first == last:
-            return b''
-        future = self.client.transfers.download(
-            info['bucket_id'], info['id'], start=first, end=last
-        )
-        memory: io.BytesIO = await self._finished(future, path)
-        return memory.getvalue()
+        content: bytes
+        (content,) = await self._cat_some(path, [(start, end)], None)
+        return content
 
     async def _cat_ranges(
         self,
@@ -496,8 +497,26 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _cat_some(
         self, path: str, ranges: list[tuple[Any, Any]], max_gap: int | None
     ) -> list[Any]:
-        """Return some ranges of one file."""
-        size = (await self._info(path))['size']
+        """Return some ranges of one file, all of the same content.
+
+        A file that replaces another one has its id, and the size may be of a listing that is kept:
+        only afterwards it is known whose bytes came.
+        """
+        path = self._strip_protocol(path)
+        for refresh in (False, True):
+            info = await self._info(path, refresh=refresh)
+            if info['type'] == 'directory':
+                raise IsADirectoryError(errno.EISDIR, 'a folder has no content', path)
+            found = await self._cat_those(info, ranges, max_gap)
+            if await self._ask(path, self._is_current, path, info):
+                return found
+            self.invalidate_cache(path)
+        raise OSError(errno.ESTALE, 'the file is replaced again and again', path)
+
+    async def _cat_those(
+        self, info: Info, ranges: list[tuple[Any, Any]], max_gap: int | None
+    ) -> list[bytes]:
+        size = info['size']
         gap = shard_size_for(size) if max_gap is None else max_gap
         bounds = [_bounds(size, *one) for one in ranges]
         merged: list[list[int]] = []
@@ -506,12 +525,19 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
                 merged[-1][1] = max(merged[-1][1], end)
             else:
                 merged.append([start, end])
-        pieces = {start: await self._cat_file(path, start, end) for start, end in merged}
+        pieces = {start: await self._piece(info, start, end) for start, end in merged}
         found = []
         for start, end in bounds:
             first = max(one for one in pieces if one <= start)
             found.append(pieces[first][start - first : end - first])
         return found
+
+    async def _piece(self, info: Info, start: int, end: int) -> bytes:
+        if start == end:
+            return b''
+        future = self.client.transfers.download(info['bucket_id'], info['id'], start=start, end=end)
+        memory: io.BytesIO = await self._finished(future, info['name'])
+        return memory.getvalue()
 
     def _open(
         self,

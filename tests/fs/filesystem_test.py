@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import uuid
 
@@ -208,6 +209,30 @@ def test_written_file_is_read_back(storj_fs, folder, size):
         file.seek(0)
         assert file.read(5) == data[:5]
     assert storj_fs.info(path)['size'] == size
+
+
+def test_open_file_that_is_replaced_gives_no_mixed_content(storj_fs, other, folder):
+    path = f'{folder}/x'
+    storj_fs.pipe_file(path, b'a' * 20_000)
+    with storj_fs.open(path, block_size=10_000) as file:
+        assert file.read(5) == b'a' * 5
+        other.pipe_file(path, b'b' * 20_000)
+        with pytest.raises(OSError, match='replaced') as found:
+            file.read()
+    assert found.value.errno == errno.ESTALE
+    with storj_fs.open(path) as file:
+        assert file.read() == b'b' * 20_000
+
+
+def test_size_of_an_old_listing_cuts_no_content(storj_fs, other, folder):
+    path = f'{folder}/x'
+    storj_fs.pipe_file(path, b'short')
+    storj_fs.ls(folder)
+    other.pipe_file(path, b'much longer')
+    assert storj_fs.cat_file(path, -6) == b'longer'
+    other.pipe_file(path, b'and even longer')
+    with storj_fs.open(path) as file:
+        assert file.read() == b'and even longer'
 
 
 def test_buffer_on_disk_is_encrypted(storj_fs, folder, monkeypatch):
