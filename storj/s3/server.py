@@ -48,6 +48,10 @@ def new_pair() -> tuple[str, str]:
     return 'STORJ' + ''.join(secrets.choice(alphabet) for _ in range(15)), secrets.token_urlsafe(30)
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ''
+
+
 @dataclass(frozen=True)
 class GatewaySettings:
     """How a gateway is run.
@@ -164,7 +168,9 @@ class Gateway:
         """Return the keys in the folder; a pair is made where there are none at all."""
         path = self._settings.folder / _KEYS
         try:
-            kept: dict[str, str] = json.loads(path.read_text(encoding='utf-8'))
+            kept = json.loads(path.read_text(encoding='utf-8'))
+            if not isinstance(kept, dict) or not all(map(_is_text, kept.values())):
+                raise ValueError
         except FileNotFoundError:
             kept = {}
         except ValueError:

@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import functools
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from storj.catalog import BucketEntry, BucketNotFound, Catalog, FileEntry
 from storj.exception import (
     AlreadyExistsError,
+    AuthenticationError,
     BridgeUnavailableError,
     BridgeUnreachableError,
     NotFoundError,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from storj.transfer import TransferFuture
 
 __all__ = ('MAX_KEY', 'Object', 'Store')
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar('T')
 
@@ -295,7 +299,12 @@ class Store:
             overwrite=True,
             resume=False,
         )
-        await self.finished(future)
+        try:
+            await self.finished(future)
+        except NotFoundError as error:
+            # Another client has removed the bucket.
+            self._buckets.pop(bucket.name, None)
+            raise S3Error('NoSuchBucket', BucketName=bucket.name) from error
         entry = await self.run(self._find_entry, bucket, key)
         if entry is None:
             raise S3Error('InternalError', 'The object was removed while it was stored.')
@@ -358,3 +367,7 @@ def _translated() -> Iterator[None]:
         raise S3Error('ServiceUnavailable') from error
     except BucketNotFound as error:
         raise S3Error('NoSuchBucket') from error
+    except AuthenticationError as error:
+        # Not the caller's keys: whoever runs the gateway must look.
+        _log.error('the bridge refuses the account of this gateway: %s', error)
+        raise S3Error('AccessDenied', 'The network refuses the account of the gateway.') from error

@@ -17,10 +17,14 @@ boto3 = pytest.importorskip('boto3', reason='boto3 is not installed')
 from botocore.auth import SigV4Auth  # noqa: E402
 from botocore.awsrequest import AWSRequest  # noqa: E402
 from botocore.credentials import Credentials  # noqa: E402
+from botocore.exceptions import ClientError  # noqa: E402
 
+from storj.exception import ConfigurationError  # noqa: E402
+from storj.http import Client  # noqa: E402
 from storj.s3 import conditions  # noqa: E402
 from storj.s3.errors import S3Error  # noqa: E402
 from storj.s3.index import Index  # noqa: E402
+from storj.s3.server import GatewaySettings, in_background  # noqa: E402
 from storj.s3.spool import _Sink  # noqa: E402
 from storj.s3.store import Store  # noqa: E402
 from tests.s3.conftest import client_of  # noqa: E402
@@ -156,3 +160,38 @@ def test_index_is_readable_by_its_owner_alone(tmp_path):
         index.close()
     finally:
         os.umask(former)
+
+
+def test_write_to_a_bucket_that_another_client_removed(s3, bucket, new_client):
+    s3.put_object(Bucket=bucket, Key='x')
+    with new_client() as client:
+        bucket_id = client.bucket_id(bucket)
+        client.file_remove(bucket_id, client.file_id(bucket_id, 'x'))
+        client.bucket_delete(bucket_id)
+    with pytest.raises(ClientError, match='NoSuchBucket'):
+        s3.put_object(Bucket=bucket, Key='y', Body=b'1')
+
+
+def test_account_that_the_bridge_refuses_is_told(environment, tmp_path):
+    client = Client(
+        environment['STORJ_BRIDGE_USER'],
+        'wrong',
+        environment['STORJ_BRIDGE'],
+        mnemonic=environment['STORJ_ENCRYPTION_KEY'],
+    )
+    with (
+        in_background(client, GatewaySettings(tmp_path, port=0)) as gateway,
+        client_of(gateway) as s3,
+        pytest.raises(ClientError, match=r'AccessDenied.*account of the gateway'),
+    ):
+        s3.list_buckets()
+
+
+@pytest.mark.parametrize('text', ['["a"]', '{"a": 5}', '{"a": ""}', '{'])
+def test_keys_that_are_none_are_refused(new_client, tmp_path, text):
+    (tmp_path / 'keys.json').write_text(text)
+    with (
+        pytest.raises(ConfigurationError, match='no list of keys'),
+        in_background(new_client(), GatewaySettings(tmp_path, port=0)),
+    ):
+        pass
