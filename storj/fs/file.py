@@ -136,6 +136,8 @@ class StorjFile(AbstractBufferedFile):  # type: ignore[misc]
         self._rest = b''
         self._next = 0
         self._source: bytes | _Buffer | None = None
+        # A pickled file brings the size of its time.
+        options.pop('size', None)
         size = None
         if mode == 'rb':
             # Not out of a listing: the size must be that of what is read.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import logging
 import secrets
@@ -133,8 +132,10 @@ def application(
         except S3Error as error:
             _log.debug('%s %s: %s', request_id, request.method, error.code)
             response = call.failed(error)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
+        except ConnectionError as error:
+            # The client has gone, as players do that seek: nobody hears an answer.
+            _log.debug('%s %s: the client has gone: %s', request_id, request.method, error)
+            return web.Response(status=400)
         except StorjError as error:
             _log.warning('%s %s failed: %s', request_id, request.method, error)
             response = call.failed(S3Error('InternalError'))

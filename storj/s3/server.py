@@ -241,6 +241,14 @@ def run_gateway(
         asyncio.run(run(stopped))
 
 
+async def _settled() -> None:
+    """End what connections that were just closed still wait for."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 @contextlib.contextmanager
 def in_background(client: http.Client, settings: GatewaySettings) -> Iterator[Gateway]:
     """Run a gateway in a thread, for programs and tests.
@@ -262,6 +270,7 @@ def in_background(client: http.Client, settings: GatewaySettings) -> Iterator[Ga
         yield gateway
     finally:
         call(gateway.stop)
+        call(_settled)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -83,6 +83,14 @@ def test_copy_in_another_process_has_its_settings(storj_fs, options):
     assert copy.exists('b')
 
 
+def test_pickled_reader_reads_on(storj_fs, folder):
+    storj_fs.pipe_file(f'{folder}/x', b'0123456789')
+    with storj_fs.open(f'{folder}/x') as file:
+        file.seek(4)
+        with pickle.loads(pickle.dumps(file)) as copy:
+            assert copy.read() == b'456789'
+
+
 def test_buckets_are_folders_of_the_root(storj_fs):
     name = uuid.uuid4().hex
     storj_fs.mkdir(name)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import email.message
 import hashlib
+import logging
 import os
 import socket
 import threading
+import time
 
 import pytest
 import requests
@@ -195,3 +197,17 @@ def test_keys_that_are_none_are_refused(new_client, tmp_path, text):
         in_background(new_client(), GatewaySettings(tmp_path, port=0)),
     ):
         pass
+
+
+def test_reader_that_goes_away_is_no_error(gateway, s3, bucket, caplog):
+    at = {'Bucket': bucket, 'Key': 'x'}
+    s3.put_object(**at, Body=os.urandom(24 * 1024 * 1024))
+    caplog.set_level(logging.DEBUG, 'storj.s3.app')
+    url = s3.generate_presigned_url('get_object', Params=at, ExpiresIn=60)
+    with requests.get(url, stream=True, timeout=30) as found:
+        assert found.raw.read(1000)
+    until = time.monotonic() + 30
+    while not any('the client has gone' in text for text in caplog.messages):
+        assert time.monotonic() < until
+        s3.head_object(**at)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
