@@ -37,8 +37,8 @@ ENTRIES = (
         FAMILIES,
     ),
     Entry('completion', 'storj.cli.completion:completion', 'Completion for your shell.', FAMILIES),
-    Entry('farm', 'storj.cli.farm:farm', 'Offer space of this machine to a network.', MORE),
-    Entry('serve', 'storj.cli.serve:serve', 'Let programs of S3 use the account.', MORE),
+    Entry('farm', 'storj.cli.servers:farm', 'Offer space of this machine to a network.', MORE),
+    Entry('serve', 'storj.cli.servers:serve', 'Let programs of S3 use the account.', MORE),
     Entry('info', 'storj.cli.config:info', 'Show versions, settings and the bridge.', MORE),
     Entry('demo', 'storj.cli.demo:demo', 'Watch a local network store files.', MORE),
 )

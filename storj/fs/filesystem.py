@@ -86,6 +86,7 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         self._settings = {name: options.pop(name) for name in _SETTINGS & options.keys()}
         super().__init__(listings_expiry_time=listings_expiry_time, **options)
         self._lock = threading.Lock()
+        # Made when first used: fsspec makes file systems of addresses that are only compared.
         self._catalog: Catalog | None = None
         self._buckets: dict[str, BucketEntry] = {}
 

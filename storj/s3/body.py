@@ -77,10 +77,12 @@ class Body:
         self._stream = stream
         self._payload = payload
         self._chain = chain
+        # A hash in hex stands for the whole body; anything else is a word of the protocol.
         self._sha256 = hashlib.sha256() if _HEX.fullmatch(payload) else None
         self._chunked = payload in (_SIGNED, _SIGNED_TRAILER, _UNSIGNED_TRAILER)
         if not (self._chunked or self._sha256 or payload == UNSIGNED):
             raise S3Error('InvalidArgument', 'x-amz-content-sha256 must be a hash or a known text.')
+        # Trailing headers are part of what is signed only as far as the request names them.
         self._announced = {
             name.strip().lower() for name in headers.get('x-amz-trailer', '').split(',') if name
         }
@@ -97,6 +99,7 @@ class Body:
         pieces = self._chunks() if self._chunked else self._plain()
         async for piece in pieces:
             received += len(piece)
+            # Checked as they come: nobody may bring more than there is space reserved for.
             if received > self.size:
                 raise S3Error('IncompleteBody', 'There are more bytes than the request states.')
             yield piece

@@ -121,6 +121,7 @@ class Call:
             secret,
             now,
             self.method,
+            # Clients encode more or less than they sign; what is signed is encoded like this.
             quote(unquote(raw_path), safe='/-_.~'),
             parse_qsl(raw_query, keep_blank_values=True),
             headers,

@@ -87,6 +87,7 @@ def named_in(headers: Mapping[str, str]) -> tuple[str, bytes] | None:
 
 def composite(name: str, values: list[bytes]) -> str:
     """Return the checksum over those of parts, with their number behind it, as S3 writes it."""
+    # Of the parts' checksums in binary, not of their text.
     whole: Any = new(name)
     whole.update(b''.join(values))
     return f'{base64.b64encode(whole.digest()).decode()}-{len(values)}'

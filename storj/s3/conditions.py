@@ -104,6 +104,7 @@ async def remove_object(
 
 
 def _names(condition: str, etag: str | None) -> bool:
+    # Weak and strong validators are alike here: an ETag names one upload.
     wanted = {text.strip().removeprefix('W/').strip('"') for text in condition.split(',')}
     return '*' in wanted or etag in wanted
 

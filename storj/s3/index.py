@@ -37,6 +37,8 @@ __all__ = ('Description', 'Index', 'Part', 'Upload')
 
 _schema = MetaData()
 
+# Bucket and key, because an object that is replaced keeps its place; the version says of which
+# upload the fields are.
 _objects = Table(
     'objects',
     _schema,
@@ -195,6 +197,7 @@ class Index:
             if keys is None:
                 connection.execute(delete(_objects).where(place))
                 return
+            # Databases bound the parameters of a statement; SQLite at 999 in old versions.
             for start in range(0, len(keys), 500):
                 some = _objects.c.key.in_(keys[start : start + 500])
                 connection.execute(delete(_objects).where(place & some))

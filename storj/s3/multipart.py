@@ -85,6 +85,7 @@ async def put_part(store: Store, call: Call) -> web.StreamResponse:
     received = await store.spool.receive(body, headers, store.run, algorithm)
     part = Part(number, received.etag, received.size, _now(), received.file, received.checksum)
     try:
+        # It may have been aborted while the part came in.
         if await store.run(store.index.upload, upload.id) is None:
             raise S3Error('NoSuchUpload')
         former = await store.run(store.index.note_part, upload.id, part)
@@ -338,6 +339,7 @@ async def _chosen(store: Store, upload: Upload, document: Any) -> list[Part]:
         if chosen and chosen[-1].number >= part.number:
             raise S3Error('InvalidPartOrder')
         chosen.append(part)
+    # S3 has the bound so that an object has not too many parts; clients rely on the error.
     if any(part.size < MIN_PART for part in chosen[:-1]):
         raise S3Error('EntityTooSmall')
     return chosen

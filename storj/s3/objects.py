@@ -100,23 +100,8 @@ async def _answered(store: Store, call: Call, found: Object) -> web.StreamRespon
         return web.Response(
             status=304, headers={name: kept[name] for name in ('ETag', 'Last-Modified')}
         )
-    asks = call.headers.get('x-amz-checksum-mode', '').upper() == 'ENABLED'
-    number, part = _part(call, found)
-    limits = part or conditions.range_of(call.headers.get('Range'), found.size)
-    headers = headers_of(found, checksum=asks and limits is None)
-    if number is not None and found.description.parts:
-        whole, own = found.description.checksum, found.description.parts[number - 1]
-        if 'value' in own:
-            headers |= checksum_headers({**own, 'type': whole.get('type', 'COMPOSITE')})
-    headers |= {
-        name: conditions.checked_value(call.query[key])
-        for key, name in _REPLACED.items()
-        if key in call.query
-    }
+    limits, headers = _told(call, found)
     start, end = limits or (0, found.size)
-    headers['Content-Length'] = str(end - start)
-    if limits is not None:
-        headers['Content-Range'] = f'bytes {start}-{end - 1}/{found.size}'
     status = 200 if limits is None else 206
     if call.method == 'HEAD' or start == end:
         return web.Response(status=status, headers=headers)
@@ -138,6 +123,29 @@ async def _answered(store: Store, call: Call, found: Object) -> web.StreamRespon
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]
     return response
+
+
+def _told(call: Call, found: Object) -> tuple[tuple[int, int] | None, dict[str, str]]:
+    """Return the range that is asked for, None for the whole, and the headers of the answer."""
+    asks = call.headers.get('x-amz-checksum-mode', '').upper() == 'ENABLED'
+    number, part = _part(call, found)
+    limits = part or conditions.range_of(call.headers.get('Range'), found.size)
+    # The checksum is that of the whole: beside a range, clients would compare it with the range.
+    headers = headers_of(found, checksum=asks and limits is None)
+    if number is not None and found.description.parts:
+        whole, own = found.description.checksum, found.description.parts[number - 1]
+        if 'value' in own:
+            headers |= checksum_headers({**own, 'type': whole.get('type', 'COMPOSITE')})
+    headers |= {
+        name: conditions.checked_value(call.query[key])
+        for key, name in _REPLACED.items()
+        if key in call.query
+    }
+    start, end = limits or (0, found.size)
+    headers['Content-Length'] = str(end - start)
+    if limits is not None:
+        headers['Content-Range'] = f'bytes {start}-{end - 1}/{found.size}'
+    return limits, headers
 
 
 def _part(call: Call, found: Object) -> tuple[int | None, tuple[int, int] | None]:

@@ -128,12 +128,14 @@ class Gateway:
         if descriptor is None:
             raise ConfigurationError(f'another gateway uses {folder}')
         self._closing.callback(file_lock.unlock, descriptor)
+        # Keys that are given do not end those in the folder: programs use them already.
         keys = {**self._kept_keys(), **settings.keys}
         self.access_key, self.secret_key = next(iter((settings.keys or keys).items()))
         self.keys_file = None if settings.keys else folder / _KEYS
         index = Index(settings.database or f'sqlite:///{folder / "index.sqlite"}')
         self._closing.callback(index.close)
         spool = Spool(folder / 'spool', self._spool_secret(), settings.spool_limit)
+        # Before anybody can upload: a file that is just being written is known to nobody either.
         spool.clean({part.file for upload in index.uploads() for part in index.parts(upload.id)})
         self._store = Store(
             self._client,
@@ -142,6 +144,7 @@ class Gateway:
             listing_seconds=settings.listing_seconds,
             plain_names=settings.plain_names,
         )
+        # Last, so that whoever connects finds everything there.
         tls = self._tls()
         listening = listen(settings.host, settings.port)
         host, port = listening.getsockname()[:2]

@@ -72,6 +72,7 @@ class Credential:
         Raises:
             S3Error: If it is malformed, with the code that is given.
         """
+        # An access key may hold slashes; date, region, service and the end may not.
         parts = text.rsplit('/', 4)
         if len(parts) != 5 or parts[4] != 'aws4_request' or not re.fullmatch(r'\d{8}', parts[1]):
             raise S3Error(error, 'The credential is malformed.')
@@ -116,6 +117,7 @@ def parse(headers: Mapping[str, str], query: Mapping[str, str]) -> SignedRequest
         return _parse_header(authorization, headers)
     if query.get('X-Amz-Algorithm') is not None:
         return _parse_query(query)
+    # Version 2 signs neither the host nor all headers, and uses SHA-1.
     if 'AWSAccessKeyId' in query:
         raise S3Error('AccessDenied', 'Only signatures of version 4 are accepted (s3v4).')
     return None
@@ -130,6 +132,7 @@ def _parse_header(authorization: str, headers: Mapping[str, str]) -> SignedReque
             None if known else 'Only AWS4-HMAC-SHA256 is accepted.',
         )
     credential = Credential.of(found[1], 'AuthorizationHeaderMalformed')
+    # S3 wants it in every signed request: the signature covers the body by it alone.
     payload = headers.get('x-amz-content-sha256')
     if payload is None:
         raise S3Error('InvalidRequest', 'The header x-amz-content-sha256 is missing.')
@@ -151,6 +154,7 @@ def _parse_query(query: Mapping[str, str]) -> SignedRequest:
         _names(signed),
         signature,
         _time(time),
+        # Whoever presigns an address does not know the body yet.
         query.get('X-Amz-Content-Sha256') or UNSIGNED,
         int(expires),
     )

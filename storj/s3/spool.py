@@ -76,6 +76,8 @@ class Stored(io.RawIOBase):
         if self._open is None or self._open[0] != number:
             self._close_file()
             descriptor = os.open(self._files[number][0], os.O_RDONLY | os.O_CLOEXEC)
+            # Each file has a counter of its own in front: one key serves all files, and no two
+            # files may share key stream.
             counter = os.pread(descriptor, _COUNTER, 0)
             self._open = number, descriptor, ContentKey(self._secret, counter)
         _, descriptor, key = self._open
@@ -180,6 +182,7 @@ class Spool:
         self._secret = secret
         self._limit = limit
         self._lock = threading.Lock()
+        # What a gateway that was killed left counts, until it is dropped.
         self._used = sum(path.stat().st_size for path in folder.iterdir())
 
     def clean(self, known: set[str]) -> None:
@@ -233,10 +236,12 @@ class Spool:
         stated = checksums.named_in(headers)
         announced = headers.get('x-amz-trailer', '').lower()
         names = {stated[0]} if stated else set()
+        # The value comes behind the body, but what to compute must be known before.
         names |= {name for name in checksums.ALGORITHMS if f'-{name.lower()}' in announced}
         if not names:
             asked = headers.get('x-amz-sdk-checksum-algorithm') or algorithm
             names = {asked.upper()} if asked else set()
+        # Not the key of the object: names from the network never become paths.
         name = secrets.token_hex(16)
         with self._reserved(body.size + _COUNTER):
             sink = _Sink(self.folder / name, self._secret, sorted(names))

@@ -79,6 +79,7 @@ class Object:
 
 def _version(entry: FileEntry) -> str:
     """Return what tells one upload of a name from another."""
+    # Ids follow from names, so that a file which replaces another has its id.
     created = 0 if entry.created is None else int(entry.created.timestamp() * 1000)
     return f'{entry.id}:{created}:{entry.size}'
 
@@ -108,6 +109,7 @@ class Store:
         self.spool = spool
         self._listing_seconds = listing_seconds
         self._catalog = Catalog(client, plain_names=plain_names)
+        # Threads of its own: transfers that wait for farmers must not keep a listing waiting.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix='storj-s3')
         self._buckets: dict[str, tuple[float, BucketEntry]] = {}
         self._keys: dict[str, Keys] = {}
@@ -294,9 +296,11 @@ class Store:
             bucket.id,
             source,
             name=key,
+            # Kept in the index; the network would show the type of an encrypted file to anybody.
             mimetype=None,
             encrypt_name=self._catalog.encrypts_names,
             overwrite=True,
+            # The client sends everything again: a journal would only name files of the spool.
             resume=False,
         )
         try:

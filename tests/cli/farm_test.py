@@ -21,8 +21,8 @@ import requests
 pytest.importorskip('aiohttp')
 pytest.importorskip('click')
 
-from storj.cli.farm import Lines
 from storj.cli.output import Output
+from storj.cli.servers import Lines
 from storj.exception import NetworkSetupError
 from storj.metadisk import MetaDisk
 from storj.network import Network
