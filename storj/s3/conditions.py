@@ -72,6 +72,18 @@ def check_conditions(
             raise S3Error(spared, Condition='If-Modified-Since')
 
 
+def _check_removal(stated: Mapping[str, str], found: Object) -> None:
+    """Raise if an object is not the one that a request to remove it states."""
+    etag = stated.get('If-Match')
+    check_conditions({} if etag is None else {'If-Match': etag}, found)
+    moment = _date(stated.get('x-amz-if-match-last-modified-time'))
+    size = stated.get('x-amz-if-match-size')
+    if (moment is not None and moment.replace(microsecond=0) != found.modified) or (
+        size is not None and size != str(found.size)
+    ):
+        raise S3Error('PreconditionFailed', Condition='If-Match')
+
+
 async def remove_object(
     store: Store, bucket: BucketEntry, key: str, stated: Mapping[str, str]
 ) -> None:
@@ -90,16 +102,8 @@ async def remove_object(
         names = ('If-Match', 'x-amz-if-match-last-modified-time', 'x-amz-if-match-size')
         if any(name in stated for name in names):
             found = await store.find(bucket, key, waits=False)
-            check_conditions(
-                {'If-Match': stated['If-Match']} if 'If-Match' in stated else {}, found
-            )
-            moment = _date(stated.get(names[1]))
-            size = stated.get(names[2])
-            if found is not None and (
-                (moment is not None and moment.replace(microsecond=0) != found.modified)
-                or (size is not None and size != str(found.size))
-            ):
-                raise S3Error('PreconditionFailed', Condition='If-Match')
+            if found is not None:
+                _check_removal(stated, found)
         await store.delete(bucket, key)
 
 

@@ -126,6 +126,16 @@ def test_write_can_be_conditional(s3, bucket):
     assert s3.get_object(**at)['Body'].read() == b'3'
 
 
+def test_removal_can_be_conditional(s3, bucket):
+    at = {'Bucket': bucket, 'Key': 'x'}
+    etag = s3.put_object(**at, Body=b'1')['ETag']
+    assert code_of(s3.delete_object, **at, IfMatch='"0"') == 'PreconditionFailed'
+    assert code_of(s3.delete_object, **at, IfMatchSize=2) == 'PreconditionFailed'
+    s3.delete_object(**at, IfMatch=etag, IfMatchSize=1)
+    s3.delete_object(**at, IfMatch=etag)
+    assert keys(s3, bucket) == []
+
+
 @pytest.mark.parametrize('algorithm', ['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256'])
 def test_checksum_is_verified_and_told(s3, bucket, algorithm):
     at = {'Bucket': bucket, 'Key': 'x'}
