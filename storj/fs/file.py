@@ -18,7 +18,7 @@ from storj.crypto.keys import ContentKey
 from storj.exception import AlreadyExistsError, AuthenticationError, NotFoundError
 from storj.sharding import SDK_SHARD_SIZE, shard_size_for
 from storj.transfer import wait_for
-from storj.transfer.spool import Spool
+from storj.transfer.spool import SeekableFile, Spool
 
 if TYPE_CHECKING:
     from storj.fs.filesystem import StorjFileSystem
@@ -46,7 +46,7 @@ def os_errors(path: str) -> Iterator[None]:
         raise PermissionError(errno.EACCES, str(error), path) from error
 
 
-class _Buffer(io.RawIOBase):
+class _Buffer(SeekableFile):
     """What was written to a file so far: encrypted on the disk, read by the upload.
 
     Args:
@@ -57,34 +57,17 @@ class _Buffer(io.RawIOBase):
         self._spool = Spool(folder)
         # For this file alone, and only in memory: a later reader of the disk gets nothing.
         self._key = ContentKey(secrets.token_bytes(32), secrets.token_bytes(16))
-        self._position = 0
+        super().__init__(self._read, lambda: self._spool.size)
 
     def append(self, data: memoryview) -> None:
         """Write at the end."""
         offset = self._spool.size
         self._spool.write(offset, CtrStream(self._key, offset).process(data))
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the position."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._spool.size}
-        self._position = max(0, base[whence] + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Read from the position on."""
-        view = memoryview(buffer).cast('B')
-        view = view[: max(0, self._spool.size - self._position)]
-        self._spool.read_into(self._position, view)
-        CtrStream(self._key, self._position).process(view, output=view)
-        self._position += len(view)
+    def _read(self, offset: int, buffer: memoryview) -> int:
+        view = buffer[: max(0, self._spool.size - offset)]
+        self._spool.read_into(offset, view)
+        CtrStream(self._key, offset).process(view, output=view)
         return len(view)
 
     def close(self) -> None:

@@ -367,19 +367,6 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
     # -- transfers ---------------------------------------------------------------------------------
 
-    async def _finished(self, future: TransferFuture[T], path: str) -> T:
-        """Wait for a transfer; one whose caller is cancelled is cancelled too."""
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
-        try:
-            await ended.wait()
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        with os_errors(path):
-            return future.result()
-
     def _begin_upload(
         self,
         source: Any,
@@ -408,7 +395,8 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _store(self, source: Any, path: str, **options: Any) -> None:
         path = self._strip_protocol(path)
         future = await self._ask(path, lambda: self._begin_upload(source, path, **options))
-        await self._finished(future, path)
+        with os_errors(path):
+            await future
         self._note(path)
 
     def _note(self, path: str) -> None:
@@ -449,7 +437,8 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         future = self.client.transfers.download(
             info['bucket_id'], info['id'], lpath, progress=_progress(callback)
         )
-        await self._finished(future, rpath)
+        with os_errors(rpath):
+            await future
 
     async def _cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **_: Any
@@ -537,7 +526,8 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         if start == end:
             return b''
         future = self.client.transfers.download(info['bucket_id'], info['id'], start=start, end=end)
-        memory: io.BytesIO = await self._finished(future, info['name'])
+        with os_errors(info['name']):
+            memory: io.BytesIO = await future
         return memory.getvalue()
 
     def _open(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from aiohttp import web
 
-from storj.s3 import signature, xml
+from storj.s3 import checksums, signature, xml
 from storj.s3.body import Body
 from storj.s3.errors import S3Error
 from storj.s3.store import MAX_KEY
@@ -142,21 +144,11 @@ class Call:
         if body.size > xml.MAX_XML:
             raise S3Error('MalformedXML', 'The document is too large.')
         data = b''.join([piece async for piece in body])
-        self.check_md5(data)
-        return xml.parse(data, root)
-
-    def check_md5(self, data: bytes) -> None:
-        """Compare a body with its ``Content-MD5``, if there is one."""
-        import base64
-        import hashlib
-        import hmac
-
-        stated = self.headers.get('Content-MD5')
-        if stated is None:
-            return
-        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        if not hmac.compare_digest(stated.encode('utf-8', 'surrogateescape'), digest.encode()):
+        stated = checksums.stated_md5(self.headers)
+        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if stated is not None and not hmac.compare_digest(stated, digest):
             raise S3Error('BadDigest')
+        return xml.parse(data, root)
 
     # -- parameters --------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from awscrt import checksums
 
 from storj.s3.errors import S3Error
 
-__all__ = ('ALGORITHMS', 'Checksum', 'composite', 'named_in', 'new')
+__all__ = ('ALGORITHMS', 'Checksum', 'composite', 'named_in', 'new', 'stated_md5')
 
 
 class Checksum(Protocol):
@@ -91,3 +91,21 @@ def composite(name: str, values: list[bytes]) -> str:
     whole: Any = new(name)
     whole.update(b''.join(values))
     return f'{base64.b64encode(whole.digest()).decode()}-{len(values)}'
+
+
+def stated_md5(headers: Mapping[str, str]) -> str | None:
+    """Return the MD5 in hex that ``Content-MD5`` states, None if there is none.
+
+    Raises:
+        S3Error: If it is malformed.
+    """
+    text = headers.get('Content-MD5')
+    if text is None:
+        return None
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError:
+        value = b''
+    if len(value) != 16:
+        raise S3Error('InvalidDigest')
+    return value.hex()

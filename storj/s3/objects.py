@@ -10,6 +10,7 @@ from aiohttp import web
 from storj.catalog import BucketEntry
 from storj.exception import NotFoundError
 from storj.s3 import conditions
+from storj.s3.buckets import OWNER
 from storj.s3.call import Call, is_number, stamp
 from storj.s3.errors import S3Error
 from storj.s3.index import Description
@@ -324,17 +325,14 @@ def _parts_of(call: Call, parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 async def acl(store: Store, call: Call) -> web.StreamResponse:
     """Answer GetObjectAcl and GetBucketAcl: all is the owner's alone."""
-    from storj.s3.buckets import OWNER
-
     bucket = await store.bucket(call.bucket)
     if call.key:
         await store.object(bucket, call.key)
-    grantee = {**OWNER}
     return call.answer(
         'AccessControlPolicy',
         {
             'Owner': OWNER,
-            'AccessControlList': {'Grant': [{'Grantee': grantee, 'Permission': 'FULL_CONTROL'}]},
+            'AccessControlList': {'Grant': [{'Grantee': OWNER, 'Permission': 'FULL_CONTROL'}]},
         },
     )
 

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import io
 import os
 import secrets
 import threading
@@ -19,6 +18,7 @@ from storj.crypto.keys import ContentKey
 from storj.s3 import checksums
 from storj.s3.body import Body
 from storj.s3.errors import S3Error
+from storj.transfer.spool import SeekableFile
 
 __all__ = ('Received', 'Spool', 'Stored')
 
@@ -26,7 +26,7 @@ _COUNTER: Final = 16
 _PIECE: Final = 1024 * 1024
 
 
-class Stored(io.RawIOBase):
+class Stored(SeekableFile):
     """Files of a spool, one behind the other, as one that is read.
 
     Args:
@@ -37,42 +37,18 @@ class Stored(io.RawIOBase):
     def __init__(self, files: Sequence[tuple[Path, int]], secret: bytes) -> None:
         self._files = files
         self._secret = secret
-        self._position = 0
         self._open: tuple[int, int, ContentKey] | None = None
-        self._sizes = [size for _, size in files]
+        super().__init__(self._read, lambda: sum(size for _, size in files))
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the position."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: sum(self._sizes)}
-        self._position = max(0, base[whence] + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Read from the position on, within one file."""
-        start = 0
-        for number, size in enumerate(self._sizes):
-            within = self._position - start
-            if within < size:
-                view = memoryview(buffer).cast('B')[: size - within]
-                count = self._read(number, within, view)
-                self._position += count
-                return count
-            start += size
+    def _read(self, offset: int, buffer: memoryview) -> int:
+        """Read within the file in which the offset lies."""
+        for number, (_, size) in enumerate(self._files):
+            if offset < size:
+                return self._read_file(number, offset, buffer[: size - offset])
+            offset -= size
         return 0
 
-    def _read(self, number: int, offset: int, view: memoryview) -> int:
+    def _read_file(self, number: int, offset: int, view: memoryview) -> int:
         if self._open is None or self._open[0] != number:
             self._close_file()
             descriptor = os.open(self._files[number][0], os.O_RDONLY | os.O_CLOEXEC)
@@ -232,7 +208,7 @@ class Spool:
         Raises:
             S3Error: If the body is not what the client says, or there is no space.
         """
-        md5 = _stated_md5(headers)
+        md5 = checksums.stated_md5(headers)
         stated = checksums.named_in(headers)
         announced = headers.get('x-amz-trailer', '').lower()
         names = {stated[0]} if stated else set()
@@ -283,16 +259,3 @@ async def _fill(sink: _Sink, body: Body, run: Any) -> None:
             waiting, size = [], 0
     if waiting:
         await run(sink.write, b''.join(waiting))
-
-
-def _stated_md5(headers: Mapping[str, str]) -> str | None:
-    text = headers.get('Content-MD5')
-    if text is None:
-        return None
-    try:
-        value = base64.b64decode(text, validate=True)
-    except ValueError:
-        value = b''
-    if len(value) != 16:
-        raise S3Error('InvalidDigest')
-    return value.hex()

@@ -35,7 +35,6 @@ from storj.s3.spool import Spool
 
 if TYPE_CHECKING:
     from storj import http
-    from storj.transfer import TransferFuture
 
 __all__ = ('MAX_KEY', 'Object', 'Store')
 
@@ -129,19 +128,6 @@ class Store:
             return await loop.run_in_executor(
                 self._threads, functools.partial(function, *arguments)
             )
-
-    async def finished(self, future: TransferFuture[T]) -> T:
-        """Wait for a transfer; one whose caller is cancelled is cancelled too."""
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
-        try:
-            await ended.wait()
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        with _translated():
-            return future.result()
 
     # -- buckets -----------------------------------------------------------------------------------
 
@@ -304,7 +290,8 @@ class Store:
             resume=False,
         )
         try:
-            await self.finished(future)
+            with _translated():
+                await future
         except NotFoundError as error:
             # Another client has removed the bucket.
             self._buckets.pop(bucket.name, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -447,3 +447,21 @@ class TransferFuture(Generic[T]):
         transfer, which may need that thread.
         """
         self._coordinator.when_settled(lambda: callback(self))
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait for the end in an event loop; cancelling the wait cancels the transfer."""
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> T:
+        # Few programs have an event loop, and all would wait for the import.
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        self.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self.result()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
@@ -24,7 +25,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from storj import atomic_file
 from storj.exception import IntegrityError
@@ -33,6 +34,7 @@ from storj.transfer.fetch import PieceWriter, StoredShard
 
 __all__ = (
     'Positional',
+    'SeekableFile',
     'ShardSpool',
     'Spool',
     'UnfinishedFile',
@@ -112,6 +114,41 @@ class Positional:
                 count = self._write(offset, view)
                 offset += count
                 view = view[count:]
+
+
+class SeekableFile(io.RawIOBase):
+    """A binary file that is only read, from any offset; subclasses say where its bytes are.
+
+    Args:
+        read_at (Callable[[int, memoryview], int]): fills a buffer from an offset as far as it goes
+            at once; returns how many bytes, 0 at the end.
+        size (Callable[[], int]): returns the bytes of the file.
+    """
+
+    def __init__(self, read_at: Callable[[int, memoryview], int], size: Callable[[], int]) -> None:
+        self._read_at = read_at
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set the position."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size()}
+        self._position = max(0, base[whence] + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Read from the position on."""
+        count = self._read_at(self._position, memoryview(buffer).cast('B'))
+        self._position += count
+        return count
 
 
 class Spool:
