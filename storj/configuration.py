@@ -38,9 +38,10 @@ from urllib.parse import unquote, urlsplit
 
 import appdirs
 
-from storj import file_lock, ini
+from storj import ini
 from storj.crypto import credentials, secret_file
 from storj.exception import ConfigurationError, DecryptionError
+from storj.system import file_lock
 from storj.text import to_system
 
 __all__ = (

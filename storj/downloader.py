@@ -9,11 +9,11 @@ from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
-from storj import atomic_file
 from storj.crypto import salted
 from storj.digest import Buffer
 from storj.exception import IntegrityError
 from storj.model import Frame
+from storj.system import atomic_file
 from storj.transfer import Progress, ProgressCallback
 from storj.uploader import open_client, password_of
 

@@ -28,7 +28,7 @@ from storj.exception import (
     SuppliedTokenNotAcceptedError,
     TransferCancelled,
 )
-from storj.shortage import shortage
+from storj.system.shortage import shortage
 from storj.text import count_of, printable
 
 __all__ = (

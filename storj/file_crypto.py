@@ -12,8 +12,8 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-from storj import atomic_file
 from storj.crypto import salted
+from storj.system import atomic_file
 
 __all__ = ('FileCrypto',)
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import GeneratorType
 from typing import Any, BinaryIO, ClassVar
 
-from storj import atomic_file, digest, sharding
+from storj import digest, sharding
 from storj.crypto import secret_file
 from storj.crypto.id_ecdsa import IdecdsaCipher, KeyPair
 from storj.crypto.key_file import is_key_file
@@ -46,6 +46,7 @@ from storj.object import (
     parse_integer,
     parse_text,
 )
+from storj.system import atomic_file
 
 __all__ = (
     'Bucket',

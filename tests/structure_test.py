@@ -14,16 +14,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'storj'
 
 #: Unit -> the units it may import (docs/design.rst). A unit is a module or package of ``storj``.
-GROUND = {'metadata', 'exception', 'object', 'atomic_file', 'shortage', 'text'}
+GROUND = {'metadata', 'exception', 'object', 'system', 'text'}
 PURE = GROUND | {'digest', 'crypto', 'sharding', 'erasure', 'api', 'model'}
 ALLOWED: dict[str, set[str]] = {
     'metadata': set(),
     'exception': set(),
     'object': GROUND,
-    'atomic_file': {'file_lock'},
-    'shortage': {'exception'},
+    'system': {'exception'},
     'text': set(),
-    'file_lock': set(),
     'ini': set(),
     'digest': GROUND,
     'crypto': GROUND | {'digest'},
@@ -31,13 +29,13 @@ ALLOWED: dict[str, set[str]] = {
     'erasure': GROUND,
     'api': GROUND | {'digest', 'sharding'},
     'model': PURE,
-    'configuration': PURE | {'file_lock', 'ini'},
+    'configuration': PURE | {'ini'},
     'farmer_connection': GROUND | {'digest'},
     'retry': {'exception'},
     'rest': PURE | {'retry'},
     'web_socket_frames': GROUND | {'digest', 'crypto'},
     'web_socket': PURE | {'farmer_connection', 'web_socket_frames'},
-    'transfer': PURE | {'farmer_connection', 'retry', 'web_socket', 'configuration', 'file_lock'},
+    'transfer': PURE | {'farmer_connection', 'retry', 'web_socket', 'configuration'},
     'http': PURE | {'web_socket', 'transfer', 'configuration', 'rest'},
     'metadisk': PURE | {'rest'},
     # The modules that releases 0.2 and 0.3 had besides the documented ones.
@@ -47,15 +45,15 @@ ALLOWED: dict[str, set[str]] = {
     'downloader': PURE | {'transfer', 'http', 'uploader'},
     '': PURE | {'configuration', 'web_socket', 'transfer', 'http', 'rest', 'metadisk'},
     # Bridge and farmers know each other by the wire only, and nothing of the client's side.
-    'network.node': PURE | {'file_lock', 'network'},
+    'network.node': PURE | {'network'},
     'network.bridge': PURE | {'network', 'network.node'},
     'network.farmer': PURE | {'network', 'network.node'},
     # The command line under another name.
     'network.__main__': {'cli'},
-    'network': PURE | {'file_lock', 'network.node', 'network.bridge', 'network.farmer'},
+    'network': PURE | {'network.node', 'network.bridge', 'network.farmer'},
     'catalog': PURE | {'transfer', 'http', 'configuration'},
     'fs': PURE | {'', 'catalog', 'configuration', 'transfer', 'http'},
-    's3': PURE | {'catalog', 'transfer', 'http', 'file_lock', 'network', 'network.node'},
+    's3': PURE | {'catalog', 'transfer', 'http', 'network', 'network.node'},
     'cli': PURE
     | {
         '',

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from storj import atomic_file
 from storj.catalog.entries import BucketEntry, Catalog, FileEntry, Stamp
 from storj.catalog.errors import ConflictError, UnsafeNameError, UsageProblem
 from storj.catalog.jobs import Action, Job, Skip, Unchanged
@@ -18,6 +17,7 @@ from storj.catalog.removal import Removal, local_removal, remote_removal
 from storj.catalog.tree import LocalFile, RemoteFile, ignores_case, local_file, remote_names
 from storj.crypto.keys import ContentKey
 from storj.exception import UnauthenticatedError
+from storj.system import atomic_file
 from storj.transfer import Bridge, BridgeReader, TransferFuture, Transfers
 
 __all__ = ('Copier', 'CopyOptions', 'Downloader')

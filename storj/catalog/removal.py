@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storj import atomic_file
 from storj.catalog.entries import FileEntry
 from storj.catalog.errors import SourceKept
 from storj.catalog.tree import LocalFile
 from storj.exception import NotFoundError, StorjError
+from storj.system import atomic_file
 
 if TYPE_CHECKING:
     from storj import http

@@ -28,12 +28,12 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from storj import atomic_file
 from storj.catalog.entries import BucketEntry, FileEntry
 from storj.catalog.places import SCHEME
 from storj.cli.command import command
 from storj.cli.session import Session, pass_session
 from storj.exception import StorjError
+from storj.system import atomic_file
 
 __all__ = (
     'SHELLS',

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storj import atomic_file
 from storj.exception import ConfigurationError
+from storj.system import atomic_file
 from storj.text import count_of
 
 __all__ = ('read', 'write')

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import quote
 
-from storj import atomic_file
 from storj.crypto.convergent import Reference, is_filehash
 from storj.exception import BridgeUnreachableError
 from storj.metadisk.files import Fetch, Form, Progress, open_source
@@ -24,6 +23,7 @@ from storj.metadisk.records import (
     unusable,
 )
 from storj.metadisk.wire import Wire
+from storj.system import atomic_file
 
 __all__ = ('MetaDisk',)
 

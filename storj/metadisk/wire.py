@@ -20,7 +20,7 @@ from storj.exception import (
 )
 from storj.rest import decoding, transport
 from storj.rest.connection import Adapter, Calls
-from storj.shortage import shortage
+from storj.system.shortage import shortage
 
 __all__ = ('Wire',)
 

@@ -30,7 +30,6 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from storj import atomic_file
 from storj.digest import ShardDigest, is_hash
 from storj.exception import NetworkSetupError
 from storj.network.node.state_files import (
@@ -42,6 +41,7 @@ from storj.network.node.state_files import (
     require_network,
     write_record,
 )
+from storj.system import atomic_file
 
 __all__ = ('BackupError', 'Copied', 'Snapshot', 'back_up', 'restore')
 

@@ -20,9 +20,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storj import file_lock
 from storj.crypto import secret_file
 from storj.exception import NetworkNotAnswering, NetworkNotRunning, NetworkSetupError, StorjError
+from storj.system import file_lock
 
 if TYPE_CHECKING:
     from storj.network import Network

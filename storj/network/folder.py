@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from storj import atomic_file
 from storj.crypto import mnemonic
 from storj.digest import is_hex
 from storj.exception import MnemonicError, NetworkSetupError
@@ -28,6 +27,7 @@ from storj.network.node.state_files import (
     unusable,
     write_record,
 )
+from storj.system import atomic_file
 from storj.text import count_of
 
 __all__ = ('FewerFarmersError', 'IntactFarmerError', 'NetworkFolder')

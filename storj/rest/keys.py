@@ -12,9 +12,9 @@ from ecdsa import SECP256k1, SigningKey, VerifyingKey
 from ecdsa.der import UnexpectedDER
 from ecdsa.errors import MalformedPointError
 
-from storj import atomic_file
 from storj.api import ecdsa_to_hex
 from storj.exception import ClientError, ConfigurationError
+from storj.system import atomic_file
 
 PRIVATE_NAME = 'private.pem'
 PUBLIC_NAME = 'public.pem'

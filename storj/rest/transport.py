@@ -37,7 +37,7 @@ from storj.exception import (
 from storj.rest import decoding
 from storj.rest.connection import Calls
 from storj.retry import RetryPolicy
-from storj.shortage import shortage
+from storj.system.shortage import shortage
 from storj.text import in_url
 
 T = TypeVar('T')

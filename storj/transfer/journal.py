@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storj import atomic_file, file_lock
 from storj.digest import is_hash, is_hex
 from storj.exception import ClientError, NotFoundError, StorjError, TransferError
 from storj.model import File
 from storj.sharding import Plan
+from storj.system import atomic_file, file_lock
 from storj.transfer.config import Bridge, BridgeReader, TransferConfig, UploadRequest
 from storj.transfer.encryption import FileEncryption
 from storj.transfer.source import PathSource, Source

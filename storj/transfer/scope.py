@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from storj.exception import FarmerUnreachableError, StorjError, TransferError
 from storj.model import ExchangeReport
-from storj.shortage import shortage
+from storj.system.shortage import shortage
 from storj.transfer.channel import Channel, channel_for
 from storj.transfer.config import BridgeReader, TransferConfig
 from storj.transfer.coordinator import Clock, Coordinator, Meter, SystemClock

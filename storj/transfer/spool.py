@@ -27,9 +27,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from storj import atomic_file
 from storj.exception import IntegrityError
-from storj.shortage import shortage
+from storj.system import atomic_file
+from storj.system.shortage import shortage
 from storj.transfer.fetch import PieceWriter, StoredShard
 
 __all__ = (

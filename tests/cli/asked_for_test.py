@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from storj import atomic_file
 from storj.exception import BridgeUnreachableError
 from storj.http import Client
+from storj.system import atomic_file
 from storj.transfer import Transfers
 
 

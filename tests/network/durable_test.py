@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from storj import atomic_file
 from storj.exception import StorjError
 from storj.metadisk import MetaDisk
 from storj.network import Network
+from storj.system import atomic_file
 from tests.network.bridges import Account, RunningBridge
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from storj import atomic_file
 from storj.network.node.clock import CLOCK_SKEW, TOLERANCE, StepWatch, lasts
 from storj.network.node.group_sync import GroupSync
+from storj.system import atomic_file
 from tests.network.nodes import Clock, run
 
 

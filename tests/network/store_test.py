@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from storj import atomic_file
 from storj.digest import shard_hash
 from storj.exception import ConfigurationError
 from storj.network.farmer.store import NoSpaceLeftError, NullStore, ShardStore, StoreError
+from storj.system import atomic_file
 from tests.network.nodes import SHARD, SHARD_HASH
 
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from requests.exceptions import ConnectTimeout
 
-from storj import atomic_file, erasure, sharding
+from storj import erasure, sharding
 from storj.api import BridgeProfile
 from storj.crypto import keys, names
 from storj.crypto.cipher import CtrStream
@@ -40,6 +40,7 @@ from storj.exception import (
     TransferError,
 )
 from storj.model import Contact, File, FilePointer, Frame, Token
+from storj.system import atomic_file
 from storj.transfer import Progress, RetryPolicy, TransferConfig, Transfers, list_journals
 from tests.unit.fake_network import (
     BUCKET,

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj import atomic_file, file_lock
 from storj.api import BridgeProfile
 from storj.exception import (
     BridgeUnreachableError,
@@ -31,6 +30,7 @@ from storj.exception import (
     TransferError,
 )
 from storj.model import File, Frame
+from storj.system import atomic_file, file_lock
 from storj.transfer import TransferConfig, clean_journals, list_journals
 from storj.transfer.config import name_of
 from storj.transfer.coordinator import Stopped

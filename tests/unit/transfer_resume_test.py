@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from storj import atomic_file, file_lock
 from storj.crypto import keys
 from storj.crypto.cipher import CtrStream
 from storj.digest import shard_hash
@@ -33,6 +32,7 @@ from storj.exception import (
     TransferError,
 )
 from storj.model import File, Frame
+from storj.system import atomic_file, file_lock
 from storj.transfer import download as download_
 from storj.transfer import journal, list_journals, spool
 from storj.transfer.journal import Journal

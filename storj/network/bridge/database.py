@@ -57,9 +57,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import StaticPool
 
-from storj.atomic_file import sync_folder
 from storj.exception import NetworkSetupError
 from storj.network.node.group_sync import GroupSync
+from storj.system.atomic_file import sync_folder
 
 __all__ = (
     'REVISION',

@@ -18,11 +18,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from storj import atomic_file
 from storj.network.farmer.store import Kind, NoSpaceLeftError, StoreError
 from storj.network.node.contract import Contract, ContractError
 from storj.network.node.group_sync import GroupSync
 from storj.network.node.state_files import unusable
+from storj.system import atomic_file
 
 __all__ = ('PAGE', 'Ended', 'FarmerIndex', 'Quarantined')
 

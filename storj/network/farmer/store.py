@@ -27,11 +27,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
-from storj import atomic_file
 from storj.digest import ripemd160
 from storj.exception import NetworkSetupError, StorjError
 from storj.network.node.identity import is_node_id
 from storj.sharding import MIN_SHARD_SIZE
+from storj.system import atomic_file
 
 __all__ = (
     'FREE_SPACE_KEPT',

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from storj import atomic_file
 from storj.network.node.wire import Handler
+from storj.system import atomic_file
 
 __all__ = ('SYNCS', 'GroupSync', 'durable_answers')
 

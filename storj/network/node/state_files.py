@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from storj import file_lock
 from storj.crypto import secret_file
 from storj.exception import NetworkSetupError
+from storj.system import file_lock
 
 __all__ = (
     'BACKUP_FILES',

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from storj import file_lock
+from storj.system import file_lock
 
 __all__ = (
     'discard_unfinished',

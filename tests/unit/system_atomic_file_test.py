@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storj import atomic_file, file_lock
+from storj.system import atomic_file, file_lock
 
 PACKAGE = Path(__file__).parents[2] / 'storj'
 
@@ -86,7 +86,7 @@ def left(tmp_path: Path) -> Path:
     program = """if True:
         import os, signal, sys
         from pathlib import Path
-        from storj import atomic_file
+        from storj.system import atomic_file
 
         with atomic_file.opened(Path(sys.argv[1])) as file:
             file.write(b'half')

@@ -15,7 +15,7 @@ from storj.exception import BridgeUnreachableError, FarmerUnreachableError, Reso
 from storj.farmer_connection import FarmerSocket, Watchdog
 from storj.http import Client
 from storj.metadisk import MetaDisk
-from storj.shortage import shortage
+from storj.system.shortage import shortage
 from storj.transfer import ChannelLimits
 from storj.transfer.channel import channel_for
 from tests.unit.scripted_farmer import Connection, ScriptedFarmer, frame
@@ -115,7 +115,7 @@ def test_farmer_is_not_blamed_for_missing_descriptors(
             monkeypatch.setattr(socket, 'getaddrinfo', no_name)
             with pytest.raises(FarmerUnreachableError):
                 channel_for(pointer).pull(pointer, len(SHARD), lambda piece: None)
-            monkeypatch.setattr('storj.shortage.socket.socket', no_descriptor)
+            monkeypatch.setattr('storj.system.shortage.socket.socket', no_descriptor)
         monkeypatch.setattr(FarmerSocket, '__init__', no_descriptor)
         with pytest.raises(ResourceError, match='too many files open'):
             channel_for(pointer).pull(pointer, len(SHARD), lambda piece: None)
