@@ -235,6 +235,33 @@ def test_unknown_routes_and_methods_answer_json(bridge: RunningBridge) -> None:
     assert (answer.status, answer.error) == (400, 'URL is malformed')
 
 
+@pytest.mark.parametrize(
+    ('path', 'status', 'told'),
+    [
+        ('/nope', 404, 'There is nothing at this address.'),
+        ('/buckets', 401, 'This address is for programs that log in.'),
+        ('/contacts/%3Cb%3E', 404, 'Contact not found'),
+    ],
+)
+def test_browsers_get_errors_as_pages(
+    bridge: RunningBridge, path: str, status: int, told: str
+) -> None:
+    browser = {'accept': 'text/html,application/xhtml+xml,*/*;q=0.8'}
+    plain, page = bridge.request('GET', path), bridge.request('GET', path, headers=browser)
+    assert (plain.status, page.status) == (status, status)
+    assert plain.headers['Content-Type'] == 'application/json; charset=utf-8'
+    assert page.headers['Content-Type'] == 'text/html; charset=utf-8'
+    assert "default-src 'none'" in page.headers['Content-Security-Policy']
+    assert told in page.body.decode()
+    assert '<b>' not in page.body.decode()
+    assert page.headers.get('WWW-Authenticate') == plain.headers.get('WWW-Authenticate')
+    for answer in (plain, page):
+        assert 'Accept' in answer.headers['Vary']
+        assert answer.headers['Cache-Control'] == 'no-store'
+    assert bridge.request('HEAD', path, headers=browser).body == b''
+    assert bridge.request('PUT', path, headers=browser).json['error']
+
+
 def test_trailing_slash_and_head_are_accepted(bridge: RunningBridge, somebody: Account) -> None:
     assert bridge.request('GET', '/buckets/', by=somebody).status == 200
     assert bridge.request('GET', '/contacts/').status == 200

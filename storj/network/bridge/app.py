@@ -22,6 +22,7 @@ from storj.network.bridge.upkeep import start_upkeep
 from storj.network.node import health
 from storj.network.node.addresses import is_loopback
 from storj.network.node.group_sync import SYNCS, durable_answers
+from storj.network.node.pages import error_pages
 from storj.network.node.proxies import behind_proxies, parse_proxies
 from storj.network.node.space import is_full
 from storj.network.node.tasks import Tasks
@@ -37,7 +38,7 @@ HEAD_LIMIT = 256 * 1024
 
 _SECURITY_HEADERS = {
     'Cache-Control': 'no-store',
-    'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'",
+    'Content-Security-Policy': "default-src 'none'",
     'Referrer-Policy': 'no-referrer',
     'Server': 'storj-bridge',
     'X-Content-Type-Options': 'nosniff',
@@ -271,7 +272,12 @@ def create_app(
     Returns:
         web.Application: opens its database when it starts, and owns its background work.
     """
-    middlewares: list[Callable[..., object]] = [_preflight, _errors, durable_answers(_STEPS)]
+    middlewares: list[Callable[..., object]] = [
+        error_pages,
+        _preflight,
+        _errors,
+        durable_answers(_STEPS),
+    ]
     if settings.trusted_proxies:
         middlewares.insert(0, behind_proxies(parse_proxies(settings.trusted_proxies)))
     if settings.hosts is not None:

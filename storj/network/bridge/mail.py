@@ -19,6 +19,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from storj.crypto import secret_file
+from storj.network.node.pages import html_page, wants_page
 
 __all__ = (
     'Kind',
@@ -26,7 +27,6 @@ __all__ = (
     'done_page',
     'is_visit',
     'question_page',
-    'wants_page',
 )
 
 Kind = Literal['activation', 'deactivation', 'reset']
@@ -74,7 +74,6 @@ _PASSWORD_FIELD = (
     '<p><label>New password <input type="password" name="password" required '
     'autocomplete="new-password"></label></p>'
 )
-_POLICY = "default-src 'none'; form-action 'self'; base-uri 'none'"
 
 
 class Outbox:
@@ -117,11 +116,6 @@ class Outbox:
         return path
 
 
-def wants_page(request: web.Request) -> bool:
-    """Return whether a browser asks."""
-    return 'text/html' in request.headers.get('accept', '')
-
-
 def is_visit(request: web.Request) -> bool:
     """Return whether a request only looks at a link: HEAD, or GET by a browser."""
     return request.method == 'HEAD' or (request.method == 'GET' and wants_page(request))
@@ -141,11 +135,4 @@ def done_page(kind: Kind) -> web.Response:
 
 
 def _page(title: str, sentence: str, form: str = '') -> web.Response:
-    text = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>'
-        f'{html.escape(title)}</title></head><body><main><h1>{html.escape(title)}</h1>'
-        f'<p>{html.escape(sentence)}</p>{form}</main></body></html>'
-    )
-    headers = {'Content-Security-Policy': _POLICY}
-    return web.Response(text=text, content_type='text/html', charset='utf-8', headers=headers)
+    return html_page(title, f'<p>{html.escape(sentence)}</p>{form}')

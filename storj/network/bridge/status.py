@@ -29,6 +29,7 @@ from storj.network.bridge.database import (
     Pointer,
 )
 from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.node.pages import html_page, wants_page
 from storj.network.node.wire import Route, answer, iso_date, vary
 from storj.text import count_of
 
@@ -194,25 +195,12 @@ async def get_status(request: web.Request) -> web.Response:
     user = (await authenticate(request)).email if known else None
     bridge = request.app[BRIDGE]
     state = await bridge.database.apart(partial(network_status, bridge, user=user))
-    # Browsers ask for HTML; the originals' clients send ``*/*`` or nothing.
-    if 'text/html' in request.headers.get('accept', ''):
-        response = web.Response(text=_page(state), content_type='text/html', charset='utf-8')
-    else:
-        response = answer(state)
+    response = _page(state) if wants_page(request) else answer(state)
     vary(response, 'Accept')
     return response
 
 
-_STYLE = (
-    'body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;'
-    'color:#1b2430;background:#fff}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}'
-    'table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6rem;'
-    'border-bottom:1px solid #d8dee6}td.n,th.n{text-align:right}code{font-size:.85em}'
-    '.off{color:#b3261e}'
-)
-
-
-def _page(state: dict[str, Any]) -> str:
+def _page(state: dict[str, Any]) -> web.Response:
     bridge, totals = state['bridge'], state['totals']
     farmer_rows = [
         (
@@ -237,11 +225,8 @@ def _page(state: dict[str, Any]) -> str:
         for file in state['files']
         for shard in file['shards']
     ]
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f'<title>Storj network</title><style>{_STYLE}</style></head><body>'
-        f'<h1>Storj network at {html.escape(bridge["url"])}</h1>'
+    return html_page(
+        f'Storj network at {bridge["url"]}',
         f'<p>Bridge {html.escape(bridge["version"])}, {count_of(len(state["farmers"]), "farmer")}, '
         f'{count_of(totals["files"], "file", ",")} of {count_of(totals["bytes"], "byte", ",")}, '
         f'{count_of(totals["shards"], "shard", ",")}, '
@@ -256,8 +241,7 @@ def _page(state: dict[str, Any]) -> str:
             '<h2>Where shards are</h2>' + _table('File,Shard,Hash,#Bytes,Farmers', shard_rows)
             if shard_rows
             else ''
-        )
-        + '</body></html>'
+        ),
     )
 
 
@@ -296,7 +280,10 @@ def _table(heads: str, rows: Sequence[tuple[str, ...]]) -> str:
         + '</tr>'
         for row in rows
     )
-    return f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f'<tbody>{body}</tbody></table></div>'
+    )
 
 
 ROUTES = (Route('GET', '/status', get_status),)

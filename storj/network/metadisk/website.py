@@ -11,6 +11,7 @@ from importlib import resources
 
 from aiohttp import hdrs, web
 
+from storj.network.node.pages import wants_page
 from storj.network.node.wire import vary
 
 __all__ = ('PAGE', 'Website')
@@ -102,7 +103,7 @@ class Website:
     async def _for_browsers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path != '/' or request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return await handler(request)
-        if 'text/html' in request.headers.get(hdrs.ACCEPT, ''):
+        if wants_page(request):
             response: web.StreamResponse = self._page(self._start)
         else:
             response = await handler(request)
