@@ -650,12 +650,22 @@ class Client:
             of more than 2000 files take several requests.
         """
         listing: list[dict[str, Any]] = []
-        for page in self._file_pages(bucket_id):
+        for page in self.bucket_file_pages(bucket_id):
             listing += page
         return listing
 
-    def _file_pages(self, bucket_id: str) -> Iterator[list[dict[str, Any]]]:
-        """Yield the entries of a bucket's files, page by page."""
+    def bucket_file_pages(self, bucket_id: str) -> Iterator[list[dict[str, Any]]]:
+        """Return an iterator over the entries of a bucket's files, page by page.
+
+        See API buckets: GET /buckets/{id}/files
+
+        Args:
+            bucket_id (str): unique identifier.
+
+        Returns:
+            Iterator[list[dict]]: the entries as in :meth:`bucket_files`, at most 2000 at a time.
+            Each page is fetched when it is asked for.
+        """
         path = route('/buckets/{bucket_id}/files/', bucket_id=bucket_id)
         return by_start_date(lambda start: self._page(path, start), FILES_PAGE)
 
@@ -1038,7 +1048,7 @@ class Client:
     def _listed_ids(self, bucket_id: str, stored_names: Sequence[str]) -> list[str]:
         """Search the list of files for all of several stored names."""
         found: dict[str, str] = {}
-        for file in itertools.chain.from_iterable(self._file_pages(bucket_id)):
+        for file in itertools.chain.from_iterable(self.bucket_file_pages(bucket_id)):
             text, identifier = file.get('filename'), file.get('id')
             if isinstance(text, str) and text in stored_names and isinstance(identifier, str):
                 found.setdefault(text, identifier)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from storj.catalog.jobs import Outcome as Outcome
     from storj.catalog.jobs import Skip as Skip
     from storj.catalog.jobs import Unchanged as Unchanged
+    from storj.catalog.listing import Selection as Selection
+    from storj.catalog.listing import Usage as Usage
+    from storj.catalog.listing import selections as selections
+    from storj.catalog.listing import usage as usage
     from storj.catalog.places import ByteRange as ByteRange
     from storj.catalog.places import Link as Link
     from storj.catalog.places import Local as Local
@@ -63,6 +67,7 @@ _MODULES = {
     'places': 'ByteRange Link Local Remote Stream parse_location parse_remote',
     'filters': 'Filters Rule',
     'tree': 'LocalFile RemoteFile find_local find_remote fold walk',
+    'listing': 'Selection Usage selections usage',
     'jobs': 'Batch Job Outcome Skip Unchanged',
     'copier': 'Copier CopyOptions Downloader',
     'removal': 'remove_local remove_remote',

@@ -19,7 +19,7 @@ from storj.object import parse_time
 from storj.text import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from storj import http
 
@@ -214,6 +214,20 @@ class Catalog:
         if self._seen is not None:
             self._seen(bucket.name, [entry.name for entry in found])
         return [entry for entry in found if entry.name.startswith(prefix)]
+
+    def scan(self, bucket: BucketEntry) -> Iterator[FileEntry]:
+        """Yield the files of a bucket as the bridge lists them, oldest first, a page at a time.
+
+        Raises:
+            BucketNotFound: If the bucket was removed in the meantime.
+        """
+        key = self._bucket_key(bucket)
+        try:
+            for page in self.client.bucket_file_pages(bucket.id):
+                for record in page:
+                    yield self._file_entry(bucket, record, key)
+        except NotFoundError:
+            raise BucketNotFound(f'no such bucket: {bucket.name}') from None
 
     def file(self, bucket: BucketEntry, text: str) -> FileEntry:
         """Return the file of a name or id.

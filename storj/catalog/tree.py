@@ -22,6 +22,7 @@ __all__ = (
     'RemoteFile',
     'find_local',
     'find_remote',
+    'fixed_prefix',
     'fold',
     'ignores_case',
     'is_below',
@@ -182,7 +183,7 @@ def find_remote(
     if entry is not None:
         return [RemoteFile(entry.name.rpartition('/')[2], entry)]
     if is_glob(place.path):
-        base = _fixed_prefix(place.path)
+        base = fixed_prefix(place.path)
         matches = [
             entry for entry in catalog.files(bucket, base) if match_glob(entry.name, place.path)
         ]
@@ -246,7 +247,7 @@ def remote_names(catalog: Catalog, bucket: BucketEntry, prefix: str) -> dict[str
     return found
 
 
-def _fixed_prefix(pattern: str) -> str:
+def fixed_prefix(pattern: str) -> str:
     """Return the part of a pattern that ends before its first wildcard, up to the last ``/``."""
     parts: list[str] = []
     for part in pattern.split('/')[:-1]:

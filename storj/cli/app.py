@@ -14,7 +14,8 @@ MORE = 'More'
 ENTRIES = (
     Entry('cp', 'storj.cli.copy:cp', 'Copy files to, from and between buckets.', FILES),
     Entry('mv', 'storj.cli.copy:mv', 'Move files to, from and between buckets.', FILES),
-    Entry('ls', 'storj.cli.buckets:ls', 'List buckets, or the files of a bucket.', FILES),
+    Entry('ls', 'storj.cli.listing:ls', 'List buckets, or the files of a bucket.', FILES),
+    Entry('du', 'storj.cli.listing:du', 'Sum up the files of buckets and folders.', FILES),
     Entry('rm', 'storj.cli.files:rm', 'Remove files from a bucket.', FILES),
     Entry('cat', 'storj.cli.copy:cat', 'Write files to standard output.', FILES),
     Entry('sync', 'storj.cli.sync:sync', 'Make one folder or bucket like another.', FILES),
@@ -32,7 +33,7 @@ ENTRIES = (
     Entry('metadisk', 'storj.cli.metadisk:metadisk', 'Files of a MetaDisk node.', FAMILIES),
     Entry(
         'transfer',
-        'storj.cli.transfers:transfer',
+        'storj.cli.copy:transfer',
         'Interrupted transfers.',
         FAMILIES,
     ),
@@ -53,7 +54,8 @@ _ELSEWHERE = {
     **dict.fromkeys(('move', 'moveto', 'rename', 'ren'), "'storj mv' moves and renames"),
     **dict.fromkeys(('list', 'dir', 'lsf', 'lsd', 'lsl', 'lsjson', 'tree'), "'storj ls' lists"),
     **dict.fromkeys(('list-buckets', 'list-files'), "'storj ls' lists"),
-    **dict.fromkeys(('du', 'size', 'stat'), "'storj ls -r' lists all files and sums them up"),
+    **dict.fromkeys(('size', 'ncdu'), "'storj du' sums files up"),
+    'stat': "'storj file info' describes a file",
     **dict.fromkeys(('delete', 'del', 'remove', 'remove-file', 'purge'), "'storj rm' removes"),
     **dict.fromkeys(('mkdir', 'mkbkt', 'add-bucket', 'make-bucket'), "'storj mb' makes a bucket"),
     **dict.fromkeys(('rmdir', 'remove-bucket'), "'storj rb' removes a bucket"),

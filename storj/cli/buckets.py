@@ -1,4 +1,4 @@
-"""``storj bucket``, ``mb``, ``rb`` and ``ls``; ``storj-bucket`` is the same family as ``bucket``.
+"""``storj bucket``, ``mb`` and ``rb``; ``storj-bucket`` is the same family as ``bucket``.
 
 The last three commands are those of 0.1.5 to 0.3, for programs and tests that call them through
 click and replace ``storj.cli.get_client``; they print the lines of those releases.
@@ -6,18 +6,15 @@ click and replace ``storj.cli.get_client``; they print the lines of those releas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
 import click
 
 from storj import cli
-from storj.catalog.entries import BucketEntry, FileEntry
-from storj.catalog.errors import FileNotFound, UsageProblem
-from storj.catalog.filters import match_glob
-from storj.catalog.places import SCHEME, is_glob, parse_remote
-from storj.catalog.tree import fold, is_below
+from storj.catalog.entries import BucketEntry
+from storj.catalog.errors import UsageProblem
+from storj.catalog.places import SCHEME, parse_remote
 from storj.cli.command import command, group
 from storj.cli.completion import complete_bucket, complete_uri
 from storj.cli.options import yes_option
@@ -27,6 +24,7 @@ from storj.cli.session import Session, pass_session
 from storj.text import count_of, printable
 
 __all__ = (
+    'BUCKET_COLUMNS',
     'FILE_COLUMNS',
     'bucket',
     'bucket_name',
@@ -34,7 +32,6 @@ __all__ = (
     'delete',
     'get',
     'list_',
-    'ls',
     'mb',
     'old_create',
     'old_get',
@@ -174,69 +171,6 @@ def list_(session: Session) -> None:
 def delete(session: Session, bucket: str, yes: bool) -> None:
     """Remove a bucket, found by name or id."""
     _remove(session, bucket_name(bucket), yes)
-
-
-@command(
-    'ls',
-    short_help='List buckets, or the files of a bucket.',
-    examples=(
-        'storj ls                               all buckets',
-        'storj ls storj://photos                a bucket; names that end in / hold more',
-        'storj ls -r storj://photos/2017/       all files below a prefix',
-        "storj ls 'storj://photos/*.jpg'        files that match",
-    ),
-)
-@click.argument('uri', required=False, shell_complete=complete_uri)
-@click.option('-r', '--recursive', is_flag=True, help='All files below, in full.')
-@click.option('--ids', is_flag=True, help='Show ids too.')
-@pass_session
-def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
-    """List buckets, or the files of a bucket."""
-    if uri is None or uri == 'storj://':
-        columns = [Column('id')] * ids + list(BUCKET_COLUMNS)
-        buckets = [entry.to_dict() for entry in session.catalog.buckets()]
-        session.output.table(columns, buckets, empty="no buckets; make one with 'storj mb'")
-        _note_closed(session, buckets)
-        return
-    place = parse_remote(uri, bare=True)
-    bucket = session.catalog.bucket(place.bucket)
-    files = session.catalog.files(bucket)
-    items: Iterable[FileEntry | str]
-    if is_glob(place.path) and place.path not in {entry.name for entry in files}:
-        items = chosen = [entry for entry in files if match_glob(entry.name, place.path)]
-    else:
-        chosen = [entry for entry in files if is_below(entry, place.path)]
-        items = chosen if recursive else fold(chosen, place.path)
-    rows = [
-        {'type': 'prefix', 'name': item}
-        if isinstance(item, str)
-        else {'type': 'file', **item.to_dict()}
-        for item in items
-    ]
-    if not rows and not place.is_folder:
-        raise FileNotFound(f'no such file: {place}')
-    columns = [Column('id')] * ids + list(FILE_COLUMNS)
-    session.output.table(columns, rows, empty=f'no files in {place}')
-    if recursive and rows:
-        total = session.output.cell(sum(entry.size or 0 for entry in chosen), 'size')
-        session.output.note(f'{count_of(len(chosen), "file")}, {total}')
-    _note_closed(session, rows)
-
-
-def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Note why names are shown as stored: the first sign of a wrong encryption key."""
-    from storj.crypto import names
-
-    closed = [
-        row
-        for row in rows
-        if not row.get('encrypted_name', True) and names.looks_encrypted(row['name'])
-    ]
-    if closed:
-        number = count_of(len(closed), 'name')
-        key = session.encryption_key
-        reason = 'the encryption key does not open' if key else 'no encryption key for'
-        session.output.note(f'{reason} {number}')
 
 
 # The commands of storj-bucket as release 0.3 had them: their output, to the column, is what

@@ -31,6 +31,7 @@ PRELOADED = (
     'storj.network.backup',
     'storj.network.control',
     'storj.cli.files',
+    'storj.cli.listing',
     'storj.cli.network',
     'storj.cli.share',
     'storj.cli.sync',

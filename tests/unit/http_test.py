@@ -88,6 +88,7 @@ BAD_IDS = [
 
 ONE_ID = [
     'bucket_delete',
+    'bucket_file_pages',
     'bucket_files',
     'bucket_get',
     'contact_lookup',

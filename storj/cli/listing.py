@@ -1,0 +1,139 @@
+"""``storj ls`` and ``du``: what is stored, listed and summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from storj.catalog.entries import FileEntry
+from storj.catalog.errors import FileNotFound
+from storj.catalog.filters import match_glob
+from storj.catalog.listing import Usage, selections, usage
+from storj.catalog.places import SCHEME, is_glob, parse_remote
+from storj.catalog.tree import fold, is_below
+from storj.cli.buckets import BUCKET_COLUMNS, FILE_COLUMNS
+from storj.cli.command import command
+from storj.cli.completion import complete_uri
+from storj.cli.options import filter_options
+from storj.cli.output import Column
+from storj.cli.session import Session, pass_session
+from storj.text import count_of
+
+__all__ = ('du', 'ls')
+
+_USAGE_COLUMNS = (
+    Column('size', kind='size'),
+    Column('files', kind='count'),
+    Column('uri', 'PLACE'),
+)
+
+
+@command(
+    'ls',
+    short_help='List buckets, or the files of a bucket.',
+    examples=(
+        'storj ls                               all buckets',
+        'storj ls storj://photos                a bucket; names that end in / hold more',
+        'storj ls -r storj://photos/2017/       all files below a prefix',
+        "storj ls 'storj://photos/*.jpg'        files that match",
+    ),
+)
+@click.argument('uri', required=False, shell_complete=complete_uri)
+@click.option('-r', '--recursive', is_flag=True, help='All files below, in full.')
+@click.option('--ids', is_flag=True, help='Show ids too.')
+@pass_session
+def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
+    """List buckets, or the files of a bucket."""
+    if uri is None or uri == 'storj://':
+        columns = [Column('id')] * ids + list(BUCKET_COLUMNS)
+        buckets = [entry.to_dict() for entry in session.catalog.buckets()]
+        session.output.table(columns, buckets, empty="no buckets; make one with 'storj mb'")
+        _note_closed(session, buckets)
+        return
+    place = parse_remote(uri, bare=True)
+    bucket = session.catalog.bucket(place.bucket)
+    files = session.catalog.files(bucket)
+    items: Iterable[FileEntry | str]
+    if is_glob(place.path) and place.path not in {entry.name for entry in files}:
+        items = chosen = [entry for entry in files if match_glob(entry.name, place.path)]
+    else:
+        chosen = [entry for entry in files if is_below(entry, place.path)]
+        items = chosen if recursive else fold(chosen, place.path)
+    rows = [
+        {'type': 'prefix', 'name': item}
+        if isinstance(item, str)
+        else {'type': 'file', **item.to_dict()}
+        for item in items
+    ]
+    if not rows and not place.is_folder:
+        raise FileNotFound(f'no such file: {place}')
+    columns = [Column('id')] * ids + list(FILE_COLUMNS)
+    session.output.table(columns, rows, empty=f'no files in {place}')
+    if recursive and rows:
+        total = session.output.cell(sum(entry.size or 0 for entry in chosen), 'size')
+        session.output.note(f'{count_of(len(chosen), "file")}, {total}')
+    _note_closed(session, rows)
+
+
+def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Note why names are shown as stored: the first sign of a wrong encryption key."""
+    from storj.crypto import names
+
+    closed = [
+        row
+        for row in rows
+        if not row.get('encrypted_name', True) and names.looks_encrypted(row['name'])
+    ]
+    if closed:
+        number = count_of(len(closed), 'name')
+        key = session.encryption_key
+        reason = 'the encryption key does not open' if key else 'no encryption key for'
+        session.output.note(f'{reason} {number}')
+
+
+@command(
+    'du',
+    short_help='Sum up the files of buckets and folders.',
+    examples=(
+        'storj du                               every bucket and its folders',
+        'storj du -s storj://photos             one sum',
+        'storj du -d 1 storj://photos/2017/     a prefix and the folders directly in it',
+        "storj du -s storj://photos --include '*.jpg'",
+    ),
+)
+@click.argument('uris', nargs=-1, metavar='[URI]...', shell_complete=complete_uri)
+@click.option(
+    '-d',
+    '--max-depth',
+    'depth',
+    type=click.IntRange(0),
+    metavar='N',
+    help='Levels of folders that get a line of their own; all by default.',
+)
+@click.option('-s', '--summarize', is_flag=True, help='One sum for each URI, as -d 0.')
+@click.option('-c', '--total', is_flag=True, help='Print the sum of all URIs too, last.')
+@filter_options
+@pass_session
+def du(
+    session: Session, uris: tuple[str, ...], depth: int | None, summarize: bool, total: bool
+) -> None:
+    """Sum up the files of buckets and folders.
+
+    Without a URI, every bucket is summed up, and all of them together. Sizes are those of the
+    files, without parity shards and mirrors.
+    """
+    if summarize and depth:
+        raise click.UsageError('-s is -d 0: give one of them')
+    places = [parse_remote(uri, bare=True) for uri in uris if uri != SCHEME]
+    rows: list[Usage] = []
+    whole = Usage('total')
+    for selection in selections(session.catalog, places):
+        found = usage(selection, session.filters, 0 if summarize else depth)
+        whole.add(found[-1].size, found[-1].files)
+        rows += found
+    if total or not places:
+        rows.append(whole)
+    records = [row.to_dict() for row in rows]
+    session.output.table(_USAGE_COLUMNS, records, empty='')

@@ -1,0 +1,124 @@
+"""Sums, trees and searches of listings, without a network."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from storj.catalog.entries import BucketEntry, FileEntry
+from storj.catalog.errors import BucketNotFound, FileNotFound
+from storj.catalog.filters import Filters, Rule
+from storj.catalog.listing import LEVELS, Usage, selections, usage
+from storj.catalog.places import Remote
+
+BUCKET = BucketEntry('b' * 24, 'b', 'b')
+
+
+class Names:
+    """A catalog of one bucket, which lists its files in a given order."""
+
+    def __init__(self, *names, size=10):
+        self.entries = [
+            FileEntry(f'{number:024x}', BUCKET, name, name, size, created=_day(number))
+            for number, name in enumerate(names)
+        ]
+
+    def buckets(self):
+        return [BUCKET]
+
+    def bucket(self, text):
+        if text != BUCKET.name:
+            raise BucketNotFound(text)
+        return BUCKET
+
+    def find_file(self, bucket, text):
+        return next((entry for entry in self.entries if entry.name == text), None)
+
+    def scan(self, bucket):
+        yield from self.entries
+
+
+def _day(number):
+    return datetime.datetime(2017, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(number)
+
+
+def select(catalog, path=''):
+    [found] = selections(catalog, [Remote('b', path)])
+    return found
+
+
+def chosen(catalog, path, *rules):
+    return [entry.name for entry in select(catalog, path).files(Filters(rules))]
+
+
+# ---- what a place means
+
+
+def test_place_means_a_file_a_prefix_or_a_pattern():
+    catalog = Names('a', 'a/x', 'ab', 'c/d/e.txt', 'c/f.txt')
+    assert chosen(catalog, '') == ['a', 'a/x', 'ab', 'c/d/e.txt', 'c/f.txt']
+    assert chosen(catalog, 'a') == ['a', 'a/x']
+    assert chosen(catalog, 'a/') == ['a/x']
+    assert chosen(catalog, 'c/*.txt') == ['c/d/e.txt', 'c/f.txt']
+    assert chosen(catalog, catalog.entries[2].id) == ['ab']
+
+
+def test_name_that_looks_like_a_pattern_is_itself():
+    assert chosen(Names('n[1].txt', 'n1.txt'), 'n[1].txt') == ['n[1].txt']
+
+
+def test_nothing_below_a_name_is_an_error_and_below_a_folder_is_none():
+    assert chosen(Names(), '') == chosen(Names('a'), 'b/') == []
+    for path in ('b', '*.jpg'):
+        with pytest.raises(FileNotFound, match='no such file'):
+            chosen(Names('a'), path)
+
+
+def test_filters_match_names_relative_to_the_place():
+    catalog = Names('c/d/e.txt', 'c/f.txt', 'd/g.txt')
+    assert chosen(catalog, 'c', Rule('d/', False)) == ['c/f.txt']
+    assert chosen(catalog, 'c/f.txt', Rule('f.txt', True)) == ['c/f.txt']
+    # What the filters leave out is there nevertheless.
+    assert chosen(catalog, 'd/g.txt', Rule('*.jpg', True)) == []
+
+
+def test_no_place_means_every_bucket():
+    assert [str(found) for found in selections(Names('a'), [])] == ['storj://b/']
+
+
+# ---- du
+
+
+def sums(catalog, path='', depth=None):
+    return [
+        (found.uri, found.size, found.files) for found in usage(select(catalog, path), depth=depth)
+    ]
+
+
+def test_folders_are_summed_up_each_after_its_content():
+    catalog = Names('x', 'c/f', 'a-b/y', 'c/d/e', 'a/z')
+    assert sums(catalog) == [
+        ('storj://b/a/', 10, 1),
+        ('storj://b/a-b/', 10, 1),
+        ('storj://b/c/d/', 10, 1),
+        ('storj://b/c/', 20, 2),
+        ('storj://b/', 50, 5),
+    ]
+    assert sums(catalog, 'c') == [('storj://b/c/d/', 10, 1), ('storj://b/c', 20, 2)]
+    assert sums(catalog, depth=1)[2:] == [('storj://b/c/', 20, 2), ('storj://b/', 50, 5)]
+    assert sums(catalog, depth=0) == [('storj://b/', 50, 5)]
+
+
+def test_single_files_and_unknown_sizes_are_summed_up():
+    assert sums(Names('c/f'), 'c/f') == [('storj://b/c/f', 10, 1)]
+    assert sums(Names('f', size=None)) == [('storj://b/', 0, 1)]
+    assert sums(Names()) == [('storj://b/', 0, 0)]
+
+
+def test_name_of_many_slashes_makes_a_bounded_number_of_folders():
+    assert len(usage(select(Names('/' * 100_000)))) == LEVELS + 1
+
+
+def test_usage_has_the_fields_of_json():
+    assert Usage('storj://b/', 3, 1).to_dict() == {'uri': 'storj://b/', 'size': 3, 'files': 1}
