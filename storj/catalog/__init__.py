@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from storj.catalog.jobs import Outcome as Outcome
     from storj.catalog.jobs import Skip as Skip
     from storj.catalog.jobs import Unchanged as Unchanged
+    from storj.catalog.listing import Branch as Branch
     from storj.catalog.listing import Selection as Selection
     from storj.catalog.listing import Usage as Usage
+    from storj.catalog.listing import branches as branches
     from storj.catalog.listing import selections as selections
     from storj.catalog.listing import usage as usage
     from storj.catalog.places import ByteRange as ByteRange
@@ -67,7 +69,7 @@ _MODULES = {
     'places': 'ByteRange Link Local Remote Stream parse_location parse_remote',
     'filters': 'Filters Rule',
     'tree': 'LocalFile RemoteFile find_local find_remote fold walk',
-    'listing': 'Selection Usage selections usage',
+    'listing': 'Branch Selection Usage branches selections usage',
     'jobs': 'Batch Job Outcome Skip Unchanged',
     'copier': 'Copier CopyOptions Downloader',
     'removal': 'remove_local remove_remote',

@@ -15,7 +15,7 @@ from storj.catalog.filters import NO_FILTERS, Filters, match_glob
 from storj.catalog.places import SCHEME, Remote, is_glob
 from storj.catalog.tree import fixed_prefix, is_below
 
-__all__ = ('LEVELS', 'Selection', 'Usage', 'selections', 'usage')
+__all__ = ('LEVELS', 'Branch', 'Selection', 'Usage', 'branches', 'selections', 'usage')
 
 #: Folders below one another that are told apart. A name may hold any number of slashes, and the
 #: work for one name must not grow with their square.
@@ -166,3 +166,100 @@ def _folders(entry: FileEntry, base: str, levels: int) -> Iterator[str]:
 def _after_its_content(folder: str) -> list[tuple[bool, str]]:
     """Return the key that sorts folders by their parts, and a folder after those in it."""
     return [*((False, part) for part in folder.split('/')[:-1]), (True, '')]
+
+
+@dataclass
+class Branch:
+    """A line of a tree: a folder or a file.
+
+    Attributes:
+        name (str): the last part of its name; that of a folder ends in ``/``.
+        place (str): its whole name within the bucket.
+        entry (FileEntry | None): the file; None for a folder.
+        depth (int): folders of the tree that it is in.
+        content (Usage): its sum.
+        is_last (bool): whether nothing follows it in its folder.
+        open (tuple[bool, ...]): for each folder that it is in, whether something follows that one.
+    """
+
+    name: str
+    place: str
+    entry: FileEntry | None
+    depth: int
+    content: Usage
+    is_last: bool = True
+    open: tuple[bool, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record that ``--json`` prints."""
+        if self.entry is not None:
+            return {'type': 'file', 'depth': self.depth, **self.entry.to_dict()}
+        return {
+            'type': 'prefix',
+            'depth': self.depth,
+            'name': self.place,
+            'size': self.content.size,
+            'files': self.content.files,
+        }
+
+
+def branches(
+    selection: Selection,
+    filters: Filters = NO_FILTERS,
+    *,
+    levels: int | None = None,
+    folders_only: bool = False,
+) -> list[Branch]:
+    """Return the lines of the tree below a place, sorted folder by folder.
+
+    Args:
+        selection (Selection): the place.
+        filters (Filters): which files are in the tree, and which folders because of them.
+        levels (int | None): how deep it is, :data:`LEVELS` at most.
+        folders_only (bool): leave the files out; they count in the sums of the folders.
+
+    Raises:
+        FileNotFound: If there is nothing.
+    """
+    levels = LEVELS if levels is None else min(levels, LEVELS)
+    files = sorted(
+        ((selection.relative(entry).split('/'), entry) for entry in selection.files(filters)),
+        key=lambda it: it[0],
+    )
+    found: list[Branch] = []
+    way: list[Branch] = []
+    for parts, entry in files:
+        del way[_common([branch.name for branch in way], parts) :]
+        for depth in range(len(way), min(len(parts) - 1, levels)):
+            place = (way[-1].place if way else selection.base) + f'{parts[depth]}/'
+            way.append(Branch(f'{parts[depth]}/', place, None, depth, Usage(place)))
+            found.append(way[-1])
+        for folder in way:
+            folder.content.add(entry.size)
+        depth = len(parts) - 1
+        if depth < levels and not folders_only:
+            size = Usage(entry.name, entry.size or 0, 1)
+            found.append(Branch(parts[-1], entry.name, entry, depth, size))
+    _join(found)
+    return found
+
+
+def _common(folders: Sequence[str], parts: Sequence[str]) -> int:
+    """Return how many of the folders that are open, ``/`` at their ends, a file is in too."""
+    count = 0
+    for folder, part in zip(folders, parts[:-1], strict=False):
+        if folder != f'{part}/':
+            break
+        count += 1
+    return count
+
+
+def _join(found: Sequence[Branch]) -> None:
+    """Find out from the last line on which lines and folders others follow in the same folder."""
+    follows: list[bool] = []
+    for branch in reversed(found):
+        del follows[branch.depth + 1 :]
+        follows += [False] * (branch.depth + 1 - len(follows))
+        branch.is_last = not follows[branch.depth]
+        branch.open = tuple(follows[: branch.depth])
+        follows[branch.depth] = True

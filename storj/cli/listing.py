@@ -1,7 +1,8 @@
-"""``storj ls`` and ``du``: what is stored, listed and summed up."""
+"""``storj ls``, ``tree`` and ``du``: what is stored, listed and summed up."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,18 +11,18 @@ import click
 from storj.catalog.entries import FileEntry
 from storj.catalog.errors import FileNotFound
 from storj.catalog.filters import match_glob
-from storj.catalog.listing import Usage, selections, usage
+from storj.catalog.listing import Branch, Usage, branches, selections, usage
 from storj.catalog.places import SCHEME, is_glob, parse_remote
 from storj.catalog.tree import fold, is_below
 from storj.cli.buckets import BUCKET_COLUMNS, FILE_COLUMNS
 from storj.cli.command import command
 from storj.cli.completion import complete_uri
 from storj.cli.options import filter_options
-from storj.cli.output import Column
+from storj.cli.output import Column, Part, styled
 from storj.cli.session import Session, pass_session
 from storj.text import count_of
 
-__all__ = ('du', 'ls')
+__all__ = ('du', 'ls', 'tree')
 
 _USAGE_COLUMNS = (
     Column('size', kind='size'),
@@ -137,3 +138,79 @@ def du(
         rows.append(whole)
     records = [row.to_dict() for row in rows]
     session.output.table(_USAGE_COLUMNS, records, empty='')
+
+
+@command(
+    'tree',
+    short_help='Show buckets and folders as a tree.',
+    examples=(
+        'storj tree storj://photos',
+        'storj tree -s -L 2 storj://photos      sizes, two levels deep',
+        'storj tree -d                          the folders of every bucket',
+        "storj tree storj://photos --include '*.jpg'",
+    ),
+)
+@click.argument('uris', nargs=-1, metavar='[URI]...', shell_complete=complete_uri)
+@click.option(
+    '-L',
+    '--level',
+    'levels',
+    type=click.IntRange(1),
+    metavar='N',
+    help='Levels of folders and files to show; all by default.',
+)
+@click.option('-d', '--dirs-only', 'folders_only', is_flag=True, help='Folders only.')
+@click.option('-s', '--sizes', is_flag=True, help='Sizes of files, and sums of folders.')
+@filter_options
+@pass_session
+def tree(
+    session: Session, uris: tuple[str, ...], levels: int | None, folders_only: bool, sizes: bool
+) -> None:
+    """Show buckets and folders as a tree.
+
+    Without a URI, every bucket is shown. With --json, files and folders are one list, as deep in
+    the tree as their 'depth' says.
+    """
+    places = [parse_remote(uri, bare=True) for uri in uris if uri != SCHEME]
+    records: list[dict[str, Any]] = []
+    files = folders = 0
+    for selection in selections(session.catalog, places):
+        found = branches(selection, session.filters, levels=levels, folders_only=folders_only)
+        folders += sum(branch.entry is None for branch in found)
+        files += sum(branch.entry is not None for branch in found)
+        records += [
+            {'bucket': selection.bucket.id, **branch.to_dict()}
+            for branch in found
+            if session.output.as_json or branch.entry is not None
+        ]
+        if not session.output.as_json:
+            _draw(session, str(selection), found, sizes=sizes)
+    if session.output.as_json:
+        session.output.document(records)
+    counts = [count_of(folders, 'folder')] + [count_of(files, 'file')] * (not folders_only)
+    session.output.note(', '.join(counts))
+    _note_closed(session, records)
+
+
+def _draw(session: Session, root: str, found: Iterable[Branch], *, sizes: bool) -> None:
+    """Print the lines of one tree."""
+    output = session.output
+    through, corner, fork, gap = _strokes()
+    output.line(styled(root, bold=True))
+    for branch in found:
+        way = ''.join(through if is_open else gap for is_open in branch.open)
+        parts: list[Part] = [way + (corner if branch.is_last else fork)]
+        if sizes:
+            parts.append(f'[{output.cell(branch.content.size, "size"):>10}]  ')
+        style = {'fg': 'blue', 'bold': True} if branch.entry is None else {}
+        output.line(*parts, styled(branch.name, **style))
+
+
+def _strokes() -> tuple[str, str, str, str]:
+    """Return the lines that a tree is drawn with, of characters that standard output has."""
+    strokes = ('\u2502   ', '\u2514\u2500\u2500 ', '\u251c\u2500\u2500 ', '    ')
+    try:
+        ''.join(strokes).encode(sys.stdout.encoding or 'utf-8')
+    except UnicodeEncodeError:
+        return ('|   ', '`-- ', '|-- ', '    ')
+    return strokes

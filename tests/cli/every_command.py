@@ -96,6 +96,7 @@ CALLS = (
     Call('mv {folder}/{new} storj://{bucket}/{new}', ('cp storj://{bucket}/a {folder}/{new}',)),
     Call('ls'),
     Call('ls storj://{bucket}'),
+    Call('tree storj://{bucket}'),
     Call('du storj://{bucket}'),
     Call('rm --yes storj://{bucket}/{new}', (_COPY,)),
     Call('cat storj://{bucket}/a', exact=True),

@@ -55,3 +55,33 @@ def test_du_of_what_is_not_there_says_so(storj, stored):
     assert 'no such bucket: nowhere' in storj('du', 'storj://nowhere', code=5).err
     assert 'no such file' in storj('du', f'storj://{stored}/nothing', code=5).err
     assert 'give one of them' in storj('du', '-s', '-d1', stored, code=2).err
+
+
+# ---- tree
+
+
+def test_tree_draws_folders_and_counts_them(storj, stored):
+    done = storj('tree', f'storj://{stored}')
+    assert done.out.splitlines() == [
+        'storj://listings/',
+        '├── 2016/',
+        '│   ├── jan/',
+        '│   │   └── x.jpg',
+        '│   └── y.jpg',
+        '├── 2017/',
+        '│   └── ü\\x1b[31m.txt',
+        '└── a.txt',
+    ]
+    assert done.err == '3 folders, 4 files\n'
+    done = storj('tree', '-d', '-s', '-L1', stored)
+    assert done.out.splitlines()[1:] == ['├── [   6.8 KiB]  2016/', '└── [       4 B]  2017/']
+    assert done.err == '2 folders\n'
+
+
+def test_tree_of_every_bucket_has_its_lines_in_json(storj, stored):
+    rows = [row for row in storj('tree', '--json').json() if row['name'] in ('2016/', '2016/y.jpg')]
+    assert [(row['type'], row['depth'], row['size']) for row in rows] == [
+        ('prefix', 0, 7000),
+        ('file', 1, 2000),
+    ]
+    assert f'storj://{stored}/' in storj('tree').out.splitlines()

@@ -9,7 +9,7 @@ import pytest
 from storj.catalog.entries import BucketEntry, FileEntry
 from storj.catalog.errors import BucketNotFound, FileNotFound
 from storj.catalog.filters import Filters, Rule
-from storj.catalog.listing import LEVELS, Usage, selections, usage
+from storj.catalog.listing import LEVELS, Usage, branches, selections, usage
 from storj.catalog.places import Remote
 
 BUCKET = BucketEntry('b' * 24, 'b', 'b')
@@ -122,3 +122,45 @@ def test_name_of_many_slashes_makes_a_bounded_number_of_folders():
 
 def test_usage_has_the_fields_of_json():
     assert Usage('storj://b/', 3, 1).to_dict() == {'uri': 'storj://b/', 'size': 3, 'files': 1}
+
+
+# ---- tree
+
+
+def drawn(catalog, path='', **options):
+    return [
+        ''.join('|' if is_open else ' ' for is_open in branch.open)
+        + ('L' if branch.is_last else 'T')
+        + branch.name
+        for branch in branches(select(catalog, path), **options)
+    ]
+
+
+def test_tree_joins_lines_that_are_in_one_folder():
+    catalog = Names('x', 'c/f', 'a-b/y', 'c/d/e', 'a/z', 'a')
+    assert drawn(catalog) == [
+        'Ta',
+        'Ta/',
+        '|Lz',
+        'Ta-b/',
+        '|Ly',
+        'Tc/',
+        '|Td/',
+        '||Le',
+        '|Lf',
+        'Lx',
+    ]
+    assert drawn(catalog, 'c') == ['Td/', '|Le', 'Lf']
+    assert drawn(catalog, 'c/f') == ['Lf']
+
+
+def test_tree_ends_at_a_level_and_may_leave_files_out():
+    catalog = Names('x', 'c/f', 'c/d/e')
+    assert drawn(catalog, levels=1) == ['Tc/', 'Lx']
+    assert drawn(catalog, folders_only=True) == ['Lc/', ' Ld/']
+    [folder, _] = branches(select(catalog), levels=1)
+    assert (folder.content.size, folder.content.files) == (20, 2)
+
+
+def test_tree_of_a_name_of_many_slashes_is_bounded():
+    assert len(branches(select(Names('/' * 100_000)))) == LEVELS
