@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from storj.catalog.jobs import Skip as Skip
     from storj.catalog.jobs import Unchanged as Unchanged
     from storj.catalog.listing import Branch as Branch
+    from storj.catalog.listing import Criteria as Criteria
     from storj.catalog.listing import Selection as Selection
     from storj.catalog.listing import Usage as Usage
     from storj.catalog.listing import branches as branches
+    from storj.catalog.listing import find_files as find_files
+    from storj.catalog.listing import find_folders as find_folders
     from storj.catalog.listing import selections as selections
     from storj.catalog.listing import usage as usage
     from storj.catalog.places import ByteRange as ByteRange
@@ -69,7 +72,7 @@ _MODULES = {
     'places': 'ByteRange Link Local Remote Stream parse_location parse_remote',
     'filters': 'Filters Rule',
     'tree': 'LocalFile RemoteFile find_local find_remote fold walk',
-    'listing': 'Branch Selection Usage branches selections usage',
+    'listing': 'Branch Criteria Selection Usage branches find_files find_folders selections usage',
     'jobs': 'Batch Job Outcome Skip Unchanged',
     'copier': 'Copier CopyOptions Downloader',
     'removal': 'remove_local remove_remote',

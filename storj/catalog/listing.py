@@ -5,6 +5,8 @@ What can be summed up or chosen while the bridge lists a bucket is not kept in m
 
 from __future__ import annotations
 
+import datetime
+import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,18 @@ from storj.catalog.filters import NO_FILTERS, Filters, match_glob
 from storj.catalog.places import SCHEME, Remote, is_glob
 from storj.catalog.tree import fixed_prefix, is_below
 
-__all__ = ('LEVELS', 'Branch', 'Selection', 'Usage', 'branches', 'selections', 'usage')
+__all__ = (
+    'LEVELS',
+    'Branch',
+    'Criteria',
+    'Selection',
+    'Usage',
+    'branches',
+    'find_files',
+    'find_folders',
+    'selections',
+    'usage',
+)
 
 #: Folders below one another that are told apart. A name may hold any number of slashes, and the
 #: work for one name must not grow with their square.
@@ -263,3 +276,71 @@ def _join(found: Sequence[Branch]) -> None:
         branch.is_last = not follows[branch.depth]
         branch.open = tuple(follows[: branch.depth])
         follows[branch.depth] = True
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a search is for; a file has to meet all that is given.
+
+    Attributes:
+        names (Sequence[str]): shell patterns for the last part of the name, one of which fits.
+        min_size (int | None): bytes.
+        max_size (int | None): bytes.
+        created_before (datetime.datetime | None): latest time.
+        created_after (datetime.datetime | None): earliest time.
+        filters (Filters): for the name relative to the place that is searched.
+    """
+
+    names: Sequence[str] = ()
+    min_size: int | None = None
+    max_size: int | None = None
+    created_before: datetime.datetime | None = None
+    created_after: datetime.datetime | None = None
+    filters: Filters = NO_FILTERS
+
+    def accept(self, entry: FileEntry) -> bool:
+        """Return whether a file meets all but the filters; an unknown size or time meets none."""
+        return (
+            self.accept_name(entry.name)
+            and _is_within(entry.size, self.min_size, self.max_size)
+            and _is_within(entry.created, self.created_after, self.created_before)
+        )
+
+    def accept_name(self, name: str) -> bool:
+        """Return whether the last part of a file's or folder's name fits one of the patterns."""
+        last = name.rstrip('/').rpartition('/')[2]
+        return not self.names or any(fnmatch.fnmatchcase(last, it) for it in self.names)
+
+
+def _is_within(value: Any, least: Any, most: Any) -> bool:
+    if value is None:
+        return least is None and most is None
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def find_files(selection: Selection, criteria: Criteria) -> list[FileEntry]:
+    """Return the files of a place that meet criteria, in the order of their names.
+
+    Raises:
+        FileNotFound: If there is nothing at the place.
+    """
+    found = filter(criteria.accept, selection.files(criteria.filters))
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def find_folders(selection: Selection, criteria: Criteria) -> list[str]:
+    """Return the names of the folders below a place that meet criteria, sorted, ``/`` at the end.
+
+    Args:
+        selection (Selection): the place.
+        criteria (Criteria): of names alone: folders have neither size nor time.
+
+    Raises:
+        FileNotFound: If there is nothing at the place.
+    """
+    found = {
+        folder
+        for entry in selection.files(criteria.filters)
+        for folder in _folders(entry, selection.base, LEVELS)
+    }
+    return sorted(filter(criteria.accept_name, found))

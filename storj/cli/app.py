@@ -17,6 +17,12 @@ ENTRIES = (
     Entry('ls', 'storj.cli.listing:ls', 'List buckets, or the files of a bucket.', FILES),
     Entry('tree', 'storj.cli.listing:tree', 'Show buckets and folders as a tree.', FILES),
     Entry('du', 'storj.cli.listing:du', 'Sum up the files of buckets and folders.', FILES),
+    Entry(
+        'find',
+        'storj.cli.listing:find',
+        'Find files by name, size and age.',
+        FILES,
+    ),
     Entry('rm', 'storj.cli.files:rm', 'Remove files from a bucket.', FILES),
     Entry('cat', 'storj.cli.copy:cat', 'Write files to standard output.', FILES),
     Entry('sync', 'storj.cli.sync:sync', 'Make one folder or bucket like another.', FILES),

@@ -41,7 +41,18 @@ from storj.text import count_of
 if TYPE_CHECKING:
     from storj.transfer import Progress
 
-__all__ = ('download', 'file', 'info', 'list_', 'mirrors', 'remove', 'rm', 'upload', 'verify')
+__all__ = (
+    'download',
+    'file',
+    'info',
+    'list_',
+    'mirrors',
+    'remove',
+    'remove_entries',
+    'rm',
+    'upload',
+    'verify',
+)
 
 _SHARD_COLUMNS = (
     Column('index', kind='count'),
@@ -79,10 +90,10 @@ def rm(session: Session, uris: tuple[str, ...], recursive: bool, dry_run: bool, 
         for place in places
         for found in find_remote(catalog, place, recursive=recursive, filters=session.filters)
     }
-    _remove(session, list(entries.values()), dry_run=dry_run, yes=yes or len(entries) == 1)
+    remove_entries(session, list(entries.values()), dry_run=dry_run, yes=yes or len(entries) == 1)
 
 
-def _remove(
+def remove_entries(
     session: Session, entries: Sequence[FileEntry], *, dry_run: bool = False, yes: bool = False
 ) -> None:
     """Remove files after a question, or print which would be removed."""
@@ -212,7 +223,7 @@ def remove(session: Session, bucket: str, files: tuple[str, ...], yes: bool) -> 
     """Remove files of a bucket."""
     target = _bucket(session, bucket)
     entries = [session.catalog.file(target, name) for name in files]
-    _remove(session, entries, yes=yes or len(entries) == 1)
+    remove_entries(session, entries, yes=yes or len(entries) == 1)
 
 
 @file.command(

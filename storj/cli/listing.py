@@ -1,28 +1,40 @@
-"""``storj ls``, ``tree`` and ``du``: what is stored, listed and summed up."""
+"""``storj ls``, ``tree``, ``du`` and ``find``: what is stored, listed, summed up and searched."""
 
 from __future__ import annotations
 
+import datetime
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 from storj.catalog.entries import FileEntry
-from storj.catalog.errors import FileNotFound
+from storj.catalog.errors import FileNotFound, UsageProblem
 from storj.catalog.filters import match_glob
-from storj.catalog.listing import Branch, Usage, branches, selections, usage
-from storj.catalog.places import SCHEME, is_glob, parse_remote
+from storj.catalog.listing import (
+    Branch,
+    Criteria,
+    Selection,
+    Usage,
+    branches,
+    find_files,
+    find_folders,
+    selections,
+    usage,
+)
+from storj.catalog.places import SCHEME, Remote, is_glob, parse_remote
 from storj.catalog.tree import fold, is_below
 from storj.cli.buckets import BUCKET_COLUMNS, FILE_COLUMNS
 from storj.cli.command import command
 from storj.cli.completion import complete_uri
-from storj.cli.options import filter_options
-from storj.cli.output import Column, Part, styled
+from storj.cli.files import remove_entries
+from storj.cli.options import DURATION, SIZE, dry_run_option, filter_options, yes_option
+from storj.cli.output import Column, Part, is_terminal, styled
 from storj.cli.session import Session, pass_session
-from storj.text import count_of
+from storj.text import count_of, printable
 
-__all__ = ('du', 'ls', 'tree')
+__all__ = ('du', 'find', 'ls', 'tree')
 
 _USAGE_COLUMNS = (
     Column('size', kind='size'),
@@ -214,3 +226,130 @@ def _strokes() -> tuple[str, str, str, str]:
     except UnicodeEncodeError:
         return ('|   ', '`-- ', '|-- ', '    ')
     return strokes
+
+
+@command(
+    'find',
+    short_help='Find files by name, size and age.',
+    examples=(
+        "storj find storj://photos --name '*.jpg' --min-size 1MiB",
+        'storj find --max-age 7d                          new files of every bucket',
+        'storj find storj://photos --type d --name 2017',
+        'storj find storj://logs --min-age 365d --delete',
+        'storj find -0 storj://photos/2017 | xargs -0 storj cat',
+    ),
+)
+@click.argument('uris', nargs=-1, metavar='[URI]...', shell_complete=complete_uri)
+@click.option(
+    '--name',
+    'names',
+    multiple=True,
+    metavar='PATTERN',
+    help='The last part of the name matches; repeatable, one of them is enough.',
+)
+@click.option(
+    '--type',
+    'kind',
+    type=click.Choice(('f', 'd')),
+    default='f',
+    show_default=True,
+    help='Files (f) or folders (d).',
+)
+@click.option('--min-size', type=SIZE, help='This size or larger, like 10MiB.')
+@click.option('--max-size', type=SIZE, help='This size or smaller.')
+@click.option('--min-age', type=DURATION, help='Stored this long ago or longer, like 30d.')
+@click.option('--max-age', type=DURATION, help='Stored this long ago or later.')
+@filter_options
+@click.option('-0', '--print0', is_flag=True, help='End each name with NUL, for xargs -0.')
+@click.option('--delete', '-delete', is_flag=True, help='Remove the files found; asks first.')
+@dry_run_option
+@yes_option
+@pass_session
+def find(
+    session: Session,
+    uris: tuple[str, ...],
+    kind: str,
+    print0: bool,
+    delete: bool,
+    dry_run: bool,
+    yes: bool,
+    **wanted: Any,
+) -> None:
+    """Find files by name, size and age.
+
+    Without a URI, every bucket is searched. Files that meet all criteria are printed, sorted by
+    name, as URIs that other commands accept. Patterns of --name match case; quote them.
+    """
+    is_searched = {name for name in ('min_size', 'max_size', 'min_age', 'max_age') if wanted[name]}
+    if kind == 'd' and (delete or is_searched):
+        raise UsageProblem('folders have neither size nor age, and exist by their files alone')
+    if delete and not uris:
+        raise UsageProblem('--delete needs a URI', hint='name the bucket: storj://BUCKET')
+    if delete and print0:
+        raise UsageProblem('give either --print0 or --delete')
+    if (dry_run or yes) and not delete:
+        raise UsageProblem('--dry-run and --yes are for --delete')
+    criteria = _criteria(session, **wanted)
+    places = [parse_remote(uri, bare=True) for uri in uris if uri != SCHEME]
+    found = selections(session.catalog, places)
+    if delete:
+        files = {entry.id: entry for it in found for entry in find_files(it, criteria)}
+        remove_entries(session, list(files.values()), dry_run=dry_run, yes=yes)
+        return
+    rows = [row for it in found for row in _matches(it, criteria, kind)]
+    if session.output.as_json:
+        session.output.document(rows)
+    elif print0:
+        escaping = is_terminal(sys.stdout)
+        found_names = [_terminated(row['uri'], escaping=escaping) for row in rows]
+        sys.stdout.buffer.write(b''.join(found_names))
+        sys.stdout.flush()
+    else:
+        for row in rows:
+            session.output.line(row['uri'])
+    if not rows:
+        session.output.note('nothing found')
+    _note_closed(session, rows)
+
+
+def _criteria(
+    session: Session,
+    names: Sequence[str],
+    min_size: int | None,
+    max_size: int | None,
+    min_age: float | None,
+    max_age: float | None,
+) -> Criteria:
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    def ago(age: float | None) -> datetime.datetime | None:
+        return None if age is None else now - datetime.timedelta(seconds=age)
+
+    return Criteria(names, min_size, max_size, ago(min_age), ago(max_age), session.filters)
+
+
+def _matches(selection: Selection, criteria: Criteria, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield a record for each file, or each folder, of a place."""
+    bucket = selection.bucket
+    if kind == 'd':
+        for name in find_folders(selection, criteria):
+            uri = str(Remote(bucket.name, name))
+            yield {'type': 'prefix', 'uri': uri, 'bucket': bucket.id, 'name': name}
+        return
+    for entry in find_files(selection, criteria):
+        yield {'type': 'file', 'uri': str(entry), **entry.to_dict()}
+
+
+def _terminated(uri: str, *, escaping: bool) -> bytes:
+    """Return a URI in UTF-8, with a NUL at its end.
+
+    Args:
+        uri (str): of a file.
+        escaping (bool): whether a terminal reads it.
+    """
+    # A NUL within a name would make two names of it, the second of another's choice.
+    text = printable(uri) if escaping or '\0' in uri else uri
+    try:
+        return text.encode('utf-8', 'surrogateescape') + b'\0'
+    except UnicodeEncodeError:
+        return printable(text).encode() + b'\0'

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import pytest
 
+from storj.cli.listing import _terminated
 from storj.http import Client
 
 SIZES = {'a.txt': 3, '2016/jan/x.jpg': 5000, '2016/y.jpg': 2000, '2017/ü\x1b[31m.txt': 4}
 
 
 @pytest.fixture(scope='module')
-def stored(network):
-    """The name of a bucket with files of :data:`SIZES`."""
+def client(network):
     with Client(
         network.email, network.password, network.bridge_url, mnemonic=network.mnemonic
     ) as client:
-        bucket = client.bucket_create('listings')
-        for name, size in SIZES.items():
-            client.file_upload(bucket.id, bytes(size), name=name)
-        yield 'listings'
-        client.bucket_delete(bucket.id)
+        yield client
+
+
+@pytest.fixture(scope='module')
+def stored(client):
+    """The name of a bucket with files of :data:`SIZES`."""
+    bucket = client.bucket_create('listings')
+    for name, size in SIZES.items():
+        client.file_upload(bucket.id, bytes(size), name=name)
+    yield 'listings'
+    client.bucket_delete(bucket.id)
 
 
 # ---- du
@@ -85,3 +91,68 @@ def test_tree_of_every_bucket_has_its_lines_in_json(storj, stored):
         ('file', 1, 2000),
     ]
     assert f'storj://{stored}/' in storj('tree').out.splitlines()
+
+
+# ---- find
+
+
+def test_find_prints_uris_escaped_and_for_xargs_as_they_are(storj, stored):
+    root = f'storj://{stored}'
+    done = storj('find', root)
+    assert done.out.splitlines() == [
+        f'{root}/2016/jan/x.jpg',
+        f'{root}/2016/y.jpg',
+        f'{root}/2017/ü\\x1b[31m.txt',
+        f'{root}/a.txt',
+    ]
+    assert storj('find', '--min-size', '1K', '--max-size', '2000', '--max-age', '1d').out == (
+        f'{root}/2016/y.jpg\n'
+    )
+    assert storj('find', '--type', 'd', '--name', 'j*').out == f'{root}/2016/jan/\n'
+    done = storj('find', '-0', '--name', '*.txt', root)
+    assert done.raw == f'{root}/2017/ü\x1b[31m.txt\0{root}/a.txt\0'.encode()
+    [row] = storj('find', '--json', '--name', 'a.*', root).json()
+    assert (row['uri'], row['size'], row['type']) == (f'{root}/a.txt', 3, 'file')
+    assert storj('find', '--min-age', '1d', root).err == 'nothing found\n'
+
+
+def test_name_with_a_nul_is_one_name_for_xargs(storj, bucket, client):
+    place = f'storj://{bucket}/victim'
+    client.file_upload(client.bucket_id(bucket), b'x', name=f'x\0{place}')
+    [name, rest] = storj('find', '-0', f'storj://{bucket}').raw.split(b'\0')
+    assert name == f'storj://{bucket}/x\\x00{place}'.encode()
+    assert rest == b''
+
+
+def test_name_for_xargs_is_that_of_the_system_or_escaped():
+    assert _terminated('a\udcff\n', escaping=False) == b'a\xff\n\0'
+    assert _terminated('a\ud800', escaping=False) == b'a\\ud800\0'
+    assert _terminated('a\x1b', escaping=True) == b'a\\x1b\0'
+
+
+def test_find_removes_after_a_question_only(storj, bucket):
+    for name in ('a.log', 'b/c.log', 'd.txt'):
+        storj('cp', '-', f'storj://{bucket}/{name}', input='x')
+    wanted = ('find', f'storj://{bucket}', '--name', '*.log')
+    assert 'remove 2 files needs an answer' in storj(*wanted, '-delete', code=2).err
+    assert 'would remove 2 files' in storj(*wanted, '--delete', '--dry-run').err
+    assert len(storj('ls', '-r', bucket, '--json').json()) == 3
+    done = storj(*wanted, '--delete', '--yes', '--json')
+    assert [event['type'] for event in done.events()] == ['file_removed', 'file_removed', 'summary']
+    assert storj('find', bucket).out == f'storj://{bucket}/d.txt\n'
+    assert storj(*wanted, '--delete').err == 'nothing to remove\n'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['--delete'], 'needs a URI'),
+        (['b', '--type', 'd', '--delete'], 'folders have neither'),
+        (['b', '--type', 'd', '--max-age', '1d'], 'folders have neither'),
+        (['b', '-0', '--delete'], 'give either'),
+        (['b', '--yes'], 'are for --delete'),
+        (['b', '--min-size', 'big'], "'big' is no size"),
+    ],
+)
+def test_find_refuses_what_does_not_fit_together(stranger, arguments, complaint):
+    assert complaint in stranger('find', *arguments, code=2).err

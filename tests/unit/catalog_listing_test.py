@@ -9,7 +9,16 @@ import pytest
 from storj.catalog.entries import BucketEntry, FileEntry
 from storj.catalog.errors import BucketNotFound, FileNotFound
 from storj.catalog.filters import Filters, Rule
-from storj.catalog.listing import LEVELS, Usage, branches, selections, usage
+from storj.catalog.listing import (
+    LEVELS,
+    Criteria,
+    Usage,
+    branches,
+    find_files,
+    find_folders,
+    selections,
+    usage,
+)
 from storj.catalog.places import Remote
 
 BUCKET = BucketEntry('b' * 24, 'b', 'b')
@@ -164,3 +173,37 @@ def test_tree_ends_at_a_level_and_may_leave_files_out():
 
 def test_tree_of_a_name_of_many_slashes_is_bounded():
     assert len(branches(select(Names('/' * 100_000)))) == LEVELS
+
+
+# ---- find
+
+
+def found(catalog, path='', **criteria):
+    return [entry.name for entry in find_files(select(catalog, path), Criteria(**criteria))]
+
+
+def test_search_is_for_names_sizes_and_times_together():
+    catalog = Names('b.txt', 'c/a.jpg', 'c/B.txt', 'd')
+    assert found(catalog) == ['b.txt', 'c/B.txt', 'c/a.jpg', 'd']
+    assert found(catalog, names=['*.txt', 'd']) == ['b.txt', 'c/B.txt', 'd']
+    assert found(catalog, names=['b*']) == ['b.txt']
+    assert found(catalog, min_size=10, max_size=10, created_before=_day(1)) == ['b.txt', 'c/a.jpg']
+    assert found(catalog, created_after=_day(2)) == ['c/B.txt', 'd']
+    assert found(catalog, min_size=11) == found(catalog, max_size=9) == []
+    assert found(catalog, 'c', filters=Filters([Rule('a*', False)])) == ['c/B.txt']
+
+
+def test_unknown_size_or_time_meets_no_criterion():
+    catalog = Names('a', size=None)
+    assert found(catalog) == ['a']
+    assert found(catalog, max_size=10**9) == []
+    catalog.entries = [FileEntry('0' * 24, BUCKET, 'a', 'a', 1)]
+    assert found(catalog, min_size=1) == ['a']
+    assert found(catalog, created_before=_day(0)) == []
+
+
+def test_folders_are_found_once_each():
+    catalog = Names('x', 'c/d/e', 'c/f', 'd/g')
+    assert find_folders(select(catalog), Criteria()) == ['c/', 'c/d/', 'd/']
+    assert find_folders(select(catalog), Criteria(['d'])) == ['c/d/', 'd/']
+    assert find_folders(select(catalog, 'c'), Criteria()) == ['c/d/']
