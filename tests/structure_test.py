@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'storj'
@@ -72,6 +71,26 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 
+SOURCES = sorted(PACKAGE.rglob('*.py'))
+
+
+@functools.cache
+def text_of(path: Path) -> str:
+    """Return the text of a source."""
+    return path.read_text(encoding='utf-8')
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """Return what a source says, parsed once for all tests."""
+    return ast.parse(text_of(path))
+
+
+def places(path: Path, found: Iterator[tuple[int, str]]) -> list[str]:
+    """Return what was found in the lines of a source as a compiler says it."""
+    return [f'{path.relative_to(ROOT)}:{line}: {what}' for line, what in found]
+
+
 def unit_of(path: Path) -> str:
     """Return the unit that a source file belongs to; '' is the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix('').parts
@@ -87,7 +106,7 @@ def unit_named(parts: Sequence[str]) -> str:
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and unit of every import of our own, inside functions and type blocks too."""
     package = ['storj', *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -104,44 +123,42 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, unit if unit in ALLOWED else ''
 
 
-SOURCES = sorted(PACKAGE.rglob('*.py'))
-
-
-@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_downwards_only(path: Path) -> None:
+def upward_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and unit of every import that the design does not allow."""
     unit = unit_of(path)
-    assert unit in ALLOWED, f'{unit} is not in the design; draw it in docs/design.rst first'
-    allowed = ALLOWED[unit] | {unit}
-    wrong = [
-        f'line {line}: {name or "storj"}' for line, name in imports(path) if name not in allowed
-    ]
-    assert not wrong, f'{path.relative_to(ROOT)} imports upwards: {wrong}'
+    for line, name in imports(path):
+        if name not in ALLOWED[unit] | {unit}:
+            yield line, f'imports {name or "storj"}'
 
 
-@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_say_what_they_are_for(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding='utf-8'))
-    assert ast.get_docstring(tree), f'{path.relative_to(ROOT)} has no module docstring'
+def test_imports_go_downwards_only() -> None:
+    unknown = sorted({unit_of(path) for path in SOURCES} - set(ALLOWED))
+    assert unknown == [], 'not in the design; draw them in docs/design.rst first'
+    assert [place for path in SOURCES for place in places(path, upward_imports(path))] == []
 
 
-@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_assert_checks_data(path: Path) -> None:
-    lines = [
-        node.lineno
-        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
-        if isinstance(node, ast.Assert)
-    ]
-    assert not lines, f'{path.relative_to(ROOT)} asserts in lines {lines}: raise an error instead'
+def test_modules_say_what_they_are_for() -> None:
+    assert [path for path in SOURCES if not ast.get_docstring(tree_of(path))] == []
+
+
+def asserts(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield every assert: data that is wrong needs an error."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Assert):
+            yield node.lineno, 'assert'
+
+
+def test_no_assert_checks_data() -> None:
+    assert [place for path in SOURCES for place in places(path, asserts(path))] == []
 
 
 #: What messages count; its number may be one.
 COUNTED = re.compile(r' (accounts|buckets|bytes|farmers|files|frames|keys|mirrors|shards)\b')
 
 
-@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_messages_count_one_thing_in_the_singular(path: Path) -> None:
-    wrong = []
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+def plurals(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield every count whose noun does not follow its number."""
+    for node in ast.walk(tree_of(path)):
         parts = node.values if isinstance(node, ast.JoinedStr) else []
         for number, thing in itertools.pairwise(parts):
             if (
@@ -150,8 +167,12 @@ def test_messages_count_one_thing_in_the_singular(path: Path) -> None:
                 and COUNTED.match(str(thing.value))
                 and not _is_constant(number.value)
             ):
-                wrong.append(f'line {thing.lineno}: {thing.value!r}')
-    assert not wrong, f'{path.relative_to(ROOT)}: use storj.text.count_of: {wrong}'
+                yield thing.lineno, repr(thing.value)
+
+
+def test_messages_count_one_thing_in_the_singular() -> None:
+    wrong = [place for path in SOURCES for place in places(path, plurals(path))]
+    assert wrong == [], 'use storj.text.count_of'
 
 
 def _is_constant(node: ast.expr) -> bool:
@@ -164,16 +185,16 @@ def _is_constant(node: ast.expr) -> bool:
 RAISES = re.compile(r'^( *)Raises:\n((?:\1 .*\n|\n)+)', re.MULTILINE)
 
 
-@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_raises_entries_begin_with_if(path: Path) -> None:
+def test_raises_entries_begin_with_if() -> None:
     wrong = [
-        line.strip()
-        for indent, entries in RAISES.findall(path.read_text(encoding='utf-8'))
+        f'{path.relative_to(ROOT)}: {line.strip()}'
+        for path in SOURCES
+        for indent, entries in RAISES.findall(text_of(path))
         for line in entries.splitlines()
         if re.match(rf'{indent}    [A-Za-z]', line)
         and not re.match(r' *[\w.]+(?:, [\w.]+)*: If ', line)
     ]
-    assert not wrong, f'{path.relative_to(ROOT)}: {wrong}'
+    assert wrong == []
 
 
 # -- work in the background ------------------------------------------------------------------------
@@ -202,7 +223,7 @@ def test_work_in_the_background_is_started_by_what_watches_it() -> None:
     found = {
         path.relative_to(folder).as_posix()
         for path in folder.rglob('*.py')
-        if re.search(r'\b(create_task|ensure_future|Thread)\(', path.read_text(encoding='utf-8'))
+        if re.search(r'\b(create_task|ensure_future|Thread)\(', text_of(path))
     }
     # Tasks.start and Tasks.once say when a work fails; nobody hears of a task that is just begun.
     assert found == STARTERS
@@ -236,7 +257,7 @@ def test_cited_sections_of_the_protocol_reference_exist() -> None:
     cited = {
         (number, str(path.relative_to(ROOT)))
         for path in SOURCES
-        for number in citations(path.read_text(encoding='utf-8'))
+        for number in citations(text_of(path))
     }
     assert len(cited) > 50
     assert [citation for citation in sorted(cited) if citation[0] not in sections] == []
