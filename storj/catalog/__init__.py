@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from storj.catalog.listing import Selection as Selection
     from storj.catalog.listing import Usage as Usage
     from storj.catalog.listing import branches as branches
+    from storj.catalog.listing import describe as describe
+    from storj.catalog.listing import describe_file as describe_file
     from storj.catalog.listing import find_files as find_files
     from storj.catalog.listing import find_folders as find_folders
     from storj.catalog.listing import selections as selections
@@ -72,7 +74,8 @@ _MODULES = {
     'places': 'ByteRange Link Local Remote Stream parse_location parse_remote',
     'filters': 'Filters Rule',
     'tree': 'LocalFile RemoteFile find_local find_remote fold walk',
-    'listing': 'Branch Criteria Selection Usage branches find_files find_folders selections usage',
+    'listing': 'Branch Criteria Selection Usage branches describe describe_file find_files '
+    'find_folders selections usage',
     'jobs': 'Batch Job Outcome Skip Unchanged',
     'copier': 'Copier CopyOptions Downloader',
     'removal': 'remove_local remove_remote',

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from storj.catalog.entries import BucketEntry, Catalog, FileEntry
 from storj.catalog.errors import FileNotFound
 from storj.catalog.filters import NO_FILTERS, Filters, match_glob
 from storj.catalog.places import SCHEME, Remote, is_glob
 from storj.catalog.tree import fixed_prefix, is_below
+from storj.exception import NotFoundError
 
 __all__ = (
     'LEVELS',
@@ -24,6 +25,8 @@ __all__ = (
     'Selection',
     'Usage',
     'branches',
+    'describe',
+    'describe_file',
     'find_files',
     'find_folders',
     'selections',
@@ -344,3 +347,91 @@ def find_folders(selection: Selection, criteria: Criteria) -> list[str]:
         for folder in _folders(entry, selection.base, LEVELS)
     }
     return sorted(filter(criteria.accept_name, found))
+
+
+_Answer = TypeVar('_Answer')
+
+
+def describe(catalog: Catalog, place: Remote) -> dict[str, Any]:
+    """Return all that the bridge knows of a bucket, a prefix or a file.
+
+    Costs a few requests for a file, and the listing of a bucket or prefix.
+
+    Args:
+        catalog (Catalog): of the account.
+        place (Remote): of the bucket, prefix or file.
+
+    Returns:
+        dict[str, Any]: the record that ``--json`` prints; ``type`` is ``bucket``, ``prefix`` or
+        ``file``. What a bridge does not tell is None.
+
+    Raises:
+        BucketNotFound, FileNotFound: If nothing is there.
+    """
+    bucket = catalog.bucket(place.bucket)
+    entry = catalog.find_file(bucket, place.path)
+    if entry is not None:
+        return describe_file(catalog, entry)
+    selection = Selection(catalog, bucket, place.path)
+    [whole] = usage(selection, depth=0)
+    content = {'files': whole.files, 'size': whole.size}
+    if place.path:
+        if not whole.files:
+            raise FileNotFound(f'no such file: {selection}')
+        return {'type': 'prefix', 'uri': selection.root, 'bucket': bucket.id, **content}
+    found = catalog.client.bucket_get(bucket.id)
+    return {
+        'type': 'bucket',
+        'uri': selection.root,
+        **bucket.to_dict(),
+        'stored_name': bucket.stored_name,
+        'user': getattr(found, 'user', None),
+        'public_permissions': getattr(found, 'publicPermissions', None),
+        'pubkeys': getattr(found, 'pubkeys', None),
+        **content,
+    }
+
+
+def describe_file(catalog: Catalog, entry: FileEntry) -> dict[str, Any]:
+    """Return all that the bridge knows of a file: the record that ``--json`` prints."""
+    client, bucket = catalog.client, entry.bucket
+    found = client.file_metadata(bucket.id, entry.id)
+    frame_id = getattr(found.frame, 'id', None)
+    frame = None if frame_id is None else _if_known(lambda: client.frame_get(frame_id))
+    mirrors = _if_known(lambda: client.file_mirrors(bucket.id, entry.id))
+    shards = [shard.established or [] for shard in mirrors or []]
+    holders = {_holder(copy) for copies in shards for copy in copies} - {None}
+    return {
+        'type': 'file',
+        'uri': str(entry),
+        **entry.to_dict(),
+        'bucket_name': bucket.name,
+        'stored_name': entry.stored_name,
+        'frame': frame_id,
+        'index': found.index,
+        'erasure': _type_of(found.erasure),
+        'hmac': _type_of(found.hmac),
+        'shards': len(shards if frame is None else frame.shards),
+        'stored_size': None if frame is None else frame.storageSize,
+        'copies': None if mirrors is None else sum(map(len, shards)),
+        'farmers': None if mirrors is None else len(holders),
+    }
+
+
+def _type_of(value: Any) -> Any:
+    """Return the ``type`` of a record such as ``hmac`` or ``erasure``, None for none."""
+    return value.get('type') if isinstance(value, dict) else value
+
+
+def _holder(copy: Any) -> Any:
+    """Return the id of the farmer that has a copy: bridges since 5.23 send the contract alone."""
+    contact, contract = copy.get('contact') or {}, copy.get('contract') or {}
+    return contact.get('nodeID') or contract.get('farmer_id')
+
+
+def _if_known(ask: Callable[[], _Answer]) -> _Answer | None:
+    """Return an answer, None of a bridge that has no such route or record."""
+    try:
+        return ask()
+    except NotFoundError:
+        return None

@@ -11,6 +11,7 @@ import click
 
 from storj.catalog.entries import BucketEntry, FileEntry
 from storj.catalog.errors import UsageProblem
+from storj.catalog.listing import describe_file
 from storj.catalog.places import Local, Stream, parse_location, parse_remote, safe_relative_path
 from storj.catalog.removal import remove_remote
 from storj.catalog.tree import RemoteFile, find_local, find_remote
@@ -234,22 +235,9 @@ def remove(session: Session, bucket: str, files: tuple[str, ...], yes: bool) -> 
 @click.argument('file', required=False, shell_complete=complete_file)
 @pass_session
 def info(session: Session, bucket: str, file: str | None) -> None:
-    """Show what the bridge knows of a file."""
-    entry = _find(session, bucket, file)
-    found = session.client.file_metadata(entry.bucket.id, entry.id)
-    record = {
-        **entry.to_dict(),
-        'frame': getattr(found.frame, 'id', found.frame),
-        'index': getattr(found, 'index', None),
-        'erasure': _type_of(getattr(found, 'erasure', None)),
-        'hmac': _type_of(getattr(found, 'hmac', None)),
-    }
-    session.output.record(record, {'size': 'size'})
-
-
-def _type_of(value: Any) -> Any:
-    """Return the ``type`` of a record such as ``hmac`` or ``erasure``, None for none."""
-    return value.get('type') if isinstance(value, dict) else value
+    """Show what the bridge knows of a file, as 'storj stat' does."""
+    record = describe_file(session.catalog, _find(session, bucket, file))
+    session.output.record(record, {'size': 'size', 'stored_size': 'size'})
 
 
 @file.command('mirrors', examples=('storj file mirrors photos cat.jpg',))

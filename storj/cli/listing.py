@@ -1,4 +1,4 @@
-"""``storj ls``, ``tree``, ``du`` and ``find``: what is stored, listed, summed up and searched."""
+"""``storj ls``, ``tree``, ``du``, ``find`` and ``stat``: what is stored and what is known of it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from storj.catalog.listing import (
     Selection,
     Usage,
     branches,
+    describe,
     find_files,
     find_folders,
     selections,
@@ -34,7 +35,7 @@ from storj.cli.output import Column, Part, is_terminal, styled
 from storj.cli.session import Session, pass_session
 from storj.text import count_of, printable
 
-__all__ = ('du', 'find', 'ls', 'tree')
+__all__ = ('du', 'find', 'ls', 'stat', 'tree')
 
 _USAGE_COLUMNS = (
     Column('size', kind='size'),
@@ -353,3 +354,25 @@ def _terminated(uri: str, *, escaping: bool) -> bytes:
         return text.encode('utf-8', 'surrogateescape') + b'\0'
     except UnicodeEncodeError:
         return printable(text).encode() + b'\0'
+
+
+@command(
+    'stat',
+    short_help='Show all that is known of a bucket or file.',
+    examples=(
+        'storj stat storj://photos/cat.jpg',
+        'storj stat storj://photos --json',
+        'storj stat storj://photos/2017/        how much is below a prefix',
+    ),
+)
+@click.argument('uri', shell_complete=complete_uri)
+@pass_session
+def stat(session: Session, uri: str) -> None:
+    """Show all that is known of a bucket, a prefix or a file.
+
+    The size of a file is that of its content; 'stored size' includes parity shards. 'copies'
+    counts the shards that farmers hold, and 'farmers' who they are, as far as the bridge tells.
+    """
+    record = describe(session.catalog, parse_remote(uri, bare=True))
+    session.output.record(record, {'size': 'size', 'stored_size': 'size'})
+    _note_closed(session, [record])

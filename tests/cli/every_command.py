@@ -98,6 +98,7 @@ CALLS = (
     Call('ls storj://{bucket}'),
     Call('tree storj://{bucket}'),
     Call('find storj://{bucket} --print0'),
+    Call('stat storj://{bucket}/a'),
     Call('du storj://{bucket}'),
     Call('rm --yes storj://{bucket}/{new}', (_COPY,)),
     Call('cat storj://{bucket}/a', exact=True),

@@ -156,3 +156,49 @@ def test_find_removes_after_a_question_only(storj, bucket):
 )
 def test_find_refuses_what_does_not_fit_together(stranger, arguments, complaint):
     assert complaint in stranger('find', *arguments, code=2).err
+
+
+# ---- stat
+
+
+def test_stat_tells_all_of_a_file(storj, stored, client):
+    uri = f'storj://{stored}/2016/y.jpg'
+    record = storj('stat', uri, '--json').json()
+    found = client.file_metadata(record['bucket'], record['id'])
+    assert record['stored_name'] == found.filename
+    assert record == storj('file', 'info', uri, '--json').json()
+    told = {name: record[name] for name in ('uri', 'name', 'size', 'hmac', 'erasure', 'index')}
+    assert told == {
+        'uri': uri,
+        'name': '2016/y.jpg',
+        'size': 2000,
+        'hmac': 'sha512',
+        'erasure': None,
+        'index': found.index,
+    }
+    assert (record['shards'], record['copies'], record['farmers']) == (1, 1, 1)
+    assert 'stored size     2 KiB' in storj('stat', uri).out
+
+
+def test_stat_tells_of_buckets_and_prefixes(storj, stored):
+    record = storj('stat', stored, '--json').json()
+    assert (record['type'], record['files'], record['status']) == ('bucket', 4, 'Active')
+    record = storj('stat', f'{stored}/2016', '--json').json()
+    assert (record['type'], record['uri'], record['size']) == (
+        'prefix',
+        f'storj://{stored}/2016/',
+        7000,
+    )
+    for name in ('nothing', 'nothing/'):
+        assert 'no such file' in storj('stat', f'storj://{stored}/{name}', code=5).err
+
+
+def test_stat_leaves_out_what_a_bridge_does_not_tell(storj, stored, client, network):
+    record = storj('stat', f'{stored}/a.txt', '--json').json()
+    path = f'/buckets/{record["bucket"]}/files/{record["id"]}/mirrors'
+    missing = network.faults.add(f'status:route=GET {path},status=404,times=0')
+    try:
+        record = storj('stat', f'{stored}/a.txt', '--json').json()
+    finally:
+        network.faults.remove(missing)
+    assert (record['copies'], record['farmers'], record['shards']) == (None, None, 1)
