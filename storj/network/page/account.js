@@ -1,4 +1,4 @@
-// The token, its balance, and the state of the node.
+// The state of the node and, where it charges, the token that pays and its balance.
 
 import * as api from './api.js';
 import {byId, copy, facts, notice} from './dom.js';
@@ -10,8 +10,13 @@ const REFRESH = 5000;
 /** The largest file that the node takes, in bytes; unknown is Infinity. */
 export let largest = Infinity;
 
-/** The token of this browser; a new one when there is none. */
+// Null until the node has said it.
+let charging = null;
+
+/** The token of this browser, a new one when there is none; empty if the node does not charge. */
 export async function token() {
+  if (charging === null) await showAccount();
+  if (!charging) return '';
   if (!getToken()) use(await api.newToken());
   return getToken();
 }
@@ -22,6 +27,7 @@ function use(text) {
 }
 
 export async function showBalance() {
+  if (!charging) return;
   try {
     byId('balance').textContent = bytes(await api.balance(await token()));
     byId('balance').title = '';
@@ -31,13 +37,14 @@ export async function showBalance() {
   }
 }
 
-async function showPrices() {
-  const [rows, {charging}] = await Promise.all([api.prices(), api.node()]);
-  byId('charging').textContent = charging
-    ? 'Uploads cost four times their size, downloads once.'
-    : 'This node does not charge: uploads and downloads are free.';
+async function showAccount() {
+  ({charging} = await api.node());
+  byId('account').hidden = !charging;
+  if (!charging) return;
+  const rows = await api.prices();
   byId('prices').textContent = rows
     .map(({amount, cost}) => `${bytes(amount)} for $${(cost / 100).toFixed(2)}`).join(' · ');
+  await showBalance();
 }
 
 const limited = (used, limit) => limit ? `${bytes(used)} of ${bytes(limit)}` : bytes(used);
@@ -57,7 +64,7 @@ export async function showNode() {
   state.className = 'badge good';
   const {bandwidth, storage, sync} = node;
   largest = storage.max_file_size || Infinity;
-  byId('upload-limit').textContent = `Several at once, up to ${bytes(storage.max_file_size)} each`;
+  byId('upload-limit').textContent = `Up to ${bytes(storage.max_file_size)} each`;
   const rows = [
     ['Received this month', limited(bandwidth.current.incoming, bandwidth.limits.incoming)],
     ['Sent this month', limited(bandwidth.current.outgoing, bandwidth.limits.outgoing)],
@@ -114,5 +121,5 @@ export async function start() {
   byId('redeem').addEventListener('submit', redeem);
   byId('token').value = getToken();
   setInterval(() => document.hidden || showNode(), REFRESH);
-  await Promise.all([showNode(), showBalance(), showPrices()]);
+  await Promise.all([showNode(), showAccount()]);
 }

@@ -87,15 +87,15 @@ export const node = () => call('api/node');
 export const network = () => call('status');
 export const find = (hash) => call(`api/find/${hash}`);
 
-/** Send a file; `onProgress` gets the share sent. Returns the request, to abort it, and a promise. */
+/** Send a file; `onProgress` gets the bytes sent. Returns the request, to abort it, and a promise. */
 export function upload(file, accessToken, onProgress) {
   const request = new XMLHttpRequest();
   const form = new FormData();
-  form.append('token', accessToken);
+  if (accessToken) form.append('token', accessToken);
   form.append('file', file, file.name);
   const done = new Promise((resolve, reject) => {
     request.upload.addEventListener('progress', (event) => {
-      if (event.lengthComputable) onProgress(event.loaded / event.total);
+      if (event.lengthComputable) onProgress(file.size * event.loaded / event.total);
     });
     request.addEventListener('load', () => {
       const stored = request.status === 201 && isHash(request.response?.filehash)

@@ -5,7 +5,8 @@ import * as account from './account.js';
 import * as api from './api.js';
 import * as convergent from './convergent.js';
 import {make} from './dom.js';
-import {bytes, percent} from './format.js';
+import {bytes} from './format.js';
+import {Rate} from './rate.js';
 import {getToken} from './store.js';
 
 /** Bytes of a file that is gathered in memory anyway, and of one that is where nothing else works. */
@@ -133,15 +134,15 @@ export function downloader(file, idle = '') {
   const bar = make('progress', {max: 1, value: 0, 'aria-label': `Download of ${file.name}`});
   const text = make('span', {role: 'status'});
   // For the eye; the bar tells others.
-  const part = make('span', {'aria-hidden': 'true'});
-  const state = make('div', {class: 'state small'}, bar, text, part);
+  const pace = make('span', {'aria-hidden': 'true'});
+  const state = make('div', {class: 'state small'}, bar, text, pace);
   const button = make('button', {type: 'button'});
   let control = null;
 
   const show = (kind, words) => {
     state.dataset.state = kind;
     text.textContent = words;
-    part.textContent = '';
+    pace.textContent = '';
     text.setAttribute('role', kind === 'failed' ? 'alert' : 'status');
     bar.hidden = kind !== 'running';
     state.hidden = !words;
@@ -153,12 +154,12 @@ export function downloader(file, idle = '') {
   const run = async () => {
     control = new AbortController();
     running += 1;
+    const rate = new Rate(file.size);
     try {
       show('done', await download(file, control.signal, (received) => {
-        const share = Math.min(1, file.size ? received / file.size : 1);
-        if (bar.hidden) show('running', 'Fetching and decrypting');
-        bar.value = share;
-        part.textContent = percent(share);
+        if (bar.hidden) show('running', 'Downloading');
+        bar.value = file.size ? Math.min(1, received / file.size) : 1;
+        pace.textContent = rate.update(received);
       }));
     } catch (error) {
       if (error instanceof Cancelled) show('idle', idle);

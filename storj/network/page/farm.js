@@ -27,7 +27,7 @@ async function show() {
   byId('space').value = farmer.size ? farmer.used / farmer.size : 0;
   byId('space-text').textContent = farmer.size
     ? `${bytes(farmer.used)} of ${bytes(farmer.size)} used`
-    : `${bytes(farmer.used)} used, as much as the disk holds offered`;
+    : `${bytes(farmer.used)} used, no limit set`;
   facts(byId('numbers'), [
     ['shards stored', String(farmer.shards)],
     ['audits answered', String(count('audits'))],

@@ -1,4 +1,4 @@
-// Numbers for people.
+// Numbers, sizes and times for people.
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
@@ -14,9 +14,15 @@ export function bytes(count) {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-export const percent = (share) => `${Math.floor(100 * share)} %`;
-
 export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
+
+/** Seconds in the units that suit them: `8 s`, `3 min`, `2 h 5 min`. */
+export function duration(seconds) {
+  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
 
 /** How long ago a time in milliseconds was. */
 export function ago(milliseconds, now = Date.now()) {

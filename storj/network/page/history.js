@@ -1,11 +1,12 @@
-// The files that this browser remembers, and what one can do with each; links that others share.
+// The list of uploaded and added files, and what one can do with each; links that others share.
 
 import * as api from './api.js';
 import * as convergent from './convergent.js';
+import * as details from './details.js';
 import {byId, copy, make, notice} from './dom.js';
 import {downloader} from './downloads.js';
 import {bytes, plural} from './format.js';
-import {forget, getHistory, remember} from './store.js';
+import * as store from './store.js';
 
 const PER_PAGE = 10;
 const NAME_PREFIX = /^[0-9a-f]{7}_/;
@@ -13,30 +14,36 @@ const NAME_PREFIX = /^[0-9a-f]{7}_/;
 let page = 0;
 // By filehash. A row is made once: a download under way in it outlives a change of the list.
 const rows = new Map();
+// Uploads of this page whose link nobody has copied yet.
+const unsaved = new Set();
 
-function makeRow(file) {
-  const {button, state} = downloader(file);
+async function copyLink(file) {
+  await copy(api.shareLink(file), 'Link');
+  unsaved.delete(file.hash);
+}
+
+function makeRow(file, words) {
+  const {button, state} = downloader(file, words);
   const quiet = (label, act) => make('button', {
     type: 'button', class: 'quiet', 'aria-label': `${label}: ${file.name}`, onclick: act,
   }, label);
   return make('li', {class: 'row'},
     make('div', {class: 'row-text'},
       make('span', {class: 'name'}, file.name),
-      make('span', {class: 'muted small'}, bytes(file.size)),
+      make('span', {class: 'muted small size'}, bytes(file.size)),
       make('code', {class: 'hash', title: file.hash}, `${file.hash.slice(0, 16)}…`)),
     state,
     make('div', {class: 'buttons'},
       button,
-      quiet('Copy link', () => copy(api.shareLink(file), 'Link')),
+      quiet('Copy link', () => copyLink(file)),
       quiet('Copy reference', () => copy(`${file.hash}?key=${file.key}`, 'Reference')),
-      make('a', {
-        class: 'button quiet', href: `#network/${file.hash}`, 'aria-label': `Shards: ${file.name}`,
-      }, 'Shards'),
+      quiet('Shards', () => details.showStored(file)),
       quiet('Remove', () => {
-        forget(file.hash);
+        store.forget(file.hash);
         rows.delete(file.hash);
+        unsaved.delete(file.hash);
         show();
-        notice(`${file.name} removed from this list. The network keeps it.`);
+        notice(`Removed ${file.name} from this list. The file stays on the network.`);
         byId('add-reference').focus();
       })));
 }
@@ -47,14 +54,37 @@ function rowOf(file) {
   return row;
 }
 
-export function show() {
-  const files = getHistory();
+/** Whether closing the page would lose the only key of an upload. */
+export const isUnsaved = () => unsaved.size > 0 && !store.isStored();
+
+/** Add a file to the top of the list. */
+export function add(file, isUpload = false) {
+  store.remember(file);
+  if (isUpload) {
+    unsaved.add(file.hash);
+    rows.set(file.hash, rows.get(file.hash) ?? makeRow(file, 'Stored'));
+  }
+  page = 0;
+  show();
+}
+
+function showStored() {
+  const stored = store.isStored();
+  byId('keep').checked = stored;
+  byId('keep-note').textContent = stored
+    ? 'This browser stores the list with the keys of the files: whoever uses it can open them.'
+    : 'The list ends when you close or reload the page. Copy the links that you need later.';
+}
+
+function show() {
+  const files = store.getHistory();
   const count = Math.max(1, Math.ceil(files.length / PER_PAGE));
   page = Math.min(page, count - 1);
   byId('history').replaceChildren(
     ...files.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(rowOf));
   byId('history').hidden = !files.length;
   byId('history-empty').hidden = files.length > 0;
+  showStored();
   byId('history-count').textContent = files.length ? plural(files.length, 'file') : '';
   const pages = byId('pages');
   pages.hidden = count === 1;
@@ -76,7 +106,7 @@ async function lookUp({hash, key}) {
   return {name: found.filename.replace(NAME_PREFIX, ''), hash, key, size: found.filesize};
 }
 
-async function add(event) {
+async function addReference(event) {
   event.preventDefault();
   const field = byId('add-reference');
   const error = byId('add-error');
@@ -89,53 +119,60 @@ async function add(event) {
   field.removeAttribute('aria-invalid');
   const reference = convergent.parseReference(field.value);
   if (!reference) {
-    refuse('This is not a link to a file, and not hash?key=key with 64 digits each.');
+    refuse('This is neither a link to a file nor a reference: 64 digits, ?key= and 64 digits.');
     return;
   }
   try {
-    remember(await lookUp(reference));
+    add(await lookUp(reference));
     field.value = '';
-    page = 0;
-    show();
     notice('Added to your files');
   } catch (failure) {
     refuse(failure.message);
   }
 }
 
-/** Show the file of a share link above everything else. */
+/** Show the file of a share link above everything else; none hides the card. */
 export async function showShared(reference) {
   const card = byId('shared');
+  card.hidden = !reference;
+  if (!reference) {
+    card.replaceChildren();
+    return;
+  }
   const title = make('h2', {id: 'shared-title', tabindex: '-1'}, 'Shared with you');
-  card.hidden = false;
   card.replaceChildren(title, make('p', {class: 'muted', role: 'status'}, 'Looking up the file…'));
   title.focus();
-  const close = () => { card.hidden = true; card.replaceChildren(); };
-  const dismiss = make('button', {type: 'button', class: 'quiet', onclick: close}, 'Dismiss');
+  const dismiss = make('a', {class: 'button quiet', href: '#files'}, 'Dismiss');
+  let content;
   try {
     const file = await lookUp(reference);
     const {button, state} = downloader(
-      file, 'Checked and decrypted in this browser; the node does not see the key.');
-    card.replaceChildren(title,
+      file, 'Your browser decrypts the file; the node never sees the key.');
+    content = [
       make('p', {class: 'row-text'},
         make('strong', {class: 'name'}, file.name),
-        make('span', {class: 'muted small'}, bytes(file.size)),
+        make('span', {class: 'muted small size'}, bytes(file.size)),
         make('code', {class: 'hash', title: file.hash}, `${file.hash.slice(0, 16)}…`)),
       state,
-      make('div', {class: 'buttons'},
-        button,
+      make('div', {class: 'buttons'}, button,
         make('button', {
           type: 'button', class: 'quiet',
-          onclick: () => { remember(file); page = 0; show(); close(); notice('Added to your files'); },
+          onclick: () => { add(file); location.hash = '#files'; notice('Added to your files'); },
         }, 'Add to your files'),
-        dismiss));
+        dismiss)];
   } catch (error) {
-    card.replaceChildren(title, make('p', {class: 'bad', role: 'alert'}, error.message),
-      make('div', {class: 'buttons'}, dismiss));
+    content = [make('p', {class: 'bad', role: 'alert'}, error.message),
+      make('div', {class: 'buttons'}, dismiss)];
   }
+  // Another link may have been opened meanwhile.
+  if (title.isConnected) card.replaceChildren(title, ...content);
 }
 
 export function start() {
-  byId('add').addEventListener('submit', add);
+  byId('add').addEventListener('submit', addReference);
+  byId('keep').addEventListener('change', (event) => {
+    store.setStored(event.target.checked);
+    showStored();
+  });
   show();
 }

@@ -1,7 +1,8 @@
 // The page's beginning: views, theme, share links.
 
 import * as account from './account.js';
-import {isHash, parseReference} from './convergent.js';
+import {parseReference} from './convergent.js';
+import * as details from './details.js';
 import {byId, notice} from './dom.js';
 import * as downloads from './downloads.js';
 import * as history from './history.js';
@@ -26,15 +27,14 @@ function nextTheme() {
   showTheme();
 }
 
-/** Show the view that the address names; a share link's key leaves the address at once. */
+let shown = null;
+
+/** Show the view that the address names. A share link stays there, so that reloading keeps the file. */
 function route() {
-  const reference = parseReference(location.hash.slice(1));
-  if (reference) {
-    window.history.replaceState(null, '', '#files');
-    history.showShared(reference);
-  }
-  const [name, hash] = location.hash.slice(1).split('/');
-  const view = name === 'network' ? 'network' : 'files';
+  const fragment = location.hash.slice(1);
+  if (fragment === shown) return;
+  shown = fragment;
+  const view = fragment === 'network' ? 'network' : 'files';
   for (const section of document.querySelectorAll('[data-view]')) {
     section.hidden = section.dataset.view !== view;
   }
@@ -44,19 +44,26 @@ function route() {
   }
   document.title = TITLES[view];
   network.watch(view === 'network');
-  if (view === 'network' && isHash(hash)) network.showStored(hash);
+  history.showShared(parseReference(fragment));
 }
 
 function warn(event) {
-  if (uploads.isBusy() || downloads.isBusy()) event.preventDefault();
+  if (uploads.isBusy() || downloads.isBusy() || history.isUnsaved()) event.preventDefault();
+}
+
+/** The address stays as it is: it may be a share link. */
+function skip(event) {
+  event.preventDefault();
+  byId('main').focus();
 }
 
 byId('theme').addEventListener('click', nextTheme);
+byId('skip').addEventListener('click', skip);
 addEventListener('hashchange', route);
 addEventListener('beforeunload', warn);
 showTheme();
 history.start();
 uploads.start();
-network.start();
+details.start();
 route();
 account.start().catch((error) => notice(error.message, 'bad'));

@@ -2,10 +2,10 @@
 
 import * as account from './account.js';
 import * as api from './api.js';
-import {byId, copy, make, notice} from './dom.js';
-import {bytes, percent, plural} from './format.js';
+import {byId, make, notice} from './dom.js';
+import {bytes, plural} from './format.js';
 import * as history from './history.js';
-import {remember} from './store.js';
+import {Rate} from './rate.js';
 
 const PARALLEL = 3;
 
@@ -16,24 +16,17 @@ let running = 0;
 /** Whether files are on their way or wait for it. */
 export const isBusy = () => running > 0 || waiting.length > 0;
 
-/** Say how many files are through, once there are several. */
-function summarise() {
-  const count = (state) => [...uploads].filter(({row}) => row.dataset.state === state).length;
-  const done = count('done');
-  const failed = count('failed');
-  byId('uploads').hidden = !uploads.size;
-  byId('uploads-head').hidden = uploads.size < 2;
-  byId('uploads-clear').disabled = !done;
-  byId('uploads-summary').textContent = `${done} of ${plural(uploads.size, 'file')} stored`
-    + (failed ? `, ${failed} failed` : '');
-}
+// Of those that were given since the last pause.
+let stored = 0;
 
-function clear() {
-  for (const upload of uploads) {
-    if (upload.row.dataset.state === 'done') upload.remove();
-  }
-  summarise();
-  byId('picker').focus();
+/** Say how many files are through, once there are several or one has failed. */
+function summarise() {
+  const count = stored + uploads.size;
+  const failed = [...uploads].filter(({row}) => row.dataset.state === 'failed').length;
+  byId('uploads').hidden = !uploads.size;
+  byId('uploads-summary').textContent = count > 1
+    ? `${stored} of ${plural(count, 'file')} stored${failed ? `, ${failed} failed` : ''}`
+    : stored ? '1 file stored' : '';
 }
 
 /** One file and its row. */
@@ -42,14 +35,16 @@ class Upload {
     this.file = file;
     this.bar = make('progress', {max: 1, value: 0, 'aria-label': `Upload of ${file.name}`});
     this.told = make('span', {role: 'status'});
-    this.share = make('span', {'aria-hidden': 'true'});
-    this.state = make('span', {class: 'state small'}, this.told, this.share);
+    // For the eye; the bar tells others.
+    this.pace = make('span', {'aria-hidden': 'true'});
+    this.state = make('span', {class: 'state small'}, this.told, this.pace);
     this.buttons = make('div', {class: 'buttons'});
     this.row = make('li', {class: 'row', 'data-state': 'waiting'},
       make('div', {class: 'row-text'},
         make('span', {class: 'name'}, file.name),
-        make('span', {class: 'muted small'}, bytes(file.size))),
+        make('span', {class: 'muted small size'}, bytes(file.size))),
       this.bar, this.state, this.buttons);
+    if (!isBusy() && !uploads.size) stored = 0;
     byId('uploads').append(this.row);
     uploads.add(this);
     this.queue();
@@ -59,7 +54,7 @@ class Upload {
     this.row.dataset.state = state;
     this.told.textContent = text;
     this.told.setAttribute('role', state === 'failed' ? 'alert' : 'status');
-    this.share.textContent = '';
+    this.pace.textContent = '';
     this.bar.hidden = state !== 'running';
     this.buttons.replaceChildren(...buttons.map(([label, act, what]) =>
       make('button', {
@@ -107,30 +102,29 @@ class Upload {
     byId('picker').focus();
   }
 
-  progress(share) {
-    this.bar.value = share;
-    if (share < 1) {
-      this.share.textContent = percent(share);
+  progress(sent) {
+    if (sent < this.file.size) {
+      this.bar.value = sent / this.file.size;
+      this.pace.textContent = this.rate.update(sent);
     } else {
       // The bytes are at the node; now it brings them to the farmers, for which there is no measure.
       this.bar.removeAttribute('value');
       this.told.textContent = 'Storing on farmers';
-      this.share.textContent = '';
+      this.pace.textContent = '';
     }
   }
 
   async run() {
     this.show('running', 'Uploading', ['Cancel', () => this.cancel()]);
+    this.rate = new Rate(this.file.size);
     try {
       const token = await account.token();
-      this.request = api.upload(this.file, token, (share) => this.progress(share));
+      this.request = api.upload(this.file, token, (sent) => this.progress(sent));
       const {filehash, key} = await this.request.done;
-      const file = {name: this.file.name, hash: filehash, key, size: this.file.size};
-      remember(file);
-      history.show();
-      this.show('done', 'Stored',
-        ['Copy link', () => copy(api.shareLink(file), 'Link')],
-        ['Dismiss', () => this.dismiss()]);
+      stored += 1;
+      this.remove();
+      history.add({name: this.file.name, hash: filehash, key, size: this.file.size}, true);
+      summarise();
     } catch (error) {
       this.fail(error.message);
     }
@@ -167,7 +161,6 @@ function dropped(transfer) {
 }
 
 export function start() {
-  byId('uploads-clear').addEventListener('click', clear);
   const picker = byId('picker');
   picker.addEventListener('change', () => {
     take(picker.files);
@@ -187,7 +180,7 @@ export function start() {
     if (!bringsFiles(event)) return;
     event.preventDefault();
     mark(-depth);
-    location.hash = '#files';
+    if (byId('picker').closest('[hidden]')) location.hash = '#files';
     take(dropped(event.dataTransfer));
   });
 }
