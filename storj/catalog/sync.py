@@ -1,22 +1,204 @@
-"""Plans that make a folder like a prefix of a bucket, or a prefix like a folder."""
+"""Two places side by side: what differs, and plans that make one like the other.
+
+A place is a folder on this machine, or a bucket or a prefix in it; one of the two at least is
+stored.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from storj.catalog.content import Contents
 from storj.catalog.copier import Copier
-from storj.catalog.entries import FileEntry
+from storj.catalog.entries import BucketEntry, Catalog, FileEntry
 from storj.catalog.errors import FileNotFound, LocalPathNotFound, UsageProblem
 from storj.catalog.filters import NO_FILTERS, Filters
 from storj.catalog.jobs import Job
-from storj.catalog.places import Local, Remote
+from storj.catalog.places import Local, Location, Remote
 from storj.catalog.removal import remove_local, remove_remote
 from storj.catalog.tree import LocalFile, remote_names, walk
+from storj.exception import StorjError
 
-__all__ = ('Plan', 'Sync')
+__all__ = ('Comparison', 'Finding', 'Plan', 'Sync')
+
+Item = LocalFile | FileEntry
+
+
+class Side:
+    """One of two places, with the files in it by their names relative to it.
+
+    Args:
+        catalog (Catalog): of the account.
+        place (Location): a folder, a bucket or a prefix.
+        filters (Filters): which files are meant.
+        follow (bool): whether links to folders are followed.
+        is_source (bool): whether the place has to exist.
+
+    Attributes:
+        place (Local | Remote): as given.
+        bucket (BucketEntry | None): of a stored place.
+        base (str): what the names of its files begin with; of a stored place.
+        items (dict[str, LocalFile | FileEntry]): the files.
+
+    Raises:
+        UsageProblem: If it is neither folder nor prefix.
+        BucketNotFound, LocalPathNotFound, FileNotFound: If it does not exist, and has to.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        place: Location,
+        filters: Filters = NO_FILTERS,
+        *,
+        follow: bool = False,
+        is_source: bool = True,
+    ) -> None:
+        self.bucket: BucketEntry | None = None
+        self.base = ''
+        self.items: dict[str, Item] = {}
+        if isinstance(place, Remote):
+            self.bucket = catalog.bucket(place.bucket)
+            self.base = place.path if place.is_folder else f'{place.path}/'
+            stored = remote_names(catalog, self.bucket, self.base)
+            if is_source and not stored and self.base:
+                # If the surplus is removed, a mistyped prefix would empty the other side.
+                raise FileNotFound(f'no files in {Remote(self.bucket.name, self.base)}')
+            self.items |= {name: entry for name, entry in stored.items() if filters.accept(name)}
+        elif isinstance(place, Local):
+            if place.path.exists() and not place.path.is_dir():
+                raise UsageProblem(f'{place} is no folder', hint="'storj cp' copies single files")
+            if place.path.is_dir():
+                found = walk(place.path, filters, follow=follow)
+                self.items |= {file.name: file for file in found}
+            elif is_source:
+                raise LocalPathNotFound(f'no such folder: {place}')
+        else:
+            raise UsageProblem(f'{place} is neither a folder nor a storj:// URI')
+        self.place = place
+
+    def overlaps(self, other: Side) -> bool:
+        """Return whether one of two stored places is within the other."""
+        if self.bucket is None or other.bucket is None or self.bucket.id != other.bucket.id:
+            return False
+        return self.base.startswith(other.base) or other.base.startswith(self.base)
+
+
+def _check_pair(one: Location, other: Location) -> None:
+    if isinstance(one, Local) and isinstance(other, Local):
+        raise UsageProblem(
+            'neither place is a storj:// URI', hint='a bucket is written storj://BUCKET/PREFIX'
+        )
+
+
+def _trouble(item: Item | None) -> OSError | None:
+    return item.trouble if isinstance(item, LocalFile) else None
+
+
+#: What is found out about a file of two places.
+Status = Literal['match', 'differ', 'missing_in_source', 'missing_in_destination', 'error']
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is found out about one file of two places.
+
+    Attributes:
+        name (str): relative to both.
+        status (str): ``match``, ``differ``, ``missing_in_source``, ``missing_in_destination`` or
+            ``error``.
+        size (int | None): bytes, of the source's file if it is there.
+        error (Exception | None): why the files could not be compared.
+    """
+
+    name: str
+    status: Status
+    size: int | None = None
+    error: Exception | None = None
+
+
+class Comparison:
+    """Compares two places by the content of their files.
+
+    Args:
+        catalog (Catalog): of the account.
+        source (Location): a folder, a bucket or a prefix.
+        destination (Location): the other one.
+        contents (Contents): compares two files.
+        filters (Filters): which files are meant on either side.
+        one_way (bool): leave out files that the destination alone has.
+        follow (bool): whether links to folders are followed.
+
+    Attributes:
+        count (int): files to be compared or reported.
+
+    Raises:
+        UsageProblem: If both are local, or one is a file.
+        BucketNotFound, LocalPathNotFound, FileNotFound: If a place does not exist.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        source: Location,
+        destination: Location,
+        contents: Contents,
+        *,
+        filters: Filters = NO_FILTERS,
+        one_way: bool = False,
+        follow: bool = False,
+    ) -> None:
+        _check_pair(source, destination)
+        self._contents = contents
+        self._source = Side(catalog, source, filters, follow=follow).items
+        other = Side(catalog, destination, filters, follow=follow, is_source=False).items
+        self._destination = other
+        names = set(self._source) if one_way else {*self._source, *other}
+        unread = [
+            f'{name}/' for side in (self._source, other) for name in side if _trouble(side[name])
+        ]
+        # Of what is in an unread folder nothing is known: the folder is reported.
+        self._names = sorted(it for it in names if not it.startswith(tuple(unread)))
+        self.count = len(self._names)
+
+    def findings(self, width: int, stopping: threading.Event | None = None) -> Iterator[Finding]:
+        """Yield what is found out about each file, in the order of the names.
+
+        Args:
+            width (int): files compared at the same time.
+            stopping (threading.Event | None): set if the iterator is closed before its end, to end
+                the comparisons under way: that of ``contents``.
+        """
+        pool = ThreadPoolExecutor(width, 'storj-check')
+        try:
+            yield from pool.map(self._finding, self._names)
+        except BaseException:
+            if stopping is not None:
+                stopping.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _finding(self, name: str) -> Finding:
+        source, destination = self._source.get(name), self._destination.get(name)
+        size = next((item.size for item in (source, destination) if item is not None), None)
+        error: Exception | None = _trouble(source) or _trouble(destination)
+        if error is not None:
+            return Finding(name, 'error', None, error)
+        if source is None:
+            return Finding(name, 'missing_in_source', size)
+        if destination is None:
+            return Finding(name, 'missing_in_destination', size)
+        try:
+            same = self._contents.are_same(source, destination)
+        except (StorjError, OSError) as caught:
+            return Finding(name, 'error', size, caught)
+        return Finding(name, 'match' if same else 'differ', size)
 
 
 @dataclass
@@ -30,85 +212,66 @@ class Plan:
     """
 
     jobs: list[Job] = field(default_factory=list)
-    surplus: list[LocalFile | FileEntry] = field(default_factory=list)
+    surplus: list[Item] = field(default_factory=list)
     unchanged: int = 0
 
 
 class Sync:
-    """Compares a folder with a prefix of a bucket.
+    """Plans to make one place like another.
 
     A file is copied if it is missing at the destination, has another size there, or is older.
 
     Args:
         copier (Copier): makes the jobs.
-        folder (Local): on this machine.
-        prefix (Remote): in a bucket.
-        sending (bool): whether the folder is the source.
+        source (Location): a folder, a bucket or a prefix.
+        destination (Location): the same; not in the source, nor the source in it.
         filters (Filters): which files are meant on either side.
-        checksum (bool): whether contents are compared instead of times.
+        checksum (bool): whether contents are compared instead of times. Two stored files are both
+            fetched for it.
 
     Raises:
-        UsageProblem: If the folder is a file.
-        LocalPathNotFound, FileNotFound: If the source does not exist.
+        UsageProblem: If both are local, one is within the other, or one is a file.
+        BucketNotFound, LocalPathNotFound, FileNotFound: If the source does not exist.
     """
 
     def __init__(
         self,
         copier: Copier,
-        folder: Local,
-        prefix: Remote,
+        source: Location,
+        destination: Location,
         *,
-        sending: bool,
         filters: Filters = NO_FILTERS,
         checksum: bool = False,
     ) -> None:
-        if folder.path.exists() and not folder.path.is_dir():
-            raise UsageProblem(f'{folder} is no folder', hint="'storj cp' copies single files")
+        _check_pair(source, destination)
         self._copier = copier
-        self._sending = sending
-        self._checksum = checksum
-        self._folder = folder.path
-        self._bucket = copier.catalog.bucket(prefix.bucket)
-        self._base = prefix.path if prefix.is_folder else f'{prefix.path}/'
-        stored = remote_names(copier.catalog, self._bucket, self._base)
-        if sending and not self._folder.is_dir():
-            raise LocalPathNotFound(f'no such folder: {folder}')
-        if not sending and not stored and self._base:
-            # If the surplus is removed, a mistyped prefix would empty the folder.
-            raise FileNotFound(f'no files in {Remote(self._bucket.name, self._base)}')
-        self._remote = {name: entry for name, entry in stored.items() if filters.accept(name)}
         follow = copier.options.follow_links
-        found = walk(self._folder, filters, follow=follow) if self._folder.is_dir() else ()
-        self._local = {file.name: file for file in found}
+        self._source = Side(copier.catalog, source, filters, follow=follow)
+        self._target = Side(copier.catalog, destination, filters, follow=follow, is_source=False)
+        if self._source.overlaps(self._target):
+            raise UsageProblem(
+                f'{source} and {destination} overlap', hint='choose another bucket or prefix'
+            )
+        self._checksum = checksum
 
     def plan(self) -> Plan:
         """Return what is to be done."""
         plan = Plan()
-        for name in self._local if self._sending else self._remote:
-            file, entry = self._local.get(name), self._remote.get(name)
-            if file is not None and entry is not None and not self._differs(file, entry):
+        present = self._target.items
+        for name, item in self._source.items.items():
+            if name in present and not self._differs(item, present[name]):
                 plan.unchanged += 1
-            elif self._sending:
-                target = self._base + name
-                plan.jobs.append(
-                    self._copier.upload(self._local[name], self._bucket, target, entry)
-                )
             else:
-                plan.jobs.append(self._download(name, self._remote[name]))
-        if self._sending:
-            # What cannot be read here counts as present: its job fails, and nothing is removed.
-            plan.surplus += [it for name, it in self._remote.items() if name not in self._local]
-        else:
-            plan.surplus += [
-                file
-                for name, file in self._local.items()
-                if name not in self._remote and file.trouble is None
-            ]
+                plan.jobs.append(self._job(name, item, present.get(name)))
+        # What cannot be read counts as present. Its job fails at the source: nothing is removed.
+        plan.surplus += [
+            item
+            for name, item in present.items()
+            if name not in self._source.items and _trouble(item) is None
+        ]
         return plan
 
-    def remove(
-        self, surplus: Sequence[LocalFile | FileEntry]
-    ) -> Iterator[tuple[LocalFile | FileEntry, Exception | None]]:
+    def remove(self, surplus: Sequence[Item]) -> Iterator[tuple[Item, Exception | None]]:
         """Remove files of the destination, and folders that become empty.
 
         Yields:
@@ -116,24 +279,36 @@ class Sync:
         """
         stored = [item for item in surplus if isinstance(item, FileEntry)]
         yield from remove_remote(self._copier.catalog.client, stored)
-        yield from remove_local(
-            (item for item in surplus if isinstance(item, LocalFile)), self._folder
-        )
+        place = self._target.place
+        if isinstance(place, Local):
+            local = (item for item in surplus if isinstance(item, LocalFile))
+            yield from remove_local(local, place.path)
 
-    def _differs(self, file: LocalFile, entry: FileEntry) -> bool:
-        if file.trouble is not None or file.size != entry.size:
+    def _differs(self, source: Item, present: Item) -> bool:
+        if _trouble(source) or _trouble(present) or source.size != present.size:
             return True
-        if self._checksum:
-            return not self._copier.same_content(file.path, entry, sending=self._sending)
-        source, present = file.stamp, entry.stamp
-        if not self._sending:
-            source, present = present, source
-        return not present.serves_for(source)
+        if not self._checksum:
+            return not present.stamp.serves_for(source.stamp)
+        copier = self._copier
+        if isinstance(source, LocalFile) and isinstance(present, FileEntry):
+            return not copier.same_content(source.path, present, sending=True)
+        if isinstance(present, LocalFile) and isinstance(source, FileEntry):
+            return not copier.same_content(present.path, source, sending=False)
+        contents = Contents(copier.downloads, decrypt=not copier.options.plain)
+        return not contents.are_same(source, present)
 
-    def _download(self, name: str, entry: FileEntry) -> Job:
-        job = self._copier.download_into(entry, name, self._folder)
-        job.finish = _dated(job, entry)
-        return job
+    def _job(self, name: str, item: Item, present: Item | None) -> Job:
+        target, copier = self._target, self._copier
+        existing = present if isinstance(present, FileEntry) else None
+        if isinstance(item, LocalFile) and target.bucket is not None:
+            return copier.upload(item, target.bucket, target.base + name, existing)
+        if isinstance(item, FileEntry) and target.bucket is not None:
+            return copier.copy(item, target.bucket, target.base + name, existing)
+        if isinstance(item, FileEntry) and isinstance(target.place, Local):
+            job = copier.download_into(item, name, target.place.path)
+            job.finish = _dated(job, item)
+            return job
+        raise TypeError('two local places')
 
 
 def _dated(job: Job, entry: FileEntry) -> Callable[[Any], None]:

@@ -1,4 +1,4 @@
-"""``storj sync``: make a bucket or prefix like a folder, or a folder like a bucket or prefix."""
+"""``storj sync`` and ``check``: two places, made alike or compared."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storj.catalog.errors import UsageProblem
-from storj.catalog.places import Local, Remote, parse_location
+from storj.catalog.places import parse_location
 from storj.cli.command import command
 from storj.cli.completion import complete_place
 from storj.cli.jobs import announce, finish, perform, place_of, report_removals
@@ -39,6 +38,7 @@ __all__ = ('sync',)
         'storj sync notes storj://backup/notes           upload what is new or changed',
         'storj sync --delete storj://backup/notes notes  and remove what is gone',
         'storj sync --checksum --dry-run notes storj://backup/notes',
+        'storj sync storj://photos/2017 storj://archive/2017  from bucket to bucket',
     ),
 )
 @click.argument('source', shell_complete=complete_place)
@@ -64,20 +64,19 @@ def sync(
     yes: bool,
     **options: Any,
 ) -> None:
-    """Make DESTINATION like SOURCE: one a folder, the other storj://BUCKET/PREFIX.
+    """Make DESTINATION like SOURCE: folders or storj://BUCKET/PREFIX, one of them stored.
 
     A file is copied if it is missing at DESTINATION, has another size there, or is older; with
-    --checksum, if the contents differ. Only --delete removes files.
+    --checksum, if the contents differ. Only --delete removes files. From bucket to bucket, the
+    bytes pass through this machine.
     """
     from storj.catalog.sync import Sync
 
     copying, moving = session.split(options, overwrite=True, several=True)
-    folder, prefix, sending = _sides(source, destination)
     sides = Sync(
         session.copier(copying, moving),
-        folder,
-        prefix,
-        sending=sending,
+        parse_location(source),
+        parse_location(destination),
         filters=session.filters,
         checksum=checksum,
     )
@@ -99,22 +98,6 @@ def sync(
         session.output.note('nothing is removed, because not everything arrived')
     if plan.jobs or (delete and plan.surplus) or session.output.as_json:
         finish(session.output, summary, several=True)
-
-
-def _sides(source: str, destination: str) -> tuple[Local, Remote, bool]:
-    """Return the folder and the prefix, and whether the folder is the source.
-
-    Raises:
-        UsageProblem: If they are not one of each.
-    """
-    match parse_location(source), parse_location(destination):
-        case (Local() as folder, Remote() as prefix):
-            return folder, prefix, True
-        case (Remote() as prefix, Local() as folder):
-            return folder, prefix, False
-    raise UsageProblem(
-        'sync needs a folder and a storj:// URI', hint='storj sync FOLDER storj://BUCKET/PREFIX'
-    )
 
 
 def _announce(session: Session, plan: Plan, surplus: Sequence[LocalFile | FileEntry]) -> None:

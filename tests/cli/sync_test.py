@@ -257,3 +257,50 @@ def test_filters_keep_what_they_leave_out_from_removal(storj, bucket, here):
     (here / 'own.txt').write_text('x')
     storj('sync', '--delete', '--yes', *rule, f'storj://{bucket}/', here, code=0)
     assert files(here) == ['kept.jpg', 'own.jpg']
+
+
+# ---- from bucket to bucket
+
+
+def test_bucket_is_made_like_another(storj, bucket):
+    put(storj, bucket, 'from/a', 'from/b/c', 'from/skip.jpg', 'to/gone')
+    source, target = f'storj://{bucket}/from', f'storj://{bucket}/to'
+    rule = ('--exclude', '*.jpg')
+    done = storj('sync', '--delete', '--dry-run', *rule, source, target)
+    assert f'would copy {source}/a -> {target}/a' in done.out
+    assert f'would remove {target}/gone' in done.out
+    storj('sync', '--delete', '--yes', *rule, source, target)
+    assert [name for name in names(storj, bucket) if name.startswith('to/')] == ['to/a', 'to/b/c']
+    assert storj('cat', f'{target}/b/c').out == 'x'
+    assert 'nothing to do: 2 files unchanged' in storj('sync', *rule, source, target).err
+    put(storj, bucket, 'from/a', text='y')
+    assert '1 file' in storj('sync', *rule, source, target).err
+    assert storj('cat', f'{target}/a').out == 'y'
+
+
+def test_contents_of_two_buckets_are_compared(storj, bucket):
+    put(storj, bucket, 'from/a', 'from/b', text='x')
+    put(storj, bucket, 'to/a', text='x')
+    put(storj, bucket, 'to/b', text='y')
+    done = storj('sync', '--checksum', '--json', f'storj://{bucket}/from', f'storj://{bucket}/to')
+    assert [event['source'] for event in done.events('file_done')] == [f'storj://{bucket}/from/b']
+    assert done.events('summary')[0]['files_unchanged'] == 1
+
+
+def test_bucket_is_not_synced_into_itself(storj, bucket):
+    put(storj, bucket, 'a', 'b/c')
+    for source, target in (('', 'b/'), ('b', ''), ('b', 'b/')):
+        done = storj('sync', f'storj://{bucket}/{source}', f'storj://{bucket}/{target}', code=2)
+        assert 'overlap' in done.err
+    assert names(storj, bucket) == ['a', 'b/c']
+
+
+def test_missing_prefix_of_a_bucket_empties_no_other(storj, bucket):
+    put(storj, bucket, 'to/a')
+    uris = (f'storj://{bucket}/from', f'storj://{bucket}/to')
+    assert 'no files in' in storj('sync', '--delete', '--yes', *uris, code=5).err
+    assert names(storj, bucket) == ['to/a']
+
+
+def test_two_folders_are_another_programs_task(storj, here):
+    assert 'neither place is a storj:// URI' in storj('sync', here, here / 'b', code=2).err
