@@ -106,7 +106,6 @@ class Contents:
         decrypt (bool): False to compare with stored bytes as they are.
         fetching (bool): fetch stored files instead of trusting their hashes: a comparison that
             also proves that they can be read.
-        stopping (threading.Event | None): ends a comparison under way.
     """
 
     def __init__(
@@ -115,12 +114,15 @@ class Contents:
         *,
         decrypt: bool = True,
         fetching: bool = False,
-        stopping: threading.Event | None = None,
     ) -> None:
         self._downloads = downloads
         self._decrypt = decrypt
         self._fetching = fetching
-        self._stopping = stopping
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End the comparisons under way, and refuse others."""
+        self._stopping.set()
 
     def are_same(self, one: LocalFile | FileEntry, other: LocalFile | FileEntry) -> bool:
         """Return whether two files have the same content.

@@ -7,9 +7,9 @@ stored.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -166,23 +166,30 @@ class Comparison:
         self._names = sorted(it for it in names if not it.startswith(tuple(unread)))
         self.count = len(self._names)
 
-    def findings(self, width: int, stopping: threading.Event | None = None) -> Iterator[Finding]:
+    def findings(self, width: int) -> Generator[Finding, None, None]:
         """Yield what is found out about each file, in the order of the names.
+
+        Closing the iterator ends the comparisons under way.
 
         Args:
             width (int): files compared at the same time.
-            stopping (threading.Event | None): set if the iterator is closed before its end, to end
-                the comparisons under way: that of ``contents``.
         """
         pool = ThreadPoolExecutor(width, 'storj-check')
+        ahead: deque[Future[Finding]] = deque()
+        completed = False
         try:
-            yield from pool.map(self._finding, self._names)
-        except BaseException:
-            if stopping is not None:
-                stopping.set()
-            raise
+            for name in self._names:
+                ahead.append(pool.submit(self._finding, name))
+                if len(ahead) > 2 * width:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+            completed = True
         finally:
-            pool.shutdown(cancel_futures=True)
+            if not completed:
+                self._contents.stop()
+            # Otherwise not awaited: a thread may wait for a farmer until the engine is closed.
+            pool.shutdown(wait=completed, cancel_futures=True)
 
     def _finding(self, name: str) -> Finding:
         source, destination = self._source.get(name), self._destination.get(name)

@@ -27,6 +27,7 @@ ENTRIES = (
     Entry('rm', 'storj.cli.files:rm', 'Remove files from a bucket.', FILES),
     Entry('cat', 'storj.cli.copy:cat', 'Write files to standard output.', FILES),
     Entry('sync', 'storj.cli.sync:sync', 'Make one folder or bucket like another.', FILES),
+    Entry('check', 'storj.cli.sync:check', 'Compare two places by content.', FILES),
     Entry('mb', 'storj.cli.buckets:mb', 'Make a bucket.', FILES),
     Entry('rb', 'storj.cli.buckets:rb', 'Remove a bucket.', FILES),
     Entry(

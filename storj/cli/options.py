@@ -20,6 +20,7 @@ __all__ = (
     'SIZE',
     'ByteRange',
     'LocalPath',
+    'checking_options',
     'filter_options',
     'reading_options',
     'receiving_options',
@@ -266,3 +267,5 @@ sending_options = _options(_several, _effort, _resume, _key_scheme, _limit_uploa
 receiving_options = _options(_effort, _resume, _reading, _limit_download, progress_option)
 #: For a command that reads files and keeps none.
 reading_options = _options(_effort, _reading, _limit_download, progress_option)
+#: For a command that reads many files and keeps none.
+checking_options = _options(_several, reading_options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,10 @@ import click
 from storj.catalog.places import parse_location
 from storj.cli.command import command
 from storj.cli.completion import complete_place
+from storj.cli.errors import CommandError, PartialFailure, explain, worst
 from storj.cli.jobs import announce, finish, perform, place_of, report_removals
 from storj.cli.options import (
+    checking_options,
     dry_run_option,
     filter_options,
     follow_option,
@@ -19,16 +23,18 @@ from storj.cli.options import (
     upload_options,
     yes_option,
 )
+from storj.cli.progress import Overview, display_for
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
 from storj.text import count_of
 
 if TYPE_CHECKING:
     from storj.catalog.entries import FileEntry
-    from storj.catalog.sync import Plan
+    from storj.catalog.sync import Finding, Plan
     from storj.catalog.tree import LocalFile
+    from storj.cli.output import Output
 
-__all__ = ('sync',)
+__all__ = ('check', 'sync')
 
 
 @command(
@@ -109,3 +115,134 @@ def _announce(session: Session, plan: Plan, surplus: Sequence[LocalFile | FileEn
         session.output.report(f'would remove {place}', record)
     forecast.removals = len(surplus)
     forecast.report(session.output)
+
+
+@command(
+    'check',
+    short_help='Compare two places by content.',
+    examples=(
+        'storj check notes storj://backup/notes           without fetching anything',
+        'storj check -q --one-way notes storj://backup/notes',
+        'storj check --download notes storj://backup/notes  and prove that all can be read',
+        'storj check storj://photos storj://archive/photos',
+    ),
+)
+@click.argument('source', shell_complete=complete_place)
+@click.argument('destination', shell_complete=complete_place)
+@click.option('--one-way', is_flag=True, help='Leave out files that DESTINATION alone has.')
+@click.option('--download', is_flag=True, help='Fetch stored files instead of comparing hashes.')
+@filter_options
+@follow_option
+@checking_options
+@pass_session
+def check(
+    session: Session,
+    source: str,
+    destination: str,
+    one_way: bool,
+    download: bool,
+    **options: Any,
+) -> None:
+    """Compare two places by content: folders or storj://BUCKET/PREFIX, one of them stored.
+
+    A local file is encrypted as the stored one is, and compared with the hashes of its shards:
+    nothing is fetched. Two stored files are fetched. The exit code is 1 if the places differ.
+    """
+    from storj.catalog.content import Contents
+    from storj.catalog.sync import Comparison
+
+    copying, moving = session.split(options)
+    engine = session.transfers(moving, session.client)
+    contents = Contents(engine, decrypt=not copying.plain, fetching=download)
+    sides = parse_location(source), parse_location(destination)
+    comparison = Comparison(
+        session.catalog,
+        *sides,
+        contents,
+        filters=session.filters,
+        one_way=one_way,
+        follow=copying.follow_links,
+    )
+    report = _Report(session.output, str(sides[0]), str(sides[1]))
+    with (
+        display_for(session.output, session.wants_progress(moving)) as display,
+        contextlib.closing(comparison.findings(moving.transfers)) as findings,
+    ):
+        for finding in findings:
+            report.add(finding)
+            overview = Overview(report.total, comparison.count, report.bytes, None)
+            display.draw(overview, [])
+    report.finish()
+
+
+class _Report:
+    """Prints what a comparison finds, and counts it.
+
+    Args:
+        output (Output): where to.
+        source (str): as typed.
+        destination (str): as typed.
+    """
+
+    def __init__(self, output: Output, source: str, destination: str) -> None:
+        self._output = output
+        self._labels = {
+            'match': 'same',
+            'differ': 'differs',
+            'missing_in_source': f'missing in {source}',
+            'missing_in_destination': f'missing in {destination}',
+            'error': 'not compared',
+        }
+        self._counts: Counter[str] = Counter()
+        self._codes: list[int] = []
+        self.bytes = 0
+
+    @property
+    def total(self) -> int:
+        """How many files there were."""
+        return self._counts.total()
+
+    def add(self, finding: Finding) -> None:
+        """Print a line for a file; files that match are left out with --quiet."""
+        self._counts[finding.status] += 1
+        self.bytes += finding.size or 0
+        text = f'{self._labels[finding.status]}: {finding.name}'
+        record: dict[str, Any] = {}
+        if finding.error is not None:
+            found = explain(finding.error)
+            self._codes.append(found.exit_code)
+            record = found.to_dict()
+            text += f': {found.message.removesuffix(f": {finding.name}")}'
+        record |= {
+            'type': 'file_checked',
+            'name': finding.name,
+            'status': finding.status,
+            'size': finding.size,
+        }
+        if finding.status == 'match' or self._output.as_json:
+            self._output.report(text, record)
+        else:
+            self._output.line(text)
+
+    def finish(self) -> None:
+        """Print the sums.
+
+        Raises:
+            CommandError: If there are differences, or files that could not be compared.
+        """
+        counts = self._counts
+        if self._output.as_json:
+            names = {status: f'files_{status}' for status in self._labels}
+            sums = {names[status]: counts[status] for status in self._labels}
+            self._output.event({'type': 'summary', **sums, 'bytes': self.bytes})
+        texts = [f'{counts[it]} {label}' for it, label in self._labels.items() if counts[it]]
+        self._output.note(', '.join(texts) or 'no files')
+        failed = counts['error']
+        differences = self.total - counts['match'] - failed
+        if differences:
+            raise CommandError(count_of(differences, 'difference'), hint='')
+        if failed:
+            code = worst(self._codes)
+            raise PartialFailure(
+                f'{count_of(failed, "file")} not compared', exit_code=code, hint=''
+            )
