@@ -250,10 +250,11 @@ class Catalog:
             return None
         file_id = self.client.file_id(bucket.id, text)
         if file_id is not None:
-            return self._describe(bucket, file_id)
-        return self._describe(bucket, text) if ids and is_id(text) else None
+            return self.file_of_id(bucket, file_id)
+        return self.file_of_id(bucket, text) if ids and is_id(text) else None
 
-    def _describe(self, bucket: BucketEntry, file_id: str) -> FileEntry | None:
+    def file_of_id(self, bucket: BucketEntry, file_id: str) -> FileEntry | None:
+        """Return the file of an id, None if there is none."""
         try:
             found = self.client.file_metadata(bucket.id, file_id)
         except NotFoundError:

@@ -247,8 +247,7 @@ class StorjFile(AbstractBufferedFile):  # type: ignore[misc]
                     overwrite=self.mode != 'xb',
                     mimetype=self.kwargs.get('mimetype'),
                 )
-                wait_for(future)
-                self.fs._note(self.path)
+                self.fs._note(self.path, wait_for(future).id)
         finally:
             self.discard()
 

@@ -396,16 +396,16 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(path)
         future = await self._ask(path, lambda: self._begin_upload(source, path, **options))
         with os_errors(path):
-            await future
-        self._note(path)
+            stored = await future
+        self._note(path, stored.id)
 
-    def _note(self, path: str) -> None:
+    def _note(self, path: str, file_id: str) -> None:
         """Bring a file that was stored into the listing that is kept."""
-        bucket, _, name = path.partition('/')
+        bucket = path.partition('/')[0]
         listing = self._kept(bucket)
         if listing is None:
             return
-        entry = self._stored().find_file(self._bucket(bucket), name, ids=False)
+        entry = self._stored().file_of_id(self._bucket(bucket), file_id)
         if entry is not None:
             listing.put({**file_info(entry), 'name': path})
 

@@ -28,6 +28,12 @@ def options() -> Iterator[dict[str, Any]]:
         fsspec.filesystem('storj', **options).client.close()
 
 
+@pytest.fixture(scope='session')
+def new_fs(options):
+    """Return a function that gives the account's file system."""
+    return lambda: fsspec.filesystem('storj', **options)
+
+
 @pytest.fixture
-def storj_fs(options):
-    return fsspec.filesystem('storj', **options)
+def storj_fs(new_fs):
+    return new_fs()

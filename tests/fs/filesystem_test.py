@@ -163,6 +163,24 @@ def test_own_changes_are_in_a_kept_listing(storj_fs, folder):
     assert storj_fs.listed(folder) == moment
 
 
+def test_stored_file_is_listed_by_one_more_request(options, folder, monkeypatch):
+    fs = StorjFileSystem(**options, skip_instance_cache=True)
+    fs.pipe(f'{folder}/a', b'')
+    fs.ls(folder)
+    asked = []
+    request = fs.client._request
+    monkeypatch.setattr(
+        fs.client,
+        '_request',
+        lambda **it: asked.append((it['method'], it['path'])) or request(**it),
+    )
+    fs.pipe(f'{folder}/b', b'')
+    # The frame, whether the name is taken, and the file; then what the listing tells of it.
+    assert sorted(method for method, _ in asked[:-1]) == ['GET', 'POST', 'POST']
+    assert asked[-1][1].endswith('/info')
+    assert fs.ls(folder, detail=False) == [f'{folder}/a', f'{folder}/b']
+
+
 def test_changes_of_others_are_seen_after_invalidation(storj_fs, other, folder):
     storj_fs.pipe_file(f'{folder}/x', b'1')
     storj_fs.ls(folder)
