@@ -151,5 +151,5 @@ def test_complaint_counts_beside_an_audit_of_the_future(
     with bridge.state.database.begin() as session:
         session.query(Contract).update({Contract.next_audit: bridge.state.now() + 10**6})
         known = session.query(Contract).one()
-        suspect(bridge.state, session.connection(), known.shard_hash, known.node_id)
+        suspect(session.connection(), known.shard_hash, known.node_id, bridge.state.now())
     assert contract(bridge).next_audit == bridge.state.now()

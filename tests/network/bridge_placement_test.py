@@ -16,7 +16,7 @@ from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import KnownFarmer
 from storj.network.bridge.copies import download_tokens
 from storj.network.bridge.database import Challenge, Contact, Contract, User
-from storj.network.bridge.placement import Shard, allocate, ranked_farmers
+from storj.network.bridge.placement import Shard, allocate, candidates, ranked
 from storj.network.bridge.state import PROMISE_LIFE, BridgeSettings, Promises
 from storj.network.bridge.upkeep import end_given_up
 from tests.network.bridges import Account, Answer, Clock, RunningBridge, ScriptedFarmer, eventually
@@ -45,7 +45,8 @@ def contracts(bridge: RunningBridge) -> list[Contract]:
 
 def rank(bridge: RunningBridge, shard_hash: str = SHARD_HASH, **kwargs: Any) -> list[KnownFarmer]:
     with bridge.state.database.begin_plain() as connection:
-        return ranked_farmers(bridge.state, connection, shard_hash, exclude=(), **kwargs)
+        found = candidates(connection, shard_hash, exclude=(), **kwargs)
+    return [each.contact for each in ranked(bridge.state, found)]
 
 
 def numbers(found: Sequence[KnownFarmer]) -> list[int]:

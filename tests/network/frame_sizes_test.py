@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storj.network.bridge.auth import Caller
 from storj.network.bridge.database import Database, Frame, Pointer, User
-from storj.network.bridge.frames import Addition, check_sizes
+from storj.network.bridge.frames import Addition, check_addition
 from storj.network.bridge.placement import Shard
+from storj.network.bridge.state import Release
 from storj.network.node.wire import Refusal
 
+RELEASE = Release.parse('7.7.1')
 SIZES = st.sampled_from((15359, 15360, 20000))
 PIECES = st.tuples(SIZES, st.booleans())
 
@@ -45,7 +48,7 @@ def test_database_keeps_the_rule_of_sizes(
     size, parity = piece
     after = {**there, index: piece}
     data = {position: each for position, (each, is_parity) in after.items() if not is_parity}
-    frame = Frame(id='f', user='a@b', created=0, locked=False, size=0, storage_size=0)
+    frame = Frame(id='f' * 24, user='a@b', created=0, locked=False, size=0, storage_size=0)
     addition = Addition(Shard('0' * 40, size, (), ()), index, parity, frozenset())
     with database.begin() as session:
         session.add(frame)
@@ -53,7 +56,7 @@ def test_database_keeps_the_rule_of_sizes(
         session.add_all(
             Pointer(
                 id=str(position),
-                frame='f',
+                frame='f' * 24,
                 position=position,
                 shard_hash='0' * 40,
                 size=each,
@@ -63,7 +66,8 @@ def test_database_keeps_the_rule_of_sizes(
         )
         session.flush()
         try:
-            check_sizes(session.connection(), 'f', addition)
+            caller = Caller('a@b')
+            check_addition(session.connection(), caller, 'f' * 24, addition, RELEASE)
             taken = True
         except Refusal:
             taken = False

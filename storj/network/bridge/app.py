@@ -11,7 +11,7 @@ from aiohttp import web
 from sqlalchemy import select
 
 from storj.network.bridge import auth, buckets, contacts, files, frames, reports, status, users
-from storj.network.bridge.database import Contact, Database
+from storj.network.bridge.database import Contact, Database, is_away
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.quotas import RateLimits
@@ -67,6 +67,8 @@ _STORING = frozenset(
         ('POST', '/users'),
     }
 )
+#: Seconds after which a client asks again when the database does not answer.
+_AWAY = '1'
 _NO_SPACE = 'No space left at the bridge'
 _METHODS = 'GET,HEAD,PUT,PATCH,POST,DELETE'
 _READABLE = 'Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset'
@@ -175,6 +177,11 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if is_full(error):
             request.app[BRIDGE].reserve.has_space()
             return answer({'error': _NO_SPACE}, 507)
+        if is_away(error):
+            logger.warning('%s %s: the database: %s', request.method, _pattern(request), error)
+            away = answer({'error': 'The database does not answer'}, 503)
+            away.headers['Retry-After'] = _AWAY
+            return away
         # The pattern, not the path: that may hold the secret of a mailed link.
         logger.exception('%s %s failed', request.method, _pattern(request))
         response = answer({'error': 'Internal error'}, 500)
@@ -320,9 +327,12 @@ def create_app(
         try:
             yield
         finally:
-            await tasks.stop()
-            passwords.close()
-            database.close()
+            try:
+                await tasks.stop()
+                await contacts.write_calls(bridge)
+            finally:
+                passwords.close()
+                database.close()
 
     app.cleanup_ctx.append(life)
     app.on_response_prepare.append(_set_headers)

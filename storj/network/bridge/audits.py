@@ -19,9 +19,11 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy.orm import Session
 
 from storj.digest import Generation, ShardDigest, leaf, merkle_rows, new_challenges, verify_proof
 from storj.network.bridge.contacts import node_contact, note_call, reward, with_each
@@ -29,7 +31,7 @@ from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED, NEVER, current
 from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.placement import record_challenges
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
-from storj.network.bridge.state import Bridge
+from storj.network.bridge.state import Bridge, BridgeSettings
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
 
 __all__ = ('AuditResult', 'audit_round', 'proves', 'recall_audits')
@@ -130,24 +132,27 @@ async def audit_round(bridge: Bridge) -> list[AuditResult]:
 async def _put_up(bridge: Bridge) -> None:
     """Have all copies audited of farmers that were lost and are back, some at a time."""
     now = bridge.now()
-    with bridge.database.begin_plain() as connection:
-        back = connection.scalars(select(Contact.node_id).where(Contact.unchecked)).all()
-    for node_id in back:
+    unchecked = select(Contact.node_id).where(Contact.unchecked)
+
+    def put_up(connection: Connection, node_id: str) -> bool:
         of_farmer = (Contract.node_id == node_id, Contract.next_audit > now)
         some = select(Contract.shard_hash).where(*of_farmer, Contract.next_audit < NEVER)
-        while True:
-            with bridge.database.begin_plain() as connection:
-                hashes = connection.scalars(some.limit(_PUT_UP)).all()
-                if not hashes:
-                    unchecked = update(Contact).where(Contact.node_id == node_id)
-                    connection.execute(unchecked.values(unchecked=False))
-                    break
-                these = update(Contract).where(*of_farmer, Contract.shard_hash.in_(hashes))
-                connection.execute(these.values(next_audit=now))
+        hashes = connection.scalars(some.limit(_PUT_UP)).all()
+        if hashes:
+            these = update(Contract).where(*of_farmer, Contract.shard_hash.in_(hashes))
+            connection.execute(these.values(next_audit=now))
+        else:
+            checked = update(Contact).where(Contact.node_id == node_id)
+            connection.execute(checked.values(unchecked=False))
+        return bool(hashes)
+
+    back = await bridge.database.read(lambda connection: connection.scalars(unchecked).all())
+    for node_id in back:
+        while await bridge.database.run(partial(put_up, node_id=node_id)):
             await asyncio.sleep(0)
 
 
-def recall_audits(bridge: Bridge) -> None:
+async def recall_audits(bridge: Bridge) -> None:
     """Have no audit wait for longer than audits do: one put off by a clock that was ahead would."""
     now = bridge.now()
     longest = max(_TOMORROW, bridge.settings.audit_pause(1))
@@ -159,19 +164,20 @@ def recall_audits(bridge: Bridge) -> None:
     )
     # Spread, as they were.
     sooner = now + (Contract.next_audit - now) % longest
-    with bridge.database.begin_plain() as connection:
-        connection.execute(update(Contract).where(*far).values(next_audit=sooner))
+    recalled = update(Contract).where(*far).values(next_audit=sooner)
+    await bridge.database.run(lambda connection: connection.execute(recalled))
 
 
-def _due(bridge: Bridge, node_id: str) -> tuple[list[Contract], list[Contract]]:
+async def _due(bridge: Bridge, node_id: str) -> tuple[list[Contract], list[Contract]]:
     """Choose a farmer's copies to audit, and one to read.
 
     What cannot be audited is put off, so that it does not delay the others in each round.
     """
     now = bridge.now()
-    audited: list[Contract] = []
-    read: list[Contract] = []
-    with bridge.database.begin() as session:
+
+    def choose(session: Session) -> tuple[list[Contract], list[Contract]]:
+        audited: list[Contract] = []
+        read: list[Contract] = []
         for contract, needed, in_use, challenged in session.execute(
             select(Contract, NEEDED, IN_USE, _CHALLENGED)
             .where(Contract.node_id == node_id, Contract.next_audit <= now)
@@ -193,50 +199,54 @@ def _due(bridge: Bridge, node_id: str) -> tuple[list[Contract], list[Contract]]:
             else:
                 chosen = audited if contract.auditable and challenged else read
                 chosen.append(contract)
-    return audited[:_PROOFS_AT_ONCE], read[:1]
+        return audited[:_PROOFS_AT_ONCE], read[:1]
+
+    return await bridge.database.run_objects(choose)
 
 
-def _spend(bridge: Bridge, contracts: Sequence[Contract]) -> list[_Audit]:
+def _spend(
+    session: Session, contracts: Sequence[Contract], settings: BridgeSettings, now: int
+) -> list[_Audit]:
     """Take the next challenge of each contract, and mark it as sent."""
     audits = []
-    with bridge.database.begin() as session:
-        for contract in contracts:
-            known = current(session, contract)
-            challenge = session.scalar(
-                select(Challenge)
-                .where(
-                    Challenge.shard_hash == contract.shard_hash,
-                    Challenge.node_id == contract.node_id,
-                    Challenge.sent.is_(None),
-                )
-                .order_by(Challenge.position)
-                .limit(1)
+    for contract in contracts:
+        known = current(session, contract)
+        challenge = session.scalar(
+            select(Challenge)
+            .where(
+                Challenge.shard_hash == contract.shard_hash,
+                Challenge.node_id == contract.node_id,
+                Challenge.sent.is_(None),
             )
-            # The contract may have been replaced or dropped in between.
-            if known is None or challenge is None:
-                continue
-            # Committed before it is sent: after a crash it must not be used again.
-            challenge.sent = bridge.now()
-            known.next_audit = bridge.now() + bridge.settings.audit_pause(len(known.tree))
-            audits.append(_Audit(known, challenge.position, challenge.challenge))
+            .order_by(Challenge.position)
+            .limit(1)
+        )
+        # The contract may have been replaced or dropped in between.
+        if known is None or challenge is None:
+            continue
+        # Committed before it is sent: after a crash it must not be used again.
+        challenge.sent = now
+        known.next_audit = now + settings.audit_pause(len(known.tree))
+        audits.append(_Audit(known, challenge.position, challenge.challenge))
     return audits
 
 
 async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
     card = node_contact(contact)
-    due, unread = _due(bridge, contact.node_id)
+    due, unread = await _due(bridge, contact.node_id)
     if not due and not unread:
         return []
     try:
         # A challenge that is sent is spent, so nothing is sent to a farmer that is away.
         await bridge.renter.ping(card)
-        audits = _spend(bridge, due)
+        spend = partial(_spend, contracts=due, settings=bridge.settings, now=bridge.now())
+        audits = await bridge.database.run_objects(spend)
         proofs = await _proofs(bridge, card, audits)
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s cannot be audited: %s', contact.node_id, error)
-        note_call(bridge, contact.node_id, failure=error)
+        await note_call(bridge, contact.node_id, failure=error)
         return []
-    note_call(bridge, contact.node_id)
+    await note_call(bridge, contact.node_id)
     verdicts: list[tuple[Contract, _Audit | None, bool | None]] = []
     for audit, proof in zip(audits, proofs, strict=True):
         passed: bool | None = proof is not None and proves(
@@ -248,11 +258,12 @@ async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
             passed = await _read(bridge, contact, audit.contract)
         verdicts.append((audit.contract, audit, passed))
     verdicts += [(each, None, await _read(bridge, contact, each)) for each in unread]
-    return [
-        AuditResult(each.shard_hash, each.node_id, passed)
-        for each, audit, passed in verdicts
-        if _record(bridge, each, audit, passed) and passed is not None
-    ]
+    results = []
+    for each, spent, passed in verdicts:
+        record = partial(_record, audited=each, audit=spent, passed=passed, now=bridge.now())
+        if await bridge.database.run_objects(record) and passed is not None:
+            results.append(AuditResult(each.shard_hash, each.node_id, passed))
+    return results
 
 
 async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -> list[Any]:
@@ -274,32 +285,33 @@ async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -
     return [(await _proofs(bridge, card, [audit]))[0] for audit in audits]
 
 
-def _record(bridge: Bridge, audited: Contract, audit: _Audit | None, passed: bool | None) -> bool:
+def _record(
+    session: Session, audited: Contract, audit: _Audit | None, passed: bool | None, now: int
+) -> bool:
     """Record a result; return whether the contract is still the audited one."""
-    with bridge.database.begin() as session:
-        contract = current(session, audited)
-        if contract is None:
-            return False
-        if audit is not None:
-            key = (contract.shard_hash, contract.node_id, audit.position)
-            challenge = session.get(Challenge, key)
-            # A copy that was read has other challenges now.
-            if challenge is not None and challenge.challenge == audit.challenge:
-                challenge.passed = passed
-        if passed is None:
-            contract.verified, contract.next_audit = DOUBTFUL, bridge.now() + _SOON
-            return True
-        contact = session.get_one(Contact, contract.node_id)
-        if passed:
-            contract.failed, contract.verified = False, contact.returns
-            contact.audits_passed += 1
-            reward(contact, _PASSED_POINTS)
-            return True
-        contact.audits_failed += 1
-        if not contract.failed:
-            reward(contact, _FAILED_POINTS)
-        contract.failed, contract.next_audit = True, bridge.now() + _TOMORROW
+    contract = current(session, audited)
+    if contract is None:
+        return False
+    if audit is not None:
+        key = (contract.shard_hash, contract.node_id, audit.position)
+        challenge = session.get(Challenge, key)
+        # A copy that was read has other challenges now.
+        if challenge is not None and challenge.challenge == audit.challenge:
+            challenge.passed = passed
+    if passed is None:
+        contract.verified, contract.next_audit = DOUBTFUL, now + _SOON
         return True
+    contact = session.get_one(Contact, contract.node_id)
+    if passed:
+        contract.failed, contract.verified = False, contact.returns
+        contact.audits_passed += 1
+        reward(contact, _PASSED_POINTS)
+        return True
+    contact.audits_failed += 1
+    if not contract.failed:
+        reward(contact, _FAILED_POINTS)
+    contract.failed, contract.next_audit = True, now + _TOMORROW
+    return True
 
 
 async def _read(bridge: Bridge, contact: Contact, contract: Contract) -> bool | None:
@@ -332,16 +344,20 @@ async def _read(bridge: Bridge, contact: Contact, contract: Contract) -> bool | 
     except (NodeError, ShardClientError) as error:
         logger.info('farmer %s does not have %s: %s', node_id, shard_hash, error)
         return False
-    with bridge.database.begin() as session:
+    now = bridge.now()
+
+    def renew(session: Session) -> None:
         # None if the contract was made again while the shard was read: its audits are others.
         known = current(session, contract)
         if known is not None:
-            known.next_audit = bridge.now() + bridge.settings.audit_pause(_CHALLENGES)
+            known.next_audit = now + bridge.settings.audit_pause(_CHALLENGES)
             if auditable:
                 known.auditable, known.tree = True, digest.leaves()
                 these = (Challenge.shard_hash == shard_hash, Challenge.node_id == node_id)
                 session.execute(delete(Challenge).where(*these))
                 record_challenges(session.connection(), shard_hash, node_id, challenges)
+
+    await bridge.database.run_objects(renew)
     return True
 
 

@@ -13,12 +13,12 @@ import secrets
 from dataclasses import dataclass
 
 from aiohttp import web
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.database import Bucket, Entry, Frame, Key, Nonce, Token, User, fingerprint
-from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.bridge.state import BRIDGE, Account, Bridge
 from storj.network.node.clock import lasts
 from storj.network.node.secp256k1 import CURVE
 from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body, read_raw
@@ -52,6 +52,11 @@ _KEY = (
     .where(Key.key == bindparam('key'))
 )
 _NONCE = insert(Nonce)
+_TAKE = (
+    delete(Token)
+    .where(Token.token == bindparam('known'))
+    .returning(Token.bucket, Token.operation, Token.expires)
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ async def authenticate(request: web.Request) -> Caller:
     if request.headers.get('x-signature') and request.headers.get('x-pubkey'):
         public_key = await _signer(request)
         nonce = await _nonce(request)
-        return _by_key(bridge, public_key, nonce)
+        return await _by_key(bridge, public_key, nonce)
     raise Refusal(401, 'No authentication strategy detected')
 
 
@@ -107,16 +112,16 @@ def basic_credentials(request: web.Request) -> tuple[str, str] | None:
 
 
 async def _by_password(bridge: Bridge, address: str, email: str, password: str) -> Caller:
-    user = None
-    # No database keeps the character NUL, and some refuse to look for it.
-    if '\0' not in email:
-        with bridge.database.begin_plain() as connection:
-            user = connection.execute(_USER, {'email': email}).one_or_none()
+    user = bridge.accounts.get(email)
     stored = user.password if user else None
     found_right = None
-    # Only an expensive check counts against the limit: a remembered password costs nothing.
     if not bridge.passwords.knows(password, stored):
-        found_right = bridge.limits.count_password(address, email)
+        # Looked up again: it may have been changed just now, at another bridge.
+        user = await _account(bridge, email)
+        stored = user.password if user else None
+        # Only an expensive check counts against the limit: a remembered password costs nothing.
+        if not bridge.passwords.knows(password, stored):
+            found_right = bridge.limits.count_password(address, email)
     # Also for an unknown account: the time must not show which accounts exist.
     if not await bridge.passwords.verify(password, stored):
         raise Refusal(401, 'Invalid email or password')
@@ -128,17 +133,30 @@ async def _by_password(bridge: Bridge, address: str, email: str, password: str) 
     return Caller(email)
 
 
+async def _account(bridge: Bridge, email: str) -> Account | None:
+    """Look an account up."""
+    # No database keeps the character NUL, and some refuse to look for it.
+    if '\0' in email:
+        return None
+    row = await bridge.database.read(
+        lambda connection: connection.execute(_USER, {'email': email}).one_or_none()
+    )
+    if row is None:
+        return None
+    return bridge.accounts.put(email, Account(*row))
+
+
 async def _hash_anew(bridge: Bridge, email: str, password: str, stored: str) -> None:
     """Replace a hash that was made with less effort than today's."""
     made = await bridge.passwords.hash(password)
-    with bridge.database.begin() as session:
-        # Unless the password was changed meanwhile.
-        changed = (User.email == email, User.password == stored)
-        session.execute(update(User).where(*changed).values(password=made))
+    # Unless the password was changed meanwhile.
+    same = update(User).where(User.email == email, User.password == stored)
+    await bridge.database.run(lambda connection: connection.execute(same.values(password=made)))
+    bridge.accounts.forget(email)
 
 
-def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
-    with bridge.database.begin_plain() as connection:
+async def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
+    def check(connection: Connection) -> Caller:
         # As text, as in the original: the other encoding of the same point is another key.
         key = connection.execute(_KEY, {'key': public_key}).one_or_none()
         if key is None:
@@ -147,7 +165,9 @@ def _by_key(bridge: Bridge, public_key: str, nonce: str | None) -> Caller:
             raise Refusal(401, 'User not found')
         _require_active(bridge, key.activated)
         _use_nonce(bridge, connection, key.user, nonce)
-    return Caller(key.user, public_key)
+        return Caller(key.user, public_key)
+
+    return await bridge.database.run(check)
 
 
 def _use_nonce(bridge: Bridge, connection: Connection, user: str, nonce: str | None) -> None:
@@ -227,13 +247,13 @@ def is_public_key(value: object) -> bool:
     return len(bytes.fromhex(value)) * 2 == len(value)
 
 
-def owned_bucket(session: Session, caller: Caller, bucket_id: str) -> Bucket:
-    """Return a bucket of the caller's.
+def owned_bucket(session: Session, caller: Caller, bucket_id: str, *, lock: bool = False) -> Bucket:
+    """Return a bucket of the caller's; locked until the end of the transaction, if that is wanted.
 
     Raises:
         Refusal: If the id is malformed (400), or the bucket is unknown or another user's (404).
     """
-    bucket = session.get(Bucket, object_id(bucket_id, 'Bucket'))
+    bucket = session.get(Bucket, object_id(bucket_id, 'Bucket'), with_for_update=lock)
     if bucket is None or bucket.user != caller.email:
         raise Refusal(404, 'Bucket not found')
     return bucket
@@ -249,8 +269,7 @@ async def reachable_bucket(request: web.Request, bucket_id: str, operation: obje
     """
     bridge = request.app[BRIDGE]
     key = object_id(bucket_id, 'Bucket')
-    with bridge.database.begin() as session:
-        bucket = session.get(Bucket, key)
+    bucket = await bridge.database.run_objects(lambda session: session.get(Bucket, key))
     if bucket is not None and operation in bucket.public_permissions:
         return bucket
     try:
@@ -262,8 +281,10 @@ async def reachable_bucket(request: web.Request, bucket_id: str, operation: obje
         # Separate from the nonces of the owner's own keys, so that nobody can use those up in
         # advance.
         marked = nonce and f'{refusal.public_key} {nonce}'
-        with bridge.database.begin_plain() as connection:
-            _use_nonce(bridge, connection, bucket.user, marked)
+        owner = bucket.user
+        await bridge.database.run(
+            lambda connection: _use_nonce(bridge, connection, owner, marked or None)
+        )
         return bucket
     if bucket is None or not (
         bucket.user == caller.email or caller.public_key in bucket.public_keys
@@ -280,8 +301,9 @@ async def create_token(request: web.Request) -> web.Response:
     bucket_id = request.match_info['bucket']
     if bridge.release.since(5, 12):
         caller = await authenticate(request)
-        with bridge.database.begin() as session:
-            bucket = owned_bucket(session, caller, bucket_id)
+        bucket = await bridge.database.run_objects(
+            lambda session: owned_bucket(session, caller, bucket_id)
+        )
     else:
         bucket = await reachable_bucket(request, bucket_id, operation)
     # After the bucket: its errors come first in the original.
@@ -290,8 +312,9 @@ async def create_token(request: web.Request) -> web.Response:
     token = secrets.token_hex(32)
     life = LONG_TOKEN_LIFE if bridge.release.since(5, 15, 1) else _SHORT_TOKEN_LIFE
     expires = bridge.now() + life
-    described: dict[str, object] = {}
-    with bridge.database.begin() as session:
+
+    def make(session: Session) -> dict[str, object]:
+        described: dict[str, object] = {}
         if operation == 'PULL' and body.get('file') is not None and bridge.release.since(3):
             entry = session.get(Entry, object_id(body['file'], 'File'))
             if entry is None or entry.bucket != bucket.id:
@@ -301,6 +324,9 @@ async def create_token(request: web.Request) -> web.Response:
         session.add(
             Token(token=fingerprint(token), bucket=bucket.id, operation=operation, expires=expires)
         )
+        return described
+
+    described = await bridge.database.run_objects(make)
     return answer(
         {
             'bucket': bucket.id,
@@ -315,21 +341,20 @@ async def create_token(request: web.Request) -> web.Response:
     )
 
 
-def use_token(bridge: Bridge, token: str, bucket_id: str, operation: str) -> None:
+async def use_token(bridge: Bridge, token: str, bucket_id: str, operation: str) -> None:
     """Use up a token for a bucket; it is gone even if the request fails after that.
 
     Raises:
         Refusal: If the token is unknown, used or expired (500, as every release of the original
             answers and clients expect), or another bucket's or operation's (401).
     """
-    now = bridge.now()
-    with bridge.database.begin() as session:
-        known = session.get(Token, fingerprint(token), with_for_update=True)
-        if known is None or not lasts(known.expires - LONG_TOKEN_LIFE, LONG_TOKEN_LIFE, now):
-            raise Refusal(500, 'Invalid or expired token')
-        allowed = known.bucket, known.operation
-        session.delete(known)
-    if allowed != (bucket_id, operation):
+    # In one statement, so that only one of two requests finds it.
+    known = await bridge.database.run(
+        lambda connection: connection.execute(_TAKE, {'known': fingerprint(token)}).one_or_none()
+    )
+    if known is None or not lasts(known.expires - LONG_TOKEN_LIFE, LONG_TOKEN_LIFE, bridge.now()):
+        raise Refusal(500, 'Invalid or expired token')
+    if (known.bucket, known.operation) != (bucket_id, operation):
         raise Refusal(401, 'Not authorized')
 
 

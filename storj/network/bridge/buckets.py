@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import Any
 
 from aiohttp import web
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from storj.network.bridge.auth import authenticate, is_public_key, owned_bucket
-from storj.network.bridge.database import Bucket, Entry, Token
+from storj.network.bridge.database import Bucket, Entry, Token, User
 from storj.network.bridge.state import BRIDGE
 from storj.network.node.wire import Refusal, Route, answer, iso_date, parse_date, read_body, text
 from storj.sharding import bucket_id
@@ -76,9 +76,11 @@ async def list_buckets(request: web.Request) -> web.Response:
     query = select(Bucket).where(Bucket.user == caller.email)
     if after is not None:
         query = query.where(Bucket.created > after)
-    with bridge.database.begin() as session:
-        buckets = session.scalars(query.order_by(Bucket.created).limit(LIST_LIMIT))
-        return answer([_bucket_object(bucket) for bucket in buckets])
+    query = query.order_by(Bucket.created).limit(LIST_LIMIT)
+    # A page of 5000 buckets takes long to build.
+    return await bridge.database.apart(
+        lambda session: answer([_bucket_object(bucket) for bucket in session.scalars(query)])
+    )
 
 
 async def create_bucket(request: web.Request) -> web.Response:
@@ -98,23 +100,28 @@ async def create_bucket(request: web.Request) -> web.Response:
     if caller.public_key is not None and caller.public_key not in keys:
         # As the original: a bucket that a key made is open to that key (section 3.4).
         keys.append(caller.public_key)
+    fields = {
+        'id': bucket_id(caller.email, name),
+        'user': caller.email,
+        'name': name,
+        'public_keys': keys,
+        'public_permissions': [],
+        'encryption_key': '',
+    }
+    now = bridge.now()
+
+    def make(session: Session) -> Bucket:
+        # Other requests of the account wait, so that no two buckets get one date.
+        session.execute(select(User.email).where(User.email == caller.email).with_for_update())
+        # Strictly ascending within an account, so that no page of a listing loses a bucket that was
+        # made in the same millisecond as the last one of the page before.
+        newest = session.scalar(select(func.max(Bucket.created)).where(Bucket.user == caller.email))
+        bucket = Bucket(**fields, created=max(now, (newest or 0) + 1))
+        session.add(bucket)
+        return bucket
+
     try:
-        with bridge.database.begin() as session:
-            # Strictly ascending within an account, so that no page of a listing loses a bucket
-            # that was made in the same millisecond as the last one of the page before.
-            newest = session.scalar(
-                select(func.max(Bucket.created)).where(Bucket.user == caller.email)
-            )
-            bucket = Bucket(
-                id=bucket_id(caller.email, name),
-                user=caller.email,
-                name=name,
-                created=max(bridge.now(), (newest or 0) + 1),
-                public_keys=keys,
-                public_permissions=[],
-                encryption_key='',
-            )
-            session.add(bucket)
+        bucket = await bridge.database.run_objects(make)
     except IntegrityError:
         raise Refusal(409, 'Name already used by another bucket') from None
     return answer(_bucket_object(bucket), 201)
@@ -124,8 +131,10 @@ async def get_bucket(request: web.Request) -> web.Response:
     """Describe a bucket."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
-        return answer(_bucket_object(owned_bucket(session, caller, request.match_info['bucket'])))
+    bucket = await bridge.database.run_objects(
+        lambda session: owned_bucket(session, caller, request.match_info['bucket'])
+    )
+    return answer(_bucket_object(bucket))
 
 
 async def update_bucket(request: web.Request) -> web.Response:
@@ -135,7 +144,8 @@ async def update_bucket(request: web.Request) -> web.Response:
     body = await read_body(request)
     encryption_key = text(body, 'encryptionKey', _MAX_ENCRYPTION_KEY)
     permissions = body.get('publicPermissions')
-    with bridge.database.begin() as session:
+
+    def change(session: Session) -> Bucket:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
         if body.get('pubkeys') is not None:
             bucket.public_keys = _public_keys(body['pubkeys'])
@@ -147,23 +157,29 @@ async def update_bucket(request: web.Request) -> web.Response:
             ):
                 raise Refusal(400, 'Bucket validation failed: publicPermissions are PUSH and PULL')
             bucket.public_permissions = list(dict.fromkeys(permissions))
-        return answer(_bucket_object(bucket))
+        return bucket
+
+    return answer(_bucket_object(await bridge.database.run_objects(change)))
 
 
 async def delete_bucket(request: web.Request) -> web.Response:
     """Remove a bucket and its entries."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
-        bucket = owned_bucket(session, caller, request.match_info['bucket'])
-    while bridge.database.delete_some(Entry, Entry.bucket == bucket.id):
-        await asyncio.sleep(0)
-    with bridge.database.begin() as session:
-        bucket = owned_bucket(session, caller, bucket.id)
+    bucket = await bridge.database.run_objects(
+        lambda session: owned_bucket(session, caller, request.match_info['bucket'])
+    )
+    await bridge.database.delete_all(Entry, Entry.bucket == bucket.id)
+
+    def remove(session: Session) -> None:
+        # Who makes a file waits for the end of this, or this for the end of that.
+        bucket_there = owned_bucket(session, caller, bucket.id, lock=True)
         # What came meanwhile.
         session.execute(delete(Entry).where(Entry.bucket == bucket.id))
         session.execute(delete(Token).where(Token.bucket == bucket.id))
-        session.delete(bucket)
+        session.delete(bucket_there)
+
+    await bridge.database.run_objects(remove)
     return web.Response(status=204)
 
 
@@ -172,11 +188,12 @@ async def get_bucket_id(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
     name = request.match_info['name']
-    with bridge.database.begin() as session:
-        bucket = session.get(Bucket, bucket_id(caller.email, name))
-        if bucket is None or bucket.user != caller.email or bucket.name != name:
-            raise Refusal(404, 'Bucket not found')
-        return answer({'id': bucket.id})
+    bucket = await bridge.database.run_objects(
+        lambda session: session.get(Bucket, bucket_id(caller.email, name))
+    )
+    if bucket is None or bucket.user != caller.email or bucket.name != name:
+        raise Refusal(404, 'Bucket not found')
+    return answer({'id': bucket.id})
 
 
 ROUTES = (

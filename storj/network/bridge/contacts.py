@@ -14,12 +14,14 @@ import re
 import secrets
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Connection,
@@ -75,6 +77,7 @@ __all__ = (
     'signed_farmer',
     'with_each',
     'work',
+    'write_calls',
 )
 
 logger = logging.getLogger(__name__)
@@ -99,6 +102,9 @@ _FARMERS_AT_ONCE = 4
 # How slowly the rate of timeouts forgets: one call in this many weighs a tenth.
 _RATE_WEIGHT = 0.1
 
+# Calls whose results are written at once at the latest.
+_NOTED_TOGETHER = 256
+
 _INTEGER = re.compile(r'[0-9]{1,16}')
 #: Core library of farmers that do not say theirs, by the protocol they announce: clients need one.
 _USER_AGENTS = (('0.', '5.1.2'), ('1.0.', '6.0.0'), ('1.1.', '6.8.0'))
@@ -119,6 +125,9 @@ _SEEN = (
         # An average that forgets; a call without a time leaves it, the first one begins it.
         response_time=func.coalesce(
             0.8 * Contact.response_time + 0.2 * _TAKEN, _TAKEN, Contact.response_time
+        ),
+        last_contract_sent=func.coalesce(
+            bindparam('sent', type_=BigInteger), Contact.last_contract_sent
         ),
     )
 )
@@ -195,7 +204,7 @@ def not_lately_timed_out(now: int) -> ColumnElement[bool]:
 
 @dataclass(frozen=True)
 class FarmerCall:
-    """How a call to a farmer went.
+    """How a call to a farmer went, and whether it changes how others see the farmer.
 
     Attributes:
         node_id (str): of the farmer.
@@ -203,12 +212,16 @@ class FarmerCall:
         seconds (float | None): how long it took, of a plain call.
         failure (Exception | None): why the farmer could not be reached, did not answer in time, or
             cannot be understood; None if it answered, be it with a refusal.
+        urgent (bool): it failed, or the one before did.
+        contract_sent (int | None): milliseconds since 1970, if a contract was offered by it.
     """
 
     node_id: str
     ended: int
     seconds: float | None = None
     failure: Exception | None = None
+    urgent: bool = True
+    contract_sent: int | None = None
 
 
 async def call_farmer(
@@ -218,6 +231,7 @@ async def call_farmer(
     calls: list[FarmerCall],
     *,
     timed: bool = False,
+    contract_sent: int | None = None,
 ) -> _T:
     """Wait for a call to a farmer, and record how it went.
 
@@ -227,6 +241,7 @@ async def call_farmer(
         call (Awaitable[_T]): of the renter node.
         calls (list[FarmerCall]): how it went is appended, for :func:`note_calls`.
         timed (bool): whether the time taken says something about the farmer's speed.
+        contract_sent (int | None): milliseconds since 1970, if it offers a contract.
 
     Raises:
         NodeError: If the farmer refused.
@@ -235,7 +250,9 @@ async def call_farmer(
     started = time.monotonic()
 
     def ended(seconds: float | None = None, failure: Exception | None = None) -> None:
-        calls.append(FarmerCall(contact.node_id, bridge.now(), seconds, failure))
+        urgent = failure is not None or contact.lost or contact.last_timeout is not None
+        sent = contract_sent if failure is None else None
+        calls.append(FarmerCall(contact.node_id, bridge.now(), seconds, failure, urgent, sent))
 
     try:
         result = await asyncio.wait_for(call, bridge.settings.farmer_timeout)
@@ -252,23 +269,42 @@ async def call_farmer(
     return result
 
 
-def note_calls(bridge: Bridge, connection: Connection, calls: Iterable[FarmerCall]) -> None:
-    """Note on the farmers' contacts how calls went, in their order.
+async def note_calls(bridge: Bridge, calls: Sequence[FarmerCall]) -> None:
+    """Note how calls to farmers went, in their order.
+
+    What only says that healthy farmers are still there is written within a second, together: nearly
+    every request calls a farmer, and requests must not wait for each other because of that.
 
     Args:
         bridge (Bridge): the bridge.
-        connection (Connection): in a transaction.
-        calls (Iterable[FarmerCall]): a wrong clock is logged, because only people can correct it.
+        calls (Sequence[FarmerCall]): a wrong clock is logged, because only people can correct it.
     """
+    for call in calls:
+        _note_clock(bridge, call)
+        if call.failure is None:
+            bridge.presence.heard(call.node_id)
+    bridge.calls += calls
+    if any(call.urgent for call in calls) or len(bridge.calls) >= _NOTED_TOGETHER:
+        await write_calls(bridge)
+
+
+async def write_calls(bridge: Bridge) -> None:
+    """Write to the farmers' contacts what has been noted."""
+    calls, bridge.calls = bridge.calls, []
+    # In one order, or two bridges would wait for each other; of one farmer, as they were made.
+    calls.sort(key=lambda call: call.node_id)
+    if calls:
+        await bridge.note(partial(_write_calls, calls))
+
+
+def _write_calls(calls: Sequence[FarmerCall], connection: Connection) -> None:
     for failed, group in itertools.groupby(calls, key=lambda call: call.failure is not None):
         rows: list[dict[str, object]] = []
         for call in group:
-            _note_clock(bridge, call)
-            if not failed:
-                bridge.presence.heard(call.node_id)
             row: dict[str, object] = {'farmer': call.node_id, 'ended': call.ended}
             if not failed:
                 row['taken'] = None if call.seconds is None else call.seconds * 1000
+                row['sent'] = call.contract_sent
             rows.append(row)
         connection.execute(_FAILED if failed else _SEEN, rows)
 
@@ -288,12 +324,9 @@ def _note_clock(bridge: Bridge, call: FarmerCall) -> None:
         bridge.clock_skews[call.node_id] = ahead
 
 
-def note_call(
-    bridge: Bridge, node_id: str, seconds: float | None = None, failure: Exception | None = None
-) -> None:
+async def note_call(bridge: Bridge, node_id: str, failure: Exception | None = None) -> None:
     """Note how one call went, at once; see :class:`FarmerCall`."""
-    with bridge.noting() as connection:
-        note_calls(bridge, connection, [FarmerCall(node_id, bridge.now(), seconds, failure)])
+    await note_calls(bridge, [FarmerCall(node_id, bridge.now(), failure=failure)])
 
 
 async def with_each(
@@ -302,8 +335,8 @@ async def with_each(
     *which: ColumnElement[bool],
 ) -> list[_T]:
     """Work with the farmers that conditions hold for, some at a time; return all results."""
-    with bridge.database.begin() as session:
-        contacts = session.scalars(select(Contact).where(*which)).all()
+    query = select(Contact).where(*which)
+    contacts = await bridge.database.run_objects(lambda session: session.scalars(query).all())
     at_once = asyncio.Semaphore(_FARMERS_AT_ONCE)
 
     async def with_one(contact: Contact) -> list[_T]:
@@ -355,15 +388,18 @@ async def list_contacts(request: web.Request) -> web.Response:
     skipped = (int(page) - 1) * PAGE if _INTEGER.fullmatch(page) and int(page) > 0 else 0
     # No database counts further than 64 bits.
     query = query.offset(min(skipped, 2**53)).limit(PAGE)
-    with bridge.database.begin() as session:
-        return answer([_listed(contact, bridge) for contact in session.scalars(query)])
+    await write_calls(bridge)
+    found = await bridge.database.run_objects(lambda session: session.scalars(query).all())
+    return answer([_listed(contact, bridge) for contact in found])
 
 
 async def get_contact(request: web.Request) -> web.Response:
     """Describe a farmer."""
     bridge = request.app[BRIDGE]
-    with bridge.database.begin() as session:
-        return answer(_listed(known_contact(session, request.match_info['node']), bridge))
+    await write_calls(bridge)
+    node_id = request.match_info['node']
+    contact = await bridge.database.run_objects(partial(known_contact, node_id=node_id))
+    return answer(_listed(contact, bridge))
 
 
 def known_contact(session: Session, node_id: str) -> Contact:
@@ -439,7 +475,9 @@ async def create_challenge(request: web.Request) -> web.Response:
     """Ask a farmer for a proof of work."""
     bridge = request.app[BRIDGE]
     await signed_farmer(request)
-    with bridge.database.begin() as session:
+    now = bridge.now()
+
+    def ask(session: Session) -> WorkChallenge:
         # Anybody can make a key and ask. The oldest are dropped: a farmer answers within seconds.
         if (session.scalar(select(func.count()).select_from(WorkChallenge)) or 0) >= _CHALLENGES:
             oldest = select(WorkChallenge.challenge).order_by(WorkChallenge.expires)
@@ -447,11 +485,14 @@ async def create_challenge(request: web.Request) -> web.Response:
             session.execute(delete(WorkChallenge).where(WorkChallenge.challenge.in_(surplus)))
         challenge = WorkChallenge(
             challenge=secrets.token_hex(32),
-            target=_target(session, bridge.now()),
-            expires=bridge.now() + CHALLENGE_LIFE,
+            target=_target(session, now),
+            expires=now + CHALLENGE_LIFE,
         )
         session.add(challenge)
-        return answer({'challenge': challenge.challenge, 'target': challenge.target}, 201)
+        return challenge
+
+    challenge = await bridge.database.run_objects(ask)
+    return answer({'challenge': challenge.challenge, 'target': challenge.target}, 201)
 
 
 def _use_work(session: Session, headers: Mapping[str, str], now: int) -> None:
@@ -505,20 +546,19 @@ def _space(value: object) -> bool:
     return bool(value) if isinstance(value, bool) else (number(value) or 0) > 0
 
 
-def _announce(bridge: Bridge, contact: Contact, card: NodeContact, body: Mapping[str, Any]) -> None:
+def _announce(contact: Contact, card: NodeContact, body: Mapping[str, Any], now: int) -> None:
     """Note what a farmer says of itself."""
     contact.address = card.address
     contact.local = card.local
     contact.port = card.port
     contact.protocol = card.protocol
     contact.user_agent = _user_agent(card)
-    contact.last_seen = bridge.now()
+    contact.last_seen = now
     contact.last_timeout = None
     if 'spaceAvailable' in body:
         contact.space_available = _space(body['spaceAvailable'])
     if 'spaceOffered' in body:
         contact.space_offered = number(body['spaceOffered'])
-    bridge.presence.announce(contact.node_id)
 
 
 async def register(request: web.Request) -> web.Response:
@@ -528,13 +568,17 @@ async def register(request: web.Request) -> web.Response:
     body = {'spaceAvailable': True, 'spaceOffered': None} | await read_body(request)
     card = await _card(request, node_id, body)
     now = bridge.now()
-    with bridge.database.begin() as session:
+
+    def enter(session: Session) -> None:
         _use_work(session, request.headers, now)
         contact = session.get(Contact, node_id)
         if contact is None:
             contact = Contact(node_id=node_id, created=now, timeout_rate=0.0, reputation=0)
             session.add(contact)
-        _announce(bridge, contact, card, body)
+        _announce(contact, card, body, now)
+
+    await bridge.database.run_objects(enter)
+    bridge.presence.announce(node_id)
     return answer({'nodeID': node_id, 'address': card.address, 'port': card.port})
 
 
@@ -543,21 +587,26 @@ async def update_card(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     node_id = await signed_farmer(request)
     body = await read_body(request)
-    with bridge.database.begin() as session:
-        known = node_contact(known_contact(session, node_id)).to_json()
-    card = await _card(request, node_id, known | body)
-    with bridge.database.begin() as session:
+    known = await bridge.database.run_objects(partial(known_contact, node_id=node_id))
+    card = await _card(request, node_id, node_contact(known).to_json() | body)
+    now = bridge.now()
+
+    def change(session: Session) -> Contact:
         contact = known_contact(session, node_id)
-        _announce(bridge, contact, card, body)
-        return answer(
-            {
-                'nodeID': node_id,
-                'address': contact.address,
-                'port': contact.port,
-                'spaceAvailable': contact.space_available,
-            },
-            201,
-        )
+        _announce(contact, card, body, now)
+        return contact
+
+    contact = await bridge.database.run_objects(change)
+    bridge.presence.announce(node_id)
+    return answer(
+        {
+            'nodeID': node_id,
+            'address': contact.address,
+            'port': contact.port,
+            'spaceAvailable': contact.space_available,
+        },
+        201,
+    )
 
 
 ROUTES = (

@@ -16,13 +16,14 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    String,
     Subquery,
     and_,
     bindparam,
     case,
-    delete,
     exists,
     func,
     insert,
@@ -62,6 +63,7 @@ __all__ = (
     'THIS_CONTRACT',
     'UNCONFIRMED',
     'Copy',
+    'FrameShard',
     'confirmed',
     'copies_of',
     'copy_counts',
@@ -71,6 +73,7 @@ __all__ = (
     'has_shard',
     'remember_tokens',
     'scarce',
+    'shards_of',
     'supply',
     'token_from',
 )
@@ -126,8 +129,12 @@ def confirmed(contract: type[Contract]) -> ColumnElement[bool]:
 
 
 def current(session: Session, contract: Contract) -> Contract | None:
-    """Return the record of a contract, unless it was made again or forgotten since it was read."""
-    known = session.get(Contract, (contract.shard_hash, contract.node_id))
+    """Return the record of a contract, unless it was made again or forgotten since it was read.
+
+    It is locked until the end of the transaction: another bridge may be about to change it.
+    """
+    key = (contract.shard_hash, contract.node_id)
+    known = session.get(Contract, key, with_for_update=True)
     return known if known is not None and known.store_begin == contract.store_begin else None
 
 
@@ -153,6 +160,26 @@ class Copy(NamedTuple):
     lost: bool
 
 
+#: The shards of a frame, with the number of their copies that count.
+_OF_FRAME = (
+    select(
+        Pointer.shard_hash,
+        Pointer.parity,
+        select(func.count())
+        .select_from(Contract)
+        .join(Contact, Contact.node_id == Contract.node_id)
+        .where(
+            Contract.shard_hash == Pointer.shard_hash,
+            Contract.node_id.not_in(bindparam('besides', expanding=True)),
+            _COUNTS,
+        )
+        .correlate(Pointer)
+        .scalar_subquery()
+        .label('copies'),
+    )
+    .where(Pointer.frame == bindparam('frame'))
+    .order_by(Pointer.position)
+)
 _COPIES = (
     select(
         Contract.node_id,
@@ -196,6 +223,34 @@ def copy_counts(
         some = {'shards': list(hashes[start : start + _SOME]), 'besides': list(besides)}
         counts.update(dict(connection.execute(_COUNTED, some).all()))
     return counts
+
+
+class FrameShard(NamedTuple):
+    """A shard of a frame.
+
+    Attributes:
+        shard_hash (str): 40 hex digits.
+        parity (bool): whether it is a parity shard.
+        copies (int): that count.
+    """
+
+    shard_hash: str
+    parity: bool
+    copies: int
+
+
+def shards_of(
+    connection: Connection, frame: str, besides: Collection[str] = ()
+) -> list[FrameShard]:
+    """Return the shards of a frame, in their order.
+
+    Args:
+        connection (Connection): in a transaction.
+        frame (str): 24 hex digits.
+        besides (Collection[str]): farmers whose copies do not count.
+    """
+    rows = connection.execute(_OF_FRAME, {'frame': frame, 'besides': list(besides)})
+    return [FrameShard(*row) for row in rows]
 
 
 def _supply() -> Subquery:
@@ -279,46 +334,49 @@ _FETCHED = (
         download_count=Contract.download_count + 1,
     )
 )
-_DROP_TOKEN = delete(FarmerToken).where(FarmerToken.token == bindparam('known'))
-_NEW_TOKEN = insert(FarmerToken)
+#: Unless the farmer has said the same before: farmers make tokens up.
+_NEW_TOKEN = insert(FarmerToken).from_select(
+    ('token', 'shard_hash', 'node_id', 'created'),
+    select(
+        bindparam('known', type_=String),
+        bindparam('shard', type_=String),
+        bindparam('farmer', type_=String),
+        bindparam('now', type_=BigInteger),
+    ).where(~exists().where(FarmerToken.token == bindparam('known', type_=String))),
+)
 
 _T = TypeVar('_T')
 _Farmer = TypeVar('_Farmer', bound='Contact | KnownFarmer')
 
 
 def remember_tokens(
-    bridge: Bridge, connection: Connection, tokens: Iterable[tuple[str, str, str]]
+    connection: Connection, tokens: Iterable[tuple[str, str, str]], now: int
 ) -> None:
     """Keep which farmer gave out which tokens, for the reports about their use.
 
     Args:
-        bridge (Bridge): the bridge.
         connection (Connection): in a transaction.
         tokens (Iterable[tuple[str, str, str]]): token, shard hash and node id of each; at least
             one.
+        now (int): milliseconds since 1970.
     """
-    now = bridge.now()
-    # By the token: farmers make them up, and nothing keeps one from saying the same twice.
-    rows = {
-        (key := fingerprint(token)): {
-            'token': key,
-            'shard_hash': shard_hash,
-            'node_id': node_id,
-            'created': now,
-        }
-        for token, shard_hash, node_id in tokens
-    }
-    connection.execute(_DROP_TOKEN, [{'known': key} for key in rows])
-    connection.execute(_NEW_TOKEN, list(rows.values()))
+    connection.execute(
+        _NEW_TOKEN,
+        [
+            {'known': fingerprint(token), 'shard': shard_hash, 'farmer': node_id, 'now': now}
+            for token, shard_hash, node_id in tokens
+        ],
+    )
 
 
-def _ranked_holders(
-    bridge: Bridge, connection: Connection, hashes: Collection[str], *, exclude: Collection[str]
+async def _ranked_holders(
+    bridge: Bridge, hashes: Collection[str], *, exclude: Collection[str]
 ) -> dict[str, list[KnownFarmer]]:
     """Return for each shard the farmers that have a contract for it, the most promising first."""
     now = bridge.now()
     ranked: dict[str, list[tuple[tuple[bool, bool, bool, int], KnownFarmer]]] = {}
-    rows = connection.execute(_KEEPERS, {'shards': list(set(hashes)), 'exclude': list(exclude)})
+    wanted = {'shards': list(set(hashes)), 'exclude': list(exclude)}
+    rows = await bridge.database.read(lambda connection: connection.execute(_KEEPERS, wanted).all())
     for shard_hash, failed, stored, *card in rows:
         contact = KnownFarmer(*card)
         away = contact.lost or lately_timed_out(contact, now)
@@ -347,8 +405,7 @@ async def download_tokens(
         list[tuple[KnownFarmer, str] | None]: for each shard a farmer and its token, or None if none
         gives one out.
     """
-    with bridge.database.begin_plain() as connection:
-        holders = _ranked_holders(bridge, connection, hashes, exclude=exclude)
+    holders = await _ranked_holders(bridge, hashes, exclude=exclude)
     calls: list[FarmerCall] = []
     granted: list[tuple[str, str, str]] = []
     at_once = asyncio.Semaphore(_TOKENS_AT_ONCE)
@@ -367,35 +424,34 @@ async def download_tokens(
         return found
 
     found = await asyncio.gather(*map(token_for, hashes))
-    with bridge.noting() as connection:
-        note_calls(bridge, connection, calls)
-        if granted:
-            _note_granted(bridge, connection, granted)
+    await note_calls(bridge, calls)
+    await _note_granted(bridge, granted)
     return found
 
 
-def _note_granted(
-    bridge: Bridge, connection: Connection, granted: Sequence[tuple[str, str, str]]
-) -> None:
+async def _note_granted(bridge: Bridge, granted: Sequence[tuple[str, str, str]]) -> None:
     """Note tokens for downloads: a farmer gives none for what it does not have.
 
     Args:
         bridge (Bridge): the bridge.
-        connection (Connection): in a transaction.
-        granted (Sequence[tuple[str, str, str]]): token, shard hash and node id of each; at least
-            one.
+        granted (Sequence[tuple[str, str, str]]): token, shard hash and node id of each.
     """
-    remember_tokens(bridge, connection, granted)
+    if not granted:
+        return
     for _, shard_hash, node_id in granted:
         bridge.promises.keep(shard_hash, node_id)
-    first_audit = bridge.now() + bridge.settings.first_audit
-    connection.execute(
-        _FETCHED,
-        [
-            {'shard': shard_hash, 'farmer': node_id, 'audit': first_audit}
-            for _, shard_hash, node_id in granted
-        ],
-    )
+    now = bridge.now()
+    fetched = [
+        {'shard': shard_hash, 'farmer': node_id, 'audit': now + bridge.settings.first_audit}
+        # In one order, or two requests would wait for each other.
+        for shard_hash, node_id in sorted(pair[1:] for pair in granted)
+    ]
+
+    def note(connection: Connection) -> None:
+        remember_tokens(connection, granted, now)
+        connection.execute(_FETCHED, fetched)
+
+    await bridge.note(note)
 
 
 async def token_from(bridge: Bridge, contact: Contact | KnownFarmer, shard_hash: str) -> str:
@@ -411,10 +467,8 @@ async def token_from(bridge: Bridge, contact: Contact | KnownFarmer, shard_hash:
         _, token = await _retrieve(bridge, contact, shard_hash, calls)
         granted.append((token, shard_hash, contact.node_id))
     finally:
-        with bridge.noting() as connection:
-            note_calls(bridge, connection, calls)
-            if granted:
-                _note_granted(bridge, connection, granted)
+        await note_calls(bridge, calls)
+        await _note_granted(bridge, granted)
     return token
 
 

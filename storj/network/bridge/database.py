@@ -1,11 +1,11 @@
 """The database of the bridge: its tables, and short transactions on them.
 
-Handlers open a transaction, work, and leave it before they wait for anything; the database is
-called directly on the event loop, which is faster than handing each statement to a thread. So no
-statement there reads a table that can be large but by an index, and what concerns many rows is done
-some at a time (:meth:`Database.delete_some`), or apart (:meth:`Database.apart`). Times
-are milliseconds since 1970, secrets that a client sends back (links, bridge tokens) are kept as
-their SHA-256 only.
+A transaction is a function that is given one, and waits for nothing else (:meth:`Database.run`).
+SQLite does its work on the event loop, which is faster than handing it to a thread; a server that
+is asked over a network is waited for in threads. No statement reads a table that can be large but
+by an index; what concerns many rows is done some at a time (:meth:`Database.delete_all`), or apart
+(:meth:`Database.apart`). Times are milliseconds since 1970, secrets that a client sends back
+(links, bridge tokens) are kept as their SHA-256 only.
 
 ::
 
@@ -19,10 +19,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
+import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +57,8 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as SATimeoutError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import StaticPool
 
@@ -80,6 +85,7 @@ __all__ = (
     'Volume',
     'WorkChallenge',
     'fingerprint',
+    'is_away',
     'upgrade',
 )
 
@@ -87,14 +93,23 @@ __all__ = (
 UPLOAD_LIFE = 90 * 24 * 3600
 
 
+logger = logging.getLogger(__name__)
+
 _T = TypeVar('_T')
+_Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
 REVISION = '1'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
-_SOME = 500
+_SOME = 200
+# Transactions side by side, where a server does them.
+_THREADS = 16
+# Seconds before a transaction is done again that the database has broken off.
+_PAUSES = (0.0, 0.02, 0.1)
+# SQL states: serialization_failure, deadlock_detected.
+_BROKEN_OFF = frozenset({'40001', '40P01'})
 
 
 def fingerprint(secret: str) -> str:
@@ -379,10 +394,15 @@ class Database:
             raise NetworkSetupError('the database is not given by an SQLAlchemy URL') from None
         shown = parsed.render_as_string(hide_password=True)
         self._reader = ThreadPoolExecutor(1, 'storj-database')
+        self._workers: ThreadPoolExecutor | None = None
         try:
             self._engine = _open(parsed)
             self._sync = _sync_of(parsed) if durable else None
             self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+            self._reading = self._engine
+            if parsed.get_backend_name() != 'sqlite':
+                self._workers = ThreadPoolExecutor(_THREADS, 'storj-transactions')
+                self._reading = self._engine.execution_options(isolation_level='AUTOCOMMIT')
             try:
                 upgrade(self._engine)
             except BaseException:
@@ -404,6 +424,56 @@ class Database:
         if self._sync is not None:
             await self._sync.wait()
 
+    async def run(self, work: Callable[[Connection], _T]) -> _T:
+        """Do work in a transaction: committed at its end, rolled back by an error.
+
+        The work is done again if the database broke it off, and maybe in another thread: it must
+        change nothing but rows.
+
+        Args:
+            work (Callable[[Connection], T]): statements that are built once, with bound parameters,
+                cost a fifth of loading an object and changing it.
+
+        Returns:
+            T: what it returns.
+        """
+        return await self._in_order(partial(self._done, self._engine.begin, work))
+
+    async def run_objects(self, work: Callable[[Session], _T]) -> _T:
+        """Do work with objects in a transaction, as :meth:`run` does; they can be read after it."""
+        return await self._in_order(partial(self._done, self._sessions.begin, work))
+
+    async def read(self, work: Callable[[Connection], _T]) -> _T:
+        """Read what one statement finds; it needs no transaction, which a server has to be told."""
+        return await self._in_order(partial(self._done, self._reading.begin, work))
+
+    async def _in_order(self, work: Callable[[], _T]) -> _T:
+        if self._workers is None:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+    @staticmethod
+    def _done(
+        begin: Callable[[], AbstractContextManager[_Transaction]],
+        work: Callable[[_Transaction], _T],
+    ) -> _T:
+        """Do work, again where the database broke it off and nothing of it can have remained."""
+        for pause in _PAUSES:
+            committing = False
+            try:
+                with begin() as transaction:
+                    result = work(transaction)
+                    committing = True
+                return result
+            except DBAPIError as error:
+                # Nobody knows whether a commit took place that was not answered.
+                if not _is_broken_off(error) or (committing and error.connection_invalidated):
+                    raise
+                logger.info('a transaction is done again: %s', error.orig)
+            time.sleep(pause)
+        with begin() as transaction:
+            return work(transaction)
+
     def begin(self) -> AbstractContextManager[Session]:
         """Return a transaction: committed at the end of the block, rolled back by an error.
 
@@ -419,37 +489,37 @@ class Database:
         """
         return self._engine.begin()
 
-    def delete_some(self, table: type[_Base], *conditions: ColumnElement[bool]) -> bool:
-        """Delete some of the rows that conditions hold for; return whether there may be more.
+    async def delete_all(self, table: type[_Base], *conditions: ColumnElement[bool]) -> None:
+        """Delete the rows that conditions hold for, some in each transaction.
 
         Args:
             table (type): of the rows.
             conditions (ColumnElement[bool]): all of them hold.
         """
         key = inspect(table).primary_key
+        some = select(*key).where(*conditions).limit(_SOME)
+        # Another connection may have changed some of them meanwhile.
         this = [column == bindparam(f'key_{column.name}') for column in key]
-        with self.begin_plain() as connection:
-            rows = connection.execute(select(*key).where(*conditions).limit(_SOME)).all()
+        dropped = delete(table).where(*this, *conditions)
+        names = [f'key_{column.name}' for column in key]
+
+        def work(connection: Connection) -> bool:
+            rows = connection.execute(some).all()
             if rows:
-                names = [f'key_{column.name}' for column in key]
-                values = [dict(zip(names, row, strict=True)) for row in rows]
-                # Another connection may have changed some of them meanwhile.
-                connection.execute(delete(table).where(*this, *conditions), values)
-        return len(rows) == _SOME
+                connection.execute(dropped, [dict(zip(names, row, strict=True)) for row in rows])
+            return len(rows) == _SOME
 
-    async def apart(self, work: Callable[[], _T]) -> _T:
-        """Run long reads in a thread, one after the other, so that the event loop is not blocked.
+        while await self.run(work):
+            await asyncio.sleep(0)
 
-        Args:
-            work (Callable[[], T]): opens a transaction of its own, and changes nothing.
-
-        Returns:
-            T: what it returns.
-        """
+    async def apart(self, work: Callable[[Session], _T]) -> _T:
+        """Do long reads in a thread, so that the event loop is not blocked; they change nothing."""
+        done = partial(self._done, self._sessions.begin, work)
         if isinstance(self._engine.pool, StaticPool):
             # A database in memory has one connection, which is the event loop's.
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+            return done()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._workers or self._reader, done)
 
     def probe(self) -> None:
         """Write something, to find out whether that is possible.
@@ -467,6 +537,8 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._reader.shutdown(wait=True, cancel_futures=True)
+        if self._workers is not None:
+            self._workers.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
 
 
@@ -505,9 +577,10 @@ def upgrade(engine: Engine) -> None:
 
 def _open(url: URL) -> Engine:
     """Return the engine for a URL."""
-    # Errors are logged; what was to be written must not be.
+    # Errors are logged; what was to be written must not be. No connection is tried before it is
+    # used: that takes as long as a statement, and a transaction is done again where one was lost.
     if url.get_backend_name() != 'sqlite':
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        return create_engine(url, hide_parameters=True, pool_size=_THREADS, max_overflow=4)
     options: dict[str, Any] = {'hide_parameters': True}
     if url.database in (None, '', ':memory:'):
         options['poolclass'] = StaticPool
@@ -517,6 +590,19 @@ def _open(url: URL) -> Engine:
     engine = create_engine(url, **options)
     event.listen(engine, 'connect', _tune_sqlite)
     return engine
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether a database that is asked over a network cannot be asked, or has no time."""
+    return isinstance(error, (OperationalError, SATimeoutError)) and not isinstance(
+        getattr(error, 'orig', None), sqlite3.Error
+    )
+
+
+def _is_broken_off(error: DBAPIError) -> bool:
+    """Return whether the database has ended a transaction that may succeed the next time."""
+    state = getattr(error.orig, 'sqlstate', None) or getattr(error.orig, 'pgcode', None)
+    return error.connection_invalidated or state in _BROKEN_OFF
 
 
 def _sync_of(url: URL) -> GroupSync | None:

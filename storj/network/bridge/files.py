@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from aiohttp import web
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,7 +36,7 @@ from storj.network.bridge.auth import (
 )
 from storj.network.bridge.buckets import start_date
 from storj.network.bridge.contacts import KnownFarmer, contact_object
-from storj.network.bridge.copies import download_tokens
+from storj.network.bridge.copies import FrameShard, download_tokens, shards_of
 from storj.network.bridge.database import Bucket, Contact, Contract, Entry, Frame, Pointer
 from storj.network.bridge.frames import excluded, owned_frame
 from storj.network.bridge.quotas import check_volume, count_volume
@@ -62,17 +74,36 @@ _POINTERS = (
     .order_by(Pointer.position)
 )
 
-_SHARDS = (
-    select(Pointer.shard_hash, Pointer.parity)
-    .where(Pointer.frame == bindparam('frame'))
-    .order_by(Pointer.position)
+#: The open frame of a new file, and whether its name is in use. Bucket and frame are locked until
+#: the end of the transaction: neither changes meanwhile, and a bucket's files are made one by one.
+_OPEN = (
+    select(
+        Frame.size,
+        Frame.locked,
+        exists().where(Entry.id == bindparam('entry')).label('taken'),
+    )
+    .join(Bucket, Bucket.user == Frame.user)
+    .where(
+        Frame.id == bindparam('frame'),
+        Bucket.id == bindparam('bucket'),
+        Bucket.user == bindparam('user'),
+    )
+    .with_for_update(of=(Bucket, Frame))
+)
+_LOCK_FRAME = update(Frame).where(Frame.id == bindparam('this')).values(locked=True)
+_NEWEST = (
+    select(func.max(Entry.created)).where(Entry.bucket == bindparam('of_bucket')).scalar_subquery()
+)
+_NOW = bindparam('now', type_=BigInteger)
+_NEW_ENTRY = (
+    insert(Entry)
+    # Strictly ascending within a bucket, as the buckets of an account are.
+    .values(created=case((_NEWEST >= _NOW, _NEWEST + 1), else_=_NOW))
+    .returning(Entry.created)
 )
 
 #: Seconds between two attempts to have the shards of a new file copied, and attempts at the most.
 _LOOK_AGAIN, _COPY_ATTEMPTS = 1.0, 3
-#: Its hash, and whether it is parity.
-_Shard: TypeAlias = tuple[str, bool]
-
 _HMAC_TYPES = ('sha512', 'sha256', 'ripemd160')
 # IANA's top-level types, and those that mime-db adds; any registered subtype may follow.
 _MIMETYPE = re.compile(
@@ -81,14 +112,14 @@ _MIMETYPE = re.compile(
 )
 
 
-def _file_object(entry: Entry, frame: Frame, release: Release, *, listed: bool) -> dict[str, Any]:
+def _file_object(entry: Entry, size: int, release: Release, *, listed: bool) -> dict[str, Any]:
     """Return a file as the listing and ``/info`` describe it."""
     fields: dict[str, Any] = {
         'bucket': entry.bucket,
         'mimetype': entry.mimetype,
         'filename': entry.name if entry.name is not None else entry.frame,
         'frame': entry.frame,
-        'size': frame.size,
+        'size': size,
         'id': entry.id,
     }
     if release.since(5, 8):
@@ -109,7 +140,7 @@ def _hmac_object(entry: Entry) -> dict[str, str]:
     return {'value': entry.hmac_value, 'type': entry.hmac_type}
 
 
-def _entry_object(entry: Entry, frame: Frame) -> dict[str, Any]:
+def _entry_object(entry: Entry, size: int) -> dict[str, Any]:
     """Return a file as its creation answers."""
     fields: dict[str, Any] = {'frame': entry.frame, 'bucket': entry.bucket}
     if entry.index is not None:
@@ -124,7 +155,7 @@ def _entry_object(entry: Entry, frame: Frame) -> dict[str, Any]:
         'mimetype': entry.mimetype,
         'filename': entry.name if entry.name is not None else entry.frame,
         'id': entry.id,
-        'size': frame.size,
+        'size': size,
     }
 
 
@@ -140,10 +171,11 @@ async def list_files(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
     after = start_date(request)
-    with bridge.database.begin() as session:
+
+    def find(session: Session) -> web.Response:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
         query = (
-            select(Entry, Frame)
+            select(Entry, Frame.size)
             .join(Frame, Frame.id == Entry.frame)
             .where(Entry.bucket == bucket.id)
             .order_by(Entry.created)
@@ -153,14 +185,17 @@ async def list_files(request: web.Request) -> web.Response:
             query = query.where(Entry.created > after)
         return answer(
             [
-                _file_object(entry, frame, bridge.release, listed=True)
-                for entry, frame in session.execute(query)
+                _file_object(entry, size, bridge.release, listed=True)
+                for entry, size in session.execute(query)
             ]
         )
 
+    # A page of 2000 files takes long to build.
+    return await bridge.database.apart(find)
 
-def _fill(entry: Entry, body: dict[str, Any]) -> None:
-    """Set the fields of a file that a client chooses.
+
+def _chosen(body: dict[str, Any]) -> dict[str, str | None]:
+    """Return the fields of a file that a client chooses.
 
     Raises:
         Refusal: If the value is invalid (400).
@@ -168,8 +203,8 @@ def _fill(entry: Entry, body: dict[str, Any]) -> None:
     mimetype = body.get('mimetype') or 'application/octet-stream'
     if not isinstance(mimetype, str) or not _MIMETYPE.fullmatch(mimetype):
         raise Refusal(400, 'Invalid mimetype supplied')
-    entry.mimetype = mimetype
-    entry.hmac_type = entry.hmac_value = entry.erasure = entry.index = None
+    fields: dict[str, str | None] = {'mimetype': mimetype}
+    fields |= dict.fromkeys(('hmac_type', 'hmac_value', 'erasure', 'index'))
     code = body.get('hmac')
     if code:
         if not isinstance(code, dict) or code.get('type') not in _HMAC_TYPES:
@@ -177,17 +212,18 @@ def _fill(entry: Entry, body: dict[str, Any]) -> None:
         value = code.get('value')
         if not isinstance(value, str) or not re.fullmatch(r'(?:[0-9a-fA-F]{2}){1,64}', value):
             raise Refusal(400, 'Invalid hmac value')
-        entry.hmac_type, entry.hmac_value = code['type'], value
+        fields |= {'hmac_type': code['type'], 'hmac_value': value}
     erasure = body.get('erasure')
     if erasure:
         if not isinstance(erasure, dict) or erasure.get('type') != 'reedsolomon':
             raise Refusal(400, 'Invalid erasure type')
-        entry.erasure = 'reedsolomon'
+        fields['erasure'] = 'reedsolomon'
     index = body.get('index')
     if index is not None:
         if not isinstance(index, str) or not is_hex(index.lower(), 64):
             raise Refusal(400, 'Invalid index, expected to be 256 hex string')
-        entry.index = index
+        fields['index'] = index
+    return fields
 
 
 async def create_file(request: web.Request) -> web.Response:
@@ -204,72 +240,130 @@ async def create_file(request: web.Request) -> web.Response:
         raise Refusal(400, 'Invalid filename supplied')
     if name is not None and len(name) > _MAX_NAME:
         raise Refusal(400, 'Maximum bucket entry name')
-    bucket_id = request.match_info['bucket']
-    with bridge.database.begin() as session:
-        # Checked now, and again below: what will be refused is refused before the wait for copies.
-        _, frame, _ = _new_entry(session, bridge.release, caller, bucket_id, body)
-        _fill(Entry(), body)
-        pointers = _shards(session, frame.id)
-    await _wait_for_copies(bridge, request.app[REPAIRS], pointers)
-    now = bridge.now()
-    with bridge.database.begin() as session:
-        # Bucket, frame and name may have changed during the wait.
-        bucket, frame, entry = _new_entry(session, bridge.release, caller, bucket_id, body)
-        # The copies that were waited for must be those of the file.
-        if _shards(session, frame.id) != pointers:
-            raise Refusal(400, 'Frame has changed')
-        if entry is None:
-            newest = session.scalar(
-                select(func.max(Entry.created)).where(Entry.bucket == bucket.id)
-            )
-            # Strictly ascending within a bucket, as the buckets of an account are.
-            entry = Entry(
-                id=file_id(bucket.id, name or None),
-                bucket=bucket.id,
-                name=name or None,
-                created=max(now, (newest or 0) + 1),
-            )
-        _fill(entry, body)
-        entry.renewal = now + CONTRACT_LIFE
-        entry.frame = frame.id
-        frame.locked = True
-        session.add(entry)
+    new = _NewFile(caller, request.match_info['bucket'], body, bridge.release)
+    enough = request.app[REPAIRS].wanted
+    create = partial(new.create, now=bridge.now(), leaving=bridge.presence.leaving())
+    try:
+        # What is refused is refused before the wait for copies.
         try:
-            session.flush()
-        except IntegrityError:
-            raise Refusal(409, 'Index already used by another file') from None
-        return answer(_entry_object(entry, frame))
+            made = await bridge.database.run(partial(create, enough=enough, shards=None))
+        except _TooFewCopies as short:
+            await _wait_for_copies(bridge, request.app[REPAIRS], short.shards)
+            # Bucket, frame and name may have changed during the wait.
+            create = partial(new.create, now=bridge.now(), leaving=())
+            made = await bridge.database.run(partial(create, enough=0, shards=short.shards))
+    except IntegrityError:
+        # Another bridge may have used the name at the same moment.
+        await bridge.database.run(new.look)
+        raise Refusal(409, 'Index already used by another file') from None
+    return answer(made)
 
 
-def _shards(session: Session, frame: str) -> list[_Shard]:
-    """Return hash and parity of each shard of a frame."""
-    return [(row[0], row[1]) for row in session.execute(_SHARDS, {'frame': frame})]
+class _TooFewCopies(Exception):
+    """Shards of a new file have too few copies."""
+
+    def __init__(self, shards: list[FrameShard]) -> None:
+        super().__init__()
+        self.shards = shards
 
 
-def _new_entry(
-    session: Session, release: Release, caller: Caller, bucket_id: str, body: dict[str, Any]
-) -> tuple[Bucket, Frame, Entry | None]:
-    """Return bucket and frame of a new file, and the entry that it replaces.
+class _Open(NamedTuple):
+    """The frame of a new file: its bytes, whether it is a file already, and whether the name is."""
 
-    Raises:
-        Refusal: If the request is invalid (400), something in it is unknown (404), or the name is
-            in use (409).
-    """
-    bucket = owned_bucket(session, caller, bucket_id)
-    if not isinstance(body.get('frame'), str):
-        raise Refusal(404, 'Frame not found')
-    frame = owned_frame(session, caller, body['frame'])
-    if frame.locked:
-        raise Refusal(400, 'Frame is already locked')
-    entry = session.get(Entry, file_id(bucket.id, body.get('filename') or None))
-    # The id follows from bucket and name, so a name that is in use is an id that exists (section
-    # 3.4).
-    if entry is not None and release.since(5, 13):
-        raise Refusal(409, 'Name already used in this bucket')
-    return bucket, frame, entry
+    size: int
+    locked: bool
+    taken: bool
 
 
-async def _wait_for_copies(bridge: Bridge, repairs: Repairs, pointers: Sequence[_Shard]) -> None:
+@dataclass(frozen=True)
+class _NewFile:
+    """A file that a client wants to make of a frame."""
+
+    caller: Caller
+    bucket_id: str
+    body: dict[str, Any]
+    release: Release
+
+    def look(self, connection: Connection) -> _Open:
+        """Return the open frame, locked together with its bucket.
+
+        Raises:
+            Refusal: If the request is invalid (400), something in it is unknown (404), or the name
+                is in use (409).
+        """
+        bucket, frame = object_id(self.bucket_id, 'Bucket'), self.body.get('frame')
+        found: _Open | None = None
+        if is_hex(frame, 24, any_case=True):
+            wanted = {'bucket': bucket, 'frame': frame.lower(), 'user': self.caller.email}
+            name = self.body.get('filename') or None
+            wanted['entry'] = file_id(bucket, name)
+            row = connection.execute(_OPEN, wanted).one_or_none()
+            found = row and _Open(*row)
+        if found is None:
+            with Session(connection) as session:
+                owned_bucket(session, self.caller, bucket)
+                if isinstance(frame, str):
+                    owned_frame(session, self.caller, frame)
+            raise Refusal(404, 'Frame not found')
+        if found.locked:
+            raise Refusal(400, 'Frame is already locked')
+        # The id follows from bucket and name, so a name that is in use is an id that exists
+        # (section 3.4).
+        if found.taken and self.release.since(5, 13):
+            raise Refusal(409, 'Name already used in this bucket')
+        return found
+
+    def create(
+        self,
+        connection: Connection,
+        *,
+        now: int,
+        leaving: Collection[str],
+        enough: int,
+        shards: list[FrameShard] | None,
+    ) -> dict[str, Any]:
+        """Make the file, if all its shards have enough copies; return what is answered.
+
+        Args:
+            connection (Connection): in a transaction.
+            now (int): milliseconds since 1970.
+            leaving (Collection[str]): farmers whose copies do not count.
+            enough (int): copies of each shard.
+            shards (list[FrameShard] | None): that the frame must have; None for any.
+
+        Raises:
+            Refusal: If it cannot be made.
+            _TooFewCopies: If some shard has not enough copies.
+        """
+        found = self.look(connection)
+        chosen = _chosen(self.body)
+        bucket, frame = self.bucket_id.lower(), self.body['frame'].lower()
+        there = shards_of(connection, frame, leaving)
+        # The copies that were waited for must be those of the file.
+        if shards is not None and [each[:2] for each in there] != [each[:2] for each in shards]:
+            raise Refusal(400, 'Frame has changed')
+        if any(each.copies < enough for each in there):
+            raise _TooFewCopies(there)
+        name = self.body.get('filename') or None
+        entry = {
+            'id': file_id(bucket, name),
+            'bucket': bucket,
+            'name': name,
+            'frame': frame,
+            'renewal': now + CONTRACT_LIFE,
+            **chosen,
+        }
+        connection.execute(_LOCK_FRAME, {'this': frame})
+        if found.taken:
+            # It keeps its id and its date.
+            same = update(Entry).where(Entry.id == entry['id']).returning(Entry.created)
+            created = connection.scalar(same.values(**entry))
+        else:
+            created = connection.scalar(_NEW_ENTRY, {**entry, 'of_bucket': bucket, 'now': now})
+        return _entry_object(Entry(**entry, created=created), found.size)
+
+
+async def _wait_for_copies(bridge: Bridge, repairs: Repairs, shards: Sequence[FrameShard]) -> None:
     """Wait until the shards of a new file are on as many farmers as required.
 
     A confirmed file must not be lost with the next farmer. If there are too few farmers, or copies
@@ -278,8 +372,8 @@ async def _wait_for_copies(bridge: Bridge, repairs: Repairs, pointers: Sequence[
     Raises:
         Refusal: If too many shards are on no farmer that answers (404).
     """
-    hashes = [shard_hash for shard_hash, _ in pointers]
-    parity = sum(parity for _, parity in pointers)
+    hashes = [shard.shard_hash for shard in shards]
+    parity = sum(shard.parity for shard in shards)
     end = time.monotonic() + bridge.settings.copying_timeout
     for attempt in count():
         none, again = await repairs.settle(hashes, end - time.monotonic())
@@ -298,19 +392,25 @@ async def get_info(request: web.Request) -> web.Response:
     """Describe a file."""
     bridge = request.app[BRIDGE]
     bucket = await reachable_bucket(request, request.match_info['bucket'], 'PULL')
-    with bridge.database.begin() as session:
+
+    def find(session: Session) -> dict[str, Any]:
         entry = _entry_of(session, bucket.id, request.match_info['file'])
         frame = session.get_one(Frame, entry.frame)
-        return answer(_file_object(entry, frame, bridge.release, listed=False))
+        return _file_object(entry, frame.size, bridge.release, listed=False)
+
+    return answer(await bridge.database.run_objects(find))
 
 
 async def delete_file(request: web.Request) -> web.Response:
     """Remove a file's entry; its shards expire at the farmers."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
+
+    def remove(session: Session) -> None:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
         session.delete(_entry_of(session, bucket.id, request.match_info['file']))
+
+    await bridge.database.run_objects(remove)
     return web.Response(status=204)
 
 
@@ -318,12 +418,15 @@ async def get_file_id(request: web.Request) -> web.Response:
     """Return the id of the file with a name."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
+
+    def find(session: Session) -> str:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
         entry = session.get(Entry, file_id(bucket.id, request.match_info['name']))
         if entry is None or entry.name != request.match_info['name']:
             raise Refusal(404, 'File not found')
-        return answer({'id': entry.id})
+        return entry.id
+
+    return answer({'id': await bridge.database.run_objects(find)})
 
 
 def _count(request: web.Request, name: str, default: int, maximum: int) -> int:
@@ -341,15 +444,15 @@ async def _bucket_for_pointers(request: web.Request) -> Bucket:
     token = request.headers.get('x-token')
     if token is not None or not bridge.release.since(5, 16):
         # Used up at once, even if the request fails after that (section 2.4).
-        use_token(bridge, token or '', bucket_id, 'PULL')
-        with bridge.database.begin() as session:
-            bucket = session.get(Bucket, bucket_id)
+        await use_token(bridge, token or '', bucket_id, 'PULL')
+        bucket = await bridge.database.run_objects(lambda session: session.get(Bucket, bucket_id))
         if bucket is None:
             raise Refusal(404, 'Bucket not found')
         return bucket
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
-        return owned_bucket(session, caller, bucket_id)
+    return await bridge.database.run_objects(
+        lambda session: owned_bucket(session, caller, bucket_id)
+    )
 
 
 async def list_pointers(request: web.Request) -> web.Response:
@@ -363,11 +466,16 @@ async def list_pointers(request: web.Request) -> web.Response:
         # The core's slice streams ask for skip=0&limit=0 and mean the default.
         limit = _DEFAULT_POINTERS
     exclude = excluded(request.query.get('exclude', '').split(','))
-    with bridge.database.begin() as session:
-        check_volume(session, quota, bucket.user, 'download', bridge.now(), 'Could not get file')
+    now = bridge.now()
+
+    def find(session: Session) -> Sequence[Pointer]:
+        connection = session.connection()
+        check_volume(connection, quota, bucket.user, 'download', now, 'Could not get file')
         entry = _entry_of(session, bucket.id, request.match_info['file'])
         window = {'frame': entry.frame, 'start': skip, 'end': skip + limit}
-        pointers = session.scalars(_POINTERS, window).all()
+        return session.scalars(_POINTERS, window).all()
+
+    pointers = await bridge.database.run_objects(find)
     found = await download_tokens(
         bridge, [pointer.shard_hash for pointer in pointers], exclude=exclude
     )
@@ -377,8 +485,11 @@ async def list_pointers(request: web.Request) -> web.Response:
     if quota is not None:
         pairs = zip(pointers, found, strict=True)
         size = sum(pointer.size for pointer, grant in pairs if grant is not None)
-        with bridge.database.begin() as session:
-            count_volume(session, quota, bucket.user, 'download', size, bridge.now())
+        await bridge.database.run(
+            lambda connection: count_volume(
+                connection, quota, bucket.user, 'download', size, bridge.now()
+            )
+        )
     return answer(
         [
             _pointer_object(pointer, grant, bridge.release)
@@ -403,14 +514,21 @@ def _pointer_object(
     return fields
 
 
+def _hashes(session: Session, frame: str) -> list[str]:
+    """Return the hashes of a frame's shards, in their order."""
+    shards = select(Pointer.shard_hash).where(Pointer.frame == frame).order_by(Pointer.position)
+    return list(session.scalars(shards))
+
+
 async def list_mirrors(request: web.Request) -> web.Response:
     """List which farmers have contracts for each shard of a file (the form of bridge 5.23)."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
+
+    def find(session: Session) -> tuple[list[str], dict[str, list[dict[str, Any]]]]:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
         entry = _entry_of(session, bucket.id, request.match_info['file'])
-        hashes = [name for name, _ in _shards(session, entry.frame)]
+        hashes = _hashes(session, entry.frame)
         established: dict[str, list[dict[str, Any]]] = {name: [] for name in hashes}
         # Not whole contracts: their audit trees are most of them.
         for contract in session.execute(
@@ -444,6 +562,9 @@ async def list_mirrors(request: web.Request) -> web.Response:
                     'failed': contract.failed,
                 }
             )
+        return hashes, established
+
+    hashes, established = await bridge.database.apart(find)
     return answer([{'established': established[name], 'available': []} for name in hashes])
 
 
@@ -464,22 +585,24 @@ async def create_mirrors(request: web.Request) -> web.Response:
         raise Refusal(400, 'Invalid redundancy supplied')
     if redundancy > _MAX_MIRRORS:
         raise Refusal(400, f'Refusing to create more than {_MAX_MIRRORS} mirrors')
-    with bridge.database.begin() as session:
+
+    def find(session: Session) -> list[str]:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
         entry = session.get(Entry, object_id(file, 'File'))
         if entry is None or entry.bucket != bucket.id:
             raise Refusal(404, 'Entry not found')
-        hashes = [name for name, _ in _shards(session, entry.frame)]
+        return _hashes(session, entry.frame)
+
+    hashes = await bridge.database.run_objects(find)
     repairs = request.app[REPAIRS]
     # The first farmer that has it is none of the mirrors.
     holders = [(await repairs.bring(name, 1 + redundancy))[1 : 1 + redundancy] for name in hashes]
-    with bridge.database.begin() as session:
-        cards = {
-            contact.node_id: contact_object(contact, last_seen=iso_date(contact.last_seen))
-            for contact in session.scalars(
-                select(Contact).where(Contact.node_id.in_(set(chain.from_iterable(holders))))
-            )
-        }
+    query = select(Contact).where(Contact.node_id.in_(set(chain.from_iterable(holders))))
+    contacts = await bridge.database.run_objects(lambda session: session.scalars(query).all())
+    cards = {
+        contact.node_id: contact_object(contact, last_seen=iso_date(contact.last_seen))
+        for contact in contacts
+    }
     return answer([[cards[node] for node in mirrors if node in cards] for mirrors in holders])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import (
     Connection,
+    Row,
     bindparam,
     case,
     delete,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    true,
     update,
 )
 from sqlalchemy.orm import Session
@@ -31,7 +33,7 @@ from storj.network.bridge.auth import Caller, authenticate
 from storj.network.bridge.contacts import contact_object
 from storj.network.bridge.copies import has_shard
 from storj.network.bridge.database import Contact, Entry, Frame, Pointer, User
-from storj.network.bridge.placement import Shard, place, ranked_farmers
+from storj.network.bridge.placement import Candidate, Shard, candidates, place, ranked
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.state import BRIDGE, Bridge, Promise, Release
 from storj.network.node.wire import (
@@ -48,7 +50,7 @@ __all__ = (
     'MAX_SHARD_SIZE',
     'ROUTES',
     'Addition',
-    'check_sizes',
+    'check_addition',
     'excluded',
     'owned_frame',
 )
@@ -70,34 +72,59 @@ _LITTLE, _MUCH = 64 * 1024**2, 64 * 1024**3
 _ASKED_ABOUT = 16
 
 # Statements of every PUT, built once.
-_FRAME = select(Frame.user, Frame.locked).where(Frame.id == bindparam('frame'))
 _OTHER_DATA = (
     Pointer.frame == bindparam('frame'),
     Pointer.parity.is_(False),
     Pointer.position != bindparam('index'),
 )
 #: How many, the last position, and the size of the first.
-_OTHERS = select(
-    func.count(),
-    func.coalesce(func.max(Pointer.position), 0),
-    func.max(case((Pointer.position == 0, Pointer.size))),
-).where(*_OTHER_DATA)
+_OTHERS = (
+    select(
+        func.count().label('others'),
+        func.coalesce(func.max(Pointer.position), 0).label('last'),
+        func.max(case((Pointer.position == 0, Pointer.size))).label('first'),
+    )
+    .where(*_OTHER_DATA)
+    .subquery()
+)
+_PLACE = (Pointer.frame == bindparam('frame'), Pointer.position == bindparam('index'))
+_REPLACED = select(Pointer.size, Pointer.parity).where(*_PLACE).subquery()
+_FRAME = (
+    select(
+        Frame.id,
+        Frame.user,
+        Frame.locked,
+        _OTHERS,
+        _REPLACED.c.size.label('replaced'),
+        _REPLACED.c.parity.label('replaced_parity'),
+    )
+    .select_from(Frame)
+    .join(_OTHERS, true())
+    .outerjoin(_REPLACED, true())
+    .where(Frame.id == bindparam('frame'))
+)
 _UNEVEN = select(
     exists().where(
         *_OTHER_DATA, Pointer.position != bindparam('last'), Pointer.size != bindparam('first')
     )
 )
-_PLACE = (Pointer.frame == bindparam('frame'), Pointer.position == bindparam('index'))
-_POINTER = select(Pointer.size, Pointer.parity).where(*_PLACE)
 _DROP_POINTER = delete(Pointer).where(*_PLACE)
 _NEW_POINTER = insert(Pointer)
+#: Also locks the frame, so that other requests for it wait for the end of this one.
 _GROW = (
     update(Frame)
-    .where(Frame.id == bindparam('this'))
+    .where(Frame.id == bindparam('this'), Frame.locked.is_(False))
     .values(
         size=Frame.size + bindparam('more'),
         storage_size=Frame.storage_size + bindparam('more_storage'),
     )
+    .returning(Frame.storage_size)
+)
+_NEW_FRAME = insert(Frame)
+#: Whether an account has limits, and the bytes that all farmers offer.
+_OFFERED = select(
+    select(User.free_tier).where(User.email == bindparam('email')).scalar_subquery(),
+    select(func.sum(Contact.space_offered)).where(Contact.lost.is_(False)).scalar_subquery(),
 )
 
 
@@ -111,11 +138,9 @@ class Addition:
     exclude: frozenset[str]
 
 
-def _frame_object(session: Session, frame: Frame, release: Release) -> dict[str, Any]:
-    shards = session.scalars(
-        select(Pointer.id).where(Pointer.frame == frame.id).order_by(Pointer.position)
-    )
-    fields: dict[str, Any] = {'user': frame.user, 'shards': list(shards)}
+def _frame_object(frame: Frame, shards: Sequence[str], release: Release) -> dict[str, Any]:
+    """Return a frame with the ids of its pointers."""
+    fields: dict[str, Any] = {'user': frame.user, 'shards': shards}
     if release.since(5, 15):
         fields['storageSize'] = frame.storage_size
     fields['size'] = frame.size
@@ -125,19 +150,24 @@ def _frame_object(session: Session, frame: Frame, release: Release) -> dict[str,
     return fields
 
 
-def owned_frame(session: Session, caller: Caller, frame_id: object) -> Frame:
-    """Return a frame of the caller's.
+def owned_frame(session: Session, caller: Caller, frame_id: object, *, lock: bool = False) -> Frame:
+    """Return a frame of the caller's; locked until the end of the transaction, if that is wanted.
 
     Raises:
         Refusal: If the id is malformed (400) or unknown (404).
     """
-    frame = session.get(Frame, object_id(frame_id, 'Frame'))
+    frame = session.get(Frame, object_id(frame_id, 'Frame'), with_for_update=lock)
     if frame is None or frame.user != caller.email:
         raise Refusal(404, 'Frame not found')
     return frame
 
 
-def _check_volume(bridge: Bridge, session: Session, caller: Caller, text: str) -> None:
+def _pointer_ids(session: Session, frame: Frame) -> Sequence[str]:
+    ids = select(Pointer.id).where(Pointer.frame == frame.id).order_by(Pointer.position)
+    return session.scalars(ids).all()
+
+
+def _check_volume(bridge: Bridge, connection: Connection, caller: Caller, text: str) -> None:
     """Refuse a caller that has uploaded as many bytes as it may.
 
     Raises:
@@ -145,26 +175,28 @@ def _check_volume(bridge: Bridge, session: Session, caller: Caller, text: str) -
     """
     if bridge.release.since(3, 2):
         quota = bridge.settings.upload_quota
-        check_volume(session, quota, caller.email, 'upload', bridge.now(), text)
+        check_volume(connection, quota, caller.email, 'upload', bridge.now(), text)
 
 
 async def create_frame(request: web.Request) -> web.Response:
     """Make an empty frame."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
-        _check_volume(bridge, session, caller, 'Could not create frame')
-        frame = Frame(
-            id=secrets.token_hex(12),
-            user=caller.email,
-            created=bridge.now(),
-            locked=False,
-            size=0,
-            storage_size=0,
-        )
-        session.add(frame)
-        session.flush()
-        return answer(_frame_object(session, frame, bridge.release))
+    row = {
+        'id': secrets.token_hex(12),
+        'user': caller.email,
+        'created': bridge.now(),
+        'locked': False,
+        'size': 0,
+        'storage_size': 0,
+    }
+
+    def make(connection: Connection) -> None:
+        _check_volume(bridge, connection, caller, 'Could not create frame')
+        connection.execute(_NEW_FRAME, row)
+
+    await bridge.database.run(make)
+    return answer(_frame_object(Frame(**row), [], bridge.release))
 
 
 async def list_frames(request: web.Request) -> web.Response:
@@ -173,32 +205,44 @@ async def list_frames(request: web.Request) -> web.Response:
     caller = await authenticate(request)
     query = select(Frame).where(Frame.user == caller.email).order_by(Frame.created.desc())
     query = query.limit(_LIST_LIMIT if bridge.release.since(5, 22, 4) else _OLD_LIST_LIMIT)
-    with bridge.database.begin() as session:
+
+    def find(session: Session) -> list[dict[str, Any]]:
         frames = session.scalars(query).all()
-        return answer([_frame_object(session, frame, bridge.release) for frame in reversed(frames)])
+        return [
+            _frame_object(frame, _pointer_ids(session, frame), bridge.release)
+            for frame in reversed(frames)
+        ]
+
+    return answer(await bridge.database.run_objects(find))
 
 
 async def get_frame(request: web.Request) -> web.Response:
     """Describe a frame."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
+
+    def find(session: Session) -> dict[str, Any]:
         frame = owned_frame(session, caller, request.match_info['frame'])
-        return answer(_frame_object(session, frame, bridge.release))
+        return _frame_object(frame, _pointer_ids(session, frame), bridge.release)
+
+    return answer(await bridge.database.run_objects(find))
 
 
 async def delete_frame(request: web.Request) -> web.Response:
     """Remove a frame that no file uses; its shards expire at the farmers."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
-        frame = owned_frame(session, caller, request.match_info['frame'])
+
+    def remove(session: Session) -> str:
+        frame = owned_frame(session, caller, request.match_info['frame'], lock=True)
         # What the original intended: its own check never matches (section 10.9).
         if session.scalar(select(Entry.id).where(Entry.frame == frame.id)) is not None:
             raise Refusal(400, 'Refusing to destroy frame that is referenced by a bucket entry')
         session.execute(delete(Pointer).where(Pointer.frame == frame.id))
         session.delete(frame)
-    bridge.promises.give_up(frame.id)
+        return frame.id
+
+    bridge.promises.give_up(await bridge.database.run_objects(remove))
     return web.Response(status=204)
 
 
@@ -286,18 +330,26 @@ def _addition(body: dict[str, Any]) -> Addition:
     )
 
 
-def check_sizes(connection: Connection, frame: str, addition: Addition) -> None:
+def _check_sizes(
+    connection: Connection, frame: str, addition: Addition, others: tuple[int, int, int | None]
+) -> None:
     """Refuse sizes that would leave a reader guessing where a shard begins.
 
     All data shards but the last have the size of the first, and at least 15 KiB. The database
     looks: a frame of a large file has thousands of pointers, and this is asked for each of them.
 
+    Args:
+        connection (Connection): in a transaction.
+        frame (str): 24 hex digits.
+        addition (Addition): what is to come into the frame.
+        others (tuple[int, int, int | None]): of the other data shards their number, the last
+            position, and the size of the first.
+
     Raises:
         Refusal: If the value is invalid (400).
     """
     shard, index = addition.shard, addition.index
-    others = {'frame': frame, 'index': index}
-    count, last, first = connection.execute(_OTHERS, others).one()
+    count, last, first = others
     uneven = False
     # Positions of data shards, with S the size of the first; parity is not checked:
     #
@@ -311,45 +363,51 @@ def check_sizes(connection: Connection, frame: str, addition: Addition) -> None:
     # in any order, and the check is made for each.
     if count < 2 or first is None:
         return
-    if (
-        first < _MIN_SHARD_SIZE
-        or uneven
-        or connection.scalar(_UNEVEN, {**others, 'last': last, 'first': first})
-    ):
+    of_others = {'frame': frame, 'index': index, 'last': last, 'first': first}
+    if first < _MIN_SHARD_SIZE or uneven or connection.scalar(_UNEVEN, of_others):
         raise Refusal(400, 'Invalid shard sizes')
 
 
-def _open_frame(
+def check_addition(
     connection: Connection, caller: Caller, frame_id: str, addition: Addition, release: Release
-) -> str:
-    """Return the id of a frame that takes this shard.
+) -> Row[Any]:
+    """Return a frame that takes this shard, and what it has at its place.
 
     Raises:
         Refusal: If the request is invalid (400) or something is unknown (404).
     """
     key = object_id(frame_id, 'Frame')
-    frame = connection.execute(_FRAME, {'frame': key}).one_or_none()
-    if frame is None or frame.user != caller.email:
+    place = {'frame': key, 'index': addition.index}
+    found = connection.execute(_FRAME, place).one_or_none()
+    if found is None or found.user != caller.email:
         raise Refusal(404, 'Frame not found')
-    if frame.locked:
+    if found.locked:
         raise Refusal(400, 'Frame is already locked')
     if release.since(5, 16):
-        check_sizes(connection, key, addition)
-    return key
+        _check_sizes(connection, key, addition, (found.others, found.last, found.first))
+    return found
 
 
-def _put_pointer(connection: Connection, frame: str, addition: Addition) -> None:
-    """Put a shard at its place in a frame; one that was there is replaced."""
+def _put_pointer(
+    connection: Connection, caller: Caller, frame: str, addition: Addition, release: Release
+) -> None:
+    """Put a shard at its place in a frame; one that was there is replaced.
+
+    Raises:
+        Refusal: If the frame has been changed, locked or deleted while a farmer was looked for.
+    """
     shard = addition.shard
-    size, storage_size = (0 if addition.parity else shard.size), shard.size
-    place = {'frame': frame, 'index': addition.index}
-    replaced = connection.execute(_POINTER, place).one_or_none()
-    if replaced is not None:
-        # Original bridges before 5.3 did not, so that the frame grew (appendix D).
-        size -= 0 if replaced.parity else replaced.size
-        storage_size -= replaced.size
-        connection.execute(_DROP_POINTER, place)
-    connection.execute(_GROW, {'this': frame, 'more': size, 'more_storage': storage_size})
+    more = {'more': 0 if addition.parity else shard.size, 'more_storage': shard.size}
+    size = connection.scalar(_GROW, {'this': frame, **more})
+    if size != shard.size:
+        # It has other shards, or is not open any more.
+        found = check_addition(connection, caller, frame, addition, release)
+        if found.replaced is not None:
+            # Original bridges before 5.3 did not, so that the frame grew (appendix D).
+            less = 0 if found.replaced_parity else -found.replaced
+            less_of_both = {'more': less, 'more_storage': -found.replaced}
+            connection.execute(_GROW, {'this': frame, **less_of_both})
+            connection.execute(_DROP_POINTER, {'frame': frame, 'index': addition.index})
     connection.execute(
         _NEW_POINTER,
         {
@@ -377,12 +435,11 @@ async def _check_open_promises(bridge: Bridge, email: str, size: int) -> None:
     limit = bridge.settings.open_promises
     if not limit or not _exceeds(bridge, email, size, limit, _LITTLE):
         return
-    with bridge.database.begin_plain() as connection:
-        if not connection.scalar(select(User.free_tier).where(User.email == email)):
-            return
-        offered = connection.scalar(
-            select(func.sum(Contact.space_offered)).where(Contact.lost.is_(False))
-        )
+    limited, offered = await bridge.database.read(
+        lambda connection: connection.execute(_OFFERED, {'email': email}).one()
+    )
+    if not limited:
+        return
     most = min(_MUCH, int(offered) // 2) if offered else _MUCH
     if not _exceeds(bridge, email, size, limit, most):
         return
@@ -402,8 +459,8 @@ def _exceeds(bridge: Bridge, email: str, size: int, limit: int, most: int) -> bo
 async def _look_for(bridge: Bridge, promises: Sequence[Promise]) -> None:
     """Ask farmers whether they have by now what they wait for; it is noted if they do."""
     nodes = {promise.node_id for promise in promises}
-    with bridge.database.begin() as session:
-        found = session.scalars(select(Contact).where(Contact.node_id.in_(nodes))).all()
+    query = select(Contact).where(Contact.node_id.in_(nodes))
+    found = await bridge.database.run_objects(lambda session: session.scalars(query).all())
     contacts = {contact.node_id: contact for contact in found}
 
     await asyncio.gather(
@@ -422,21 +479,20 @@ async def add_shard(request: web.Request) -> web.Response:
     addition = _addition(await read_body(request))
     shard = addition.shard
     frame_id = request.match_info['frame']
-    with bridge.database.begin() as session:
-        _check_volume(bridge, session, caller, 'Could not add shard to frame')
-        connection = session.connection()
-        frame = _open_frame(connection, caller, frame_id, addition, bridge.release)
-        contacts = ranked_farmers(
-            bridge, connection, shard.shard_hash, exclude=addition.exclude, frame=frame
+
+    def look(connection: Connection) -> tuple[str, Sequence[Candidate]]:
+        _check_volume(bridge, connection, caller, 'Could not add shard to frame')
+        frame = check_addition(connection, caller, frame_id, addition, bridge.release).id
+        return frame, candidates(
+            connection, shard.shard_hash, exclude=addition.exclude, frame=frame
         )
 
-    def keep(session: Session) -> None:
-        connection = session.connection()
-        # The frame may have been changed, locked or deleted while a farmer was looked for.
-        _open_frame(connection, caller, frame_id, addition, bridge.release)
+    frame, found = await bridge.database.run(look)
+
+    def keep(connection: Connection) -> None:
         quota = bridge.settings.upload_quota
-        count_volume(session, quota, caller.email, 'upload', shard.size, bridge.now())
-        _put_pointer(connection, frame, addition)
+        count_volume(connection, quota, caller.email, 'upload', shard.size, bridge.now())
+        _put_pointer(connection, caller, frame, addition, bridge.release)
 
     # No transaction is open from here on: a farmer may take seconds to answer.
     await _check_open_promises(bridge, caller.email, shard.size)
@@ -444,7 +500,7 @@ async def add_shard(request: web.Request) -> web.Response:
         caller.email, frame, addition.index, shard.shard_hash, shard.size
     )
     try:
-        contact, allocation = await place(bridge, shard, contacts, keep)
+        contact, allocation = await place(bridge, shard, ranked(bridge, found), keep)
     except BaseException:
         bridge.promises.end(promise)
         raise

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -22,9 +23,10 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    union_all,
     update,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import IntegrityError
 
 from storj.network.bridge.contacts import (
     KNOWN_FARMER,
@@ -43,17 +45,19 @@ from storj.network.bridge.database import (
     Pointer,
 )
 from storj.network.bridge.renter import Allocation, NodeError, NodeUnreachableError
-from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge
+from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge, BridgeSettings
 from storj.network.node.clock import lasts
 from storj.network.node.wire import Refusal
 
 __all__ = (
+    'Candidate',
     'Shard',
     'allocate',
+    'candidates',
     'challenges_of',
     'drop_contract',
     'place',
-    'ranked_farmers',
+    'ranked',
     'record_challenges',
     'suspect',
 )
@@ -63,28 +67,41 @@ logger = logging.getLogger(__name__)
 #: Milliseconds between two audits of a copy because of complaints.
 _COMPLAINT_PAUSE = 10 * 60 * 1000
 
-# Farmers looked at when one is chosen, the most recently seen ones.
-_CHOICE = 500
+# Farmers looked at when one is chosen.
+_CHOICE = 128
 # Chance breaks ties.
 _DICE = 2**32
 
 # Statements of every placement: built once, which is most of what a statement costs.
-_CANDIDATES = (
-    select(*KNOWN_FARMER)
-    .where(
-        Contact.space_available.is_(True),
-        Contact.lost.is_(False),
-        Contact.node_id.not_in(bindparam('exclude', expanding=True)),
-    )
-    .order_by(Contact.last_seen.desc())
-    .limit(_CHOICE)
+_FREE = select(*KNOWN_FARMER).where(
+    Contact.space_available.is_(True),
+    Contact.lost.is_(False),
+    Contact.node_id.not_in(bindparam('exclude', expanding=True)),
 )
-_HOLDERS = select(Contract.node_id).where(Contract.shard_hash == bindparam('shard'))
+# Node ids are spread evenly. From a random one on, and from the first one on, there are as many
+# farmers as are looked at; each gets its turn, however many there are.
+_AROUND = union_all(
+    *(
+        select(_FREE.where(condition).order_by(Contact.node_id).limit(_CHOICE // 2).subquery())
+        for condition in (
+            Contact.node_id >= bindparam('begin'),
+            Contact.node_id < bindparam('begin'),
+        )
+    )
+).subquery()
 _SHARES = (
-    select(Contract.node_id, func.count())
+    select(Contract.node_id, func.count().label('shards'))
     .join(Pointer, Pointer.shard_hash == Contract.shard_hash)
     .where(Pointer.frame == bindparam('frame'), Contract.mirror.is_(False))
     .group_by(Contract.node_id)
+    .subquery()
+)
+_HELD = select(Contract.node_id).where(Contract.shard_hash == bindparam('shard')).subquery()
+_CANDIDATES = (
+    select(_AROUND, _HELD.c.node_id, func.coalesce(_SHARES.c.shards, 0))
+    .select_from(_AROUND)
+    .outerjoin(_HELD, _HELD.c.node_id == _AROUND.c.node_id)
+    .outerjoin(_SHARES, _SHARES.c.node_id == _AROUND.c.node_id)
 )
 _CONTRACT = select(
     Contract.data_size,
@@ -136,11 +153,6 @@ _DROP_CONTRACT = tuple(
     )
     for table in (Challenge, Contract)
 )
-_SENT = (
-    update(Contact)
-    .where(Contact.node_id == bindparam('farmer'))
-    .values(last_contract_sent=bindparam('sent'))
-)
 
 
 @dataclass(frozen=True)
@@ -160,49 +172,75 @@ class Shard:
     challenges: Sequence[str]
 
 
-def ranked_farmers(
-    bridge: Bridge,
-    connection: Connection,
-    shard_hash: str,
-    *,
-    exclude: Collection[str],
-    frame: str = '',
-) -> list[KnownFarmer]:
-    """Return the farmers that may take a shard, the best first.
+class Candidate(NamedTuple):
+    """A farmer that may take a shard.
+
+    Attributes:
+        contact (KnownFarmer): the farmer.
+        holds (bool): it has a contract for the shard already.
+        share (int): shards of the same file that it has.
+    """
+
+    contact: KnownFarmer
+    holds: bool
+    share: int
+
+
+def candidates(
+    connection: Connection, shard_hash: str, *, exclude: Collection[str], frame: str = ''
+) -> list[Candidate]:
+    """Return farmers that may take a shard, a choice of them if there are very many.
+
+    Args:
+        connection (Connection): in a transaction.
+        shard_hash (str): 40 hex digits.
+        exclude (Collection[str]): farmers that are not wanted.
+        frame (str): of the shard; their share in it is counted.
+    """
+    wanted = {
+        'exclude': list(exclude),
+        'shard': shard_hash,
+        'frame': frame,
+        'begin': secrets.token_hex(20),
+    }
+    return [
+        Candidate(KnownFarmer(*contact), holds is not None, share)
+        for *contact, holds, share in connection.execute(_CANDIDATES, wanted)
+    ]
+
+
+def ranked(bridge: Bridge, found: Iterable[Candidate]) -> list[Candidate]:
+    """Return candidates in their order, the best first.
 
     Healthy ones come before those that lately did not answer; those that do not have the shard
     yet before those that do, as a second copy there is none; then those with few shards of the
     same file, so that the loss of one farmer costs little of it.
     """
     now = bridge.now()
-    rows = connection.execute(_CANDIDATES, {'exclude': list(exclude)})
-    contacts = [KnownFarmer(*row) for row in rows]
-    holders = set(connection.scalars(_HOLDERS, {'shard': shard_hash}))
-    shares = dict(connection.execute(_SHARES, {'frame': frame}).all())
 
     # Sorted ascending: False before True. Chance comes last, so that equal farmers share the load.
-    def rank(contact: KnownFarmer) -> tuple[bool, bool, int, int]:
-        away = lately_timed_out(contact, now)
+    def rank(each: Candidate) -> tuple[bool, bool, int, int]:
+        away = lately_timed_out(each.contact, now)
         # Requests in progress count too: a client places several shards of a file at a time.
-        share = shares.get(contact.node_id, 0) + bridge.pending[contact.node_id]
-        return away, contact.node_id in holders, share, secrets.randbelow(_DICE)
+        share = each.share + bridge.pending[each.contact.node_id]
+        return away, each.holds, share, secrets.randbelow(_DICE)
 
-    return sorted(contacts, key=rank)
+    return sorted(found, key=rank)
 
 
 async def place(
     bridge: Bridge,
     shard: Shard,
-    contacts: Sequence[KnownFarmer],
-    keep: Callable[[Session], object],
+    farmers: Sequence[Candidate],
+    keep: Callable[[Connection], object],
 ) -> tuple[KnownFarmer, Allocation]:
     """Make a contract for a shard with one farmer after the other, until one accepts.
 
     Args:
         bridge (Bridge): the bridge.
         shard (Shard): what is to be kept.
-        contacts (Sequence[KnownFarmer]): the farmers, the best first.
-        keep (Callable[[Session], object]): see :func:`allocate`.
+        farmers (Sequence[Candidate]): the best first.
+        keep (Callable[[Connection], object]): see :func:`allocate`.
 
     Returns:
         tuple[KnownFarmer, Allocation]: the farmer and what it granted; the contract is recorded.
@@ -211,13 +249,14 @@ async def place(
         Refusal: If no farmer is left, or the time is over (503).
     """
     deadline = time.monotonic() + bridge.settings.placing_timeout
-    for contact in contacts:
+    for candidate in farmers:
         if time.monotonic() >= deadline:
             break
+        contact = candidate.contact
         # Until the contract is in the database, only this counter shows it to other requests.
         bridge.pending[contact.node_id] += 1
         try:
-            allocation = await allocate(bridge, contact, shard, keep)
+            allocation = await allocate(bridge, contact, shard, keep, new=not candidate.holds)
         except (NodeError, NodeUnreachableError) as error:
             logger.info('farmer %s takes no shard: %s', contact.node_id, error)
             continue
@@ -231,9 +270,10 @@ async def allocate(
     bridge: Bridge,
     contact: KnownFarmer,
     shard: Shard,
-    keep: Callable[[Session], object] = lambda session: None,
+    keep: Callable[[Connection], object] = lambda connection: None,
     *,
     mirror: bool = False,
+    new: bool = False,
 ) -> Allocation:
     """Make a contract for a shard with one farmer, and record it.
 
@@ -244,9 +284,10 @@ async def allocate(
         bridge (Bridge): the bridge.
         contact (KnownFarmer): the farmer.
         shard (Shard): what is to be kept.
-        keep (Callable[[Session], object]): records what is to be recorded with the contract, in
+        keep (Callable[[Connection], object]): records what is to be recorded with the contract, in
             the same transaction; its errors undo both.
         mirror (bool): whether the shard is a copy.
+        new (bool): whether the farmer had no contract for the shard a moment ago.
 
     Raises:
         NodeError: If the farmer refused, or has agreed to keep this shard with another size.
@@ -255,17 +296,23 @@ async def allocate(
     key = (shard.shard_hash, contact.node_id)
     # Kept here while it is used; both ends have to know the same contract.
     lock = bridge.placing.setdefault(key, asyncio.Lock())
+    new = new and not lock.locked()
     async with lock:
-        agreed = _agreed(bridge, shard, contact.node_id)
-        return await _allocate(bridge, contact, agreed or shard, keep, mirror, agreed is not None)
+        agreed = None if new else await _agreed(bridge, shard, contact.node_id)
+        again = agreed is not None
+        return await _allocate(
+            bridge, contact, agreed or shard, keep, mirror=mirror, new=new, again=again
+        )
 
 
 async def _allocate(
     bridge: Bridge,
     contact: KnownFarmer,
     shard: Shard,
-    keep: Callable[[Session], object],
+    keep: Callable[[Connection], object],
+    *,
     mirror: bool,
+    new: bool,
     again: bool,
 ) -> Allocation:
     # ALLOC goes out before the transaction: nobody may wait for a farmer with the database locked.
@@ -286,28 +333,32 @@ async def _allocate(
             ),
             calls,
             timed=True,
+            contract_sent=begin,
         )
-    except (NodeError, NodeUnreachableError):
-        with bridge.database.begin_plain() as connection:
-            note_calls(bridge, connection, calls)
-        raise
-    with bridge.database.begin() as session:
-        connection = session.connection()
-        note_calls(bridge, connection, calls)
-        # The farmer may have left while it answered; its contract would belong to nobody.
-        if not connection.execute(_SENT, {'farmer': contact.node_id, 'sent': begin}).rowcount:
-            raise NodeError('The farmer has left')
-        if not (
-            again and _sign_again(bridge, connection, shard, contact.node_id, allocation, mirror)
-        ):
-            _record_contract(bridge, connection, contact.node_id, shard, allocation, mirror=mirror)
-        remember_tokens(bridge, connection, [(allocation.token, shard.shard_hash, contact.node_id)])
+    finally:
+        await note_calls(bridge, calls)
+    record = _Record(bridge.settings, shard, contact.node_id, allocation, mirror)
+
+    def remember(connection: Connection) -> None:
+        if not (again and record.sign_again(connection)):
+            if not new:
+                drop_contract(connection, shard.shard_hash, contact.node_id)
+            record.enter(connection)
+        token = (allocation.token, shard.shard_hash, contact.node_id)
+        remember_tokens(connection, [token], bridge.now())
         # The caller's records and the contract are one transaction: never one without the other.
-        keep(session)
+        keep(connection)
+
+    try:
+        await bridge.database.run(remember)
+    except IntegrityError as error:
+        # The farmer may have left while it answered; its contract would belong to nobody. Or
+        # another bridge has made a contract for the shard at the same moment.
+        raise NodeError('The farmer has left, or agreed with another bridge') from error
     return allocation
 
 
-def _agreed(bridge: Bridge, shard: Shard, node_id: str) -> Shard | None:
+async def _agreed(bridge: Bridge, shard: Shard, node_id: str) -> Shard | None:
     """Return a shard with the audits that a farmer has for it already, if it is to keep them.
 
     A contract that failed is agreed on again, and so is one whose shard never arrived.
@@ -315,80 +366,79 @@ def _agreed(bridge: Bridge, shard: Shard, node_id: str) -> Shard | None:
     Raises:
         NodeError: If the farmer has agreed to keep it with another size.
     """
-    key = {'shard': shard.shard_hash, 'farmer': node_id}
-    with bridge.database.begin_plain() as connection:
+    now = bridge.now()
+
+    def look(connection: Connection) -> Shard | None:
+        key = {'shard': shard.shard_hash, 'farmer': node_id}
         old = connection.execute(_CONTRACT, key).one_or_none()
         if old is None or old.failed:
             return None
         # Another client's upload may be on its way; its audits must not be replaced.
-        awaited = lasts(old.store_begin, PROMISE_LIFE * 1000, bridge.now())
+        awaited = lasts(old.store_begin, PROMISE_LIFE * 1000, now)
         if not awaited and not (old.stored and old.verified != UNCONFIRMED):
             return None
         if old.data_size != shard.size:
             raise NodeError('The farmer keeps this shard with another size')
         challenges = challenges_of(connection, shard.shard_hash, node_id)
-    return Shard(shard.shard_hash, shard.size, old.tree, challenges)
+        return Shard(shard.shard_hash, shard.size, old.tree, challenges)
+
+    return await bridge.database.run(look)
 
 
-def _sign_again(
-    bridge: Bridge,
-    connection: Connection,
-    shard: Shard,
-    node_id: str,
-    allocation: Allocation,
-    mirror: bool,
-) -> bool:
-    """Note that a contract was signed again; return whether it still exists."""
-    contract = allocation.contract
-    signed = {
-        'shard': shard.shard_hash,
-        'farmer': node_id,
-        'begin': contract.store_begin,
-        'end': contract.store_end,
-        'signed': contract.to_json(),
-        'proves': allocation.auditable,
-        'copy': mirror,
-        'renewal': bridge.settings.renewal_of(contract.store_end),
-    }
-    return bool(connection.execute(_SIGNED_AGAIN, signed).rowcount)
+@dataclass(frozen=True)
+class _Record:
+    """A contract as it is kept."""
 
+    settings: BridgeSettings
+    shard: Shard
+    node_id: str
+    allocation: Allocation
+    mirror: bool
 
-def _record_contract(
-    bridge: Bridge,
-    connection: Connection,
-    node_id: str,
-    shard: Shard,
-    allocation: Allocation,
-    *,
-    mirror: bool,
-) -> None:
-    """Keep a contract with its audits; one for the same shard and farmer is replaced.
+    def sign_again(self, connection: Connection) -> bool:
+        """Note that a contract was signed again; return whether it still exists."""
+        contract = self.allocation.contract
+        signed = {
+            'shard': self.shard.shard_hash,
+            'farmer': self.node_id,
+            'begin': contract.store_begin,
+            'end': contract.store_end,
+            'signed': contract.to_json(),
+            'proves': self.allocation.auditable,
+            'copy': self.mirror,
+            'renewal': self.settings.renewal_of(contract.store_end),
+        }
+        return bool(connection.execute(_SIGNED_AGAIN, signed).rowcount)
 
-    The farmer keeps the newest audit leaves only, so the older challenges are worth nothing.
-    """
-    drop_contract(connection, shard.shard_hash, node_id)
-    connection.execute(
-        _NEW_CONTRACT,
-        {
-            'shard_hash': shard.shard_hash,
-            'node_id': node_id,
-            'data_size': shard.size,
-            'store_begin': allocation.contract.store_begin,
-            'store_end': allocation.contract.store_end,
-            'tree': list(shard.tree),
-            'document': allocation.contract.to_json(),
-            'auditable': allocation.auditable,
-            'stored': False,
-            'mirror': mirror,
-            'failed': False,
-            'download_count': 0,
-            # A contract is a promise only. The report of the upload makes it a copy.
-            'verified': UNCONFIRMED,
-            'next_audit': NEVER,
-            'next_renewal': bridge.settings.renewal_of(allocation.contract.store_end),
-        },
-    )
-    record_challenges(connection, shard.shard_hash, node_id, shard.challenges)
+    def enter(self, connection: Connection) -> None:
+        """Keep a contract with its audits.
+
+        The farmer keeps the newest audit leaves only, so the challenges of an older one for the
+        same shard are worth nothing.
+        """
+        contract = self.allocation.contract
+        connection.execute(
+            _NEW_CONTRACT,
+            {
+                'shard_hash': self.shard.shard_hash,
+                'node_id': self.node_id,
+                'data_size': self.shard.size,
+                'store_begin': contract.store_begin,
+                'store_end': contract.store_end,
+                'tree': list(self.shard.tree),
+                'document': contract.to_json(),
+                'auditable': self.allocation.auditable,
+                'stored': False,
+                'mirror': self.mirror,
+                'failed': False,
+                'download_count': 0,
+                # A contract is a promise only. The report of the upload makes it a copy.
+                'verified': UNCONFIRMED,
+                'next_audit': NEVER,
+                'next_renewal': self.settings.renewal_of(contract.store_end),
+            },
+        )
+        record_challenges(connection, self.shard.shard_hash, self.node_id, self.shard.challenges)
 
 
 def challenges_of(connection: Connection, shard_hash: str, node_id: str) -> Sequence[str]:
@@ -414,9 +464,8 @@ def record_challenges(
     )
 
 
-def suspect(bridge: Bridge, connection: Connection, shard_hash: str, node_id: str) -> None:
+def suspect(connection: Connection, shard_hash: str, node_id: str, now: int) -> None:
     """Schedule an audit of a copy that a client could not fetch intact."""
-    now = bridge.now()
     connection.execute(_SUSPECTED, {'shard': shard_hash, 'farmer': node_id, 'now': now})
 
 

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Literal
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, Connection, bindparam, case, insert, select, update
 
 from storj.network.bridge.database import User, Volume
 from storj.network.node.clock import lasts
@@ -86,13 +85,41 @@ FREE_UPLOAD = Quota(3_000_000_000, 10_000_000_000, 60_000_000_000)
 FREE_DOWNLOAD = Quota(9_000_000_000, 30_000_000_000, 180_000_000_000)
 
 
+_NOW = bindparam('now', type_=BigInteger)
+_USED = (
+    select(Volume.window, Volume.begun, Volume.bytes)
+    .join(User, User.email == Volume.user)
+    .where(
+        Volume.user == bindparam('email'),
+        Volume.direction == bindparam('kind'),
+        User.free_tier.is_(True),
+        lasts(Volume.begun, Volume.window, _NOW),
+    )
+)
+_STILL = lasts(Volume.begun, Volume.window, _NOW)
+_COUNT = (
+    update(Volume)
+    .where(Volume.user == bindparam('email'), Volume.direction == bindparam('kind'))
+    .values(
+        bytes=bindparam('more', type_=BigInteger) + case((_STILL, Volume.bytes), else_=0),
+        begun=case((_STILL, Volume.begun), else_=_NOW),
+    )
+)
+_NEW_WINDOWS = insert(Volume)
+
+
 def check_volume(
-    session: Session, quota: Quota | None, email: str, direction: Direction, now: int, text: str
+    connection: Connection,
+    quota: Quota | None,
+    email: str,
+    direction: Direction,
+    now: int,
+    text: str,
 ) -> None:
     """Refuse an account that has used its quota up.
 
     Args:
-        session (Session): a transaction.
+        connection (Connection): in a transaction.
         quota (Quota | None): the limits; None for none.
         email (str): of the account.
         direction (Direction): which of its volumes.
@@ -104,17 +131,12 @@ def check_volume(
     """
     if quota is None:
         return
-    user = session.get(User, email)
-    if user is None or not user.free_tier:
-        return
-    used = _used(session, email, direction)
+    limits = dict(zip(_WINDOWS, astuple(quota), strict=True))
+    used = connection.execute(_USED, {'email': email, 'kind': direction, 'now': now})
     waits = [
-        volume.begun + window - now
-        for window, limit in zip(_WINDOWS, astuple(quota), strict=True)
-        if limit is not None
-        and (volume := used.get(window)) is not None
-        and lasts(volume.begun, window, now)
-        and volume.bytes >= limit
+        begun + window - now
+        for window, begun, size in used
+        if (limit := limits.get(window)) is not None and size >= limit
     ]
     if waits:
         headers = {'Retry-After': str(-(-max(waits) // 1000))}
@@ -122,12 +144,17 @@ def check_volume(
 
 
 def count_volume(
-    session: Session, quota: Quota | None, email: str, direction: Direction, size: int, now: int
+    connection: Connection,
+    quota: Quota | None,
+    email: str,
+    direction: Direction,
+    size: int,
+    now: int,
 ) -> None:
     """Count bytes of an account in all windows.
 
     Args:
-        session (Session): a transaction.
+        connection (Connection): in a transaction.
         quota (Quota | None): nothing is counted without one.
         email (str): of the account.
         direction (Direction): which of its volumes.
@@ -136,23 +163,11 @@ def count_volume(
     """
     if quota is None or not size:
         return
-    used = _used(session, email, direction)
-    for window in _WINDOWS:
-        volume = used.get(window)
-        if volume is None:
-            volume = Volume(user=email, direction=direction, window=window, begun=now, bytes=0)
-            session.add(volume)
-        elif not lasts(volume.begun, window, now):
-            volume.begun, volume.bytes = now, 0
-        volume.bytes += size
-
-
-def _used(session: Session, email: str, direction: Direction) -> dict[int, Volume]:
-    # Locked, where the database can: requests side by side must not lose each other's bytes.
-    volumes = session.scalars(
-        select(Volume).where(Volume.user == email, Volume.direction == direction).with_for_update()
-    )
-    return {volume.window: volume for volume in volumes}
+    of_account = {'email': email, 'kind': direction}
+    # All windows of an account are made at once, by its first bytes.
+    if not connection.execute(_COUNT, {**of_account, 'more': size, 'now': now}).rowcount:
+        first = {'user': email, 'direction': direction, 'begun': now, 'bytes': size}
+        connection.execute(_NEW_WINDOWS, [{**first, 'window': window} for window in _WINDOWS])
 
 
 @dataclass

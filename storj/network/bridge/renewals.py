@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 
 from sqlalchemy import bindparam, exists, select, update
+from sqlalchemy.orm import Session
 
 from storj.network.bridge.contacts import (
     FarmerCall,
@@ -73,7 +74,7 @@ async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:
     calls: list[FarmerCall] = []
     renewed: list[tuple[Contract, Agreement]] = []
     refused: list[Contract] = []
-    for contract in _due(bridge, contact.node_id):
+    for contract in await _due(bridge, contact.node_id):
         try:
             renewed.append((contract, await _renew(bridge, contact, contract, calls)))
         except (ClockSkewError, NodeUnreachableError) as error:
@@ -88,31 +89,29 @@ async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:
                 error,
             )
             refused.append(contract)
-    with bridge.database.begin_plain() as connection:
-        note_calls(bridge, connection, calls)
-        if renewed:
-            connection.execute(
-                _RENEWED,
-                [
-                    {
-                        'shard': contract.shard_hash,
-                        'farmer': contract.node_id,
-                        'begin': contract.store_begin,
-                        'signed': agreement.to_json(),
-                        'end': agreement.store_end,
-                        'next': bridge.settings.renewal_of(agreement.store_end),
-                    }
-                    for contract, agreement in renewed
-                ],
-            )
-    return [contract.shard_hash for contract in refused if _postpone(bridge, contract)]
+    await note_calls(bridge, calls)
+    rows = [
+        {
+            'shard': contract.shard_hash,
+            'farmer': contract.node_id,
+            'begin': contract.store_begin,
+            'signed': agreement.to_json(),
+            'end': agreement.store_end,
+            'next': bridge.settings.renewal_of(agreement.store_end),
+        }
+        for contract, agreement in renewed
+    ]
+    if rows:
+        await bridge.database.run(lambda connection: connection.execute(_RENEWED, rows))
+    return [contract.shard_hash for contract in refused if await _postpone(bridge, contract)]
 
 
-def _due(bridge: Bridge, node_id: str) -> list[Contract]:
+async def _due(bridge: Bridge, node_id: str) -> list[Contract]:
     """Choose contracts of a farmer; one that nobody needs is forgotten long after its end."""
     now, calm = bridge.now(), bridge.watch.calm() >= _CALM
-    contracts = []
-    with bridge.database.begin() as session:
+
+    def choose(session: Session) -> list[Contract]:
+        contracts = []
         for contract, needed, in_use in session.execute(
             select(Contract, NEEDED, IN_USE)
             .where(Contract.node_id == node_id, Contract.next_renewal <= now)
@@ -129,7 +128,9 @@ def _due(bridge: Bridge, node_id: str) -> list[Contract]:
             else:
                 ends = contract.store_end, contract.store_end + CONTRACT_LIFE
                 contract.next_renewal = now + min([_AGAIN, *(e - now for e in ends if e > now)])
-    return contracts
+        return contracts
+
+    return await bridge.database.run_objects(choose)
 
 
 async def _renew(
@@ -157,9 +158,12 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
 
     The protocol has no message for that, but RENEW may change the end of a contract.
     """
-    with bridge.database.begin() as session:
-        contact = session.get(Contact, node_id)
-        contract = session.get(Contract, (shard_hash, node_id))
+    contact, contract = await bridge.database.run_objects(
+        lambda session: (
+            session.get(Contact, node_id),
+            session.get(Contract, (shard_hash, node_id)),
+        )
+    )
     if contact is None or contract is None or contract.stored:
         return
     calls: list[FarmerCall] = []
@@ -171,25 +175,32 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
         ended = False
     else:
         ended = True
-    with bridge.database.begin() as session:
-        note_calls(bridge, session.connection(), calls)
+    await note_calls(bridge, calls)
+    if not ended:
+        return
+    now = bridge.now()
+
+    def forget(session: Session) -> None:
         known = current(session, contract)
-        if not ended or known is None:
+        if known is None:
             return
         if known.stored:
             # The shard has arrived after all.
-            known.next_renewal = bridge.now()
+            known.next_renewal = now
         else:
             drop_contract(session.connection(), shard_hash, node_id)
 
+    await bridge.database.run_objects(forget)
 
-def _postpone(bridge: Bridge, contract: Contract) -> bool:
+
+async def _postpone(bridge: Bridge, contract: Contract) -> bool:
     """Try again tomorrow; doubt the copy of an ended contract, and return whether it has ended.
 
     Only a clock says that it has ended, so the copy is audited before it is given up.
     """
     now = bridge.now()
-    with bridge.database.begin() as session:
+
+    def postpone(session: Session) -> bool:
         known = current(session, contract)
         if known is None:
             return False
@@ -201,3 +212,5 @@ def _postpone(bridge: Bridge, contract: Contract) -> bool:
             return False
         known.verified, known.next_audit = DOUBTFUL, now
         return True
+
+    return await bridge.database.run_objects(postpone)

@@ -18,7 +18,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -44,7 +44,15 @@ from storj.network.bridge.copies import (
     scarce,
 )
 from storj.network.bridge.database import Contact, Contract
-from storj.network.bridge.placement import Shard, allocate, challenges_of, ranked_farmers, suspect
+from storj.network.bridge.placement import (
+    Candidate,
+    Shard,
+    allocate,
+    candidates,
+    challenges_of,
+    ranked,
+    suspect,
+)
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 from storj.network.node.tasks import Tasks
@@ -78,8 +86,11 @@ _MODEL = (
     )
     .limit(1)
 )
-_ACCEPTING = select(func.count()).where(Contact.lost.is_(False), Contact.space_available.is_(True))
-_THERE = select(func.count()).where(Contact.lost.is_(False))
+#: How many accept shards, and how many are there.
+_FARMERS = select(
+    func.coalesce(func.sum(case((Contact.space_available.is_(True), 1), else_=0)), 0),
+    func.count(),
+).where(Contact.lost.is_(False))
 
 
 @dataclass(eq=False)
@@ -184,8 +195,12 @@ class Repairs:
 
     # ------------------------------------------------------------------ what others call
 
-    def ask(self, shard_hash: str) -> asyncio.Future[bool]:
+    def ask(self, shard_hash: str, copies: int | None = None) -> asyncio.Future[bool]:
         """Have a shard copied if it has too few copies.
+
+        Args:
+            shard_hash (str): 40 hex digits.
+            copies (int | None): that are known to count, if that was found out just now.
 
         Returns:
             asyncio.Future[bool]: is done when all that can be done for the shard at the moment is:
@@ -195,7 +210,7 @@ class Repairs:
         if job is None:
             done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             full = self._asked.qsize() >= _QUEUE
-            if full or self._count(shard_hash) >= self.wanted:
+            if full or (copies or 0) >= self.wanted:
                 done.set_result(full)
                 return done
             job = self._jobs[shard_hash] = _Job(shard_hash, done)
@@ -222,13 +237,13 @@ class Repairs:
             timeout (float): seconds.
         """
         each = list(dict.fromkeys(hashes))
-        jobs = {shard_hash: self.ask(shard_hash) for shard_hash in each}
+        known = await self._counts(each, self._bridge.presence.leaving())
+        jobs = {shard_hash: self.ask(shard_hash, copies) for shard_hash, copies in known.items()}
         waiting = {job for job in jobs.values() if not job.done()}
         if waiting:
             await asyncio.wait(waiting, timeout=max(0.0, timeout))
         again = {name for name, job in jobs.items() if not job.done() or job.result()}
-        with self._bridge.database.begin_plain() as connection:
-            counts = copy_counts(connection, each)
+        counts = await self._counts(each)
         # The farmers with the only copies may just have left.
         doubtful = [name for name, count in counts.items() if count < self.wanted]
         tokens = await download_tokens(self._bridge, doubtful) if doubtful else []
@@ -238,8 +253,8 @@ class Repairs:
     async def bring(self, shard_hash: str, wanted: int) -> list[str]:
         """Make so many copies of a shard now; return the farmers that have one."""
         await self._mend(shard_hash, wanted)
-        with self._bridge.database.begin_plain() as connection:
-            return [copy.node_id for copy in copies_of(connection, shard_hash) if copy.counts]
+        copies = await self._bridge.database.read(partial(copies_of, shard_hash=shard_hash))
+        return [copy.node_id for copy in copies if copy.counts]
 
     def arrived(self, shard_hash: str, node_id: str, stored: bool) -> None:
         """Note that a farmer has a shard now, or has failed to copy it."""
@@ -256,14 +271,17 @@ class Repairs:
 
     async def look(self) -> None:
         """Look at the whole database for shards with too few copies, and have them copied."""
-        with self._bridge.database.begin_plain() as connection:
-            farmers = connection.scalar(_ACCEPTING) or 0
-            # There cannot be more copies than farmers.
-            wanted = min(self.wanted, connection.scalar(_THERE) or 0)
+        farmers, there = await self._bridge.database.read(
+            lambda connection: connection.execute(_FARMERS).one()
+        )
+        # There cannot be more copies than farmers.
+        wanted = min(self.wanted, there)
         if farmers != self._farmers:
             self._retries.clear()
             self._farmers = farmers
-        found = await self._bridge.database.apart(partial(self._scarce, wanted))
+        found = await self._bridge.database.apart(
+            lambda session: scarce(session.connection(), wanted, 2 * _QUEUE)
+        )
         now = self._bridge.monotonic()
         for shard_hash, count in found:
             retry = self._retries.get(shard_hash)
@@ -273,10 +291,6 @@ class Repairs:
                 self._jobs[shard_hash] = _Job(shard_hash, done)
                 # The fewest copies first; shards without a known copy last.
                 self._found.put_nowait((count or _QUEUE, next(self._numbers), shard_hash))
-
-    def _scarce(self, wanted: int) -> list[tuple[str, int]]:
-        with self._bridge.database.begin_plain() as connection:
-            return scarce(connection, wanted, 2 * _QUEUE)
 
     # ------------------------------------------------------------------ work
 
@@ -297,7 +311,10 @@ class Repairs:
         try:
             while True:
                 job.again = False
-                missing, again = await self._mend(job.shard_hash, self.wanted)
+                if await self._count(job.shard_hash) >= self.wanted:
+                    missing, again = 0, False
+                else:
+                    missing, again = await self._mend(job.shard_hash, self.wanted)
                 self._note_retry(job.shard_hash, missing, refused=not again)
                 if not job.again:
                     break
@@ -330,12 +347,12 @@ class Repairs:
         # One plan per shard at a time: two would choose the same farmers and copy twice.
         lock = self._locks.setdefault(shard_hash, asyncio.Lock())
         async with lock:
-            plan = self._plan(shard_hash, wanted)
+            plan = await self._plan(shard_hash, wanted)
             source = None
             if plan is not None and plan.missing and not plan.known:
                 # Nobody has confirmed yet that the first farmer has it: ask.
                 (source,) = await download_tokens(self._bridge, [shard_hash])
-                plan = None if source is None else self._plan(shard_hash, wanted)
+                plan = None if source is None else await self._plan(shard_hash, wanted)
             if plan is None:
                 return wanted, True
             sources = _Sources(source)
@@ -346,11 +363,12 @@ class Repairs:
             )
             return made.count(False) + made.count(None), False in made
 
-    def _plan(self, shard_hash: str, wanted: int) -> _Plan | None:
+    async def _plan(self, shard_hash: str, wanted: int) -> _Plan | None:
         """Return what is to be done for a shard; None if nobody has agreed to keep it."""
         bridge = self._bridge
         leaving = bridge.presence.leaving()
-        with bridge.database.begin_plain() as connection:
+
+        def look(connection: Connection) -> tuple[_Plan, list[Candidate]] | None:
             shard = _known_shard(connection, shard_hash)
             if shard is None:
                 return None
@@ -358,14 +376,17 @@ class Repairs:
             counted = [copy for copy in copies if copy.counts and copy.node_id not in leaving]
             # Those that came back are audited first.
             kept = {copy.node_id for copy in copies if copy.confirmed and not copy.lost}
-            candidates = ranked_farmers(bridge, connection, shard_hash, exclude=kept | leaving)
+            found = candidates(connection, shard_hash, exclude=kept | leaving)
             needed = connection.scalar(select(IN_USE).where(Contract.shard_hash == shard_hash))
-        return _Plan(
-            shard,
-            max(0, wanted - len(counted)) if needed else 0,
-            any(copy.counts for copy in copies),
-            deque(candidates),
-        )
+            missing = max(0, wanted - len(counted)) if needed else 0
+            return _Plan(shard, missing, any(copy.counts for copy in copies), deque()), found
+
+        looked = await bridge.database.run(look)
+        if looked is None:
+            return None
+        plan, found = looked
+        plan.candidates.extend(each.contact for each in ranked(bridge, found))
+        return plan
 
     async def _one_more(self, plan: _Plan, sources: _Sources) -> bool | None:
         """Have one farmer after the other copy a shard until one has.
@@ -412,8 +433,8 @@ class Repairs:
                 del self._arrivals[key]
             # Either end may have failed. The source is audited; this farmer tries another source.
             sources.bad.add(holder.node_id)
-            with bridge.database.begin_plain() as connection:
-                suspect(bridge, connection, shard.shard_hash, holder.node_id)
+            doubted = partial(suspect, shard_hash=shard.shard_hash, node_id=holder.node_id)
+            await bridge.database.run(partial(doubted, now=bridge.now()))
         return False
 
     async def _source(
@@ -431,8 +452,7 @@ class Repairs:
         try:
             await call_farmer(self._bridge, contact, call, calls)
         finally:
-            with self._bridge.database.begin_plain() as connection:
-                note_calls(self._bridge, connection, calls)
+            await note_calls(self._bridge, calls)
 
     async def _arrives(
         self, arrival: asyncio.Future[bool], shard: Shard, contact: KnownFarmer
@@ -452,10 +472,12 @@ class Repairs:
             pause = min(2 * pause, longest)
         return arrival.result()
 
-    def _count(self, shard_hash: str) -> int:
+    async def _count(self, shard_hash: str) -> int:
         leaving = self._bridge.presence.leaving()
-        with self._bridge.database.begin_plain() as connection:
-            return copy_counts(connection, [shard_hash], leaving)[shard_hash]
+        return (await self._counts([shard_hash], leaving))[shard_hash]
+
+    async def _counts(self, hashes: Sequence[str], besides: Collection[str] = ()) -> dict[str, int]:
+        return await self._bridge.database.run(partial(copy_counts, hashes=hashes, besides=besides))
 
 
 def _known_shard(connection: Connection, shard_hash: str) -> Shard | None:

@@ -29,7 +29,6 @@ has all the copies that the farmers that stay can give it; never without one.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from functools import partial
 from itertools import islice
@@ -39,6 +38,7 @@ from aiohttp import web
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     and_,
     bindparam,
     case,
@@ -91,11 +91,24 @@ _NOT_COPIED = frozenset({'MIRROR_FAILED', 'FAILED_INTEGRITY'})
 _COMPLAINTS = frozenset({'DOWNLOAD_ERROR', 'FAILED_INTEGRITY'})
 
 # Both sides report on every shard, so built once.
-_CONTRACTS = select(Contract.node_id, Contract.stored, Contract.failed, Contract.verified).where(
-    Contract.shard_hash == bindparam('shard')
+_TOKEN = (
+    select(FarmerToken.node_id)
+    .where(FarmerToken.token == bindparam('known'), FarmerToken.shard_hash == bindparam('shard'))
+    .scalar_subquery()
 )
-_ISSUER = select(FarmerToken.node_id).where(
-    FarmerToken.token == bindparam('known'), FarmerToken.shard_hash == bindparam('shard')
+#: Each copy, whether it counts, and the farmer that gave out the client's token.
+_CONTRACTS = (
+    select(
+        Contract.node_id,
+        Contract.stored,
+        Contract.failed,
+        Contract.verified,
+        counts(Contract).label('counts'),
+        Contact.lost,
+        _TOKEN.label('issuer'),
+    )
+    .join(Contact, Contact.node_id == Contract.node_id)
+    .where(Contract.shard_hash == bindparam('shard'))
 )
 _CONFIRMED = (
     update(Contract)
@@ -109,15 +122,6 @@ def _required(name: str, value: _T | None) -> _T:
     if value is None:
         raise Refusal(400, f'ExchangeReport validation failed: {name} is required')
     return value
-
-
-class _Known(NamedTuple):
-    """What is known of a farmer's copy."""
-
-    node_id: str
-    stored: bool
-    failed: bool
-    verified: int
 
 
 class _Report(NamedTuple):
@@ -152,65 +156,117 @@ async def create_report(request: web.Request) -> web.Response:
     if not isinstance(shard_hash, str) or not is_hex(shard_hash, 40):
         raise Refusal(400, 'ExchangeReport validation failed: dataHash is required')
     farmer = await signed_farmer(request) if 'x-node-signature' in request.headers else None
-    with bridge.database.begin_plain() as connection:
-        copies = [_Known(*row) for row in connection.execute(_CONTRACTS, {'shard': shard_hash})]
-        if not copies:
-            raise Refusal(404, 'Shard not found for report')
-        report = _report(body)
-        # The token proves the client: only it, the farmer and the bridge know it.
-        node_id = farmer or _issuer(connection, body, shard_hash)
-        copy = next((copy for copy in copies if copy.node_id == node_id), None)
-        if copy is not None:
-            apply = _apply_clients if farmer is None else _apply_farmers
-            apply(bridge, connection, report, shard_hash, copy)
-    if copy is not None:
-        _go_on(repairs, report, shard_hash, farmer)
+    taken = await bridge.database.run(
+        partial(
+            _take,
+            body=body,
+            shard_hash=shard_hash,
+            farmer=farmer,
+            now=bridge.now(),
+            first_audit=bridge.settings.first_audit,
+        )
+    )
+    if taken is not None:
+        _go_on(bridge, repairs, taken, shard_hash, farmer)
     return answer({}, 201)
 
 
-def _issuer(connection: Connection, body: Mapping[str, Any], shard_hash: str) -> str | None:
-    """Return the farmer that gave out the token that a client sends along."""
-    token = text(body, 'token', _MAX_ID)
-    if not token:
+class _Taken(NamedTuple):
+    """What came of a report that counts.
+
+    Attributes:
+        report (_Report): what it says.
+        node_id (str): the farmer that it is about.
+        arrived (bool): the farmer has confirmed its copy.
+        counted (set[str]): farmers with copies that count.
+    """
+
+    report: _Report
+    node_id: str
+    arrived: bool
+    counted: set[str]
+
+
+def _take(
+    connection: Connection,
+    body: Mapping[str, Any],
+    shard_hash: str,
+    farmer: str | None,
+    now: int,
+    first_audit: int,
+) -> _Taken | None:
+    """Apply a report; return None if its sender took no part in the exchange.
+
+    Raises:
+        Refusal: If nobody has a contract for the shard (404), or the report is invalid (400).
+    """
+    # The token proves the client: only it, the farmer and the bridge know it.
+    token = text(body, 'token', _MAX_ID) if farmer is None else None
+    wanted = {'shard': shard_hash, 'known': fingerprint(token) if token else ''}
+    rows = connection.execute(_CONTRACTS, wanted).all()
+    if not rows:
+        raise Refusal(404, 'Shard not found for report')
+    report = _report(body)
+    node_id = farmer or rows[0].issuer
+    copy = next((row for row in rows if row.node_id == node_id), None)
+    if copy is None:
         return None
-    return connection.scalar(_ISSUER, {'known': fingerprint(token), 'shard': shard_hash})
+    if farmer is None:
+        arrived = False
+        _apply_clients(connection, report, shard_hash, copy, now)
+    else:
+        arrived = _apply_farmers(connection, report, shard_hash, copy, now, first_audit)
+    counted = {row.node_id for row in rows if row.counts}
+    if arrived and not copy.lost:
+        counted.add(copy.node_id)
+    return _Taken(report, copy.node_id, arrived, counted)
 
 
 def _apply_farmers(
-    bridge: Bridge, connection: Connection, report: _Report, shard_hash: str, copy: _Known
-) -> None:
-    """Apply the report of a farmer about its own copy."""
+    connection: Connection,
+    report: _Report,
+    shard_hash: str,
+    copy: Row[Any],
+    now: int,
+    first_audit: int,
+) -> bool:
+    """Apply the report of a farmer about its own copy; return whether it confirms it."""
     if not report.success or report.message not in _STORED:
-        return
+        return False
     unknown = not copy.stored or copy.verified == UNCONFIRMED
     if report.message in _ARRIVED or (unknown and not copy.failed):
         key = {'shard': shard_hash, 'farmer': copy.node_id}
-        first = bridge.now() + bridge.settings.first_audit
-        connection.execute(_CONFIRMED, {**key, 'first': first})
-        bridge.promises.keep(shard_hash, copy.node_id)
-    elif copy.failed:
+        connection.execute(_CONFIRMED, {**key, 'first': now + first_audit})
+        return True
+    if copy.failed:
         # It says that it has what it could not prove.
-        suspect(bridge, connection, shard_hash, copy.node_id)
+        suspect(connection, shard_hash, copy.node_id, now)
+    return False
 
 
 def _apply_clients(
-    bridge: Bridge, connection: Connection, report: _Report, shard_hash: str, copy: _Known
+    connection: Connection, report: _Report, shard_hash: str, copy: Row[Any], now: int
 ) -> None:
     """Apply the report of a client about a farmer's copy."""
     if report.message in _COMPLAINTS:
-        suspect(bridge, connection, shard_hash, copy.node_id)
+        suspect(connection, shard_hash, copy.node_id, now)
     elif report.success and report.message in _STORED and not copy.stored:
         connection.execute(_CLAIMED, {'shard': shard_hash, 'farmer': copy.node_id})
 
 
-def _go_on(repairs: Repairs, report: _Report, shard_hash: str, farmer: str | None) -> None:
+def _go_on(
+    bridge: Bridge, repairs: Repairs, taken: _Taken, shard_hash: str, farmer: str | None
+) -> None:
     """Have the copies made that a report shows to be missing (section 3.7)."""
+    report = taken.report
+    if taken.arrived:
+        bridge.promises.keep(shard_hash, taken.node_id)
     if farmer is not None and report.success and report.message in _STORED:
         repairs.arrived(shard_hash, farmer, True)
     elif farmer is not None and report.message in _NOT_COPIED:
         repairs.arrived(shard_hash, farmer, False)
     if report.message in _ARRIVED | _COMPLAINTS:
-        repairs.ask(shard_hash)
+        repairs.ask(shard_hash, len(taken.counted - bridge.presence.leaving()))
 
 
 async def _own_node(request: web.Request) -> str:
@@ -231,10 +287,13 @@ async def tell(request: web.Request) -> web.Response:
     node_id = await _own_node(request)
     body = await read_body(request)
     bad, ended = _hashes(body, 'bad'), _hashes(body, 'ended')
-    with bridge.database.begin() as session:
+    now = bridge.now()
+
+    def note(session: Session) -> tuple[list[str], list[str]]:
         known_contact(session, node_id)
-        failed = _note_bad(session, node_id, bad)
-        unneeded = _release(session, node_id, ended, bridge.now())
+        return _note_bad(session, node_id, bad), _release(session, node_id, ended, now)
+
+    failed, unneeded = await bridge.database.run_objects(note)
     for shard_hash in failed:
         request.app[REPAIRS].ask(shard_hash)
     return answer({'nodeID': node_id, 'unneeded': unneeded})
@@ -279,23 +338,31 @@ def _release(session: Session, node_id: str, hashes: list[str], now: int) -> lis
     return unneeded
 
 
-def _short_shards(bridge: Bridge, node_id: str, wanted: int, refused: Collection[str]) -> list[str]:
+def _short_shards(
+    session: Session,
+    node_id: str,
+    gone: Collection[str],
+    wanted: int,
+    refused: Collection[str],
+    now: int,
+) -> list[str]:
     """Return shards in use of a farmer that have too few copies on farmers that stay.
 
     That is those without a copy on one that answers, and those with fewer copies than wanted as
     long as a farmer that accepts shards has none: more copies than farmers there cannot be.
 
     Args:
-        bridge (Bridge): the bridge.
+        session (Session): in a transaction.
         node_id (str): of the farmer.
+        gone (Collection[str]): farmers that leave, this one included.
         wanted (int): copies of each shard.
         refused (Collection[str]): hashes of shards that nobody takes; one copy is enough.
+        now (int): milliseconds since 1970.
 
     Returns:
         list[str]: shard hashes, ten thousand at the most.
     """
-    gone = {node_id} | bridge.presence.leaving()
-    answers = not_lately_timed_out(bridge.now())
+    answers = not_lately_timed_out(now)
     accepts = and_(Contact.space_available.is_(True), Contact.lost.is_(False), answers)
     other = aliased(Contract)
     counted = _number(counts(other))
@@ -303,26 +370,23 @@ def _short_shards(bridge: Bridge, node_id: str, wanted: int, refused: Collection
     # Those have it, or say so: nobody asks them to copy it.
     served = _number(and_(accepts, confirmed(other)))
     accepting = select(func.count()).where(Contact.node_id.not_in(gone), accepts)
-    with bridge.database.begin_plain() as connection:
-        wanted_elsewhere = and_(counted < wanted, served < connection.scalar(accepting))
-        query = (
-            select(Contract.shard_hash, living)
-            .outerjoin(
-                other, and_(other.shard_hash == Contract.shard_hash, other.node_id.not_in(gone))
-            )
-            .outerjoin(Contact, Contact.node_id == other.node_id)
-            .where(
-                Contract.node_id == node_id,
-                Contract.stored.is_(True),
-                Contract.failed.is_(False),
-                IN_USE,
-            )
-            .group_by(Contract.shard_hash)
-            .having(or_(living == 0, wanted_elsewhere))
+    wanted_elsewhere = and_(counted < wanted, served < session.scalar(accepting))
+    query = (
+        select(Contract.shard_hash, living)
+        .outerjoin(other, and_(other.shard_hash == Contract.shard_hash, other.node_id.not_in(gone)))
+        .outerjoin(Contact, Contact.node_id == other.node_id)
+        .where(
+            Contract.node_id == node_id,
+            Contract.stored.is_(True),
+            Contract.failed.is_(False),
+            IN_USE,
         )
-        rows = connection.execute(query)
-        short = (name for name, copies in rows if not copies or name not in refused)
-        return list(islice(short, _COUNTED))
+        .group_by(Contract.shard_hash)
+        .having(or_(living == 0, wanted_elsewhere))
+    )
+    rows = session.execute(query)
+    short = (name for name, copies in rows if not copies or name not in refused)
+    return list(islice(short, _COUNTED))
 
 
 def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -332,10 +396,9 @@ def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 async def _forget(bridge: Bridge, node_id: str) -> None:
     """Forget a farmer with all that it had; its audits go with their contracts."""
-    while bridge.database.delete_some(Contract, Contract.node_id == node_id):
-        await asyncio.sleep(0)
-    with bridge.database.begin_plain() as connection:
-        connection.execute(delete(Contact).where(Contact.node_id == node_id))
+    await bridge.database.delete_all(Contract, Contract.node_id == node_id)
+    gone = delete(Contact).where(Contact.node_id == node_id)
+    await bridge.database.run(lambda connection: connection.execute(gone))
     bridge.presence.forget(node_id)
 
 
@@ -343,17 +406,22 @@ async def leave(request: web.Request) -> web.Response:
     """Forget a farmer, or return how many of its shards have to be copied first."""
     bridge = request.app[BRIDGE]
     node_id = await _own_node(request)
-    with bridge.database.begin() as session:
+    now = bridge.now()
+
+    def close(session: Session) -> None:
         contact = known_contact(session, node_id)
         # From now on it gets no new shards, or it could never finish.
         contact.space_available = False
-        contact.last_seen = bridge.now()
+        contact.last_seen = now
+
+    await bridge.database.run_objects(close)
     repairs = request.app[REPAIRS]
     # Who refused before this farmer wanted to leave may accept now: each is asked once more.
     refused = repairs.refused() if node_id in bridge.presence.leaving() else ()
     bridge.presence.leave(node_id)
+    gone = {node_id} | bridge.presence.leaving()
     remaining = await bridge.database.apart(
-        partial(_short_shards, bridge, node_id, repairs.wanted, refused)
+        lambda session: _short_shards(session, node_id, gone, repairs.wanted, refused, now)
     )
     if not remaining:
         await _forget(bridge, node_id)

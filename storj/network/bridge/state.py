@@ -12,13 +12,12 @@ import asyncio
 import logging
 import re
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from aiohttp import web
@@ -34,10 +33,15 @@ from storj.network.node.clock import StepWatch
 from storj.network.node.proxies import parse_proxies
 from storj.network.node.space import Reserve, is_full
 
+if TYPE_CHECKING:
+    from storj.network.bridge.contacts import FarmerCall
+
 __all__ = (
     'BRIDGE',
     'CONTRACT_LIFE',
     'PROMISE_LIFE',
+    'Account',
+    'Accounts',
     'Activation',
     'Bridge',
     'BridgeSettings',
@@ -281,6 +285,47 @@ class Presence:
         self._announced.discard(node_id)
 
 
+#: Seconds for which an account is not looked up again: so long at the most, another bridge takes a
+#: password or an account that has just been changed.
+ACCOUNT_LIFE = 2.0
+_ACCOUNTS = 4096
+
+
+class Account(NamedTuple):
+    """What a request with a password is checked against."""
+
+    password: str
+    activated: bool
+
+
+class Accounts:
+    """Accounts that were looked up a moment ago: a client sends many requests in a second.
+
+    Args:
+        clock (Callable[[], float]): seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[float, Account]] = OrderedDict()
+
+    def get(self, email: str) -> Account | None:
+        """Return an account, if it is known."""
+        until, account = self._known.get(email, (0.0, None))
+        return account if until > self._clock() else None
+
+    def put(self, email: str, account: Account) -> Account:
+        """Remember an account as it was just found; return it."""
+        self._known[email] = (self._clock() + ACCOUNT_LIFE, account)
+        while len(self._known) > _ACCOUNTS:
+            self._known.popitem(last=False)
+        return account
+
+    def forget(self, email: str) -> None:
+        """Forget an account that was changed."""
+        self._known.pop(email, None)
+
+
 #: Seconds for which a promise is kept without a byte.
 PROMISE_LIFE = 600.0
 # Remembered until their contracts are ended; beyond that, farmers release the space by themselves.
@@ -412,11 +457,13 @@ class Bridge:
         aged (float): by the monotonic clock, when open uploads were made older last.
         presence (Presence): which farmers have answered lately.
         promises (Promises): space that farmers keep for what has not come yet.
+        accounts (Accounts): those that have sent a request just now.
         pending (Counter[str]): by farmer, contracts being made at this moment.
         placing (WeakValueDictionary[tuple[str, str], asyncio.Lock]): by shard and farmer, so that
             one contract is made at a time.
         clock_skews (dict[str, float]): by farmer, seconds by which its clock was ahead when it was
             called last (negative: behind); of those only that cannot be used because of it.
+        calls (list[FarmerCall]): to farmers, whose results are to be written to their contacts.
         release (Release): the release it plays.
         reserve (Reserve): whether there is space to store more.
     """
@@ -433,8 +480,10 @@ class Bridge:
         default_factory=WeakValueDictionary
     )
     clock_skews: dict[str, float] = field(default_factory=dict)
+    calls: list[FarmerCall] = field(default_factory=list)
     presence: Presence = field(init=False)
     promises: Promises = field(init=False)
+    accounts: Accounts = field(init=False)
     limits: AccountLimits = field(init=False)
     watch: StepWatch = field(init=False)
     aged: float = field(init=False)
@@ -448,6 +497,7 @@ class Bridge:
         self.aged = self.monotonic()
         self.presence = Presence(self.monotonic)
         self.promises = Promises(self.monotonic)
+        self.accounts = Accounts(self.monotonic)
         self.limits = AccountLimits(
             self.monotonic,
             calls=self.settings.account_calls,
@@ -456,12 +506,10 @@ class Bridge:
             wrong_passwords=self.settings.wrong_passwords,
         )
 
-    @contextmanager
-    def noting(self) -> Iterator[Connection]:
-        """Open a transaction for what makes nothing wrong when a full disk does not take it."""
+    async def note(self, work: Callable[[Connection], object]) -> None:
+        """Do work in a transaction that makes nothing wrong when a full disk does not take it."""
         try:
-            with self.database.begin_plain() as connection:
-                yield connection
+            await self.database.run(work)
         except SQLAlchemyError as error:
             if not is_full(error):
                 raise

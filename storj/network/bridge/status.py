@@ -17,7 +17,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.auth import authenticate
-from storj.network.bridge.contacts import lately_timed_out
+from storj.network.bridge.contacts import lately_timed_out, write_calls
 from storj.network.bridge.copies import counts, supply
 from storj.network.bridge.database import (
     Bucket,
@@ -40,10 +40,11 @@ _FILES = 100
 _SHARDS = 5000
 
 
-def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]:
+def network_status(session: Session, bridge: Bridge, user: str | None = None) -> dict[str, Any]:
     """Return the state of the network.
 
     Args:
+        session (Session): in a transaction.
         bridge (Bridge): the bridge.
         user (str | None): e-mail of the account whose files are shown; None for no files.
 
@@ -59,35 +60,32 @@ def network_status(bridge: Bridge, *, user: str | None = None) -> dict[str, Any]
         (of all files 5000) and for each the ``farmers`` that have it (``node_id``, ``stored``,
         ``mirror``, ``failed``, ``counts``: whether it counts as a copy). Sizes are bytes.
     """
-    with bridge.database.begin() as session:
-        farmers = _farmers(session, bridge)
-        copies, wanted = supply(session.connection()), 1 + bridge.settings.mirrors
-        return {
-            'bridge': {
-                'url': bridge.settings.public_url,
-                'version': bridge.release.version,
-                'protocol': bridge.release.protocol,
-                'extended_key': bridge.renter.extended_key,
+    farmers = _farmers(session, bridge)
+    copies, wanted = supply(session.connection()), 1 + bridge.settings.mirrors
+    return {
+        'bridge': {
+            'url': bridge.settings.public_url,
+            'version': bridge.release.version,
+            'protocol': bridge.release.protocol,
+            'extended_key': bridge.renter.extended_key,
+        },
+        'farmers': farmers,
+        'totals': {
+            'files': session.scalar(select(func.count()).select_from(Entry)),
+            'bytes': int(
+                session.scalar(select(func.sum(Frame.size)).join(Entry, Entry.frame == Frame.id))
+                or 0
+            ),
+            **{
+                name: sum(farmer[name] for farmer in farmers)
+                for name in ('shards', 'mirrors', 'audits_passed', 'audits_failed')
             },
-            'farmers': farmers,
-            'totals': {
-                'files': session.scalar(select(func.count()).select_from(Entry)),
-                'bytes': int(
-                    session.scalar(
-                        select(func.sum(Frame.size)).join(Entry, Entry.frame == Frame.id)
-                    )
-                    or 0
-                ),
-                **{
-                    name: sum(farmer[name] for farmer in farmers)
-                    for name in ('shards', 'mirrors', 'audits_passed', 'audits_failed')
-                },
-                'copies_wanted': wanted,
-                'under_replicated': sum(copies[count] for count in copies if count < wanted),
-                'without_copies': copies.get(0, 0),
-            },
-            'files': [] if user is None else _files(session, user),
-        }
+            'copies_wanted': wanted,
+            'under_replicated': sum(copies[count] for count in copies if count < wanted),
+            'without_copies': copies.get(0, 0),
+        },
+        'files': [] if user is None else _files(session, user),
+    }
 
 
 def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
@@ -194,7 +192,8 @@ async def get_status(request: web.Request) -> web.Response:
     known = 'authorization' in request.headers or 'x-pubkey' in request.headers
     user = (await authenticate(request)).email if known else None
     bridge = request.app[BRIDGE]
-    state = await bridge.database.apart(partial(network_status, bridge, user=user))
+    await write_calls(bridge)
+    state = await bridge.database.apart(partial(network_status, bridge=bridge, user=user))
     response = _page(state) if wants_page(request) else answer(state)
     vary(response, 'Accept')
     return response

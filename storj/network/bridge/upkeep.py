@@ -12,7 +12,14 @@ from sqlalchemy import exists, select, update
 
 from storj.network.bridge.audits import audit_round, recall_audits
 from storj.network.bridge.auth import LONG_TOKEN_LIFE
-from storj.network.bridge.contacts import CHALLENGE_LIFE, node_contact, note_call
+from storj.network.bridge.contacts import (
+    CHALLENGE_LIFE,
+    FarmerCall,
+    call_farmer,
+    node_contact,
+    note_calls,
+    write_calls,
+)
 from storj.network.bridge.database import (
     UPLOAD_LIFE,
     Contact,
@@ -40,7 +47,9 @@ _SWEEP_INTERVAL = 60.0
 _AGEING, _OF_LIFE = 3600.0, 4
 # Milliseconds: farmer tokens live a day at the most.
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
-_PINGS_AT_ONCE = 32
+_PINGS_AT_ONCE = 128
+# Seconds between two times that what is known of farmers is written.
+_NOTES_PACE = 1.0
 # Seconds between two looks for contracts that are due.
 _RENEWAL_PACE = 60.0
 # Seconds between two looks for audits that are due, at the least and at the most.
@@ -63,9 +72,8 @@ async def sweep(bridge: Bridge) -> None:
     ):
         # What is later than it can be was written down before the clock was set back.
         for condition in (column <= first, column > last + CLOCK_SKEW):
-            while bridge.database.delete_some(table, condition):
-                await asyncio.sleep(0)
-    recall_audits(bridge)
+            await bridge.database.delete_all(table, condition)
+    await recall_audits(bridge)
     await _age_uploads(bridge)
 
 
@@ -81,21 +89,18 @@ async def _age_uploads(bridge: Bridge) -> None:
         return
     bridge.aged += aged
     is_open = Frame.locked.is_(False)
-    with bridge.database.begin_plain() as connection:
-        older = update(Frame).where(is_open, Frame.waits > 0)
-        connection.execute(older.values(waits=Frame.waits - aged))
+    older = update(Frame).where(is_open, Frame.waits > 0).values(waits=Frame.waits - aged)
+    await bridge.database.run(lambda connection: connection.execute(older))
     # One that was made a moment ago was made older as well.
     ends = Frame.waits <= UPLOAD_LIFE - life - aged
     empty = ~exists().where(Pointer.frame == Frame.id)
-    while life and bridge.database.delete_some(Frame, is_open, ends, empty):
-        await asyncio.sleep(0)
+    if life:
+        await bridge.database.delete_all(Frame, is_open, ends, empty)
 
 
 async def ping_round(bridge: Bridge) -> None:
     """Ask every farmer whether it is there."""
-    with bridge.database.begin() as session:
-        contacts = session.scalars(select(Contact)).all()
-    await _ping_all(bridge, contacts)
+    await _ping_all(bridge, await _contacts(bridge))
 
 
 async def lost_round(bridge: Bridge) -> None:
@@ -105,46 +110,49 @@ async def lost_round(bridge: Bridge) -> None:
     """
     limit, presence = bridge.settings.lost_after, bridge.presence
     announced = presence.announced()
-    with bridge.database.begin() as session:
-        contacts = [
-            contact
-            for contact in session.scalars(select(Contact))
-            if (
-                contact.node_id in announced
-                if contact.lost
-                else presence.silence(contact.node_id) > limit
-            )
-        ]
+    contacts = [
+        contact
+        for contact in await _contacts(bridge)
+        if (
+            contact.node_id in announced
+            if contact.lost
+            else presence.silence(contact.node_id) > limit
+        )
+    ]
     await _ping_all(bridge, contacts)
-    with bridge.database.begin_plain() as connection:
-        for contact in contacts:
-            silence = presence.silence(contact.node_id)
-            if not contact.lost and silence > limit:
-                logger.warning(
-                    'farmer %s has not answered for %.0f s: its copies count as lost',
-                    contact.node_id,
-                    silence,
-                )
-                gone = update(Contact).where(Contact.node_id == contact.node_id)
-                connection.execute(gone.values(lost=True))
+    silences = {contact.node_id: presence.silence(contact.node_id) for contact in contacts}
+    gone = [each.node_id for each in contacts if not each.lost and silences[each.node_id] > limit]
+    for node_id in gone:
+        logger.warning(
+            'farmer %s has not answered for %.0f s: its copies count as lost',
+            node_id,
+            silences[node_id],
+        )
+    lost = update(Contact).where(Contact.node_id.in_(gone)).values(lost=True)
+    if gone:
+        await bridge.database.run(lambda connection: connection.execute(lost))
+
+
+async def _contacts(bridge: Bridge) -> Sequence[Contact]:
+    return await bridge.database.run_objects(lambda session: session.scalars(select(Contact)).all())
 
 
 async def _ping_all(bridge: Bridge, contacts: Sequence[Contact]) -> None:
-    """Ask farmers whether they are there, some at once."""
-    for start in range(0, len(contacts), _PINGS_AT_ONCE):
-        some = contacts[start : start + _PINGS_AT_ONCE]
-        await asyncio.gather(*(_ping(bridge, contact) for contact in some))
+    """Ask farmers whether they are there: many at once, so that those that hang delay nobody."""
+    at_once = asyncio.Semaphore(_PINGS_AT_ONCE)
 
+    async def ping(contact: Contact) -> None:
+        calls: list[FarmerCall] = []
+        async with at_once:
+            call = bridge.renter.ping(node_contact(contact))
+            try:
+                await call_farmer(bridge, contact, call, calls, timed=True)
+            except (NodeError, NodeUnreachableError) as error:
+                logger.info('farmer %s is away: %s', contact.node_id, error)
+        await note_calls(bridge, calls)
 
-async def _ping(bridge: Bridge, contact: Contact) -> None:
-    started = time.monotonic()
-    try:
-        await bridge.renter.ping(node_contact(contact))
-    except (NodeError, NodeUnreachableError) as error:
-        logger.info('farmer %s is away: %s', contact.node_id, error)
-        note_call(bridge, contact.node_id, failure=error)
-    else:
-        note_call(bridge, contact.node_id, time.monotonic() - started)
+    await asyncio.gather(*map(ping, contacts))
+    await write_calls(bridge)
 
 
 def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
@@ -157,6 +165,7 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
     """
     settings = bridge.settings
     rounds: list[tuple[str, Callable[[], Awaitable[None]], float | None]] = [
+        ('the notes about farmers', lambda: write_calls(bridge), _NOTES_PACE),
         ('the sweep', lambda: sweep(bridge), min(_SWEEP_INTERVAL, _ageing(bridge))),
         ('the end of unused contracts', lambda: end_given_up(bridge), _END_PACE),
         ('the pings', lambda: ping_round(bridge), settings.ping_interval),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
+from functools import partial
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -40,6 +41,12 @@ __all__ = (
 # The later releases' pattern (protocol reference, section 3.2), without what no header can carry.
 _EMAIL = re.compile(r'[^\s@<>,;:"\\]{1,64}@[^\s@<>,;:"\\]{1,255}')
 _MAX_URL = 2048
+#: Where the secret of a message's link is kept, by its kind.
+_LINKS = {
+    'activation': User.activator,
+    'deactivation': User.deactivator,
+    'reset': User.resetter,
+}
 _NO_PASSWORD = 'The new password must come with the confirmation'
 
 
@@ -94,8 +101,12 @@ def _redirect(bridge: Bridge, value: object) -> str | None:
     raise Refusal(400, 'Invalid redirect supplied')
 
 
-def _known_user(session: Session, email: object) -> User:
-    user = session.get(User, email.lower()) if isinstance(email, str) else None
+async def _find(bridge: Bridge, email: str) -> User | None:
+    return await bridge.database.run_objects(lambda session: session.get(User, email))
+
+
+async def _known_user(bridge: Bridge, email: object) -> User:
+    user = await _find(bridge, email.lower()) if isinstance(email, str) else None
     if user is None:
         raise Refusal(404, 'User not found')
     return user
@@ -111,16 +122,36 @@ def _after_link(request: web.Request, kind: Kind, payload: object) -> web.Respon
     return response
 
 
-def _send(bridge: Bridge, kind: Kind, email: str, redirect: str | None) -> str:
-    """Write a message, and return what is kept of the token in its link.
+def _new_token(bridge: Bridge, kind: Kind, email: str) -> str:
+    """Return the token of a message that may be sent to an account.
 
     Raises:
         Refusal: If the account gets too many (429).
     """
     bridge.limits.count_mail(email)
-    token = secrets.token_hex(32 if kind == 'activation' else 256)
+    return secrets.token_hex(32 if kind == 'activation' else 256)
+
+
+async def _send(
+    bridge: Bridge, kind: Kind, email: str, redirect: str | None, **changes: str | None
+) -> None:
+    """Write a message to an account, with a link that replaces earlier ones of its kind.
+
+    Args:
+        bridge (Bridge): the bridge.
+        kind (Kind): of the message.
+        email (str): of the account.
+        redirect (str | None): URL to go to after that.
+        **changes (str | None): of the account, to be made with it.
+
+    Raises:
+        Refusal: If the account gets too many (429).
+    """
+    token = _new_token(bridge, kind, email)
+    changes[_LINKS[kind].key] = fingerprint(token)
+    change = update(User).where(User.email == email).values(changes)
+    await bridge.database.run(lambda connection: connection.execute(change))
     bridge.outbox.send(kind, email, token, redirect, bridge.now())
-    return fingerprint(token)
 
 
 async def create_user(request: web.Request) -> web.Response:
@@ -138,9 +169,8 @@ async def create_user(request: web.Request) -> web.Response:
     redirect = _redirect(bridge, body.get('redirect'))
     partner = text(body, 'referralPartner', 255)
     public_key = body.get('pubkey')
-    with bridge.database.begin() as session:
-        if session.get(User, email) is not None:
-            raise Refusal(400, 'Email is already registered')
+    if await _find(bridge, email) is not None:
+        raise Refusal(400, 'Email is already registered')
     # Counted only now: an address in use must not cost others their registrations.
     bridge.limits.count_registration()
     stored = await bridge.passwords.hash(password)
@@ -153,16 +183,21 @@ async def create_user(request: web.Request) -> web.Response:
         uuid=str(uuid.uuid4()),
         referral_partner=partner,
     )
+    token = _new_token(bridge, 'activation', email)
+    user.activator = fingerprint(token)
+
+    def register(session: Session) -> None:
+        session.add(user)
+        session.flush()
+        if public_key is not None:
+            session.add(new_key(session, email, public_key, '', now))
+
     try:
-        with bridge.database.begin() as session:
-            session.add(user)
-            session.flush()
-            if public_key is not None:
-                session.add(new_key(session, email, public_key, '', now))
-            user.activator = _send(bridge, 'activation', email, redirect)
+        await bridge.database.run_objects(register)
     except IntegrityError:
         # Registered by another request while the password was hashed.
         raise Refusal(400, 'Email is already registered') from None
+    bridge.outbox.send('activation', email, token, redirect, now)
     fields = _user_object(user, bridge.release)
     if public_key is not None:
         fields['pubkey'] = public_key
@@ -175,12 +210,11 @@ async def resend_activation(request: web.Request) -> web.Response:
     bridge.limits.count_call(request.remote or '')
     body = await read_body(request)
     redirect = _redirect(bridge, body.get('redirect'))
-    with bridge.database.begin() as session:
-        user = _known_user(session, body.get('email'))
-        if user.activated:
-            raise Refusal(400, 'User is already activated')
-        user.activator = _send(bridge, 'activation', user.email, redirect)
-        return answer(_user_object(user, bridge.release), 201)
+    user = await _known_user(bridge, body.get('email'))
+    if user.activated:
+        raise Refusal(400, 'User is already activated')
+    await _send(bridge, 'activation', user.email, redirect)
+    return answer(_user_object(user, bridge.release), 201)
 
 
 async def activate(request: web.Request) -> web.Response:
@@ -188,22 +222,25 @@ async def activate(request: web.Request) -> web.Response:
 
     By POST, or by the GET of a client: releases of the time know no other way.
     """
-    return _switch(request, 'activation', Refusal(400, 'Invalid activation token'))
+    return await _switch(request, 'activation', Refusal(400, 'Invalid activation token'))
 
 
 async def deactivate(request: web.Request) -> web.Response:
     """Deactivate an account by the token of its message; its data is kept."""
-    return _switch(request, 'deactivation', Refusal(404, 'User not found'))
+    return await _switch(request, 'deactivation', Refusal(404, 'User not found'))
 
 
-def _switch(request: web.Request, kind: Kind, unknown: Refusal) -> web.Response:
+async def _switch(request: web.Request, kind: Kind, unknown: Refusal) -> web.Response:
     """Use a link that makes an account active, or not."""
     if is_visit(request):
         return question_page(kind)
     bridge, active = request.app[BRIDGE], kind == 'activation'
-    column = User.activator if active else User.deactivator
-    with bridge.database.begin() as session:
-        query = select(User).where(column == fingerprint(request.match_info['token']))
+    column = _LINKS[kind]
+    this = column == fingerprint(request.match_info['token'])
+    # Locked: a link is used once.
+    query = select(User).where(this).with_for_update()
+
+    def use(session: Session) -> tuple[str, web.Response]:
         user = session.scalar(query)
         if user is None:
             raise unknown
@@ -211,7 +248,11 @@ def _switch(request: web.Request, kind: Kind, unknown: Refusal) -> web.Response:
         response = _after_link(request, kind, fields)
         user.activated = active
         setattr(user, column.key, None)
-        return response
+        return user.email, response
+
+    email, response = await bridge.database.run_objects(use)
+    bridge.accounts.forget(email)
+    return response
 
 
 async def delete_user(request: web.Request) -> web.Response:
@@ -220,12 +261,11 @@ async def delete_user(request: web.Request) -> web.Response:
     bridge.limits.count_call(request.remote or '')
     caller = await authenticate(request)
     redirect = _redirect(bridge, (await read_body(request)).get('redirect'))
-    with bridge.database.begin() as session:
-        user = _known_user(session, request.match_info['email'])
-        if user.email != caller.email:
-            raise Refusal(401, 'Not authorized')
-        user.deactivator = _send(bridge, 'deactivation', user.email, redirect)
-        return answer(_user_object(user, bridge.release))
+    user = await _known_user(bridge, request.match_info['email'])
+    if user.email != caller.email:
+        raise Refusal(401, 'Not authorized')
+    await _send(bridge, 'deactivation', user.email, redirect)
+    return answer(_user_object(user, bridge.release))
 
 
 async def request_reset(request: web.Request) -> web.Response:
@@ -246,20 +286,19 @@ async def request_reset(request: web.Request) -> web.Response:
     pending: str | None = None
     if body.get('password') is not None or not bridge.release.since(7, 5):
         pending = await bridge.passwords.hash(_password(body))
-    with bridge.database.begin() as session:
-        user = session.get(User, email)
-        if user is None:
-            bridge.limits.count_mail(email)
-        else:
-            user.resetter = _send(bridge, 'reset', email, redirect)
-            user.pending_password = pending
+    if await _find(bridge, email) is None:
+        bridge.limits.count_mail(email)
+    else:
+        await _send(bridge, 'reset', email, redirect, pending_password=pending)
     return answer({'email': email, 'id': email})
 
 
 def _resetting_user(session: Session, token: str) -> User:
+    """Return the account that a link resets, locked: a link is used once."""
     if not is_hex(token.lower(), 512):
         raise Refusal(400, 'Resetter must be hex encoded 256 byte string')
-    user = session.scalar(select(User).where(User.resetter == fingerprint(token)))
+    query = select(User).where(User.resetter == fingerprint(token)).with_for_update()
+    user = session.scalar(query)
     if user is None:
         raise Refusal(404, 'User not found')
     return user
@@ -275,9 +314,8 @@ async def confirm_reset(request: web.Request) -> web.Response:
         return question_page('reset')
     bridge = request.app[BRIDGE]
     token = request.match_info['token']
-    with bridge.database.begin() as session:
-        user = _resetting_user(session, token)
-        email, pending = user.email, user.pending_password
+    user = await bridge.database.run_objects(partial(_resetting_user, token=token))
+    email, pending = user.email, user.pending_password
     # The sender of the request chose the pending password. Only the reader of the message may
     # put it into force, and proves by repeating it that it is the one meant.
     credentials = basic_credentials(request)
@@ -286,7 +324,7 @@ async def confirm_reset(request: web.Request) -> web.Response:
     bridge.limits.count_call(request.remote or '')
     if not await bridge.passwords.verify(credentials[1], pending):
         raise Refusal(400, _NO_PASSWORD)
-    return _set_password(request, pending)
+    return await _set_password(request, pending)
 
 
 async def reset(request: web.Request) -> web.Response:
@@ -300,20 +338,25 @@ async def reset(request: web.Request) -> web.Response:
     else:
         body = await read_body(request)
     password = _password(body)
-    with bridge.database.begin() as session:
-        _resetting_user(session, request.match_info['token'])
-    return _set_password(request, await bridge.passwords.hash(password))
+    token = request.match_info['token']
+    await bridge.database.run_objects(partial(_resetting_user, token=token))
+    return await _set_password(request, await bridge.passwords.hash(password))
 
 
-def _set_password(request: web.Request, stored: str) -> web.Response:
+async def _set_password(request: web.Request, stored: str) -> web.Response:
     """Put the hash of a password into force; the link is used up."""
     bridge = request.app[BRIDGE]
-    with bridge.database.begin() as session:
-        user = _resetting_user(session, request.match_info['token'])
+
+    def use(session: Session) -> tuple[str, web.Response]:
         # Looked up again: another request may have used the link while the password was hashed.
+        user = _resetting_user(session, request.match_info['token'])
         response = _after_link(request, 'reset', _user_object(user, bridge.release))
         user.password, user.pending_password, user.resetter = stored, None, None
-        return response
+        return user.email, response
+
+    email, response = await bridge.database.run_objects(use)
+    bridge.accounts.forget(email)
+    return response
 
 
 async def open_account(bridge: Bridge, email: str, password: str, *, known: bool = False) -> None:
@@ -330,8 +373,7 @@ async def open_account(bridge: Bridge, email: str, password: str, *, known: bool
             empty, or that of another network.
     """
     hashed = hash_password(password)
-    with bridge.database.begin() as session:
-        user = session.get(User, email)
+    user = await _find(bridge, email)
     if user is not None and not await bridge.passwords.verify(hashed, user.password):
         raise NetworkSetupError(f'the database has the account {email} with another password')
     if user is None and known:
@@ -340,16 +382,13 @@ async def open_account(bridge: Bridge, email: str, password: str, *, known: bool
             ' name the right one, or restore it from a backup'
         )
     stored = await bridge.passwords.hash(hashed) if user is None else user.password
-    with bridge.database.begin() as session:
-        user = user or User(
-            email=email,
-            password=stored,
-            created=bridge.now(),
-            uuid=str(uuid.uuid4()),
-        )
-        # The operator's account has no quotas (protocol reference, section 2.6).
-        user.activated, user.free_tier = True, False
-        session.merge(user)
+    account = user or User(
+        email=email, password=stored, created=bridge.now(), uuid=str(uuid.uuid4())
+    )
+    # The operator's account has no quotas (protocol reference, section 2.6).
+    account.activated, account.free_tier = True, False
+    await bridge.database.run_objects(lambda session: session.merge(account))
+    bridge.accounts.forget(email)
 
 
 _MAX_LABEL = 255
@@ -381,11 +420,9 @@ async def list_keys(request: web.Request) -> web.Response:
     """List the caller's keys."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
-        keys = session.scalars(
-            select(Key).where(Key.user == caller.email).order_by(Key.created, Key.key)
-        )
-        return answer([_key_object(key) for key in keys])
+    query = select(Key).where(Key.user == caller.email).order_by(Key.created, Key.key)
+    keys = await bridge.database.run_objects(lambda session: session.scalars(query).all())
+    return answer([_key_object(key) for key in keys])
 
 
 async def create_key(request: web.Request) -> web.Response:
@@ -394,10 +431,15 @@ async def create_key(request: web.Request) -> web.Response:
     caller = await authenticate(request)
     body = await read_body(request)
     label = text(body, 'label', _MAX_LABEL) or ''
+    now = bridge.now()
+
+    def register(session: Session) -> Key:
+        key = new_key(session, caller.email, body.get('key'), label, now)
+        session.add(key)
+        return key
+
     try:
-        with bridge.database.begin() as session:
-            key = new_key(session, caller.email, body.get('key'), label, bridge.now())
-            session.add(key)
+        key = await bridge.database.run_objects(register)
     except IntegrityError:
         raise Refusal(400, 'Public key is already registered') from None
     return answer(_key_object(key))
@@ -407,11 +449,14 @@ async def delete_key(request: web.Request) -> web.Response:
     """Remove a key of the caller's."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
-    with bridge.database.begin() as session:
+
+    def remove(session: Session) -> None:
         key = session.get(Key, request.match_info['key'])
         if key is None or key.user != caller.email:
             raise Refusal(404, 'Public key was not found')
         session.delete(key)
+
+    await bridge.database.run_objects(remove)
     return web.Response(status=204)
 
 
