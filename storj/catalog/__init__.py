@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storj.catalog.content import Contents as Contents
     from storj.catalog.content import same_content as same_content
     from storj.catalog.copier import Copier as Copier
     from storj.catalog.copier import CopyOptions as CopyOptions
@@ -57,8 +58,11 @@ if TYPE_CHECKING:
     from storj.catalog.share import Share as Share
     from storj.catalog.share import SharedBridge as SharedBridge
     from storj.catalog.share import make_share as make_share
+    from storj.catalog.sync import Comparison as Comparison
+    from storj.catalog.sync import Finding as Finding
     from storj.catalog.sync import Plan as Plan
     from storj.catalog.sync import Sync as Sync
+    from storj.catalog.times import Times as Times
     from storj.catalog.tree import LocalFile as LocalFile
     from storj.catalog.tree import RemoteFile as RemoteFile
     from storj.catalog.tree import find_local as find_local
@@ -79,9 +83,10 @@ _MODULES = {
     'jobs': 'Batch Job Outcome Skip Unchanged',
     'copier': 'Copier CopyOptions Downloader',
     'removal': 'remove_local remove_remote',
-    'sync': 'Plan Sync',
+    'sync': 'Comparison Finding Plan Sync',
+    'times': 'Times',
     'share': 'Share SharedBridge make_share',
-    'content': 'same_content',
+    'content': 'Contents same_content',
 }
 _NAMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

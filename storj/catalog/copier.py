@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class CopyOptions:
         several (bool): whether an existing file is skipped instead of refused.
         move (bool): remove the source once its copy is complete.
         follow_links (bool): read and write through links to folders.
+        times (bool): give downloads the time of the file that was stored, if this machine stored
+            it, else that of the upload.
     """
 
     overwrite: bool = False
@@ -52,6 +55,7 @@ class CopyOptions:
     several: bool = False
     move: bool = False
     follow_links: bool = False
+    times: bool = False
 
 
 class Downloader:
@@ -123,9 +127,16 @@ class Downloader:
             self.downloads,
             begin,
             check,
+            finish=self._dating(entry, path) if options.times else None,
             file_id=entry.id,
             removal=self._removal(entry, path),
         )
+
+    def _dating(self, entry: FileEntry, path: Path) -> Callable[[Any], None] | None:
+        """Return what gives a download the time of its entry."""
+        moment = entry.stamp.time
+        # A file that is moved is on the disk already: its time may reach that later.
+        return None if moment is None else lambda _: os.utime(path, (moment, moment))
 
     def download_into(self, entry: FileEntry, name: str, folder: Path) -> Job:
         """Return the job that fetches a file to its remote name below a folder.
@@ -359,6 +370,7 @@ class Copier(Downloader):
         origin = str(source) if path is None else str(path)
         job = self._upload('upload', origin, content, bucket, name, existing)
         job.size, job.check, job.removal = stamp.size, check, removal
+        job.finish = self._remembering(stamp)
         return job
 
     def copy(
@@ -383,7 +395,21 @@ class Copier(Downloader):
         mimetype = self.options.mimetype or entry.mimetype
         job = self._upload('copy', str(entry), content, bucket, name, existing, mimetype)
         job.size, job.check, job.removal = entry.size, check, self._removal(entry)
+        job.finish = self._remembering(entry.stamp)
         return job
+
+    def _remembering(self, source: Stamp) -> Callable[[Any], None] | None:
+        """Return what remembers the time of a source for the upload that was made of it."""
+        times, moment = self.catalog.times, source.time
+        if times is None or moment is None:
+            return None
+
+        def finish(stored: Any) -> None:
+            frame = getattr(stored.frame, 'id', None)
+            if frame is not None:
+                times.keep(frame, moment)
+
+        return finish
 
     def upload_as(self, source: LocalFile | Stream, bucket: BucketEntry, name: str) -> Job:
         """Return the job that stores a file under a name, after a look at what has the name."""

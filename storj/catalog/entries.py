@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from storj import http
+    from storj.catalog.times import Times
 
 __all__ = ('BucketEntry', 'Catalog', 'FileEntry', 'Stamp')
+
+
+#: Seconds. A time that is set as a number with a fraction is off by less.
+SAME_TIME = 2e-6
 
 
 class Stamp(NamedTuple):
@@ -33,16 +38,27 @@ class Stamp(NamedTuple):
         size (int | None): in bytes; None while unknown.
         time (float | None): seconds since 1970 when it was changed here, or stored there; None
             if the bridge does not know it: then only the sizes are compared.
+        is_copied (bool): whether the time is that of the file which was stored, as this machine
+            remembers it, and not that of the upload.
     """
 
     size: int | None
     time: float | None = None
+    is_copied: bool = False
 
     def serves_for(self, source: Stamp) -> bool:
-        """Return whether a file that is there need not be replaced: as large, and not older."""
+        """Return whether a file that is there need not be replaced.
+
+        It is as large, and not older. A copy whose source's time is remembered has that very time:
+        a source that was replaced by an older file is noticed too.
+        """
         if self.size is None or self.size != source.size:
             return False
-        return self.time is None or source.time is None or self.time >= source.time
+        if self.time is None or source.time is None:
+            return True
+        if self.is_copied:
+            return abs(self.time - source.time) < SAME_TIME
+        return self.time > source.time - SAME_TIME
 
 
 @dataclass(frozen=True)
@@ -95,6 +111,9 @@ class FileEntry:
         encrypted (bool): whether the stored name was decrypted.
         mimetype (str | None): as the bridge has it.
         created (datetime.datetime | None): in UTC; unknown to older bridges.
+        frame (str | None): id of the frame, which is of one upload.
+        modified (float | None): seconds since 1970, of the file that was stored; known to the
+            machine that stored it.
     """
 
     id: str
@@ -105,13 +124,17 @@ class FileEntry:
     encrypted: bool = False
     mimetype: str | None = None
     created: datetime.datetime | None = None
+    frame: str | None = None
+    modified: float | None = None
 
     def __str__(self) -> str:
         return f'{SCHEME}{self.bucket.name}/{self.name}'
 
     @property
     def stamp(self) -> Stamp:
-        """What is compared with a file on this machine."""
+        """What is compared with a file on this machine, or with another stored one."""
+        if self.modified is not None:
+            return Stamp(self.size, self.modified, is_copied=True)
         return Stamp(self.size, None if self.created is None else self.created.timestamp())
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,9 +159,11 @@ class Catalog:
         plain_names (bool): whether new names are stored in clear.
         seen (Callable | None): called with each complete list of names: a bucket's and its files'
             names, or None and the buckets' names.
+        times (Times | None): what this machine remembers of the files that it stored.
 
     Attributes:
         client (storj.http.Client): as given.
+        times (Times | None): as given.
         encrypts_names (bool): whether new names are stored encrypted.
 
     Raises:
@@ -152,10 +177,12 @@ class Catalog:
         *,
         plain_names: bool = False,
         seen: Callable[[str | None, Sequence[str]], object] | None = None,
+        times: Times | None = None,
     ) -> None:
         if client.mnemonic is not None:
             mnemonic.check(client.mnemonic)
         self.client = client
+        self.times = times
         self.encrypts_names = client.mnemonic is not None and not plain_names
         self._encryption_key = client.mnemonic
         self._seen = seen
@@ -265,6 +292,7 @@ class Catalog:
             'size': found.size,
             'mimetype': found.mimetype,
             'created': getattr(found, 'created', None),
+            'frame': getattr(found.frame, 'id', None),
         }
         return self._file_entry(bucket, record, self._bucket_key(bucket))
 
@@ -295,7 +323,8 @@ class Catalog:
     def _file_entry(self, bucket: BucketEntry, record: Any, key: bytes | None) -> FileEntry:
         stored = record.get('filename') or record['id']
         clear = None if key is None else names.decrypt_file_name(key, stored)
-        size = record.get('size')
+        size, frame = record.get('size'), record.get('frame')
+        frame = frame if isinstance(frame, str) else None
         return FileEntry(
             id=record['id'],
             bucket=bucket,
@@ -305,4 +334,6 @@ class Catalog:
             encrypted=clear is not None,
             mimetype=record.get('mimetype'),
             created=parse_time(record.get('created')),
+            frame=frame,
+            modified=None if self.times is None or frame is None else self.times.get(frame),
         )

@@ -405,6 +405,7 @@ def describe_file(catalog: Catalog, entry: FileEntry) -> dict[str, Any]:
         'type': 'file',
         'uri': str(entry),
         **entry.to_dict(),
+        'modified': None if entry.modified is None else _moment(entry.modified),
         'bucket_name': bucket.name,
         'stored_name': entry.stored_name,
         'frame': frame_id,
@@ -416,6 +417,10 @@ def describe_file(catalog: Catalog, entry: FileEntry) -> dict[str, Any]:
         'copies': None if mirrors is None else sum(map(len, shards)),
         'farmers': None if mirrors is None else len(holders),
     }
+
+
+def _moment(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
 
 
 def _type_of(value: Any) -> Any:

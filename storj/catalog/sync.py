@@ -6,12 +6,11 @@ stored.
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from storj.catalog.content import Contents
 from storj.catalog.copier import Copier
@@ -226,10 +225,12 @@ class Plan:
 class Sync:
     """Plans to make one place like another.
 
-    A file is copied if it is missing at the destination, has another size there, or is older.
+    A file is copied if it is missing at the destination, has another size there, or is older; if
+    this machine remembers the time of the file that was stored, if the source has another time.
 
     Args:
-        copier (Copier): makes the jobs.
+        copier (Copier): makes the jobs; its options should be those of several files with their
+            ``times``, so that the next run finds downloads unchanged.
         source (Location): a folder, a bucket or a prefix.
         destination (Location): the same; not in the source, nor the source in it.
         filters (Filters): which files are meant on either side.
@@ -312,18 +313,5 @@ class Sync:
         if isinstance(item, FileEntry) and target.bucket is not None:
             return copier.copy(item, target.bucket, target.base + name, existing)
         if isinstance(item, FileEntry) and isinstance(target.place, Local):
-            job = copier.download_into(item, name, target.place.path)
-            job.finish = _dated(job, item)
-            return job
+            return copier.download_into(item, name, target.place.path)
         raise TypeError('two local places')
-
-
-def _dated(job: Job, entry: FileEntry) -> Callable[[Any], None]:
-    """Return what gives a download the time of its entry: the next run finds it unchanged."""
-
-    def finish(_: Any) -> None:
-        if entry.created is not None:
-            moment = entry.created.timestamp()
-            os.utime(job.destination, (moment, moment))
-
-    return finish

@@ -41,6 +41,7 @@ from storj.cli.options import (
     overwrite_option,
     reading_options,
     recursive_option,
+    times_option,
     transfer_options,
     upload_options,
     yes_option,
@@ -89,6 +90,7 @@ _JOURNAL_COLUMNS = (
 @follow_option
 @dry_run_option
 @overwrite_option
+@times_option
 @click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of one download, like 0-99.')
 @click.option(
     '--link-file',
@@ -164,6 +166,7 @@ def cp(
 @follow_option
 @dry_run_option
 @overwrite_option
+@times_option
 @upload_options
 @transfer_options
 @pass_session

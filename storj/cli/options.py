@@ -176,6 +176,11 @@ dry_run_option = click.option(
     '--dry-run', is_flag=True, help='Print what would be done, without doing it.'
 )
 overwrite_option = click.option('--overwrite', is_flag=True, help='Replace existing files.')
+times_option = click.option(
+    '--times',
+    is_flag=True,
+    help='Give downloads the time of the stored file where it is known, else of its upload.',
+)
 #: The answer to the question that a destructive command asks.
 yes_option = click.option('-y', '--yes', is_flag=True, help='Do not ask.')
 progress_option = click.option(

@@ -27,6 +27,7 @@ from storj.text import LogFormatter
 if TYPE_CHECKING:
     from storj.catalog.copier import Copier, CopyOptions
     from storj.catalog.entries import Catalog
+    from storj.catalog.times import Times
     from storj.cli.completion import NameCache
     from storj.configuration import Configuration
     from storj.http import Client
@@ -180,6 +181,7 @@ class Session:
         self._output: Output | None = None
         self._settings: Configuration | None = None
         self._client: Client | None = None
+        self._times: Times | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -365,7 +367,17 @@ class Session:
         from storj.catalog.entries import Catalog
 
         plain = self.settings.plain_names if plain_names is None else plain_names
-        return Catalog(self.client, plain_names=plain, seen=self.cache.store)
+        return Catalog(
+            self.client, plain_names=plain, seen=self.cache.store, times=self._remembered_times()
+        )
+
+    def _remembered_times(self) -> Times:
+        if self._times is None:
+            from storj.catalog.times import Times
+
+            self._times = Times(self.journal_folder.parent / 'times.db')
+            self._open.callback(self._times.close)
+        return self._times
 
     @property
     def cache(self) -> NameCache:

@@ -72,13 +72,13 @@ def sync(
 ) -> None:
     """Make DESTINATION like SOURCE: folders or storj://BUCKET/PREFIX, one of them stored.
 
-    A file is copied if it is missing at DESTINATION, has another size there, or is older; with
-    --checksum, if the contents differ. Only --delete removes files. From bucket to bucket, the
-    bytes pass through this machine.
+    A file is copied if it is missing at DESTINATION, has another size there, is older, or was made
+    of a file of another time; with --checksum, if the contents differ. Only --delete removes files.
+    From bucket to bucket, the bytes pass through this machine.
     """
     from storj.catalog.sync import Sync
 
-    copying, moving = session.split(options, overwrite=True, several=True)
+    copying, moving = session.split(options, overwrite=True, several=True, times=True)
     sides = Sync(
         session.copier(copying, moving),
         parse_location(source),

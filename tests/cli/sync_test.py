@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 from pathlib import Path
@@ -304,3 +305,63 @@ def test_missing_prefix_of_a_bucket_empties_no_other(storj, bucket):
 
 def test_two_folders_are_another_programs_task(storj, here):
     assert 'neither place is a storj:// URI' in storj('sync', here, here / 'b', code=2).err
+
+
+# ---- times of files
+
+OLD = 1_400_000_000.123456
+
+
+@pytest.fixture
+def dated(storj, bucket, here):
+    """A file of an old time, and the prefix that it was synced to."""
+    (here / 'a').write_text('one')
+    os.utime(here / 'a', (OLD, OLD))
+    storj('sync', here, f'storj://{bucket}/there')
+    return here / 'a', f'storj://{bucket}/there'
+
+
+def test_synced_file_is_unchanged_in_both_directions(storj, dated):
+    path, uri = dated
+    for places in ((path.parent, uri), (uri, path.parent)):
+        assert 'nothing to do: 1 file unchanged' in storj('sync', *places).err
+
+
+def test_replacement_by_an_older_file_is_noticed(storj, dated):
+    path, uri = dated
+    path.write_text('two')
+    os.utime(path, (OLD - 1000, OLD - 1000))
+    storj('sync', path.parent, uri)
+    assert storj('cat', f'{uri}/a').out == 'two'
+
+
+def test_downloads_get_the_time_of_the_file_that_was_stored(storj, dated, tmp_path):
+    _, uri = dated
+    storj('sync', uri, tmp_path / 'synced')
+    storj('cp', '--times', f'{uri}/a', tmp_path / 'copied')
+    storj('cp', f'{uri}/a', tmp_path / 'plain')
+    for copy in ('synced/a', 'copied'):
+        assert abs((tmp_path / copy).stat().st_mtime - OLD) < 1e-5
+    assert (tmp_path / 'plain').stat().st_mtime > OLD + 1e6
+    assert (
+        storj('stat', f'{uri}/a', '--json').json()['modified'].startswith('2014-05-13T16:53:20.123')
+    )
+
+
+def test_another_machine_knows_the_time_of_the_upload(storj, dated, tmp_path):
+    _, uri = dated
+    other = {'XDG_STATE_HOME': str(tmp_path / 'other')}
+    storj('cp', '--times', f'{uri}/a', tmp_path / 'copied', **other)
+    record = storj('stat', f'{uri}/a', '--json', **other).json()
+    assert record['modified'] is None
+    created = datetime.datetime.fromisoformat(record['created'].replace('Z', '+00:00')).timestamp()
+    assert abs((tmp_path / 'copied').stat().st_mtime - created) < 0.01
+    assert not (tmp_path / 'other' / 'storj' / 'times.db').exists()
+
+
+def test_copy_in_another_bucket_keeps_the_time(storj, dated, tmp_path):
+    _, uri = dated
+    storj('sync', uri, f'{uri}-copy')
+    assert 'nothing to do' in storj('sync', uri, f'{uri}-copy').err
+    storj('sync', f'{uri}-copy', tmp_path / 'back')
+    assert abs((tmp_path / 'back' / 'a').stat().st_mtime - OLD) < 1e-5
