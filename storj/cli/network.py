@@ -20,7 +20,7 @@ from storj.api import hash_password
 from storj.catalog.errors import ConflictError
 from storj.cli.command import group
 from storj.cli.errors import FAILED, CommandError
-from storj.cli.options import DURATION, SIZE, LocalPath
+from storj.cli.options import DURATION, SIZE, LocalPath, database_option
 from storj.cli.output import Column, Output, Part, human_size, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
@@ -136,7 +136,7 @@ def network() -> None:
     help='Replace a farmer whose folder is lost by a new one; repeatable.',
 )
 @folder_option
-@click.option('--database', metavar='URL', help='SQLAlchemy URL; a SQLite file by default.')
+@database_option('STORJ_NETWORK_DATABASE', 'SQLAlchemy URL; a SQLite file by default.')
 @click.option(
     '--protocol',
     type=click.Choice(('mixed', '0.10', '1.2')),

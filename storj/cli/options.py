@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from storj.catalog.places import ByteRange
 from storj.text import to_system
@@ -21,6 +22,7 @@ __all__ = (
     'ByteRange',
     'LocalPath',
     'checking_options',
+    'database_option',
     'filter_options',
     'reading_options',
     'receiving_options',
@@ -274,3 +276,25 @@ receiving_options = _options(_effort, _resume, _reading, _limit_download, progre
 reading_options = _options(_effort, _reading, _limit_download, progress_option)
 #: For a command that reads many files and keeps none.
 checking_options = _options(_several, reading_options)
+
+
+def database_option(variable: str, text: str) -> Callable[[Any], Any]:
+    """Return what adds ``--database``, whose password must not stand in the arguments.
+
+    Args:
+        variable (str): of the environment that gives it too.
+        text (str): help.
+    """
+
+    def check(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
+        given = context.get_parameter_source(str(parameter.name))
+        login = (url or '').partition('://')[2].rpartition('@')[0]
+        if given is ParameterSource.COMMANDLINE and (':' in login or 'password=' in (url or '')):
+            raise click.BadParameter(
+                f'all users of this machine read a password in arguments: set {variable} instead'
+            )
+        return url
+
+    return click.option(
+        '--database', metavar='URL', envvar=variable, show_envvar=True, callback=check, help=text
+    )

@@ -13,7 +13,7 @@ import click
 from storj.cli.command import command, group
 from storj.cli.errors import CommandError
 from storj.cli.network import no_login_needed, require_extra, sync_option
-from storj.cli.options import SIZE, LocalPath
+from storj.cli.options import SIZE, LocalPath, database_option
 from storj.cli.output import Output, human_size
 from storj.cli.prompts import ask_secret
 from storj.cli.session import Session, pass_session
@@ -222,7 +222,7 @@ def serve() -> None:
     metavar='NAME',
     help='Also accept BUCKET.NAME as host; repeatable.',
 )
-@click.option('--database', metavar='URL', help='SQLAlchemy URL of the index; SQLite by default.')
+@database_option('STORJ_S3_DATABASE', 'SQLAlchemy URL of the index; SQLite by default.')
 @click.option(
     '--spool-size',
     'spool_limit',
@@ -267,7 +267,7 @@ def s3(
     with no_login_needed():
         try:
             run_gateway(client, settings, ready)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise CommandError(f'cannot serve: {error}') from error
 
 

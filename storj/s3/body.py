@@ -15,11 +15,12 @@ was reached without an error.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Mapping
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import Final, Protocol, TypeVar
 
 from storj.s3.errors import S3Error
 from storj.s3.signature import UNSIGNED, SigningChain
@@ -28,6 +29,11 @@ __all__ = ('MAX_OBJECT', 'Body')
 
 #: Bytes of an object at most, as S3 has it for objects in parts: 5 TiB.
 MAX_OBJECT: Final = 5 * 1024**4
+
+#: Seconds that a client may send nothing of a body.
+SILENT_SECONDS: Final = 60.0
+
+T = TypeVar('T')
 
 _PIECE: Final = 256 * 1024
 _MAX_LINE: Final = 4096
@@ -109,7 +115,7 @@ class Body:
             raise S3Error('XAmzContentSHA256Mismatch')
 
     async def _plain(self) -> AsyncIterator[bytes]:
-        while piece := await self._stream.read(_PIECE):
+        while piece := await _sent(self._stream.read(_PIECE)):
             if self._sha256 is not None:
                 self._sha256.update(piece)
             yield piece
@@ -124,7 +130,7 @@ class Body:
             size = remaining = int(found[1], 16)
             digest = hashlib.sha256()
             while remaining:
-                piece = await self._stream.read(min(_PIECE, remaining))
+                piece = await _sent(self._stream.read(min(_PIECE, remaining)))
                 if not piece:
                     raise S3Error('IncompleteBody')
                 remaining -= len(piece)
@@ -165,12 +171,24 @@ class Body:
     async def _line(self) -> bytes:
         """Return the next line without its end; an empty one at the end of the stream."""
         try:
-            line = await self._stream.readuntil(b'\n')
+            line = await _sent(self._stream.readuntil(b'\n'))
         except ValueError:
             raise S3Error('InvalidRequest', 'A line of the framing is too long.') from None
         if len(line) > _MAX_LINE:
             raise S3Error('InvalidRequest', 'A line of the framing is too long.')
         return line.rstrip(b'\r\n')
+
+
+async def _sent(reading: Awaitable[T]) -> T:
+    """Return what a client sends next.
+
+    Raises:
+        S3Error: If it sends nothing for too long.
+    """
+    try:
+        return await asyncio.wait_for(reading, SILENT_SECONDS)
+    except asyncio.TimeoutError:
+        raise S3Error('RequestTimeout') from None
 
 
 def _length(headers: Mapping[str, str], *, decoded: bool) -> int:

@@ -161,10 +161,13 @@ async def list_versions(store: Store, call: Call) -> web.StreamResponse:
             'Name': call.bucket,
             'Prefix': call.encoded(prefix),
             'KeyMarker': call.encoded(marker),
+            'VersionIdMarker': call.query.get('version-id-marker', ''),
             'MaxKeys': most,
             'Delimiter': call.encoded(delimiter) if delimiter else None,
             'IsTruncated': page.more is not None,
             'NextKeyMarker': None if page.more is None else call.encoded(page.more),
+            # Clients hand it back, and some cannot do without it.
+            'NextVersionIdMarker': None if page.more is None else 'null',
             'EncodingType': 'url' if call.encodes else None,
             'Version': [
                 {**_listed(call, found, with_owner=True), 'VersionId': 'null', 'IsLatest': True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import hashlib
 import hmac
@@ -148,7 +149,8 @@ class Call:
         digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if stated is not None and not hmac.compare_digest(stated, digest):
             raise S3Error('BadDigest')
-        return xml.parse(data, root)
+        # A large one takes a good part of a second: others are answered meanwhile.
+        return await asyncio.to_thread(xml.parse, data, root)
 
     # -- parameters --------------------------------------------------------------------------------
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import re
 from collections.abc import Mapping
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import unquote
@@ -16,6 +19,7 @@ from storj.s3.store import Object, Store
 __all__ = (
     'check_conditions',
     'described_headers',
+    'metadata_headers',
     'metadata_of',
     'range_of',
     'remove_object',
@@ -183,13 +187,33 @@ def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
         S3Error: If there is too much, or a value cannot be sent again.
     """
     found = {
-        name.lower().removeprefix('x-amz-meta-'): checked_value(value)
+        name.lower().removeprefix('x-amz-meta-'): checked_value(_decoded(value))
         for name, value in headers.items()
         if name.lower().startswith('x-amz-meta-')
     }
     if sum(len(name) + len(value) for name, value in found.items()) > _MAX_METADATA:
         raise S3Error('MetadataTooLarge')
     return found
+
+
+def metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that tell metadata; what is not ASCII as S3 has it, by RFC 2047."""
+    return {
+        f'x-amz-meta-{name}': (
+            value if value.isascii() else f'=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?='
+        )
+        for name, value in metadata.items()
+    }
+
+
+def _decoded(value: str) -> str:
+    """Return the text of a header that is encoded by RFC 2047, others as they are."""
+    if not re.search(r'=\?[^?]+\?[bqBQ]\?', value):
+        return value
+    try:
+        return str(make_header(decode_header(value)))
+    except (HeaderParseError, LookupError, ValueError):
+        return value
 
 
 def tags_of(text: str | None) -> dict[str, str]:

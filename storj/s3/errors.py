@@ -44,6 +44,7 @@ _ERRORS: Final[dict[str, tuple[int, str]]] = {
     'NotImplemented': (501, 'This gateway does not implement that.'),
     'NotModified': (304, ''),
     'PreconditionFailed': (412, 'A condition of the request does not hold.'),
+    'RequestTimeout': (400, 'The client sent nothing of the body for too long.'),
     'RequestTimeTooSkewed': (403, 'The clocks of client and gateway are too far apart.'),
     'ServiceUnavailable': (503, 'The network does not answer; try again.'),
     'SignatureDoesNotMatch': (403, 'The signature is not that of the secret key.'),

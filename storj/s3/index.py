@@ -28,10 +28,14 @@ from sqlalchemy import (
     delete,
     event,
     insert,
+    make_url,
     select,
     update,
 )
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from storj.exception import ConfigurationError
 
 __all__ = ('Description', 'Index', 'Part', 'Upload')
 
@@ -146,14 +150,27 @@ class Index:
 
     Args:
         url (str): of SQLAlchemy.
+
+    Raises:
+        ConfigurationError: If the database cannot be used.
     """
 
     def __init__(self, url: str) -> None:
-        self._engine: Engine = create_engine(url)
-        if self._engine.dialect.name == 'sqlite':
-            _make_private(self._engine.url.database)
-            event.listen(self._engine, 'connect', _tune)
-        _schema.create_all(self._engine)
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            # Its text would show the whole URL, the password included.
+            raise ConfigurationError('the index is not given by an SQLAlchemy URL') from None
+        try:
+            # What was to be written, names of objects, must not get into a log.
+            self._engine: Engine = create_engine(parsed, hide_parameters=True)
+            if self._engine.dialect.name == 'sqlite':
+                _make_private(parsed.database)
+                event.listen(self._engine, 'connect', _tune)
+            _schema.create_all(self._engine)
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            shown = parsed.render_as_string(hide_password=True)
+            raise ConfigurationError(f'{shown}: cannot be used: {error}') from error
 
     def close(self) -> None:
         """Close the connections."""

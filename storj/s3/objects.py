@@ -55,7 +55,7 @@ def headers_of(found: Object, *, checksum: bool = False) -> dict[str, str]:
     headers = {
         'Content-Type': 'binary/octet-stream',
         **description.headers,
-        **{f'x-amz-meta-{name}': value for name, value in description.metadata.items()},
+        **conditions.metadata_headers(description.metadata),
         'ETag': f'"{description.etag}"',
         'Last-Modified': found.modified.strftime('%a, %d %b %Y %H:%M:%S GMT'),
         'Accept-Ranges': 'bytes',

@@ -48,6 +48,10 @@ def new_pair() -> tuple[str, str]:
     return 'STORJ' + ''.join(secrets.choice(alphabet) for _ in range(15)), secrets.token_urlsafe(30)
 
 
+def _no_password() -> str:
+    raise ConfigurationError('the private key is encrypted: give one without a password')
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ''
 
@@ -118,8 +122,9 @@ class Gateway:
         """Open the folder and listen.
 
         Raises:
-            ConfigurationError: If another gateway uses the folder, or it cannot be used.
-            OSError: If the port is taken.
+            ConfigurationError: If another gateway uses the folder, or it cannot be used, or the
+                database or the certificate cannot.
+            StorjError: If the bridge does not answer, or refuses the account, or the port is taken.
         """
         settings = self._settings
         folder = settings.folder
@@ -144,8 +149,10 @@ class Gateway:
             listing_seconds=settings.listing_seconds,
             plain_names=settings.plain_names,
         )
-        # Last, so that whoever connects finds everything there.
         tls = self._tls()
+        # A wrong password is an error now, not one of the first client.
+        await asyncio.to_thread(lambda: next(iter(self._client.bucket_list()), None))
+        # Last, so that whoever connects finds everything there.
         listening = listen(settings.host, settings.port)
         host, port = listening.getsockname()[:2]
         self._server = Server(application(self._store, keys.get, settings.domains))
@@ -164,7 +171,16 @@ class Gateway:
                 )
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        try:
+            # Without this OpenSSL would ask for it on the terminal.
+            context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
+        except OSError as error:
+            files = ' and '.join(
+                str(path) for path in (settings.tls_cert, settings.tls_key) if path
+            )
+            # SSL's errors say nothing of files: "[SSL] PEM lib (_ssl.c:3895)".
+            reason = 'no certificate and key' if isinstance(error, ssl.SSLError) else error.strerror
+            raise ConfigurationError(f'TLS with {files}: {reason}') from error
         return context
 
     def _kept_keys(self) -> dict[str, str]:
@@ -224,8 +240,7 @@ def run_gateway(
         ready (Callable[[Gateway], object]): called when it listens.
 
     Raises:
-        ConfigurationError: If the folder cannot be used; see :meth:`Gateway.start`.
-        OSError: If the certificate cannot be read.
+        StorjError: If it cannot start; see :meth:`Gateway.start`.
     """
     gateway = Gateway(client, settings)
 
@@ -257,8 +272,7 @@ def in_background(client: http.Client, settings: GatewaySettings) -> Iterator[Ga
     """Run a gateway in a thread, for programs and tests.
 
     Raises:
-        ConfigurationError: If the folder cannot be used; see :meth:`Gateway.start`.
-        OSError: If the certificate cannot be read.
+        StorjError: If it cannot start; see :meth:`Gateway.start`.
     """
     gateway = Gateway(client, settings)
     loop = asyncio.new_event_loop()

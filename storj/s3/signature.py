@@ -110,7 +110,8 @@ def parse(headers: Mapping[str, str], query: Mapping[str, str]) -> SignedRequest
     Raises:
         S3Error: If what it says is malformed.
     """
-    authorization = headers.get('Authorization')
+    # An empty one is none.
+    authorization = headers.get('Authorization') or None
     if authorization is not None and query.get('X-Amz-Algorithm') is not None:
         raise S3Error('InvalidArgument', 'There are two signatures: in header and in query.')
     if authorization is not None:
@@ -243,7 +244,12 @@ def _check_time(signed: SignedRequest, now: datetime.datetime) -> None:
         raise S3Error('SignatureDoesNotMatch', 'The credential is for another day.')
     if signed.expires is None:
         if abs(age) > MAX_SKEW:
-            raise S3Error('RequestTimeTooSkewed')
+            raise S3Error(
+                'RequestTimeTooSkewed',
+                # Clients set their clock by it.
+                ServerTime=now.strftime('%Y-%m-%dT%H:%M:%SZ'),
+                MaxAllowedSkewMilliseconds=str(MAX_SKEW * 1000),
+            )
     elif age > signed.expires:
         raise S3Error('AccessDenied', 'Request has expired')
     elif age < -MAX_SKEW:

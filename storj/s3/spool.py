@@ -9,7 +9,7 @@ import hmac
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,18 +167,21 @@ class Spool:
             if path.name not in known:
                 self.drop([path.name])
 
-    @contextlib.contextmanager
-    def _reserved(self, size: int) -> Iterator[None]:
+    def _reserve(self, size: int, to_come: int = 0) -> None:
+        """Count the bytes of a file.
+
+        Args:
+            size (int): that are written next; they count.
+            to_come (int): that the client announces; they do not, or it could hold all the space
+                without a byte sent.
+
+        Raises:
+            S3Error: If there is no space for all of them.
+        """
         with self._lock:
-            if self._used + size > self._limit:
+            if self._used + size + to_come > self._limit:
                 raise S3Error('SlowDown', 'Too much is being uploaded at once.')
             self._used += size
-        try:
-            yield
-        except BaseException:
-            with self._lock:
-                self._used -= size
-            raise
 
     def open(self, files: Sequence[tuple[str, int]]) -> Stored:
         """Return files, one behind the other, as one."""
@@ -219,10 +222,19 @@ class Spool:
             names = {asked.upper()} if asked else set()
         # Not the key of the object: names from the network never become paths.
         name = secrets.token_hex(16)
-        with self._reserved(body.size + _COUNTER):
+        self._reserve(_COUNTER, body.size)
+        reserved = _COUNTER
+
+        async def write(data: bytes) -> None:
+            nonlocal reserved
+            self._reserve(len(data))
+            reserved += len(data)
+            await run(sink.write, data)
+
+        try:
             sink = _Sink(self.folder / name, self._secret, sorted(names))
             try:
-                await _fill(sink, body, run)
+                await _fill(write, body)
                 stated = stated or checksums.named_in(body.trailers)
                 etag = sink.etag()
                 if md5 is not None and not hmac.compare_digest(md5, etag):
@@ -236,6 +248,10 @@ class Spool:
                 raise
             finally:
                 sink.close()
+        except BaseException:
+            with self._lock:
+                self._used -= reserved
+            raise
         checksum = (
             {
                 'algorithm': kind,
@@ -247,15 +263,15 @@ class Spool:
         return Received(name, sink.size, etag, checksum)
 
 
-async def _fill(sink: _Sink, body: Body, run: Any) -> None:
-    """Bring a body to a sink, in pieces that are worth a change of threads."""
+async def _fill(write: Callable[[bytes], Awaitable[None]], body: Body) -> None:
+    """Write a body in pieces that are worth a change of threads."""
     waiting: list[bytes] = []
     size = 0
     async for piece in body:
         waiting.append(piece)
         size += len(piece)
         if size >= _PIECE:
-            await run(sink.write, b''.join(waiting))
+            await write(b''.join(waiting))
             waiting, size = [], 0
     if waiting:
-        await run(sink.write, b''.join(waiting))
+        await write(b''.join(waiting))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 from xml.sax.saxutils import escape
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import DefusedXMLParser
 
 from storj.s3.errors import S3Error
 
@@ -18,6 +18,11 @@ NAMESPACE: Final = 'http://s3.amazonaws.com/doc/2006-03-01/'
 
 #: Bytes of a document in a request: 10,000 parts, or 1,000 keys, with room to spare.
 MAX_XML: Final = 4 * 1024 * 1024
+
+# Elements that the largest document needs: 10,000 parts with five checksums each, beside number and
+# ETag; and levels, of which S3's documents have four.
+_MAX_ELEMENTS: Final = 100_000
+_MAX_DEPTH: Final = 10
 
 
 def build(name: str, content: Mapping[str, Any], *, namespace: bool = True) -> bytes:
@@ -52,6 +57,25 @@ def _render(content: Any) -> str:
     )
 
 
+class _Builder(TreeBuilder):
+    """Builds elements without namespaces, and ends a document that has too many of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = self._depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+        self._count += 1
+        self._depth += 1
+        if self._count > _MAX_ELEMENTS or self._depth > _MAX_DEPTH:
+            raise S3Error('MalformedXML', 'The document has too many elements, or levels.')
+        return super().start(tag.rpartition('}')[2], attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self._depth -= 1
+        return super().end(tag.rpartition('}')[2])
+
+
 def parse(data: bytes, root: str) -> Element:
     """Return the root of a document, its elements without namespaces.
 
@@ -60,12 +84,12 @@ def parse(data: bytes, root: str) -> Element:
     """
     if len(data) > MAX_XML:
         raise S3Error('MalformedXML', 'The document is too large.')
+    parser = DefusedXMLParser(target=_Builder(), forbid_dtd=True)
     try:
-        found: Element = fromstring(data, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, RecursionError):
+        parser.feed(data)
+        found: Element = parser.close()
+    except (ParseError, DefusedXmlException, ValueError):
         raise S3Error('MalformedXML') from None
-    for element in found.iter():
-        element.tag = element.tag.rpartition('}')[2]
     if found.tag != root:
         raise S3Error('MalformedXML')
     return found

@@ -21,13 +21,10 @@ from botocore.awsrequest import AWSRequest  # noqa: E402
 from botocore.credentials import Credentials  # noqa: E402
 from botocore.exceptions import ClientError  # noqa: E402
 
-from storj.exception import ConfigurationError  # noqa: E402
-from storj.http import Client  # noqa: E402
-from storj.s3 import conditions  # noqa: E402
+from storj.s3 import conditions, xml  # noqa: E402
 from storj.s3.errors import S3Error  # noqa: E402
 from storj.s3.index import Index  # noqa: E402
-from storj.s3.server import GatewaySettings, in_background  # noqa: E402
-from storj.s3.spool import _Sink  # noqa: E402
+from storj.s3.spool import Spool, _Sink  # noqa: E402
 from storj.s3.store import Store  # noqa: E402
 from tests.s3.conftest import client_of  # noqa: E402
 
@@ -43,9 +40,9 @@ def send(gateway, bucket):
         for name, value in headers.items():
             request.headers[name.replace('_', '-')] = value
         signer.add_auth(request)
-        return requests.request(
-            method, request.url, data=data, headers=dict(request.headers), timeout=30
-        )
+        # In UTF-8, as it was signed.
+        signed = {name: text.encode() for name, text in request.headers.items()}
+        return requests.request(method, request.url, data=data, headers=signed, timeout=30)
 
     return sent
 
@@ -102,6 +99,97 @@ def test_metadata_that_is_no_text_is_refused():
     with pytest.raises(S3Error, match='cannot be sent'):
         conditions.metadata_of({'x-amz-meta-a': b'\xff'.decode('utf-8', 'surrogateescape')})
     assert conditions.metadata_of({'x-amz-meta-a': 'ü b'}) == {'a': 'ü b'}
+
+
+@pytest.mark.parametrize('sent', ['ü b', '=?UTF-8?B?w7wgYg==?=', '=?iso-8859-1?q?=FC_b?='])
+def test_metadata_beyond_ascii_comes_back_encoded(send, sent):
+    assert send('PUT', b'1', x_amz_meta_a=sent).status_code == 200
+    assert send('HEAD').headers['x-amz-meta-a'] == '=?UTF-8?B?w7wgYg==?='
+
+
+def test_encoded_control_characters_are_refused():
+    with pytest.raises(S3Error, match='cannot be sent'):
+        conditions.metadata_of({'x-amz-meta-a': '=?utf-8?q?a=0D=0Ab=3A1?='})
+    unknown = '=?nonsense?q?a?='
+    assert conditions.metadata_of({'x-amz-meta-a': unknown}) == {'a': unknown}
+
+
+@pytest.mark.parametrize(
+    'document', [b'<Delete>' + b'<a>' * 500_000, b'<Delete>' + b'<a/>' * 900_000 + b'</Delete>']
+)
+def test_document_of_too_many_elements_is_refused(document):
+    with pytest.raises(S3Error, match='too many elements'):
+        xml.parse(document, 'Delete')
+
+
+def test_largest_document_of_a_client_is_parsed():
+    part = b'<Part><ETag>1</ETag>%s<PartNumber>1</PartNumber></Part>' % (b'<C>1</C>' * 5)
+    found = xml.parse(b'<C xmlns="urn:x">' + part * 10_000 + b'</C>', 'C')
+    assert len(found.findall('Part')) == 10_000
+
+
+class Announced:
+    """A body that states more than it brings."""
+
+    def __init__(self, size, pieces, arrived=None, goes_on=None):
+        self.size = size
+        self.trailers = {}
+        self._pieces, self._arrived, self._goes_on = pieces, arrived, goes_on
+
+    async def __aiter__(self):
+        if self._arrived is not None:
+            self._arrived.set()
+            await self._goes_on.wait()
+        for piece in self._pieces:
+            yield piece
+
+
+def test_space_is_taken_by_bytes_that_came_alone(tmp_path):
+    spool = Spool(tmp_path / 'spool', b'0' * 32, 1000)
+
+    async def run(function, *arguments):
+        return function(*arguments)
+
+    async def work():
+        arrived, goes_on = asyncio.Event(), asyncio.Event()
+        first = asyncio.ensure_future(
+            spool.receive(Announced(900, [b'1' * 900], arrived, goes_on), {}, run)
+        )
+        await arrived.wait()
+        received = await spool.receive(Announced(900, [b'2' * 900]), {}, run)
+        goes_on.set()
+        with pytest.raises(S3Error, match='Too much'):
+            await first
+        with pytest.raises(S3Error, match='Too much'):
+            await spool.receive(Announced(900, []), {}, run)
+        spool.drop([received.file])
+        # Nothing is counted any more.
+        await spool.receive(Announced(984, [b'3' * 984]), {}, run)
+
+    asyncio.run(work())
+    assert len(list((tmp_path / 'spool').iterdir())) == 1
+
+
+def test_client_that_sends_nothing_more_is_answered(gateway, s3, bucket, folder, monkeypatch):
+    monkeypatch.setattr('storj.s3.body.SILENT_SECONDS', 0.01)
+    url = s3.generate_presigned_url('put_object', Params={'Bucket': bucket, 'Key': 'x'})
+    host, port = gateway.endpoint.removeprefix('http://').split(':')
+    head = f'PUT {url.removeprefix(gateway.endpoint)} HTTP/1.1\r\nHost: {host}:{port}\r\n'
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(f'{head}Content-Length: 500\r\n\r\n123'.encode())
+        answer = connection.recv(4096)
+    assert answer.startswith(b'HTTP/1.1 400')
+    assert b'RequestTimeout' in answer
+    assert not list((folder / 'spool').iterdir())
+
+
+def test_page_of_versions_says_where_the_next_begins(s3, bucket):
+    for key in 'ab':
+        s3.put_object(Bucket=bucket, Key=key)
+    page = s3.list_object_versions(Bucket=bucket, MaxKeys=1)
+    marks = {'KeyMarker': page['NextKeyMarker'], 'VersionIdMarker': page['NextVersionIdMarker']}
+    following = s3.list_object_versions(Bucket=bucket, **marks)
+    assert [each['Key'] for each in page['Versions'] + following['Versions']] == ['a', 'b']
 
 
 def test_upload_that_is_completed_twice_at_once_is_stored_once(gateway, s3, bucket, monkeypatch):
@@ -172,31 +260,6 @@ def test_write_to_a_bucket_that_another_client_removed(s3, bucket, new_client):
         client.bucket_delete(bucket_id)
     with pytest.raises(ClientError, match='NoSuchBucket'):
         s3.put_object(Bucket=bucket, Key='y', Body=b'1')
-
-
-def test_account_that_the_bridge_refuses_is_told(environment, tmp_path):
-    client = Client(
-        environment['STORJ_BRIDGE_USER'],
-        'wrong',
-        environment['STORJ_BRIDGE'],
-        mnemonic=environment['STORJ_ENCRYPTION_KEY'],
-    )
-    with (
-        in_background(client, GatewaySettings(tmp_path, port=0)) as gateway,
-        client_of(gateway) as s3,
-        pytest.raises(ClientError, match=r'AccessDenied.*account of the gateway'),
-    ):
-        s3.list_buckets()
-
-
-@pytest.mark.parametrize('text', ['["a"]', '{"a": 5}', '{"a": ""}', '{'])
-def test_keys_that_are_none_are_refused(new_client, tmp_path, text):
-    (tmp_path / 'keys.json').write_text(text)
-    with (
-        pytest.raises(ConfigurationError, match='no list of keys'),
-        in_background(new_client(), GatewaySettings(tmp_path, port=0)),
-    ):
-        pass
 
 
 def test_reader_that_goes_away_is_no_error(gateway, s3, bucket, caplog):
