@@ -64,9 +64,14 @@ class Page:
         self.downloads = downloads
 
     def open(self, fragment: str = '') -> None:
-        self.driver.get('about:blank')
+        """Load the page anew, which another fragment alone does not."""
+        self.leave()
         self.driver.get(f'{self.network.bridge_url}/{fragment}')
         self.until(lambda: self.text('#node-state') == 'running')
+
+    def leave(self) -> None:
+        """Go elsewhere on the node: another origin costs a process of the browser each time."""
+        self.driver.get(f'{self.network.bridge_url}/page/icon.svg')
 
     def until(self, predicate: Predicate) -> Any:
         return WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda _: predicate())
@@ -228,7 +233,7 @@ def browser(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def page(browser: Page) -> Iterator[Page]:
     browser.network.faults.clear()
     browser.driver.set_window_size(1180, 900)
-    browser.driver.get('about:blank')
+    browser.leave()
     browser.driver.execute_cdp_cmd(
         'Storage.clearDataForOrigin',
         {'origin': browser.network.bridge_url, 'storageTypes': 'local_storage'},
