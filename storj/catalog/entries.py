@@ -8,7 +8,7 @@ of the same text.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storj.catalog.errors import BucketNotFound, FileNotFound
@@ -19,7 +19,7 @@ from storj.object import parse_time
 from storj.text import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from storj import http
     from storj.catalog.times import Times
@@ -114,6 +114,8 @@ class FileEntry:
         frame (str | None): id of the frame, which is of one upload.
         modified (float | None): seconds since 1970, of the file that was stored; known to the
             machine that stored it.
+        index (str | None): from which its key is made, if the bridge lists it.
+        hmac (Mapping[str, Any] | None): ``type`` and ``value``, if the bridge lists them.
     """
 
     id: str
@@ -126,6 +128,8 @@ class FileEntry:
     created: datetime.datetime | None = None
     frame: str | None = None
     modified: float | None = None
+    index: str | None = field(default=None, repr=False, compare=False)
+    hmac: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return f'{SCHEME}{self.bucket.name}/{self.name}'
@@ -293,6 +297,8 @@ class Catalog:
             'mimetype': found.mimetype,
             'created': getattr(found, 'created', None),
             'frame': getattr(found.frame, 'id', None),
+            'index': found.index,
+            'hmac': found.hmac,
         }
         return self._file_entry(bucket, record, self._bucket_key(bucket))
 
@@ -335,5 +341,7 @@ class Catalog:
             mimetype=record.get('mimetype'),
             created=parse_time(record.get('created')),
             frame=frame,
+            index=record.get('index'),
+            hmac=record.get('hmac'),
             modified=None if self.times is None or frame is None else self.times.get(frame),
         )

@@ -19,13 +19,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from storj import sharding
 from storj.api import BridgeProfile
 from storj.crypto import keys, mnemonic, names
 from storj.crypto.keys import ContentKey
+from storj.digest import is_hex
 from storj.exception import (
     DecryptionError,
     IntegrityError,
@@ -35,7 +36,14 @@ from storj.exception import (
 from storj.model import File
 from storj.transfer.config import BridgeReader, KeyScheme
 
-__all__ = ('FileEncryption', 'bucket_key', 'encryption_for', 'key_of', 'stored_name')
+__all__ = (
+    'FileEncryption',
+    'bucket_key',
+    'encryption_for',
+    'key_of',
+    'proves_content',
+    'stored_name',
+)
 
 _log = logging.getLogger(__name__)
 
@@ -215,6 +223,27 @@ def key_of(
         raise IntegrityError('the list of shards is not the one that was stored (HMAC)')
     what = 'encryption key' if key is None else 'key that was given'
     raise DecryptionError(f'the {what} does not fit this file (HMAC)')
+
+
+def proves_content(
+    bridge: BridgeReader, bucket_id: str, entry: File, hashes: Callable[[ContentKey], Sequence[str]]
+) -> bool:
+    """Return whether an entry proves by itself that its shards have certain hashes.
+
+    False also of an entry that has no index, or no HMAC under a key: :func:`key_of` says why.
+
+    Args:
+        bridge (BridgeReader): whose encryption key is taken.
+        bucket_id (str): 24 hex digits.
+        entry (File): the file's description.
+        hashes (Callable[[ContentKey], Sequence[str]]): returns the hashes under a key.
+    """
+    of_bucket = bucket_key(bridge, bucket_id)
+    kind, value = _hmac_of(entry)
+    if of_bucket is None or kind != 'sha512' or not is_hex(entry.index, 64, any_case=True):
+        return False
+    key = keys.file_key(of_bucket, entry.index)
+    return hmac.compare_digest(value, key.hmac(hashes(key)))
 
 
 def _check_excused(

@@ -6,13 +6,18 @@ import os
 
 import pytest
 
+from storj.sharding import PARITY_THRESHOLD
+
+#: Bytes of a file that may have several shards.
+LARGE = PARITY_THRESHOLD + 1
+
 
 @pytest.fixture
 def here(tmp_path):
     folder = tmp_path / 'here'
     (folder / 'deep').mkdir(parents=True)
     (folder / 'same').write_text('same')
-    (folder / 'deep' / 'large').write_bytes(os.urandom(300_000))
+    (folder / 'deep' / 'large').write_bytes(os.urandom(LARGE))
     return folder
 
 
@@ -41,7 +46,7 @@ def test_equal_places_end_with_0(storj, here, there):
             'files_missing_in_source': 0,
             'files_missing_in_destination': 0,
             'files_error': 0,
-            'bytes': 300_004,
+            'bytes': LARGE + 4,
         }
     ]
 
@@ -80,6 +85,17 @@ def test_nothing_is_fetched_for_a_local_file(storj, here, there, network):
         network.faults.remove(broken)
     assert set(statuses(done).values()) == {'error'}
     assert done.code in (6, 8)
+
+
+def test_small_files_are_compared_with_what_the_bridge_lists(storj, bucket, here, there, network):
+    broken = network.faults.add(
+        f'status:route=POST /buckets/{_id(storj, bucket)},status=403,times=0'
+    )
+    try:
+        done = storj('check', '--json', here, there, code=4)
+    finally:
+        network.faults.remove(broken)
+    assert statuses(done) == {'deep/large': 'error', 'same': 'match'}
 
 
 def test_unread_folder_is_an_error_and_nothing_in_it_is_missing(storj, here, there, monkeypatch):

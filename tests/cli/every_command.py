@@ -97,7 +97,7 @@ CALLS = (
     Call('ls'),
     Call('ls storj://{bucket}'),
     Call('tree storj://{bucket}'),
-    Call('find storj://{bucket} --print0'),
+    Call('find storj://{bucket}'),
     Call('stat storj://{bucket}/a'),
     Call('du storj://{bucket}'),
     Call('rm --yes storj://{bucket}/{new}', (_COPY,)),
