@@ -106,6 +106,19 @@ _BEFORE_ALEMBIC = 'bridge_schema'
 _SOME = 200
 # Transactions side by side, where a server does them.
 _THREADS = 16
+# A statement that takes longer, or waits longer for another transaction, is given up by PostgreSQL:
+# the client is told to ask again. Long reads are of the status and of repairs.
+_LIMITS = (
+    "SET statement_timeout = '120s'",
+    "SET lock_timeout = '10s'",
+    "SET idle_in_transaction_session_timeout = '60s'",
+)
+_ALONE = (
+    'SET LOCAL statement_timeout = 0',
+    'SET LOCAL lock_timeout = 0',
+    # Any number that every bridge has; nothing else of the database uses such locks.
+    'SELECT pg_advisory_xact_lock(7382)',
+)
 # Seconds before a transaction is done again that the database has broken off.
 _PAUSES = (0.0, 0.02, 0.1)
 # SQL states: serialization_failure, deadlock_detected.
@@ -549,6 +562,10 @@ def upgrade(engine: Engine) -> None:
         NetworkSetupError: If another version of this program made them, such as a later one.
     """
     with engine.begin() as connection:
+        if engine.dialect.name == 'postgresql':
+            # Bridges that start at the same time do this one after the other.
+            for statement in _ALONE:
+                connection.execute(text(statement))
         found = inspect(connection)
         revision = None
         if found.has_table(_Version.__tablename__):
@@ -580,7 +597,10 @@ def _open(url: URL) -> Engine:
     # Errors are logged; what was to be written must not be. No connection is tried before it is
     # used: that takes as long as a statement, and a transaction is done again where one was lost.
     if url.get_backend_name() != 'sqlite':
-        return create_engine(url, hide_parameters=True, pool_size=_THREADS, max_overflow=4)
+        engine = create_engine(url, hide_parameters=True, pool_size=_THREADS, max_overflow=4)
+        if url.get_backend_name() == 'postgresql':
+            event.listen(engine, 'connect', _limit_postgresql)
+        return engine
     options: dict[str, Any] = {'hide_parameters': True}
     if url.database in (None, '', ':memory:'):
         options['poolclass'] = StaticPool
@@ -613,6 +633,14 @@ def _sync_of(url: URL) -> GroupSync | None:
     # The file itself may be new.
     sync_folder(Path(path).absolute().parent)
     return GroupSync(Path(path).absolute())
+
+
+def _limit_postgresql(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for setting in _LIMITS:
+        cursor.execute(setting)
+    cursor.close()
+    connection.commit()
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:

@@ -69,8 +69,6 @@ _COMPLAINT_PAUSE = 10 * 60 * 1000
 
 # Farmers looked at when one is chosen.
 _CHOICE = 128
-# Chance breaks ties.
-_DICE = 2**32
 
 # Statements of every placement: built once, which is most of what a statement costs.
 _FREE = select(*KNOWN_FARMER).where(
@@ -216,14 +214,14 @@ def ranked(bridge: Bridge, found: Iterable[Candidate]) -> list[Candidate]:
     yet before those that do, as a second copy there is none; then those with few shards of the
     same file, so that the loss of one farmer costs little of it.
     """
-    now = bridge.now()
+    now, chance = bridge.now(), secrets.token_bytes(8)
 
     # Sorted ascending: False before True. Chance comes last, so that equal farmers share the load.
     def rank(each: Candidate) -> tuple[bool, bool, int, int]:
         away = lately_timed_out(each.contact, now)
         # Requests in progress count too: a client places several shards of a file at a time.
         share = each.share + bridge.pending[each.contact.node_id]
-        return away, each.holds, share, secrets.randbelow(_DICE)
+        return away, each.holds, share, hash((chance, each.contact.node_id))
 
     return sorted(found, key=rank)
 
@@ -299,10 +297,17 @@ async def allocate(
     new = new and not lock.locked()
     async with lock:
         agreed = None if new else await _agreed(bridge, shard, contact.node_id)
-        again = agreed is not None
-        return await _allocate(
-            bridge, contact, agreed or shard, keep, mirror=mirror, new=new, again=again
-        )
+        try:
+            return await _allocate(
+                bridge, contact, agreed or shard, keep, mirror=mirror, new=new, again=bool(agreed)
+            )
+        except IntegrityError as error:
+            # Another bridge has made a contract at the same moment, and the farmer has the audits
+            # of one of them: it gets those that are recorded. Or it has left meanwhile.
+            agreed = await _agreed(bridge, shard, contact.node_id)
+            if agreed is None:
+                raise NodeError('The farmer has left') from error
+        return await _allocate(bridge, contact, agreed, keep, mirror=mirror, new=False, again=True)
 
 
 async def _allocate(
@@ -349,12 +354,7 @@ async def _allocate(
         # The caller's records and the contract are one transaction: never one without the other.
         keep(connection)
 
-    try:
-        await bridge.database.run(remember)
-    except IntegrityError as error:
-        # The farmer may have left while it answered; its contract would belong to nobody. Or
-        # another bridge has made a contract for the shard at the same moment.
-        raise NodeError('The farmer has left, or agreed with another bridge') from error
+    await bridge.database.run(remember)
     return allocation
 
 

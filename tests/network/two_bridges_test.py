@@ -1,0 +1,191 @@
+"""Two bridges on one database of PostgreSQL, asked at the same time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import URL
+
+from storj.network.bridge.audits import audit_round
+from storj.network.bridge.database import Bucket, Challenge, Contract, Entry, Frame, Pointer
+from tests.network.bridges import Account, RunningBridge, ScriptedFarmer
+from tests.network.postgresql import MissingError, new_database, postgresql
+
+T = TypeVar('T')
+ROUNDS = range(8)
+
+
+class Both:
+    """Two bridges on a database that was empty, started at the same time, with one farmer."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.pair: list[RunningBridge] = []
+        for name in ('a', 'b'):
+            (folder / name).mkdir()
+            self.pair.append(RunningBridge(folder / name, database_url=url))
+        at_once(*(bridge.__enter__ for bridge in self.pair))
+        self.first, second = self.pair
+        second.farmers.farmers = self.first.farmers.farmers
+        self.alice: Account = self.first.account()
+        self.farmer: ScriptedFarmer = self.first.farmer()
+
+    def ask(self, method: str, paths: Sequence[str], bodies: Sequence[object]) -> list[int]:
+        """Send each bridge its request at the same time; return the statuses."""
+        calls = [
+            partial(bridge.request, method, path, body, by=self.alice)
+            for bridge, path, body in zip(self.pair, paths, bodies, strict=True)
+        ]
+        return [answer.status for answer in at_once(*calls)]
+
+    def stop(self) -> None:
+        at_once(*(partial(bridge.__exit__, None, None, None) for bridge in self.pair))
+
+    def frame(self, data: bytes) -> str:
+        """Make a frame with a shard."""
+        frame = self.first.frame(self.alice)
+        self.first.add_shard(self.alice, frame, data)
+        self.first.farmer_report(self.farmer, self.first.shard(data)['hash'], 'SHARD_UPLOADED')
+        return frame
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """Make calls at the same time; return what they return."""
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return [future.result() for future in [threads.submit(call) for call in calls]]
+
+
+@pytest.fixture(scope='module')
+def server() -> Iterator[URL]:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgresql())
+        except MissingError as error:
+            pytest.skip(str(error))
+        yield server
+
+
+@pytest.fixture(scope='module')
+def both(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    url = new_database(server).render_as_string(hide_password=False)
+    both = Both(tmp_path_factory.mktemp('bridges'), url)
+    yield both
+    both.stop()
+
+
+def test_one_time_token_is_taken_once(both: Both) -> None:
+    bucket = both.first.bucket(both.alice, 'tokens')
+    file = both.first.file(both.alice, bucket)
+    path = f'/buckets/{bucket}/files/{file}'
+    for _ in ROUNDS:
+        body = {'operation': 'PULL', 'file': file}
+        made = both.first.request('POST', f'/buckets/{bucket}/tokens', body, by=both.alice)
+        headers = {'x-token': made.json['token']}
+        calls = [partial(bridge.request, 'GET', path, headers=headers) for bridge in both.pair]
+        assert sorted(answer.status for answer in at_once(*calls)) == [200, 500]
+
+
+def test_same_place_of_a_frame_has_one_shard(both: Both) -> None:
+    for number in ROUNDS:
+        frame = both.first.frame(both.alice)
+        bodies = [both.first.shard(bytes([number, each]) * 9, size=20 + each) for each in (0, 1)]
+        assert both.ask('PUT', [f'/frames/{frame}'] * 2, bodies) == [200, 200]
+        with both.first.state.database.begin() as session:
+            (pointer,) = session.query(Pointer).filter(Pointer.frame == frame)
+            assert session.get_one(Frame, frame).storage_size == pointer.size
+
+
+def test_one_shard_has_one_contract_with_a_farmer(both: Both) -> None:
+    for number in ROUNDS:
+        data = b'the same %d' % number
+        paths = [f'/frames/{both.first.frame(both.alice)}' for _ in both.pair]
+        bodies = [both.first.shard(data) for _ in both.pair]
+        assert both.ask('PUT', paths, bodies) == [200, 200]
+        shard = bodies[0]['hash']
+        with both.first.state.database.begin() as session:
+            (contract,) = session.query(Contract).filter(Contract.shard_hash == shard)
+            assert session.query(Challenge).filter(Challenge.shard_hash == shard).count() == 3
+            # The farmer proves what the bridges ask for.
+            assert both.farmer.trees[shard] == contract.tree
+
+
+def test_files_of_a_bucket_are_made_at_different_times(both: Both) -> None:
+    bucket = both.first.bucket(both.alice, 'times')
+    for number in ROUNDS:
+        bodies = [
+            {'frame': both.frame(b'%d %d' % (number, each)), 'filename': f'{number} {each}'}
+            for each in (0, 1)
+        ]
+        assert both.ask('POST', [f'/buckets/{bucket}/files'] * 2, bodies) == [200, 200]
+    with both.first.state.database.begin() as session:
+        created = [entry.created for entry in session.query(Entry).filter(Entry.bucket == bucket)]
+    assert len(created) == len(set(created)) == 2 * len(ROUNDS)
+
+
+def test_buckets_of_an_account_are_made_at_different_times(both: Both) -> None:
+    for number in ROUNDS:
+        bodies = [{'name': f'bucket {number} {each}'} for each in (0, 1)]
+        assert both.ask('POST', ['/buckets'] * 2, bodies) == [201, 201]
+    with both.first.state.database.begin() as session:
+        created = [bucket.created for bucket in session.query(Bucket)]
+    assert len(created) == len(set(created))
+
+
+def test_one_name_is_given_to_one_file(both: Both) -> None:
+    bucket = both.first.bucket(both.alice, 'names')
+    for number in ROUNDS:
+        bodies = [
+            {'frame': both.frame(b'name %d %d' % (number, each)), 'filename': f'{number}'}
+            for each in (0, 1)
+        ]
+        statuses = both.ask('POST', [f'/buckets/{bucket}/files'] * 2, bodies)
+        assert sorted(statuses) == [200, 409]
+
+
+def test_bucket_is_removed_while_files_are_made_in_it(both: Both) -> None:
+    for number in ROUNDS:
+        bucket = both.first.bucket(both.alice, f'removed {number}')
+        body = {'frame': both.frame(b'removed %d' % number), 'filename': 'cat.jpg'}
+        first, second = both.pair
+        path = f'/buckets/{bucket}'
+        made, removed = (
+            answer.status
+            for answer in at_once(
+                partial(first.request, 'POST', f'{path}/files', body, by=both.alice),
+                partial(second.request, 'DELETE', path, by=both.alice),
+            )
+        )
+        assert made in (200, 404)
+        assert removed == 204
+        with both.first.state.database.begin() as session:
+            assert session.query(Entry).filter(Entry.bucket == bucket).count() == 0
+
+
+def test_challenge_is_sent_once(both: Both) -> None:
+    bucket = both.first.bucket(both.alice, 'audits')
+    for number in ROUNDS:
+        body = {'frame': both.frame(b'audit %d' % number), 'filename': str(number)}
+        path = f'/buckets/{bucket}/files'
+        assert both.first.request('POST', path, body, by=both.alice).status == 200
+    heard: Counter[str] = Counter()
+    both.farmer.hears = lambda challenge: heard.update([challenge])
+    for _ in ROUNDS:
+        for bridge in both.pair:
+            bridge.clock.now += 100
+        at_once(*(partial(bridge.call, partial(audit_round, bridge.state)) for bridge in both.pair))
+    assert heard
+    assert set(heard.values()) == {1}
+
+
+def test_bridges_that_start_at_once_share_an_empty_database(server: URL, tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        url = new_database(server).render_as_string(hide_password=False)
+        Both(folder, url).stop()
