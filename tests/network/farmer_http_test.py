@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from storj.digest import shard_hash
-from storj.network.farmer.store import FREE_SPACE_KEPT, StoreError
+from storj.network.farmer.shard_store import FREE_SPACE_KEPT
+from storj.network.farmer.store import StoreError
 from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, push, run, site
 
 UNKNOWN = 'f' * 40

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,17 @@ import pytest
 
 from storj.digest import shard_hash
 from storj.exception import ConfigurationError
-from storj.network.farmer.store import NoSpaceLeftError, NullStore, ShardStore, StoreError
+from storj.network.farmer.shard_store import ShardStore
+from storj.network.farmer.store import NoSpaceLeftError, StoreError
+from storj.network.farmer.store.disk import DiskStore
+from storj.network.farmer.store.null import NullStore
 from storj.system import atomic_file
 from tests.network.nodes import SHARD, SHARD_HASH
+
+
+def on_disk(path: Path, capacity: int | None = None, **settings: object) -> ShardStore:
+    keep_free = {'keep_free': settings.pop('keep_free')} if 'keep_free' in settings else {}
+    return ShardStore(DiskStore(path, **settings), capacity, **keep_free)
 
 
 def put(store: ShardStore, data: bytes = SHARD) -> bool:
@@ -24,19 +33,19 @@ def put(store: ShardStore, data: bytes = SHARD) -> bool:
     try:
         return writer.finish([data])
     finally:
-        writer.close()
+        writer.close(stored=True)
 
 
 @pytest.mark.parametrize('durable', [False, True])
 def test_shard_lies_under_its_hash(tmp_path: Path, durable: bool) -> None:
-    store = ShardStore(tmp_path, durable=durable)
+    store = on_disk(tmp_path, durable=durable)
     assert SHARD_HASH not in store
     assert put(store)
     assert SHARD_HASH in store
     assert (store.used, store.size_of(SHARD_HASH), len(store)) == (9, 9, 1)
     assert (tmp_path / 'shards' / '4a' / SHARD_HASH).read_bytes() == SHARD
-    with store.reader(SHARD_HASH) as file:
-        assert file.read() == SHARD
+    with closing(store.reader(SHARD_HASH)) as file:
+        assert file.read(100) == SHARD
     assert store.sizes() == {SHARD_HASH: 9}
     store.discard(SHARD_HASH)
     store.discard(SHARD_HASH)
@@ -46,7 +55,7 @@ def test_shard_lies_under_its_hash(tmp_path: Path, durable: bool) -> None:
 def test_durable_shard_and_its_name_are_flushed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ShardStore(tmp_path, durable=True)
+    store = on_disk(tmp_path, durable=True)
     flushed = []
     monkeypatch.setattr(os, 'fsync', lambda number: flushed.append(os.fstat(number).st_ino))
     assert put(store)
@@ -56,7 +65,7 @@ def test_durable_shard_and_its_name_are_flushed(
 
 
 def test_shard_is_not_there_before_its_hash_is_right(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path)
+    store = on_disk(tmp_path)
     writer = store.writer(SHARD_HASH, 9)
     writer.write([SHARD[:4], memoryview(SHARD)[4:8]])
     assert SHARD_HASH not in store
@@ -71,28 +80,28 @@ def test_shard_is_not_there_before_its_hash_is_right(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_shard_do_not_disturb_each_other(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path)
+    store = on_disk(tmp_path)
     writers = [store.writer(SHARD_HASH, 9) for _ in range(2)]
     writers[0].write([SHARD[:4]])
     assert writers[1].finish([SHARD])
-    writers[1].close()
+    writers[1].close(stored=True)
     assert writers[0].finish([SHARD[4:]])
-    writers[0].close()
+    writers[0].close(stored=True)
     assert store.used == 9
 
 
 def test_restart_finds_the_shards_and_removes_what_was_arriving(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path)
+    store = on_disk(tmp_path)
     put(store)
     (tmp_path / 'incoming' / f'{shard_hash(b"other")}.0123').write_bytes(b'oth')
     (tmp_path / 'shards' / '4a' / 'README').write_text('not a shard')
-    again = ShardStore(tmp_path)
+    again = on_disk(tmp_path)
     assert (again.sizes(), again.used) == ({SHARD_HASH: 9}, 9)
     assert not list((tmp_path / 'incoming').iterdir())
 
 
 def test_store_keeps_to_its_size(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path, 20)
+    store = on_disk(tmp_path, 20)
     put(store)
     assert store.has_room(11)
     assert not store.has_room(12)
@@ -107,7 +116,7 @@ def test_store_keeps_to_its_size(tmp_path: Path) -> None:
 
 
 def test_store_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = ShardStore(tmp_path, keep_free=1000)
+    store = on_disk(tmp_path, keep_free=1000)
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: SimpleNamespace(free=1010))
     assert store.has_room(9)
     assert not store.has_room(10)
@@ -115,8 +124,8 @@ def test_store_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize('name', ['../../etc/passwd', '', 'A' * 40, 'a' * 39, 'a' * 41, '/' * 40])
 def test_name_that_is_no_hash_never_becomes_a_path(tmp_path: Path, name: str) -> None:
-    store = ShardStore(tmp_path)
-    uses = (store.reader, store.stat, store.check, lambda text: store.quarantine(text, 'bad'))
+    store = on_disk(tmp_path)
+    uses = (store.reader, store.find, store.check, lambda text: store.quarantine(text, 'bad'))
     for use in (*uses, lambda text: store.writer(text, 1)):
         with pytest.raises(ValueError, match='40 hex'):
             use(name)
@@ -125,11 +134,11 @@ def test_name_that_is_no_hash_never_becomes_a_path(tmp_path: Path, name: str) ->
 def test_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     with pytest.raises(ConfigurationError, match='file'):
-        ShardStore(tmp_path / 'file')
+        on_disk(tmp_path / 'file')
 
 
-def test_close_waits_for_a_write_in_another_thread(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path)
+def test_close_during_a_write_in_another_thread_leaves_nothing(tmp_path: Path) -> None:
+    store = on_disk(tmp_path)
     writer = store.writer(SHARD_HASH, 9)
     thread = threading.Thread(target=writer.write, args=([os.urandom(1 << 22)] * 4,))
     thread.start()
@@ -140,44 +149,44 @@ def test_close_waits_for_a_write_in_another_thread(tmp_path: Path) -> None:
 
 
 def test_null_store_counts_and_keeps_nothing(tmp_path: Path) -> None:
-    store = NullStore(tmp_path)
+    store = ShardStore(NullStore())
     assert put(store)
     assert SHARD_HASH in store
     assert store.used == 9
     with pytest.raises(StoreError, match='keeps no data'):
         store.reader(SHARD_HASH)
-    writer = store.writer('a' * 40, 10)
+    writer = store.writer('a' * 40, 9)
     assert not writer.finish([SHARD])
     writer.close()
-    assert store.stat(SHARD_HASH) is None
+    assert store.find(SHARD_HASH) is None
     assert not store.quarantine(SHARD_HASH, 'ended')
     assert store.used == 0
-    assert not list((tmp_path / 'shards').iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- quarantine
 
 
 def test_dropped_shard_waits_in_quarantine_and_comes_back(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path, 20)
+    store = on_disk(tmp_path, 20)
     put(store)
     assert store.quarantine(SHARD_HASH, 'ended')
     assert SHARD_HASH not in store
     assert (tmp_path / 'quarantine' / 'ended' / SHARD_HASH).read_bytes() == SHARD
     # Its bytes count, as it may be wanted again.
     assert (store.used, store.has_room(11), store.has_room(12)) == (0, True, False)
-    again = ShardStore(tmp_path, 20)
+    again = on_disk(tmp_path, 20)
     assert again.quarantined == {(SHARD_HASH, 'ended'): 9}
     assert not again.has_room(12)
     assert again.take_back(SHARD_HASH) == 9
     assert again.take_back(SHARD_HASH) is None
     assert (again.used, again.has_room(11), again.quarantined) == (9, True, {})
-    with again.reader(SHARD_HASH) as file:
-        assert file.read() == SHARD
+    with closing(again.reader(SHARD_HASH)) as file:
+        assert file.read(100) == SHARD
 
 
 def test_damaged_shard_is_kept_apart_and_does_not_count(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path, 20)
+    store = on_disk(tmp_path, 20)
     put(store)
     assert store.quarantine(SHARD_HASH, 'bad')
     assert store.has_room(20)
@@ -190,7 +199,7 @@ def test_damaged_shard_is_kept_apart_and_does_not_count(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_shard_that_is_missing(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path)
+    store = on_disk(tmp_path)
     put(store)
     (tmp_path / 'shards' / '4a' / SHARD_HASH).unlink()
     assert not store.quarantine(SHARD_HASH, 'bad')
@@ -198,11 +207,11 @@ def test_nothing_is_left_of_a_shard_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_disk_that_was_taken_away_is_no_loss_of_its_shards(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path)
+    store = on_disk(tmp_path)
     put(store)
     (tmp_path / 'shards').rename(tmp_path / 'elsewhere')
     for _ in range(2):
-        for use in (store.stat, lambda name: store.quarantine(name, 'bad')):
+        for use in (store.find, lambda name: store.quarantine(name, 'bad')):
             with pytest.raises(StoreError):
                 use(SHARD_HASH)
         # A folder of the same name is another disk.
@@ -211,9 +220,9 @@ def test_disk_that_was_taken_away_is_no_loss_of_its_shards(tmp_path: Path) -> No
 
 
 def test_search_for_shards_can_be_given_up(tmp_path: Path) -> None:
-    put(ShardStore(tmp_path))
+    put(on_disk(tmp_path))
     with pytest.raises(ConfigurationError, match='given up'):
-        ShardStore(tmp_path, stopped=lambda: True)
+        on_disk(tmp_path, stopped=lambda: True)
 
 
 # ---------------------------------------------------------------- a disk that fails
@@ -253,17 +262,11 @@ class Failing:
 
 @FULL
 def test_failed_write_in_the_middle_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[StoreError]
+    tmp_path: Path, number: int, kind: type[StoreError]
 ) -> None:
-    store = ShardStore(tmp_path)
-    create = store._create
-
-    def opened(name: str) -> tuple[object, Path | None]:
-        file, path = create(name)
-        return Failing(file, number, 4), path
-
-    monkeypatch.setattr(store, '_create', opened)
+    store = on_disk(tmp_path)
     writer = store.writer(SHARD_HASH, 9)
+    writer._incoming._file = Failing(writer._incoming._file, number, 4)
     with pytest.raises(kind):
         writer.finish([SHARD])
     writer.close()
@@ -282,7 +285,7 @@ def test_failure_on_the_way_to_its_name_leaves_no_shard(
     kind: type[StoreError],
     call: str,
 ) -> None:
-    store = ShardStore(tmp_path)
+    store = on_disk(tmp_path)
     with monkeypatch.context() as disk:
         place = {'fsync': os, 'sync_folder': atomic_file}.get(call, Path)
         disk.setattr(place, call, refusing(number))
@@ -299,7 +302,7 @@ def test_failure_on_the_way_to_its_name_leaves_no_shard(
 def test_remnant_that_cannot_be_removed_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = ShardStore(tmp_path)
+    store = on_disk(tmp_path)
     writer = store.writer(SHARD_HASH, 9)
     monkeypatch.setattr(Path, 'unlink', refusing(errno.EROFS))
     writer.close()
@@ -308,13 +311,11 @@ def test_remnant_that_cannot_be_removed_is_told(
 
 
 @pytest.mark.parametrize('damage', [True, False])
-def test_read_error_of_the_file_is_told_from_one_of_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bool
-) -> None:
-    store = ShardStore(tmp_path)
+def test_read_error_of_the_file_is_told_from_one_of_the_disk(tmp_path: Path, damage: bool) -> None:
+    store = on_disk(tmp_path)
     put(store)
     check = store.check(SHARD_HASH)
-    check._file = Failing(check._file, errno.EIO if damage else errno.ENOMEM, 0)
+    check._reader._file = Failing(check._reader._file, errno.EIO if damage else errno.ENOMEM, 0)
     if damage:
         assert check.step() == 0
         assert not check.is_right()
@@ -328,7 +329,7 @@ def test_read_error_of_the_file_is_told_from_one_of_the_disk(
     ('place', 'call', 'use'),
     [
         (Path, 'open', lambda store: store.reader(SHARD_HASH)),
-        (Path, 'stat', lambda store: store.stat(SHARD_HASH)),
+        (Path, 'stat', lambda store: store.find(SHARD_HASH)),
         (Path, 'replace', lambda store: store.quarantine(SHARD_HASH, 'bad')),
         (Path, 'unlink', lambda store: store.discard(SHARD_HASH)),
         (Path, 'unlink', lambda store: store.remove_quarantined(SHARD_HASH, 'bad')),
@@ -343,7 +344,7 @@ def test_refusal_of_the_disk_is_our_error(
     call: str,
     use: Callable[[ShardStore], object],
 ) -> None:
-    store = ShardStore(tmp_path)
+    store = on_disk(tmp_path)
     put(store)
     with monkeypatch.context() as disk:
         disk.setattr(place, call, refusing(errno.EIO))

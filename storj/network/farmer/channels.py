@@ -24,8 +24,9 @@ from typing import Any, Protocol
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from storj.exception import StorjError
+from storj.network.farmer.shard_store import ShardWriter
 from storj.network.farmer.shards import FarmerParts
-from storj.network.farmer.store import NoSpaceLeftError, ShardWriter, StoreError
+from storj.network.farmer.store import NoSpaceLeftError, StoreError
 from storj.network.farmer.tokens import FarmerToken
 from storj.network.faults import Disturbance, FaultPlan
 from storj.network.node.identity import is_node_id
@@ -497,13 +498,13 @@ class DataChannels:
         before: Callable[[], Any] | None = None,
     ) -> str | None:
         """Send a shard piece by piece; return the event of a fault that cut it short."""
-        file = self._store.reader(transfer.data_hash)
+        reader = self._store.reader(transfer.data_hash)
         try:
             if before is not None:
                 await before()
-            position, last, read = 0, False, partial(_read, file)
+            position, last, read = 0, False, partial(reader.read, PIECE)
             while not last and (piece := await self.run(min(PIECE, transfer.size), read)):
-                # A file gives less than it is asked for at its end only.
+                # A reader gives less than it is asked for at the end only.
                 last, event = len(piece) < PIECE, None
                 if transfer.disturbance:
                     piece, event = transfer.disturbance.passing(piece, position)
@@ -514,7 +515,7 @@ class DataChannels:
                     return event
             return None
         finally:
-            file.close()
+            reader.close()
 
 
 class _Pieces:
@@ -585,14 +586,6 @@ async def _drain(socket: web.WebSocketResponse) -> None:
     with suppress(ConnectionError):
         while (await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
             pass
-
-
-def _read(file: Any) -> bytes:
-    try:
-        piece: bytes = file.read(PIECE)
-    except OSError as error:
-        raise StoreError(f'Cannot read: {error.strerror}') from error
-    return piece
 
 
 def _refused(error: StoreError) -> web.Response:

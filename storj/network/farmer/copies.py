@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 
 from storj.network.farmer.channels import PIECE
+from storj.network.farmer.shard_store import ShardWriter
 from storj.network.farmer.shards import FarmerParts
-from storj.network.farmer.store import ShardWriter, StoreError
+from storj.network.farmer.store import StoreError
 from storj.network.node.contract import Contract
 from storj.network.node.rpc import NodeContact, NodeError
 from storj.network.node.shard_client import ShardClient, ShardClientError

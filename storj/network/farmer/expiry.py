@@ -93,7 +93,7 @@ class Expiry:
         """
         now = self._monotonic()
         aged, self._aged = now - self._aged, now
-        self._shards.age(aged)
+        await self._shards.age(aged)
         if not self._is_calm() or now < self._again:
             return
         uncovered, self._uncovered = self._uncovered, []
@@ -145,7 +145,7 @@ class Expiry:
                 continue
             if unneeded is None or shard.data_hash in unneeded:
                 logger.info('shard %s is dropped', shard.data_hash)
-                self._shards.drop(shard.data_hash, QUARANTINE if sure else UNCONFIRMED)
+                await self._shards.drop(shard.data_hash, QUARANTINE if sure else UNCONFIRMED)
         return True
 
     async def _ask(self, names: Sequence[str]) -> set[str] | None:

@@ -34,8 +34,11 @@ from storj.network.farmer.expiry import Expiry
 from storj.network.farmer.index import FarmerIndex
 from storj.network.farmer.scrub import SCRUB_INTERVAL, SCRUB_RATE, Scrub
 from storj.network.farmer.service import FarmerMethods, FarmerTerms
+from storj.network.farmer.shard_store import ShardStore
 from storj.network.farmer.shards import FarmerParts, Run, Shards, in_threads
-from storj.network.farmer.store import NullStore, ShardStore, StoreError
+from storj.network.farmer.store import Store, StoreError
+from storj.network.farmer.store.disk import DiskStore
+from storj.network.farmer.store.null import NullStore
 from storj.network.farmer.tokens import Tokens
 from storj.network.faults import FaultPlan
 from storj.network.node import health
@@ -270,9 +273,8 @@ class Farmer:
 
     def _open_folder(self, stopped: Callable[[], bool]) -> None:
         settings = self.settings
-        kind = ShardStore if settings.store == 'disk' else NullStore
         begun = begun_farm(settings.path)
-        self.store = kind(settings.path, settings.size, durable=settings.durable, stopped=stopped)
+        self.store = ShardStore(self._open_store(stopped), settings.size)
         index = FarmerIndex(
             settings.path / 'farmer.db',
             durable=settings.durable,
@@ -281,12 +283,18 @@ class Farmer:
         )
         try:
             self.identity = self._own_identity(index, begun)
-            self._run = in_threads(self._workers.transfers)
+            self._run = in_threads(self._workers.transfers, always=not self.store.is_local)
             self.shards = Shards(self.store, index, self._run, self._monotonic)
         except BaseException:
             index.close()
             raise
         self.index = index
+
+    def _open_store(self, stopped: Callable[[], bool]) -> Store:
+        settings = self.settings
+        if settings.store == 'null':
+            return NullStore()
+        return DiskStore(settings.path, durable=settings.durable, stopped=stopped)
 
     def _own_identity(self, index: FarmerIndex, begun: bool) -> Identity:
         """Return the identity that the index is of; it is made last in a new folder."""

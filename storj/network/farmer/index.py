@@ -18,7 +18,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from storj.network.farmer.store import Kind, NoSpaceLeftError, StoreError
+from storj.network.farmer.shard_store import Kind
+from storj.network.farmer.store import NoSpaceLeftError, StoreError
 from storj.network.node.contract import Contract, ContractError
 from storj.network.node.group_sync import GroupSync
 from storj.network.node.state_files import unusable
@@ -438,9 +439,7 @@ class FarmerIndex:
         rows = self._rows(
             'SELECT data_hash, kind FROM quarantine WHERE waits <= 0 LIMIT ?', (PAGE,)
         )
-        return [
-            Quarantined(_text(name), 'bad' if kind == 'bad' else 'ended') for name, kind in rows
-        ]
+        return [_quarantined(name, kind) for name, kind in rows]
 
     def removed(self, shard: Quarantined, *, contracts: bool) -> None:
         """Take note that what was in quarantine is gone, and its contracts with it if they are."""
@@ -451,6 +450,14 @@ class FarmerIndex:
             )
             if contracts:
                 self.forget_contracts(shard.data_hash)
+
+    def quarantined(self) -> list[tuple[Quarantined, int]]:
+        """Return what is in quarantine, with the bytes that its contracts speak of."""
+        rows = self._rows(
+            'SELECT data_hash, kind, coalesce((SELECT max(data_size) FROM contracts'
+            ' WHERE contracts.data_hash = quarantine.data_hash), 0) FROM quarantine'
+        )
+        return [(_quarantined(name, kind), _count(size)) for name, kind, size in rows]
 
     def agree_quarantine(self, there: Collection[tuple[str, Kind]], waits: float) -> None:
         """Know of what is in quarantine, and of nothing else.
@@ -517,6 +524,10 @@ class FarmerIndex:
             {_text(n): _count(value) for n, value in self._rows('SELECT name, value FROM counters')}
         )
         return dict(saved + self._counted)
+
+
+def _quarantined(name: object, kind: object) -> Quarantined:
+    return Quarantined(_text(name), 'bad' if kind == 'bad' else 'ended')
 
 
 def _text(value: object) -> str:

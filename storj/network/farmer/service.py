@@ -286,12 +286,9 @@ class FarmerMethods:
     ) -> Any:
         """Read a shard and answer a challenge about it; called in a worker thread."""
         digest = ShardDigest([challenge], generation)
-        try:
-            with closing(self._store.reader(data_hash)) as file:
-                while piece := file.read(_PIECE):
-                    digest.update(piece)
-        except OSError as error:
-            raise StoreError(f'Cannot read: {error.strerror}') from error
+        with closing(self._store.reader(data_hash)) as reader:
+            while piece := reader.read(_PIECE):
+                digest.update(piece)
         try:
             return make_proof(leaves, digest.responses()[0], generation)
         except ValueError:

@@ -1,7 +1,7 @@
 """The shards of a farmer: the bytes in its store and the claims in its index, kept in agreement.
 
-The disk decides whether a shard exists, never memory: a file may be damaged, cut or deleted at any
-time. Every query looks at the disk; what is missing or wrong goes into quarantine, counts as not
+The store decides whether a shard exists, never memory: a file may be damaged, cut or deleted at any
+time. Every query looks into the store; what is missing or wrong goes into quarantine, counts as not
 stored from then on, and is reported to the bridge.
 """
 
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from storj.network.farmer.index import FarmerIndex, Quarantined
-from storj.network.farmer.store import ShardStore, ShardWriter, StoreError
+from storj.network.farmer.shard_store import ShardStore, ShardWriter
+from storj.network.farmer.store import StoreError
 from storj.network.farmer.tokens import Tokens
-from storj.network.node.state_files import lost
-from storj.text import count_of
 
 __all__ = ('QUARANTINE', 'FarmerParts', 'Pause', 'Run', 'Shards', 'in_threads')
 
@@ -47,11 +48,17 @@ class Run(Protocol):
         """Do it and return what it returns."""
 
 
-def in_threads(workers: Executor) -> Run:
-    """Return a function that runs blocking work in threads, except small work."""
+def in_threads(workers: Executor, *, always: bool = False) -> Run:
+    """Return a function that runs blocking work in threads, except small work.
+
+    Args:
+        workers (Executor): the threads.
+        always (bool): run small work in threads too, because it waits for a network.
+    """
+    inline = -1 if always else _INLINE
 
     async def run(size: int, work: Callable[[], T], /) -> T:
-        if size <= _INLINE:
+        if size <= inline:
             return work()
         return await asyncio.get_running_loop().run_in_executor(workers, work)
 
@@ -87,6 +94,8 @@ class Shards:
         self._monotonic = monotonic
         # When each was hashed last.
         self._checked: dict[str, float] = {}
+        # Locks by hash; each is gone with the last one who holds or awaits it.
+        self._moving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.found_bad: Callable[[], object] = lambda: None
         if store.keeps_data:
             self._agree()
@@ -110,7 +119,16 @@ class Shards:
         #                         ^                      |
         #                         '----- take back ------'
         #                      shards --condemn--> quarantine/bad ----7 days--> deleted
-        there, known = self._store.sizes(), self._index.shards()
+        known = self._index.shards()
+        self._store.expect(len(known or {}))
+        if not self._store.is_local:
+            # Too many to be listed: the index knows, and the scrub finds out.
+            for name, size in (known or {}).items():
+                self._store.count(name, size)
+            for shard, size in self._index.quarantined():
+                self._store.count(shard.data_hash, size, shard.kind)
+            return
+        there = self._store.sizes()
         if known is None:
             self._index.adopt(there)
             known = there
@@ -119,22 +137,20 @@ class Shards:
                 # The farmer ended between both steps.
                 self._index.dropped(data_hash, QUARANTINE)
                 known.pop(data_hash)
-        if known and self._store.is_bare():
-            problem = f'is empty, and farmer.db knows of {count_of(len(known), "shard")}'
-            raise lost(self._store.path / 'shards', problem)
         new = {name: size for name, size in there.items() if name not in known}
         if new:
             # Written only if necessary: the disk may be full.
             self._index.adopt(new)
         for name, size in known.items():
             if there.get(name) != size:
-                self._condemn(name, 'missing' if name not in there else 'of another size')
+                reason = 'missing' if name not in there else 'of another size'
+                self._condemned(name, reason, self._set_apart(name))
         self._index.agree_quarantine(self._store.quarantined, QUARANTINE)
 
     # ------------------------------------------------------------- what is there
 
     async def holds(self, data_hash: str, *, hashed: bool = False) -> bool:
-        """Return whether the disk has a shard, after a look at it.
+        """Return whether a shard is there, after a look into the store.
 
         A shard that was dropped and is in quarantine is restored: somebody needs it.
 
@@ -144,14 +160,15 @@ class Shards:
                 size is looked at.
 
         Raises:
-            StoreError: If the disk refuses.
+            StoreError: If the store refuses.
         """
-        if data_hash not in self._store and not self._take_back(data_hash):
-            return False
+        async with self._alone(data_hash):
+            if data_hash not in self._store and not await self._take_back(data_hash):
+                return False
         size = self._store.size_of(data_hash)
         if not self._store.keeps_data or size is None:
             return size is not None
-        if not self._has_size(data_hash):
+        if not await self._has_size(data_hash):
             return False
         if not hashed or (size > _CHEAP and self.is_fresh(data_hash, _FRESH)):
             return True
@@ -162,12 +179,18 @@ class Shards:
         checked = self._checked.get(data_hash)
         return checked is not None and self._monotonic() - checked < seconds
 
-    def _has_size(self, data_hash: str) -> bool:
-        """Return whether the file of a shard has its size; condemn it if not."""
-        found = self._store.stat(data_hash)
-        if found is not None and found.st_size == self._store.size_of(data_hash):
-            return True
-        self._condemn(data_hash, 'missing' if found is None else 'of another size')
+    async def _has_size(self, data_hash: str) -> bool:
+        """Return whether what lies under a hash has the size of the shard; condemn it if not."""
+        async with self._alone(data_hash):
+            found = await self._run(0, partial(self._store.find, data_hash))
+            if found is None and await self._take_back(data_hash, look=True):
+                # The farmer ended in the middle of a drop.
+                return True
+            if found is not None and found.size == self._store.size_of(data_hash):
+                return True
+            if data_hash not in self._store:
+                return False
+            await self._condemn(data_hash, 'missing' if found is None else 'of another size')
         return False
 
     async def verify(self, data_hash: str, pause: Pause | None = None) -> bool:
@@ -178,12 +201,12 @@ class Shards:
             pause (Pause | None): awaited with the bytes of each piece that was read.
 
         Raises:
-            StoreError: If the disk refuses.
+            StoreError: If the store refuses.
         """
-        if not self._has_size(data_hash):
+        if not await self._has_size(data_hash):
             return False
         # Reading takes minutes for a large shard, and an upload may replace it meanwhile.
-        before = self._stamp(data_hash)
+        before = await self._run(0, partial(self._store.find, data_hash))
         piece = min(_PIECE, self._store.size_of(data_hash) or 0)
         with closing(self._store.check(data_hash)) as check:
             while size := await self._run(piece, check.step):
@@ -193,27 +216,30 @@ class Shards:
         if right:
             self._checked[data_hash] = self._monotonic()
             return True
-        if before is None or self._stamp(data_hash) != before:
-            # It was replaced or dropped in between.
-            return data_hash in self._store
-        self._condemn(data_hash, 'damaged')
+        async with self._alone(data_hash):
+            if before is None or before != await self._run(0, partial(self._store.find, data_hash)):
+                # It was replaced or dropped in between.
+                return data_hash in self._store
+            await self._condemn(data_hash, 'damaged')
         return False
 
-    def _stamp(self, data_hash: str) -> tuple[int, ...] | None:
-        """Return what tells a file from another one of the same name."""
-        found = self._store.stat(data_hash)
-        return None if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
+    async def _condemn(self, data_hash: str, reason: str) -> None:
+        left = await self._run(0, partial(self._set_apart, data_hash))
+        self._condemned(data_hash, reason, left)
 
-    def _condemn(self, data_hash: str, reason: str) -> None:
-        """Put a shard into quarantine, and have the bridge told."""
-        logger.error('shard %s is %s; the bridge is told', data_hash, reason)
-        self._checked.pop(data_hash, None)
+    def _set_apart(self, data_hash: str) -> bool:
+        """Put a bad shard into quarantine; return whether there is something left of it."""
         try:
-            left = self._store.quarantine(data_hash, 'bad')
+            return self._store.quarantine(data_hash, 'bad')
         except StoreError as error:
             logger.warning('shard %s cannot be put into quarantine: %s', data_hash, error)
             self._store.forget(data_hash)
-            left = False
+            return False
+
+    def _condemned(self, data_hash: str, reason: str, left: bool) -> None:
+        """Write down that a shard is bad, and have the bridge told."""
+        logger.error('shard %s is %s; the bridge is told', data_hash, reason)
+        self._checked.pop(data_hash, None)
         try:
             self._index.lost(data_hash, reason, waits=QUARANTINE if left else None)
         except StoreError as error:
@@ -230,11 +256,11 @@ class Shards:
             writer (ShardWriter): finished; closed here.
 
         Raises:
-            StoreError: If the disk refuses; the shard is not stored then.
+            StoreError: If the store refuses; the shard is not stored then.
         """
         data_hash = writer.data_hash
         known = data_hash in self._store
-        writer.close()
+        writer.close(stored=True)
         if not self._store.keeps_data:
             return
         try:
@@ -243,13 +269,14 @@ class Shards:
         except StoreError:
             # The bytes of an earlier upload stay, whatever becomes of this one.
             if not known:
-                self._store.discard(data_hash)
+                async with self._alone(data_hash):
+                    await self._run(0, partial(self._store.discard, data_hash))
             raise
         self._checked[data_hash] = self._monotonic()
         for kind in self._store.kinds_in_quarantine(data_hash):
-            self._remove(Quarantined(data_hash, kind))
+            await self._remove(Quarantined(data_hash, kind))
 
-    def drop(self, data_hash: str, waits: float) -> None:
+    async def drop(self, data_hash: str, waits: float) -> None:
         """Put a shard that nobody needs into quarantine.
 
         Args:
@@ -257,32 +284,46 @@ class Shards:
             waits (float): seconds of running until it is removed.
 
         Raises:
-            StoreError: If the disk refuses.
+            StoreError: If the store refuses.
         """
         self._checked.pop(data_hash, None)
-        self._store.quarantine(data_hash, 'ended')
-        self._index.dropped(data_hash, waits)
+        async with self._alone(data_hash):
+            await self._run(0, partial(self._store.quarantine, data_hash, 'ended'))
+            self._index.dropped(data_hash, waits)
 
-    def _take_back(self, data_hash: str) -> bool:
-        size = self._store.take_back(data_hash)
+    async def _take_back(self, data_hash: str, *, look: bool = False) -> bool:
+        if not look and 'ended' not in self._store.kinds_in_quarantine(data_hash):
+            return False
+        size = await self._run(0, partial(self._store.take_back, data_hash))
         if size is None:
             return False
         logger.warning('shard %s is wanted: taken back from quarantine', data_hash)
         self._index.taken_back(data_hash, size)
         return True
 
-    def age(self, seconds: float) -> None:
+    async def age(self, seconds: float) -> None:
         """Let what is in quarantine wait for some seconds less, and remove what waits no longer.
 
         Raises:
-            StoreError: If the disk refuses.
+            StoreError: If the store refuses.
         """
         for shard in self._index.wait(seconds):
-            self._remove(shard, contracts=shard.kind == 'ended')
+            await self._remove(shard, contracts=shard.kind == 'ended')
 
-    def _remove(self, shard: Quarantined, *, contracts: bool = False) -> None:
-        self._store.remove_quarantined(shard.data_hash, shard.kind)
-        self._index.removed(shard, contracts=contracts)
+    async def _remove(self, shard: Quarantined, *, contracts: bool = False) -> None:
+        async with self._alone(shard.data_hash):
+            if shard.kind not in self._store.kinds_in_quarantine(shard.data_hash):
+                # It was taken back while this waited.
+                contracts = False
+            await self._run(0, partial(self._store.remove_quarantined, shard.data_hash, shard.kind))
+            self._index.removed(shard, contracts=contracts)
+
+    @asynccontextmanager
+    async def _alone(self, data_hash: str) -> AsyncIterator[None]:
+        """Keep others from moving a shard meanwhile, for a move may wait for a network."""
+        lock = self._moving.setdefault(data_hash, asyncio.Lock())
+        async with lock:
+            yield
 
 
 @dataclass(frozen=True)
