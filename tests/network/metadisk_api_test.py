@@ -65,6 +65,12 @@ def key_of(network: Network) -> str:
     return json.loads((network.data / 'metadisk' / 'node.json').read_text())['api_key']
 
 
+def login_of(network: Network) -> tuple[str, str]:
+    """Return the account of the node itself."""
+    kept = json.loads((network.data / 'metadisk' / 'node.json').read_text())
+    return kept['email'], hashlib.sha256(kept['password'].encode()).hexdigest()
+
+
 def pattern(size: int) -> bytes:
     block = bytes((7 * i + 3) % 251 for i in range(251))
     return (block * (size // 251 + 1))[:size]
@@ -545,13 +551,57 @@ def test_status_has_the_form_of_the_tutorials_time(url: str) -> None:
 
 def test_files_are_entries_of_the_nodes_bucket(network: Network) -> None:
     reference = stored(network.bridge_url, b'a file of the network\n')
-    kept = json.loads((network.data / 'metadisk' / 'node.json').read_text())
-    login = (kept['email'], hashlib.sha256(kept['password'].encode()).hexdigest())
+    login = login_of(network)
     (bucket,) = get(network.bridge_url, '/buckets', auth=login).json()
     files = get(network.bridge_url, f'/buckets/{bucket["id"]}/files', auth=login).json()
     assert reference.filehash in {file['filename'] for file in files}
     assert (network.data / 'metadisk').stat().st_mode & 0o077 == 0
     assert (network.data / 'metadisk' / 'node.json').stat().st_mode & 0o077 == 0
+
+
+def test_shards_come_from_farmers_by_way_of_the_node(network: Network) -> None:
+    url = network.bridge_url
+    reference = stored(url, pattern(70_000))
+    login = login_of(network)
+    (bucket,) = get(url, '/buckets', auth=login).json()
+    files = get(url, f'/buckets/{bucket["id"]}/files', auth=login).json()
+    (file,) = [file for file in files if file['filename'] == reference.filehash]
+    path = f'/buckets/{bucket["id"]}/files/{file["id"]}'
+
+    def shard(**changes: str) -> requests.Response:
+        token = post(url, f'/buckets/{bucket["id"]}/tokens', json={'operation': 'PULL'}, auth=login)
+        (pointer,) = get(url, path, headers={'x-token': token.json()['token']}).json()
+        asked = {
+            'hash': pointer['hash'],
+            'farmer': pointer['farmer']['nodeID'],
+            'size': str(pointer['size']),
+            'token': pointer['token'],
+            **changes,
+        }
+        query = {'farmer': asked['farmer'], 'size': asked['size']}
+        headers = {'x-token': asked['token']}
+        return get(url, f'/api/shards/{asked["hash"]}', params=query, headers=headers)
+
+    answer = shard()
+    assert answer.headers['Content-Type'] == 'application/octet-stream'
+    assert answer.headers['Cache-Control'] == 'no-store'
+    assert 'sandbox' in answer.headers['Content-Security-Policy']
+    assert hashlib.sha256(answer.content).hexdigest() == reference.filehash
+    for changes, status in (
+        ({'token': 'ab' * 20}, 502),
+        ({'farmer': 'ab' * 20}, 502),
+        ({'hash': 'ab' * 20}, 502),
+        ({'farmer': '127.0.0.1:1'}, 400),
+        ({'farmer': '..%2fstatus'}, 400),
+        ({'size': '0'}, 400),
+        ({'size': '-1'}, 400),
+        ({'size': str(2**33)}, 400),
+        ({'token': 'a' * 65}, 400),
+        ({'hash': 'AB' * 20}, 400),
+    ):
+        refused = shard(**changes)
+        assert refused.status_code == status, changes
+        assert 'error' in refused.json()
 
 
 def test_other_routes_and_methods_are_refused_in_json(url: str) -> None:

@@ -5,6 +5,7 @@ With ``STORJ_SCREENSHOTS=folder`` the states are also drawn into a folder, for t
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -29,15 +30,19 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from storj.catalog.entries import BucketEntry, FileEntry
+from storj.catalog.share import Share, make_share
+from storj.http import Client
 from storj.metadisk import MetaDisk
 from storj.network import Fault, Network
+from storj.transfer import TransferConfig
 
 CHROMIUM, DRIVER = shutil.which('chromium'), shutil.which('chromedriver')
 if CHROMIUM is None or DRIVER is None:
     pytest.skip('chromium or chromedriver is not installed', allow_module_level=True)
 
 AXE = (Path(axe_core_python.__file__).parent / 'axe.min.js').read_text(encoding='utf-8')
-PATIENCE = 12
+PATIENCE = 30
 LIMIT = 3_000_000
 
 DROP = """
@@ -448,6 +453,82 @@ def test_files_of_the_other_counter_and_changed_bytes_are_recognised(page: Page)
             assert told == 'The received bytes are not those of this file.'
 
 
+def vectors(group: str) -> list[dict[str, Any]]:
+    """Return what libstorj computes, of the vectors that a browser can be asked for."""
+    path = Path(__file__).parent.parent / 'vectors' / 'libstorj.json'
+    rows = json.loads(path.read_text(encoding='utf-8'))['groups'][group]['vectors']
+    return [row for row in rows if row.get('ok', True)]
+
+
+def test_keys_and_names_are_those_of_libstorj(page: Page) -> None:
+    computed = """
+        const [given, done] = arguments;
+        const run = async () => {
+          const keys = await import('./page/keys.js');
+          const {hex, fromHex} = await import('./page/ctr.js');
+          const {ripemd160} = await import('./page/ripemd160.js');
+          const {Sha256} = await import('./page/sha256.js');
+          const seeds = new Map();
+          for (const {mnemonic} of Object.values(given).flat()) {
+            if (mnemonic) seeds.set(mnemonic, await keys.seedOf(mnemonic));
+          }
+          const all = (rows, compute) => Promise.all(rows.map(compute));
+          const bucket = (row) => keys.bucketKey(seeds.get(row.mnemonic), row.bucket_id);
+          const content = async (row) => {
+            const {key, counter} = await keys.contentKey(
+              await bucket(row), {index: row.index, id: row.file_id});
+            return [hex(key), hex(counter)];
+          };
+          const digest = (data) => {
+            const whole = new Sha256();
+            whole.update(fromHex(data));
+            return hex(ripemd160(fromHex(whole.hex())));
+          };
+          done({
+            bucket_key: await all(given.bucket_key, async (row) => hex(await bucket(row))),
+            file_key: await all(given.file_key, content),
+            file_key_without_index: await all(given.file_key_without_index, content),
+            bucket_name: await all(given.bucket_name, async (row) => keys.decryptName(
+              await keys.bucketNameKey(seeds.get(row.mnemonic)), row.encrypted)),
+            file_name: await all(given.file_name, async (row) => keys.decryptName(
+              await keys.nameKey(await bucket(row)), row.encrypted)),
+            file_hmac: await all(given.file_hmac, async (row) =>
+              keys.fileHmac(fromHex(row.file_key), row.shard_hashes)),
+            shard_hash: given.shard_hash.map((row) => digest(row.data)),
+            wrong: await keys.decryptName(
+              await keys.bucketNameKey(new Uint8Array(64)), given.bucket_name[0].encrypted),
+          });
+        };
+        run().catch((error) => done(String(error)));
+    """
+    names = ('bucket_key', 'file_key', 'file_key_without_index', 'bucket_name', 'file_name')
+    given = {name: vectors(name) for name in (*names, 'file_hmac', 'shard_hash')}
+    # NFKD, as BIP39 has it; libstorj takes the bytes as they are.
+    for name in names:
+        given[name] = [
+            row
+            for row in given[name]
+            if row['mnemonic'].isascii() and len(row.get('bucket_id', 24 * '0')) == 24
+        ]
+    found = page.driver.execute_async_script(computed, given)
+    assert found == {
+        'bucket_key': [row['bucket_key'] for row in given['bucket_key']],
+        'file_key': [[row['file_key'], row['ctr']] for row in given['file_key']],
+        'file_key_without_index': [
+            [row['aes_key'], row['ctr']] for row in given['file_key_without_index']
+        ],
+        'bucket_name': [
+            bytes.fromhex(row['name']).decode('utf-8', 'replace') for row in given['bucket_name']
+        ],
+        'file_name': [
+            bytes.fromhex(row['name']).decode('utf-8', 'replace') for row in given['file_name']
+        ],
+        'file_hmac': [row['hmac'] for row in given['file_hmac']],
+        'shard_hash': [row['hash'] for row in given['shard_hash']],
+        'wrong': None,
+    }
+
+
 def test_hash_of_pieces_is_that_of_the_whole(page: Page) -> None:
     compared = """
         const done = arguments[0];
@@ -578,7 +659,7 @@ def test_browser_that_cannot_write_says_what_can(page: Page) -> None:
     page.driver.execute_async_script(PICKER, {'small': 1000, 'largest': 2000}, '')
     page.driver.execute_script('showSaveFilePicker = undefined')
     page.press('Download', '#history')
-    page.until(lambda: 'storj metadisk download' in page.text('#history'))
+    page.until(lambda: 'the command storj' in page.text('#history'))
 
 
 def test_references_are_added_and_removed_by_hand(page: Page) -> None:
@@ -658,6 +739,214 @@ def test_node_that_charges_shows_balance_and_token(browser: Page) -> None:
         assert page.one('#token').get_attribute('value') != first
         page.type('#token', first)
         page.until(lambda: page.text('#balance') == '1 GiB')
+
+
+WORDS = 'abandon ' * 11 + 'about'
+FILES = {
+    'summer/2026/café größe.jpg': b'\x07' * 3000,
+    'summer/2026/img10.png': b'10',
+    'summer/2026/img9.png': b'9',
+    'summer/notes.txt': b'notes',
+    '<img src=x>.html': b'<script>hacked = 1</script>',
+    'large.bin': bytes(range(256)) * 400,
+}
+
+
+@pytest.fixture(scope='module')
+def account(network: Network) -> Client:
+    """Store files in a bucket of the network's account, encrypted; the last one in shards."""
+    config = TransferConfig(shard_size=16384)
+    client = Client(
+        network.email,
+        network.password,
+        network.bridge_url,
+        mnemonic=WORDS,
+        transfer_config=config,
+    )
+    bucket = client.bucket_create('holidays')
+    client.bucket_create('empty one')
+    for name, content in FILES.items():
+        client.file_upload(bucket.id, content, name=name, parity=False)
+    return client
+
+
+def sign_in(page: Page, *, words: str = WORDS) -> None:
+    page.driver.execute_script('location.hash = "#buckets"')
+    page.until(page.one('#sign-in').is_displayed)
+    page.one('#email').send_keys(page.network.email)
+    page.type('#password', page.network.password)
+    page.until(page.one('#key').is_displayed)
+    if words:
+        page.type('#key', words)
+        page.until(lambda: 'holidays' in page.text('#rows') or page.text('#key-error'))
+
+
+def names(page: Page) -> list[str]:
+    return page.driver.execute_script(
+        'return [...document.querySelectorAll("#rows .name")].map((each) => each.textContent)'
+    )
+
+
+def is_hidden(page: Page) -> bool:
+    found = names(page)
+    return len(found) == 2 and all(name.startswith('Encrypted name ') for name in found)
+
+
+def open_row(page: Page, name: str) -> None:
+    (row,) = [row for row in page.all('#rows .link') if row.text == name]
+    row.click()
+
+
+def secrets_stored(page: Page) -> list[str]:
+    return page.driver.execute_script(
+        'return Object.keys(localStorage).filter((name) => name !== "metadisk-theme")'
+    )
+
+
+def test_names_appear_once_the_encryption_key_is_there(page: Page, account: Client) -> None:
+    page.driver.execute_script('location.hash = "#buckets"')
+    page.until(page.one('#sign-in').is_displayed)
+    page.shoot('sign-in')
+    page.check()
+    page.type('#email', page.network.email)
+    assert 'both' in page.text('#sign-in-error')
+    page.type('#password', 'wrong')
+    page.until(lambda: 'does not know' in page.text('#sign-in-error'))
+    page.console()
+    page.one('#password').clear()
+    page.type('#password', page.network.password)
+    page.until(lambda: is_hidden(page))
+    page.shoot('buckets-locked')
+    page.check()
+    page.type('#key', 'legal ' * 11 + 'winner')
+    page.until(lambda: 'opens none' in page.text('#key-error'))
+    # As it may have been copied.
+    page.type('#key', f'  {WORDS.replace(" ", "  ")} ')
+    page.until(lambda: names(page) == ['empty one', 'holidays'])
+    assert page.driver.switch_to.active_element.get_attribute('id') == 'search'
+    page.shoot('buckets')
+    page.check()
+    assert secrets_stored(page) == []
+    page.press('Sign out')
+    assert page.one('#sign-in').is_displayed()
+    assert names(page) == []
+
+
+def test_files_are_in_folders_sorted_and_searched(page: Page, account: Client) -> None:
+    sign_in(page)
+    open_row(page, 'holidays')
+    page.until(lambda: names(page) == ['summer', '<img src=x>.html', 'large.bin'])
+    assert page.text('#browse-count') == '6 files, 103 KiB'
+    open_row(page, 'summer')
+    open_row(page, '2026')
+    pictures = ['café größe.jpg', 'img9.png', 'img10.png']
+    assert names(page) == pictures
+    assert [step.text for step in page.all('#crumbs li')] == [
+        'Buckets',
+        'holidays',
+        'summer',
+        '2026',
+    ]
+    page.shoot('bucket')
+    page.check()
+    page.press('Size', '#list')
+    assert names(page) == ['café größe.jpg', 'img10.png', 'img9.png']
+    page.press('Size', '#list')
+    assert page.one('[data-column="size"]').get_attribute('aria-sort') == 'ascending'
+    page.press('Name', '#list')
+    page.driver.back()
+    page.until(lambda: names(page) == ['2026', 'notes.txt'])
+    page.press('holidays', '#crumbs')
+    page.until(lambda: 'large.bin' in names(page))
+    page.one('#search').send_keys('IMG 2026')
+    assert names(page) == ['summer/2026/img9.png', 'summer/2026/img10.png']
+    page.one('#search').send_keys('x')
+    assert 'No file matches' in page.text('#browse-note')
+    page.one('#search').clear()
+    page.one('#search').send_keys('cafe')
+    assert names(page) == ['summer/2026/café größe.jpg']
+    page.press('Buckets', '#crumbs')
+    page.one('#search').send_keys(Keys.CONTROL + 'a', Keys.DELETE)
+    open_row(page, 'empty one')
+    page.until(lambda: 'Nothing here yet' in page.text('#browse-note'))
+    assert page.driver.execute_script('return window.hacked') is None
+    assert page.console() == []
+
+
+def test_file_of_a_bucket_is_decrypted_here(page: Page, account: Client) -> None:
+    page.driver.execute_cdp_cmd('Network.enable', {})
+    sign_in(page)
+    page.phone()
+    open_row(page, 'holidays')
+    page.until(lambda: 'large.bin' in names(page))
+    assert page.width() == 0
+    page.check()
+    page.shoot('bucket-phone')
+    # A farmer that fails, and one that sends other bytes, are replaced.
+    page.network.faults.add(Fault('drop', operation='pull'))
+    page.network.faults.add(Fault('corrupt', operation='pull', nth=3))
+    page.press_for('large.bin', 'Download')
+    assert page.downloaded('large.bin') == FILES['large.bin']
+    page.press_for('<img src=x>.html', 'Download')
+    assert page.downloaded('_img src=x_.html') == FILES['<img src=x>.html']
+    page.press_for('large.bin', 'Shards')
+    page.until(lambda: page.text('#details-health') == '7 of 7 shards healthy')
+    assert page.width() == 0
+    page.console()
+
+
+def test_link_of_a_bucket_file_opens_without_a_login(page: Page, account: Client) -> None:
+    (bucket,) = [each for each in account.bucket_list() if each.name == 'holidays']
+    (file,) = [
+        row for row in account.bucket_files(bucket.id) if row['size'] == len(FILES['large.bin'])
+    ]
+    entry = FileEntry(
+        file['id'], BucketEntry(bucket.id, '', ''), 'large.bin', 'large.bin', file['size']
+    )
+    link = make_share(account, entry, with_key=True).link()
+    page.open(f'#{link}')
+    page.until(lambda: 'large.bin' in page.text('#shared'))
+    page.press('Download', '#shared')
+    assert page.downloaded('large.bin') == FILES['large.bin']
+    page.press_for('large.bin', 'Download')
+    assert page.downloaded('large.bin') == FILES['large.bin']
+    page.check()
+    for other, told in (
+        (link[:-20], 'damaged'),
+        (make_share(account, entry).link(), 'no key'),
+        (dataclasses.replace(Share.read(link), tokens=('ab' * 20,)).link(), None),
+    ):
+        page.driver.execute_script('location.hash = arguments[0]', other)
+        if told is None:
+            page.until(lambda: 'large.bin' in page.text('#shared'))
+            page.press('Download', '#shared')
+        page.until(lambda told=told: (told or 'used up') in page.text('#shared'))
+    page.console()
+
+
+def test_login_and_key_are_stored_where_asked_for(page: Page, account: Client) -> None:
+    sign_in(page, words='')
+    page.one('#key-keep').click()
+    page.type('#key', WORDS)
+    page.until(lambda: 'holidays' in page.text('#rows'))
+    page.open('#buckets')
+    assert page.one('#sign-in').is_displayed()
+    page.one('#stay').click()
+    page.one('#email').send_keys(page.network.email)
+    page.type('#password', page.network.password)
+    page.until(lambda: is_hidden(page))
+    page.one('#key-keep').click()
+    page.type('#key', WORDS)
+    page.until(lambda: 'holidays' in page.text('#rows'))
+    page.open('#buckets')
+    page.until(lambda: names(page) == ['empty one', 'holidays'])
+    assert page.network.password not in page.driver.execute_script(
+        'return JSON.stringify(localStorage)'
+    )
+    page.press('Forget key')
+    page.until(lambda: is_hidden(page))
+    page.press('Sign out')
+    assert secrets_stored(page) == []
 
 
 def test_network_shows_its_farmers(page: Page) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +210,33 @@ class MetaDiskNode:
                 if stream is not None:
                     stream.process(piece, piece)
                 yield piece
+
+    async def relay(
+        self,
+        node_id: str,
+        hash_: str,
+        token: str,
+        size: int,
+        sink: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Bring a shard from a farmer to a page, as :meth:`FarmerStorage.relay` does.
+
+        Not charged: the file is one of an account's bucket, and none of the node's.
+
+        Raises:
+            StorageError: If the farmer does not give it.
+        """
+        sent = 0
+
+        async def counted(piece: bytes) -> None:
+            nonlocal sent
+            await sink(piece)
+            sent += len(piece)
+
+        try:
+            await self._storage.relay(node_id, hash_, token, size, counted)
+        finally:
+            self.catalog.note(incoming=sent, outgoing=sent)
 
     async def places(self, file: StoredFile) -> tuple[int, list[ShardsAt]]:
         """Return how many shards a file has, and which farmers took them.

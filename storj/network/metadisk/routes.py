@@ -24,6 +24,7 @@ from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from storj.crypto.convergent import parse_key
+from storj.digest import is_hash
 from storj.network.bridge.quotas import MINUTE, Windows
 from storj.network.bridge.state import BRIDGE
 from storj.network.metadisk.catalog import StoredFile
@@ -32,7 +33,9 @@ from storj.network.metadisk.names import clean_name, media_type
 from storj.network.metadisk.node import NODE, NodeFullError, Settings
 from storj.network.metadisk.spool import Spool
 from storj.network.metadisk.storage import ShardsAt, StorageError
+from storj.network.node.identity import is_node_id
 from storj.network.node.wire import vary
+from storj.sharding import MAX_SHARD_SIZE
 
 __all__ = ('Routes', 'json_answer')
 
@@ -50,6 +53,17 @@ _CACHE_SECONDS = 43200
 _AMOUNT = re.compile(r'\s*[+-]?\d{1,19}\s*')
 _FILENAME = re.compile(r';\s*filename="((?:\\"|[^"])*)"', re.IGNORECASE)
 _RANGE = re.compile(r'bytes=(\d{0,19})-(\d{0,19})')
+
+# Whatever the bytes are, a browser must not show them as a page.
+_INERT = {
+    'Content-Security-Policy': "default-src 'none'; sandbox",
+    'X-Content-Type-Options': 'nosniff',
+}
+_SHARD_HEADERS = {
+    **_INERT,
+    hdrs.CACHE_CONTROL: 'no-store',
+    hdrs.CONTENT_TYPE: 'application/octet-stream',
+}
 
 _T = TypeVar('_T')
 
@@ -120,6 +134,7 @@ class Routes:
             (web.post, '/api/upload', self.upload),
             (web.get, '/api/download/{filehash}', self.download),
             (web.get, '/api/find/{filehash}', self.find),
+            (web.get, '/api/shards/{hash}', self.shard),
             (web.get, '/api/status', self.status),
             (web.get, '/api/node', self.node),
         ]
@@ -296,11 +311,36 @@ class Routes:
                         await response.write(piece)
         except StorageError as error:
             logger.warning('download of %s failed: %r', file.filehash, error)
+            _break_off(request, response, _Refusal(500, 'error-downloading-file'))
+        return response
+
+    async def shard(self, request: web.Request) -> web.StreamResponse:
+        """``GET /api/shards/{hash}?farmer=&size=``: bring a shard from a farmer to the page.
+
+        The page may call nobody but its node, and a page of https no farmer, which speaks http.
+        The farmer's token is in the header ``x-token``, where no log has it.
+        """
+        hash_, farmer = request.match_info['hash'], request.query.get('farmer')
+        token, size = request.headers.get('x-token', ''), _shard_size(request)
+        if not is_node_id(farmer) or not is_hash(hash_) or not 0 < len(token) <= _TOKEN_LIMIT:
+            raise _Refusal(400, 'bad-request')
+        response = web.StreamResponse(headers=_SHARD_HEADERS)
+        response.content_length = size
+        if request.method == hdrs.METH_HEAD:
+            await response.prepare(request)
+            return response
+
+        async def send(piece: bytes) -> None:
+            # The farmer has accepted the token before a status is sent.
             if not response.prepared:
-                raise _Refusal(500, 'error-downloading-file') from error
-            # The status is out; only a broken connection can tell the client now.
-            if request.transport is not None:
-                request.transport.abort()
+                await response.prepare(request)
+            await response.write(piece)
+
+        try:
+            await request.app[NODE].relay(farmer, hash_, token, size, send)
+        except StorageError as error:
+            logger.warning('shard not relayed: %s', error)
+            _break_off(request, response, _Refusal(502, 'error-downloading-shard'))
         return response
 
     async def find(self, request: web.Request) -> web.Response:
@@ -332,6 +372,21 @@ class Routes:
     async def node(self, request: web.Request) -> web.Response:
         """``GET /api/node``, for the page: what the nodes of 2014 told nobody."""
         return json_answer(request, {'charging': request.app[NODE].settings.charge})
+
+
+def _break_off(request: web.Request, response: web.StreamResponse, refusal: _Refusal) -> None:
+    """Refuse a download that has failed; once its status is out, only a cut can tell the client."""
+    if not response.prepared:
+        raise refusal
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def _shard_size(request: web.Request) -> int:
+    size = request.query.get('size', '')
+    if not re.fullmatch('[1-9][0-9]{0,9}', size) or int(size) > MAX_SHARD_SIZE:
+        raise _Refusal(400, 'bad-request')
+    return int(size)
 
 
 def _upload(place: ShardsAt) -> dict[str, Any]:
@@ -467,9 +522,7 @@ def _file_headers(file: StoredFile, decrypted: bool) -> dict[str, str]:
     headers = {
         hdrs.ACCEPT_RANGES: 'bytes',
         hdrs.CONTENT_DISPOSITION: _disposition(file.name),
-        # Whatever the bytes are, a browser must not show them as a page.
-        'Content-Security-Policy': "default-src 'none'; sandbox",
-        'X-Content-Type-Options': 'nosniff',
+        **_INERT,
     }
     if decrypted:
         # The address holds the key, so no cache may keep it.

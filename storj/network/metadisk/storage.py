@@ -30,7 +30,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -229,6 +229,32 @@ class FarmerStorage:
                 offset += size
         if offset < end:
             raise StorageError('shards are missing at the end of the file')
+
+    async def relay(
+        self,
+        node_id: str,
+        hash_: str,
+        token: str,
+        size: int,
+        sink: Callable[[bytes], Awaitable[object]],
+    ) -> None:
+        """Bring a shard from a farmer of the bridge to somebody who has a token for it.
+
+        Args:
+            node_id (str): of the farmer; its address is the one that the bridge knows.
+            hash_ (str): of the shard, 40 hex digits; the reader compares it.
+            token (str): the farmer's, which checks it.
+            size (int): bytes of the shard.
+            sink (Callable[[bytes], Awaitable[object]]): takes the pieces, in order.
+
+        Raises:
+            StorageError: If the farmer is unknown, or gives no shard of this size.
+        """
+        farmer = self._farmer_of({'farmer': await self._call('GET', f'/contacts/{node_id}')})
+        try:
+            await self._farmers.pull(farmer, hash_, token, size, sink)
+        except ShardClientError as error:
+            raise StorageError(f'{node_id} does not give {hash_}: {error}') from error
 
     async def places(self, entry: str) -> tuple[int, list[ShardsAt]]:
         """Return how many shards a file has, and which farmers took them.

@@ -28,6 +28,8 @@ ACKNOWLEDGE = 30.0
 
 _BUFFER = 1024 * 1024
 _PIECE = 64 * 1024
+# Bytes of one frame, which is in memory as a whole.
+_FRAME_LIMIT = 64 * 1024 * 1024
 _TEXT_LIMIT = 500
 _STORED = (200, 201, 304)
 
@@ -195,7 +197,7 @@ class ShardClient:
     ) -> AsyncGenerator[bytes, None]:
         # The library refuses a frame of the limit itself.
         async with session.ws_connect(
-            f'{farmer.url}/', max_msg_size=size + 1, compress=0
+            f'{farmer.url}/', max_msg_size=min(size, _FRAME_LIMIT) + 1, compress=0
         ) as channel:
             await channel.send_json({'token': token, 'hash': data_hash, 'operation': 'PULL'})
             while (message := await channel.receive(STALL)).type is aiohttp.WSMsgType.BINARY:

@@ -3,6 +3,8 @@
 import {isHash} from './convergent.js';
 
 const ROOT = new URL('../', import.meta.url);
+// What a node puts before the names of files.
+const NAME_PREFIX = /^[0-9a-f]{7}_/;
 const PATIENCE = 20000;
 // Connections in a row that may end without new bytes.
 const ATTEMPTS = 3;
@@ -87,6 +89,12 @@ export const node = () => call('api/node');
 export const network = () => call('status');
 export const find = (hash) => call(`api/find/${hash}`);
 
+/** Find name and size of a file of the node by its reference, {hash, key}. */
+export async function lookUp({hash, key}) {
+  const found = await find(hash);
+  return {name: found.filename.replace(NAME_PREFIX, ''), hash, key, size: found.filesize};
+}
+
 /** Send a file; `onProgress` gets the bytes sent. Returns the request, to abort it, and a promise. */
 export function upload(file, accessToken, onProgress) {
   const request = new XMLHttpRequest();
@@ -114,6 +122,21 @@ export function upload(file, accessToken, onProgress) {
   return {done, abort: () => request.abort()};
 }
 
+/** The pieces of a stream, which not all browsers iterate over themselves. */
+export async function* pieces(stream) {
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const {done, value} = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    // Also when whoever wanted the bytes has had enough of them.
+    reader.cancel().catch(() => {});
+  }
+}
+
 /**
  * Fetch a file as it is stored, in pieces, without sending its key.
  *
@@ -136,18 +159,11 @@ export async function* ciphertext(hash, accessToken, signal) {
         const answer = parse(await response.text());
         throw new ApiError(explain(response.status, answer), response.status);
       }
-      const reader = response.body.getReader();
-      try {
-        for (;;) {
-          const {done, value} = await reader.read();
-          if (done) return;
-          received += value.length;
-          yield value;
-        }
-      } finally {
-        // Also when whoever wanted the bytes has had enough of them.
-        reader.cancel().catch(() => {});
+      for await (const piece of pieces(response.body)) {
+        received += piece.length;
+        yield piece;
       }
+      return;
     } catch (error) {
       if (signal.aborted) throw new ApiError('Cancelled.');
       if (error instanceof ApiError) throw error;

@@ -4,6 +4,7 @@
 import * as account from './account.js';
 import * as api from './api.js';
 import * as convergent from './convergent.js';
+import {canDecrypt} from './ctr.js';
 import {make} from './dom.js';
 import {bytes} from './format.js';
 import {Rate} from './rate.js';
@@ -88,9 +89,9 @@ class Disk {
 
 /** Choose where a file goes; a browser asks its user only while a click is fresh. */
 async function sinkFor(file) {
-  if (!convergent.canDecrypt()) {
+  if (!canDecrypt()) {
     throw new convergent.ReadError('Browsers decrypt only on https pages and on this machine. '
-      + 'Use storj metadisk download.');
+      + 'Use the command storj.');
   }
   if (file.size <= limits.small) return new Memory(file.name);
   if (globalThis.showSaveFilePicker) {
@@ -103,12 +104,11 @@ async function sinkFor(file) {
   }
   if (file.size <= limits.largest) return new Memory(file.name);
   throw new convergent.ReadError(`This browser cannot write more than ${bytes(limits.largest)} to the `
-    + 'disk piece by piece. Use Chrome or Edge, or storj metadisk download.');
+    + 'disk piece by piece. Use Chrome or Edge, or the command storj.');
 }
 
-/** Download, prove, decrypt and save a file; `onProgress` gets the bytes that have come. */
-async function download(file, signal, onProgress) {
-  const sink = await sinkFor(file);
+/** Read a file of the node, `{hash, key, size}`, for a downloader. */
+export const readStored = (file) => async (sink, signal, onProgress) => {
   async function* fetched() {
     let received = 0;
     onProgress(received);
@@ -120,17 +120,30 @@ async function download(file, signal, onProgress) {
   }
   try {
     await convergent.open(fetched, file, sink);
+  } finally {
+    account.showBalance();
+  }
+};
+
+/** Read and save a file; nothing of it is left if it fails. */
+async function download(file, read, signal, onProgress) {
+  const sink = await sinkFor(file);
+  try {
+    await read(sink, signal, onProgress);
     return await sink.finish();
   } catch (error) {
     await sink.discard();
     throw error;
-  } finally {
-    account.showBalance();
   }
 }
 
-/** A download button, and the line that tells how far it is and how it ended. */
-export function downloader(file, idle = '') {
+/**
+ * A download button, and the line that tells how far it is and how it ended.
+ *
+ * `read(sink, signal, onProgress)` reads the file, `{name, size}`, into a sink, proved and
+ * decrypted; `onProgress` gets the bytes that have come. `face(words)` is what the button shows.
+ */
+export function downloader(file, read, {idle = '', face = (words) => words} = {}) {
   const bar = make('progress', {max: 1, value: 0, 'aria-label': `Download of ${file.name}`});
   const text = make('span', {role: 'status'});
   // For the eye; the bar tells others.
@@ -146,9 +159,11 @@ export function downloader(file, idle = '') {
     text.setAttribute('role', kind === 'failed' ? 'alert' : 'status');
     bar.hidden = kind !== 'running';
     state.hidden = !words;
-    button.textContent = kind === 'running' ? 'Cancel' : 'Download';
-    button.className = kind === 'running' ? 'quiet' : '';
-    button.setAttribute('aria-label', `${button.textContent} ${file.name}`);
+    const label = kind === 'running' ? 'Cancel' : 'Download';
+    button.replaceChildren(face(label));
+    button.classList.toggle('quiet', kind === 'running');
+    button.title = label;
+    button.setAttribute('aria-label', `${label} ${file.name}`);
   };
 
   const run = async () => {
@@ -156,7 +171,7 @@ export function downloader(file, idle = '') {
     running += 1;
     const rate = new Rate(file.size);
     try {
-      show('done', await download(file, control.signal, (received) => {
+      show('done', await download(file, read, control.signal, (received) => {
         if (bar.hidden) show('running', 'Downloading');
         bar.value = file.size ? Math.min(1, received / file.size) : 1;
         pace.textContent = rate.update(received);

@@ -24,11 +24,16 @@ export function duration(seconds) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+const DAY = new Intl.DateTimeFormat(undefined, {dateStyle: 'medium'});
+
+/** The day of a time in milliseconds. */
+export const day = (milliseconds) => DAY.format(milliseconds);
+
 /** How long ago a time in milliseconds was. */
 export function ago(milliseconds, now = Date.now()) {
   const seconds = Math.max(0, Math.round((now - milliseconds) / 1000));
   if (seconds < 60) return `${seconds} s ago`;
   if (seconds < 3600) return `${Math.round(seconds / 60)} min ago`;
   if (seconds < 86400) return `${Math.round(seconds / 3600)} h ago`;
-  return new Date(milliseconds).toLocaleDateString();
+  return day(milliseconds);
 }

@@ -1,15 +1,14 @@
-// The list of uploaded and added files, and what one can do with each; links that others share.
+// The list of uploaded and added files, and what one can do with each.
 
 import * as api from './api.js';
 import * as convergent from './convergent.js';
 import * as details from './details.js';
 import {byId, copy, make, notice} from './dom.js';
-import {downloader} from './downloads.js';
+import {downloader, readStored} from './downloads.js';
 import {bytes, plural} from './format.js';
 import * as store from './store.js';
 
 const PER_PAGE = 10;
-const NAME_PREFIX = /^[0-9a-f]{7}_/;
 
 let page = 0;
 // By filehash. A row is made once: a download under way in it outlives a change of the list.
@@ -22,8 +21,8 @@ async function copyLink(file) {
   unsaved.delete(file.hash);
 }
 
-function makeRow(file, words) {
-  const {button, state} = downloader(file, words);
+function makeRow(file, idle) {
+  const {button, state} = downloader(file, readStored(file), {idle});
   const quiet = (label, act) => make('button', {
     type: 'button', class: 'quiet', 'aria-label': `${label}: ${file.name}`, onclick: act,
   }, label);
@@ -100,12 +99,6 @@ function show() {
     turn('›', page + 1, 'Older files'));
 }
 
-/** Ask the node for a reference's name and size. */
-async function lookUp({hash, key}) {
-  const found = await api.find(hash);
-  return {name: found.filename.replace(NAME_PREFIX, ''), hash, key, size: found.filesize};
-}
-
 async function addReference(event) {
   event.preventDefault();
   const field = byId('add-reference');
@@ -123,49 +116,12 @@ async function addReference(event) {
     return;
   }
   try {
-    add(await lookUp(reference));
+    add(await api.lookUp(reference));
     field.value = '';
     notice('Added to your files');
   } catch (failure) {
     refuse(failure.message);
   }
-}
-
-/** Show the file of a share link above everything else; none hides the card. */
-export async function showShared(reference) {
-  const card = byId('shared');
-  card.hidden = !reference;
-  if (!reference) {
-    card.replaceChildren();
-    return;
-  }
-  const title = make('h2', {id: 'shared-title', tabindex: '-1'}, 'Shared with you');
-  card.replaceChildren(title, make('p', {class: 'muted', role: 'status'}, 'Looking up the file…'));
-  title.focus();
-  const dismiss = make('a', {class: 'button quiet', href: '#files'}, 'Dismiss');
-  let content;
-  try {
-    const file = await lookUp(reference);
-    const {button, state} = downloader(
-      file, 'Your browser decrypts the file; the node never sees the key.');
-    content = [
-      make('p', {class: 'row-text'},
-        make('strong', {class: 'name'}, file.name),
-        make('span', {class: 'muted small size'}, bytes(file.size)),
-        make('code', {class: 'hash', title: file.hash}, `${file.hash.slice(0, 16)}…`)),
-      state,
-      make('div', {class: 'buttons'}, button,
-        make('button', {
-          type: 'button', class: 'quiet',
-          onclick: () => { add(file); location.hash = '#files'; notice('Added to your files'); },
-        }, 'Add to your files'),
-        dismiss)];
-  } catch (error) {
-    content = [make('p', {class: 'bad', role: 'alert'}, error.message),
-      make('div', {class: 'buttons'}, dismiss)];
-  }
-  // Another link may have been opened meanwhile.
-  if (title.isConnected) card.replaceChildren(title, ...content);
 }
 
 export function start() {

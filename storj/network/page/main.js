@@ -1,17 +1,18 @@
 // The page's beginning: views, theme, share links.
 
 import * as account from './account.js';
-import {parseReference} from './convergent.js';
+import * as buckets from './buckets.js';
 import * as details from './details.js';
 import {byId, notice} from './dom.js';
 import * as downloads from './downloads.js';
 import * as history from './history.js';
 import * as network from './network.js';
+import * as shared from './shared.js';
 import {getTheme, setTheme} from './store.js';
 import * as uploads from './uploads.js';
 
 const THEMES = ['system', 'light', 'dark'];
-const TITLES = {files: 'MetaDisk', network: 'Network · MetaDisk'};
+const TITLES = {files: 'MetaDisk', buckets: 'Buckets · MetaDisk', network: 'Network · MetaDisk'};
 
 function showTheme() {
   const theme = getTheme();
@@ -27,14 +28,11 @@ function nextTheme() {
   showTheme();
 }
 
-let shown = null;
-
 /** Show the view that the address names. A share link stays there, so that reloading keeps the file. */
 function route() {
   const fragment = location.hash.slice(1);
-  if (fragment === shown) return;
-  shown = fragment;
-  const view = fragment === 'network' ? 'network' : 'files';
+  const [name, id] = fragment.split('/');
+  const view = name in TITLES ? name : 'files';
   for (const section of document.querySelectorAll('[data-view]')) {
     section.hidden = section.dataset.view !== view;
   }
@@ -44,7 +42,8 @@ function route() {
   }
   document.title = TITLES[view];
   network.watch(view === 'network');
-  history.showShared(parseReference(fragment));
+  if (view === 'buckets') buckets.show(id, window.history.state?.folder);
+  shared.show(fragment);
 }
 
 function warn(event) {
@@ -59,11 +58,11 @@ function skip(event) {
 
 byId('theme').addEventListener('click', nextTheme);
 byId('skip').addEventListener('click', skip);
-addEventListener('hashchange', route);
+addEventListener('popstate', route);
 addEventListener('beforeunload', warn);
 showTheme();
 history.start();
 uploads.start();
 details.start();
-route();
+buckets.start().then(route);
 account.start().catch((error) => notice(error.message, 'bad'));

@@ -1,5 +1,5 @@
-// What this browser stores: the theme, the token of a node that charges, and the list of files if
-// the person asks for it. Nothing of it leaves the browser.
+// What this browser stores: the theme, the token of a node that charges and, where the person asks
+// for it, the list of files, the login and the encryption key. Nothing else does it leave behind.
 
 import {isHash} from './convergent.js';
 
@@ -41,6 +41,25 @@ export const setToken = (token) => write(TOKEN, token);
 export const getTheme = () => read('metadisk-theme') ?? 'system';
 export const setTheme = (theme) => write('metadisk-theme', theme);
 
+// Each stored only where the person says so; null otherwise.
+const readRecord = (name) => {
+  try {
+    return JSON.parse(read(name));
+  } catch {
+    return null;
+  }
+};
+const writeRecord = (name, record) =>
+  (record === null ? remove(name) : write(name, JSON.stringify(record)));
+
+/** The login, {email, authorized}, which stands for the password. */
+export const getLogin = () => readRecord('storj-login');
+export const setLogin = (login) => writeRecord('storj-login', login);
+
+/** The encryption key. */
+export const getKey = () => readRecord('storj-key');
+export const setKey = (words) => writeRecord('storj-key', words);
+
 const isFile = (row) => row && isHash(row.hash) && isHash(row.key)
   && typeof row.name === 'string' && Number.isFinite(row.size);
 
@@ -53,24 +72,19 @@ export const isStored = () => read(HISTORY) !== null;
 /** Store the list of files from now on, or delete what is stored. */
 export function setStored(stored) {
   files = getHistory();
-  if (stored) write(HISTORY, JSON.stringify(files));
-  else remove(HISTORY);
+  writeRecord(HISTORY, stored ? files : null);
 }
 
 /** The files, newest first: {name, hash, key, size, added}. */
 export function getHistory() {
   if (!isStored()) return files;
-  try {
-    const rows = JSON.parse(read(HISTORY));
-    return Array.isArray(rows) ? rows.filter(isFile) : [];
-  } catch {
-    return [];
-  }
+  const rows = readRecord(HISTORY);
+  return Array.isArray(rows) ? rows.filter(isFile) : [];
 }
 
 function setHistory(rows) {
   files = rows;
-  if (isStored()) write(HISTORY, JSON.stringify(rows));
+  if (isStored()) writeRecord(HISTORY, rows);
 }
 
 /** Add a file as the newest; a file is in the list once. */
