@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from storj.catalog import BucketEntry
-from storj.exception import NotFoundError
+from storj.exception import NotFoundError, StorjError
 from storj.s3 import conditions
 from storj.s3.buckets import OWNER
 from storj.s3.call import Call, is_number, stamp
@@ -29,6 +31,8 @@ __all__ = (
     'put',
     'put_tags',
 )
+
+_log = logging.getLogger(__name__)
 
 #: How often an object is looked for that is replaced before its first byte was sent.
 _ATTEMPTS: Final = 5
@@ -117,13 +121,29 @@ async def _answered(store: Store, call: Call, found: Object) -> web.StreamRespon
             return None
         response = web.StreamResponse(status=status, headers=headers)
         await response.prepare(call.request)
+        await _written(call, response, first, pieces)
+    finally:
+        await pieces.aclose()
+    return response
+
+
+async def _written(
+    call: Call, response: web.StreamResponse, first: bytes, pieces: AsyncIterator[bytes]
+) -> None:
+    """Write a body whose head is sent."""
+    try:
         await response.write(first)
         async for piece in pieces:
             await response.write(piece)
         await response.write_eof()
-    finally:
-        await pieces.aclose()  # type: ignore[attr-defined]
-    return response
+    except ConnectionError:
+        raise
+    except Exception as error:
+        expected = isinstance(error, StorjError)
+        _log.warning('%s %s broke off: %s', call.id, call.method, error, exc_info=not expected)
+        # Any answer to that would be taken for bytes of the object.
+        if call.request.transport is not None:
+            call.request.transport.abort()
 
 
 def _told(call: Call, found: Object) -> tuple[tuple[int, int] | None, dict[str, str]]:

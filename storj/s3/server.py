@@ -41,6 +41,9 @@ _GIB: Final = 1024**3
 EXPIRY: Final = 7 * 24 * 3600.0
 _CLEANING: Final = 3600.0
 
+#: Which part of the space for bodies there is, beside it, for shards that clients read in parts.
+_KEPT_SHARE: Final = 8
+
 
 def new_pair() -> tuple[str, str]:
     """Return a new access key and its secret key."""
@@ -139,13 +142,17 @@ class Gateway:
         self.keys_file = None if settings.keys else folder / _KEYS
         index = Index(settings.database or f'sqlite:///{folder / "index.sqlite"}')
         self._closing.callback(index.close)
-        spool = Spool(folder / 'spool', self._spool_secret(), settings.spool_limit)
+        secret = self._spool_secret()
+        spool = Spool(folder / 'spool', secret, settings.spool_limit)
+        kept = Spool(folder / 'kept', secret, settings.spool_limit // _KEPT_SHARE)
+        kept.clean(set())
         # Before anybody can upload: a file that is just being written is known to nobody either.
         spool.clean({part.file for upload in index.uploads() for part in index.parts(upload.id)})
         self._store = Store(
             self._client,
             index,
             spool,
+            kept,
             listing_seconds=settings.listing_seconds,
             plain_names=settings.plain_names,
         )

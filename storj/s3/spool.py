@@ -9,7 +9,7 @@ import hmac
 import os
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from storj.s3.body import Body
 from storj.s3.errors import S3Error
 from storj.transfer.spool import SeekableFile
 
-__all__ = ('Received', 'Spool', 'Stored')
+__all__ = ('Received', 'Spool', 'Stored', 'Writer')
 
 _COUNTER: Final = 16
 _PIECE: Final = 1024 * 1024
@@ -89,24 +89,23 @@ class Received:
         self.checksum = checksum
 
 
-class _Sink:
-    """Hashes, encrypts and writes one body.
+class Writer:
+    """Encrypts and writes one file.
 
     Args:
         path (Path): of the file.
         secret (bytes): that it is encrypted with.
-        algorithms (Sequence[str]): checksums to compute.
+
+    Attributes:
+        size (int): bytes so far.
     """
 
-    def __init__(self, path: Path, secret: bytes, algorithms: Sequence[str]) -> None:
-        # First what can fail: a file that is made must be closed and removed.
-        self.checksums = {name: checksums.new(name) for name in algorithms}
+    def __init__(self, path: Path, secret: bytes) -> None:
         self._lock = threading.Lock()
         self._closed = False
         counter = secrets.token_bytes(_COUNTER)
         self._cipher = CtrStream(ContentKey(secret, counter))
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._md5 = hashlib.md5(usedforsecurity=False)
         self.size = 0
         try:
             os.write(self._descriptor, counter)
@@ -120,17 +119,14 @@ class _Sink:
         with self._lock:
             if self._closed:
                 return
-            self._md5.update(data)
-            for checksum in self.checksums.values():
-                checksum.update(data)
+            self._see(data)
             self.size += len(data)
             view = memoryview(self._cipher.process(data))
             while view:
                 view = view[os.write(self._descriptor, view) :]
 
-    def etag(self) -> str:
-        """Return the MD5 of everything in hex."""
-        return self._md5.hexdigest()
+    def _see(self, data: bytes) -> None:
+        """Look at the next bytes."""
 
     def close(self) -> None:
         """Close the file, after a write that is under way in another thread.
@@ -140,6 +136,31 @@ class _Sink:
         with self._lock:
             self._closed = True
             os.close(self._descriptor)
+
+
+class _Sink(Writer):
+    """Hashes one body as well.
+
+    Args:
+        path (Path): of the file.
+        secret (bytes): that it is encrypted with.
+        algorithms (Sequence[str]): checksums to compute.
+    """
+
+    def __init__(self, path: Path, secret: bytes, algorithms: Sequence[str]) -> None:
+        # First what can fail: a file that is made must be closed and removed.
+        self.checksums = {name: checksums.new(name) for name in algorithms}
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        super().__init__(path, secret)
+
+    def _see(self, data: bytes) -> None:
+        self._md5.update(data)
+        for checksum in self.checksums.values():
+            checksum.update(data)
+
+    def etag(self) -> str:
+        """Return the MD5 of everything in hex."""
+        return self._md5.hexdigest()
 
 
 class Spool:
@@ -182,6 +203,32 @@ class Spool:
             if self._used + size + to_come > self._limit:
                 raise S3Error('SlowDown', 'Too much is being uploaded at once.')
             self._used += size
+
+    def has_space(self, size: int) -> bool:
+        """Return whether a file of a size would be taken now."""
+        return self._used + size + _COUNTER <= self._limit
+
+    @contextlib.contextmanager
+    def writing(self, name: str, size: int) -> Iterator[Writer]:
+        """Make a file of a size that is known; if that fails, nothing of it is left.
+
+        Raises:
+            S3Error: If there is no space.
+        """
+        self._reserve(size + _COUNTER)
+        try:
+            writer = Writer(self.folder / name, self._secret)
+            try:
+                yield writer
+            except BaseException:
+                (self.folder / name).unlink()
+                raise
+            finally:
+                writer.close()
+        except BaseException:
+            with self._lock:
+                self._used -= size + _COUNTER
+            raise
 
     def open(self, files: Sequence[tuple[str, int]]) -> Stored:
         """Return files, one behind the other, as one."""

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -28,10 +28,12 @@ from storj.exception import (
     NotFoundError,
     RateLimitedError,
 )
+from storj.s3.blocks import Blocks
 from storj.s3.errors import S3Error
 from storj.s3.index import Description, Index
 from storj.s3.listing import Keys, Page
 from storj.s3.spool import Spool
+from storj.sharding import shard_size_for
 
 if TYPE_CHECKING:
     from storj import http
@@ -50,6 +52,11 @@ _THREADS: Final = 32
 
 #: Seconds for which what is known of a bucket is believed.
 _BUCKET_SECONDS: Final = 10.0
+
+_PIECE: Final = 1024 * 1024
+
+#: Blocks that a range has a part of at most to be worth keeping them.
+_FEW_BLOCKS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class Store:
         client (storj.http.Client): of the account; closed with the store.
         index (Index): of what the network cannot keep.
         spool (Spool): for bodies.
+        kept (Spool): for shards of which a client asked for a part.
         listing_seconds (float): for which a listing is believed.
         plain_names (bool): whether new names are stored in the clear.
     """
@@ -99,6 +107,7 @@ class Store:
         client: http.Client,
         index: Index,
         spool: Spool,
+        kept: Spool,
         *,
         listing_seconds: float = 10.0,
         plain_names: bool = False,
@@ -106,6 +115,7 @@ class Store:
         self.client = client
         self.index = index
         self.spool = spool
+        self._blocks = Blocks(kept)
         self._listing_seconds = listing_seconds
         self._catalog = Catalog(client, plain_names=plain_names)
         # Threads of its own: transfers that wait for farmers must not keep a listing waiting.
@@ -118,6 +128,7 @@ class Store:
 
     async def close(self) -> None:
         """End transfers and threads."""
+        await self._blocks.close()
         await asyncio.to_thread(self.client.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -335,8 +346,56 @@ class Store:
         entry = await self.run(self._find_entry, bucket, key)
         return entry is not None and _version(entry) == version
 
-    async def content(self, found: Object, start: int, end: int) -> AsyncIterator[bytes]:
-        """Yield bytes of an object, each shard checked before its first byte."""
+    async def content(self, found: Object, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """Yield bytes of an object, each shard checked before its first byte.
+
+        Raises:
+            NotFoundError: If the object was replaced or removed.
+        """
+        # Blocks are the shards of what this package stores; with those of others it works as well.
+        block = shard_size_for(found.size)
+        first, last = start // block, -(-end // block)
+        shared = min(last * block, found.size) - first * block > end - start
+        if shared and last - first <= _FEW_BLOCKS and self._blocks.make_space(2 * block):
+            parts = self._out_of_blocks(found, start, end, block)
+        else:
+            parts = self._streamed(found, start, end)
+        async with contextlib.aclosing(parts):
+            async for piece in parts:
+                yield piece
+
+    async def _out_of_blocks(
+        self, found: Object, start: int, end: int, block: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield a range that other ranges have shards in common with."""
+        while start < end:
+            number = start // block
+            offset, limit = number * block, min((number + 1) * block, found.size)
+
+            async def fetch(writer: Any, offset: int = offset, limit: int = limit) -> None:
+                await self._fetch(found, offset, limit, writer)
+
+            key = f'{found.entry.bucket.id}/{_version(found.entry)}', number
+            async with self._blocks.opened(key, limit - offset, fetch) as source:
+                source.seek(start - offset)
+                limit = min(limit, end)
+                while start < limit:
+                    piece = await self.run(source.read, min(_PIECE, limit - start))
+                    start += len(piece)
+                    yield piece
+
+    async def _fetch(self, found: Object, start: int, end: int, writer: Any) -> None:
+        entry = found.entry
+        with _translated():
+            await self.client.transfers.download(
+                entry.bucket.id, entry.id, writer, start=start, end=end
+            )
+        # A file that replaces another one has its id: only now it is known whose bytes these are.
+        current = await self.run(self._find_entry, entry.bucket, entry.name)
+        if current is None or _version(current) != _version(entry):
+            raise NotFoundError('the object was replaced', 404)
+
+    async def _streamed(self, found: Object, start: int, end: int) -> AsyncGenerator[bytes, None]:
         pieces = self.client.transfers.stream(
             found.entry.bucket.id, found.entry.id, start=start, end=end
         )
