@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with ``storj`` and ``storj-bucket``, which load their modules once for all runs.
 
-    Each run is a process of its own, but not the one that is started: signals do not reach it.
+    Each run is a process of its own, but not the one that is started, which hands signals on.
     """
     folder = tmp_path_factory.mktemp('commands')
     clean = {k: v for k, v in os.environ.items() if not k.startswith(('STORJ_', 'XDG_', 'LC_'))}
@@ -58,5 +58,5 @@ def cost_of_passwords() -> Iterator[int]:
     A hash takes a third of a second on purpose, and hundreds of tests make accounts.
     """
     cost = passwords._COST
-    with mock.patch.object(passwords, '_COST', 2**6):
+    with mock.patch.object(passwords, '_COST', forked.QUICK_COST):
         yield cost

@@ -140,7 +140,7 @@ def program(storj: Storj) -> Any:
 
 @pytest.fixture
 def quick_program(storj: Storj, commands: Path) -> Any:
-    """The same with modules that are loaded already; signals do not reach the program."""
+    """The same with modules that are loaded already; no terminal is that of the program."""
     return _commands(storj, commands / 'storj')
 
 

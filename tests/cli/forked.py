@@ -1,9 +1,11 @@
 """A program that forks itself for every command, so that many commands load their modules once.
 
 :func:`fork_server` serves; :func:`write_command` writes an executable that asks it. Each command
-has a process of its own, with the arguments, environment, folder and streams of its caller.
-A caller may add which of the streams are closed and whether the others are unbuffered; it is told
-the pid then.
+has a process of its own, with the arguments, environment, folder and streams of its caller, which
+is told its pid first. A caller may add which of the streams are closed and whether the others are
+unbuffered. The executable hands signals on; one that is killed leaves its command running.
+
+What a command starts with Python is forked as well: a network in the background, farmers.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 #: What nearly every command loads; anything else is loaded by the command that wants it.
 PRELOADED = (
@@ -40,7 +43,7 @@ PRELOADED = (
 )
 
 CLIENT = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
@@ -48,8 +51,19 @@ with socket.socket(socket.AF_UNIX) as server:
     request = [{function!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]
     server.sendall(json.dumps(request).encode())
     server.shutdown(socket.SHUT_WR)
-    sys.exit(int(server.recv(16)))
+    with server.makefile() as answers:
+        pid = int(answers.readline())
+        for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda number, _: os.kill(pid, number))
+        sys.exit(int(answers.read()))
 """
+
+#: Of a hash of a password: it takes a third of a second on purpose where users are.
+QUICK_COST = 2**6
+
+#: What a network in the background loads, when the first of them is started.
+OF_NETWORKS = ('storj.network.program', 'storj.network.supervisor')
 
 
 @contextmanager
@@ -75,7 +89,10 @@ def fork_server(
 
 
 def write_command(path: Path, address: Path, function: str = 'main') -> None:
-    """Write an executable that has a function of ``storj.cli`` run by the server at an address."""
+    """Write an executable that has a function of ``storj.cli`` run by the server at an address.
+
+    The function ``python`` is that of the interpreter, for what networks start.
+    """
     path.write_text(CLIENT.format(python=sys.executable, address=str(address), function=function))
     path.chmod(0o755)
 
@@ -87,12 +104,24 @@ def hurry() -> None:
     RetryPolicy.wait = lambda *_: 0.0  # type: ignore[method-assign]
 
 
+def load_networks() -> None:
+    """Load what networks need, and have them hash passwords quickly, as those of tests do."""
+    for module in OF_NETWORKS:
+        importlib.import_module(module)
+    passwords = importlib.import_module('storj.network.bridge.passwords')
+    passwords._COST = QUICK_COST
+
+
 def serve(address: str, *, hurried: bool) -> None:
     """Fork for every command until SIGTERM; says ``ready`` when the first may come."""
     for module in PRELOADED:
         importlib.import_module(module)
     if hurried:
         hurry()
+    python = Path(address).with_name('python')
+    write_command(python, Path(address), 'python')
+    # Of what is forked; this process starts nothing else.
+    sys.executable = str(python)
     # Nobody waits for the children.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -102,37 +131,65 @@ def serve(address: str, *, hurried: bool) -> None:
         while True:
             caller, _ = listener.accept()
             with caller:
+                _, streams, _, _ = socket.recv_fds(caller, 1, 3)
+                with caller.makefile('rb') as lines:
+                    request = json.loads(lines.read())
+                if request[0] == 'python':
+                    load_networks()
                 if os.fork() == 0:
                     listener.close()
-                    _run(caller)
+                    _run(caller, streams, *request)
+                for stream in streams:
+                    os.close(stream)
 
 
-def _run(caller: socket.socket) -> None:
-    from storj import cli
-
+def _run(
+    caller: socket.socket,
+    streams: list[int],
+    function: str,
+    words: list[str],
+    folder: str,
+    settings: dict[str, str],
+    *more: Any,
+) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _, streams, _, _ = socket.recv_fds(caller, 1, 3)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    with caller.makefile('rb') as request:
-        function, words, folder, settings, *more = json.loads(request.read())
     arguments = list(map(_of_locale, words))
     environment = {name: _of_locale(value) for name, value in settings.items()}
     os.chdir(_of_locale(folder))
     os.environ.clear()
     os.environ.update(environment)
+    caller.sendall(f'{os.getpid()}\n'.encode())
     if more:
-        caller.sendall(f'{os.getpid()}\n'.encode())
         _open_streams(*more)
     status = 1
     try:
-        status = getattr(cli, function)(arguments)
+        status = _function(function)(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
     finally:
         caller.sendall(str(status).encode())
         os._exit(status)
+
+
+def _function(name: str) -> Callable[[list[str]], int]:
+    from storj import cli
+
+    def python(words: list[str]) -> int:
+        option, module, *arguments = words
+        assert option == '-m'
+        if module == 'storj':
+            return cli.main(arguments)
+        assert module == farmer_process.__name__
+        return farmer_process.main(*arguments)
+
+    if name != 'python':
+        return getattr(cli, name)  # type: ignore[no-any-return]
+    from storj.network import farmer_process
+
+    return python
 
 
 def _of_locale(text: str) -> str:

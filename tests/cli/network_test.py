@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from storj.cli import demo
 from storj.cli.network import farmer_rows
 from storj.network import Network
 from storj.network.control import RunningNetwork, serve_control
@@ -265,6 +266,16 @@ def test_demo_compares_and_shows_both_channels(stranger, tmp_path):
     assert {row['channel'] for row in record['shards']} == {'HTTP', 'WebSocket'}
     assert {row['kind'] for row in record['shards']} == {'data', 'parity'}
     stranger('demo', tmp_path / 'none', code=5)
+
+
+def test_demo_without_files_takes_some_of_the_package_and_random_data(stranger, monkeypatch):
+    assert demo._RANDOM_SIZE == 64 * 1024 * 1024
+    monkeypatch.setattr(demo, '_RANDOM_SIZE', 1024 * 1024)
+    record = stranger('demo', '--json').json()
+    assert record['equal'] is True
+    assert {'README.rst', 'storj/http.py', 'random-64-MiB.bin'} <= {
+        file['name'] for file in record['files']
+    }
 
 
 def test_demo_of_one_file_speaks_of_one_and_leaves_nothing(stranger, home, tmp_path):

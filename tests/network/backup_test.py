@@ -11,7 +11,6 @@ import signal
 import sqlite3
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,6 @@ from storj.network.folder import NetworkFolder
 from storj.network.node.contract import Contract
 from storj.network.node.state_files import LostStateError
 
-ROOT = Path(__file__).parents[2]
 QUIET = {'mirrors': 1, 'audit_interval': 0}
 
 
@@ -66,13 +64,12 @@ def storj(commands: Path) -> Callable[..., Any]:
 
 
 @contextmanager
-def running(data: Path, *options: str) -> Iterator[dict[str, str]]:
+def running(commands: Path, data: Path, *options: str) -> Iterator[dict[str, str]]:
     """A network as a program; yields its environment."""
     words = ['network', 'up', '--json', '--port', '0', '--data', str(data), '--no-sync', *options]
     with subprocess.Popen(
-        [sys.executable, '-m', 'storj', *words],
+        [commands / 'python', '-m', 'storj', *words],
         stdout=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
         text=True,
     ) as process:
         assert process.stdout is not None
@@ -117,14 +114,14 @@ def reads(network: Network, bucket: str, file: str) -> bool:
 @pytest.mark.long
 @pytest.mark.parametrize('options', [(), ('--processes',)])
 def test_all_that_was_stored_before_a_backup_comes_back(
-    tmp_path: Path, options: tuple[str, ...], storj: Callable[..., Any]
+    tmp_path: Path, options: tuple[str, ...], storj: Callable[..., Any], commands: Path
 ) -> None:
     data, folder, elsewhere = (tmp_path / name for name in ('network', 'backup', 'elsewhere'))
     files: dict[str, bytes] = {}
     metadisk: list[tuple[Any, bytes]] = []
     begun, done = threading.Event(), threading.Event()
 
-    with running(data, '--farmers', '4', *options) as account:
+    with running(commands, data, '--farmers', '4', *options) as account:
         with client_of(account) as client, MetaDisk(account['STORJ_BRIDGE']) as node:
             bucket = client.bucket_create('bucket').id
 
@@ -159,7 +156,7 @@ def test_all_that_was_stored_before_a_backup_comes_back(
     assert not list(elsewhere.glob('control*'))
     shutil.rmtree(data)
     with (
-        running(elsewhere) as account,
+        running(commands, elsewhere) as account,
         client_of(account) as client,
         MetaDisk(account['STORJ_BRIDGE']) as node,
     ):

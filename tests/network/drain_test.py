@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from storj.exception import NetworkSetupError
 from storj.http import Client
 from storj.network import Network
 
-ROOT = Path(__file__).parents[2]
 FILES = [os.urandom(30_000 + number) for number in range(8)]
 
 
@@ -92,13 +90,12 @@ def test_drain_to_no_farmer_is_refused_while_there_are_shards(folder: Path) -> N
         begin(folder, 0, drain=True).start()
 
 
-def test_program_tells_how_far_it_is_and_then_is_ready(folder: Path) -> None:
+def test_program_tells_how_far_it_is_and_then_is_ready(folder: Path, commands: Path) -> None:
     words = ['network', 'up', '--json', '--port', '0', '--data', str(folder), '--no-sync']
     with subprocess.Popen(
-        [sys.executable, '-m', 'storj', *words, '--farmers', '3', '--drain'],
+        [commands / 'python', '-m', 'storj', *words, '--farmers', '3', '--drain'],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
         text=True,
     ) as process:
         assert process.stdout is not None

@@ -12,7 +12,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +27,6 @@ from storj.network import Network
 from storj.network.bridge.state import BridgeSettings
 from storj.network.node.space import Reserve, is_full
 
-ROOT = Path(__file__).parents[2]
 MIB = 1024 * 1024
 CONTENT = os.urandom(50_000)
 
@@ -121,7 +119,7 @@ def test_full_disk_without_a_reserve_is_read(disk: Path) -> None:
 
 
 @pytest.mark.long
-def test_network_starts_on_a_full_disk(disk: Path) -> None:
+def test_network_starts_on_a_full_disk(disk: Path, commands: Path) -> None:
     data = disk / 'network'
     with Network(3, data=data, bridge={'mirrors': 1, 'audit_interval': 0}) as network:
         account = network.environment()
@@ -134,10 +132,9 @@ def test_network_starts_on_a_full_disk(disk: Path) -> None:
     words = ['network', 'up', '--json', '--port', '0', '--data', str(data)]
     for _ in range(2):
         with subprocess.Popen(
-            [sys.executable, '-m', 'storj', *words],
+            [commands / 'python', '-m', 'storj', *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
             text=True,
         ) as process:
             assert process.stdout is not None
