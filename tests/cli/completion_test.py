@@ -30,7 +30,7 @@ def complete(program, line, **extra):
 def test_commands_options_buckets_and_files_are_offered(quick_program, storj, bucket):
     for name in ('a.txt', 'dir/b', 'dir/c'):
         storj('cp', '-', f'storj://{bucket}/{name}', input='x')
-    assert {'cp', 'cat', 'completion', 'config'} == set(complete(quick_program, 'storj c'))
+    assert {'cp', 'cat', 'check', 'completion', 'config'} == set(complete(quick_program, 'storj c'))
     assert complete(quick_program, 'storj cp --limit') == ['--limit-upload', '--limit-download']
     assert f'storj://{bucket}/' in complete(quick_program, f'storj ls storj://{bucket[:6]}')
     # A machine under load may not answer within the second that a prompt waits.
