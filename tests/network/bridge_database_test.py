@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.orm import Session
 
+from storj.digest import shard_hash
 from storj.network.bridge import migrations
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import write_calls
@@ -28,6 +29,8 @@ from storj.network.bridge.database import (
     Contract,
     Database,
     Entry,
+    Frame,
+    Pointer,
     Token,
     User,
     Volume,
@@ -341,7 +344,33 @@ def test_bucket_with_many_files_is_removed_whole(bridge: RunningBridge) -> None:
         bridge.file(alice, bucket if number else other, filename=str(number))
     assert bridge.request('DELETE', f'/buckets/{bucket}', by=alice).status == 204
     with bridge.state.database.begin() as session:
-        assert [entry.bucket for entry in session.query(Entry)] == [other]
+        (entry,) = session.query(Entry)
+        assert entry.bucket == other
+        # Frames and pointers go with their files.
+        assert [frame.id for frame in session.query(Frame)] == [entry.frame]
+        assert [pointer.frame for pointer in session.query(Pointer)] == [entry.frame]
+
+
+def test_frames_of_files_that_were_removed_long_ago_go(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path) as bridge:
+        alice = bridge.account()
+        bridge.farmer()
+        bucket = bridge.bucket(alice)
+        bridge.file(alice, bucket, [b'stays'], filename='stays')
+        bridge.file(alice, bucket, [b'went'], filename='went')
+        upload = bridge.frame(alice)
+        went = shard_hash(b'went')
+        bridge.call(lambda: write_calls(bridge.state))
+        with bridge.state.database.begin() as session:
+            # As earlier versions did it.
+            session.execute(text("DELETE FROM entries WHERE name = 'went'"))
+            session.execute(text("UPDATE alembic_version SET version_num = '1'"))
+    with RunningBridge(tmp_path) as bridge, bridge.state.database.begin() as session:
+        (entry,) = session.query(Entry)
+        assert {frame.id for frame in session.query(Frame)} == {entry.frame, upload}
+        assert session.query(Pointer).one().frame == entry.frame
+        due = session.query(Contract).filter(Contract.next_renewal == 0)
+        assert [contract.shard_hash for contract in due] == [went]
 
 
 def test_status_is_read_apart_from_the_event_loop(bridge: RunningBridge) -> None:

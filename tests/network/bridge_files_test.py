@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from storj.network.bridge.database import Frame, Pointer
 from storj.sharding import file_id
 from tests.network.bridges import Account, RunningBridge, eventually
 
@@ -179,8 +180,10 @@ def test_frame_in_use_is_locked_and_stays(bridge: RunningBridge, alice: Account)
     assert len(bridge.request('GET', f'{files}/{file}', by=alice).json) == 1
     assert bridge.request('DELETE', f'{files}/{file}', by=alice).status == 204
     assert bridge.request('DELETE', f'{files}/{file}', by=alice).error == 'File not found'
-    assert bridge.request('DELETE', f'/frames/{frame}', by=alice).status == 204
+    # With a file goes its frame.
     assert bridge.request('DELETE', f'/frames/{frame}', by=alice).error == 'Frame not found'
+    with bridge.state.database.begin() as session:
+        assert session.query(Frame).count() == session.query(Pointer).count() == 0
 
 
 def test_frame_of_another_user_does_not_exist(bridge: RunningBridge, alice: Account) -> None:

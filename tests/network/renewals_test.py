@@ -84,7 +84,7 @@ def test_copies_are_renewed_with_the_first(bridge: RunningBridge, alice: Account
     assert ends(bridge) == [LIFE] * 3
 
 
-def test_shards_of_a_removed_file_come_to_their_end(bridge: RunningBridge, alice: Account) -> None:
+def test_contracts_of_a_removed_file_end_with_it(bridge: RunningBridge, alice: Account) -> None:
     bridge.farmer()
     bucket = bridge.bucket(alice)
     file = bridge.file(alice, bucket, [b'testshard'])
@@ -95,13 +95,12 @@ def test_shards_of_a_removed_file_come_to_their_end(bridge: RunningBridge, alice
     assert renew(bridge) == (1, [])
     assert bridge.request('DELETE', f'/buckets/{bucket}/files/{other}', by=alice).status == 204
     bridge.clock.now += DUE
+    # The last file is gone: the farmer is told that the contract ends now.
+    assert renew(bridge) == (1, [])
+    assert ends(bridge) == [0]
     assert renew(bridge) == (0, [])
-    assert ends(bridge) == [30 * DAY]
-    bridge.clock.now += 30 * DAY - 1
-    assert renew(bridge) == (0, [])
-    assert len(ends(bridge)) == 1
     # The farmer asks before it drops the shard, so the bridge remembers for a while.
-    bridge.clock.now += LIFE
+    bridge.clock.now += LIFE - 1
     assert renew(bridge) == (0, [])
     assert len(ends(bridge)) == 1
     bridge.clock.now += 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.auth import authenticate, is_public_key, owned_bucket
-from storj.network.bridge.database import Bucket, Entry, Token, User
+from storj.network.bridge.database import Bucket, Token, User
+from storj.network.bridge.removals import remove_some
 from storj.network.bridge.state import BRIDGE
 from storj.network.node.wire import Refusal, Route, answer, iso_date, parse_date, read_body, text
 from storj.sharding import bucket_id
@@ -169,13 +172,16 @@ async def delete_bucket(request: web.Request) -> web.Response:
     bucket = await bridge.database.run_objects(
         lambda session: owned_bucket(session, caller, request.match_info['bucket'])
     )
-    await bridge.database.delete_all(Entry, Entry.bucket == bucket.id)
+    while await bridge.database.run(partial(remove_some, bucket=bucket.id)):
+        # Others get their turn.
+        await asyncio.sleep(0)
 
     def remove(session: Session) -> None:
         # Who makes a file waits for the end of this, or this for the end of that.
         bucket_there = owned_bucket(session, caller, bucket.id, lock=True)
         # What came meanwhile.
-        session.execute(delete(Entry).where(Entry.bucket == bucket.id))
+        while remove_some(session.connection(), bucket.id):
+            pass
         session.execute(delete(Token).where(Token.bucket == bucket.id))
         session.delete(bucket_there)
 

@@ -40,6 +40,7 @@ from storj.network.bridge.copies import FrameShard, download_tokens, shards_of
 from storj.network.bridge.database import Bucket, Contact, Contract, Entry, Frame, Pointer
 from storj.network.bridge.frames import excluded, owned_frame
 from storj.network.bridge.quotas import check_volume, count_volume
+from storj.network.bridge.removals import remove_files
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE, Bridge, Release
 from storj.network.node.wire import (
@@ -356,8 +357,11 @@ class _NewFile:
         connection.execute(_LOCK_FRAME, {'this': frame})
         if found.taken:
             # It keeps its id and its date.
-            same = update(Entry).where(Entry.id == entry['id']).returning(Entry.created)
-            created = connection.scalar(same.values(**entry))
+            same = Entry.id == entry['id']
+            before = connection.execute(select(Entry.frame).where(same)).scalar_one()
+            changed = update(Entry).where(same).values(**entry).returning(Entry.created)
+            created = connection.scalar(changed)
+            remove_files(connection, [before])
         else:
             created = connection.scalar(_NEW_ENTRY, {**entry, 'of_bucket': bucket, 'now': now})
         return _entry_object(Entry(**entry, created=created), found.size)
@@ -402,13 +406,14 @@ async def get_info(request: web.Request) -> web.Response:
 
 
 async def delete_file(request: web.Request) -> web.Response:
-    """Remove a file's entry; its shards expire at the farmers."""
+    """Remove a file; the contracts of its shards end, if nothing else needs them."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
 
     def remove(session: Session) -> None:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
-        session.delete(_entry_of(session, bucket.id, request.match_info['file']))
+        entry = _entry_of(session, bucket.id, request.match_info['file'])
+        remove_files(session.connection(), [entry.frame])
 
     await bridge.database.run_objects(remove)
     return web.Response(status=204)

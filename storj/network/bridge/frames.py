@@ -35,6 +35,7 @@ from storj.network.bridge.copies import has_shard
 from storj.network.bridge.database import Contact, Entry, Frame, Pointer, User
 from storj.network.bridge.placement import Candidate, Shard, candidates, place, ranked
 from storj.network.bridge.quotas import check_volume, count_volume
+from storj.network.bridge.removals import remove_files
 from storj.network.bridge.state import BRIDGE, Bridge, Promise, Release
 from storj.network.node.wire import (
     Refusal,
@@ -229,7 +230,7 @@ async def get_frame(request: web.Request) -> web.Response:
 
 
 async def delete_frame(request: web.Request) -> web.Response:
-    """Remove a frame that no file uses; its shards expire at the farmers."""
+    """Remove a frame that no file uses; the contracts of its shards end, if nothing needs them."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
 
@@ -238,8 +239,7 @@ async def delete_frame(request: web.Request) -> web.Response:
         # What the original intended: its own check never matches (section 10.9).
         if session.scalar(select(Entry.id).where(Entry.frame == frame.id)) is not None:
             raise Refusal(400, 'Refusing to destroy frame that is referenced by a bucket entry')
-        session.execute(delete(Pointer).where(Pointer.frame == frame.id))
-        session.delete(frame)
+        remove_files(session.connection(), [frame.id])
         return frame.id
 
     bridge.promises.give_up(await bridge.database.run_objects(remove))

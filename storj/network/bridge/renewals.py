@@ -2,10 +2,10 @@
 
 A contract ends after 90 days, and a farmer drops what no contract covers. So contracts are signed
 again before they end, with every farmer that has one for a shard of a file or of an upload; those
-for shards of removed files come to their end, and are remembered for as long again, as a farmer
-asks before it drops anything (``reports``). A farmer that is away is asked when it is back, also
-after the end. No clock ends a contract whose shard is needed, and none is forgotten soon after the
-clock was set.
+for shards of removed files end at once, which RENEW tells the farmer. They are remembered for as
+long again, as a farmer asks before it drops anything (``reports``). A farmer that is away is asked
+when it is back, also after the end. No clock ends a contract whose shard is needed, and none is
+forgotten soon after the clock was set.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:
     calls: list[FarmerCall] = []
     renewed: list[tuple[Contract, Agreement]] = []
     refused: list[Contract] = []
-    for contract in await _due(bridge, contact.node_id):
+    for contract, end in await _due(bridge, contact.node_id):
         try:
-            renewed.append((contract, await _renew(bridge, contact, contract, calls)))
+            renewed.append((contract, await _renew(bridge, contact, contract, calls, end)))
         except (ClockSkewError, NodeUnreachableError) as error:
             # The others stay due until it is back.
             logger.info('farmer %s renews no contract: %s', contact.node_id, error)
@@ -106,12 +106,15 @@ async def _renew_with(bridge: Bridge, contact: Contact) -> list[str]:
     return [contract.shard_hash for contract in refused if await _postpone(bridge, contract)]
 
 
-async def _due(bridge: Bridge, node_id: str) -> list[Contract]:
-    """Choose contracts of a farmer; one that nobody needs is forgotten long after its end."""
+async def _due(bridge: Bridge, node_id: str) -> list[tuple[Contract, int | None]]:
+    """Choose contracts of a farmer, each with its new end; None for a full life from now on.
+
+    What nobody needs ends now, and is forgotten long after its end.
+    """
     now, calm = bridge.now(), bridge.watch.calm() >= _CALM
 
-    def choose(session: Session) -> list[Contract]:
-        contracts = []
+    def choose(session: Session) -> list[tuple[Contract, int | None]]:
+        contracts: list[tuple[Contract, int | None]] = []
         for contract, needed, in_use in session.execute(
             select(Contract, NEEDED, IN_USE)
             .where(Contract.node_id == node_id, Contract.next_renewal <= now)
@@ -120,9 +123,11 @@ async def _due(bridge: Bridge, node_id: str) -> list[Contract]:
         ).all():
             # contract      store_begin ------- 90 days ------- store_end ------- 90 days -------
             # needed        renewed from 30 days before the end on, also after it
-            # not needed    ends                                |  remembered  |  forgotten
+            # not needed    ends at once                        |  remembered  |  forgotten
             if needed or (in_use and contract.stored):
-                contracts.append(contract)
+                contracts.append((contract, None))
+            elif not in_use and contract.store_end > now:
+                contracts.append((contract, now))
             elif not in_use and calm and contract.store_end + CONTRACT_LIFE <= now:
                 drop_contract(session.connection(), contract.shard_hash, node_id)
             else:
