@@ -103,7 +103,7 @@ CALLS = (
     Call('rm --yes storj://{bucket}/{new}', (_COPY,)),
     Call('cat storj://{bucket}/a', exact=True),
     Call('sync {folder} storj://{bucket}/{new}/'),
-    Call('check -q {folder} storj://{bucket} --include a'),
+    Call('check -q --one-way {folder} storj://{bucket} --include a'),
     Call('mb {new}'),
     Call('rb --yes {new}', ('mb {new}',)),
     Call('share storj://{bucket}/a'),
