@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from storj.api import parse_version
 from storj.digest import Buffer
-from storj.exception import FarmerError, FarmerUnreachableError, IntegrityError
+from storj.exception import (
+    FarmerError,
+    FarmerUnreachableError,
+    IntegrityError,
+    StorjBridgeApiError,
+)
 from storj.farmer_connection import (
     ChannelLimits,
     FarmerSocket,
@@ -35,7 +40,15 @@ from storj.text import count_of
 if TYPE_CHECKING:
     from storj.web_socket import DataChannel
 
-__all__ = ('Channel', 'ChannelLimits', 'HttpChannel', 'WebSocketChannel', 'channel_for', 'node_of')
+__all__ = (
+    'Channel',
+    'ChannelLimits',
+    'HttpChannel',
+    'WebSocketChannel',
+    'channel_for',
+    'check_pointer',
+    'node_of',
+)
 
 # Bytes that are sent, or received, at a time: few enough for a core's cache, where they are hashed
 # and decrypted, and so many that the steps in between do not count.
@@ -354,3 +367,17 @@ def node_of(pointer: Mapping[str, Any] | Any) -> str:
     farmer = pointer.get('farmer')
     node = farmer.get('nodeID') if isinstance(farmer, Mapping) else None
     return node if isinstance(node, str) else ''
+
+
+def check_pointer(pointer: object) -> Mapping[str, Any]:
+    """Return the answer to a contract if it names a farmer and a token.
+
+    Raises:
+        StorjBridgeApiError: If the bridge left something out.
+    """
+    if not isinstance(pointer, Mapping):
+        raise StorjBridgeApiError('the bridge did not answer with a contract')
+    farmer = pointer.get('farmer')
+    if not isinstance(farmer, Mapping) or not pointer.get('token') or not node_of(pointer):
+        raise StorjBridgeApiError('the bridge answered with a contract without farmer or token')
+    return pointer

@@ -540,7 +540,7 @@ class UploadJournal:
             return False
         # A damaged journal may have any text.
         known = str(self._state.get('key')).encode('utf-8', 'surrogatepass')
-        return not hmac.compare_digest(known, _key_proof(encryption).encode())
+        return not hmac.compare_digest(known, encryption.key_proof.encode())
 
     def go_on(self, plan: Plan) -> None:
         """Continue the last attempt."""
@@ -644,12 +644,5 @@ def _form(encryption: FileEncryption, plan: Plan) -> dict[str, Any]:
         'cut': [plan.size, plan.shard_size, plan.data_shards, plan.parity_shards],
         'index': encryption.index,
         'name': encryption.name,
-        'key': _key_proof(encryption),
+        'key': encryption.key_proof,
     }
-
-
-def _key_proof(encryption: FileEncryption) -> str:
-    """Return what shows that a key is the same one, without showing the key."""
-    key = encryption.key
-    raw = b'' if key is None else key.key + key.counter
-    return hmac.new(raw, b'storj transfer journal', hashlib.sha256).hexdigest()

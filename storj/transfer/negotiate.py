@@ -39,7 +39,7 @@ from storj.exception import (
 from storj.model import Contact, ExchangeReport, Shard
 from storj.sharding import Plan, Span
 from storj.text import count_of
-from storj.transfer.channel import node_of
+from storj.transfer.channel import check_pointer, node_of
 from storj.transfer.config import Bridge
 from storj.transfer.coordinator import Gate
 from storj.transfer.journal import UploadJournal
@@ -51,7 +51,6 @@ __all__ = (
     'FarmerSelection',
     'Negotiator',
     'UploadFrame',
-    'check_pointer',
     'finds_nobody',
 )
 
@@ -59,20 +58,6 @@ _log = logging.getLogger(__name__)
 
 # Seconds that shards wait for the list of farmers; they are spread better with it.
 _LIST_PATIENCE = 3.0
-
-
-def check_pointer(pointer: object) -> Mapping[str, Any]:
-    """Return the answer to a contract if it names a farmer and a token.
-
-    Raises:
-        StorjBridgeApiError: If the bridge left something out.
-    """
-    if not isinstance(pointer, Mapping):
-        raise StorjBridgeApiError('the bridge did not answer with a contract')
-    farmer = pointer.get('farmer')
-    if not isinstance(farmer, Mapping) or not pointer.get('token') or not node_of(pointer):
-        raise StorjBridgeApiError('the bridge answered with a contract without farmer or token')
-    return pointer
 
 
 def finds_nobody(error: StorjError) -> bool:

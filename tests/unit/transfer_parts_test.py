@@ -32,10 +32,11 @@ from storj.exception import (
 from storj.model import File, Frame
 from storj.system import atomic_file, file_lock
 from storj.transfer import TransferConfig, clean_journals, list_journals
+from storj.transfer.channel import check_pointer
 from storj.transfer.config import name_of
 from storj.transfer.coordinator import Stopped
 from storj.transfer.journal import Journal, open_journal
-from storj.transfer.negotiate import FarmerSelection, check_pointer
+from storj.transfer.negotiate import FarmerSelection
 from storj.transfer.scope import describe
 from storj.transfer.source import FileSource, MemorySource, PathSource, once, open_source
 from storj.transfer.spool import Spool, UnfinishedFile, discard_former, raise_disk_error
