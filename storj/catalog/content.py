@@ -150,6 +150,7 @@ class Contents:
             TransferCancelled: If the comparison was ended.
             StorjError, OSError: If one of them cannot be read.
         """
+        _check_stopping(self._stopping)
         if one.size != other.size:
             return False
         if isinstance(one, FileEntry):

@@ -447,7 +447,7 @@ class Copier(Downloader):
         return Job(
             self._action(action),
             origin,
-            str(Remote(bucket.name, name)),
+            str(bucket.place(name)),
             None,
             self.uploads,
             start,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storj.catalog.errors import BucketNotFound, FileNotFound
-from storj.catalog.places import SCHEME, is_id
+from storj.catalog.places import Remote, is_id
 from storj.crypto import keys, mnemonic, names
 from storj.exception import AmbiguousNameError, NotFoundError
 from storj.object import parse_time
@@ -85,6 +85,15 @@ class BucketEntry:
     transfer: int | None = None
     status: str | None = None
 
+    def place(self, path: str = '') -> Remote:
+        """Return a place in the bucket, as it can be typed.
+
+        Args:
+            path (str): of a file or prefix; empty for the bucket itself.
+        """
+        # The first slash ends the name of a bucket.
+        return Remote(self.id if '/' in self.name else self.name, path)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record that ``--json`` prints."""
         return {
@@ -132,7 +141,7 @@ class FileEntry:
     hmac: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        return f'{SCHEME}{self.bucket.name}/{self.name}'
+        return str(self.bucket.place(self.name))
 
     @property
     def stamp(self) -> Stamp:
@@ -268,7 +277,7 @@ class Catalog:
         """
         found = self.find_file(bucket, text)
         if found is None:
-            raise FileNotFound(f'no such file: {SCHEME}{bucket.name}/{text}')
+            raise FileNotFound(f'no such file: {bucket.place(text)}')
         return found
 
     def find_file(self, bucket: BucketEntry, text: str, *, ids: bool = True) -> FileEntry | None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from storj.catalog.entries import BucketEntry, Catalog, FileEntry
 from storj.catalog.errors import FileNotFound
 from storj.catalog.filters import NO_FILTERS, Filters, match_glob
-from storj.catalog.places import SCHEME, Remote, is_glob
+from storj.catalog.places import Remote, is_glob
 from storj.catalog.tree import fixed_prefix, is_below
 from storj.exception import NotFoundError
 
@@ -55,7 +55,7 @@ class Selection:
     is_pattern: bool = False
 
     def __str__(self) -> str:
-        return str(Remote(self.bucket.name, self.path))
+        return str(self.bucket.place(self.path))
 
     @property
     def base(self) -> str:
@@ -67,7 +67,7 @@ class Selection:
     @property
     def root(self) -> str:
         """The base as a URI."""
-        return str(Remote(self.bucket.name, self.base))
+        return str(self.bucket.place(self.base))
 
     def files(self, filters: Filters = NO_FILTERS) -> Iterator[FileEntry]:
         """Yield the files as the bridge lists them, a page at a time.
@@ -163,9 +163,7 @@ def usage(
     for entry in selection.files(filters):
         whole.add(entry.size)
         for folder in _folders(entry, selection.base, levels):
-            folders.setdefault(folder, Usage(f'{SCHEME}{selection.bucket.name}/{folder}')).add(
-                entry.size
-            )
+            folders.setdefault(folder, Usage(str(selection.bucket.place(folder)))).add(entry.size)
     return [folders[name] for name in sorted(folders, key=_after_its_content)] + [whole]
 
 

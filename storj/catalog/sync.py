@@ -67,7 +67,7 @@ class Side:
             stored = remote_names(catalog, self.bucket, self.base)
             if is_source and not stored and self.base:
                 # If the surplus is removed, a mistyped prefix would empty the other side.
-                raise FileNotFound(f'no files in {Remote(self.bucket.name, self.base)}')
+                raise FileNotFound(f'no files in {self.bucket.place(self.base)}')
             self.items |= {name: entry for name, entry in stored.items() if filters.accept(name)}
         elif isinstance(place, Local):
             if place.path.exists() and not place.path.is_dir():

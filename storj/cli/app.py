@@ -68,6 +68,7 @@ _ELSEWHERE = {
     **dict.fromkeys(('mkdir', 'mkbkt', 'add-bucket', 'make-bucket'), "'storj mb' makes a bucket"),
     **dict.fromkeys(('rmdir', 'remove-bucket'), "'storj rb' removes a bucket"),
     **dict.fromkeys(('mirror', 'rsync'), "'storj sync' makes one side like the other"),
+    **dict.fromkeys(('diff', 'cmp', 'compare', 'cryptcheck'), "'storj check' compares contents"),
     **dict.fromkeys(('presign', 'link', 'url'), "'storj share' makes a link"),
     **dict.fromkeys(('login', 'auth', 'configure', 'authorize-account'), _LOGIN),
     'register': "'storj account register' makes an account",

@@ -24,7 +24,7 @@ from storj.catalog.listing import (
     selections,
     usage,
 )
-from storj.catalog.places import SCHEME, Remote, is_glob, parse_remote
+from storj.catalog.places import SCHEME, is_glob, parse_remote
 from storj.catalog.tree import fold, is_below
 from storj.cli.buckets import BUCKET_COLUMNS, FILE_COLUMNS
 from storj.cli.command import command
@@ -334,7 +334,7 @@ def _matches(selection: Selection, criteria: Criteria, kind: str) -> Iterator[di
     bucket = selection.bucket
     if kind == 'd':
         for name in find_folders(selection, criteria):
-            uri = str(Remote(bucket.name, name))
+            uri = str(bucket.place(name))
             yield {'type': 'prefix', 'uri': uri, 'bucket': bucket.id, 'name': name}
         return
     for entry in find_files(selection, criteria):

@@ -19,7 +19,7 @@ from storj.catalog.listing import (
     selections,
     usage,
 )
-from storj.catalog.places import Remote
+from storj.catalog.places import Remote, parse_remote
 
 BUCKET = BucketEntry('b' * 24, 'b', 'b')
 
@@ -207,3 +207,11 @@ def test_folders_are_found_once_each():
     assert find_folders(select(catalog), Criteria()) == ['c/', 'c/d/', 'd/']
     assert find_folders(select(catalog), Criteria(['d'])) == ['c/d/', 'd/']
     assert find_folders(select(catalog, 'c'), Criteria()) == ['c/d/']
+
+
+def test_bucket_whose_name_has_a_slash_is_shown_by_its_id():
+    bucket = BucketEntry('b' * 24, 'a/b', 'a/b')
+    entry = FileEntry('0' * 24, bucket, 'c', 'c')
+    # Read as a place, 'storj://a/b/c' is a file of bucket 'a'.
+    assert str(entry) == str(parse_remote(str(entry))) == f'storj://{bucket.id}/c'
+    assert str(BUCKET.place('c')) == 'storj://b/c'
