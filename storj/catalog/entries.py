@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from storj import http
     from storj.catalog.times import Times
+    from storj.model import File
 
 __all__ = ('BucketEntry', 'Catalog', 'FileEntry', 'Stamp')
 
@@ -299,6 +300,10 @@ class Catalog:
             found = self.client.file_metadata(bucket.id, file_id)
         except NotFoundError:
             return None
+        return self.describe_file(bucket, file_id, found)
+
+    def describe_file(self, bucket: BucketEntry, file_id: str, found: File) -> FileEntry:
+        """Return a file of the client, as an upload returns it too, as a person sees it."""
         record = {
             'id': file_id,
             'filename': found.filename,

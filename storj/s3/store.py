@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from storj.catalog import BucketEntry, BucketNotFound, Catalog, FileEntry
@@ -83,6 +83,23 @@ class Object:
         return moment.replace(microsecond=0)
 
 
+@dataclass(eq=False)
+class _Turns:
+    """Those who write one key, one after the other.
+
+    Attributes:
+        lock (asyncio.Lock): of the one whose turn it is.
+        users (int): who hold this record.
+        writers (int): who write, or wait for their turn.
+        ended (int): turns so far.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    writers: int = 0
+    ended: int = 0
+
+
 def _version(entry: FileEntry) -> str:
     """Return what tells one upload of a name from another."""
     # Ids follow from names, so that a file which replaces another has its id.
@@ -123,8 +140,8 @@ class Store:
         self._buckets: dict[str, tuple[float, BucketEntry]] = {}
         self._keys: dict[str, Keys] = {}
         self._listing = asyncio.Lock()
-        # Key -> lock, and how many hold it or wait for it.
-        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+        # Of the keys that somebody writes or looks for.
+        self._turns: dict[tuple[str, str], _Turns] = {}
 
     async def close(self) -> None:
         """End transfers and threads."""
@@ -234,11 +251,13 @@ class Store:
             key (str): of the object.
             waits (bool): whether a writer of the key is waited for; False within its turn.
         """
-        entry = await self.run(self._find_entry, bucket, key)
-        if entry is None and waits and (bucket.id, key) in self._locks:
-            # It may be just being replaced.
-            async with self.turn(bucket, key):
-                entry = await self.run(self._find_entry, bucket, key)
+        with self._turns_of(bucket, key) as turns:
+            ended = turns.ended
+            entry = await self.run(self._find_entry, bucket, key)
+            if entry is None and waits and (turns.writers or turns.ended > ended):
+                # It was just being replaced.
+                async with self.turn(bucket, key):
+                    entry = await self.run(self._find_entry, bucket, key)
         if entry is None:
             return None
         known = await self.run(self.index.describe, bucket.id, [key])
@@ -258,21 +277,29 @@ class Store:
             raise S3Error('NoSuchKey', Key=key)
         return found
 
+    @contextlib.contextmanager
+    def _turns_of(self, bucket: BucketEntry, key: str) -> Iterator[_Turns]:
+        place = bucket.id, key
+        turns = self._turns.setdefault(place, _Turns())
+        turns.users += 1
+        try:
+            yield turns
+        finally:
+            turns.users -= 1
+            if not turns.users:
+                del self._turns[place]
+
     @contextlib.asynccontextmanager
     async def turn(self, bucket: BucketEntry, key: str) -> AsyncIterator[None]:
         """Be the only one who writes a key."""
-        place = bucket.id, key
-        lock, count = self._locks.get(place, (asyncio.Lock(), 0))
-        self._locks[place] = lock, count + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, count = self._locks[place]
-            if count == 1:
-                del self._locks[place]
-            else:
-                self._locks[place] = lock, count - 1
+        with self._turns_of(bucket, key) as turns:
+            turns.writers += 1
+            try:
+                async with turns.lock:
+                    yield
+            finally:
+                turns.writers -= 1
+                turns.ended += 1
 
     async def put(
         self,
@@ -302,19 +329,27 @@ class Store:
         )
         try:
             with _translated():
-                await future
+                made = await future
         except NotFoundError as error:
             # Another client has removed the bucket.
             self._buckets.pop(bucket.name, None)
             raise S3Error('NoSuchBucket', BucketName=bucket.name) from error
-        entry = await self.run(self._find_entry, bucket, key)
-        if entry is None:
-            raise S3Error('InternalError', 'The object was removed while it was stored.')
+        entry = await self._entry_of(bucket, key, made)
         await self.run(self.index.note, bucket.id, key, _version(entry), description)
         keys = self._keys.get(bucket.id)
         if keys is not None:
             keys.put(entry)
         return Object(entry, description)
+
+    async def _entry_of(self, bucket: BucketEntry, key: str, made: Any) -> FileEntry:
+        """Return the entry of what was stored."""
+        # Bridges before 5.8 tell the time of an entry when it is made and never again.
+        if made.size is not None and self.client.profile().has_erasure:
+            return self._catalog.describe_file(bucket, made.id, made)
+        entry = await self.run(self._find_entry, bucket, key)
+        if entry is None:
+            raise S3Error('InternalError', 'The object was removed while it was stored.')
+        return entry
 
     async def describe(self, bucket: BucketEntry, found: Object, description: Description) -> None:
         """Give an object another description; within its turn."""
@@ -341,7 +376,9 @@ class Store:
         bucket, key = found.entry.bucket, found.entry.name
         known = (await self.run(self.index.describe, bucket.id, [key])).get(key)
         version = _version(found.entry)
-        if (bucket.id, key) not in self._locks and (known is None or known[0] == version):
+        turns = self._turns.get((bucket.id, key))
+        written = turns is not None and turns.writers
+        if not written and (known is None or known[0] == version):
             return True
         entry = await self.run(self._find_entry, bucket, key)
         return entry is not None and _version(entry) == version
