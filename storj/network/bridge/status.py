@@ -280,7 +280,7 @@ def _table(heads: str, rows: Sequence[tuple[str, ...]]) -> str:
         for row in rows
     )
     return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead>'
         f'<tbody>{body}</tbody></table></div>'
     )
 

@@ -1,8 +1,8 @@
 """Cleaning of the file names that clients send.
 
-A cleaned name is letters, digits, ``_``, ``.`` and ``-``, so it is safe in a log and a folder; in
-ASCII it is safe in a header, too. It is still never used as a path here: a node stores files
-under hashes.
+Of ASCII a cleaned name has letters, digits, ``_``, ``.`` and ``-`` only, and of other scripts
+nothing that is invisible: it is safe in a log and a folder and, in ASCII, in a header, too. It is
+still never used as a path here: a node stores files under hashes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ __all__ = ('clean_name', 'media_type', 'stored_name')
 _NAMELESS = 'file'
 _LIMIT = 200
 _SEPARATORS = re.compile(r'[/\0]')
-_UNWANTED = re.compile(r'[^\w.-]')
+_SIGNS = '_.-'
+# Invisible, but without them words of some scripts are other words.
+_JOINERS = '\u200c\u200d'
 _BROWSER_PATH = re.compile(r'(?:[A-Za-z]:\\|\\\\).*\\([^\\]*)', re.DOTALL)
 
 
@@ -40,7 +42,7 @@ def clean_name(name: str, *, ascii_only: bool = True) -> str:
         # Composed, so that the letters of one name are the same from every system.
         name = unicodedata.normalize('NFC', name)
     name = '_'.join(_SEPARATORS.sub(' ', name).split())
-    name = _UNWANTED.sub('', name).strip('._')
+    name = ''.join(filter(_is_kept, name)).strip('._')
     if len(name) > _LIMIT:
         stem, dot, extension = name.rpartition('.')
         kept = dot + extension if dot and len(extension) < _LIMIT // 4 else ''
@@ -48,10 +50,16 @@ def clean_name(name: str, *, ascii_only: bool = True) -> str:
     return name or _NAMELESS
 
 
+def _is_kept(sign: str) -> bool:
+    if sign.isascii():
+        return sign.isalnum() or sign in _SIGNS
+    return sign.isprintable() or sign in _JOINERS
+
+
 def stored_name(filehash: str, name: str) -> str:
     """Return the name that a node lists: 7 digits of the filehash, ``_``, the cleaned name.
 
-    Letters beyond ASCII are kept; the nodes of 2014 dropped them.
+    What is beyond ASCII is kept, marks on letters included; the nodes of 2014 dropped it.
     """
     return f'{filehash[:7]}_{clean_name(name, ascii_only=False)}'
 

@@ -18,7 +18,7 @@ _STYLE = (
     ':root{color-scheme:light dark}'
     'body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:72rem;padding:2rem 1rem;'
     'color:light-dark(#1b2630,#e6ebee);background:light-dark(#f5f4ef,#11171b)}'
-    'h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}'
+    'h1{font-size:1.4rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin-top:2rem}'
     'a{color:light-dark(#0b6b65,#63cdc2)}'
     'button{font:inherit;font-weight:600;padding:.45rem .95rem;border:0;border-radius:9px;'
     'color:light-dark(#fff,#06221f);background:light-dark(#0b6b65,#63cdc2)}'

@@ -53,8 +53,16 @@ async function loadFiles(id) {
 
 // -- places --------------------------------------------------------------------------------------
 
+/** Put the focus to the beginning of the list; on a touch screen the search would open the keyboard. */
+function focusList() {
+  if (!matchMedia('(pointer: coarse)').matches) byId('search').focus();
+  else byId('crumbs').focus();
+}
+
 function go(bucket, folder = '') {
   history.pushState({folder}, '', bucket ? `#buckets/${bucket}` : '#buckets');
+  byId('search').value = '';
+  focusList();
   show(bucket, folder);
 }
 
@@ -130,7 +138,8 @@ async function submitLogin(event) {
     await nameBuckets(rows);
     password.value = '';
     await show(place.bucket, place.folder);
-    byId(session.seed ? 'search' : 'key').focus();
+    if (session.seed) focusList();
+    else byId('key').focus();
   } catch (failure) {
     error.textContent = failure.status === 401
       ? 'The bridge does not know this e-mail and password.' : failure.message;
@@ -164,7 +173,7 @@ async function submitKey(event) {
     await useKey(field.value, byId('key-keep').checked, check);
     field.value = '';
     await refresh();
-    byId('search').focus();
+    focusList();
   } catch (failure) {
     error.textContent = failure.message;
     field.focus();
