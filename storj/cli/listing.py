@@ -24,7 +24,7 @@ from storj.catalog.listing import (
     selections,
     usage,
 )
-from storj.catalog.places import SCHEME, is_glob, parse_remote
+from storj.catalog.places import SCHEME, Remote, is_glob, parse_remote
 from storj.catalog.tree import fold, is_below
 from storj.cli.buckets import BUCKET_COLUMNS, FILE_COLUMNS
 from storj.cli.command import command
@@ -107,6 +107,13 @@ def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
         session.output.note(f'{reason} {number}')
 
 
+def _places(uris: Sequence[str]) -> list[Remote]:
+    """Return the places of a command; none at all if every bucket is meant."""
+    if SCHEME in uris:
+        return []
+    return [parse_remote(uri, bare=True) for uri in uris]
+
+
 @command(
     'du',
     short_help='Sum up the files of buckets and folders.',
@@ -140,7 +147,7 @@ def du(
     """
     if summarize and depth:
         raise click.UsageError('-s is -d 0: give one of them')
-    places = [parse_remote(uri, bare=True) for uri in uris if uri != SCHEME]
+    places = _places(uris)
     rows: list[Usage] = []
     whole = Usage('total')
     for selection in selections(session.catalog, places):
@@ -184,7 +191,7 @@ def tree(
     Without a URI, every bucket is shown. With --json, files and folders are one list, as deep in
     the tree as their 'depth' says.
     """
-    places = [parse_remote(uri, bare=True) for uri in uris if uri != SCHEME]
+    places = _places(uris)
     records: list[dict[str, Any]] = []
     files = folders = 0
     for selection in selections(session.catalog, places):
@@ -281,17 +288,17 @@ def find(
     Without a URI, every bucket is searched. Files that meet all criteria are printed, sorted by
     name, as URIs that other commands accept. Patterns of --name match case; quote them.
     """
-    is_searched = {name for name in ('min_size', 'max_size', 'min_age', 'max_age') if wanted[name]}
-    if kind == 'd' and (delete or is_searched):
+    places = _places(uris)
+    bounds = [wanted[name] for name in ('min_size', 'max_size', 'min_age', 'max_age')]
+    if kind == 'd' and (delete or any(bound is not None for bound in bounds)):
         raise UsageProblem('folders have neither size nor age, and exist by their files alone')
-    if delete and not uris:
+    if delete and not places:
         raise UsageProblem('--delete needs a URI', hint='name the bucket: storj://BUCKET')
     if delete and print0:
         raise UsageProblem('give either --print0 or --delete')
     if (dry_run or yes) and not delete:
         raise UsageProblem('--dry-run and --yes are for --delete')
     criteria = _criteria(session, **wanted)
-    places = [parse_remote(uri, bare=True) for uri in uris if uri != SCHEME]
     found = selections(session.catalog, places)
     if delete:
         files = {entry.id: entry for it in found for entry in find_files(it, criteria)}
@@ -324,7 +331,12 @@ def _criteria(
     now = datetime.datetime.now(datetime.timezone.utc)
 
     def ago(age: float | None) -> datetime.datetime | None:
-        return None if age is None else now - datetime.timedelta(seconds=age)
+        if age is None:
+            return None
+        try:
+            return now - datetime.timedelta(seconds=age)
+        except OverflowError:
+            return datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 
     return Criteria(names, min_size, max_size, ago(min_age), ago(max_age), session.filters)
 

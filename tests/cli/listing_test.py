@@ -52,6 +52,7 @@ def test_du_sums_up_folders_and_places(storj, stored):
 
 def test_du_without_a_place_sums_up_the_account(storj, stored):
     rows = storj('du', '-d', '0', '--json').json()
+    assert storj('du', '-s', '--json', 'storj://', stored).json() == rows
     assert {'uri': f'storj://{stored}/', 'size': sum(SIZES.values()), 'files': 4} in rows
     assert rows[-1]['uri'] == 'total'
     assert rows[-1]['files'] == sum(row['files'] for row in rows[:-1])
@@ -114,6 +115,9 @@ def test_find_prints_uris_escaped_and_for_xargs_as_they_are(storj, stored):
     [row] = storj('find', '--json', '--name', 'a.*', root).json()
     assert (row['uri'], row['size'], row['type']) == (f'{root}/a.txt', 3, 'file')
     assert storj('find', '--min-age', '1d', root).err == 'nothing found\n'
+    for age in ('9999999d', '9' * 40):
+        assert storj('find', '--min-age', age, root).out == ''
+        assert storj('find', '--max-age', age, '--name', 'a.*', root).out == f'{root}/a.txt\n'
 
 
 def test_name_with_a_nul_is_one_name_for_xargs(storj, bucket, client):
@@ -147,6 +151,9 @@ def test_find_removes_after_a_question_only(storj, bucket):
     ('arguments', 'complaint'),
     [
         (['--delete'], 'needs a URI'),
+        (['storj://', '--delete', '--yes'], 'needs a URI'),
+        (['b', 'storj://', '--delete', '--yes'], 'needs a URI'),
+        (['b', '--type', 'd', '--max-size', '0'], 'folders have neither'),
         (['b', '--type', 'd', '--delete'], 'folders have neither'),
         (['b', '--type', 'd', '--max-age', '1d'], 'folders have neither'),
         (['b', '-0', '--delete'], 'give either'),
