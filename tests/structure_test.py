@@ -207,6 +207,7 @@ STARTERS = {
     'control.py',
     'farmer/channels.py',
     'farmer/farmer.py',
+    'farmer/store/objects.py',
     'farmer_process.py',
     'farmers.py',
     'metadisk/storage.py',

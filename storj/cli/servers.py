@@ -34,6 +34,7 @@ _ACCESS, _SECRET = 'STORJ_S3_ACCESS_KEY', 'STORJ_S3_SECRET_KEY'
     examples=(
         'storj farm --path ~/farm --size 10GB --bridge http://127.0.0.1:6382',
         'storj farm --path ~/farm --size 10GB --leave     move all shards away, then end',
+        'storj farm --path ~/farm --size 1TB --store s3://BUCKET/PREFIX',
     ),
 )
 @click.option(
@@ -42,6 +43,14 @@ _ACCESS, _SECRET = 'STORJ_S3_ACCESS_KEY', 'STORJ_S3_SECRET_KEY'
     type=LocalPath(file_okay=False, path_type=Path),
     help='Folder for shards and identity; created if missing.',
 )
+@click.option(
+    '--store',
+    default='disk',
+    show_default=True,
+    metavar='disk|s3://BUCKET/PREFIX',
+    help='Where shards lie: in the folder, or in a bucket, which needs --size.',
+)
+@click.option('--endpoint', metavar='URL', help="Of the store's service; Amazon's by default.")
 @click.option('--size', type=SIZE, help='Space to offer; as much as the disk holds by default.')
 @click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
 @click.option(
@@ -92,6 +101,9 @@ def farm(
 
     The farmer joins the bridge of --bridge, uses at most --size, and continues after a
     restart of either. Ctrl-C stops it for now; its shards stay, and are missed if it stays away.
+
+    A bucket is used with the credentials of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or of a
+    profile of boto3.
 
     Any bridge that can reach it may store here, unless --renter says which: 'storj network status
     --json' and GET /status of a bridge show its extended_key.

@@ -7,10 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from storj.network.farmer.store.objects import ObjectStore
 from tests.network.bridges import Account, RunningBridge
 from tests.network.engine import bucket, client, engine, network
+from tests.network.weed import ENVIRONMENT, Weed, running
 
 __all__ = ('alice', 'bridge', 'bucket', 'client', 'engine', 'network')
+
+
+@pytest.fixture(scope='session')
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
+    """An object store with a bucket of the name ``farms``, which it is slow to make."""
+    with running(tmp_path_factory.mktemp('weed')) as server, pytest.MonkeyPatch.context() as patch:
+        for item in ENVIRONMENT.items():
+            patch.setenv(*item)
+        ObjectStore('s3://farms/first', server.endpoint).expect(0, 'first')
+        patch.undo()
+        yield server
 
 
 @pytest.fixture

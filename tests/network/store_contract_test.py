@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,19 +14,33 @@ from storj.digest import shard_hash
 from storj.network.farmer.store import PLACES, Found, Place, Store, StoreError
 from storj.network.farmer.store.disk import DiskStore
 from storj.network.farmer.store.null import NullStore
+from storj.network.farmer.store.objects import ObjectStore
+from tests.network.weed import ENVIRONMENT
 
 SHARD = b'testshard'
 NAME = shard_hash(SHARD)
 OTHER = 'a' * 40
+OWNER = 'b' * 40
 
 Open = Callable[[], Store]
 
 
-@pytest.fixture(params=['disk', 'null'])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+@pytest.fixture(params=['disk', 'objects', 'null'])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Return a function that opens the store, again if it was open."""
-    kinds: dict[str, Open] = {'disk': lambda: DiskStore(tmp_path), 'null': NullStore}
-    return kinds[request.param]
+    if request.param == 'objects':
+        weed = request.getfixturevalue('weed')
+        for item in ENVIRONMENT.items():
+            monkeypatch.setenv(*item)
+        url = f's3://farms/{uuid.uuid4()}'
+        return lambda: objects(url, weed.endpoint)
+    return (lambda: DiskStore(tmp_path)) if request.param == 'disk' else NullStore
+
+
+def objects(url: str, endpoint: str) -> Store:
+    store = ObjectStore(url, endpoint)
+    store.expect(0, OWNER)
+    return store
 
 
 @pytest.fixture
@@ -158,7 +173,7 @@ def test_shards_are_there_again_after_a_restart(reopen: Open) -> None:
     left.write(b'other')
     again = reopen()
     left.abort()
-    again.expect(1)
+    again.expect(1, OWNER)
     assert places(again) == ([('stored', NAME, len(SHARD))] if store.keeps_data else [])
 
 

@@ -19,31 +19,33 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
 
-from storj.network.farmer.bridge_link import HEARTBEAT, BridgeLink, BridgeLinkError
+from storj.exception import NetworkSetupError
+from storj.network.farmer.bridge_link import BridgeLink, BridgeLinkError
 from storj.network.farmer.channels import PIECE, DataChannels
 from storj.network.farmer.copies import Copies
 from storj.network.farmer.expiry import Expiry
 from storj.network.farmer.index import FarmerIndex
-from storj.network.farmer.scrub import SCRUB_INTERVAL, SCRUB_RATE, Scrub
+from storj.network.farmer.scrub import Scrub
 from storj.network.farmer.service import FarmerMethods, FarmerTerms
+from storj.network.farmer.settings import PROTOCOLS, FarmerSettings
 from storj.network.farmer.shard_store import ShardStore
 from storj.network.farmer.shards import FarmerParts, Run, Shards, in_threads
 from storj.network.farmer.store import Store, StoreError
 from storj.network.farmer.store.disk import DiskStore
 from storj.network.farmer.store.null import NullStore
+from storj.network.farmer.store.objects import ObjectStore
 from storj.network.farmer.tokens import Tokens
 from storj.network.faults import FaultPlan
 from storj.network.node import health
 from storj.network.node.contract import Contract
-from storj.network.node.identity import Identity, is_extended_key, is_node_id
+from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact, RpcClient, RpcServer
 from storj.network.node.serving import Server, listen
 from storj.network.node.state_files import FolderLock, begun_farm, lost
@@ -54,15 +56,12 @@ __all__ = ('PROTOCOLS', 'Farmer', 'FarmerSettings', 'Workers')
 
 logger = logging.getLogger(__name__)
 
-#: Protocol versions that a farmer may announce, and the core release that goes with each.
-PROTOCOLS: Mapping[str, str] = {'0.10.0': '5.1.2', '1.2.0': '8.7.2'}
-
-#: Seconds that a farmer token lives (section 8.1).
-TOKEN_LIFETIME = 86400.0
 #: Seconds between two rounds of forgetting what has expired.
 SWEEP_INTERVAL = 60.0
 #: Seconds until it is tried again whether the index can be written.
 PROBE_INTERVAL = 60.0
+#: Seconds between two looks at an object store.
+WATCH_INTERVAL = 5.0
 #: Seconds until a bridge is told again of shards that are bad.
 TELL_INTERVAL = 10.0
 #: Seconds between two questions of a leaving farmer to its bridge.
@@ -90,73 +89,6 @@ class Workers:
         """End the threads; what has not begun is dropped."""
         for executor in (self.transfers, self.background):
             executor.shutdown(cancel_futures=True)
-
-
-@dataclass(frozen=True)
-class FarmerSettings:
-    """What a farmer is started with.
-
-    Attributes:
-        path (Path): its folder; identity, index and shards lie there.
-        bridge_url (str | None): where it registers; None for a farmer that nobody is told of.
-        size (int | None): bytes that it stores at the most; None for as much as the disk holds.
-        host (str): address that it listens on.
-        port (int): port that it listens on; 0 for any free one.
-        address (str | None): address that it announces; by default the host.
-        protocol (str): version that it announces, one of :data:`PROTOCOLS`.
-        store (Literal['disk', 'null']): ``null`` counts bytes and keeps nothing.
-        durable (bool): flush each shard and what is known of it to the disk before it counts as
-            stored, so that it outlives a power failure.
-        scrub_rate (float): bytes a second that its walk over its own disk reads; 0 for no walk.
-        scrub_interval (float): seconds between the beginnings of two walks, at the least.
-        token_lifetime (float): seconds.
-        heartbeat (float): seconds between two signs of life to the bridge.
-        renters (Collection[str] | None): node ids and extended public keys of the renter nodes
-            that it stores for; None for any.
-
-    Raises:
-        ValueError: If a value is invalid.
-    """
-
-    path: Path
-    bridge_url: str | None = None
-    size: int | None = None
-    host: str = '127.0.0.1'
-    port: int = 0
-    address: str | None = None
-    protocol: str = '1.2.0'
-    store: Literal['disk', 'null'] = 'disk'
-    durable: bool = True
-    scrub_rate: float = SCRUB_RATE
-    scrub_interval: float = SCRUB_INTERVAL
-    token_lifetime: float = TOKEN_LIFETIME
-    heartbeat: float = HEARTBEAT
-    renters: Collection[str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(f'protocol is one of {", ".join(PROTOCOLS)}, not {self.protocol!r}')
-        if self.store not in ('disk', 'null'):
-            raise ValueError(f"store is 'disk' or 'null', not {self.store!r}")
-        if self.size is not None and self.size <= 0:
-            raise ValueError('a farmer offers at least one byte')
-        if not 0 <= self.port <= 65535:
-            raise ValueError('a port is a number from 0 to 65535')
-        if self.address is None and self.host in ('', '0.0.0.0', '::'):  # noqa: S104
-            raise ValueError(f'a farmer that listens on {self.host!r} needs an address to announce')
-        if self.token_lifetime <= 0 or self.heartbeat <= 0 or self.scrub_interval < 0:
-            raise ValueError('a time is a positive number of seconds')
-        if self.scrub_rate < 0:
-            raise ValueError('a rate is a number of bytes a second, or 0')
-        for renter in self.renters or ():
-            _check_renter(renter)
-
-
-def _check_renter(renter: str) -> None:
-    if not (is_node_id(renter) or is_extended_key(renter)):
-        raise ValueError(
-            f'{renter!r} is neither a node id (40 hex digits) nor an extended public key'
-        )
 
 
 class Farmer:
@@ -241,7 +173,9 @@ class Farmer:
             # Kept for a restart, so that the address that others know stays right.
             self.port = listening.getsockname()[1]
             if self._shared_workers is None:
-                self._workers = Workers()
+                # Threads that wait for a network, or for a disk.
+                remote = self.settings.store not in ('disk', 'null')
+                self._workers = Workers(transfers=32) if remote else Workers()
                 parts.push_async_callback(asyncio.to_thread, self._workers.close)
             else:
                 self._workers = self._shared_workers
@@ -285,6 +219,9 @@ class Farmer:
             self.identity = self._own_identity(index, begun)
             self._run = in_threads(self._workers.transfers, always=not self.store.is_local)
             self.shards = Shards(self.store, index, self._run, self._monotonic)
+        except StoreError as error:
+            index.close()
+            raise NetworkSetupError(f'{settings.store}: {error}') from error
         except BaseException:
             index.close()
             raise
@@ -294,6 +231,8 @@ class Farmer:
         settings = self.settings
         if settings.store == 'null':
             return NullStore()
+        if settings.store != 'disk':
+            return ObjectStore(settings.store, settings.endpoint)
         return DiskStore(settings.path, durable=settings.durable, stopped=stopped)
 
     def _own_identity(self, index: FarmerIndex, begun: bool) -> Identity:
@@ -377,6 +316,8 @@ class Farmer:
         tasks = self.tasks
         parts.push_async_callback(tasks.stop)
         tasks.start('the sweep', self._sweep())
+        if not self.store.is_local:
+            tasks.start('the watch of the store', self._watch_store())
         self._bad = asyncio.Event()
         self._bad.set()
         self.shards.found_bad = self._bad.set
@@ -497,7 +438,10 @@ class Farmer:
         """Return what does not work in this farmer."""
         return [
             *self._looked(),
-            *health.tried('the disk cannot be read', self._shortage),
+            *health.tried(
+                'the disk cannot be read' if self.store.is_local else 'the store cannot be used',
+                self._shortage,
+            ),
             *health.tasks(self.tasks),
         ]
 
@@ -520,6 +464,15 @@ class Farmer:
             await self.forget()
             self.channels.abort_idle()
             await asyncio.sleep(SWEEP_INTERVAL)
+
+    async def _watch_store(self) -> None:
+        """Ask an object store whether it answers, so that it is used again soon after it does."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            try:
+                await self._run(0, self.shards.look)
+            except (StoreError, NetworkSetupError) as error:
+                logger.debug('%s: %s', self.settings.store, error)
 
     async def forget(self) -> None:
         """Forget what has expired, and drop shards that nobody needs."""

@@ -80,6 +80,8 @@ class Scrub:
         """
         place = self._index.note(_NOTE) or ''
         bad = 0
+        if not place:
+            await self._shards.adopt_strays(self._pace)
         names = sorted(name for name in self._shards.names() if name > place)
         for number, name in enumerate(names, 1):
             if name in self._shards and not self._shards.is_fresh(name, self._interval):

@@ -19,6 +19,7 @@ from storj.network.farmer.store import (
     Found,
     Incoming,
     NoSpaceLeftError,
+    Place,
     Reader,
     Store,
     StoreError,
@@ -88,13 +89,14 @@ class ShardStore:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def expect(self, count: int) -> None:
+    def expect(self, count: int, owner: str) -> None:
         """Refuse a store that is another one than the index was made with.
 
         Raises:
             NetworkSetupError: If it is, as a disk that is not mounted.
+            StoreError: If it does not answer.
         """
-        self._store.expect(count)
+        self._store.expect(count, owner)
 
     def sizes(self) -> dict[str, int]:
         """Return bytes by hash of all stored shards."""
@@ -151,6 +153,14 @@ class ShardStore:
         return None
 
     # ------------------------------------------------------------- the bytes
+
+    def listing(self) -> Iterator[tuple[Place, str, int]]:
+        """Yield place, hash and bytes of everything that the store has; waits for it.
+
+        Raises:
+            StoreError: If the store refuses.
+        """
+        return self._store.listing()
 
     def find(self, data_hash: str) -> Found | None:
         """Return what the store says of a shard without reading it; None if it is not there.

@@ -8,6 +8,7 @@ stored from then on, and is reported to the bridge.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
@@ -35,6 +36,8 @@ QUARANTINE = 7 * 86400.0
 _CHEAP = 64 * 1024 * 1024
 _FRESH = 86400.0
 _PIECE = 1024 * 1024
+# Entries of a listing in one request, and bytes of each.
+_PAGE, _ENTRY = 1000, 300
 # Below this many bytes a worker thread costs more than the work.
 _INLINE = 32 * 1024
 
@@ -120,9 +123,11 @@ class Shards:
         #                         '----- take back ------'
         #                      shards --condemn--> quarantine/bad ----7 days--> deleted
         known = self._index.shards()
-        self._store.expect(len(known or {}))
+        self.look(len(known or {}))
         if not self._store.is_local:
             # Too many to be listed: the index knows, and the scrub finds out.
+            if known is None:
+                self._index.adopt({})
             for name, size in (known or {}).items():
                 self._store.count(name, size)
             for shard, size in self._index.quarantined():
@@ -146,6 +151,19 @@ class Shards:
                 reason = 'missing' if name not in there else 'of another size'
                 self._condemned(name, reason, self._set_apart(name))
         self._index.agree_quarantine(self._store.quarantined, QUARANTINE)
+
+    def look(self, count: int | None = None) -> None:
+        """Find out whether the store answers and is the farmer's; waits for it.
+
+        Args:
+            count (int | None): shards that should be there; those that are counted by default.
+
+        Raises:
+            NetworkSetupError: If it is another farmer's, or empty.
+            StoreError: If it does not answer.
+        """
+        count = len(self._store) if count is None else count
+        self._store.expect(count, self._index.note('node_id') or '')
 
     # ------------------------------------------------------------- what is there
 
@@ -246,6 +264,32 @@ class Shards:
             # The next start finds out again.
             logger.warning('shard %s is not written down as %s: %s', data_hash, reason, error)
         self.found_bad()
+
+    async def adopt_strays(self, pause: Pause) -> None:
+        """Look for shards that a store has and the index does not know, page by page.
+
+        A farmer that ended between a shard and its claim leaves them. A local store was listed at
+        the start.
+
+        Args:
+            pause (Pause): awaited with the cost of each page, in bytes that could be read.
+
+        Raises:
+            StoreError: If the store refuses.
+        """
+        if self._store.is_local:
+            return
+        listing = self._store.listing()
+        while page := await self._run(0, lambda: list(itertools.islice(listing, _PAGE))):
+            for place, name, size in page:
+                if name in self._store or self._store.kinds_in_quarantine(name):
+                    continue
+                if place == 'stored':
+                    self._index.adopt({name: size})
+                elif place == 'ended':
+                    self._index.dropped(name, QUARANTINE)
+                self._store.count(name, size, None if place == 'stored' else place)
+            await pause(_PAGE * _ENTRY)
 
     # ------------------------------------------------------------- what comes and goes
 

@@ -179,14 +179,17 @@ class Store(Protocol):
             StoreError: If that fails.
         """
 
-    def expect(self, count: int, /) -> None:
-        """Refuse a store that is another one than the index was made with.
+    def expect(self, count: int, owner: str, /) -> None:
+        """Refuse a store that is another one than the index was made with; may wait.
 
         Args:
             count (int): shards that the index knows of.
+            owner (str): node id of the farmer.
 
         Raises:
-            NetworkSetupError: If nothing was ever stored here, as on a disk that is not mounted.
+            NetworkSetupError: If nothing was ever stored here, as on a disk that is not mounted,
+                or if it is another farmer's.
+            StoreError: If the store does not answer.
         """
 
     def free(self) -> int | None:

@@ -105,7 +105,7 @@ class DiskStore:
         except OSError as error:
             raise _cannot('list the shards', error) from error
 
-    def expect(self, count: int) -> None:
+    def expect(self, count: int, owner: str) -> None:
         """Refuse a folder without any folder of shards, as on a disk that is not mounted.
 
         Raises:

@@ -48,7 +48,7 @@ class NullStore:
         """Yield nothing."""
         yield from ()
 
-    def expect(self, count: int) -> None:
+    def expect(self, count: int, owner: str) -> None:
         """Do nothing: no shards are expected."""
 
     def free(self) -> int | None:
