@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -88,7 +89,9 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         self._lock = threading.Lock()
         # Made when first used: fsspec makes file systems of addresses that are only compared.
         self._catalog: Catalog | None = None
-        self._buckets: dict[str, BucketEntry] = {}
+        # With the moment of the look, by the monotonic clock.
+        self._buckets: dict[str, tuple[float, BucketEntry]] = {}
+        self._expiry = listings_expiry_time
 
     # -- paths and settings ------------------------------------------------------------------------
 
@@ -125,9 +128,12 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         Raises:
             BucketNotFound: If there is none.
         """
-        if name not in self._buckets:
-            self._buckets[name] = self._stored().bucket(name)
-        return self._buckets[name]
+        now = time.monotonic()
+        moment, entry = self._buckets.get(name, (now, None))
+        if entry is None or (self._expiry is not None and now - moment >= self._expiry):
+            entry = self._stored().bucket(name)
+            self._buckets[name] = now, entry
+        return entry
 
     # -- what is there -----------------------------------------------------------------------------
 
@@ -194,7 +200,8 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
             found = None if entry is None else {**file_info(entry), 'name': path}
         if found is not None:
             return found
-        if self._listing(bucket_name, refresh).folder(path) is None:
+        # A bridge knows no folders; a listing that is kept is new enough to tell one from nothing.
+        if self._listing(bucket_name).folder(path) is None:
             raise FileNotFoundError(errno.ENOENT, 'no such file or folder', path)
         return folder_info(path)
 

@@ -10,6 +10,7 @@ import pytest
 
 fsspec = pytest.importorskip('fsspec', reason='fsspec is not installed')
 
+from storj.catalog import Catalog  # noqa: E402
 from storj.fs import StorjFileSystem  # noqa: E402
 from storj.sharding import MIN_SHARD_SIZE  # noqa: E402
 
@@ -199,6 +200,35 @@ def test_listing_expires(options, other, folder):
     fs.ls(folder)
     other.pipe_file(f'{folder}/y', b'2')
     assert fs.ls(folder, detail=False) == [f'{folder}/x', f'{folder}/y']
+
+
+def test_bucket_that_others_replace_is_found_again(options, other):
+    name = uuid.uuid4().hex
+    fs = StorjFileSystem(**options, listings_expiry_time=0, skip_instance_cache=True)
+    for data in (b'1', b'2'):
+        other.mkdir(name)
+        fs.pipe_file(f'{name}/x', data)
+        assert fs.cat_file(f'{name}/x') == data
+        other.rm(name, recursive=True)
+
+
+def test_missing_files_are_told_by_one_listing(storj_fs, folder, monkeypatch):
+    storj_fs.pipe_file(f'{folder}/x', b'1')
+    storj_fs.invalidate_cache()
+    listed, files = [], Catalog.files
+
+    def noted(self, bucket):
+        listed.append(bucket)
+        return files(self, bucket)
+
+    monkeypatch.setattr(Catalog, 'files', noted)
+    for number in range(3):
+        assert not storj_fs.exists(f'{folder}/missing')
+        with pytest.raises(FileNotFoundError):
+            storj_fs.open(f'{folder}/missing {number}')
+        with pytest.raises(IsADirectoryError):
+            storj_fs.open(folder)
+    assert len(listed) == 1
 
 
 def test_failed_block_stores_nothing(storj_fs, folder):
