@@ -9,8 +9,11 @@ import {fileHmac} from './keys.js';
 import {ripemd160} from './ripemd160.js';
 import {Sha256} from './sha256.js';
 
-// Farmers that are tried for a shard.
+// Farmers that are tried for a shard, and shards that are fetched at a time.
 const FARMERS = 6;
+const PARALLEL = 3;
+// Milliseconds that the tokens of farmers are good for, at least.
+const FRESH = 15 * 60 * 1000;
 const EXCHANGE = {
   good: {exchangeResultCode: 1000, exchangeResultMessage: 'SHARD_DOWNLOADED'},
   bad: {exchangeResultCode: 1100, exchangeResultMessage: 'DOWNLOAD_ERROR'},
@@ -57,11 +60,11 @@ function report(source, pointer, begun, result) {
 }
 
 /** Fetch one shard, from another farmer when one fails. */
-async function fetchShard(source, index, first, signal, onPiece) {
+async function fetchShard(source, index, first, listed, signal, onPiece) {
   const exclude = [];
   let pointer = first;
   for (let attempt = 0; attempt < FARMERS; attempt += 1) {
-    if (attempt) [pointer] = await source.pointers(index, 1, exclude);
+    if (attempt || Date.now() - listed > FRESH) [pointer] = await source.pointers(index, 1, exclude);
     if (pointer?.hash !== first.hash || !pointer.token || !pointer.farmer) break;
     const begun = Date.now();
     let received = 0;
@@ -86,6 +89,7 @@ async function fetchShard(source, index, first, signal, onPiece) {
  */
 export async function read(source, keyOf, sink, signal, onProgress) {
   const info = await source.info();
+  const listed = Date.now();
   const pointers = info.size ? await bridge.allPointers(source) : [];
   const data = [...pointers.entries()].filter(([, pointer]) => !pointer.parity);
   const size = data.reduce((sum, [, pointer]) => sum + pointer.size, 0);
@@ -96,9 +100,23 @@ export async function read(source, keyOf, sink, signal, onProgress) {
     received += change;
     onProgress(received);
   };
+  const stop = new AbortController();
+  const either = AbortSignal.any([signal, stop.signal]);
   async function* ciphertext() {
-    for (const [index, pointer] of data) {
-      const shard = await fetchShard(source, index, pointer, signal, count);
+    const coming = [];
+    const rest = data.values();
+    const begin = () => {
+      const {done, value: [index, pointer] = []} = rest.next();
+      if (done) return;
+      const shard = fetchShard(source, index, pointer, listed, either, count);
+      // Whoever waits for it is told; nobody may wait any more.
+      shard.catch(() => {});
+      coming.push(shard);
+    };
+    for (let each = 0; each < PARALLEL; each += 1) begin();
+    while (coming.length) {
+      const shard = await coming.shift();
+      begin();
       yield* pieces(shard.stream());
     }
   }
@@ -111,5 +129,7 @@ export async function read(source, keyOf, sink, signal, onProgress) {
   } catch (error) {
     if (signal.aborted) throw new ApiError('Cancelled.');
     throw error;
+  } finally {
+    stop.abort();
   }
 }

@@ -2,6 +2,7 @@
 // has them stored in this browser; the key is never sent.
 
 import * as bridge from './bridge.js';
+import {canDecrypt} from './ctr.js';
 import {normalise, seedOf} from './keys.js';
 import * as store from './store.js';
 
@@ -43,5 +44,5 @@ export async function resume() {
   if (typeof login?.authorized !== 'string') return;
   Object.assign(session, {email: String(login.email), authorized: login.authorized});
   const words = store.getKey();
-  if (typeof words === 'string') session.seed = await seedOf(words);
+  if (typeof words === 'string' && canDecrypt()) session.seed = await seedOf(words);
 }
