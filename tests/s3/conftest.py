@@ -49,7 +49,7 @@ def gateway(new_client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ga
 
 
 @contextlib.contextmanager
-def client_of(gateway: Gateway, **options: Any) -> Iterator[Any]:
+def client_of(gateway: Gateway, verify: str | None = None, **options: Any) -> Iterator[Any]:
     """Yield a client of boto3."""
     client = boto3.client(
         's3',
@@ -58,6 +58,7 @@ def client_of(gateway: Gateway, **options: Any) -> Iterator[Any]:
         aws_secret_access_key=gateway.secret_key,
         region_name='us-east-1',
         config=Config(signature_version='s3v4', retries={'max_attempts': 1}, **options),
+        verify=verify,
     )
     try:
         yield client

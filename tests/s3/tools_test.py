@@ -12,6 +12,13 @@ import sys
 import pytest
 
 pytest.importorskip('awscrt', reason='awscrt is not installed')
+pytest.importorskip('boto3', reason='boto3 is not installed')
+
+from botocore.exceptions import SSLError
+
+from storj.s3.server import GatewaySettings, in_background
+from tests.s3.certificates import certificate
+from tests.s3.conftest import client_of
 
 
 def program(name):
@@ -84,6 +91,73 @@ def test_aws_copies_and_syncs(keys, gateway, bucket, tree, tmp_path):
 
     assert requests.get(url, timeout=30).content == b'hello'
     run(keys, *aws, 's3', 'rb', '--force', f's3://{bucket}')
+
+
+def test_presigned_address_serves_curl(s3, bucket, keys, tmp_path):
+    curl = program('curl')
+    at = {'Bucket': bucket, 'Key': 'a b/ü'}
+    address = s3.generate_presigned_url('put_object', Params=at, ExpiresIn=60)
+    # Out of a pipe its length is unknown, which S3 refuses.
+    refused = run(keys, curl, '-s', '-T', '-', address, input='hello')
+    assert '<Code>MissingContentLength</Code>' in refused
+    source = tmp_path / 'source'
+    source.write_text('hello')
+    run(keys, curl, '-sSf', '-T', str(source), address)
+    address = s3.generate_presigned_url('get_object', Params=at, ExpiresIn=60)
+    assert run(keys, curl, '-sSf', address) == 'hello'
+    assert run(keys, curl, '-sSf', '-r', '1-2', address) == 'el'
+
+
+def test_tls_serves_aws_and_boto3(keys, new_client, bucket, tree, tmp_path):
+    public, private = certificate()
+    chain, key = tmp_path / 'chain.pem', tmp_path / 'key.pem'
+    chain.write_bytes(public)
+    key.write_bytes(private)
+    settings = GatewaySettings(
+        tmp_path / 'gateway', host='localhost', port=0, tls_cert=chain, tls_key=key
+    )
+    with in_background(new_client(), settings) as secured:
+        assert secured.endpoint.startswith('https://')
+        # The certificate is for the name, and clients check that.
+        secured.endpoint = secured.endpoint.replace('127.0.0.1', 'localhost')
+        with client_of(secured, str(chain)) as s3:
+            s3.put_object(Bucket=bucket, Key='x', Body=b'1')
+            assert s3.get_object(Bucket=bucket, Key='x')['Body'].read() == b'1'
+        with client_of(secured) as s3, pytest.raises(SSLError):
+            s3.list_buckets()
+        aws = [program('aws'), '--endpoint-url', secured.endpoint, '--ca-bundle', str(chain)]
+        pair = {
+            'AWS_ACCESS_KEY_ID': secured.access_key,
+            'AWS_SECRET_ACCESS_KEY': secured.secret_key,
+        }
+        target = f's3://{bucket}/t'
+        run({**keys, **pair}, *aws, 's3', 'cp', '--recursive', '--quiet', str(tree), target)
+        back = tmp_path / 'back'
+        run({**keys, **pair}, *aws, 's3', 'cp', '--recursive', '--quiet', target, str(back))
+    assert contents(back) == contents(tree)
+
+
+def test_rclone_mounts_a_bucket(keys, gateway, s3, bucket, tmp_path):
+    rclone, fusermount = program('rclone'), program('fusermount3')
+    if not os.access('/dev/fuse', os.R_OK | os.W_OK):
+        pytest.skip('/dev/fuse cannot be used')
+    s3.put_object(Bucket=bucket, Key='a/x', Body=b'hello')
+    mounted = tmp_path / 'mounted'
+    mounted.mkdir()
+    remote = (
+        f":s3,provider=Other,env_auth=true,force_path_style=true,endpoint='{gateway.endpoint}':"
+        f'{bucket}'
+    )
+    # As a daemon it returns when the files are there.
+    options = ['--daemon', '--config', str(tmp_path / 'none.conf'), '--cache-dir', str(tmp_path)]
+    run(keys, rclone, 'mount', remote, str(mounted), *options)
+    try:
+        assert (mounted / 'a' / 'x').read_bytes() == b'hello'
+        (mounted / 'a' / 'y').write_bytes(b'world')
+        assert sorted(path.name for path in (mounted / 'a').iterdir()) == ['x', 'y']
+    finally:
+        run(keys, fusermount, '-u', str(mounted))
+    assert s3.get_object(Bucket=bucket, Key='a/y')['Body'].read() == b'world'
 
 
 def test_rclone_syncs_and_checks(keys, gateway, bucket, tree, tmp_path):
