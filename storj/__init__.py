@@ -166,7 +166,7 @@ def client_of(settings: Configuration, *, timeout: float | None = None) -> Clien
     Args:
         settings (Configuration): account, bridge and the rest; without account for the calls that
             need none.
-        timeout (float | None): as in :class:`storj.http.Client`.
+        timeout (float | None): as in :class:`storj.http.Client`; goes before that of the settings.
 
     Returns:
         storj.http.Client: signs its requests if the settings name a private key.
@@ -174,15 +174,21 @@ def client_of(settings: Configuration, *, timeout: float | None = None) -> Clien
     # The client by its name here, which programs replace.
     from storj import Client
 
+    more: dict[str, Any] = {}
+    if settings.bridge_retries is not None:
+        from storj.rest.transport import Retries
+
+        more['retries'] = Retries(count=settings.bridge_retries)
     client = Client(
         settings.email,
         settings.password,
         settings.bridge,
-        timeout=timeout,
+        timeout=settings.timeout if timeout is None else timeout,
         mnemonic=settings.mnemonic,
         plain_names=settings.plain_names,
         proxy=settings.proxy,
         transfer_config=_transfer_config(settings),
+        **more,
     )
     if settings.private_key is not None:
         client.key_import(settings.private_key, register=False)
@@ -192,7 +198,10 @@ def client_of(settings: Configuration, *, timeout: float | None = None) -> Clien
 
 def _transfer_config(settings: Configuration) -> TransferConfig | None:
     """Return the limits that the settings name, None (and no engine loaded) if they name none."""
-    if settings.reed_solomon and settings.temp_dir is None and settings.push_shard_limit is None:
+    from storj.preferences import SETTINGS
+
+    limits = [it for it in SETTINGS.values() if it.engine] + [SETTINGS['bridge_retries']]
+    if all(getattr(settings, it.name) == it.default for it in limits):
         return None
     return transfer_config(settings)
 
@@ -204,11 +213,30 @@ def transfer_config(settings: Configuration, **limits: Any) -> TransferConfig:
         settings (Configuration): their limits are taken.
         **limits: of :class:`storj.transfer.TransferConfig`; they go before the settings.
     """
+    from storj.farmer_connection import ChannelLimits
+    from storj.preferences import RATE, SETTINGS
+    from storj.retry import RetryPolicy
     from storj.transfer import TransferConfig
 
-    named: dict[str, Any] = {'parity': settings.reed_solomon, 'temp_dir': settings.temp_dir}
-    if settings.push_shard_limit is not None:
-        named['concurrency'] = settings.push_shard_limit
+    named: dict[str, Any] = {}
+    for it in SETTINGS.values():
+        value = getattr(settings, it.name)
+        if it.engine and value is not None:
+            # No limit is 0 in the settings, so that it can go before one.
+            named[it.engine] = (value or None) if it.kind is RATE else value
+    if settings.retries is not None:
+        named['shard_attempts'] = settings.retries + 1
+    if settings.bridge_retries is not None:
+        named['bridge_retry'] = RetryPolicy(attempts=settings.bridge_retries + 1)
+    named.pop('channel', None)
+    channel: dict[str, float] = {}
+    if settings.farmer_timeout is not None:
+        phases = ('connect', 'first_byte', 'acknowledge', 'stall')
+        channel = dict.fromkeys(phases, settings.farmer_timeout)
+    if settings.minimum_rate is not None:
+        channel['minimum_rate'] = settings.minimum_rate
+    if channel:
+        named['channel'] = ChannelLimits(**channel)
     return TransferConfig(**{**named, **limits})
 
 

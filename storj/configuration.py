@@ -41,6 +41,7 @@ import appdirs
 from storj import ini
 from storj.crypto import credentials, secret_file
 from storj.exception import ConfigurationError, DecryptionError
+from storj.preferences import PATH, SETTINGS, URL, Preferences, Setting
 from storj.system import file_lock
 from storj.text import to_system
 
@@ -75,61 +76,24 @@ DEFAULT_BRIDGE = 'https://api.storj.io/'
 # A configuration is some hundred bytes; whatever is longer is another file.
 _FILE_LIMIT = 1024 * 1024
 
-_SWITCHES = frozenset({'reed_solomon', 'plain_names', 'keyring', 'json', 'no_progress'})
-_PATHS = frozenset({'temp_dir', 'key_file', 'private_key'})
-_TRUE = frozenset({'1', 'true', 'yes', 'on'})
-_FALSE = frozenset({'0', 'false', 'no', 'off', ''})
-
 
 @dataclass(frozen=True)
-class Configuration:
-    """All settings, from wherever they came.
+class Configuration(Preferences):
+    """All settings, from wherever they came; :class:`storj.preferences.Preferences` declares them.
 
     Attributes:
         profile (str): section of the file.
         path (pathlib.Path): of ``storj.ini``, whether it exists or not.
-        email (str | None): account (``STORJ_BRIDGE_USER``, ``STORJ_EMAIL``).
-        password (str | None): in the clear (``STORJ_BRIDGE_PASS``, ``STORJ_PASSWORD``).
-        bridge (str): URL (``STORJ_BRIDGE``), without the account that it may have held.
-        mnemonic (str | None): encryption key of files (``STORJ_ENCRYPTION_KEY``).
-        mnemonic_email (str | None): account that logged in when the mnemonic was kept in the file.
         login_bridge (str | None): bridge of the login in the file, where it is not used because
             another bridge is; without the account that its URL may have held.
-        keypass (str | None): passphrase of the key file (``STORJ_KEYPASS``).
-        key_file (pathlib.Path | None): libstorj's file of credentials; by default that of the
-            bridge's host beside ``storj.ini``.
-        private_key (pathlib.Path | None): PEM file of a registered key, to sign requests with.
-        proxy (str | None): URL (``STORJ_PROXY``); None leaves ``HTTPS_PROXY`` to requests.
-        temp_dir (pathlib.Path | None): folder for temporary files (``STORJ_TEMP``).
-        reed_solomon (bool): whether uploads get parity shards (``STORJ_REED_SOLOMON``).
-        plain_names (bool): whether names are stored in the clear (``STORJ_PLAIN_NAMES``).
-        keyring (bool): whether the command line keeps secrets in the system's key store.
-        push_shard_limit (int | None): shards moved at once (``STORJ_PUSH_SHARD_LIMIT``).
-        debug (str | None): what to log (``STORJ_DEBUG``), None for nothing.
-        json (bool): whether the command line answers in JSON (``STORJ_JSON``).
-        progress (bool): whether it shows progress (``STORJ_NO_PROGRESS`` says no).
+        sources (Mapping[str, str]): setting -> what set it: a variable of the environment, the
+            path of a file, ``argument``; nothing for a default.
     """
 
     profile: str
     path: Path
-    email: str | None = None
-    password: str | None = field(default=None, repr=False)
-    bridge: str = DEFAULT_BRIDGE
-    mnemonic: str | None = field(default=None, repr=False)
-    mnemonic_email: str | None = None
     login_bridge: str | None = None
-    keypass: str | None = field(default=None, repr=False)
-    key_file: Path | None = None
-    private_key: Path | None = None
-    proxy: str | None = field(default=None, repr=False)
-    temp_dir: Path | None = None
-    reed_solomon: bool = True
-    plain_names: bool = False
-    keyring: bool = False
-    push_shard_limit: int | None = None
-    debug: str | None = None
-    json: bool = False
-    progress: bool = True
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_empty(self) -> bool:
@@ -139,33 +103,14 @@ class Configuration:
         return not any(named) and not has_file and self.bridge == DEFAULT_BRIDGE
 
 
-#: Setting -> the environment variables that hold it, the first that is set wins.
-_VARIABLES: Mapping[str, tuple[str, ...]] = {
-    'email': ('STORJ_BRIDGE_USER', 'STORJ_EMAIL'),
-    'password': ('STORJ_BRIDGE_PASS', 'STORJ_PASSWORD'),
-    'bridge': ('STORJ_BRIDGE',),
-    'mnemonic': ('STORJ_ENCRYPTION_KEY',),
-    'mnemonic_email': (),
-    'keypass': ('STORJ_KEYPASS',),
-    'key_file': (),
-    'private_key': (),
-    'proxy': ('STORJ_PROXY',),
-    'temp_dir': ('STORJ_TEMP',),
-    'reed_solomon': ('STORJ_REED_SOLOMON',),
-    'plain_names': ('STORJ_PLAIN_NAMES',),
-    'keyring': (),
-    'push_shard_limit': ('STORJ_PUSH_SHARD_LIMIT',),
-    'debug': ('STORJ_DEBUG',),
-    'json': ('STORJ_JSON',),
-    'no_progress': ('STORJ_NO_PROGRESS',),
-}
-
 #: What is sent to a bridge, signs what is sent, or holds it; of these, what nobody else may have.
 _LOGIN = ('email', 'password', 'private_key', 'key_file')
 _SECRETS = _LOGIN[1:]
 
-# The passphrase protects what the file would give away beside it.
-_NOT_IN_FILE = frozenset({'keypass'})
+#: The passphrase, for one, protects what the file would give away beside it.
+_NOT_IN_FILE = frozenset(name for name, it in SETTINGS.items() if not it.in_file)
+#: Says the opposite of ``progress``, in the file; the variable does in the environment.
+_NO_PROGRESS, _NO_PROGRESS_VARIABLE = 'no_progress', 'STORJ_NO_PROGRESS'
 
 
 def default_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -218,7 +163,7 @@ def set_variables(*settings: str, environ: Mapping[str, str] | None = None) -> l
         environ (Mapping[str, str] | None): the environment, that of the process if None.
     """
     env = os.environ if environ is None else environ
-    return [name for setting in settings for name in _VARIABLES[setting] if env.get(name)]
+    return [name for setting in settings for name in SETTINGS[setting].variables if env.get(name)]
 
 
 #: What :func:`read_config` answers from while a client is made of it.
@@ -295,7 +240,7 @@ def load(
         TypeError: If a setting is unknown.
     """
     env = os.environ if environ is None else environ
-    unknown = given.keys() - _VARIABLES.keys()
+    unknown = given.keys() - SETTINGS.keys()
     if unknown:
         raise TypeError(f'unknown settings: {", ".join(sorted(unknown))}')
     asked = profile or env.get('STORJ_PROFILE') or None
@@ -305,41 +250,74 @@ def load(
     login_bridge = _foreign_login(section, given.get('bridge') or _variable(env, 'bridge'))
     if login_bridge is not None:
         section = {key: text for key, text in section.items() if key not in _LOGIN}
-    values = _gathered(given, env, section, f'in section [{name}] of {path}')
+    values, sources = _gathered(given, env, section, path, name)
+    known = set(values)
     _take_account(values)
+    sources.update(dict.fromkeys(values.keys() - known, sources.get('bridge', '')))
+    known = set(values)
     key_file = values.setdefault('key_file', _key_file(path.parent, values))
     if key_file is not None and values.get('keypass'):
         _open_key_file(key_file, values)
-    return Configuration(profile=name, path=path, login_bridge=login_bridge, **values)
+        opened = values.keys() - known - {'key_file'}
+        sources.update(dict.fromkeys(opened, str(key_file)))
+    return Configuration(
+        profile=name, path=path, login_bridge=login_bridge, sources=sources, **values
+    )
 
 
 def _gathered(
-    given: Mapping[str, Any], env: Mapping[str, str], section: Mapping[str, str], place: str
-) -> dict[str, Any]:
-    """Return what is set, in its types: by the caller, the environment, the file, in this order.
+    given: Mapping[str, Any],
+    env: Mapping[str, str],
+    section: Mapping[str, str],
+    path: Path,
+    profile: str,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what is set, in its types, and by what: caller, environment or file, in this order.
 
     Args:
         given (Mapping[str, Any]): by the caller.
         env (Mapping[str, str]): the environment.
         section (Mapping[str, str]): of the file.
-        place (str): where that stands, for messages.
+        path (Path): of the file.
+        profile (str): name of the section.
     """
     values: dict[str, Any] = {}
-    for setting, variables in _VARIABLES.items():
-        value, where = given.get(setting), setting
+    sources: dict[str, str] = {}
+    for name, setting in SETTINGS.items():
+        value, source = given.get(name), 'argument'
+        where = name
         if value is None:
-            where = next((variable for variable in variables if env.get(variable)), '')
+            where = source = next((it for it in setting.variables if env.get(it)), '')
             # A line, or a variable, without a value says nothing.
-            value = env[where] if where else section.get(setting) or None
+            value = env[where] if where else section.get(name) or None
+            if not where:
+                where, source = f'{name} in section [{profile}] of {path}', str(path)
         if value is not None:
-            values[setting] = _converted(setting, value, where or f'{setting} {place}')
-    values['progress'] = not values.pop('no_progress', False)
-    return values
+            values[name], sources[name] = _converted(setting, value, where), source
+    if sources.get('progress') in (None, str(path)):
+        _take_no_progress(env, section, path, values, sources)
+    return values, sources
+
+
+def _take_no_progress(
+    env: Mapping[str, str],
+    section: Mapping[str, str],
+    path: Path,
+    values: dict[str, Any],
+    sources: dict[str, str],
+) -> None:
+    """Read what says the opposite of ``progress`` where nothing nearer says anything."""
+    where, text = _NO_PROGRESS_VARIABLE, env.get(_NO_PROGRESS_VARIABLE)
+    if not text and 'progress' not in values:
+        where, text = str(path), section.get(_NO_PROGRESS)
+    if text:
+        values['progress'] = not _converted(SETTINGS['progress'], text, where)
+        sources['progress'] = where
 
 
 def _variable(env: Mapping[str, str], setting: str) -> str | None:
     """Return a setting of the environment, None without one."""
-    return next((env[name] for name in _VARIABLES[setting] if env.get(name)), None)
+    return next((env[name] for name in SETTINGS[setting].variables if env.get(name)), None)
 
 
 def _foreign_login(section: Mapping[str, str], bridge: str | None) -> str | None:
@@ -428,23 +406,22 @@ def _open_key_file(path: Path, values: dict[str, Any]) -> None:
         values.update({name: value for name, value in found.items() if value is not None})
 
 
-def _converted(setting: str, value: Any, where: str) -> Any:
+def _converted(setting: Setting, value: Any, where: str) -> Any:
     """Return a setting in its type."""
-    if setting in _SWITCHES and not isinstance(value, bool):
-        text = str(value).strip().lower()
-        if text not in _TRUE | _FALSE:
-            raise ConfigurationError(f'{where} is true or false')
-        return text in _TRUE
-    if setting in _PATHS:
+    if isinstance(value, str):
+        # A path has the bytes of the system, whatever they are.
+        value = value if setting.kind is PATH else _text(value, where)
+    if setting.kind is PATH:
         return _expanded(value, where)
-    if setting == 'push_shard_limit':
-        text = str(value).strip()
-        if not (text.isascii() and text.isdigit() and 0 < int(text[:10]) <= 1024):
-            raise ConfigurationError(f'{where} is a number from 1 to 1024')
-        return int(text)
-    if setting == 'debug' and str(value).strip().lower() in _FALSE:
+    if setting.kind is URL:
+        return value
+    if setting.name == 'debug' and str(value).strip().lower() in ('0', 'false', 'no', 'off'):
         return None
-    return _text(value, where) if isinstance(value, str) else value
+    try:
+        return setting.read(value)
+    except (ValueError, OverflowError):
+        # Without the cause, which may quote the value.
+        raise ConfigurationError(f'{where} is {setting.wanted}') from None
 
 
 def _text(value: str, where: str) -> str:
@@ -538,7 +515,7 @@ def save(
         TypeError: If a setting is unknown or belongs in no file.
     """
     env = os.environ if environ is None else environ
-    unknown = settings.keys() - (_VARIABLES.keys() - _NOT_IN_FILE)
+    unknown = settings.keys() - (SETTINGS.keys() - _NOT_IN_FILE)
     if unknown:
         raise TypeError(f'settings that are not kept in a file: {", ".join(sorted(unknown))}')
     if 'mnemonic' in settings:
@@ -569,7 +546,7 @@ def _needs_quotes(value: str) -> bool:
 
 def _quoted(setting: str, value: str) -> str:
     """Return what stands in the file for a value: itself, or a string of JSON."""
-    if setting not in _PATHS:
+    if SETTINGS[setting].kind is not PATH:
         value = _text(value, setting)
     return json.dumps(value) if _needs_quotes(value) else value
 

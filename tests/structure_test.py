@@ -22,13 +22,14 @@ ALLOWED: dict[str, set[str]] = {
     'system': {'exception'},
     'text': set(),
     'ini': set(),
+    'preferences': set(),
     'digest': GROUND,
     'crypto': GROUND | {'digest'},
     'sharding': GROUND | {'digest'},
     'erasure': GROUND,
     'api': GROUND | {'digest', 'sharding'},
     'model': PURE,
-    'configuration': PURE | {'ini'},
+    'configuration': PURE | {'ini', 'preferences'},
     'farmer_connection': GROUND | {'digest'},
     'retry': {'exception'},
     'rest': PURE | {'retry'},
@@ -42,7 +43,9 @@ ALLOWED: dict[str, set[str]] = {
     'file_crypto': PURE,
     'uploader': PURE | {'configuration', 'transfer', 'http'},
     'downloader': PURE | {'transfer', 'http', 'uploader'},
-    '': PURE | {'configuration', 'web_socket', 'transfer', 'http', 'rest', 'metadisk'},
+    '': PURE
+    | {'configuration', 'preferences', 'farmer_connection', 'retry', 'web_socket'}
+    | {'transfer', 'http', 'rest', 'metadisk'},
     # Bridge and farmers know each other by the wire only, and nothing of the client's side.
     'network.node': PURE | {'network'},
     'network.bridge': PURE | {'network', 'network.node'},
@@ -51,13 +54,14 @@ ALLOWED: dict[str, set[str]] = {
     'network.__main__': {'cli'},
     'network': PURE | {'network.node', 'network.bridge', 'network.farmer'},
     'catalog': PURE | {'transfer', 'http', 'configuration'},
-    'fs': PURE | {'', 'catalog', 'configuration', 'transfer', 'http'},
+    'fs': PURE | {'', 'catalog', 'configuration', 'preferences', 'transfer', 'http'},
     's3': PURE | {'catalog', 'transfer', 'http', 'network', 'network.node'},
     'cli': PURE
     | {
         '',
         'catalog',
         'configuration',
+        'preferences',
         'web_socket',
         'transfer',
         'http',

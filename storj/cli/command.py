@@ -21,7 +21,7 @@ from click.shell_completion import shell_complete
 from storj.catalog.errors import UsageProblem
 from storj.catalog.filters import Rule
 from storj.cli.errors import FAILED, OK, explain
-from storj.cli.options import LocalPath
+from storj.cli.options import LocalPath, setting_option
 from storj.cli.output import Output, styled
 from storj.cli.session import Session
 from storj.cli.streams import StandardStreams, StreamFailed
@@ -55,27 +55,18 @@ def _common(*names: str, help: str, **attributes: Any) -> click.Option:
     return click.Option(list(names), help=help, expose_value=False, callback=_keep, **attributes)
 
 
+def _common_setting(name: str, *names: str, **attributes: Any) -> click.Option:
+    declared = setting_option(name, *names, **attributes)
+    return _common(*declared.pop('param_decls'), **declared)
+
+
 def common_options() -> list[click.Option]:
     """Return new options that every command takes."""
-    colours = click.Choice(('auto', 'always', 'never'))
     return [
-        _common(
-            '--json',
-            'as_json',
-            is_flag=True,
-            envvar='STORJ_JSON',
-            show_envvar=True,
-            help='Print results, events and errors as JSON.',
-        ),
+        _common_setting('json', '--json', 'as_json', is_flag=True, default=False),
         _common('-q', '--quiet', is_flag=True, help='Print results and errors only.'),
         _common('-v', '--verbose', count=True, help='Print more; -vv prints everything.'),
-        _common(
-            '--color',
-            'colour',
-            type=colours,
-            default='auto',
-            help='Colours; auto obeys NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and TERM.',
-        ),
+        _common_setting('color', '--color', 'colour'),
         _common('--bytes', 'exact', is_flag=True, help='Sizes in bytes.'),
         _common('--utc', is_flag=True, help='Times in UTC.'),
         _common(
@@ -85,13 +76,7 @@ def common_options() -> list[click.Option]:
             show_envvar=True,
             help='Section of storj.ini to use.',
         ),
-        _common(
-            '--bridge',
-            metavar='URL',
-            envvar='STORJ_BRIDGE',
-            show_envvar=True,
-            help='Bridge to use.',
-        ),
+        _common_setting('bridge', metavar='URL', help='Bridge to use.'),
         _common(
             '--log-file',
             metavar='PATH',

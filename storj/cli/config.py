@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import importlib.metadata
 import platform
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,20 +20,22 @@ from storj.cli.prompts import ask_secret, read_secret_file
 from storj.cli.session import Session, pass_session
 from storj.exception import StorjError
 from storj.metadata import __version__
+from storj.preferences import SETTINGS, Setting, find_setting, nearest_setting
 from storj.text import MASK, masked
 
-__all__ = ('config', 'get', 'info', 'path', 'profiles', 'set_', 'show', 'unset')
+if TYPE_CHECKING:
+    from storj.configuration import Configuration
 
-#: Settings that are masked when shown and never taken from an argument.
-SECRETS = frozenset({'password', 'mnemonic', 'keypass'})
+__all__ = ('config', 'get', 'info', 'list_', 'path', 'profiles', 'set_', 'unset')
 
 
 @group(
     'config',
     short_help='Show and change the settings.',
     examples=(
-        'storj config show',
+        'storj config list --sources',
         'storj config set bridge http://127.0.0.1:6382',
+        'storj config set limit-upload 2MiB',
         'storj --profile work config set email alice@example.org',
     ),
 )
@@ -45,11 +47,33 @@ def config() -> None:
     """
 
 
-@config.command('show', examples=('storj config show --json',))
+@config.command('list', examples=('storj config list', 'storj config list --sources --json'))
+@click.option('--sources', is_flag=True, help='Show where each value comes from.')
 @pass_session
-def show(session: Session) -> None:
-    """Show all settings as they are now; secrets are masked."""
-    session.output.record(_shown(session))
+def list_(session: Session, sources: bool) -> None:
+    """List all settings as they are now; secrets are masked.
+
+    With --sources, in JSON a list of records. A value that nobody set has the source 'default'; one
+    without a value has the usual one in words.
+    """
+    if not sources:
+        session.output.record(shown(session.settings))
+        return
+    rows = settings_by_source(session)
+    if session.output.as_json:
+        session.output.document(rows)
+        return
+    columns = (Column('setting'), Column('value'), Column('source'))
+    for row in rows:
+        if row['value'] is None:
+            row['value'] = f'({row["usual"] or "not set"})'.replace('``', '')
+    session.output.table(columns, rows, empty='')
+
+
+show = copy.copy(list_)
+show.hidden = True
+#: Its name in earlier releases.
+config.add_command(show, 'show')
 
 
 @config.command('get', examples=('storj config get bridge',))
@@ -57,17 +81,21 @@ def show(session: Session) -> None:
 @pass_session
 def get(session: Session, name: str) -> None:
     """Print one setting; a secret is masked."""
-    name = name.replace('-', '_')
-    settings = _shown(session)
-    if name not in settings:
-        raise _unknown(name, settings)
+    values = shown(session.settings)
+    known = find_setting(name)
+    key = name.replace('-', '_') if known is None else known.name
+    if key not in values:
+        raise _unknown(name)
     if session.output.as_json:
-        session.output.document({name: settings[name]})
+        session.output.document({key: values[key]})
     else:
-        session.output.line(session.output.cell(settings[name]))
+        session.output.line(session.output.cell(values[key]))
 
 
-@config.command('set', examples=('storj config set bridge http://127.0.0.1:6382',))
+@config.command(
+    'set',
+    examples=('storj config set bridge http://127.0.0.1:6382', 'storj config set transfers 8'),
+)
 @click.argument('name')
 @click.argument('value', required=False)
 @click.option(
@@ -80,22 +108,35 @@ def get(session: Session, name: str) -> None:
 @pass_session
 def set_(session: Session, name: str, value: str | None, file: str | None) -> None:
     """Write a setting into the file; secrets are asked for."""
-    name = name.replace('-', '_')
-    if name in SECRETS:
+    setting = _kept_setting(name)
+    if setting.is_secret:
         if value is not None:
             raise UsageProblem(
-                f'the {name} is a secret, and arguments are seen by everyone on the machine',
+                f'the {setting.name} is a secret, and arguments are seen by everyone on the '
+                'machine',
                 hint="leave the value out and it is asked for, or '--file -'",
             )
         value = (
-            ask_secret(name.capitalize(), option='--file')
+            ask_secret(setting.name.capitalize(), option='--file')
             if file is None
             else read_secret_file(file)
         )
     elif value is None:
-        raise UsageProblem(f'no value for {name}')
-    path = _save(session, name, value)
-    session.output.done(f'{name} set in {path}', {'set': name, 'path': str(path)})
+        raise UsageProblem(f'no value for {setting.name}')
+    if not value.strip():
+        hint = f"'storj config unset {setting.name}' removes it"
+        raise UsageProblem(f'the value for {setting.name} is empty', hint=hint)
+    try:
+        setting.read(value)
+    except (ValueError, OverflowError):
+        raise UsageProblem(f'{setting.name} is {setting.wanted}') from None
+    path = session.save(**{setting.name: value})
+    session.output.done(f'{setting.name} set in {path}', {'set': setting.name, 'path': str(path)})
+    from storj.configuration import set_variables
+
+    variables = set_variables(setting.name)
+    if variables:
+        session.output.note(f'{variables[0]} is set and goes before it')
 
 
 @config.command('unset', examples=('storj config unset proxy',))
@@ -103,8 +144,11 @@ def set_(session: Session, name: str, value: str | None, file: str | None) -> No
 @pass_session
 def unset(session: Session, name: str) -> None:
     """Remove a setting from the file."""
-    path = _save(session, name.replace('-', '_'), None)
-    session.output.done(f'{name} removed from {path}', {'unset': name, 'path': str(path)})
+    setting = _kept_setting(name)
+    path = session.save(**{setting.name: None})
+    session.output.done(
+        f'{setting.name} removed from {path}', {'unset': setting.name, 'path': str(path)}
+    )
 
 
 @config.command('path', examples=('storj config path',))
@@ -130,32 +174,59 @@ def profiles(session: Session) -> None:
     session.output.table((Column('profile'),), rows, empty="none yet; 'storj account login'")
 
 
-def _shown(session: Session) -> dict[str, Any]:
-    """Return the settings as they may be shown."""
-    settings = session.settings
-    record: dict[str, Any] = {}
-    for item in dataclasses.fields(settings):
-        value = getattr(settings, item.name)
-        if item.name in SECRETS:
-            value = MASK if value else None
-        simple = isinstance(value, (bool, int, type(None)))
-        record[item.name] = value if simple else masked(str(value))
+def shown(settings: Configuration) -> dict[str, Any]:
+    """Return settings as they may be shown, with the profile and its file."""
+    record: dict[str, Any] = {'profile': settings.profile, 'path': str(settings.path)}
+    for setting in SETTINGS.values():
+        record[setting.name] = _shown_value(setting, getattr(settings, setting.name))
     return record
 
 
-def _save(session: Session, name: str, value: str | None) -> Any:
-    """Write or remove one setting; unknown names and invalid values are refused."""
-    try:
-        return session.save(**{name: value})
-    except TypeError:
-        raise _unknown(name, _shown(session)) from None
+def _shown_value(setting: Setting, value: Any) -> Any:
+    if setting.is_secret:
+        return MASK if value else None
+    return value if isinstance(value, bool | int | float | None) else masked(str(value))
 
 
-def _unknown(name: str, settings: dict[str, Any]) -> UsageProblem:
-    import difflib
+def settings_by_source(session: Session) -> list[dict[str, Any]]:
+    """Return every setting, as it may be shown, with what set it."""
+    settings = session.settings
+    return [
+        {
+            'setting': setting.name,
+            'value': _shown_value(setting, value),
+            'usual': setting.usual or None,
+            'source': _source(session, setting, value),
+        }
+        for setting in SETTINGS.values()
+        for value in [getattr(settings, setting.name)]
+    ]
 
-    near = difflib.get_close_matches(name, settings, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "'storj config show' lists the settings"
+
+def _source(session: Session, setting: Setting, value: Any) -> str:
+    found = session.settings.sources.get(setting.name)
+    if found == 'argument':
+        return setting.option
+    if found is None and setting.is_secret and value is not None:
+        return 'key store'
+    return found or 'default'
+
+
+def _kept_setting(name: str) -> Setting:
+    """Return a setting that is kept in the file, by its name or that of its option."""
+    setting = find_setting(name)
+    if setting is None:
+        raise _unknown(name)
+    if not setting.in_file:
+        raise UsageProblem(
+            f'{setting.name} is not kept in a file', hint=f'set {setting.variables[0]} instead'
+        )
+    return setting
+
+
+def _unknown(name: str) -> UsageProblem:
+    near = nearest_setting(name)
+    hint = f"did you mean '{near}'?" if near else "'storj config list' lists the settings"
     return UsageProblem(f'no such setting: {name}', hint=hint)
 
 

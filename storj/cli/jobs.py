@@ -301,7 +301,7 @@ def perform(session: Session, jobs: Sequence[Job], options: TransferOptions) -> 
 
     runner = Runner(
         session.output,
-        parallel=options.transfers,
+        parallel=session.files_at_once(options),
         stopping=session.stopping,
         progress=session.wants_progress(options),
     )

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from storj.catalog.places import ByteRange
+from storj.preferences import (
+    SETTINGS,
+    Setting,
+    read_duration,
+    read_rate,
+    read_size,
+)
 from storj.text import to_system
 
 __all__ = (
@@ -31,18 +38,6 @@ __all__ = (
     'yes_option',
 )
 
-_UNITS: Mapping[str, int] = {
-    unit.lower(): factor
-    for power, letter in enumerate('KMGTP', start=1)
-    for unit, factor in (
-        (letter, 1024**power),
-        (f'{letter}iB', 1024**power),
-        (f'{letter}B', 1000**power),
-    )
-} | {'': 1, 'b': 1}
-_SIZE = re.compile(r'([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)')
-_SECONDS: Mapping[str, float] = {'ms': 0.001, 's': 1, 'm': 60, 'h': 3600, 'd': 86400, 'w': 604800}
-_DURATION = re.compile(r'([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])')
 _RANGE = re.compile(r'([0-9]*)-([0-9]*)')
 
 Value = TypeVar('Value')
@@ -83,31 +78,6 @@ class LocalPath(click.Path):
         return super().convert(to_system(value) if isinstance(value, str) else value, param, ctx)
 
 
-def read_size(text: str) -> int:
-    """Return the bytes of ``10MiB``, of ``10M`` (the same), ``10MB`` (a million each) or ``10``."""
-    match = _SIZE.fullmatch(text)
-    if match is None or match[2].lower() not in _UNITS:
-        raise ValueError(text)
-    return int(float(match[1]) * _UNITS[match[2].lower()])
-
-
-def read_rate(text: str) -> int | None:
-    """Return bytes per second of a size with or without ``/s``; None, no limit, for ``off``."""
-    if text.lower() in ('off', 'none'):
-        return None
-    return read_size(text.removesuffix('/s')) or None
-
-
-def read_duration(text: str) -> float:
-    """Return the seconds of ``30s``, ``5m``, ``2h``, ``7d``, ``1h30m`` or a bare number."""
-    if re.fullmatch(r'[0-9]+(\.[0-9]+)?', text):
-        return float(text)
-    parts = _DURATION.findall(text.lower())
-    if not parts or ''.join(number + unit for number, unit in parts) != text.lower():
-        raise ValueError(text)
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-
-
 def read_expiry(text: str) -> datetime.datetime:
     """Return the moment of an RFC 3339 time, or of ``+2h`` from now.
 
@@ -139,6 +109,50 @@ RATE = Parsed('rate', read_rate, "'2MiB' (per second) or 'off'")
 DURATION = Parsed('duration', read_duration, "'30s', '5m', '2h' or '7d'")
 EXPIRY = Parsed('time', read_expiry, "'2030-01-31T12:00:00Z' or '+2h'")
 BYTE_RANGE = Parsed('range', read_range, "'0-99', '100-' or '-500'")
+
+#: Of the settings that an option goes before.
+_TYPES: dict[str, Any] = {'size': SIZE, 'rate': RATE, 'duration': DURATION}
+
+
+def _type_of(setting: Setting) -> Any:
+    if setting.choices:
+        return click.Choice(setting.choices)
+    if setting.kind.name == 'number':
+        return click.IntRange(int(setting.least), int(setting.most))
+    return _TYPES.get(setting.kind.name, click.STRING)
+
+
+def setting_option(name: str, *spelling: str, help: str = '', **attributes: Any) -> dict[str, Any]:
+    """Return the declaration of the option that goes before a setting.
+
+    It has no default: None leaves the value to environment and file, in this order.
+
+    Args:
+        name (str): of the setting.
+        *spelling (str): names of the option where they are not the setting's own.
+        help (str): instead of the setting's.
+        **attributes: further ones of the option.
+    """
+    setting = SETTINGS[name]
+    text = help or setting.help
+    if setting.usual and 'is_flag' not in attributes:
+        text = f'{text.removesuffix(".")} ({setting.usual} by default).'
+    typed = {} if attributes.get('is_flag') else {'type': _type_of(setting)}
+    return {
+        'param_decls': spelling or (setting.option,),
+        'envvar': setting.variables or None,
+        'show_envvar': bool(setting.variables),
+        'help': text.replace('``', ''),
+        'default': None,
+        **typed,
+        **attributes,
+    }
+
+
+def _setting(name: str, *spelling: str, **attributes: Any) -> Callable[[Any], Any]:
+    declared = setting_option(name, *spelling, **attributes)
+    return click.option(*declared.pop('param_decls'), **declared)
+
 
 Decorated = TypeVar('Decorated', bound=Callable[..., Any])
 
@@ -185,53 +199,31 @@ times_option = click.option(
 )
 #: The answer to the question that a destructive command asks.
 yes_option = click.option('-y', '--yes', is_flag=True, help='Do not ask.')
-progress_option = click.option(
+progress_option = _setting(
+    'progress',
     '--progress/--no-progress',
-    default=None,
+    is_flag=True,
+    envvar=None,
     help='Show bars while files move; by default only on a terminal.',
 )
 #: How uploads are stored.
 upload_options = _options(
-    click.option(
-        '--plain-names/--encrypt-names',
+    _setting(
         'plain_names',
-        default=None,
+        '--plain-names/--encrypt-names',
+        is_flag=True,
         help='Store names in clear, or encrypted (the usual).',
     ),
     click.option(
         '--encrypt/--no-encrypt', default=True, help='Encrypt the content; on by default.'
     ),
-    click.option(
-        '--parity/--no-parity',
-        default=None,
-        help='Store parity shards, which replace lost ones (STORJ_REED_SOLOMON).',
-    ),
+    _setting('reed_solomon', '--parity/--no-parity', 'parity', is_flag=True),
     click.option('--mimetype', help='Type of the file; guessed from a name stored in clear.'),
 )
 
-_several = click.option(
-    '--transfers',
-    type=click.IntRange(1, 64),
-    metavar='N',
-    default=4,
-    show_default=True,
-    help='Files moved at the same time.',
-)
+_several = _setting('transfers', metavar='N')
 _effort = _options(
-    click.option(
-        '--concurrency',
-        type=click.IntRange(1, 256),
-        metavar='N',
-        envvar='STORJ_PUSH_SHARD_LIMIT',
-        show_envvar=True,
-        help='Shards moved at the same time; 16, fewer under a low limit.',
-    ),
-    click.option(
-        '--retries',
-        type=click.IntRange(0, 100),
-        metavar='N',
-        help='How often a shard is tried again.',
-    ),
+    _setting('push_shard_limit', '--concurrency', metavar='N'), _setting('retries', metavar='N')
 )
 _resume = click.option(
     '--resume/--no-resume',
@@ -239,11 +231,7 @@ _resume = click.option(
     show_default=True,
     help='Continue an interrupted transfer.',
 )
-_key_scheme = click.option(
-    '--key-scheme',
-    type=click.Choice(('v0', 'text')),
-    help='Keys as JavaScript clients make them: v0 from core 6.0.4 on, text before.',
-)
+_key_scheme = _setting('key_scheme')
 _reading = _options(
     _key_scheme,
     click.option(
@@ -251,18 +239,10 @@ _reading = _options(
         is_flag=True,
         help='Fetch the stored bytes without decrypting them.',
     ),
-    click.option(
-        '--allow-unauthenticated',
-        is_flag=True,
-        help='Decrypt files of bridges before 5.3, which have no HMAC.',
-    ),
+    _setting('allow_unauthenticated', is_flag=True),
 )
-_limit_upload = click.option(
-    '--limit-upload', type=RATE, help='Bytes sent per second at most, like 2MiB.'
-)
-_limit_download = click.option(
-    '--limit-download', type=RATE, help='Bytes received per second at most, like 2MiB.'
-)
+_limit_upload = _setting('limit_upload')
+_limit_download = _setting('limit_download')
 
 #: For commands that move files both ways.
 transfer_options = _options(

@@ -44,33 +44,35 @@ _LOG_FORMAT = '%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s'
 class TransferOptions:
     """Options of the commands that move files.
 
+    None leaves a limit to the settings.
+
     Attributes:
-        transfers (int): files at the same time.
-        concurrency (int | None): shards at the same time; None for the engine's default.
-        retries (int | None): how often a shard is tried again; None for the engine's default.
-        limit_upload (int | None): bytes per second.
-        limit_download (int | None): bytes per second.
+        transfers (int | None): files at the same time.
+        concurrency (int | None): shards at the same time.
+        retries (int | None): how often a shard is tried again.
+        limit_upload (int | None): bytes per second; 0 for no limit.
+        limit_download (int | None): bytes per second; 0 for no limit.
         progress (bool | None): show bars, or not; None where a terminal is.
         key_scheme (str | None): how keys are made for the JavaScript clients, and by them.
-        allow_unauthenticated (bool): decrypt what no HMAC proves, of bridges that keep none.
+        allow_unauthenticated (bool | None): decrypt what no HMAC proves, of bridges that keep none.
     """
 
-    transfers: int = 4
+    transfers: int | None = None
     concurrency: int | None = None
     retries: int | None = None
     limit_upload: int | None = None
     limit_download: int | None = None
     progress: bool | None = None
     key_scheme: str | None = None
-    allow_unauthenticated: bool = False
+    allow_unauthenticated: bool | None = None
 
     def sending(self) -> TransferOptions:
         """Return the options of an engine that uploads only."""
-        return dataclasses.replace(self, limit_download=None)
+        return dataclasses.replace(self, limit_download=0)
 
     def receiving(self) -> TransferOptions:
         """Return the options of an engine that downloads only."""
-        return dataclasses.replace(self, limit_upload=None)
+        return dataclasses.replace(self, limit_upload=0)
 
 
 class _Handler(logging.Handler):
@@ -146,8 +148,8 @@ class Session:
     """One run of a command; a context manager that closes what it opened.
 
     Attributes:
-        as_json, quiet, exact, utc (bool), verbose (int), colour (str): common options.
-        profile, bridge, log_file (str | None): common options.
+        as_json, quiet, exact, utc (bool), verbose (int): common options.
+        colour, profile, bridge, log_file (str | None): common options.
         arguments (Sequence[str]): of the command line.
         rules (Sequence[Rule]): ``--include`` and ``--exclude`` in the order typed.
         timeout (float | None): seconds to wait for the bridge; the client's own by default.
@@ -162,7 +164,7 @@ class Session:
         self.as_json = False
         self.quiet = False
         self.verbose = 0
-        self.colour = 'auto'
+        self.colour: str | None = None
         self.exact = False
         self.utc = False
         self.profile: str | None = None
@@ -314,7 +316,7 @@ class Session:
         """Where transfers that were interrupted are written down."""
         from storj.transfer import TransferConfig
 
-        return TransferConfig().journal_dir()
+        return TransferConfig(state_dir=self.settings.state_dir).journal_dir()
 
     def make_client(
         self, email: str | None, password: str | None, *, bridge: str | None = None
@@ -395,6 +397,12 @@ class Session:
             return False
         return options.progress
 
+    def files_at_once(self, options: TransferOptions) -> int:
+        """Return how many files are moved at the same time."""
+        from storj.transfer import TransferConfig
+
+        return options.transfers or self.settings.transfers or TransferConfig().transfers
+
     def transfers(
         self,
         options: TransferOptions,
@@ -421,25 +429,22 @@ class Session:
             raise LocalPathNotFound(
                 f'no such folder: {scratch}', hint='check STORJ_TEMP, or the setting temp_dir'
             )
-        limits: dict[str, Any] = {
-            'concurrency': options.concurrency or self.settings.push_shard_limit,
+        typed: dict[str, Any] = {
+            'transfers': options.transfers,
+            'push_shard_limit': options.concurrency,
+            'retries': options.retries,
+            'limit_upload': options.limit_upload,
+            'limit_download': options.limit_download,
+            'key_scheme': options.key_scheme,
+            'allow_unauthenticated': options.allow_unauthenticated,
+            'fsync': fsync or None,
             'state_dir': state,
-            'shard_attempts': None if options.retries is None else options.retries + 1,
-            'upload_rate': options.limit_upload,
-            'download_rate': options.limit_download,
         }
-        config = transfer_config(
-            self.settings,
-            transfers=options.transfers,
-            key_scheme=options.key_scheme,
-            allow_unauthenticated=options.allow_unauthenticated,
-            fsync=fsync,
-            reports=reports,
-            **{
-                **_shares(options, TransferConfig()),
-                **{name: value for name, value in limits.items() if value is not None},
-            },
+        settings = dataclasses.replace(
+            self.settings, **{name: value for name, value in typed.items() if value is not None}
         )
+        limits = _shares(settings, TransferConfig())
+        config = transfer_config(settings, reports=reports, **limits)
         return self._open.enter_context(Transfers(bridge, config))
 
     def split(self, options: dict[str, Any], **copying: Any) -> tuple[CopyOptions, TransferOptions]:
@@ -478,6 +483,7 @@ class Session:
             self.as_json = self.as_json or settings.json
             self.progress = settings.progress
             self.debug = self.debug or settings.debug
+            self.colour = self.colour or settings.color
 
     def _make_output(self) -> Output:
         return Output(
@@ -485,7 +491,7 @@ class Session:
             quiet=self.quiet,
             exact=self.exact,
             utc=self.utc,
-            colour=self.colour,
+            colour=self.colour or 'auto',
         )
 
     def _log_to(
@@ -516,24 +522,25 @@ class Session:
 _SHARD_RATE = 512 * 1024
 
 
-def _shares(options: TransferOptions, usual: TransferConfig) -> dict[str, int]:
+def _shares(settings: Configuration, usual: TransferConfig) -> dict[str, int]:
     """Return how many shards share a low limit.
 
     Many shards at once would all come late: an early interrupt would lose every one of them, and a
     farmer would hear so seldom of its own that it gives up.
     """
-    limits = [limit for limit in (options.limit_upload, options.limit_download) if limit]
+    limits = [limit for limit in (settings.limit_upload, settings.limit_download) if limit]
     if not limits:
         return {}
     limit = min(limits)
     shards = max(1, limit // _SHARD_RATE)
     # A piece passes whole, so it is small enough for several of them in a second.
     piece = max(4096, limit // 8 // 4096 * 4096)
-    return {
-        'concurrency': min(usual.concurrency, shards),
-        'negotiations': min(usual.negotiations, shards),
-        'piece_size': min(usual.piece_size, piece),
-    }
+    few = {'piece_size': min(usual.piece_size, piece)}
+    if settings.push_shard_limit is None:
+        few['concurrency'] = min(usual.concurrency, shards)
+    if settings.negotiations is None:
+        few['negotiations'] = min(usual.negotiations, shards)
+    return few
 
 
 def _with_key_store(settings: Configuration) -> Configuration:

@@ -21,6 +21,7 @@ from storj import configuration
 from storj.catalog import BucketNotFound, Catalog
 from storj.fs.file import CACHED, StorjFile, os_errors
 from storj.fs.listing import Info, Listing, bucket_info, file_info, folder_info
+from storj.preferences import SETTINGS
 from storj.sharding import shard_size_for
 
 if TYPE_CHECKING:
@@ -39,10 +40,7 @@ LISTING_SECONDS: Final = 60.0
 _AT_ONCE: Final = 16
 
 #: Settings that are taken, as :func:`storj.configuration.load` names them.
-_SETTINGS: Final = frozenset(
-    {'profile', 'bridge', 'email', 'password', 'mnemonic', 'keypass', 'key_file', 'private_key'}
-    | {'proxy', 'temp_dir', 'reed_solomon', 'plain_names', 'push_shard_limit'}
-)
+_SETTINGS: Final = frozenset({'profile', *SETTINGS} - {'keyring', 'color', 'progress', 'json'})
 _OF_FSSPEC: Final = frozenset(
     {'asynchronous', 'loop', 'batch_size', 'use_listings_cache', 'max_paths'}
     | {'skip_instance_cache'}
@@ -65,10 +63,9 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         listings_expiry_time (float | None): seconds for which a listing is believed; None for no
             limit.
         **options: settings (``profile``, ``bridge``, ``email``, ``password``, ``mnemonic``,
-            ``keypass``, ``key_file``, ``private_key``, ``proxy``, ``temp_dir``, ``reed_solomon``,
-            ``plain_names``, ``push_shard_limit``; see :class:`storj.configuration.Configuration`)
-            and options of fsspec (``use_listings_cache``, ``max_paths`` (buckets),
-            ``skip_instance_cache``, ``asynchronous``, ``loop``, ``batch_size``).
+            ``transfers`` and the others of :class:`storj.preferences.Preferences`, except those
+            of the command line) and options of fsspec (``use_listings_cache``, ``max_paths``
+            (buckets), ``skip_instance_cache``, ``asynchronous``, ``loop``, ``batch_size``).
 
     Raises:
         TypeError: If an option is unknown.

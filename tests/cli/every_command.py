@@ -134,7 +134,8 @@ CALLS = (
     Call('config path'),
     Call('config profiles', ('config set proxy http://127.0.0.1:1',)),
     Call('config set bridge http://127.0.0.1:1'),
-    Call('config show'),
+    Call('config list'),
+    Call('config list --sources'),
     Call('config unset bridge'),
     Call(
         'network down --data {own}',

@@ -220,6 +220,40 @@ def test_unknown_setting_suggests_the_right_one(stranger):
     stranger('config', 'get', 'nonsense', code=2)
 
 
+def test_value_that_makes_no_sense_is_not_written(stranger):
+    for words, wanted in (
+        (('transfers', 'many'), 'transfers is a number from 1 to 64'),
+        (('concurrency', '0'), 'push_shard_limit is a number from 1 to 1024'),
+        (('limit-upload', 'fast'), "limit_upload is a rate like '2MiB'"),
+        (('color', 'red'), 'color is auto, always or never'),
+        (('bridge', 'nonsense'), 'bridge is a URL'),
+        (('proxy', ''), "'storj config unset proxy'"),
+        (('keypass', 'x'), 'STORJ_KEYPASS'),
+    ):
+        assert wanted in stranger('config', 'set', *words, code=2).err
+    assert not Path(stranger('config', 'path').out.strip()).exists()
+
+
+def test_settings_are_listed_with_their_sources(stranger):
+    stranger('config', 'set', '--limit-upload', '1MiB', code=2)
+    stranger('config', 'set', 'limit-upload', '1MiB')
+    path = stranger('config', 'path').out.strip()
+    words = ('--bridge', 'http://127.0.0.1:1', 'config', 'list', '--sources')
+    done = stranger(*words, '--json', STORJ_TRANSFERS='2', STORJ_BRIDGE_PASS='hunter2')
+    rows = {row['setting']: (row['value'], row['source']) for row in done.json()}
+    assert rows['limit_upload'] == (1024**2, path)
+    assert rows['transfers'] == (2, 'STORJ_TRANSFERS')
+    assert rows['bridge'] == ('http://127.0.0.1:1', '--bridge')
+    assert rows['password'] == ('********', 'STORJ_BRIDGE_PASS')
+    assert rows['retries'] == (None, 'default')
+    assert 'hunter2' not in done.out
+    assert '(6)' in stranger(*words).out
+    assert (
+        'STORJ_TRANSFERS is set'
+        in stranger('config', 'set', 'transfers', '3', STORJ_TRANSFERS='2').err
+    )
+
+
 def test_broken_file_is_named_without_its_content(stranger, home):
     folder = Path(home['STORJ_CONFIG_DIR'])
     folder.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from pathlib import Path
 import click
 import pytest
 
-from storj import configuration
 from storj.cli.app import ENTRIES, app
 from storj.cli.command import Command, Group
+from storj.preferences import SETTINGS
 from tests.cli.every_command import environment_variables, walk
 
 DOCS = Path(__file__).parents[2] / 'docs'
@@ -34,10 +35,54 @@ def test_every_option_has_help():
 def test_environment_variables_are_documented():
     text = (DOCS / 'configuration.rst').read_text(encoding='utf-8')
     variables = environment_variables(app) | {
-        name for names in configuration._VARIABLES.values() for name in names
+        name for setting in SETTINGS.values() for name in setting.variables
     }
     assert 'STORJ_PLAIN_NAMES' in variables
     assert [name for name in sorted(variables) if f'``{name}``' not in text] == []
+
+
+def settings_table():
+    """Return the table of the settings as the page on configuration has it."""
+
+    def words(setting):
+        usual = setting.usual or ('none' if setting.default is None else str(setting.default))
+        options = f'``{setting.option}``' if setting.option else ''
+        variables = ', '.join(f'``{name}``' for name in setting.variables)
+        kind = ', '.join(setting.choices) or setting.kind.name
+        file = f'``{setting.name}``' if setting.in_file else f'{setting.name} (not in the file)'
+        usual = usual.lower() if setting.kind.name == 'true/false' else usual
+        return file, variables, options, kind, usual, setting.help
+
+    lines = ['.. list-table::', '   :header-rows: 1', '']
+    titles = ('setting', 'environment', 'option', 'type', 'default', 'meaning')
+    for row in (titles, *map(words, SETTINGS.values())):
+        cells = [f'- {cell}'.rstrip() for cell in row]
+        lines += [f'   * {cells[0]}', *(f'     {cell}' for cell in cells[1:])]
+    return '\n'.join(lines)
+
+
+def test_table_of_settings_is_that_of_the_declaration():
+    """With STORJ_RENEW=1 the page is written instead."""
+    page = DOCS / 'configuration.rst'
+    text = page.read_text(encoding='utf-8')
+    before, rest = text.split('.. settings begin\n')
+    shown, after = rest.split('.. settings end\n')
+    if os.environ.get('STORJ_RENEW'):
+        parts = (before, '.. settings begin\n\n', settings_table(), '\n\n.. settings end\n', after)
+        page.write_text(''.join(parts), encoding='utf-8')
+        return
+    assert shown.strip() == settings_table()
+
+
+@pytest.mark.parametrize('setting', SETTINGS.values(), ids=list(SETTINGS))
+def test_option_of_a_setting_exists(setting):
+    options = {
+        name
+        for command in COMMANDS.values()
+        for param in command.get_params(click.Context(command))
+        for name in (*param.opts, *param.secondary_opts)
+    }
+    assert not setting.option or setting.option in options
 
 
 def test_exit_codes_are_documented():

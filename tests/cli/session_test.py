@@ -49,6 +49,17 @@ def test_pieces_are_small_enough_for_the_limit(config):
         assert piece <= USUAL.piece_size
 
 
+def test_option_goes_before_environment_and_file(config, monkeypatch, tmp_path):
+    (tmp_path / 'storj.ini').write_text('[storj]\nlimit_upload = 1MiB\ntransfers = 2\nretries = 3')
+    (tmp_path / 'storj.ini').chmod(0o600)
+    assert config().upload_rate == 1024**2
+    assert (config().transfers, config().shard_attempts) == (2, 4)
+    assert config(limit_upload=0).upload_rate is None
+    monkeypatch.setenv('STORJ_LIMIT_UPLOAD', 'off')
+    assert config().upload_rate is None
+    assert config(transfers=5).transfers == 5
+
+
 def test_number_that_was_asked_for_stays(config):
     assert config(limit_upload=100, concurrency=7).concurrency == 7
 

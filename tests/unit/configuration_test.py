@@ -203,6 +203,13 @@ VALUES = [
     ('STORJ_JSON', 'json', '1', True),
     ('STORJ_NO_PROGRESS', 'progress', '1', False),
     ('STORJ_NO_PROGRESS', 'progress', '0', True),
+    ('STORJ_PROGRESS', 'progress', 'no', False),
+    ('STORJ_TRANSFERS', 'transfers', '8', 8),
+    ('STORJ_LIMIT_UPLOAD', 'limit_upload', '2MiB/s', 2 * 1024**2),
+    ('STORJ_LIMIT_UPLOAD', 'limit_upload', 'off', 0),
+    ('STORJ_BUFFER_SIZE', 'buffer_size', '1M', 1024**2),
+    ('STORJ_TIMEOUT', 'timeout', '1m30s', 90.0),
+    ('STORJ_COLOR', 'color', 'never', 'never'),
 ]
 
 
@@ -260,6 +267,12 @@ def test_order_is_caller_environment_file_default(folder: Path) -> None:
         ('STORJ_PUSH_SHARD_LIMIT', '9' * 5000),
         ('STORJ_PUSH_SHARD_LIMIT', 'x'),
         ('STORJ_JSON', '2'),
+        ('STORJ_TRANSFERS', '65'),
+        ('STORJ_LIMIT_DOWNLOAD', 'fast'),
+        ('STORJ_TIMEOUT', '0'),
+        ('STORJ_COLOR', 'red'),
+        ('STORJ_KEY_SCHEME', 'v1'),
+        ('STORJ_BUFFER_SIZE', '9' * 5000),
     ],
 )
 def test_value_that_makes_no_sense_names_its_place(folder: Path, variable: str, text: str) -> None:
@@ -284,6 +297,22 @@ def test_line_that_makes_no_sense_names_its_place(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match=r'push_shard_limit in section \[work\] of ') as e:
         configuration.load('work')
     assert str(path) in str(e.value)
+
+
+def test_source_of_a_value_is_told(folder: Path) -> None:
+    path = write(folder, '[storj]\ntransfers = 2\nretries = 1\nno_progress = yes\n')
+    env = {'STORJ_CONFIG_DIR': str(folder), 'STORJ_RETRIES': '3', 'STORJ_BRIDGE': 'http://a:b@c/'}
+    found = configuration.load(environ=env, deadline=5)
+    assert found.sources == {
+        'bridge': 'STORJ_BRIDGE',
+        'email': 'STORJ_BRIDGE',
+        'password': 'STORJ_BRIDGE',
+        'transfers': str(path),
+        'retries': 'STORJ_RETRIES',
+        'deadline': 'argument',
+        'progress': str(path),
+    }
+    assert (found.transfers, found.retries, found.progress) == (2, 3, False)
 
 
 def test_unknown_setting_is_a_mistake_of_the_caller(folder: Path) -> None:

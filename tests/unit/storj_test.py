@@ -19,7 +19,9 @@ from ecdsa import SECP256k1, SigningKey, VerifyingKey
 import storj
 from storj import configuration, exception, http, transfer
 from storj.exception import ClientError, ConfigurationError
+from storj.farmer_connection import ChannelLimits
 from storj.rest import transport
+from storj.retry import RetryPolicy
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -197,6 +199,15 @@ def test_client_takes_the_limits_of_the_settings(folder: Path) -> None:
     assert config == transfer.TransferConfig(parity=False, temp_dir=folder)
     write(folder, 'email = a@b\npassword = pw\npush_shard_limit = 3\n')
     assert storj.get_client()._transfer_config == transfer.TransferConfig(concurrency=3)
+    lines = 'retries = 2\nbridge_retries = 0\nlimit_upload = off\nfarmer_timeout = 7s\n'
+    write(folder, f'email = a@b\npassword = pw\ntimeout = 3s\n{lines}')
+    client = storj.get_client()
+    assert (client.timeout, client._retries.count) == (3.0, 0)
+    assert client._transfer_config == transfer.TransferConfig(
+        shard_attempts=3,
+        bridge_retry=RetryPolicy(attempts=1),
+        channel=ChannelLimits(connect=7, first_byte=7, acknowledge=7, stall=7),
+    )
 
 
 def test_client_signs_with_the_key_of_the_settings(folder: Path) -> None:
