@@ -166,7 +166,7 @@ def check(
     report = _Report(session.output, str(sides[0]), str(sides[1]))
     with (
         display_for(session.output, session.wants_progress(moving)) as display,
-        contextlib.closing(comparison.findings(moving.transfers)) as findings,
+        contextlib.closing(comparison.findings(session.files_at_once(moving))) as findings,
     ):
         for finding in findings:
             report.add(finding)
