@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.orm import Session
 
 from storj.digest import shard_hash
@@ -224,6 +224,14 @@ def age(database: Database) -> None:
         before_alembic(connection)
 
 
+def drop_leases(url: str) -> None:
+    """Take the table from a database that a bridge needs until it stops."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text('DROP TABLE leases'))
+    engine.dispose()
+
+
 def schema(database: Database) -> dict[str, Any]:
     """Return the tables of a database, with the names of their columns and indexes."""
     with database.begin_plain() as connection:
@@ -250,6 +258,7 @@ def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
         before = schema(bridge.state.database)
         bridge.call(lambda: write_calls(bridge.state))
         age(bridge.state.database)
+    drop_leases(settings.get('database_url', f'sqlite:///{folder / "bridge.db"}'))
     with RunningBridge(folder, **settings) as bridge:
         path = f'/buckets/{bucket}/files/{file}/info'
         assert bridge.request('GET', path, by=alice).json['id'] == file
@@ -365,6 +374,7 @@ def test_frames_of_files_that_were_removed_long_ago_go(tmp_path: Path) -> None:
             # As earlier versions did it.
             session.execute(text("DELETE FROM entries WHERE name = 'went'"))
             session.execute(text("UPDATE alembic_version SET version_num = '1'"))
+    drop_leases(f'sqlite:///{tmp_path / "bridge.db"}')
     with RunningBridge(tmp_path) as bridge, bridge.state.database.begin() as session:
         (entry,) = session.query(Entry)
         assert {frame.id for frame in session.query(Frame)} == {entry.frame, upload}

@@ -15,6 +15,7 @@ from sqlalchemy import URL
 
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.database import Bucket, Challenge, Contract, Entry, Frame, Pointer
+from storj.network.bridge.leases import release_rounds, take_round
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer
 from tests.network.postgresql import MissingError, new_database, postgresql
 
@@ -181,6 +182,32 @@ def test_challenge_is_sent_once(both: Both) -> None:
         at_once(*(partial(bridge.call, partial(audit_round, bridge.state)) for bridge in both.pair))
     assert heard
     assert set(heard.values()) == {1}
+
+
+def test_round_is_done_by_one_bridge_until_it_stops(both: Both) -> None:
+    first, second = both.pair
+    rounds = [
+        partial(bridge.call, partial(take_round, bridge.state, 'pings', 60)) for bridge in both.pair
+    ]
+    for number in ROUNDS:
+        takes = [
+            partial(bridge.call, partial(take_round, bridge.state, f'round {number}', 60))
+            for bridge in both.pair
+        ]
+        assert sorted(at_once(*takes)) == [False, True]
+    assert rounds[0]()
+    assert not rounds[1]()
+    # The one that has it goes on; the other one takes it when that is over, or has stopped.
+    assert rounds[0]()
+    second.clock.now += 61
+    assert rounds[1]()
+    assert not rounds[0]()
+    second.call(partial(release_rounds, second.state))
+    assert rounds[0]()
+    # One that was taken before the clock was set back holds up nobody.
+    first.clock.now -= 365 * 86400
+    second.clock.now -= 365 * 86400
+    assert rounds[1]()
 
 
 def test_bridges_that_start_at_once_share_an_empty_database(server: URL, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from storj.network.bridge import auth, buckets, contacts, files, frames, reports, status, users
 from storj.network.bridge.database import Contact, Database, is_away
+from storj.network.bridge.leases import release_rounds
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.quotas import RateLimits
@@ -330,6 +331,7 @@ def create_app(
             try:
                 await tasks.stop()
                 await contacts.write_calls(bridge)
+                await release_rounds(bridge)
             finally:
                 passwords.close()
                 database.close()

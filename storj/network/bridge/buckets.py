@@ -25,6 +25,8 @@ __all__ = ('LIST_LIMIT', 'ROUTES', 'start_date')
 LIST_LIMIT = 5000
 
 _MAX_NAME = 260
+#: Before the date of any file.
+_BEGINNING = -(2**53)
 _MAX_KEYS = 1000
 _MAX_ENCRYPTION_KEY = 4096
 _PERMISSIONS = ('PUSH', 'PULL')
@@ -172,7 +174,9 @@ async def delete_bucket(request: web.Request) -> web.Response:
     bucket = await bridge.database.run_objects(
         lambda session: owned_bucket(session, caller, request.match_info['bucket'])
     )
-    while await bridge.database.run(partial(remove_some, bucket=bucket.id)):
+    last: int | None = _BEGINNING
+    while last is not None:
+        last = await bridge.database.run(partial(remove_some, bucket=bucket.id, after=last))
         # Others get their turn.
         await asyncio.sleep(0)
 
@@ -180,8 +184,9 @@ async def delete_bucket(request: web.Request) -> web.Response:
         # Who makes a file waits for the end of this, or this for the end of that.
         bucket_there = owned_bucket(session, caller, bucket.id, lock=True)
         # What came meanwhile.
-        while remove_some(session.connection(), bucket.id):
-            pass
+        last: int | None = _BEGINNING
+        while last is not None:
+            last = remove_some(session.connection(), bucket.id, last)
         session.execute(delete(Token).where(Token.bucket == bucket.id))
         session.delete(bucket_there)
 

@@ -78,6 +78,7 @@ __all__ = (
     'FarmerToken',
     'Frame',
     'Key',
+    'Lease',
     'Nonce',
     'Pointer',
     'Token',
@@ -99,7 +100,7 @@ _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '2'
+REVISION = '3'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
@@ -378,6 +379,16 @@ class WorkChallenge(_Base):
     expires: Mapped[int] = mapped_column(index=True)
 
 
+class Lease(_Base):
+    """A round that one bridge does at a time, and until when (see ``leases``)."""
+
+    __tablename__ = 'leases'
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(16))
+    until: Mapped[int]
+
+
 class _Version(_Base):
     """The revision of the schema, where Alembic keeps it."""
 
@@ -418,6 +429,10 @@ class Database:
                 self._reading = self._engine.execution_options(isolation_level='AUTOCOMMIT')
             try:
                 upgrade(self._engine)
+                if self._workers is None:
+                    # It has one bridge: what that one had when it was killed is free.
+                    with self.begin_plain() as connection:
+                        connection.execute(delete(Lease))
             except BaseException:
                 self.close()
                 raise

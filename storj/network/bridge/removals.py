@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, String, bindparam, delete, exists, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import Connection, String, bindparam, delete, select, update
 
 from storj.network.bridge.database import Contract, Entry, Frame, Pointer
 
@@ -18,28 +17,26 @@ __all__ = ('remove_files', 'remove_some')
 # Files of one transaction: a few milliseconds' work, if they are small.
 _SOME = 50
 
+# Shards of one statement.
+_AT_ONCE = 500
+
 _FRAMES = bindparam('removed', expanding=True, type_=String)
-_OTHER = aliased(Pointer)
-_ELSEWHERE = (_OTHER.shard_hash == Contract.shard_hash, _OTHER.frame.not_in(_FRAMES))
-#: Another file, or an upload that has not been given up, needs the shard.
-_NEEDED = or_(
-    exists().where(*_ELSEWHERE, Entry.frame == _OTHER.frame),
-    exists().where(*_ELSEWHERE, Frame.id == _OTHER.frame, Frame.locked.is_(False), Frame.waits > 0),
-)
-_DUE = (
-    update(Contract)
-    .where(
-        Contract.shard_hash.in_(select(Pointer.shard_hash).where(Pointer.frame.in_(_FRAMES))),
-        ~_NEEDED,
-    )
-    .values(next_renewal=0)
-)
+_SHARDS = bindparam('shards', expanding=True, type_=String)
+_OF_FRAMES = select(Pointer.shard_hash).where(Pointer.frame.in_(_FRAMES)).distinct()
 _DROPS = (
     delete(Entry).where(Entry.frame.in_(_FRAMES)),
     delete(Pointer).where(Pointer.frame.in_(_FRAMES)),
     delete(Frame).where(Frame.id.in_(_FRAMES)),
 )
-_OF_BUCKET = select(Entry.frame).where(Entry.bucket == bindparam('bucket')).limit(_SOME)
+_KEPT = select(Pointer.shard_hash).where(Pointer.shard_hash.in_(_SHARDS)).distinct()
+_DUE = update(Contract).where(Contract.shard_hash.in_(_SHARDS)).values(next_renewal=0)
+#: From a date on: what was removed before is still in the way until the database has tidied up.
+_OF_BUCKET = (
+    select(Entry.frame, Entry.created)
+    .where(Entry.bucket == bindparam('bucket'), Entry.created > bindparam('after'))
+    .order_by(Entry.created)
+    .limit(_SOME)
+)
 
 
 def remove_files(connection: Connection, frames: Sequence[str]) -> None:
@@ -50,19 +47,32 @@ def remove_files(connection: Connection, frames: Sequence[str]) -> None:
         frames (Sequence[str]): of the files, at least one and not many.
     """
     removed = {'removed': list(frames)}
-    connection.execute(_DUE, removed)
+    shards = connection.scalars(_OF_FRAMES, removed).all()
     for statement in _DROPS:
         connection.execute(statement, removed)
+    # By lists, not by a condition on other tables: of those, a planner that has no statistics reads
+    # every row.
+    for start in range(0, len(shards), _AT_ONCE):
+        some = shards[start : start + _AT_ONCE]
+        kept = set(connection.scalars(_KEPT, {'shards': some}))
+        if unneeded := sorted(set(some) - kept):
+            connection.execute(_DUE, {'shards': unneeded})
 
 
-def remove_some(connection: Connection, bucket: str) -> bool:
-    """Remove some files of a bucket; return whether there may be more.
+def remove_some(connection: Connection, bucket: str, after: int) -> int | None:
+    """Remove some files of a bucket, the oldest first.
 
     Args:
         connection (Connection): in a transaction.
         bucket (str): 24 hex digits.
+        after (int): milliseconds since 1970; files that are older stay.
+
+    Returns:
+        int | None: the date of the last one that was removed; None if there are no more.
     """
-    frames = connection.scalars(_OF_BUCKET, {'bucket': bucket}).all()
-    if frames:
-        remove_files(connection, frames)
-    return len(frames) == _SOME
+    found = connection.execute(_OF_BUCKET, {'bucket': bucket, 'after': after}).all()
+    if not found:
+        return None
+    remove_files(connection, [row.frame for row in found])
+    last: int = found[-1].created
+    return last

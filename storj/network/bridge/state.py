@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
@@ -453,6 +454,7 @@ class Bridge:
         limits (AccountLimits): how often it does what costs much; by its settings.
         clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
         monotonic (Callable[[], float]): monotonic seconds, likewise.
+        name (str): of this run of the bridge, for rows that tell bridges apart.
         watch (StepWatch): whether the clock was set.
         aged (float): by the monotonic clock, when open uploads were made older last.
         presence (Presence): which farmers have answered lately.
@@ -475,6 +477,7 @@ class Bridge:
     outbox: Outbox
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
     pending: Counter[str] = field(default_factory=Counter)
     placing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
         default_factory=WeakValueDictionary

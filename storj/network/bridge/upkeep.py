@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from math import inf
 
 from sqlalchemy import exists, select, update
@@ -29,6 +30,7 @@ from storj.network.bridge.database import (
     Token,
     WorkChallenge,
 )
+from storj.network.bridge.leases import take_round
 from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.repairs import Repairs
@@ -48,6 +50,8 @@ _AGEING, _OF_LIFE = 3600.0, 4
 # Milliseconds: farmer tokens live a day at the most.
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
 _PINGS_AT_ONCE = 128
+# Seconds after which another bridge does a round that one has begun and not ended.
+_LONGEST_ROUND = 60.0
 # Seconds between two times that what is known of farmers is written.
 _NOTES_PACE = 1.0
 # Seconds between two looks for contracts that are due.
@@ -165,9 +169,7 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
     """
     settings = bridge.settings
     rounds: list[tuple[str, Callable[[], Awaitable[None]], float | None]] = [
-        ('the notes about farmers', lambda: write_calls(bridge), _NOTES_PACE),
         ('the sweep', lambda: sweep(bridge), min(_SWEEP_INTERVAL, _ageing(bridge))),
-        ('the end of unused contracts', lambda: end_given_up(bridge), _END_PACE),
         ('the pings', lambda: ping_round(bridge), settings.ping_interval),
         ('the renewals', lambda: _renew(bridge, repairs), settings.renewal_ahead and _RENEWAL_PACE),
         ('the audits', lambda: _audit(bridge, repairs), _audit_pace(settings)),
@@ -175,7 +177,26 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
     ]
     for name, work, pace in rounds:
         if pace:
-            tasks.start(name, _repeat(tasks, name, work, pace))
+            alone = partial(_alone, bridge, name, work, pace)
+            tasks.start(name, _repeat(tasks, name, alone, pace))
+    # What only this bridge knows.
+    for name, own, pace in (
+        ('the notes about farmers', write_calls, _NOTES_PACE),
+        ('the end of unused contracts', end_given_up, _END_PACE),
+    ):
+        tasks.start(name, _repeat(tasks, name, partial(own, bridge), pace))
+
+
+async def _alone(
+    bridge: Bridge, name: str, work: Callable[[], Awaitable[None]], pace: float
+) -> None:
+    """Do a round, unless another bridge of the database does it at its pace."""
+    if await take_round(bridge, name, max(_LONGEST_ROUND, 2 * pace)):
+        await work()
+        await take_round(bridge, name, pace)
+    elif name == 'the sweep':
+        # The other one makes uploads older: the same time must not count twice.
+        bridge.aged = bridge.monotonic()
 
 
 def _audit_pace(settings: BridgeSettings) -> float:
