@@ -29,6 +29,7 @@ from storj.catalog.places import LINK_SCHEME, is_id
 from storj.crypto import keys, mnemonic
 from storj.exception import AuthenticationError, UnauthenticatedError
 from storj.model import File, FilePointer, Token
+from storj.text import count_of
 from storj.transfer.encryption import key_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _VERSION = 1
 LINK_LIMIT = 256 * 1024
 #: Tokens beyond those that a smooth download needs: each lost shard takes another.
 _SPARE = 8
+#: Between the clock here, by which ``+1h`` is read, and that of a bridge that gives just an hour.
+_ROUNDING = datetime.timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,12 @@ def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_share(
-    client: http.Client, entry: FileEntry, *, with_key: bool = False, uses: int = 1
+    client: http.Client,
+    entry: FileEntry,
+    *,
+    with_key: bool = False,
+    uses: int = 1,
+    until: datetime.datetime | None = None,
 ) -> Share:
     """Return the content of a link to a file, with fresh tokens.
 
@@ -232,10 +240,13 @@ def make_share(
         entry (FileEntry): the file.
         with_key (bool): whether the link has the key of this one file's content.
         uses (int): downloads that the link is good for, at least.
+        until (datetime.datetime | None): when readers of the link are to refuse it; when its tokens
+            expire by default. The tokens in it are good until then all the same.
 
     Raises:
         CatalogError: If the file has no key that is proved, or the bridge does not know when its
             tokens expire.
+        UsageProblem: If the tokens of the bridge expire before the time asked for.
     """
     described = client.file_metadata(entry.bucket.id, entry.id)
     pointers = all_pointers(client, entry)
@@ -250,7 +261,11 @@ def make_share(
             ) from error
     # A reader asks until a page is empty.
     needed = (len(pointers) // POINTERS_PAGE + 2) * uses + _SPARE
-    tokens = [client.token_create(entry.bucket.id, 'PULL') for _ in range(needed)]
+    tokens = [client.token_create(entry.bucket.id, 'PULL')]
+    if until is not None:
+        _check_expiry(until, _expiry(tokens[0]))
+    tokens += [client.token_create(entry.bucket.id, 'PULL') for _ in range(needed - 1)]
+    ends = min(_expiry(token) for token in tokens)
     facts = {name: getattr(described, name, None) for name in ('index', 'hmac', 'erasure')}
     return Share(
         bridge=client.api_url,
@@ -258,7 +273,7 @@ def make_share(
         file_id=entry.id,
         name=entry.name,
         size=entry.size or 0,
-        expires=min(_expiry(token) for token in tokens),
+        expires=ends if until is None else min(ends, until),
         tokens=tuple(str(token.id) for token in tokens),
         entry={name: value for name, value in facts.items() if value is not None},
         key=key,
@@ -269,3 +284,14 @@ def _expiry(token: Token) -> datetime.datetime:
     if not isinstance(token.expires, datetime.datetime):
         raise CatalogError('the bridge does not say when its tokens expire')
     return token.expires
+
+
+def _check_expiry(wanted: datetime.datetime, given: datetime.datetime) -> None:
+    """Raise UsageProblem if tokens of the bridge do not live as long as a link is to."""
+    if wanted > given + _ROUNDING:
+        life = (given - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+        raise UsageProblem(
+            f'no link can work that long: the tokens of this bridge expire after '
+            f'{count_of(max(0, round(life / 60)), "minute")}',
+            hint='ask for a time before that, or leave out --expires',
+        )

@@ -50,6 +50,7 @@ ENTRIES = (
     Entry('farm', 'storj.cli.servers:farm', 'Offer space of this machine to a network.', MORE),
     Entry('serve', 'storj.cli.servers:serve', 'Let programs of S3 use the account.', MORE),
     Entry('info', 'storj.cli.config:info', 'Show versions, settings and the bridge.', MORE),
+    Entry('help', 'storj.cli.config:help_', 'Show the help of a command or a topic.', MORE),
     Entry('demo', 'storj.cli.demo:demo', 'Watch a local network store files.', MORE),
 )
 
@@ -76,7 +77,6 @@ _ELSEWHERE = {
     'import-keys': "'storj account login --libstorj' takes libstorj's login",
     'export-keys': "'storj key export --mnemonic' prints the encryption key",
     'get-info': "'storj info' describes the bridge",
-    'help': "'storj --help', or 'storj COMMAND --help'",
     'version': "'storj --version'",
     'up': "'storj network up' starts a network",
     'list-mirrors': "'storj file mirrors' shows them",

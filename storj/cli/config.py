@@ -1,11 +1,13 @@
-"""``storj config``: the settings and how they are changed; ``storj info``: what to report."""
+"""``storj config``: the settings and how they are changed; ``storj info`` and ``storj help``."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +15,7 @@ import click
 from storj.api import BridgeProfile
 from storj.catalog.errors import UsageProblem
 from storj.cli.command import command, group
-from storj.cli.errors import explain
+from storj.cli.errors import EXIT_CODES, explain
 from storj.cli.options import LocalPath
 from storj.cli.output import Column
 from storj.cli.prompts import ask_secret, read_secret_file
@@ -26,7 +28,7 @@ from storj.text import MASK, masked
 if TYPE_CHECKING:
     from storj.configuration import Configuration
 
-__all__ = ('config', 'get', 'info', 'list_', 'path', 'profiles', 'set_', 'unset')
+__all__ = ('config', 'get', 'help_', 'info', 'list_', 'path', 'profiles', 'set_', 'unset')
 
 
 @group(
@@ -300,3 +302,91 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+@command(
+    'help',
+    short_help='Show the help of a command or a topic.',
+    examples=('storj help cp', 'storj help network up', 'storj help environment'),
+)
+@click.argument('words', nargs=-1, metavar='[COMMAND...]')
+@click.pass_context
+def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command, as its --help does, or of a topic.
+
+    The topics are environment, exit-codes and paths.
+    """
+    output = ctx.ensure_object(Session).output
+    topic = _TOPICS.get('-'.join(words))
+    if topic is not None:
+        title, lines = topic
+        output.line(title)
+        for line in ['', *lines()]:
+            output.line(line)
+        return
+    place = ctx.find_root()
+    with contextlib.ExitStack() as stack:
+        rest = list(words)
+        while rest:
+            group = place.command
+            if not isinstance(group, click.Group):
+                raise UsageProblem(f'{place.command_path} has no commands: {rest[0]}')
+            name, found, rest = group.resolve_command(place, rest)
+            if found is None:
+                raise UsageProblem(f'no such command: {name}')
+            place = stack.enter_context(
+                click.Context(found, place, name, obj=ctx.obj, **found.context_settings)
+            )
+        click.echo(place.get_help(), color=ctx.color)
+
+
+def _environment_lines() -> list[str]:
+    rows = [
+        (', '.join(it.variables), it.help.replace('``', ''))
+        for it in SETTINGS.values()
+        if it.variables
+    ]
+    rows += [
+        ('STORJ_CONFIG_DIR', 'Folder of storj.ini.'),
+        ('STORJ_PROFILE', 'Section of storj.ini.'),
+        ('HTTPS_PROXY, NO_PROXY', 'The usual ones, where STORJ_PROXY is not set.'),
+        ('NO_COLOR, FORCE_COLOR', 'Colours; also CLICOLOR_FORCE and TERM=dumb.'),
+    ]
+    return _aligned(rows)
+
+
+def _exit_code_lines() -> list[str]:
+    return _aligned([(str(code), text) for code, text in EXIT_CODES.items()])
+
+
+def _path_lines() -> list[str]:
+    import appdirs
+
+    from storj.configuration import config_path
+    from storj.transfer import TransferConfig
+
+    return _aligned(
+        [
+            ('settings', str(config_path())),
+            ('journals of transfers', str(TransferConfig().journal_dir())),
+            ('names for completion', str(appdirs.user_cache_dir('storj'))),
+            ('', ''),
+            ('storj://bucket/path', 'a file, or what begins so'),
+            ('bucket/path', 'the same where no local path can stand'),
+            ('./path', 'a local path, whatever its name'),
+            ('-', 'standard input or output'),
+        ]
+    )
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(len(first) for first, _ in rows)
+    return [f'{first.ljust(width)}  {text}'.rstrip() for first, text in rows]
+
+
+#: Topic -> title, and what makes its lines.
+_TOPICS: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
+    'environment': ('Variables of the environment; options go before them.', _environment_lines),
+    'exit-codes': ('Exit codes, the same for every command.', _exit_code_lines),
+    'paths': ('Folders of the program, and how files are named.', _path_lines),
+}

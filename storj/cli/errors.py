@@ -103,6 +103,22 @@ class Verdict(NamedTuple):
     hint: str | None = None
 
 
+#: What each exit code means.
+EXIT_CODES: dict[int, str] = {
+    OK: 'done, or nothing to do',
+    FAILED: 'failed, for none of the reasons below',
+    USAGE: 'wrong usage, or a question that was not answered with yes',
+    PARTLY: 'partly done: some files failed or were skipped',
+    LOGIN: 'login or encryption key missing or refused',
+    NOT_FOUND: 'bucket, file or local path not found',
+    UNAVAILABLE: 'bridge or farmers unreachable; try again later',
+    INTEGRITY: 'a hash, HMAC or decryption failed',
+    NOT_ENOUGH: 'not enough farmers or shards',
+    CONFLICT: 'it exists already, or a limit is reached',
+    INTERRUPTED: 'interrupted',
+    TERMINATED: 'terminated',
+}
+
 VERDICTS: dict[type[BaseException], Verdict] = {
     exception.StorjError: Verdict(FAILED),
     exception.ConfigurationError: Verdict(LOGIN),

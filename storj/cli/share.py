@@ -6,6 +6,7 @@ import datetime
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -25,12 +26,14 @@ from storj.cli.command import command
 from storj.cli.completion import complete_uri
 from storj.cli.errors import CommandError
 from storj.cli.jobs import run_jobs
-from storj.cli.options import LocalPath
+from storj.cli.options import EXPIRY, LocalPath
 from storj.cli.output import human_duration
 from storj.cli.prompts import read_secret_file
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.crypto import secret_file
 from storj.exception import AuthenticationError, ConfigurationError
+from storj.network.node.addresses import is_loopback
+from storj.text import masked
 
 if TYPE_CHECKING:
     from storj.catalog.copier import CopyOptions
@@ -44,12 +47,26 @@ __all__ = ('copy_link', 'read_link', 'share')
     examples=(
         'storj share storj://photos/cat.jpg              for people who have the same key',
         'storj share --with-key storj://photos/cat.jpg   for everybody who has the link',
+        'storj share --url storj://photos/cat.jpg        for everybody who has a browser',
+        'storj share --url --expires +10m storj://photos/cat.jpg',
         'storj share --link-file cat.link storj://photos/cat.jpg',
         'storj cp --link-file cat.link .                 at the other end',
     ),
 )
 @click.argument('uri', shell_complete=complete_uri)
 @click.option('--with-key', is_flag=True, help="Put the key of this file's content in the link.")
+@click.option(
+    '--url',
+    'as_url',
+    is_flag=True,
+    help="Make a link to the bridge's page, which opens in a browser; with the key.",
+)
+@click.option(
+    '--expires',
+    type=EXPIRY,
+    metavar='TIME',
+    help='When readers refuse the link, like +10m; by default when its tokens end.',
+)
 @click.option(
     '--uses',
     type=click.IntRange(1, 100),
@@ -65,13 +82,25 @@ __all__ = ('copy_link', 'read_link', 'share')
     help='Write the link to a file that only its owner can read, not to standard output.',
 )
 @pass_session
-def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str | None) -> None:
+def share(
+    session: Session,
+    uri: str,
+    with_key: bool,
+    as_url: bool,
+    expires: datetime.datetime | None,
+    uses: int,
+    link_file: str | None,
+) -> None:
     """Make a link to one file that 'storj cp' takes without login.
 
     The link has the bridge, the file's name and size, and the ids of file and bucket, and gives
     the right to fetch the encrypted bytes until it expires: minutes or an hour;
     it cannot be taken back before. Only with --with-key can a holder without the encryption key
     read the file: it adds the key of this one file. The encryption key is never in a link.
+
+    With --url, the key is behind the '#' of the address, which browsers do not send. The bridge
+    decides how long its tokens live, and refuses nothing before: --expires can shorten the time in
+    which honest readers use the link, not prolong it.
     """
     from storj.catalog.share import make_share
 
@@ -79,8 +108,12 @@ def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str 
     found = find_remote(session.catalog, place, recursive=False, singly=True)
     if len(found) != 1:
         raise UsageProblem(f'{place} is no single file')
-    made = make_share(session.client, found[0].entry, with_key=with_key, uses=uses)
-    link = made.link()
+    if expires is not None and expires <= datetime.datetime.now(datetime.timezone.utc):
+        raise UsageProblem('the time of --expires is over')
+    with_key = with_key or as_url
+    page = _page(session.client.api_url, session.settings.proxy) if as_url else ''
+    made = make_share(session.client, found[0].entry, with_key=with_key, uses=uses, until=expires)
+    link = page + made.link()
     left = (made.expires - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
     record: dict[str, Any] = {'expires': made.expires, 'uses': uses, 'with_key': with_key}
     if link_file is None:
@@ -98,8 +131,39 @@ def share(session: Session, uri: str, with_key: bool, uses: int, link_file: str 
     session.output.note(
         f'expires {session.output.moment(made.expires)}, in {human_duration(max(0.0, left))}'
     )
+    if expires is not None:
+        session.output.note('the bridge takes the tokens in it until they end by themselves')
     if with_key:
         session.output.note('everybody who has the link can read the file')
+    if page.startswith('http://') and not is_loopback(urlsplit(page).hostname or ''):
+        session.output.note('browsers decrypt on pages of https only; put a proxy before it')
+
+
+def _page(bridge: str, proxy: str | None) -> str:
+    """Return the address that opens a link in the page of a bridge.
+
+    Raises:
+        CommandError: If the bridge serves no page that does.
+    """
+    import requests
+
+    root = bridge.rstrip('/') + '/'
+    proxies = {'http': proxy, 'https': proxy} if proxy else None
+    try:
+        answer = requests.get(
+            f'{root}page/shared.js', timeout=(10, 20), proxies=proxies, stream=True
+        )
+        with answer:
+            kind = answer.headers.get('Content-Type', '')
+            has_page = answer.status_code == 200 and 'javascript' in kind
+    except requests.RequestException as error:
+        raise CommandError(f'the page of {masked(root)} does not answer', hint='') from error
+    if not has_page:
+        raise CommandError(
+            f'{masked(root)} serves no page that opens links',
+            hint="leave out --url: 'storj cp' takes the link",
+        )
+    return f'{root}#'
 
 
 def read_link(path: str) -> Link:

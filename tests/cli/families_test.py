@@ -277,6 +277,22 @@ def test_info_without_a_bridge_still_helps(stranger, hurried):
     assert done.json()['bridge_state'] != 'reachable'
 
 
+def test_link_for_a_browser_has_the_key_behind_the_hash(storj, bucket, tmp_path):
+    (tmp_path / 'a').write_bytes(b'a')
+    uri = f'storj://{bucket}/a'
+    storj('cp', tmp_path / 'a', uri)
+    done = storj('share', '--url', '--expires', '+10m', uri)
+    page, link = done.out.strip().split('#')
+    assert page == storj.environment['STORJ_BRIDGE'].rstrip('/') + '/'
+    assert Share.read(link).key is not None
+    life = Share.read(link).expires - datetime.datetime.now(datetime.timezone.utc)
+    assert 500 < life.total_seconds() <= 600
+    assert 'until they end by themselves' in done.err
+    assert 'expire after 60 minutes' in storj('share', '--url', '--expires', '+2h', uri, code=2).err
+    assert 'is over' in storj('share', '--expires', '2001-01-01T00:00:00Z', uri, code=2).err
+    assert Share.read(storj('share', '--expires', '+1h', uri).out.strip()).key is None
+
+
 # ---- sync
 
 

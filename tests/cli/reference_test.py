@@ -79,7 +79,7 @@ def test_option_of_a_setting_exists(setting):
     options = {
         name
         for command in COMMANDS.values()
-        for param in command.get_params(click.Context(command))
+        for param in command.get_params(click.Context(command, **command.context_settings))
         for name in (*param.opts, *param.secondary_opts)
     }
     assert not setting.option or setting.option in options
@@ -179,6 +179,25 @@ def test_help_has_short_flag_and_examples_first(stranger):
     assert 'STORJ_JSON' in done.out
 
 
+def test_help_shows_what_the_command_shows(stranger):
+    for words in ((), ('cp',), ('network', 'up')):
+        assert stranger('help', *words).out == stranger(*words, '--help').out
+    assert "did you mean 'storj cp'" in stranger('help', 'cpp', code=2).err
+    assert 'storj cp has no commands' in stranger('help', 'cp', 'x', code=2).err
+
+
+def test_topics_of_the_help_are_whole(stranger):
+    from storj.cli.errors import EXIT_CODES, VERDICTS
+
+    assert {verdict.exit_code for verdict in VERDICTS.values()} <= set(EXIT_CODES)
+    shown = stranger('help', 'exit', 'codes').out
+    assert all(text in shown for text in EXIT_CODES.values())
+    variables = {name for it in SETTINGS.values() for name in it.variables}
+    shown = stranger('help', 'environment').out
+    assert all(name in shown for name in variables)
+    assert 'storj.ini' in stranger('help', 'paths').out
+
+
 def test_bare_command_shows_its_help(stranger):
     assert 'Usage: storj' in stranger().out
     assert 'Usage: storj network' in stranger('network').out
@@ -203,7 +222,6 @@ def test_misspelt_command_is_answered_with_the_nearest(stranger, typed, meant):
         ('upload', 'storj cp'),
         ('rename', 'storj mv'),
         ('mkdir', 'storj mb'),
-        ('help', 'storj --help'),
     ],
 )
 def test_command_of_another_program_is_answered_with_ours(stranger, typed, meant):
