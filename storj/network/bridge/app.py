@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from storj.network.bridge import auth, buckets, contacts, files, frames, reports, status, users
 from storj.network.bridge.database import Contact, Database, is_away
@@ -126,6 +127,16 @@ def _farmers(bridge: Bridge) -> list[health.Problem]:
     if not accepting:
         return [health.Problem('no farmer is there')]
     return [] if any(accepting) else [health.Problem('no farmer takes shards')]
+
+
+async def _leave(bridge: Bridge) -> None:
+    """Write down what only this bridge knows, and leave its rounds to others, as it stops."""
+    try:
+        await contacts.write_calls(bridge)
+        await release_rounds(bridge)
+    except SQLAlchemyError as error:
+        # Nothing depends on it: rounds are left by themselves, and farmers are asked again.
+        logger.warning('the database takes nothing when the bridge stops: %s', error)
 
 
 def routes(settings: BridgeSettings) -> Iterable[Route]:
@@ -330,8 +341,7 @@ def create_app(
         finally:
             try:
                 await tasks.stop()
-                await contacts.write_calls(bridge)
-                await release_rounds(bridge)
+                await _leave(bridge)
             finally:
                 passwords.close()
                 database.close()
