@@ -50,6 +50,12 @@ ENTRIES = (
     Entry('farm', 'storj.cli.servers:farm', 'Offer space of this machine to a network.', MORE),
     Entry('serve', 'storj.cli.servers:serve', 'Let programs of S3 use the account.', MORE),
     Entry('info', 'storj.cli.config:info', 'Show versions, settings and the bridge.', MORE),
+    Entry(
+        'doctor',
+        'storj.cli.config:doctor',
+        'Check settings, bridge, login and this machine.',
+        MORE,
+    ),
     Entry('help', 'storj.cli.config:help_', 'Show the help of a command or a topic.', MORE),
     Entry('demo', 'storj.cli.demo:demo', 'Watch a local network store files.', MORE),
 )

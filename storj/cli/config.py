@@ -1,34 +1,44 @@
-"""``storj config``: the settings and how they are changed; ``storj info`` and ``storj help``."""
+"""``storj config``: the settings and how they are changed; ``storj info``, ``help``, ``doctor``."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import datetime
 import importlib.metadata
+import os
 import platform
+import secrets
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.request import getproxies
 
 import click
 
 from storj.api import BridgeProfile
 from storj.catalog.errors import UsageProblem
 from storj.cli.command import command, group
-from storj.cli.errors import EXIT_CODES, explain
+from storj.cli.errors import EXIT_CODES, FAILED, OK, CommandError, explain
 from storj.cli.options import LocalPath
-from storj.cli.output import Column
+from storj.cli.output import Column, human_size, styled
 from storj.cli.prompts import ask_secret, read_secret_file
 from storj.cli.session import Session, pass_session
 from storj.exception import StorjError
 from storj.metadata import __version__
 from storj.preferences import SETTINGS, Setting, find_setting, nearest_setting
-from storj.text import MASK, masked
+from storj.text import MASK, count_of, masked
 
 if TYPE_CHECKING:
+    from storj.catalog.entries import BucketEntry
     from storj.configuration import Configuration
 
-__all__ = ('config', 'get', 'help_', 'info', 'list_', 'path', 'profiles', 'set_', 'unset')
+__all__ = ('config', 'doctor', 'get', 'help_', 'info', 'list_', 'path', 'profiles', 'set_', 'unset')
 
 
 @group(
@@ -208,7 +218,9 @@ def settings_by_source(session: Session) -> list[dict[str, Any]]:
 def _source(session: Session, setting: Setting, value: Any) -> str:
     found = session.settings.sources.get(setting.name)
     if found == 'argument':
-        return setting.option
+        # The option takes the variable as well.
+        variables = [it for it in setting.variables if os.environ.get(it) == value]
+        return variables[0] if variables else setting.option
     if found is None and setting.is_secret and value is not None:
         return 'key store'
     return found or 'default'
@@ -234,6 +246,7 @@ def _unknown(name: str) -> UsageProblem:
 
 _PACKAGES = (
     'requests',
+    'cryptography',
     'ecdsa',
     'pycryptodome',
     'ws4py',
@@ -390,3 +403,256 @@ _TOPICS: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     'exit-codes': ('Exit codes, the same for every command.', _exit_code_lines),
     'paths': ('Folders of the program, and how files are named.', _path_lines),
 }
+
+
+#: Seconds that the doctor gives a connection to the bridge, and each of its answers.
+_PATIENCE = 10.0
+#: Seconds between the clocks that signed requests and tokens still bear.
+_CLOCK = 60
+#: Bytes below which a disk is nearly full.
+_SPACE = 1024**3
+#: Open files that a transfer with the usual limits may need.
+_OPEN_FILES = 256
+
+
+class Finding(NamedTuple):
+    """What the doctor found.
+
+    Attributes:
+        check (str): what was checked.
+        state (str): ``ok``, ``warning`` or ``failed``.
+        text (str): what was found.
+        hint (str): what to do about it.
+    """
+
+    check: str
+    state: str
+    text: str
+    hint: str = ''
+
+
+@command(
+    'doctor',
+    short_help='Check settings, bridge, login and this machine.',
+    examples=('storj doctor', 'storj doctor --transfer', 'storj doctor --json'),
+)
+@click.option('--transfer', is_flag=True, help='Upload and download a small file as well.')
+@pass_session
+@click.pass_context
+def doctor(ctx: click.Context, session: Session, transfer: bool) -> None:
+    """Check settings, bridge, login and this machine, and say what to do.
+
+    The result has no secrets: it can be pasted into a report. The exit code is 1 if a check failed.
+    """
+    session.timeout = _PATIENCE
+    styles = {'ok': 'green', 'warning': 'yellow', 'failed': 'red'}
+    found = []
+    for finding in _findings(session, transfer):
+        finding = finding._replace(text=masked(finding.text))
+        found.append(finding)
+        if not session.output.as_json:
+            state = styled(finding.state.ljust(7), fg=styles[finding.state])
+            session.output.line(state, f'  {finding.check.ljust(14)}  {finding.text}')
+            if finding.hint:
+                session.output.line(f'{"":25}hint: {finding.hint}')
+    failed = any(finding.state == 'failed' for finding in found)
+    if session.output.as_json:
+        session.output.document({'ok': not failed, 'checks': [it._asdict() for it in found]})
+    ctx.exit(FAILED if failed else OK)
+
+
+def _findings(session: Session, transfer: bool) -> Iterator[Finding]:
+    """Yield what the checks find, each as soon as it is known."""
+    yield from _check_machine()
+    try:
+        session.use_local_network()
+        yield from _check_settings(session)
+    except (StorjError, CommandError) as error:
+        yield _failure('settings', error)
+        return
+    yield from _check_folders(session)
+    answered = False
+    for finding in _check_bridge(session):
+        answered = answered or finding.state != 'failed'
+        yield finding
+    if not answered:
+        return
+    try:
+        buckets = session.catalog_for().buckets()
+    except (StorjError, CommandError) as error:
+        yield _failure('login', error)
+        return
+    account = _masked_email(session.settings.email)
+    yield Finding('login', 'ok', f'accepted, as {account}' if account else 'accepted, by a key')
+    yield _check_key(session, buckets)
+    yield _check_farmers(session)
+    if transfer:
+        yield _check_transfer(session)
+
+
+def _failure(check: str, error: Exception) -> Finding:
+    report = explain(error)
+    return Finding(check, 'failed', report.message, report.hint or '')
+
+
+def _check_machine() -> Iterator[Finding]:
+    packages = [f'{name} {version}' for name in _PACKAGES if (version := _version(name))]
+    yield Finding(
+        'versions',
+        'ok',
+        f'storj {__version__}, Python {platform.python_version()}, {platform.platform()}',
+    )
+    yield Finding('packages', 'ok', ', '.join(packages))
+    slow = []
+    if _version('cryptography') is None:
+        slow.append('pip install cryptography, for quicker encryption')
+    if _erasure() != 'isa-l':
+        slow.append('install ISA-L (Debian: libisal2), for quicker parity')
+    text = f'parity by {_erasure()}'
+    yield Finding('speed', 'warning' if slow else 'ok', text, '; '.join(slow))
+    try:
+        import resource
+    except ImportError:
+        return
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    few = 0 <= limit < _OPEN_FILES
+    hint = f"'ulimit -n {4 * _OPEN_FILES}' raises it for this shell" if few else ''
+    yield Finding('open files', 'warning' if few else 'ok', f'limit {limit}', hint)
+
+
+def _check_settings(session: Session) -> Iterator[Finding]:
+    settings = session.settings
+    missing = '' if settings.path.exists() else ' (no such file)'
+    yield Finding('settings', 'ok', f'profile {settings.profile} of {settings.path}{missing}')
+    for row in settings_by_source(session):
+        if row['source'] != 'default' and row['setting'] != 'mnemonic_email':
+            value = row['value']
+            value = _masked_email(value) if row['setting'] == 'email' else value
+            yield Finding('', 'ok', f'{row["setting"]} = {value}  ({row["source"]})')
+    shown = ', '.join(f'{name}: {url}' for name, url in sorted(getproxies().items()))
+    own = f'STORJ_PROXY: {settings.proxy}, ' if settings.proxy else ''
+    yield Finding('proxies', 'ok', (own + shown).removesuffix(', ') or 'none')
+
+
+def _check_folders(session: Session) -> Iterator[Finding]:
+    import appdirs
+
+    folders = {
+        'temporary': Path(session.settings.temp_dir or tempfile.gettempdir()),
+        'journals': session.journal_folder,
+        'cache': Path(appdirs.user_cache_dir('storj')),
+        'settings file': session.settings.path.parent,
+    }
+    for name, folder in folders.items():
+        place = next(it for it in (folder, *folder.parents) if it.exists())
+        free = shutil.disk_usage(place).free
+        text = f'{folder}, {human_size(free)} free'
+        if not os.access(place, os.W_OK) or not place.is_dir():
+            hint = f'make {place} a folder that you can write, or choose another'
+            yield Finding(name, 'warning', f'{text}, not writable', hint)
+        elif free < _SPACE:
+            yield Finding(name, 'warning', text, 'free some space, or choose another folder')
+        else:
+            yield Finding(name, 'ok', text)
+
+
+def _check_bridge(session: Session) -> Iterator[Finding]:
+    """Yield what one request to the bridge shows, and what the bridge says of itself."""
+    import requests
+
+    settings = session.settings
+    proxies = {'http': settings.proxy, 'https': settings.proxy} if settings.proxy else None
+    try:
+        client = session.make_client(None, None)
+        begun = time.monotonic()
+        with requests.get(
+            client.api_url,
+            headers={'Accept': 'application/json'},
+            timeout=_PATIENCE,
+            proxies=proxies,
+            stream=True,
+        ) as answer:
+            took = time.monotonic() - begun
+            date = answer.headers.get('Date', '')
+        about = client.info().get('info')
+        about = about if isinstance(about, dict) else {}
+    except (StorjError, ValueError) as error:
+        yield _failure('bridge', error)
+        return
+    except requests.RequestException as error:
+        kind = (
+            'its certificate is refused'
+            if isinstance(error, requests.exceptions.SSLError)
+            else 'unreachable'
+        )
+        hint = "check the address and the network; 'storj network up' starts a network here"
+        yield Finding('bridge', 'failed', f'{settings.bridge}: {kind}', hint)
+        return
+    secure = client.api_url.startswith('https://')
+    text = f'{settings.bridge} answers in {took * 1000:.0f} ms, release {about.get("version")}'
+    yield Finding('bridge', 'ok', f'{text}, {"TLS" if secure else "no TLS"}')
+    yield _check_clock(date)
+
+
+def _check_clock(date: str) -> Finding:
+    try:
+        there = parsedate_to_datetime(date)
+        skew = (datetime.datetime.now(datetime.timezone.utc) - there).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return Finding('clock', 'warning', 'the bridge does not tell the time')
+    text = f'{skew:+.0f} s from the clock of the bridge'
+    if abs(skew) <= _CLOCK:
+        return Finding('clock', 'ok', text)
+    return Finding('clock', 'warning', text, 'set the clock of this machine')
+
+
+def _check_key(session: Session, buckets: Sequence[BucketEntry]) -> Finding:
+    try:
+        key = session.encryption_key
+    except StorjError as error:
+        return _failure('encryption key', error)
+    if key is None:
+        hint = "'storj key load' takes the one you have, 'storj key generate' makes one"
+        return Finding('encryption key', 'warning', 'not set', hint)
+    opened = sum(bucket.encrypted for bucket in buckets)
+    text = f'set; it opens the names of {opened} of {count_of(len(buckets), "bucket")}'
+    if buckets and not opened:
+        hint = 'the buckets are of another key, or have names in clear'
+        return Finding('encryption key', 'warning', text, hint)
+    return Finding('encryption key', 'ok', text)
+
+
+def _check_farmers(session: Session) -> Finding:
+    try:
+        contacts = session.client.contact_list()
+    except StorjError as error:
+        return Finding('farmers', 'warning', f'not told: {explain(error).message}')
+    if not contacts:
+        hint = 'without farmers nothing can be stored: ask who runs the bridge'
+        return Finding('farmers', 'warning', 'the bridge lists none', hint)
+    return Finding('farmers', 'ok', f'the first page of the bridge lists {len(contacts)}')
+
+
+def _check_transfer(session: Session) -> Finding:
+    """Store a small file in a bucket of its own, fetch it, and remove both."""
+    content, name = os.urandom(100_000), f'doctor-{secrets.token_hex(8)}'
+    try:
+        bucket = str(session.client.bucket_create(name).id)
+        try:
+            begun = time.monotonic()
+            file = session.client.file_upload(bucket, content, name=name)
+            fetched = session.client.file_download(bucket, str(file.id)).getvalue()
+            took = time.monotonic() - begun
+        finally:
+            session.client.bucket_delete(bucket)
+    except StorjError as error:
+        return _failure('transfer', error)
+    if fetched != content:
+        return Finding('transfer', 'failed', 'the file came back with other bytes')
+    return Finding('transfer', 'ok', f'100,000 bytes stored and fetched in {took:.1f} s')
+
+
+def _masked_email(email: str | None) -> str:
+    """Return an address of which only the first letter and the domain can be read."""
+    name, at, domain = (email or '').partition('@')
+    return f'{name[:1]}***{at}{domain}' if email else ''

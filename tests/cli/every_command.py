@@ -169,6 +169,7 @@ CALLS = (
     Call('farm --path {folder}/{new} --size 1MB --no-page', lasts=True, slow=True),
     Call('serve s3 --port 0 --data {folder}/{new}', lasts=True, slow=True),
     Call('info'),
+    Call('doctor'),
     Call('help network up', exact=True),
     Call('help paths', exact=True),
     Call('share --url storj://{bucket}/a'),

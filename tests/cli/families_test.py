@@ -248,6 +248,8 @@ def test_settings_are_listed_with_their_sources(stranger):
     assert rows['retries'] == (None, 'default')
     assert 'hunter2' not in done.out
     assert '(6)' in stranger(*words).out
+    shown = stranger('config', 'list', '--sources', STORJ_BRIDGE='http://127.0.0.1:2').out
+    assert any(line.split()[-1] == 'STORJ_BRIDGE' for line in shown.splitlines())
     assert (
         'STORJ_TRANSFERS is set'
         in stranger('config', 'set', 'transfers', '3', STORJ_TRANSFERS='2').err
@@ -291,6 +293,30 @@ def test_link_for_a_browser_has_the_key_behind_the_hash(storj, bucket, tmp_path)
     assert 'expire after 60 minutes' in storj('share', '--url', '--expires', '+2h', uri, code=2).err
     assert 'is over' in storj('share', '--expires', '2001-01-01T00:00:00Z', uri, code=2).err
     assert Share.read(storj('share', '--expires', '+1h', uri).out.strip()).key is None
+
+
+def test_doctor_finds_a_working_network_well(storj, network, bucket):
+    done = storj('doctor', '--transfer', '--json')
+    checks = {it['check']: it['state'] for it in done.json()['checks']}
+    assert done.json()['ok'] is True
+    for name in ('bridge', 'clock', 'login', 'encryption key', 'farmers', 'transfer'):
+        assert checks[name] == 'ok'
+    shown = storj('doctor').out
+    for secret in (network.password, network.mnemonic, network.email):
+        assert secret not in shown + done.out
+    assert '***@' in shown
+    assert storj('ls').out.count('doctor-') == 0
+
+
+def test_doctor_says_what_fails(storj, stranger, hurried, home):
+    done = stranger('doctor', code=1, STORJ_BRIDGE='http://user:hunter2@127.0.0.1:1')
+    assert 'failed' in done.out
+    assert 'unreachable' in done.out
+    assert 'storj network up' in done.out
+    assert 'hunter2' not in done.out + done.err
+    refused = storj('doctor', code=1, STORJ_BRIDGE_PASS='wrong').out
+    assert any(line.split()[:2] == ['failed', 'login'] for line in refused.splitlines())
+    assert 'STORJ_TRANSFERS is a number' in stranger('doctor', code=1, STORJ_TRANSFERS='x').out
 
 
 # ---- sync
