@@ -15,7 +15,7 @@ from storj.cli.errors import CommandError
 from storj.cli.network import no_login_needed, require_extra, sync_option
 from storj.cli.options import SIZE, LocalPath, database_option
 from storj.cli.output import Output, human_size
-from storj.cli.prompts import ask_secret
+from storj.cli.prompts import ask_secret, read_secret_file
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
 from storj.text import count_of
@@ -49,6 +49,12 @@ _ACCESS, _SECRET = 'STORJ_S3_ACCESS_KEY', 'STORJ_S3_SECRET_KEY'
     show_default=True,
     metavar='disk|s3://BUCKET/PREFIX',
     help='Where shards lie: in the folder, or in a bucket, which needs --size.',
+)
+@database_option('STORJ_FARMER_DATABASE', 'PostgreSQL for the contracts; the folder by default.')
+@click.option(
+    '--key-file',
+    metavar='FILE',
+    help='File with the key of the farmer, else STORJ_FARMER_KEY; by default one in the folder.',
 )
 @click.option('--endpoint', metavar='URL', help="Of the store's service; Amazon's by default.")
 @click.option('--size', type=SIZE, help='Space to offer; as much as the disk holds by default.')
@@ -95,6 +101,7 @@ def farm(
     status_port: int,
     no_page: bool,
     leave: bool,
+    key_file: str | None,
     **options: Any,
 ) -> None:
     """Store shards for others until Ctrl-C.
@@ -117,6 +124,7 @@ def farm(
             path.expanduser().absolute(),
             session.settings.bridge,
             renters=renters or None,
+            private_key=_key(key_file),
             **options,
         )
     except ValueError as error:
@@ -131,6 +139,13 @@ def farm(
             )
         except OSError as error:
             raise CommandError(f'cannot serve the status page: {error}') from error
+
+
+def _key(file: str | None) -> str | None:
+    """Return the key of a farmer that has none in its folder."""
+    if file is not None:
+        return read_secret_file(file, what='key').strip()
+    return os.environ.get('STORJ_FARMER_KEY') or None
 
 
 class Lines:

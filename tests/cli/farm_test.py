@@ -153,8 +153,15 @@ def test_farmer_stores_for_the_renters_that_it_is_given_only(tmp_path: Path) -> 
                 assert one.stop() == 0
 
 
-def test_renter_that_can_be_none_is_wrong_use(tmp_path: Path) -> None:
-    with farm(tmp_path, 'http://127.0.0.1:6382', '--renter', 'xpub-of-somebody') as program:
+@pytest.mark.parametrize(
+    'words',
+    [
+        ('--renter', 'xpub-of-somebody'),
+        ('--database', 'postgresql://me:seen-by-all@127.0.0.1/farmers'),
+    ],
+)
+def test_option_that_cannot_be_is_wrong_use(tmp_path: Path, words: tuple[str, ...]) -> None:
+    with farm(tmp_path, 'http://127.0.0.1:6382', *words) as program:
         assert program.process.wait(20) == 2
 
 

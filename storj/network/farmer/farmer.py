@@ -32,6 +32,7 @@ from storj.network.farmer.channels import PIECE, DataChannels
 from storj.network.farmer.copies import Copies
 from storj.network.farmer.expiry import Expiry
 from storj.network.farmer.index import FarmerIndex
+from storj.network.farmer.remote_index import RemoteIndex
 from storj.network.farmer.scrub import Scrub
 from storj.network.farmer.service import FarmerMethods, FarmerTerms
 from storj.network.farmer.settings import PROTOCOLS, FarmerSettings
@@ -207,16 +208,14 @@ class Farmer:
 
     def _open_folder(self, stopped: Callable[[], bool]) -> None:
         settings = self.settings
-        begun = begun_farm(settings.path)
+        known = self._known_identity()
+        begun = known is not None or begun_farm(settings.path)
         self.store = ShardStore(self._open_store(stopped), settings.size)
-        index = FarmerIndex(
-            settings.path / 'farmer.db',
-            durable=settings.durable,
-            workers=self._workers.transfers,
-            stopped=stopped,
-        )
+        index = self._open_index(known, stopped)
         try:
-            self.identity = self._own_identity(index, begun)
+            self.identity = known or self._own_identity(index, begun)
+            if known is not None:
+                self._adopt_index(index, known)
             self._run = in_threads(self._workers.transfers, always=not self.store.is_local)
             self.shards = Shards(self.store, index, self._run, self._monotonic)
         except StoreError as error:
@@ -234,6 +233,40 @@ class Farmer:
         if settings.store != 'disk':
             return ObjectStore(settings.store, settings.endpoint)
         return DiskStore(settings.path, durable=settings.durable, stopped=stopped)
+
+    def _known_identity(self) -> Identity | None:
+        """Return the identity that does not depend on an index in the folder, if there is one."""
+        settings = self.settings
+        if settings.private_key is not None:
+            try:
+                return Identity(bytes.fromhex(settings.private_key))
+            except ValueError as error:
+                raise NetworkSetupError('the private key is none of secp256k1') from error
+        if settings.database is not None:
+            return Identity.load(settings.path / 'identity.key')
+        return None
+
+    def _open_index(self, known: Identity | None, stopped: Callable[[], bool]) -> FarmerIndex:
+        settings = self.settings
+        if settings.database is not None and known is not None:
+            return RemoteIndex(settings.database, known.node_id)
+        return FarmerIndex(
+            settings.path / 'farmer.db',
+            durable=settings.durable,
+            workers=self._workers.transfers,
+            stopped=stopped,
+        )
+
+    def _adopt_index(self, index: FarmerIndex, identity: Identity) -> None:
+        """Make an index that is new the one of a key that was given; refuse another farmer's."""
+        owner = index.note('node_id')
+        if owner not in (None, identity.node_id):
+            raise NetworkSetupError(
+                f'{self.settings.path}: farmer.db belongs to {owner}, and the key is that of'
+                f' {identity.node_id}'
+            )
+        self.is_new = owner is None
+        index.set_note('node_id', identity.node_id)
 
     def _own_identity(self, index: FarmerIndex, begun: bool) -> Identity:
         """Return the identity that the index is of; it is made last in a new folder."""

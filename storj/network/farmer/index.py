@@ -25,7 +25,7 @@ from storj.network.node.group_sync import GroupSync
 from storj.network.node.state_files import unusable
 from storj.system import atomic_file
 
-__all__ = ('PAGE', 'Ended', 'FarmerIndex', 'Quarantined')
+__all__ = ('PAGE', 'SCHEMA', 'Ended', 'FarmerIndex', 'Quarantined')
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ _STEP_PAGES = 256
 _STEP_PAUSE = 0.01
 # 1: knows which shards there are.
 _VERSION = 1
-_SCHEMA = """
+#: In the words of SQLite.
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS contracts (
     data_hash TEXT NOT NULL,
     owner TEXT NOT NULL,
@@ -76,6 +77,21 @@ CREATE TABLE IF NOT EXISTS notes (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+
+# In the words that SQLite and PostgreSQL share.
+_PUT_SHARD = (
+    'INSERT INTO shards VALUES (?, ?) ON CONFLICT (data_hash) DO UPDATE SET size = excluded.size'
+)
+_PUT_BAD = (
+    'INSERT INTO bad VALUES (?, ?) ON CONFLICT (data_hash) DO UPDATE SET reason = excluded.reason'
+)
+_PUT_QUARANTINE = (
+    'INSERT INTO quarantine VALUES (?, ?, ?)'
+    ' ON CONFLICT (data_hash, kind) DO UPDATE SET waits = excluded.waits'
+)
+_PUT_NOTE = (
+    'INSERT INTO notes VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value'
+)
 
 #: End in milliseconds and hash of a contract.
 Place = tuple[int, str]
@@ -138,8 +154,7 @@ class FarmerIndex:
         workers: Executor | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._sync = GroupSync(path, workers) if durable else None
-        self._counted: Counter[str] = Counter()
+        self._start_counting(GroupSync(path, workers) if durable else None)
         self._copying = threading.Lock()
         try:
             # Contracts lie in it, so it is readable by its owner only.
@@ -157,6 +172,11 @@ class FarmerIndex:
         except (sqlite3.Error, OSError) as error:
             raise unusable(path, error) from error
 
+    def _start_counting(self, sync: GroupSync | None = None) -> None:
+        self._counted: Counter[str] = Counter()
+        # Makes commits survive a power failure, if they do not by themselves.
+        self._sync = sync
+
     def _prepare(self) -> None:
         # One process has it, so that no memory of several is needed, which is a file on the disk.
         self._db.execute('PRAGMA locking_mode=EXCLUSIVE')
@@ -164,7 +184,7 @@ class FarmerIndex:
         self._db.execute('PRAGMA synchronous=NORMAL')
         tables = {name for (name,) in self._db.execute('SELECT name FROM sqlite_master')}
         if not {'contracts', 'shards', 'quarantine', 'bad', 'counters', 'notes'} <= tables:
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(SCHEMA)
         if 'tokens' in tables:
             # Of earlier versions; they live in memory now.
             self._db.execute('DROP TABLE tokens')
@@ -208,7 +228,7 @@ class FarmerIndex:
         except OSError as error:
             raise StoreError(f'The index cannot be written: {error.strerror}') from error
 
-    def _run(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def _run(self, statement: str, values: Sequence[object] = ()) -> object:
         try:
             return self._db.execute(statement, values)
         except sqlite3.Error as error:
@@ -245,7 +265,7 @@ class FarmerIndex:
             'INSERT INTO contracts VALUES (?, ?, ?, ?, ?, ?)'
             ' ON CONFLICT (data_hash, owner) DO UPDATE SET data_size = excluded.data_size,'
             ' store_end = excluded.store_end, contract = excluded.contract,'
-            ' tree = coalesce(excluded.tree, tree)',
+            ' tree = coalesce(excluded.tree, contracts.tree)',
             (
                 contract.data_hash,
                 owner,
@@ -359,25 +379,31 @@ class FarmerIndex:
 
         It is not in a folder that an earlier version made, until :meth:`adopt`.
         """
-        ((version,),) = self._rows('PRAGMA user_version')
-        if version != _VERSION:
+        if not self._knows_shards():
             return None
         return {
             _text(name): _count(size)
             for name, size in self._rows('SELECT data_hash, size FROM shards')
         }
 
+    def _knows_shards(self) -> bool:
+        ((version,),) = self._rows('PRAGMA user_version')
+        return version == _VERSION
+
+    def _know_shards(self) -> None:
+        self._run(f'PRAGMA user_version = {_VERSION}')
+
     def adopt(self, shards: Mapping[str, int]) -> None:
         """Take note of shards that are in the store."""
         with self._transaction():
             for item in shards.items():
-                self._run('INSERT OR REPLACE INTO shards VALUES (?, ?)', item)
-            self._run(f'PRAGMA user_version = {_VERSION}')
+                self._run(_PUT_SHARD, item)
+            self._know_shards()
 
     def stored(self, data_hash: str, size: int) -> None:
         """Take note of a shard that is in the store from now on."""
         with self._transaction():
-            self._run('INSERT OR REPLACE INTO shards VALUES (?, ?)', (data_hash, size))
+            self._run(_PUT_SHARD, (data_hash, size))
             self._run('DELETE FROM bad WHERE data_hash = ?', (data_hash,))
 
     def lost(self, data_hash: str, reason: str, *, waits: float | None) -> None:
@@ -390,7 +416,7 @@ class FarmerIndex:
         """
         with self._transaction():
             self._run('DELETE FROM shards WHERE data_hash = ?', (data_hash,))
-            self._run('INSERT OR REPLACE INTO bad VALUES (?, ?)', (data_hash, reason))
+            self._run(_PUT_BAD, (data_hash, reason))
             if waits is not None:
                 self._quarantine(data_hash, 'bad', waits)
 
@@ -419,13 +445,13 @@ class FarmerIndex:
             self._quarantine(data_hash, 'ended', waits)
 
     def _quarantine(self, data_hash: str, kind: Kind, waits: float) -> None:
-        self._run('INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?)', (data_hash, kind, waits))
+        self._run(_PUT_QUARANTINE, (data_hash, kind, waits))
 
     def taken_back(self, data_hash: str, size: int) -> None:
         """Take note of a shard that is back in the store."""
         with self._transaction():
             self._run("DELETE FROM quarantine WHERE data_hash = ? AND kind = 'ended'", (data_hash,))
-            self._run('INSERT OR REPLACE INTO shards VALUES (?, ?)', (data_hash, size))
+            self._run(_PUT_SHARD, (data_hash, size))
 
     def wait(self, seconds: float) -> list[Quarantined]:
         """Let the quarantine wait for some seconds less; return what waits no longer.
@@ -485,7 +511,7 @@ class FarmerIndex:
 
     def set_note(self, name: str, value: str) -> None:
         """Keep a short text by a name."""
-        self._run('INSERT OR REPLACE INTO notes VALUES (?, ?)', (name, value))
+        self._run(_PUT_NOTE, (name, value))
 
     def probe(self) -> None:
         """Write something, to find out whether that is possible.
@@ -510,7 +536,7 @@ class FarmerIndex:
                 for item in self._counted.items():
                     self._run(
                         'INSERT INTO counters VALUES (?, ?)'
-                        ' ON CONFLICT (name) DO UPDATE SET value = value + excluded.value',
+                        ' ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value',
                         item,
                     )
         except StoreError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from storj.digest import is_hex
 from storj.network.farmer.bridge_link import HEARTBEAT
 from storj.network.farmer.scrub import SCRUB_INTERVAL, SCRUB_RATE
 from storj.network.farmer.store.objects import parse_url
@@ -35,6 +36,10 @@ class FarmerSettings:
         protocol (str): version that it announces, one of :data:`PROTOCOLS`.
         store (str): where the bytes of shards lie: ``disk`` (in the folder), ``s3://BUCKET/PREFIX``,
             or ``null`` to count bytes and keep nothing (benchmarks).
+        database (str | None): URL of a PostgreSQL database for the index; by default it lies in
+            the folder.
+        private_key (str | None): of the farmer, 64 hex characters; by default it is made and kept
+            in the folder.
         endpoint (str | None): URL of the object store; Amazon's by default.
         durable (bool): flush each shard and what is known of it to the disk before it counts as
             stored, so that it outlives a power failure.
@@ -58,6 +63,8 @@ class FarmerSettings:
     protocol: str = '1.2.0'
     store: str = 'disk'
     endpoint: str | None = None
+    database: str | None = field(default=None, repr=False)
+    private_key: str | None = field(default=None, repr=False)
     durable: bool = True
     scrub_rate: float = SCRUB_RATE
     scrub_interval: float = SCRUB_INTERVAL
@@ -69,6 +76,12 @@ class FarmerSettings:
         if self.protocol not in PROTOCOLS:
             raise ValueError(f'protocol is one of {", ".join(PROTOCOLS)}, not {self.protocol!r}')
         self._check_store()
+        if self.database is not None and not self.database.startswith(
+            ('postgresql://', 'postgresql+psycopg://')
+        ):
+            raise ValueError('a database is postgresql://USER@HOST:PORT/NAME')
+        if self.private_key is not None and not is_hex(self.private_key, 64):
+            raise ValueError('a private key has 64 hex characters')
         if self.size is not None and self.size <= 0:
             raise ValueError('a farmer offers at least one byte')
         if not 0 <= self.port <= 65535:
