@@ -259,6 +259,7 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     'bucket_create': lambda c: c.bucket_create('photos', 1, 2),
     'bucket_delete': lambda c: c.bucket_delete(ID),
     'bucket_files': lambda c: c.bucket_files(ID),
+    'bucket_file_pages': lambda c: list(c.bucket_file_pages(ID)),
     'bucket_get': lambda c: c.bucket_get(ID),
     'bucket_id': lambda c: c.bucket_id('photos'),
     'bucket_list': Client.bucket_list,

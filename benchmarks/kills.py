@@ -15,6 +15,7 @@ bridge has to have destroyed them when its time for empty frames is over.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import runpy
@@ -35,6 +36,7 @@ from typing import Any
 from benchmarks.seeds import print_kinds, print_troubles, seeded_parser
 from storj.http import Client
 from storj.network import Network
+from storj.transfer import clean_journals
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -333,7 +335,14 @@ class Bench:
 
     def _left(self) -> Iterator[str]:
         """Yield what is left over, and remove it."""
-        state = [path for path in (self.folder / 'home' / 'state').rglob('*') if path.is_file()]
+        # What 'storj transfers clean' removes, without the journals: those are to be gone.
+        clean_journals(self.folder / 'home' / 'state' / 'storj' / 'transfers', older_than=math.inf)
+        # The times of uploaded files are kept beside the journals, on purpose.
+        state = [
+            path
+            for path in (self.folder / 'home' / 'state').rglob('*')
+            if path.is_file() and not path.name.startswith('times.db')
+        ]
         temporary = [path for path in (self.folder / 'home').rglob('.*.*') if path.is_file()]
         temporary += (self.folder / 'temp').iterdir()
         part = (self.folder / 'here').rglob('*.part')

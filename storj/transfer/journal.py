@@ -348,6 +348,10 @@ def clean_journals(
             removed.append(entry)
             if bridge is not None and entry.kind == 'upload' and entry.frame_id is not None:
                 _destroy_frame(bridge, entry, entry.frame_id)
+    # A transfer that is killed between the ends of its journal and its lock leaves the lock.
+    for file in folder.glob('?' * 32 + '.lock'):
+        with _looking(folder):
+            forget_frame(folder, file.stem, '')
     return removed
 
 

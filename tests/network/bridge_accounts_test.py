@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from storj.exception import ConfigurationError
-from storj.network.bridge.database import Database, User
+from storj.network.bridge.database import REVISION, Database, User
 from storj.network.bridge.passwords import Passwords
 from tests.network.bridges import Account, Clock, RunningBridge
 
@@ -354,13 +354,13 @@ def test_database_that_cannot_be_used_is_a_clear_error(url: str) -> None:
     assert 'secret' not in str(caught.value)
 
 
-@pytest.mark.parametrize('revision', ['2', '10', '1975ea83b712'])
+@pytest.mark.parametrize('revision', [str(int(REVISION) + 1), '100', '1975ea83b712'])
 def test_database_of_a_later_version_is_refused(tmp_path: Path, revision: str) -> None:
     url = f'sqlite:///{tmp_path / "bridge.db"}'
     Database(url).close()
     with closing(sqlite3.connect(tmp_path / 'bridge.db')) as database, database:
         database.execute('UPDATE alembic_version SET version_num = ?', (revision,))
-    later = f'bridge.db: made by a later version .* of revision {revision},.* up to 1$'
+    later = f'bridge.db: made by a later version .* of revision {revision},.* up to {REVISION}$'
     with pytest.raises(ConfigurationError, match=later):
         Database(url)
     # From Python 3.13 on a connection that was left open speaks up here.

@@ -356,6 +356,18 @@ def test_part_file_is_closed_before_it_is_renamed(
 IDENTITY = {'kind': 'upload', 'path': '/a', 'bucket': 'b', 'file': 'f'}
 
 
+def test_lock_without_a_journal_is_removed_with_the_journals(tmp_path: Path) -> None:
+    Journal(tmp_path, IDENTITY).close()
+    left = tmp_path / f'{"0" * 32}.lock'
+    left.touch()
+    with file_lock.locked(left):
+        assert clean_journals(tmp_path) == []
+        assert left.exists()
+    left.touch()
+    clean_journals(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_journal_is_found_again_and_forgotten(tmp_path: Path) -> None:
     folder = tmp_path / 'state' / 'transfers'
     journal = Journal(folder, IDENTITY)
