@@ -36,6 +36,10 @@ SILENT_SECONDS: Final = 60.0
 T = TypeVar('T')
 
 _PIECE: Final = 256 * 1024
+
+#: Bytes that are worth a change of threads to be hashed, and that wait for it at most.
+_THREADED: Final = 1024 * 1024
+
 _MAX_LINE: Final = 4096
 _MAX_TRAILERS: Final = 16
 _HEX: Final = re.compile(r'[0-9a-f]{64}')
@@ -54,6 +58,36 @@ class _Stream(Protocol):
 
     async def readuntil(self, separator: bytes, /) -> bytes:
         """Return the bytes up to a separator, with it."""
+
+
+class _Sha256:
+    """A hash of bytes as they come; computed in threads, so that other clients need not wait."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._waiting: list[bytes] = []
+        self._size = 0
+
+    async def update(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        self._waiting.append(piece)
+        self._size += len(piece)
+        if self._size >= _THREADED:
+            waiting, self._waiting, self._size = self._waiting, [], 0
+            await asyncio.to_thread(self._hash, waiting)
+
+    async def hexdigest(self) -> str:
+        """Return the hash of all bytes."""
+        if self._size >= _PIECE:
+            await asyncio.to_thread(self._hash, self._waiting)
+        else:
+            self._hash(self._waiting)
+        self._waiting, self._size = [], 0
+        return self._sha256.hexdigest()
+
+    def _hash(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._sha256.update(piece)
 
 
 class Body:
@@ -84,7 +118,7 @@ class Body:
         self._payload = payload
         self._chain = chain
         # A hash in hex stands for the whole body; anything else is a word of the protocol.
-        self._sha256 = hashlib.sha256() if _HEX.fullmatch(payload) else None
+        self._sha256 = _Sha256() if _HEX.fullmatch(payload) else None
         self._chunked = payload in (_SIGNED, _SIGNED_TRAILER, _UNSIGNED_TRAILER)
         if not (self._chunked or self._sha256 or payload == UNSIGNED):
             raise S3Error('InvalidArgument', 'x-amz-content-sha256 must be a hash or a known text.')
@@ -111,13 +145,15 @@ class Body:
             yield piece
         if received < self.size:
             raise S3Error('IncompleteBody')
-        if self._sha256 and not hmac.compare_digest(self._sha256.hexdigest(), self._payload):
+        if self._sha256 is not None and not hmac.compare_digest(
+            await self._sha256.hexdigest(), self._payload
+        ):
             raise S3Error('XAmzContentSHA256Mismatch')
 
     async def _plain(self) -> AsyncIterator[bytes]:
         while piece := await _sent(self._stream.read(_PIECE)):
             if self._sha256 is not None:
-                self._sha256.update(piece)
+                await self._sha256.update(piece)
             yield piece
 
     async def _chunks(self) -> AsyncIterator[bytes]:
@@ -128,17 +164,17 @@ class Body:
             if found is None or signed != (found[2] is not None):
                 raise S3Error('InvalidRequest', 'The framing of the chunks is malformed.')
             size = remaining = int(found[1], 16)
-            digest = hashlib.sha256()
+            digest = _Sha256()
             while remaining:
                 piece = await _sent(self._stream.read(min(_PIECE, remaining)))
                 if not piece:
                     raise S3Error('IncompleteBody')
                 remaining -= len(piece)
                 if signed:
-                    digest.update(piece)
+                    await digest.update(piece)
                 yield piece
             if signed and self._chain is not None:
-                self._chain.check_chunk(found[2].decode(), digest.hexdigest())
+                self._chain.check_chunk(found[2].decode(), await digest.hexdigest())
             if size and await self._line():
                 raise S3Error('InvalidRequest', 'The framing of the chunks is malformed.')
         await self._trail()

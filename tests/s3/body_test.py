@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 
 import pytest
 
@@ -15,6 +16,7 @@ from aiohttp.base_protocol import BaseProtocol
 from storj.s3.body import Body
 from storj.s3.errors import S3Error
 
+_SHA256 = hashlib.sha256
 TRAILER = 'STREAMING-UNSIGNED-PAYLOAD-TRAILER'
 
 
@@ -23,7 +25,7 @@ def read(sent, payload=TRAILER, **headers):
 
     async def run():
         loop = asyncio.get_running_loop()
-        stream = StreamReader(BaseProtocol(loop), 2**16, loop=loop)
+        stream = StreamReader(BaseProtocol(loop), max(2**16, len(sent)), loop=loop)
         stream.feed_data(sent)
         stream.feed_eof()
         told = {name.replace('_', '-'): text for name, text in headers.items()}
@@ -53,6 +55,35 @@ def test_plain_body_is_compared_with_its_hash():
     digest = hashlib.sha256(b'hello').hexdigest()
     assert read(b'hello', digest, **{'Content-Length': '5'})[0] == b'hello'
     assert code_of(b'hellx', digest, **{'Content-Length': '5'}) == 'XAmzContentSHA256Mismatch'
+
+
+class Seen:
+    """A SHA-256 that notes the threads in which it is computed."""
+
+    threads: set[int] = set()
+
+    def __init__(self):
+        self._hash = _SHA256()
+
+    def update(self, data):
+        self.threads.add(threading.get_ident())
+        self._hash.update(data)
+
+    def hexdigest(self):
+        return self._hash.hexdigest()
+
+
+def test_large_body_is_hashed_outside_the_event_loop(monkeypatch):
+    content = bytes(range(256)) * (10 * 1024) + b'end'
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(Seen, 'threads', set())
+    monkeypatch.setattr(hashlib, 'sha256', Seen)
+    length = {'Content-Length': str(len(content))}
+    assert read(content, digest, **length)[0] == content
+    assert Seen.threads
+    assert threading.get_ident() not in Seen.threads
+    changed = b'x' + content[1:]
+    assert code_of(changed, digest, **length) == 'XAmzContentSHA256Mismatch'
 
 
 @pytest.mark.parametrize(
