@@ -10,13 +10,14 @@ WORKERS ?= 3
 # Modules are compiled once, not by each of the processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check lint types docs benchmark durability soak kills network-kills clocks hostile clean
+.PHONY: help demo test check lint types docs man benchmark durability soak kills network-kills clocks hostile clean
 
 help:
 	@echo 'make demo [FILE=path]  start a local network, store files on it and get them back'
 	@echo 'make test              run the tests'
 	@echo 'make check             lint, types, docs, and the tests on every Python present'
 	@echo 'make docs              build the documentation into build/docs'
+	@echo 'make man               write the manual pages of the commands into docs/man'
 	@echo 'make benchmark         measure transfers and their parts on this machine'
 	@echo 'make durability        farmers that go for good, and what is left (TRIALS=3)'
 	@echo 'make soak              random faults for a while (SECONDS=300)'
@@ -53,6 +54,9 @@ types: $(VENV)/dev.stamp
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+man: $(VENV)/dev.stamp
+	$(BIN)/python -m docs.man
 
 check: lint types docs test
 	@for version in 3.10 3.11 3.12 3.13 3.14; do \

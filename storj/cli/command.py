@@ -28,10 +28,10 @@ from storj.cli.streams import StandardStreams, StreamFailed
 from storj.metadata import __version__
 from storj.text import from_system, indented
 
-__all__ = ('Command', 'Entry', 'Group', 'command', 'group')
+__all__ = ('COMMON_TITLE', 'Command', 'Entry', 'Group', 'command', 'group')
 
 #: Sections of a help page for the options that are not a command's own.
-_COMMON_TITLE = 'Options of every command'
+COMMON_TITLE = 'Options of every command'
 
 CONTEXT_SETTINGS: dict[str, Any] = {
     'help_option_names': ['-h', '--help'],
@@ -156,7 +156,7 @@ class _Base(click.Command):
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
         if shared:
-            with formatter.section(_COMMON_TITLE):
+            with formatter.section(COMMON_TITLE):
                 formatter.write_dl(shared)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

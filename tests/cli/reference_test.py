@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from docs import man
 from storj.cli.app import ENTRIES, app
 from storj.cli.command import Command, Group
 from storj.preferences import SETTINGS
@@ -72,6 +74,27 @@ def test_table_of_settings_is_that_of_the_declaration():
         page.write_text(''.join(parts), encoding='utf-8')
         return
     assert shown.strip() == settings_table()
+
+
+def test_manual_pages_are_those_of_the_commands():
+    kept = {path.name: path.read_text(encoding='utf-8') for path in man.FOLDER.glob('*.1')}
+    old = {name for name, text in man.pages().items() if kept.pop(name, None) != text}
+    assert old | kept.keys() == set(), "'make man' writes them"
+
+
+@pytest.mark.skipif(shutil.which('groff') is None, reason='groff is not installed')
+def test_manual_pages_have_no_errors_and_can_be_copied_from():
+    pages = sorted(man.FOLDER.glob('*.1'))
+    done = subprocess.run(
+        ['groff', '-man', '-Tutf8', '-ww', '-Kutf8', '-P-c', *pages],
+        capture_output=True,
+        text=True,
+        encoding='utf-8',
+        check=True,
+    )
+    assert done.stderr == ''
+    assert "storj cp 'storj://photos/*.jpg' pictures/" in done.stdout
+    assert 'storj cp --range 0-99 storj://photos/cat.jpg -' in done.stdout
 
 
 @pytest.mark.parametrize('setting', SETTINGS.values(), ids=list(SETTINGS))
