@@ -12,16 +12,17 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
-from storj.cli.app import app
+from storj.cli.app import ENTRIES, app
 from storj.cli.command import COMMON_TITLE
 from storj.metadata import __version__
 
 FOLDER = Path(__file__).parent / 'man'
+SECTIONS = {entry.section for entry in ENTRIES} - {'Commands'}
 
 
 #: What roff would print as another character, or read as its own.
@@ -68,7 +69,7 @@ class Roff(click.HelpFormatter):
                 self._add('.PP', escaped(' '.join(words)))
 
     def write_dl(
-        self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
         """Write a list of terms and what they mean."""
         for term, text in rows:
@@ -86,7 +87,8 @@ class Roff(click.HelpFormatter):
         """Write a section, unless it is the one to leave out."""
         self._in_skipped = name == self._skipped
         if not self._in_skipped:
-            self.write_heading(name)
+            # In manual pages, FILES are paths.
+            self.write_heading(f'Commands: {name}' if name in SECTIONS else name)
         yield
         self._in_skipped = False
 

@@ -292,11 +292,9 @@ def find(
     bounds = [wanted[name] for name in ('min_size', 'max_size', 'min_age', 'max_age')]
     if kind == 'd' and (delete or any(bound is not None for bound in bounds)):
         raise UsageProblem('folders have neither size nor age, and exist by their files alone')
-    if delete and not places:
-        raise UsageProblem('--delete needs a URI', hint='name the bucket: storj://BUCKET')
-    if delete and print0:
-        raise UsageProblem('give either --print0 or --delete')
-    if (dry_run or yes) and not delete:
+    if delete:
+        _check_removal(places, print0=print0)
+    elif dry_run or yes:
         raise UsageProblem('--dry-run and --yes are for --delete')
     criteria = _criteria(session, **wanted)
     found = selections(session.catalog, places)
@@ -318,6 +316,13 @@ def find(
     if not rows:
         session.output.note('nothing found')
     _note_closed(session, rows)
+
+
+def _check_removal(places: Sequence[object], *, print0: bool) -> None:
+    if not places:
+        raise UsageProblem('--delete needs a URI', hint='name the bucket: storj://BUCKET')
+    if print0:
+        raise UsageProblem('give either --print0 or --delete')
 
 
 def _criteria(

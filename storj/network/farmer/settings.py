@@ -88,12 +88,15 @@ class FarmerSettings:
             raise ValueError('a port is a number from 0 to 65535')
         if self.address is None and self.host in ('', '0.0.0.0', '::'):  # noqa: S104
             raise ValueError(f'a farmer that listens on {self.host!r} needs an address to announce')
+        self._check_times()
+        for renter in self.renters or ():
+            _check_renter(renter)
+
+    def _check_times(self) -> None:
         if self.token_lifetime <= 0 or self.heartbeat <= 0 or self.scrub_interval < 0:
             raise ValueError('a time is a positive number of seconds')
         if self.scrub_rate < 0:
             raise ValueError('a rate is a number of bytes a second, or 0')
-        for renter in self.renters or ():
-            _check_renter(renter)
 
     def _check_store(self) -> None:
         if self.store in ('disk', 'null'):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -125,13 +125,7 @@ class Shards:
         known = self._index.shards()
         self.look(len(known or {}))
         if not self._store.is_local:
-            # Too many to be listed: the index knows, and the scrub finds out.
-            if known is None:
-                self._index.adopt({})
-            for name, size in (known or {}).items():
-                self._store.count(name, size)
-            for shard, size in self._index.quarantined():
-                self._store.count(shard.data_hash, size, shard.kind)
+            self._believe_index(known)
             return
         there = self._store.sizes()
         if known is None:
@@ -151,6 +145,15 @@ class Shards:
                 reason = 'missing' if name not in there else 'of another size'
                 self._condemned(name, reason, self._set_apart(name))
         self._index.agree_quarantine(self._store.quarantined, QUARANTINE)
+
+    def _believe_index(self, known: Mapping[str, int] | None) -> None:
+        """Count what the index knows: there is too much to list, and the scrub finds out."""
+        if known is None:
+            self._index.adopt({})
+        for name, size in (known or {}).items():
+            self._store.count(name, size)
+        for shard, size in self._index.quarantined():
+            self._store.count(shard.data_hash, size, shard.kind)
 
     def look(self, count: int | None = None) -> None:
         """Find out whether the store answers and is the farmer's; waits for it.
