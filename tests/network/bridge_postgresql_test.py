@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,25 +14,14 @@ from storj.network import Network
 from storj.network.bridge.database import Database
 from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
 from tests.network.bridges import Account, RunningBridge
-from tests.network.postgresql import MissingError, new_database, postgresql
+from tests.network.postgresql import new_database
 from tests.network.supervisor_test import download, upload
 
 
-@pytest.fixture(scope='module')
-def server() -> Iterator[sa.URL]:
-    """A server on the loopback interface, with nothing in it."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(postgresql())
-        except MissingError as error:
-            pytest.skip(str(error))
-        yield server
-
-
 @pytest.fixture
-def url(server: sa.URL) -> str:
+def url(postgresql_server: sa.URL) -> str:
     """A fresh database."""
-    return new_database(server).render_as_string(hide_password=False)
+    return new_database(postgresql_server).render_as_string(hide_password=False)
 
 
 def test_bridge_does_all_that_it_does(tmp_path: Path, url: str) -> None:
@@ -86,8 +73,8 @@ def test_network_keeps_its_records_there(tmp_path: Path, url: str) -> None:
         assert not (tmp_path / 'bridge.db').exists()
 
 
-def test_server_that_refuses_is_named_without_the_password(server: sa.URL) -> None:
-    wrong = server.set(password='not-the-secret')
+def test_server_that_refuses_is_named_without_the_password(postgresql_server: sa.URL) -> None:
+    wrong = postgresql_server.set(password='not-the-secret')
     with pytest.raises(NetworkSetupError, match='postgresql') as refused:
         Database(wrong.render_as_string(hide_password=False))
     assert 'not-the-secret' not in str(refused.value)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,15 @@ from storj.network.farmer.farmer import FarmerSettings
 from storj.network.farmer.index import FarmerIndex, Quarantined
 from storj.network.farmer.remote_index import RemoteIndex, shown
 from tests.network.nodes import SHARD, SHARD_HASH, run, site
-from tests.network.postgresql import MissingError, new_database, postgresql
+from tests.network.postgresql import new_database
 
 KEY = secrets.token_hex(32)
 NODE = 'a' * 40
 
 
-@pytest.fixture(scope='module')
-def server() -> Iterator[sa.URL]:
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(postgresql())
-        except MissingError as error:
-            pytest.skip(str(error))
-        yield server.set(drivername='postgresql')
-
-
 @pytest.fixture
-def url(server: sa.URL) -> str:
-    named = new_database(server.set(drivername='postgresql+psycopg'))
+def url(postgresql_server: sa.URL) -> str:
+    named = new_database(postgresql_server)
     return named.set(drivername='postgresql').render_as_string(hide_password=False)
 
 
@@ -117,11 +106,13 @@ def test_second_farmer_with_one_key_is_refused(tmp_path: Path, url: str) -> None
     run(test)
 
 
-def test_database_that_was_away_is_used_again(tmp_path: Path, server: sa.URL, url: str) -> None:
+def test_database_that_was_away_is_used_again(
+    tmp_path: Path, postgresql_server: sa.URL, url: str
+) -> None:
     async def test() -> None:
         async with site(tmp_path, **settings(url)) as here:
             await here.store()
-            end_sessions(server)
+            end_sessions(postgresql_server)
             other = b'another shard'
             assert (await here.post(other, await here.push_token(other)))[0] == 200
             token = await here.renter.retrieve(here.farmer.contact(), shard_hash(other))
@@ -134,7 +125,7 @@ def test_database_that_was_away_is_used_again(tmp_path: Path, server: sa.URL, ur
 
 
 def end_sessions(server: sa.URL) -> None:
-    engine = sa.create_engine(server.set(drivername='postgresql+psycopg'))
+    engine = sa.create_engine(server)
     with engine.connect() as connection:
         connection.execute(
             sa.text(
@@ -145,12 +136,15 @@ def end_sessions(server: sa.URL) -> None:
     engine.dispose()
 
 
-def test_database_that_refuses_is_named_without_the_password(server: sa.URL) -> None:
-    wrong = server.set(password='not-the-secret').render_as_string(hide_password=False)
+def test_database_that_refuses_is_named_without_the_password(postgresql_server: sa.URL) -> None:
+    wrong = postgresql_server.set(
+        drivername='postgresql', password='not-the-secret'
+    ).render_as_string(hide_password=False)
     with pytest.raises(NetworkSetupError, match='cannot be used') as caught:
         RemoteIndex(wrong, NODE)
     assert 'not-the-secret' not in str(caught.value)
     assert shown('postgresql://host/name?password=word') == 'postgresql://host/name'
+    assert 'w?rd' not in shown('postgresql://me:pa@w?rd@host/name')
 
 
 def test_secrets_of_settings_are_not_shown() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +16,7 @@ from storj.network.bridge.audits import audit_round
 from storj.network.bridge.database import Bucket, Challenge, Contract, Entry, Frame, Pointer
 from storj.network.bridge.leases import release_rounds, take_round
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer
-from tests.network.postgresql import MissingError, new_database, postgresql
+from tests.network.postgresql import new_database
 
 T = TypeVar('T')
 ROUNDS = range(8)
@@ -63,18 +62,8 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 
 
 @pytest.fixture(scope='module')
-def server() -> Iterator[URL]:
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(postgresql())
-        except MissingError as error:
-            pytest.skip(str(error))
-        yield server
-
-
-@pytest.fixture(scope='module')
-def both(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    url = new_database(server).render_as_string(hide_password=False)
+def both(postgresql_server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    url = new_database(postgresql_server).render_as_string(hide_password=False)
     both = Both(tmp_path_factory.mktemp('bridges'), url)
     yield both
     both.stop()
@@ -210,9 +199,11 @@ def test_round_is_done_by_one_bridge_until_it_stops(both: Both) -> None:
     assert rounds[1]()
 
 
-def test_bridges_that_start_at_once_share_an_empty_database(server: URL, tmp_path: Path) -> None:
+def test_bridges_that_start_at_once_share_an_empty_database(
+    postgresql_server: URL, tmp_path: Path
+) -> None:
     for number in range(3):
         folder = tmp_path / str(number)
         folder.mkdir()
-        url = new_database(server).render_as_string(hide_password=False)
+        url = new_database(postgresql_server).render_as_string(hide_password=False)
         Both(folder, url).stop()

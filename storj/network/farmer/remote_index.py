@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from storj.exception import NetworkSetupError
 from storj.network.farmer.index import SCHEMA, FarmerIndex
 from storj.network.farmer.store import NoSpaceLeftError, StoreError
 from storj.network.node.identity import is_node_id
+from storj.text import masked
 
 __all__ = ('RemoteIndex', 'shown')
 
@@ -45,7 +45,7 @@ _KNOWS = 'knows_shards'
 
 def shown(url: str) -> str:
     """Return the URL of a database without what may be a password."""
-    return re.sub(r'(://[^:/@]*):[^@]*@', r'\1:***@', url.partition('?')[0])
+    return masked(url).partition('?')[0]
 
 
 class RemoteIndex(FarmerIndex):
