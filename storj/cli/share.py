@@ -32,7 +32,7 @@ from storj.cli.prompts import read_secret_file
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.crypto import secret_file
 from storj.exception import AuthenticationError, ConfigurationError
-from storj.network.node.addresses import is_loopback
+from storj.system.hosts import is_loopback
 from storj.text import masked
 
 if TYPE_CHECKING:

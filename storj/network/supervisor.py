@@ -47,13 +47,13 @@ from storj.network.faults import FaultPlan
 from storj.network.folder import NetworkFolder
 from storj.network.metadisk.mount import mount
 from storj.network.metadisk.node import Settings as MetaDiskSettings
-from storj.network.node.addresses import is_loopback
 from storj.network.node.health import problems_of
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.serving import WAKE, Server, listen, need_descriptors
 from storj.network.node.space import Reserve
 from storj.network.node.tasks import together
 from storj.network.settings import EVERYWHERE, NetworkOptions, NetworkSettings
+from storj.system.hosts import is_loopback
 from storj.text import count_of, in_url
 
 if TYPE_CHECKING:

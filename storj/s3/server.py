@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from storj.exception import ConfigurationError
-from storj.network.node.addresses import is_loopback
 from storj.network.node.serving import Server, listen
 from storj.network.program import EventPrinter, serving, until_stopped
 from storj.s3.app import application
@@ -25,6 +24,7 @@ from storj.s3.index import Index
 from storj.s3.spool import Spool
 from storj.s3.store import Store
 from storj.system import atomic_file, file_lock
+from storj.system.hosts import is_loopback
 from storj.text import in_url
 
 if TYPE_CHECKING:

@@ -317,6 +317,20 @@ def test_help_comes_quickly_and_imports_little(program):
     assert not modules & slow
 
 
+def test_commands_of_files_need_no_package_of_servers(program):
+    _, environment = program()
+    code = """
+import importlib, sys
+from storj.cli.app import ENTRIES, FILES
+for package in 'aiohttp', 'sqlalchemy', 'alembic':
+    sys.modules[package] = None
+for entry in ENTRIES:
+    if entry.section == FILES:
+        importlib.import_module(entry.target.partition(':')[0])
+"""
+    subprocess.run([sys.executable, '-c', code], env=environment, check=True)
+
+
 def test_program_without_click_says_how_to_install(program):
     _, environment = program()
     code = 'import sys; sys.modules["click"] = None; from storj.cli import main; sys.exit(main([]))'

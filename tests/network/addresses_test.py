@@ -13,10 +13,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from storj.network.node.addresses import comes_from_here, is_loopback, may_announce, may_call
+from storj.network.node.addresses import comes_from_here, may_announce, may_call
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact, NodeUnreachableError
 from storj.network.node.shard_client import ShardClient, ShardClientError
+from storj.system.hosts import is_loopback
 from tests.network.bridges import RunningBridge
 from tests.network.nodes import SHARD, SHARD_HASH, run, site
 

@@ -22,13 +22,13 @@ from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.upkeep import start_upkeep
 from storj.network.node import health
-from storj.network.node.addresses import is_loopback
 from storj.network.node.group_sync import SYNCS, durable_answers
 from storj.network.node.pages import error_pages
 from storj.network.node.proxies import behind_proxies, parse_proxies
 from storj.network.node.space import is_full
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
+from storj.system.hosts import is_loopback
 
 __all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app', 'routes')
 

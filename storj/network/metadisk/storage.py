@@ -42,10 +42,11 @@ import aiohttp
 from storj import sharding
 from storj.api import BridgeProfile, hash_password
 from storj.digest import Generation, ShardDigest, new_challenges, shard_hash
-from storj.network.node.addresses import NETWORK_ERRORS, ip_of, is_loopback
+from storj.network.node.addresses import NETWORK_ERRORS
 from storj.network.node.rpc import ContactError, NodeContact, read_limited
 from storj.network.node.shard_client import ShardClient, ShardClientError
 from storj.network.node.tasks import together
+from storj.system.hosts import ip_of, is_loopback
 from storj.text import count_of
 
 __all__ = ('SHARD_SIZE', 'Account', 'FarmerStorage', 'ShardsAt', 'StorageError')

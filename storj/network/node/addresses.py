@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
+
+from storj.system.hosts import ip_of, is_loopback
 
 if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
@@ -24,14 +25,10 @@ if TYPE_CHECKING:
 __all__ = (
     'NETWORK_ERRORS',
     'comes_from_here',
-    'ip_of',
-    'is_loopback',
     'may_announce',
     'may_call',
     'open_session',
 )
-
-_Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: What a call by a session may raise when nobody answers, or not to the end. asyncio's TimeoutError
 #: is an OSError from Python 3.11 on only.
@@ -39,24 +36,6 @@ NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 #: Seconds for a name to be looked up when it is announced.
 _LOOKUP = 5.0
-
-
-def ip_of(text: str) -> _Ip | None:
-    """Return an address that is written as one, an IPv4 one in the guise of IPv6 as itself."""
-    try:
-        ip = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return getattr(ip, 'ipv4_mapped', None) or ip
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address, or a name by its form, means the machine itself."""
-    name = host.lower().rstrip('.')
-    if name == 'localhost' or name.endswith('.localhost'):
-        return True
-    ip = ip_of(host)
-    return ip is not None and ip.is_loopback
 
 
 def comes_from_here(request: web.BaseRequest) -> bool:

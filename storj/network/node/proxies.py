@@ -12,8 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from storj.network.node.addresses import ip_of
 from storj.network.node.wire import Handler
+from storj.system.hosts import ip_of
 
 __all__ = ('behind_proxies', 'parse_proxies')
 
