@@ -35,6 +35,7 @@ from storj.network.bridge.database import (
     User,
     Volume,
 )
+from storj.network.bridge.migrations.versions import revision_1
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.repairs import REPAIRS
@@ -44,8 +45,10 @@ from storj.network.bridge.upkeep import lost_round, ping_round, sweep
 from tests.network.bridges import Account, RunningBridge
 from tests.network.nodes import DAY
 
-#: Tables that are as long as the list of farmers, one that is bounded, and one with a single row.
-SMALL = {'contacts', 'work_challenges', 'alembic_version'}
+#: Tables that are as long as the list of farmers, two that are bounded, and one with a single row.
+SMALL = {'contacts', 'work_challenges', 'counters', 'alembic_version'}
+#: Tables of the first revision, of databases from before it, and Alembic's own.
+KEPT = {*revision_1.TABLES.tables, 'bridge_schema', 'reports', 'alembic_version'}
 #: Columns that the first version did not have.
 NEWER = (
     ('users', 'free_tier'),
@@ -224,11 +227,12 @@ def age(database: Database) -> None:
         before_alembic(connection)
 
 
-def drop_leases(url: str) -> None:
-    """Take the table from a database that a bridge needs until it stops."""
+def drop_newer(url: str) -> None:
+    """Take from a database the tables that revisions after the first made."""
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text('DROP TABLE leases'))
+        for table in set(inspect(connection).get_table_names()) - KEPT:
+            connection.execute(text(f'DROP TABLE {table}'))
     engine.dispose()
 
 
@@ -258,7 +262,7 @@ def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
         before = schema(bridge.state.database)
         bridge.call(lambda: write_calls(bridge.state))
         age(bridge.state.database)
-    drop_leases(settings.get('database_url', f'sqlite:///{folder / "bridge.db"}'))
+    drop_newer(settings.get('database_url', f'sqlite:///{folder / "bridge.db"}'))
     with RunningBridge(folder, **settings) as bridge:
         path = f'/buckets/{bucket}/files/{file}/info'
         assert bridge.request('GET', path, by=alice).json['id'] == file
@@ -374,7 +378,7 @@ def test_frames_of_files_that_were_removed_long_ago_go(tmp_path: Path) -> None:
             # As earlier versions did it.
             session.execute(text("DELETE FROM entries WHERE name = 'went'"))
             session.execute(text("UPDATE alembic_version SET version_num = '1'"))
-    drop_leases(f'sqlite:///{tmp_path / "bridge.db"}')
+    drop_newer(f'sqlite:///{tmp_path / "bridge.db"}')
     with RunningBridge(tmp_path) as bridge, bridge.state.database.begin() as session:
         (entry,) = session.query(Entry)
         assert {frame.id for frame in session.query(Frame)} == {entry.frame, upload}

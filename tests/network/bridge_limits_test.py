@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import select
 
-from storj.network.bridge import contacts
-from storj.network.bridge.database import WorkChallenge
+from storj.network.bridge import contacts, upkeep
+from storj.network.bridge.database import Counter, WorkChallenge
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.state import BridgeSettings
 from storj.network.node.identity import Identity
+from tests.network.bridge_database_test import statements
 from tests.network.bridges import Account, Answer, RunningBridge, quick_passwords
 
+T = TypeVar('T')
 ALICE = Account('alice@example.org')
 
 
@@ -102,9 +105,9 @@ def test_wrong_passwords_are_limited_while_they_are_checked(bridge: RunningBridg
     go = threading.Event()
 
     class Waiting(Passwords):
-        async def verify(self, password: str, stored: str | None) -> bool:
+        async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
             await asyncio.to_thread(go.wait)
-            return await super().verify(password, stored)
+            return await super()._in_thread(function, *arguments)
 
     bridge.state.passwords = waiting = Waiting(cost=2**6)
     with closing(waiting), ThreadPoolExecutor(6) as pool:
@@ -172,3 +175,43 @@ def test_open_challenges_are_limited_and_the_oldest_go_first(
         asked.append(answer.json['challenge'])
     with bridge.state.database.begin() as session:
         assert set(session.scalars(select(WorkChallenge.challenge))) == set(asked[2:])
+
+
+def test_known_password_and_limits_that_are_off_count_nothing(
+    tmp_path: Path, bridge: RunningBridge
+) -> None:
+    bridge.account()
+    bridge.request('GET', bridge.links()[0])
+    (tmp_path / 'off').mkdir()
+    off = {'account_calls': 0, 'registrations': 0, 'mails': 0, 'wrong_passwords': 0}
+    with (
+        RunningBridge(tmp_path / 'off', **off) as unlimited,
+        statements(bridge.state.database) as found,
+    ):
+        assert bridge.request('GET', '/buckets', by=ALICE).status == 200
+        unlimited.account()
+        assert ask_reset(unlimited).status == 200
+        assert unlimited.request('GET', '/buckets', by=Account(ALICE.email, 'guess')).status == 401
+    assert not [statement for statement, _ in found if 'INTO counters' in statement]
+    with bridge.state.database.begin() as session:
+        # What was right is taken back; the registration and its message are counted.
+        assert sorted(session.scalars(select(Counter.used))) == [1, 1, 1]
+
+
+def test_counters_that_are_over_and_surplus_ones_are_removed(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, '_MOST_COUNTERS', 3)
+    for number in range(5):
+        bridge.call(lambda: bridge.state.counters.count(60, ('key', str(number))))  # noqa: B023
+        bridge.clock.now += 1
+    bridge.call(lambda: upkeep.sweep(bridge.state))
+    counted = [
+        bridge.call(lambda: bridge.state.counters.count(60, ('key', str(number))))[0].used  # noqa: B023
+        for number in range(5)
+    ]
+    assert counted == [1, 1, 2, 2, 2]
+    bridge.clock.now += 60
+    bridge.call(lambda: upkeep.sweep(bridge.state))
+    with bridge.state.database.begin() as session:
+        assert list(session.scalars(select(Counter.key))) == []

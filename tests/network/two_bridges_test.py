@@ -199,6 +199,22 @@ def test_round_is_done_by_one_bridge_until_it_stops(both: Both) -> None:
     assert rounds[1]()
 
 
+def test_wrong_passwords_count_at_both_bridges_together(both: Both) -> None:
+    first, second = both.pair
+    second.clock.now = first.clock.now
+    limit = first.state.settings.wrong_passwords
+    guesses = [Account('bob@example.org', f'guess {number}') for number in range(limit + 6)]
+    calls = [
+        partial(both.pair[number % 2].request, 'GET', '/buckets', by=guess)
+        for number, guess in enumerate(guesses)
+    ]
+    answers = at_once(*calls)
+    assert Counter(answer.status for answer in answers) == {401: limit, 429: 6}
+    # A password that both know stays welcome, and is counted by neither.
+    for bridge in both.pair:
+        assert bridge.request('GET', '/buckets', by=both.alice).status == 200
+
+
 def test_bridges_that_start_at_once_share_an_empty_database(
     postgresql_server: URL, tmp_path: Path
 ) -> None:

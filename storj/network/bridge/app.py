@@ -16,7 +16,6 @@ from storj.network.bridge.database import Contact, Database, is_away
 from storj.network.bridge.leases import release_rounds
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
-from storj.network.bridge.quotas import RateLimits
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
@@ -254,19 +253,17 @@ def _host_name(authority: str) -> str:
         return ''
 
 
-def _limited(limits: RateLimits) -> Callable[..., object]:
-    @web.middleware
-    async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
-        headers = limits.count(request.remote or '', _pattern(request), request.method)
-        try:
-            response = await handler(request)
-        except Refusal as refusal:
-            refusal.headers.update(headers)
-            raise
-        response.headers.update(headers)
-        return response
-
-    return limited
+@web.middleware
+async def _limited(request: web.Request, handler: Handler) -> web.StreamResponse:
+    rates = request.app[BRIDGE].rates
+    headers = await rates.count(request.remote or '', _pattern(request), request.method)
+    try:
+        response = await handler(request)
+    except Refusal as refusal:
+        refusal.headers.update(headers)
+        raise
+    response.headers.update(headers)
+    return response
 
 
 def create_app(
@@ -302,7 +299,7 @@ def create_app(
     if settings.hosts is not None:
         middlewares.append(_addressed(settings.hosts))
     if settings.rate_limits:
-        middlewares.append(_limited(RateLimits(clock, monotonic)))
+        middlewares.append(_limited)
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)  # type: ignore[arg-type]
 
     app[SYNCS] = []

@@ -11,6 +11,7 @@ import base64
 import binascii
 import secrets
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -114,19 +115,15 @@ def basic_credentials(request: web.Request) -> tuple[str, str] | None:
 async def _by_password(bridge: Bridge, address: str, email: str, password: str) -> Caller:
     user = bridge.accounts.get(email)
     stored = user.password if user else None
-    found_right = None
     if not bridge.passwords.knows(password, stored):
         # Looked up again: it may have been changed just now, at another bridge.
         user = await _account(bridge, email)
         stored = user.password if user else None
-        # Only an expensive check counts against the limit: a remembered password costs nothing.
-        if not bridge.passwords.knows(password, stored):
-            found_right = bridge.limits.count_password(address, email)
-    # Also for an unknown account: the time must not show which accounts exist.
-    if not await bridge.passwords.verify(password, stored):
+    # Also for an unknown account: the time must not show which accounts exist. Only an expensive
+    # check counts against the limit: a remembered password costs nothing.
+    count = partial(bridge.limits.count_password, address, email)
+    if not await bridge.passwords.verify(password, stored, count):
         raise Refusal(401, 'Invalid email or password')
-    if found_right is not None:
-        found_right()
     if stored is not None and bridge.passwords.is_outdated(stored):
         await _hash_anew(bridge, email, password, stored)
     _require_active(bridge, user is not None and user.activated)

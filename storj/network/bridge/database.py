@@ -57,6 +57,7 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as SATimeoutError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -73,6 +74,7 @@ __all__ = (
     'Challenge',
     'Contact',
     'Contract',
+    'Counter',
     'Database',
     'Entry',
     'FarmerToken',
@@ -100,7 +102,7 @@ _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '3'
+REVISION = '4'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
@@ -389,6 +391,17 @@ class Lease(_Base):
     until: Mapped[int]
 
 
+class Counter(_Base):
+    """How often something was done until the end of a window (see ``quotas``)."""
+
+    __tablename__ = 'counters'
+
+    #: SHA-256 of what is counted.
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    ends: Mapped[int] = mapped_column(index=True)
+    used: Mapped[int]
+
+
 class _Version(_Base):
     """The revision of the schema, where Alembic keeps it."""
 
@@ -451,6 +464,12 @@ class Database:
         """
         if self._sync is not None:
             await self._sync.wait()
+
+    def insert(self, table: type[_Base]) -> postgresql.Insert | sqlite.Insert:
+        """Return the INSERT of this engine, which may have ``on_conflict_do_update``."""
+        if self._engine.dialect.name == 'postgresql':
+            return postgresql.insert(table)
+        return sqlite.insert(table)
 
     async def run(self, work: Callable[[Connection], _T]) -> _T:
         """Do work in a transaction: committed at its end, rolled back by an error.

@@ -14,13 +14,17 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-__all__ = ('Passwords',)
+__all__ = ('CountWrong', 'Passwords')
 
 _T = TypeVar('_T')
+
+#: Counts a password as a wrong one, and returns what takes that back.
+CountWrong = Callable[[], Awaitable[Callable[[], Awaitable[None]]]]
 
 # 32 MiB for one hash. Of the settings that OWASP's password storage cheat sheet holds to be equal
 # (2**17 with 1 to 2**13 with 10), the one that a crowd of logins on a small machine can afford.
@@ -29,6 +33,14 @@ _MEMORY = 64 * 1024 * 1024
 
 _REMEMBERED = 4096
 _REMEMBERED_SECONDS = 300.0
+
+
+async def _nothing() -> None:
+    """Take nothing back."""
+
+
+async def _count_none() -> Callable[[], Awaitable[None]]:
+    return _nothing
 
 
 class Passwords:
@@ -73,15 +85,20 @@ class Passwords:
         key = self._key(password, stored)
         return key in self._running or self._remembers(key)
 
-    async def verify(self, password: str, stored: str | None) -> bool:
+    async def verify(
+        self, password: str, stored: str | None, count: CountWrong = _count_none
+    ) -> bool:
         """Return whether ``password`` is the one that ``stored`` was made from.
 
         Args:
             password (str): as the client sent it.
             stored (str | None): the text of :meth:`hash`; None if there is no such user, which
                 takes as long and is never right.
+            count (CountWrong): counts it as a wrong one before it is checked, unless that costs
+                nothing; its errors go to the caller. What it returns takes that back.
         """
         if stored is None:
+            await count()
             await self._in_thread(self._matches, password, self._nobody)
             return False
         key = self._key(password, stored)
@@ -90,12 +107,23 @@ class Passwords:
         # Many requests with one credential that is not yet known make one check, not many.
         task = self._running.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._in_thread(self._matches, password, stored))
+            task = asyncio.ensure_future(self._check(key, password, stored, count))
             self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
-        right = await asyncio.shield(task)
+            task.add_done_callback(partial(self._ended, key))
+        return await asyncio.shield(task)
+
+    def _ended(self, key: bytes, task: asyncio.Task[bool]) -> None:
+        self._running.pop(key, None)
+        if not task.cancelled():
+            # Raised to whoever waits; nobody may be left.
+            task.exception()
+
+    async def _check(self, key: bytes, password: str, stored: str, count: CountWrong) -> bool:
+        take_back = await count()
+        right = await self._in_thread(self._matches, password, stored)
         if right:
             self._remember(key)
+            await take_back()
         return right
 
     def is_outdated(self, stored: str) -> bool:

@@ -13,36 +13,55 @@ proxy all clients are one.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, case, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Executable,
+    String,
+    and_,
+    bindparam,
+    case,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
 
-from storj.network.bridge.database import User, Volume
+from storj.network.bridge.database import Counter, Database, User, Volume, fingerprint
 from storj.network.node.clock import lasts
+from storj.network.node.space import is_full
 from storj.network.node.wire import Refusal
 
 __all__ = (
     'FREE_DOWNLOAD',
     'FREE_UPLOAD',
+    'HOUR',
     'MINUTE',
     'AccountLimits',
+    'Count',
+    'Counters',
     'Direction',
     'Quota',
     'RateLimits',
-    'Windows',
     'check_volume',
     'count_volume',
 )
+
+logger = logging.getLogger(__name__)
 
 Direction = Literal['upload', 'download']
 
 #: Seconds of the window that most limits have.
 MINUTE = 60.0
-_HOUR = 3600.0
+#: The longest window that calls are counted in.
+HOUR = 3600.0
 #: Milliseconds of the windows of volumes, in the order of a quota's fields.
 _WINDOWS = tuple(hours * 3600 * 1000 for hours in (1, 24, 30 * 24))
 # Requests a minute of one address for one route, where those of the public bridge are on.
@@ -50,8 +69,6 @@ _DEFAULT = 1000
 _CONTACTS = 200
 _ACCOUNTS = 5
 _ACCOUNT_ROUTES = ('/users', '/activations', '/deactivations', '/resets')
-# Keys that are counted at once; the oldest are forgotten first.
-_COUNTERS = 100_000
 # Wrong passwords of an address, whatever the account, for each that one account has.
 _ACCOUNTS_AT_ONCE = 20
 
@@ -170,55 +187,109 @@ def count_volume(
         connection.execute(_NEW_WINDOWS, [{**first, 'window': window} for window in _WINDOWS])
 
 
-@dataclass
-class _Counter:
-    ends: float
-    used: int = 0
+class Count(NamedTuple):
+    """How often a call was made.
 
-
-class Windows:
-    """Counts by key, in windows of one length; forgets the oldest of very many keys.
-
-    Args:
-        clock (Callable[[], float]): monotonic seconds.
-        seconds (float): length of a window, which begins with a key's first call.
+    Attributes:
+        key (str): of the row.
+        ends (int): when counting begins anew; milliseconds since 1970.
+        used (int): calls until now, this one included.
     """
 
-    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
-        self._clock = clock
-        self._seconds = seconds
-        self._counters: OrderedDict[tuple[str, ...], _Counter] = OrderedDict()
+    key: str
+    ends: int
+    used: int
 
-    def counter(self, key: tuple[str, ...], limit: int = 0) -> _Counter:
-        """Return the counter of the window that a key is in.
+
+_KEY, _ENDS = bindparam('name', type_=String), bindparam('end', type_=BigInteger)
+_UNCOUNT = (
+    update(Counter)
+    # Unless a new window has begun meanwhile.
+    .where(Counter.key == _KEY, Counter.ends == _ENDS, Counter.used > 0)
+    .values(used=Counter.used - 1)
+)
+
+
+def _counting(database: Database) -> Executable:
+    """Return the statement that counts one more, in the window that its key is in."""
+    new = database.insert(Counter).values(key=_KEY, ends=_ENDS, used=1)
+    now = bindparam('now', type_=BigInteger)
+    lasting = Counter.ends > now
+    # No window lasts longer than a new one would: a clock that was set back prolongs none.
+    kept = and_(lasting, Counter.ends < new.excluded.ends)
+    return new.on_conflict_do_update(
+        index_elements=[Counter.key],
+        set_={
+            'ends': case((kept, Counter.ends), else_=new.excluded.ends),
+            'used': case((lasting, Counter.used), else_=0) + 1,
+        },
+    ).returning(Counter.key, Counter.ends, Counter.used)
+
+
+class Counters:
+    """Counts by key, in windows that begin with a key's first call; rows, so for all bridges.
+
+    The sweep removes those that are over, and the oldest of very many (``upkeep``).
+
+    Args:
+        database (Database): with the rows.
+        clock (Callable[[], float]): seconds since 1970.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._counting = _counting(database)
+
+    async def count(self, seconds: float, *keys: tuple[str, ...]) -> list[Count]:
+        """Count a call for each of some keys, in windows of so many seconds.
+
+        Returns:
+            list[Count]: of each key; empty if the database is full, which must keep nobody from
+            reading.
+        """
+        now = int(self._clock() * 1000)
+        # Digests only: clients choose the keys, of any length.
+        rows = [
+            {'name': fingerprint('\0'.join(key)), 'now': now, 'end': now + int(seconds * 1000)}
+            for key in keys
+        ]
+
+        def work(connection: Connection) -> list[Count]:
+            return [Count(*connection.execute(self._counting, row).one()) for row in rows]
+
+        try:
+            return await self._database.run(work)
+        except SQLAlchemyError as error:
+            if not is_full(error):
+                raise
+            logger.warning('the database is full: calls are not counted')
+            return []
+
+    async def take_back(self, counts: Sequence[Count]) -> None:
+        """Make what :meth:`count` has counted undone."""
+        rows = [{'name': count.key, 'end': count.ends} for count in counts]
+        if rows:
+            await self._database.run(lambda connection: connection.execute(_UNCOUNT, rows))
+
+    def check(self, count: Count, limit: int) -> None:
+        """Refuse a client that has asked too often.
 
         Raises:
-            Refusal: If it has reached the limit (429); 0 is none.
+            Refusal: If a limit is passed (429, with ``Retry-After``).
         """
-        now = self._clock()
-        counter = self._counters.get(key)
-        if counter is None or counter.ends <= now:
-            self._counters.pop(key, None)
-            counter = self._counters[key] = _Counter(now + self._seconds)
-            while len(self._counters) > _COUNTERS:
-                self._counters.popitem(last=False)
-        if limit and counter.used >= limit:
-            raise self.refusal(counter)
-        return counter
-
-    def refusal(self, counter: _Counter) -> Refusal:
-        """Return the refusal for a client that has asked too often."""
-        headers = {'Retry-After': f'{counter.ends - self._clock():.3f}'}
-        return Refusal(429, 'Too Many Requests', headers)
+        if count.used > limit:
+            headers = {'Retry-After': f'{count.ends / 1000 - self._clock():.3f}'}
+            raise Refusal(429, 'Too Many Requests', headers)
 
 
 class AccountLimits:
-    """Limits of what costs the bridge much; each 0 for none.
+    """Limits of what costs the bridge much; each 0 for none, which costs no statement.
 
     All ``count_`` methods raise a ``Refusal`` (429, with ``Retry-After``) at the limit.
 
     Args:
-        clock (Callable[[], float]): monotonic seconds.
+        counters (Counters): of all bridges.
         calls (int): registrations, activations, deactivations and resets of an address, a minute.
         registrations (int): new accounts an hour, of all clients.
         mails (int): messages to an account, an hour.
@@ -228,67 +299,63 @@ class AccountLimits:
 
     def __init__(
         self,
-        clock: Callable[[], float],
+        counters: Counters,
         *,
         calls: int,
         registrations: int,
         mails: int,
         wrong_passwords: int,
     ) -> None:
+        self._counters = counters
         self._calls = calls
         self._registrations = registrations
         self._mails = mails
         self._wrong_passwords = wrong_passwords
-        self._by_minute = Windows(clock, MINUTE)
-        self._by_hour = Windows(clock, _HOUR)
 
-    def count_call(self, address: str) -> None:
+    async def count_call(self, address: str) -> None:
         """Count a call about an account."""
-        self._by_minute.counter(('call', address), self._calls).used += 1
+        await self._count(self._calls, MINUTE, 'call', address)
 
-    def count_registration(self) -> None:
+    async def count_registration(self) -> None:
         """Count a new account."""
-        self._by_hour.counter(('registration',), self._registrations).used += 1
+        await self._count(self._registrations, HOUR, 'registration')
 
-    def count_mail(self, email: str) -> None:
+    async def count_mail(self, email: str) -> None:
         """Count a message to an account."""
-        self._by_hour.counter(('mail', email), self._mails).used += 1
+        await self._count(self._mails, HOUR, 'mail', email)
 
-    def count_password(self, address: str, email: str) -> Callable[[], None]:
+    async def _count(self, limit: int, seconds: float, *key: str) -> None:
+        if limit:
+            for count in await self._counters.count(seconds, key):
+                self._counters.check(count, limit)
+
+    async def count_password(self, address: str, email: str) -> Callable[[], Awaitable[None]]:
         """Count a password as a wrong one before it is checked: others may be sent meanwhile.
 
         Returns:
-            Callable[[], None]: takes it back, for a password that was found right.
+            Callable[[], Awaitable[None]]: takes it back, for a password that was found right.
         """
-        limit = self._wrong_passwords
-        counters = [
-            self._by_minute.counter(('password', address, email), limit),
-            self._by_minute.counter(('password', address), _ACCOUNTS_AT_ONCE * limit),
-        ]
-        for counter in counters:
-            counter.used += 1
-
-        def take_back() -> None:
-            for counter in counters:
-                counter.used -= 1
-
-        return take_back
+        limit, counts = self._wrong_passwords, list[Count]()
+        if limit:
+            # What many share comes last, so that it is locked shortly.
+            keys = ('password', address, email), ('password', address)
+            counts = await self._counters.count(MINUTE, *keys)
+            for count, most in zip(counts, (limit, _ACCOUNTS_AT_ONCE * limit), strict=False):
+                self._counters.check(count, most)
+        return partial(self._counters.take_back, counts)
 
 
 class RateLimits:
     """Counts requests in windows of a minute, by client address, route and method.
 
     Args:
-        clock (Callable[[], float]): seconds since 1970.
-        monotonic (Callable[[], float]): monotonic seconds.
+        counters (Counters): of all bridges.
     """
 
-    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
-        self._clock = clock
-        self._monotonic = monotonic
-        self._windows = Windows(monotonic, MINUTE)
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
 
-    def count(self, address: str, route: str, method: str) -> dict[str, str]:
+    async def count(self, address: str, route: str, method: str) -> dict[str, str]:
         """Count a request.
 
         Args:
@@ -302,18 +369,16 @@ class RateLimits:
         Raises:
             Refusal: If the limit is reached (429, with ``Retry-After``).
         """
-        counter = self._windows.counter((address, route, method))
         limit = _limit(route)
-        counter.used += 1
-        headers = {
-            'X-RateLimit-Limit': str(limit),
-            'X-RateLimit-Remaining': str(max(0, limit - counter.used)),
-            'X-RateLimit-Reset': str(math.ceil(self._clock() + counter.ends - self._monotonic())),
-        }
-        if counter.used > limit:
-            refusal = self._windows.refusal(counter)
-            refusal.headers.update(headers)
-            raise refusal
+        headers = {'X-RateLimit-Limit': str(limit)}
+        for count in await self._counters.count(MINUTE, ('request', address, route, method)):
+            headers['X-RateLimit-Remaining'] = str(max(0, limit - count.used))
+            headers['X-RateLimit-Reset'] = str(math.ceil(count.ends / 1000))
+            try:
+                self._counters.check(count, limit)
+            except Refusal as refusal:
+                refusal.headers.update(headers)
+                raise
         return headers
 
 

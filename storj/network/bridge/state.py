@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from storj.network.bridge.database import Database
 from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
-from storj.network.bridge.quotas import AccountLimits, Quota
+from storj.network.bridge.quotas import AccountLimits, Counters, Quota, RateLimits
 from storj.network.bridge.renter import RenterNode
 from storj.network.node.clock import StepWatch
 from storj.network.node.proxies import parse_proxies
@@ -451,7 +451,9 @@ class Bridge:
         database (Database): all that it remembers.
         passwords (Passwords): hashes and checks passwords, away from the event loop.
         outbox (Outbox): where its messages go.
+        counters (Counters): how often clients have asked, any bridge of the database.
         limits (AccountLimits): how often it does what costs much; by its settings.
+        rates (RateLimits): how often it answers.
         clock (Callable[[], float]): seconds since 1970; injected, so that tests can let time pass.
         monotonic (Callable[[], float]): monotonic seconds, likewise.
         name (str): of this run of the bridge, for rows that tell bridges apart.
@@ -487,7 +489,9 @@ class Bridge:
     presence: Presence = field(init=False)
     promises: Promises = field(init=False)
     accounts: Accounts = field(init=False)
+    counters: Counters = field(init=False)
     limits: AccountLimits = field(init=False)
+    rates: RateLimits = field(init=False)
     watch: StepWatch = field(init=False)
     aged: float = field(init=False)
     release: Release = field(init=False)
@@ -501,8 +505,10 @@ class Bridge:
         self.presence = Presence(self.monotonic)
         self.promises = Promises(self.monotonic)
         self.accounts = Accounts(self.monotonic)
+        self.counters = Counters(self.database, self.clock)
+        self.rates = RateLimits(self.counters)
         self.limits = AccountLimits(
-            self.monotonic,
+            self.counters,
             calls=self.settings.account_calls,
             registrations=self.settings.registrations,
             mails=self.settings.mails,

@@ -24,6 +24,7 @@ from storj.network.bridge.contacts import (
 from storj.network.bridge.database import (
     UPLOAD_LIFE,
     Contact,
+    Counter,
     FarmerToken,
     Frame,
     Pointer,
@@ -31,6 +32,7 @@ from storj.network.bridge.database import (
     WorkChallenge,
 )
 from storj.network.bridge.leases import take_round
+from storj.network.bridge.quotas import HOUR
 from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.repairs import Repairs
@@ -62,21 +64,29 @@ _AUDIT_PACE = (0.5, 10.0)
 _AUDITS_IN_A_ROW, _AUDIT_PAUSE = 20, 2.0
 # Seconds between two looks for contracts that nobody wants, and how many end at once.
 _END_PACE, _ENDED_AT_ONCE = 5.0, 8
+# Counters that stay, the newest: anybody can make keys up.
+_MOST_COUNTERS = 100_000
+_SURPLUS = select(Counter.ends).order_by(Counter.ends.desc()).limit(1)
 # A look at the whole database takes this part of the bridge's time at the most.
 _LOOKING = 0.05
 
 
 async def sweep(bridge: Bridge) -> None:
-    """Forget what has run out: tokens, challenges, empty frames; undo what a wrong clock did."""
+    """Forget what has run out, such as tokens and empty frames; undo what a wrong clock did."""
     now = bridge.now()
     for table, column, first, last in (
         (Token, Token.expires, now, now + LONG_TOKEN_LIFE),
         (WorkChallenge, WorkChallenge.expires, now, now + CHALLENGE_LIFE),
         (FarmerToken, FarmerToken.created, now - _FARMER_TOKEN_LIFE, now),
+        (Counter, Counter.ends, now, now + int(HOUR * 1000)),
     ):
         # What is later than it can be was written down before the clock was set back.
         for condition in (column <= first, column > last + CLOCK_SKEW):
             await bridge.database.delete_all(table, condition)
+    oldest = _SURPLUS.offset(_MOST_COUNTERS)
+    surplus = await bridge.database.read(lambda connection: connection.scalar(oldest))
+    if surplus is not None:
+        await bridge.database.delete_all(Counter, Counter.ends <= surplus)
     await recall_audits(bridge)
     await _age_uploads(bridge)
 

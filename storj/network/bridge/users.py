@@ -122,13 +122,13 @@ def _after_link(request: web.Request, kind: Kind, payload: object) -> web.Respon
     return response
 
 
-def _new_token(bridge: Bridge, kind: Kind, email: str) -> str:
+async def _new_token(bridge: Bridge, kind: Kind, email: str) -> str:
     """Return the token of a message that may be sent to an account.
 
     Raises:
         Refusal: If the account gets too many (429).
     """
-    bridge.limits.count_mail(email)
+    await bridge.limits.count_mail(email)
     return secrets.token_hex(32 if kind == 'activation' else 256)
 
 
@@ -147,7 +147,7 @@ async def _send(
     Raises:
         Refusal: If the account gets too many (429).
     """
-    token = _new_token(bridge, kind, email)
+    token = await _new_token(bridge, kind, email)
     changes[_LINKS[kind].key] = fingerprint(token)
     change = update(User).where(User.email == email).values(changes)
     await bridge.database.run(lambda connection: connection.execute(change))
@@ -157,7 +157,7 @@ async def _send(
 async def create_user(request: web.Request) -> web.Response:
     """Register an account."""
     bridge = request.app[BRIDGE]
-    bridge.limits.count_call(request.remote or '')
+    await bridge.limits.count_call(request.remote or '')
     body = await read_body(request)
     email = body.get('email')
     if email is None:
@@ -172,7 +172,7 @@ async def create_user(request: web.Request) -> web.Response:
     if await _find(bridge, email) is not None:
         raise Refusal(400, 'Email is already registered')
     # Counted only now: an address in use must not cost others their registrations.
-    bridge.limits.count_registration()
+    await bridge.limits.count_registration()
     stored = await bridge.passwords.hash(password)
     now = bridge.now()
     user = User(
@@ -183,7 +183,7 @@ async def create_user(request: web.Request) -> web.Response:
         uuid=str(uuid.uuid4()),
         referral_partner=partner,
     )
-    token = _new_token(bridge, 'activation', email)
+    token = await _new_token(bridge, 'activation', email)
     user.activator = fingerprint(token)
 
     def register(session: Session) -> None:
@@ -207,7 +207,7 @@ async def create_user(request: web.Request) -> web.Response:
 async def resend_activation(request: web.Request) -> web.Response:
     """Send the activation message again."""
     bridge = request.app[BRIDGE]
-    bridge.limits.count_call(request.remote or '')
+    await bridge.limits.count_call(request.remote or '')
     body = await read_body(request)
     redirect = _redirect(bridge, body.get('redirect'))
     user = await _known_user(bridge, body.get('email'))
@@ -258,7 +258,7 @@ async def _switch(request: web.Request, kind: Kind, unknown: Refusal) -> web.Res
 async def delete_user(request: web.Request) -> web.Response:
     """Begin the deactivation of the caller's account, by a message."""
     bridge = request.app[BRIDGE]
-    bridge.limits.count_call(request.remote or '')
+    await bridge.limits.count_call(request.remote or '')
     caller = await authenticate(request)
     redirect = _redirect(bridge, (await read_body(request)).get('redirect'))
     user = await _known_user(bridge, request.match_info['email'])
@@ -276,7 +276,7 @@ async def request_reset(request: web.Request) -> web.Response:
     the same whether there is such an account or not.
     """
     bridge = request.app[BRIDGE]
-    bridge.limits.count_call(request.remote or '')
+    await bridge.limits.count_call(request.remote or '')
     email = request.match_info['email'].lower()
     if not _is_email(email):
         raise Refusal(400, 'Invalid email')
@@ -287,7 +287,7 @@ async def request_reset(request: web.Request) -> web.Response:
     if body.get('password') is not None or not bridge.release.since(7, 5):
         pending = await bridge.passwords.hash(_password(body))
     if await _find(bridge, email) is None:
-        bridge.limits.count_mail(email)
+        await bridge.limits.count_mail(email)
     else:
         await _send(bridge, 'reset', email, redirect, pending_password=pending)
     return answer({'email': email, 'id': email})
@@ -321,7 +321,7 @@ async def confirm_reset(request: web.Request) -> web.Response:
     credentials = basic_credentials(request)
     if pending is None or credentials is None or credentials[0] != email:
         raise Refusal(400, _NO_PASSWORD)
-    bridge.limits.count_call(request.remote or '')
+    await bridge.limits.count_call(request.remote or '')
     if not await bridge.passwords.verify(credentials[1], pending):
         raise Refusal(400, _NO_PASSWORD)
     return await _set_password(request, pending)
@@ -330,7 +330,7 @@ async def confirm_reset(request: web.Request) -> web.Response:
 async def reset(request: web.Request) -> web.Response:
     """Set the password that comes with the confirmation (releases from 7.5 on)."""
     bridge = request.app[BRIDGE]
-    bridge.limits.count_call(request.remote or '')
+    await bridge.limits.count_call(request.remote or '')
     if request.content_type == 'application/x-www-form-urlencoded':
         # From the page: a form sends what the person typed.
         typed = (await request.post()).get('password')

@@ -25,7 +25,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from storj.crypto.convergent import parse_key
 from storj.digest import is_hash
-from storj.network.bridge.quotas import MINUTE, Windows
+from storj.network.bridge.quotas import MINUTE
 from storj.network.bridge.state import BRIDGE
 from storj.network.metadisk.catalog import StoredFile
 from storj.network.metadisk.ledger import PRICES, InsufficientBalanceError, new_token
@@ -119,7 +119,6 @@ class Routes:
     def __init__(self, settings: Settings, api_key: str) -> None:
         self._api_key = api_key
         self._limit = settings.requests_per_minute
-        self._windows = Windows(time.monotonic, MINUTE)
 
     def table(self) -> list[web.RouteDef]:
         """Return the routes, for an application's router."""
@@ -146,12 +145,12 @@ class Routes:
         async def guarded(request: web.Request) -> web.StreamResponse:
             if request.method == hdrs.METH_POST and _is_foreign(request):
                 return json_answer(request, {'error': 'foreign-origin'}, 403)
-            window = self._windows.counter((request.remote or '',))
-            window.used += 1
-            if window.used > self._limit:
-                wait = max(1, math.ceil(window.ends - time.monotonic()))
-                answer = {'error': 'too-many-requests'}
-                return json_answer(request, answer, 429, {'Retry-After': str(wait)})
+            key = ('metadisk', request.remote or '')
+            for count in await request.app[BRIDGE].counters.count(MINUTE, key):
+                if count.used > self._limit:
+                    wait = max(1, math.ceil((count.ends - request.app[BRIDGE].now()) / 1000))
+                    answer = {'error': 'too-many-requests'}
+                    return json_answer(request, answer, 429, {'Retry-After': str(wait)})
             try:
                 return await handler(request)
             except _Refusal as refusal:
