@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from storj.network.bridge import auth, buckets, contacts, files, frames, reports, status, users
 from storj.network.bridge.database import Contact, Database, is_away
 from storj.network.bridge.leases import release_rounds
-from storj.network.bridge.mail import Outbox
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.repairs import REPAIRS, Repairs
@@ -314,7 +313,7 @@ def create_app(
             renter=renter,
             database=database,
             passwords=passwords,
-            outbox=Outbox(settings.data_dir / 'outbox', settings.public_url),
+            mail=settings.new_mail(),
             clock=clock,
             monotonic=monotonic,
         )
@@ -341,6 +340,7 @@ def create_app(
                 await _leave(bridge)
             finally:
                 passwords.close()
+                bridge.mail.close()
                 database.close()
 
     app.cleanup_ctx.append(life)

@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from storj.network.bridge.database import Database
-from storj.network.bridge.mail import Outbox
+from storj.network.bridge.mail import Outbox, Smtp
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.quotas import AccountLimits, Counters, Quota, RateLimits
 from storj.network.bridge.renter import RenterNode
@@ -124,7 +124,8 @@ class BridgeSettings:
 
     Attributes:
         database_url (str): any SQLAlchemy URL.
-        data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``.
+        data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``, unless they go
+            by ``smtp``.
         durable (bool): whether what is confirmed is on the disk before, in a database of SQLite.
         reserve (int): bytes of the disk under ``data_dir`` that are kept for what must be written
             when it is full; nothing is stored in them.
@@ -135,6 +136,9 @@ class BridgeSettings:
             the loopback interface; None for any. A bridge that only this machine reaches has them,
             so that no page of a browser gets to it by a name of its own that leads here.
         activation (Activation): whether an account has to be activated by mail.
+        smtp (str | None): mail server that takes the messages, as a URL (:class:`Smtp`); it may
+            have a password. None for files in the outbox.
+        mail_from (str | None): e-mail address that messages come from.
         version (str): release of the original bridge to behave as.
         audit_interval (float | None): seconds between two audits of the same copy; 0 for none. By
             default the challenges of a contract are spread over its life, until it is renewed.
@@ -170,7 +174,7 @@ class BridgeSettings:
         placing_timeout (float): seconds after which looking for a farmer ends, with 503.
     """
 
-    database_url: str
+    database_url: str = field(repr=False)
     data_dir: Path
     durable: bool = True
     reserve: int = 0
@@ -178,6 +182,8 @@ class BridgeSettings:
     trusted_proxies: Collection[str] = ()
     hosts: Collection[str] | None = None
     activation: Activation = 'auto'
+    smtp: str | None = field(default=None, repr=False)
+    mail_from: str | None = None
     version: str = '7.7.1'
     audit_interval: float | None = None
     renewal_ahead: float = 30 * 86400.0
@@ -202,6 +208,7 @@ class BridgeSettings:
     def __post_init__(self) -> None:
         Release.parse(self.version)
         parse_proxies(self.trusted_proxies)
+        self.new_mail().close()
         if self.activation not in ('auto', 'mail'):
             raise ValueError(f"activation is 'auto' or 'mail', not {self.activation!r}")
         for quota in (self.upload_quota, self.download_quota):
@@ -214,6 +221,16 @@ class BridgeSettings:
         for name in ('farmer_timeout', 'placing_timeout', 'lost_after'):
             if not getattr(self, name):
                 raise ValueError(f'{name} must be positive')
+
+    def new_mail(self) -> Outbox | Smtp:
+        """Return where messages go.
+
+        Raises:
+            ValueError: If it is a mail server, and it or the sender is not given as it must be.
+        """
+        if self.smtp is None:
+            return Outbox(self.data_dir / 'outbox', self.public_url)
+        return Smtp(self.smtp, self.mail_from or '', self.public_url)
 
     def renewal_of(self, store_end: int) -> int:
         """Return when a contract with this end is due to be renewed; both in milliseconds."""
@@ -450,7 +467,7 @@ class Bridge:
         renter (RenterNode): its way to the farmers, and the only one.
         database (Database): all that it remembers.
         passwords (Passwords): hashes and checks passwords, away from the event loop.
-        outbox (Outbox): where its messages go.
+        mail (Outbox | Smtp): where its messages go.
         counters (Counters): how often clients have asked, any bridge of the database.
         limits (AccountLimits): how often it does what costs much; by its settings.
         rates (RateLimits): how often it answers.
@@ -476,7 +493,7 @@ class Bridge:
     renter: RenterNode
     database: Database
     passwords: Passwords
-    outbox: Outbox
+    mail: Outbox | Smtp
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     name: str = field(default_factory=lambda: secrets.token_hex(8))

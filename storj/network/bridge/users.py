@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import uuid
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -19,7 +18,7 @@ from storj.digest import is_hex
 from storj.exception import NetworkSetupError
 from storj.network.bridge.auth import authenticate, basic_credentials, is_public_key
 from storj.network.bridge.database import Key, User, fingerprint
-from storj.network.bridge.mail import Kind, done_page, is_visit, question_page
+from storj.network.bridge.mail import Kind, done_page, is_email, is_visit, question_page
 from storj.network.bridge.state import BRIDGE, Bridge, Release
 from storj.network.node.pages import wants_page
 from storj.network.node.wire import (
@@ -38,8 +37,6 @@ __all__ = (
     'open_account',
 )
 
-# The later releases' pattern (protocol reference, section 3.2), without what no header can carry.
-_EMAIL = re.compile(r'[^\s@<>,;:"\\]{1,64}@[^\s@<>,;:"\\]{1,255}')
 _MAX_URL = 2048
 #: Where the secret of a message's link is kept, by its kind.
 _LINKS = {
@@ -66,10 +63,6 @@ def _user_object(user: User, release: Release) -> dict[str, Any]:
     # An artefact of the original's data layer that clients read (protocol reference, section 3.2).
     fields['id'] = user.email
     return fields
-
-
-def _is_email(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and len(value) <= 320 and _EMAIL.fullmatch(value) is not None
 
 
 def _password(body: dict[str, Any]) -> str:
@@ -133,25 +126,33 @@ async def _new_token(bridge: Bridge, kind: Kind, email: str) -> str:
 
 
 async def _send(
-    bridge: Bridge, kind: Kind, email: str, redirect: str | None, **changes: str | None
+    bridge: Bridge,
+    kind: Kind,
+    email: str,
+    redirect: str | None,
+    *,
+    wait: bool = True,
+    **changes: str | None,
 ) -> None:
-    """Write a message to an account, with a link that replaces earlier ones of its kind.
+    """Send a message to an account, with a link that replaces earlier ones of its kind.
 
     Args:
         bridge (Bridge): the bridge.
         kind (Kind): of the message.
         email (str): of the account.
         redirect (str | None): URL to go to after that.
+        wait (bool): whether a message that is not sent is an error.
         **changes (str | None): of the account, to be made with it.
 
     Raises:
-        Refusal: If the account gets too many (429).
+        Refusal: If the account gets too many (429), or the message is not sent (400, 503); earlier
+            links stay valid then.
     """
     token = await _new_token(bridge, kind, email)
+    await bridge.mail.send(kind, email, token, redirect, bridge.now(), wait=wait)
     changes[_LINKS[kind].key] = fingerprint(token)
     change = update(User).where(User.email == email).values(changes)
     await bridge.database.run(lambda connection: connection.execute(change))
-    bridge.outbox.send(kind, email, token, redirect, bridge.now())
 
 
 async def create_user(request: web.Request) -> web.Response:
@@ -162,7 +163,7 @@ async def create_user(request: web.Request) -> web.Response:
     email = body.get('email')
     if email is None:
         raise Refusal(400, 'Must supply an email')
-    if not _is_email(email):
+    if not is_email(email):
         raise Refusal(400, 'Invalid email')
     email = email.lower()
     password = _password(body)
@@ -171,10 +172,17 @@ async def create_user(request: web.Request) -> web.Response:
     public_key = body.get('pubkey')
     if await _find(bridge, email) is not None:
         raise Refusal(400, 'Email is already registered')
+    now = bridge.now()
+    if public_key is not None:
+        await bridge.database.run_objects(
+            lambda session: new_key(session, email, public_key, '', now)
+        )
     # Counted only now: an address in use must not cost others their registrations.
     await bridge.limits.count_registration()
     stored = await bridge.passwords.hash(password)
-    now = bridge.now()
+    # Before there is an account: what is not sent leaves nothing, and may be asked for again.
+    token = await _new_token(bridge, 'activation', email)
+    await bridge.mail.send('activation', email, token, redirect, now)
     user = User(
         email=email,
         password=stored,
@@ -182,9 +190,8 @@ async def create_user(request: web.Request) -> web.Response:
         activated=bridge.settings.activation == 'auto',
         uuid=str(uuid.uuid4()),
         referral_partner=partner,
+        activator=fingerprint(token),
     )
-    token = await _new_token(bridge, 'activation', email)
-    user.activator = fingerprint(token)
 
     def register(session: Session) -> None:
         session.add(user)
@@ -197,7 +204,6 @@ async def create_user(request: web.Request) -> web.Response:
     except IntegrityError:
         # Registered by another request while the password was hashed.
         raise Refusal(400, 'Email is already registered') from None
-    bridge.outbox.send('activation', email, token, redirect, now)
     fields = _user_object(user, bridge.release)
     if public_key is not None:
         fields['pubkey'] = public_key
@@ -278,7 +284,7 @@ async def request_reset(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     await bridge.limits.count_call(request.remote or '')
     email = request.match_info['email'].lower()
-    if not _is_email(email):
+    if not is_email(email):
         raise Refusal(400, 'Invalid email')
     body = await read_body(request)
     redirect = _redirect(bridge, body.get('redirect'))
@@ -289,7 +295,8 @@ async def request_reset(request: web.Request) -> web.Response:
     if await _find(bridge, email) is None:
         await bridge.limits.count_mail(email)
     else:
-        await _send(bridge, 'reset', email, redirect, pending_password=pending)
+        # Nobody waits for the mail server, nor hears of it: there is none to ask for others.
+        await _send(bridge, 'reset', email, redirect, wait=False, pending_password=pending)
     return answer({'email': email, 'id': email})
 
 
