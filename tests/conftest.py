@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -29,8 +29,31 @@ if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is signal.SIG_I
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+# Whom the system trusts matters to no test, and each process that loads aiohttp reads it.
+os.environ['SSL_CERT_FILE'] = os.devnull
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Have each worker begin with other folders and files, and put tests into order after that.
+
+    The first run in a new checkout compiles them, which takes longer than anything else of the
+    collection. Workers that all began with the same file would all compile every file.
+    """
+    report = yield
+    if report.passed and isinstance(collector, pytest.Directory):
+        number = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+        workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+        first = len(report.result) * number // workers
+        report.result = report.result[first:] + report.result[:first]
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker('long') is None)
+    items.sort(key=lambda item: (item.get_closest_marker('long') is None, item.path))
     for item in items:
         if item.get_closest_marker('long'):
             item.add_marker(pytest.mark.timeout(300))
