@@ -30,7 +30,7 @@ from sqlalchemy import select
 from benchmarks.durability import Load
 from benchmarks.ports import steady_port
 from benchmarks.seeds import seeded_parser
-from storj.network import Fault, Network, supervisor
+from storj.network import Fault, Network, bridge_server
 from storj.network import farmers as farmers_module
 from storj.network.bridge.app import create_app
 from storj.network.bridge.audits import audit_round
@@ -96,8 +96,8 @@ class Clocks:
         farmers = {'clock': self.farmers, 'monotonic': self.farmers.monotonic}
         with ExitStack() as stack:
             for module, name, made in (
-                (supervisor, 'create_app', partial(create_app, **times)),
-                (supervisor, 'RenterNode', partial(RenterNode, clock=self.bridge)),
+                (bridge_server, 'create_app', partial(create_app, **times)),
+                (bridge_server, 'RenterNode', partial(RenterNode, clock=self.bridge)),
                 (farmers_module, 'Farmer', partial(Farmer, **farmers)),
             ):
                 stack.enter_context(mock.patch.object(module, name, made))

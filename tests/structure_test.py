@@ -216,6 +216,7 @@ STARTERS = {
     'farmers.py',
     'metadisk/storage.py',
     'node/group_sync.py',
+    'node/health.py',
     'node/logs.py',
     'node/tasks.py',
     'program.py',

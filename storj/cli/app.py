@@ -47,6 +47,7 @@ ENTRIES = (
         FAMILIES,
     ),
     Entry('completion', 'storj.cli.completion:completion', 'Completion for your shell.', FAMILIES),
+    Entry('bridge', 'storj.cli.servers:bridge', 'Run one of several bridges of a database.', MORE),
     Entry('farm', 'storj.cli.servers:farm', 'Offer space of this machine to a network.', MORE),
     Entry('serve', 'storj.cli.servers:serve', 'Let programs of S3 use the account.', MORE),
     Entry('info', 'storj.cli.config:info', 'Show versions, settings and the bridge.', MORE),

@@ -30,11 +30,13 @@ __all__ = (
     'LocalPath',
     'checking_options',
     'database_option',
+    'environment_options',
     'filter_options',
     'reading_options',
     'receiving_options',
     'sending_options',
     'transfer_options',
+    'url_option',
     'yes_option',
 )
 
@@ -155,6 +157,7 @@ def _setting(name: str, *spelling: str, **attributes: Any) -> Callable[[Any], An
 
 
 Decorated = TypeVar('Decorated', bound=Callable[..., Any])
+Called = TypeVar('Called', bound=click.Command)
 
 
 def _options(*found: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:
@@ -258,10 +261,11 @@ reading_options = _options(_effort, _reading, _limit_download, progress_option)
 checking_options = _options(_several, reading_options)
 
 
-def database_option(variable: str, text: str) -> Callable[[Any], Any]:
-    """Return what adds ``--database``, whose password must not stand in the arguments.
+def url_option(option: str, variable: str, text: str) -> Callable[[Any], Any]:
+    """Return what adds an option for a URL whose password must not stand in the arguments.
 
     Args:
+        option (str): its name.
         variable (str): of the environment that gives it too.
         text (str): help.
     """
@@ -276,5 +280,27 @@ def database_option(variable: str, text: str) -> Callable[[Any], Any]:
         return url
 
     return click.option(
-        '--database', metavar='URL', envvar=variable, show_envvar=True, callback=check, help=text
+        option, metavar='URL', envvar=variable, show_envvar=True, callback=check, help=text
     )
+
+
+def database_option(variable: str, text: str) -> Callable[[Any], Any]:
+    """Return what adds ``--database``; see :func:`url_option`."""
+    return url_option('--database', variable, text)
+
+
+def environment_options(prefix: str) -> Callable[[Called], Called]:
+    """Return what gives each option of a command an environment variable, which its help shows.
+
+    Args:
+        prefix (str): of the variables; the rest is the name of the option.
+    """
+
+    def decorate(command: Called) -> Called:
+        for param in command.params:
+            if isinstance(param, click.Option) and param.envvar is None:
+                name = max(param.opts, key=len).removeprefix('--').replace('-', '_').upper()
+                param.envvar, param.show_envvar = f'{prefix}_{name}', True
+        return command
+
+    return decorate

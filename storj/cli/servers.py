@@ -1,4 +1,4 @@
-"""``storj farm`` and ``storj serve``: servers in this process, until Ctrl-C or SIGTERM."""
+"""``storj bridge``, ``farm`` and ``serve``: servers in this process, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,19 +13,222 @@ import click
 from storj.cli.command import command, group
 from storj.cli.errors import CommandError
 from storj.cli.network import no_login_needed, require_extra, sync_option
-from storj.cli.options import SIZE, LocalPath, database_option
+from storj.cli.options import (
+    DURATION,
+    SIZE,
+    LocalPath,
+    database_option,
+    environment_options,
+    url_option,
+)
 from storj.cli.output import Output, human_size
 from storj.cli.prompts import ask_secret, read_secret_file
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
+from storj.digest import is_hex
 from storj.text import count_of
 
 if TYPE_CHECKING:
+    from storj.network.bridge_server import BridgeServer
     from storj.s3.server import Gateway
 
-__all__ = ('farm', 's3', 'serve')
+__all__ = ('bridge', 'farm', 's3', 'serve')
 
 _ACCESS, _SECRET = 'STORJ_S3_ACCESS_KEY', 'STORJ_S3_SECRET_KEY'
+
+
+_bridge_database = database_option(
+    'STORJ_BRIDGE_DATABASE', 'SQLAlchemy URL, of PostgreSQL if several bridges use it.'
+)
+
+
+@environment_options('STORJ_BRIDGE')
+@group(
+    'bridge',
+    short_help='Run one of several bridges of a database.',
+    examples=(
+        'storj bridge --database sqlite:////srv/storj/bridge.db',
+        'STORJ_BRIDGE_DATABASE=postgresql+psycopg://... storj bridge --port 6382',
+        'storj bridge migrate                     bring up the database of an earlier version',
+    ),
+    invoke_without_command=True,
+)
+@_bridge_database
+@click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
+@click.option(
+    '--port',
+    type=click.IntRange(0, 65535),
+    metavar='N',
+    default=6382,
+    show_default=True,
+    help='To listen on; 0 for any free one.',
+)
+@click.option('--address', help='Address or name to announce, if not the one to listen on.')
+@click.option('--public-url', metavar='URL', help='Public URL, for example behind a proxy.')
+@click.option(
+    '--trusted-proxy',
+    'trusted_proxies',
+    multiple=True,
+    metavar='ADDRESS',
+    help='Proxy or network of proxies whose X-Forwarded-* headers are trusted; repeatable.',
+)
+@click.option(
+    '--data',
+    type=LocalPath(file_okay=False, path_type=Path),
+    metavar='FOLDER',
+    help='For uploads on their way, and messages; a temporary one by default.',
+)
+@click.option(
+    '--key-file',
+    metavar='FILE',
+    help='File with the seed of the keys, else STORJ_BRIDGE_KEY; by default the database has one.',
+)
+@click.option(
+    '--activation',
+    type=click.Choice(('auto', 'mail')),
+    default='auto',
+    show_default=True,
+    help='How new accounts become active.',
+)
+@url_option(
+    '--smtp',
+    'STORJ_BRIDGE_SMTP',
+    'Server for messages, smtp://[USER:PASSWORD@]HOST[:587] or smtps://; else FOLDER/outbox.',
+)
+@click.option('--mail-from', metavar='EMAIL', help='Address that messages come from.')
+@click.option(
+    '--mirrors',
+    type=click.IntRange(0),
+    metavar='N',
+    default=2,
+    show_default=True,
+    help='Copies of each shard beside the first.',
+)
+@click.option(
+    '--lost-after',
+    type=DURATION,
+    default='1h',
+    show_default=True,
+    help='Time without an answer after which copies of a farmer count as lost.',
+)
+@click.option(
+    '--audit-interval',
+    type=DURATION,
+    help='Time between two audits of a copy; by default they are spread over its contract.',
+)
+@click.option('--rate-limits', is_flag=True, help='Limit requests as the public bridge does.')
+@click.option(
+    '--grace',
+    type=DURATION,
+    default='30s',
+    show_default=True,
+    help='Time for requests under way when it stops.',
+)
+@click.option('--migrate', is_flag=True, help='Bring up the schema first; SQLite: always.')
+@pass_session
+@click.pass_context
+def bridge(
+    context: click.Context,
+    /,
+    session: Session,
+    database: str | None,
+    data: Path | None,
+    key_file: str | None,
+    migrate: bool,
+    grace: float,
+    **options: Any,
+) -> None:
+    """Run a bridge until Ctrl-C or SIGTERM, on a database that other bridges may share.
+
+    It keeps nothing by itself: any number of them, behind one name or proxy, are one bridge to
+    clients and farmers. One line says when it is ready; with --json it holds bridge, extended_key
+    and pid. GET /health says that it is alive, GET /ready whether requests should come. When it
+    stops, it finishes the requests under way.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    session.start()
+    url = _required(database)
+    if options['activation'] == 'mail' and options['smtp'] is None and data is None:
+        raise click.UsageError('--activation mail needs --smtp, or --data for the messages')
+    require_extra()
+    from storj.network.bridge_program import BridgeProgram, run_bridge
+    from storj.network.settings import Endpoint
+
+    def ready(server: BridgeServer) -> None:
+        with failures_told():
+            _bridge_ready(session.output, server)
+
+    place = {name: options.pop(name) for name in ('host', 'port', 'address', 'public_url')}
+    try:
+        program = BridgeProgram(
+            url,
+            Endpoint(**place),
+            None if data is None else data.expanduser().absolute(),
+            seed=_seed(key_file),
+            migrate=migrate,
+            grace=grace,
+            bridge=options,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    with no_login_needed():
+        run_bridge(program, ready)
+
+
+def _required(database: str | None) -> str:
+    if database is None:
+        raise click.UsageError('which database? --database URL, or STORJ_BRIDGE_DATABASE')
+    return database
+
+
+def _seed(file: str | None) -> bytes | None:
+    """Return the seed of the renter node, if it is not that of the database."""
+    seed = _given(file, 'STORJ_BRIDGE_KEY')
+    if seed is not None and not is_hex(seed, 64, any_case=True):
+        raise click.UsageError('the seed of a bridge is 64 hex digits')
+    return None if seed is None else bytes.fromhex(seed)
+
+
+def _bridge_ready(output: Output, server: BridgeServer) -> None:
+    pid = os.getpid()
+    if output.as_json:
+        output.event(
+            {
+                'type': 'ready',
+                'bridge': server.url,
+                'extended_key': server.extended_key,
+                'pid': pid,
+            }
+        )
+    elif not output.quiet:
+        output.line(f'ready: bridge {server.url}, pid {pid}')
+
+
+@bridge.command('migrate', examples=('storj bridge migrate --database sqlite:////srv/bridge.db',))
+@_bridge_database
+@pass_session
+@click.pass_context
+def migrate(context: click.Context, session: Session, database: str | None) -> None:
+    """Bring the schema of a database to this version, or make it in an empty one.
+
+    Bridges of the earlier version must not run meanwhile. A later schema is refused.
+    """
+    # Before the name of the command, it is the group's.
+    above = {} if context.parent is None else context.parent.params
+    url = _required(database or above.get('database'))
+    require_extra()
+    from storj.network.bridge.database import REVISION
+    from storj.network.bridge.database import migrate as bring_up
+
+    with no_login_needed():
+        before = bring_up(url)
+    text = f'the schema is of revision {REVISION}'
+    if before is None:
+        text = f'made a schema of revision {REVISION}'
+    elif before != REVISION:
+        text = f'brought the schema from revision {before} to {REVISION}'
+    session.output.done(text, {'before': before, 'revision': REVISION})
 
 
 @command(
@@ -124,7 +327,7 @@ def farm(
             path.expanduser().absolute(),
             session.settings.bridge,
             renters=renters or None,
-            private_key=_key(key_file),
+            private_key=_given(key_file, 'STORJ_FARMER_KEY'),
             **options,
         )
     except ValueError as error:
@@ -141,11 +344,11 @@ def farm(
             raise CommandError(f'cannot serve the status page: {error}') from error
 
 
-def _key(file: str | None) -> str | None:
-    """Return the key of a farmer that has none in its folder."""
+def _given(file: str | None, variable: str) -> str | None:
+    """Return the key in a file, else in the environment; None if there is none."""
     if file is not None:
         return read_secret_file(file, what='key').strip()
-    return os.environ.get('STORJ_FARMER_KEY') or None
+    return os.environ.get(variable) or None
 
 
 class Lines:

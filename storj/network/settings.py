@@ -1,4 +1,4 @@
-"""The options of a local network: their defaults and their checks."""
+"""The options of a local network, and of a bridge by itself: their defaults and their checks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
 from storj.network.faults import Fault
+from storj.system.hosts import is_loopback
 
-__all__ = ('NetworkOptions', 'NetworkSettings', 'Protocols')
+__all__ = ('EVERYWHERE', 'RESERVE', 'Endpoint', 'NetworkOptions', 'NetworkSettings', 'Protocols')
 
 #: ``mixed``: half of the farmers announce 0.10.0 (WebSocket), half 1.2.0 (HTTP).
 Protocols = Literal['mixed', '0.10', '1.2']
@@ -25,8 +26,55 @@ _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
 EVERYWHERE: Mapping[str, str] = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
 #: Farmers of one network at the most.
 FARMERS_LIMIT = 256
-#: Bytes of the disk that a durable network keeps for when it is full.
+#: Bytes of the disk that a durable network or bridge keeps for when it is full.
 RESERVE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a bridge listens, and where others reach it.
+
+    Attributes:
+        host (str): address to listen on.
+        port (int): 0 for any free one.
+        address (str | None): that others reach it at, if it is another.
+        public_url (str | None): that others reach it at, if it is another.
+
+    Raises:
+        ValueError: If one is invalid.
+    """
+
+    host: str = '127.0.0.1'
+    port: int = 6382
+    address: str | None = None
+    public_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError('a port is a number from 0 to 65535')
+        if self.public_url is not None:
+            _check_url(self.public_url)
+        if self.announced in EVERYWHERE:
+            raise ValueError(f'a server that listens on {self.host!r} needs an address to announce')
+
+    @property
+    def public(self) -> str | None:
+        """The public URL, without a slash at its end."""
+        return None if self.public_url is None else self.public_url.rstrip('/')
+
+    @property
+    def announced(self) -> str:
+        """The address that others reach it at."""
+        public = urlsplit(self.public_url or '').hostname if self.host in EVERYWHERE else None
+        return self.address or public or self.host
+
+    @property
+    def hosts(self) -> tuple[str, ...] | None:
+        """The names that requests may be addressed to, if this machine alone reaches it."""
+        if not is_loopback(self.host):
+            return None
+        public = urlsplit(self.public or '').hostname
+        return (self.announced, public) if public else (self.announced,)
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -119,25 +167,13 @@ class NetworkSettings:
             raise ValueError(f'a network has from 0 to {FARMERS_LIMIT} farmers')
         if self.protocol not in _ANNOUNCED:
             raise ValueError(f'protocol is one of {", ".join(_ANNOUNCED)}, not {self.protocol!r}')
-        if not 0 <= self.port <= 65535:
-            raise ValueError('a port is a number from 0 to 65535')
-        if self.public_url is not None:
-            _check_url(self.public_url)
-        if self.announced in EVERYWHERE:
-            raise ValueError(
-                f'a network that listens on {self.host!r} needs an address to announce'
-            )
+        # Refuses what is invalid.
+        _ = self.endpoint
 
     @property
-    def public(self) -> str | None:
-        """The public URL of the bridge, without a slash at its end."""
-        return None if self.public_url is None else self.public_url.rstrip('/')
-
-    @property
-    def announced(self) -> str:
-        """The address that others reach bridge and farmers at."""
-        public = urlsplit(self.public_url or '').hostname if self.host in EVERYWHERE else None
-        return self.address or public or self.host
+    def endpoint(self) -> Endpoint:
+        """Where the bridge listens; farmers share its addresses."""
+        return Endpoint(self.host, self.port, self.address, self.public_url)
 
     @property
     def versions(self) -> tuple[str, ...]:

@@ -18,22 +18,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent import futures
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from storj.network.backup import Copied, back_up
-from storj.network.bridge.app import HEAD_LIMIT, create_app
-from storj.network.bridge.renter import RenterNode
-from storj.network.bridge.state import BRIDGE, BridgeSettings
 from storj.network.bridge.users import open_account
+from storj.network.bridge_server import BRIDGE_DESCRIPTORS, BridgeServer
 from storj.network.farmer.farmer import FarmerSettings, Workers
 from storj.network.farmers import (
     START_LIMIT,
@@ -45,16 +41,12 @@ from storj.network.farmers import (
 )
 from storj.network.faults import FaultPlan
 from storj.network.folder import NetworkFolder
-from storj.network.metadisk.mount import mount
 from storj.network.metadisk.node import Settings as MetaDiskSettings
-from storj.network.node.health import problems_of
-from storj.network.node.identity import ExtendedKey
-from storj.network.node.serving import WAKE, Server, listen, need_descriptors
+from storj.network.node.serving import WAKE, need_descriptors
 from storj.network.node.space import Reserve
 from storj.network.node.tasks import together
-from storj.network.settings import EVERYWHERE, NetworkOptions, NetworkSettings
-from storj.system.hosts import is_loopback
-from storj.text import count_of, in_url
+from storj.network.settings import NetworkOptions, NetworkSettings
+from storj.text import count_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -69,10 +61,9 @@ T = TypeVar('T')
 FARMERS = 6
 #: Log of a network in the background, in its folder.
 LOG = 'network.log'
-# Descriptors of a bridge with its MetaDisk node and some clients, and those that a farmer adds: its
-# lock, index and port, both ends of its connections with the bridge, and transfers; or the pipes of
-# its process and one end of each connection. Three eighths of all are for connections that come in.
-_DESCRIPTORS = 256
+# Descriptors that a farmer adds to those of the bridge: its lock, index and port, both ends of its
+# connections with the bridge, and transfers; or the pipes of its process and one end of each
+# connection.
 _FARMER_DESCRIPTORS = 12
 _PROCESS_DESCRIPTORS = 8
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
@@ -127,9 +118,7 @@ class Network:
         self._thread: threading.Thread | None = None
         self._workers: Workers
         self._starting: asyncio.Future[None] | None = None
-        self._renter: RenterNode | None = None
-        self._app: web.Application | None = None
-        self._server: Server | None = None
+        self._bridge: BridgeServer | None = None
         self._clock_skews: Mapping[str, float] = {}
 
     def __enter__(self) -> Network:
@@ -157,6 +146,10 @@ class Network:
         if self._folder is None:
             raise RuntimeError('the network was not started')
         return self._folder
+
+    @property
+    def _app(self) -> web.Application | None:
+        return None if self._bridge is None else self._bridge.app
 
     @property
     def running(self) -> bool:
@@ -248,7 +241,7 @@ class Network:
 
         Farmers of the original, core 7 and later, take contracts only from keys that they know.
         """
-        return None if self._renter is None else self._renter.extended_key
+        return None if self._bridge is None else self._bridge.extended_key
 
     def status(self) -> dict[str, Any]:
         """Return the state of bridge and farmers, as ``--json`` prints it; without secrets.
@@ -272,8 +265,9 @@ class Network:
 
     async def _tell(self) -> tuple[list[str], list[dict[str, Any]]]:
         """Return what does not work in the bridge, and what is known of each farmer."""
-        problems = [] if self._app is None else [str(each) for each in problems_of(self._app)]
-        return problems, await asyncio.gather(*(farmer.tell() for farmer in self.farmers))
+        found = [] if self._bridge is None else await self._bridge.problems()
+        farmers = await asyncio.gather(*(farmer.tell() for farmer in self.farmers))
+        return [str(problem) for problem in found], farmers
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables by which programs find and use this network."""
@@ -314,28 +308,14 @@ class Network:
     async def _start(self) -> None:
         # Faults are for those who use the network; it comes up by itself.
         self.faults.pause()
-        wanted = self._settings
-        listening = listen(wanted.host, wanted.port)
-        try:
-            port = listening.getsockname()[1]
-            reached = _url(wanted.announced, port)
-            # What belongs to the network itself needs no way round by a proxy.
-            here = EVERYWHERE.get(wanted.host)
-            self.listens_on = _described(wanted.host, listening)
-            self.local_url = reached if here is None else _url(here, port)
-            self.bridge_url = wanted.public or reached
-            key = ExtendedKey.renter(self._opened.seed)
-            self._renter = RenterNode(key, address=wanted.announced, port=port)
-            self._app = app = self._bridge(self._renter)
-            self._server = Server(app, max_line_size=HEAD_LIMIT, max_field_size=HEAD_LIMIT)
-            await self._server.start(listening)
-        except BaseException:
-            listening.close()
-            raise
-        self._clock_skews = app[BRIDGE].clock_skews
+        self._bridge = bridge = self._made_bridge()
+        await bridge.start()
+        self.listens_on, self.local_url = bridge.listens_on, bridge.local_url
+        self.bridge_url = bridge.url
+        self._clock_skews = bridge.bridge.clock_skews
         before = self._opened.farmers
         known = before is not None
-        await open_account(app[BRIDGE], self.email, self.password, known=known)
+        await open_account(bridge.bridge, self.email, self.password, known=known)
         self.farmers = [self._farmer(number) for number in range(max(self._count, before or 0))]
         await together(*(farmer.begin() for farmer in self.farmers))
         self._opened.keep_farmers(len(self.farmers))
@@ -343,31 +323,27 @@ class Network:
         self.faults.listener = self._share_faults
         logger.info('network is up: %s, %d farmers', self.bridge_url, len(self.farmers))
 
-    def _bridge(self, renter: RenterNode) -> web.Application:
+    def _made_bridge(self) -> BridgeServer:
         """Return the bridge with its MetaDisk node, not started yet."""
         wanted = self._settings
         settings: dict[str, Any] = {
             'database_url': wanted.database or f'sqlite:///{self.data / "bridge.db"}',
             'data_dir': self.data,
-            'public_url': self.bridge_url,
             'trusted_proxies': tuple(wanted.trusted_proxies),
-            'hosts': self._own_hosts(),
             'activation': wanted.activation,
             'durable': wanted.durable,
             'reserve': wanted.reserve,
             **(_NOTHING_KEPT if wanted.store == 'null' else {}),
             **(wanted.bridge or {}),
         }
-        app = create_app(BridgeSettings(**settings), renter)
-        mount(
-            app,
-            self.data / 'metadisk',
-            self.local_url,
+        return BridgeServer(
+            wanted.endpoint,
+            self._opened.seed,
+            settings,
             MetaDiskSettings(charge=wanted.charge, **(wanted.metadisk or {})),
+            # A fault hides even the bridge's own errors.
+            middlewares=(self.faults.middleware,),
         )
-        # Outermost, so that a fault hides even the bridge's own errors.
-        app.middlewares.insert(0, self.faults.middleware)
-        return app
 
     def _farmer(self, number: int) -> FarmerHandle:
         """Return a farmer, not started yet."""
@@ -380,21 +356,13 @@ class Network:
             self.local_url,
             size=wanted.size,
             host=wanted.host,
-            address=wanted.announced,
+            address=wanted.endpoint.announced,
             protocol=wanted.versions[number % len(wanted.versions)],
             store=wanted.store,
             durable=wanted.durable,
             renters=None if self.extended_key is None else (self.extended_key,),
         )
         return kind(FarmerContext(self._call, self.faults, self._workers), number, settings)
-
-    def _own_hosts(self) -> tuple[str, ...] | None:
-        """Return the names by which a bridge that only this machine reaches may be called."""
-        wanted = self._settings
-        if not is_loopback(wanted.host):
-            return None
-        public = urlsplit(wanted.public or '').hostname
-        return (wanted.announced, public) if public else (wanted.announced,)
 
     def _share_faults(self) -> None:
         """Tell farmers in other processes which faults there are, and wait until they know."""
@@ -415,11 +383,8 @@ class Network:
         results = await asyncio.gather(
             *(farmer.end() for farmer in self.farmers), return_exceptions=True
         )
-        server, self._server = self._server, None
-        if server is not None:
-            await server.stop()
-        if self._renter is not None:
-            await self._renter.close()
+        if self._bridge is not None:
+            await self._bridge.stop()
         # What else runs belongs to a start that failed.
         rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in rest:
@@ -445,7 +410,7 @@ class Network:
             count = max(self._count, folder.farmers or 0)
             each = _PROCESS_DESCRIPTORS if wanted.processes else _FARMER_DESCRIPTORS
             need_descriptors(
-                _DESCRIPTORS + each * count, f'a network of {count_of(count, "farmer")}'
+                BRIDGE_DESCRIPTORS + each * count, f'a network of {count_of(count, "farmer")}'
             )
         except BaseException:
             folder.close()
@@ -509,17 +474,3 @@ def _ended(work: futures.Future[None], given_up: threading.Event | None) -> bool
         if given_up is not None and given_up.is_set():
             return False
     return True
-
-
-def _url(host: str, port: int) -> str:
-    return f'http://{in_url(host)}:{port}'
-
-
-def _described(host: str, listening: socket.socket) -> str:
-    """Return what a server listens on, in words: ``::`` may or may not stand for IPv4 too."""
-    if host not in EVERYWHERE:
-        return host
-    if listening.family != socket.AF_INET6:
-        return 'all addresses of IPv4'
-    only = listening.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-    return 'all addresses of IPv6, none of IPv4' if only else 'all addresses of IPv6 and IPv4'

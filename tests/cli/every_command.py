@@ -178,6 +178,10 @@ CALLS = (
     Call('cp --help', exact=True),
     Call('--version', exact=True),
     Call('bogus'),
+    Call(
+        'bridge --port 0 --database sqlite:///{folder}/{new}.db --mirrors 0', lasts=True, slow=True
+    ),
+    Call('bridge migrate --database sqlite:///{folder}/{new}.db'),
 )
 
 

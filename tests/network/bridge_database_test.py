@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.orm import Session
 
 from storj.digest import shard_hash
+from storj.exception import NetworkSetupError
 from storj.network.bridge import migrations
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import write_calls
@@ -315,10 +316,11 @@ def test_probe_leaves_the_revision_of_a_later_version(tmp_path: Path) -> None:
     try:
         # As if a later version had brought up a database that both have in use.
         with database.begin_plain() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = '2'"))
-        database.probe()
+            connection.execute(text("UPDATE alembic_version SET version_num = '99'"))
+        with pytest.raises(NetworkSetupError, match='of revision 99'):
+            database.probe()
         with database.begin_plain() as connection:
-            assert connection.scalar(text('SELECT version_num FROM alembic_version')) == '2'
+            assert connection.scalar(text('SELECT version_num FROM alembic_version')) == '99'
     finally:
         database.close()
 

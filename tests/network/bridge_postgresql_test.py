@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import sqlalchemy as sa
 
 from storj.exception import NetworkSetupError
 from storj.network import Network
-from storj.network.bridge.database import Database
+from storj.network.bridge.database import REVISION, Database, OldSchemaError, migrate
 from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
 from tests.network.bridges import Account, RunningBridge
 from tests.network.postgresql import new_database
@@ -78,3 +81,40 @@ def test_server_that_refuses_is_named_without_the_password(postgresql_server: sa
     with pytest.raises(NetworkSetupError, match='postgresql') as refused:
         Database(wrong.render_as_string(hide_password=False))
     assert 'not-the-secret' not in str(refused.value)
+
+
+def test_bridge_changes_no_schema_of_a_server_by_itself(url: str) -> None:
+    with pytest.raises(OldSchemaError, match='schema is missing') as refused:
+        Database(url, migrate=False)
+    assert 'storj bridge migrate' in refused.value.hint
+    assert migrate(url) is None
+    Database(url, migrate=False).close()
+    assert migrate(url) == REVISION
+    engine = sa.create_engine(url)
+    for revision, problem in (('1', 'is of revision 1'), ('99', 'made by a later version')):
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+        with pytest.raises(NetworkSetupError, match=problem):
+            Database(url, migrate=False)
+    with pytest.raises(NetworkSetupError, match='made by a later version'):
+        migrate(url)
+    engine.dispose()
+
+
+def test_bridges_that_start_at_once_have_the_same_secret(url: str) -> None:
+    databases = [Database(url) for _ in range(2)]
+    made = itertools.count()
+    both = threading.Barrier(2)
+
+    def make() -> str:
+        # Neither has found one when the other makes its own.
+        both.wait(30)
+        return f'secret {next(made)}'
+
+    with ThreadPoolExecutor(2) as pool:
+        secrets = list(pool.map(lambda each: each.secret('seed', make), databases))
+    assert secrets[0] == secrets[1]
+    assert next(made) == 2
+    assert databases[0].secret('seed', make) == secrets[0]
+    for database in databases:
+        database.close()

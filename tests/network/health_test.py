@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from storj.network.bridge.app import TASKS
 from storj.network.bridge.state import BRIDGE
 from storj.network.metadisk.node import NODE
 from storj.network.node import health
-from storj.network.node.health import Problem
+from storj.network.node.health import HEALTH, Problem
 from tests.network.bridges import RunningBridge
 from tests.network.nodes import Clock, run, site
 
@@ -40,9 +41,13 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
         yield running
 
 
-def ask(url: str) -> tuple[int, Any]:
-    answer = requests.get(f'{url}/health', headers=JSON, timeout=30)
+def ask(url: str, path: str = 'health') -> tuple[int, Any]:
+    answer = requests.get(f'{url}/{path}', headers=JSON, timeout=30)
     return answer.status_code, answer.json()
+
+
+def failing(*problems: str) -> dict[str, Any]:
+    return {'status': 'failing', 'problems': list(problems)}
 
 
 def farmer_url(net: Network) -> str:
@@ -52,6 +57,7 @@ def farmer_url(net: Network) -> str:
 def test_healthy_servers_say_so(net: Network) -> None:
     assert ask(net.bridge_url) == (200, OK)
     assert ask(farmer_url(net)) == (200, OK)
+    assert ask(net.bridge_url, 'ready') == (200, OK)
     # Programs of the time compare the text.
     plain = requests.get(f'{net.bridge_url}/health', timeout=30)
     assert (plain.status_code, plain.text) == (200, 'OK')
@@ -60,16 +66,14 @@ def test_healthy_servers_say_so(net: Network) -> None:
     assert (status['problems'], status['farmers'][0]['problems']) == ([], [])
 
 
-def test_bridge_without_farmers_is_not_well(net: Network) -> None:
+def test_bridge_without_farmers_says_so_and_is_ready(net: Network) -> None:
     app = net._app
     assert app is not None
     net.farmers[0].stop()
     with app[BRIDGE].database.begin_plain() as connection:
         connection.exec_driver_sql('UPDATE contacts SET lost = 1')
-    assert ask(net.bridge_url) == (
-        503,
-        {'status': 'failing', 'problems': ['no farmer is there']},
-    )
+    assert ask(net.bridge_url) == (200, failing('no farmer is there'))
+    assert ask(net.bridge_url, 'ready') == (200, OK)
     assert requests.get(f'{net.bridge_url}/health', timeout=30).json()['status'] == 'failing'
     assert net.status()['problems'] == ['no farmer is there']
 
@@ -93,10 +97,11 @@ def refuse_writes(net: Network, part: str) -> str:
 def test_records_that_cannot_be_written_are_told(net: Network, part: str) -> None:
     text = refuse_writes(net, part)
     url = farmer_url(net) if part == 'farmer' else net.bridge_url
-    status, told = ask(url)
-    assert status == 503
-    # Nothing of what the system says, with its paths and statements, goes to strangers.
-    assert told == {'status': 'failing', 'problems': [text]}
+    # Nothing of what the system says, with its paths and statements, goes to strangers. A bridge
+    # whose database is away must not be started again because of that.
+    assert ask(url) == (503 if part == 'farmer' else 200, failing(text))
+    ready = (503, failing(text)) if part == 'bridge' else (200, OK)
+    assert ask(net.bridge_url, 'ready') == ready
     found = net.status()
     problems = found['farmers'][0]['problems'] if part == 'farmer' else found['problems']
     assert len(problems) == 1
@@ -115,11 +120,9 @@ def test_disk_that_refused_once_is_told(net: Network) -> None:
 
 def test_full_disk_is_told(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, 'disk_usage', lambda folder: Usage(free=1000))
-    assert ask(net.bridge_url) == (503, {'status': 'failing', 'problems': ['the disk is full']})
-    assert ask(farmer_url(net)) == (
-        503,
-        {'status': 'failing', 'problems': ['it can take no shards']},
-    )
+    assert ask(net.bridge_url) == (200, failing('the disk is full'))
+    assert ask(net.bridge_url, 'ready') == (503, failing('the disk is full'))
+    assert ask(farmer_url(net)) == (503, failing('it can take no shards'))
     assert net.status()['farmers'][0]['problems'] == [
         'it can take no shards: its disk has less free than the 262,144,000 B that stay free'
     ]
@@ -139,10 +142,49 @@ def test_work_that_failed_is_told_until_it_succeeds(net: Network) -> None:
 
 def test_bridge_is_not_looked_at_for_each_who_asks(tmp_path: Path) -> None:
     with RunningBridge(tmp_path) as bridge:
-        assert bridge.request('GET', '/health').status == 503
+        assert bridge.request('GET', '/health').json['problems'] == ['no farmer is there']
         bridge.farmer(4000)
         # Within five seconds nobody looks again.
         assert bridge.request('GET', '/health').json['problems'] == ['no farmer is there']
+
+
+def test_bridge_is_not_ready_for_a_schema_of_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, 'LOOK_EVERY', 0.0)
+    with RunningBridge(tmp_path) as bridge:
+        assert bridge.request('GET', '/ready').status == 200
+        with bridge.state.database.begin_plain() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '99'")
+        answer = bridge.request('GET', '/ready')
+        assert (answer.status, answer.json) == (503, failing('the database cannot be written'))
+        bridge.app[HEALTH].stopping = True
+        assert bridge.request('GET', '/ready').json['problems'][0] == 'the bridge is stopping'
+
+
+def test_check_that_hangs_is_a_problem_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, '_PATIENCE', 0.0)
+
+    async def test() -> None:
+        looked = health.Health()
+        looked.append(lambda: [Problem('broken')])
+        answered, looks = asyncio.Event(), []
+
+        async def aside(check: health.Check) -> list[Problem]:
+            looks.append(check)
+            await answered.wait()
+            return check()
+
+        looked.aside = aside
+        for _ in range(3):
+            assert await looked.problems() == [Problem('a check does not end', serious=True)]
+        # Those who ask meanwhile start no more of them.
+        assert len(looks) == 1
+        answered.set()
+        monkeypatch.setattr(health, '_PATIENCE', 10.0)
+        assert await looked.problems() == [Problem('broken')]
+
+    run(test)
 
 
 def test_farmer_whose_bridge_is_away_is_not_well(tmp_path: Path) -> None:

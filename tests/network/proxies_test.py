@@ -9,8 +9,8 @@ import pytest
 
 from storj.network import Network
 from storj.network.bridge.state import BridgeSettings
+from storj.network.bridge_server import _described
 from storj.network.node.identity import Identity
-from storj.network.supervisor import _described
 from tests.network.bridges import RunningBridge
 
 PUBLIC = 'https://storj.example'

@@ -106,13 +106,21 @@ async def get_description(request: web.Request) -> web.Response:
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """Report what does not work, in fixed sentences; ``OK`` unless the client asks for JSON."""
-    response = health.answer_health(health.problems_of(request.app))
-    if response.status == 200 and 'json' not in request.headers.get('accept', ''):
+    """Report that the bridge is alive, and what does not work; ``OK`` if all does."""
+    problems = await request.app[health.HEALTH].problems()
+    # Whoever watches the process must not start it again because its database is away.
+    response = health.answer_health(problems, failing=200)
+    if not problems and 'json' not in request.headers.get('accept', ''):
         # As the originals said it.
         response = web.Response(text='OK')
     vary(response, 'Accept')
     return response
+
+
+async def get_ready(request: web.Request) -> web.Response:
+    """Report whether requests should come here: 503 with the reasons if they should not."""
+    problems = await request.app[health.HEALTH].problems()
+    return health.answer_health(problem for problem in problems if problem.serious)
 
 
 def _farmers(bridge: Bridge) -> list[health.Problem]:
@@ -141,6 +149,7 @@ def routes(settings: BridgeSettings) -> Iterable[Route]:
     """Return the routes of a bridge."""
     yield Route('GET', '/', get_description)
     yield Route('GET', '/health', get_health)
+    yield Route('GET', '/ready', get_ready)
     for module in (auth, buckets, contacts, files, frames, reports, users):
         yield from module.ROUTES
     if settings.status:
@@ -302,10 +311,12 @@ def create_app(
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)  # type: ignore[arg-type]
 
     app[SYNCS] = []
-    app[health.HEALTH] = []
+    checks = app[health.HEALTH] = health.Health()
 
     async def life(app: web.Application) -> AsyncIterator[None]:
-        database = Database(settings.database_url, durable=settings.durable)
+        database = Database(
+            settings.database_url, durable=settings.durable, migrate=settings.migrate
+        )
         app[SYNCS].append(database.synced)
         passwords = make_passwords()
         bridge = Bridge(
@@ -321,15 +332,14 @@ def create_app(
         app[BRIDGE] = bridge
         app[REPAIRS] = repairs
         tasks = app[TASKS] = Tasks('bridge')
-        app[health.HEALTH] += (
-            health.at_most_every(health.LOOK_EVERY, check)
-            for check in (
-                lambda: health.tried('the database cannot be written', database.probe),
-                lambda: health.tried('the farmers are not known', lambda: _farmers(bridge)),
-                lambda: health.disk(settings.data_dir, bridge.reserve.has_space),
-                lambda: health.tasks(tasks),
-            )
-        )
+        checks.aside = database.aside
+        for check in (
+            lambda: health.tried('the database cannot be written', database.probe, serious=True),
+            lambda: health.tried('the farmers are not known', lambda: _farmers(bridge)),
+            lambda: health.disk(settings.data_dir, bridge.reserve.has_space),
+            lambda: health.tasks(tasks),
+        ):
+            checks.append(check)
         repairs.start(tasks)
         start_upkeep(bridge, repairs, tasks)
         try:

@@ -23,9 +23,9 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +66,7 @@ from sqlalchemy.pool import StaticPool
 from storj.exception import NetworkSetupError
 from storj.network.node.group_sync import GroupSync
 from storj.system.atomic_file import sync_folder
+from storj.text import printable, to_system
 
 __all__ = (
     'REVISION',
@@ -82,13 +83,17 @@ __all__ = (
     'Key',
     'Lease',
     'Nonce',
+    'OldSchemaError',
     'Pointer',
+    'Secret',
     'Token',
     'User',
     'Volume',
     'WorkChallenge',
     'fingerprint',
     'is_away',
+    'migrate',
+    'sqlite_file',
     'upgrade',
 )
 
@@ -102,7 +107,7 @@ _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '4'
+REVISION = '5'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
@@ -402,12 +407,31 @@ class Counter(_Base):
     used: Mapped[int]
 
 
+class Secret(_Base):
+    """A secret that all bridges of the database share."""
+
+    __tablename__ = 'secrets'
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
 class _Version(_Base):
     """The revision of the schema, where Alembic keeps it."""
 
     __tablename__ = 'alembic_version'
 
     version_num: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class OldSchemaError(NetworkSetupError):
+    """The database is empty, or an earlier version of this program made it.
+
+    Run 'storj bridge migrate', or start the bridge with --migrate.
+    """
+
+    #: For commands, whose hint would be that of the settings otherwise.
+    hint = "'storj bridge migrate' brings the database up, as does --migrate of a bridge"
 
 
 class Database:
@@ -418,21 +442,17 @@ class Database:
             runs in WAL mode with ``synchronous=NORMAL``: after a commit alone, a crash of the
             machine may lose the last moments, never the consistency.
         durable (bool): whether :meth:`synced` waits for the disk.
+        migrate (bool): whether a server's schema is made or brought up; that of SQLite always is.
 
     Raises:
         NetworkSetupError: If it cannot be opened, or :func:`upgrade` refuses it.
     """
 
-    def __init__(self, url: str, *, durable: bool = True) -> None:
-        try:
-            parsed = make_url(url)
-        except ArgumentError:
-            # Its text would show the whole URL, the password included.
-            raise NetworkSetupError('the database is not given by an SQLAlchemy URL') from None
-        shown = parsed.render_as_string(hide_password=True)
+    def __init__(self, url: str, *, durable: bool = True, migrate: bool = True) -> None:
+        parsed = _parsed(url)
         self._reader = ThreadPoolExecutor(1, 'storj-database')
         self._workers: ThreadPoolExecutor | None = None
-        try:
+        with _named(parsed):
             self._engine = _open(parsed)
             self._sync = _sync_of(parsed) if durable else None
             self._sessions = sessionmaker(self._engine, expire_on_commit=False)
@@ -441,7 +461,7 @@ class Database:
                 self._workers = ThreadPoolExecutor(_THREADS, 'storj-transactions')
                 self._reading = self._engine.execution_options(isolation_level='AUTOCOMMIT')
             try:
-                upgrade(self._engine)
+                upgrade(self._engine, migrate=migrate or self._workers is None)
                 if self._workers is None:
                     # It has one bridge: what that one had when it was killed is free.
                     with self.begin_plain() as connection:
@@ -449,10 +469,24 @@ class Database:
             except BaseException:
                 self.close()
                 raise
-        except NetworkSetupError as error:
-            raise NetworkSetupError(f'{shown}: {error}') from None
-        except (SQLAlchemyError, ImportError, OSError) as error:
-            raise NetworkSetupError(f'{shown}: cannot be used: {error}') from error
+
+    def secret(self, name: str, make: Callable[[], str]) -> str:
+        """Return a secret that all bridges of the database share; the first one makes it.
+
+        Args:
+            name (str): of the secret.
+            make (Callable[[], str]): returns a new one.
+        """
+        known = select(Secret.value).where(Secret.name == name)
+        with self.begin_plain() as connection:
+            found = connection.scalar(known)
+        if found is None:
+            # Of bridges that start at the same time, one is first, and all read its row.
+            new = self.insert(Secret).values(name=name, value=make()).on_conflict_do_nothing()
+            with self.begin_plain() as connection:
+                connection.execute(new)
+                found = connection.execute(known).scalar_one()
+        return found
 
     async def synced(self) -> None:
         """Return when all that was committed so far would survive a power failure.
@@ -484,17 +518,18 @@ class Database:
         Returns:
             T: what it returns.
         """
-        return await self._in_order(partial(self._done, self._engine.begin, work))
+        return await self.aside(partial(self._done, self._engine.begin, work))
 
     async def run_objects(self, work: Callable[[Session], _T]) -> _T:
         """Do work with objects in a transaction, as :meth:`run` does; they can be read after it."""
-        return await self._in_order(partial(self._done, self._sessions.begin, work))
+        return await self.aside(partial(self._done, self._sessions.begin, work))
 
     async def read(self, work: Callable[[Connection], _T]) -> _T:
         """Read what one statement finds; it needs no transaction, which a server has to be told."""
-        return await self._in_order(partial(self._done, self._reading.begin, work))
+        return await self.aside(partial(self._done, self._reading.begin, work))
 
-    async def _in_order(self, work: Callable[[], _T]) -> _T:
+    async def aside(self, work: Callable[[], _T]) -> _T:
+        """Do work with :meth:`begin` and its like; a server is waited for in a thread."""
         if self._workers is None:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
@@ -572,6 +607,7 @@ class Database:
         """Write something, to find out whether that is possible.
 
         Raises:
+            NetworkSetupError: If another version has changed the schema meanwhile.
             SQLAlchemyError: If the database refuses.
             OSError: If the disk has refused something that it had been told to keep.
         """
@@ -580,6 +616,9 @@ class Database:
         with self.begin_plain() as connection:
             # Another bridge may have brought the schema to a later revision meanwhile: keep it.
             connection.execute(update(_Version).values(version_num=_Version.version_num))
+            revision = connection.scalar(select(_Version.version_num))
+        if revision != REVISION:
+            raise _refusal(revision)
 
     def close(self) -> None:
         """Close all connections."""
@@ -589,33 +628,35 @@ class Database:
         self._engine.dispose()
 
 
-def upgrade(engine: Engine) -> None:
+def upgrade(engine: Engine, *, migrate: bool = True) -> str | None:
     """Bring the tables of a database to this version's revision; make them in an empty one.
 
+    Args:
+        engine (Engine): of the database.
+        migrate (bool): whether anything may be changed.
+
+    Returns:
+        str | None: the revision before; None for a database that was empty.
+
     Raises:
+        OldSchemaError: If something would have to be changed, and may not.
         NetworkSetupError: If another version of this program made them, such as a later one.
     """
     with engine.begin() as connection:
-        if engine.dialect.name == 'postgresql':
+        if engine.dialect.name == 'postgresql' and migrate:
             # Bridges that start at the same time do this one after the other.
             for statement in _ALONE:
                 connection.execute(text(statement))
-        found = inspect(connection)
-        revision = None
-        if found.has_table(_Version.__tablename__):
-            revision = connection.scalar(select(_Version.version_num))
-        elif not found.has_table(_BEFORE_ALEMBIC):
+        before = _revision(connection)
+        if before == REVISION:
+            return before
+        if not (migrate and _is_earlier(before)):
+            raise _refusal(before)
+        if before is None:
             # A test proves that this makes what the revisions make.
             _Base.metadata.create_all(connection)
             connection.execute(insert(_Version).values(version_num=REVISION))
-            return
-        if revision == REVISION:
-            return
-        if revision is not None and not (revision.isdecimal() and int(revision) < int(REVISION)):
-            raise NetworkSetupError(
-                f'made by a later version of this program: its schema is of revision {revision},'
-                f' this version knows those up to {REVISION}'
-            )
+            return None
         # Imported here, because that takes longer than the start of a bridge.
         from alembic import command
         from alembic.config import Config
@@ -624,6 +665,75 @@ def upgrade(engine: Engine) -> None:
         config.set_main_option('script_location', 'storj.network.bridge:migrations')
         config.attributes['connection'] = connection
         command.upgrade(config, REVISION)
+        return before
+
+
+def migrate(url: str) -> str | None:
+    """Bring a database to this version's revision, as :func:`upgrade` does.
+
+    Raises:
+        NetworkSetupError: If it cannot be opened, or :func:`upgrade` refuses it.
+    """
+    parsed = _parsed(url)
+    with _named(parsed):
+        engine = _open(parsed)
+        try:
+            return upgrade(engine)
+        finally:
+            engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the revision of a schema: 0 is from before Alembic, None an empty database."""
+    found = inspect(connection)
+    if found.has_table(_Version.__tablename__):
+        return connection.scalar(select(_Version.version_num)) or '0'
+    return '0' if found.has_table(_BEFORE_ALEMBIC) else None
+
+
+def _is_earlier(revision: str | None) -> bool:
+    """Return whether there are revisions that lead from one to that of this version."""
+    return revision is None or (revision.isdecimal() and int(revision) < int(REVISION))
+
+
+def _refusal(revision: str | None) -> NetworkSetupError:
+    """Return why a schema of another revision than this version's is not used."""
+    if _is_earlier(revision):
+        found = 'is missing' if revision is None else f'is of revision {revision}'
+        return OldSchemaError(f'its schema {found}, and this version needs revision {REVISION}')
+    return NetworkSetupError(
+        f'made by a later version of this program: its schema is of revision {revision},'
+        f' this version knows those up to {REVISION}'
+    )
+
+
+def _parsed(url: str) -> URL:
+    """Return what a URL says.
+
+    Raises:
+        NetworkSetupError: If it is none.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # Its text would show the whole URL, the password included.
+        raise NetworkSetupError('the database is not given by an SQLAlchemy URL') from None
+    if parsed.get_backend_name() == 'sqlite' and parsed.database:
+        # The name of a file, in a locale that may know fewer characters.
+        parsed = parsed.set(database=to_system(parsed.database))
+    return parsed
+
+
+@contextmanager
+def _named(url: URL) -> Iterator[None]:
+    """Name a database, without its password, in what goes wrong with it."""
+    shown = url.set(database=printable(url.database or '')).render_as_string(hide_password=True)
+    try:
+        yield
+    except NetworkSetupError as error:
+        raise type(error)(f'{shown}: {error}') from None
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise NetworkSetupError(f'{shown}: cannot be used: {error}') from error
 
 
 def _open(url: URL) -> Engine:
@@ -661,12 +771,28 @@ def _is_broken_off(error: DBAPIError) -> bool:
 
 def _sync_of(url: URL) -> GroupSync | None:
     """Return what forces a database to the disk, if that is ours to do."""
+    path = _file_of(url)
+    if path is None:
+        return None
+    # The file itself may be new.
+    sync_folder(path.parent)
+    return GroupSync(path)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a database of SQLite; None for any other.
+
+    Raises:
+        NetworkSetupError: If it is no URL of a database.
+    """
+    return _file_of(_parsed(url))
+
+
+def _file_of(url: URL) -> Path | None:
     path = url.database or ''
     if url.get_backend_name() != 'sqlite' or path in ('', ':memory:') or path.startswith('file:'):
         return None
-    # The file itself may be new.
-    sync_folder(Path(path).absolute().parent)
-    return GroupSync(Path(path).absolute())
+    return Path(path).absolute()
 
 
 def _limit_postgresql(connection: Any, _record: object) -> None:

@@ -126,6 +126,8 @@ class BridgeSettings:
         database_url (str): any SQLAlchemy URL.
         data_dir (Path): folder of the bridge's own; messages lie in its ``outbox``, unless they go
             by ``smtp``.
+        migrate (bool): whether the schema of a server's database is made or brought up; that of
+            SQLite always is.
         durable (bool): whether what is confirmed is on the disk before, in a database of SQLite.
         reserve (int): bytes of the disk under ``data_dir`` that are kept for what must be written
             when it is full; nothing is stored in them.
@@ -176,6 +178,7 @@ class BridgeSettings:
 
     database_url: str = field(repr=False)
     data_dir: Path
+    migrate: bool = True
     durable: bool = True
     reserve: int = 0
     public_url: str = 'http://127.0.0.1:6382'

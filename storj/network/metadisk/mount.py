@@ -93,9 +93,7 @@ def mount(
         )
         try:
             app[NODE] = MetaDiskNode(storage, Catalog(engine), Ledger(engine), folder, settings)
-            app[health.HEALTH].append(
-                health.at_most_every(health.LOOK_EVERY, lambda: _problems(engine, sync, folder))
-            )
+            app[health.HEALTH].append(lambda: _problems(engine, sync, folder))
             yield
         except sa.exc.SQLAlchemyError as error:
             raise NetworkSetupError(f'{folder}: cannot use node.db: {error}') from error

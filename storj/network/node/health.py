@@ -1,15 +1,16 @@
-"""Problems of a server: for ``GET /health``, and in detail for its owner.
+"""Problems of a server: for ``GET /health`` and ``GET /ready``, and in detail for its owner.
 
-Everybody may ask for the health, so the answer has fixed sentences only. What the system says, with
+Everybody may ask for them, so the answer has fixed sentences only. What the system says, with
 its paths, is in the log and in the status that the owner sees.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +22,11 @@ __all__ = (
     'HEALTH',
     'LOOK_EVERY',
     'Check',
+    'Health',
     'Problem',
     'answer_health',
     'at_most_every',
     'disk',
-    'problems_of',
     'tasks',
     'tried',
 )
@@ -42,10 +43,12 @@ class Problem(NamedTuple):
     Attributes:
         text (str): a fixed sentence.
         detail (str): what the system says of it, for the owner.
+        serious (bool): whether the server should get no requests because of it.
     """
 
     text: str
     detail: str = ''
+    serious: bool = False
 
     def __str__(self) -> str:
         return f'{self.text}: {self.detail}' if self.detail else self.text
@@ -53,23 +56,62 @@ class Problem(NamedTuple):
 
 Check = Callable[[], list[Problem]]
 
-#: Looks at the parts of an application.
-HEALTH: web.AppKey[list[Check]] = web.AppKey('health', list)
 #: Seconds until a bridge is looked at again, however many ask.
 LOOK_EVERY = 5.0
+# Seconds that a look may take before it is a problem by itself.
+_PATIENCE = 3.0
+_SILENT = Problem('a check does not end', serious=True)
+_STOPPING = Problem('the bridge is stopping', serious=True)
 
 
-def problems_of(app: web.Application) -> list[Problem]:
-    """Return what does not work in an application."""
-    return [problem for check in app[HEALTH] for problem in check()]
+class Health:
+    """What does not work in an application; a part that hangs does not make the answer hang.
+
+    Attributes:
+        aside (Callable[[Check], Awaitable[list[Problem]]]): makes the checks, which may wait for a
+            database, where they do not keep requests waiting.
+        stopping (bool): whether no more requests should come.
+    """
+
+    def __init__(self) -> None:
+        self.aside: Callable[[Check], Awaitable[list[Problem]]] = asyncio.to_thread
+        self.stopping = False
+        self._checks: list[Check] = []
+        self._look = at_most_every(LOOK_EVERY, self._made)
+        self._looking: asyncio.Future[list[Problem]] | None = None
+
+    def append(self, check: Check) -> None:
+        """Look at one more part."""
+        self._checks.append(check)
+
+    async def problems(self) -> list[Problem]:
+        """Return what does not work."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self.aside(self._look))
+        looking = self._looking
+        await asyncio.wait({looking}, timeout=_PATIENCE)
+        found = looking.result() if looking.done() else [_SILENT]
+        return [_STOPPING, *found] if self.stopping else found
+
+    def _made(self) -> list[Problem]:
+        return [problem for check in self._checks for problem in check()]
 
 
-def answer_health(problems: Iterable[Problem]) -> web.Response:
-    """Return the answer to ``GET /health``: 200 if there is no problem, else 503."""
+#: Of an application.
+HEALTH: web.AppKey[Health] = web.AppKey('health', Health)
+
+
+def answer_health(problems: Iterable[Problem], *, failing: int = 503) -> web.Response:
+    """Return the answer to ``GET /health``: 200 if there is no problem.
+
+    Args:
+        problems (Iterable[Problem]): what does not work.
+        failing (int): HTTP status if there is one.
+    """
     texts = list(dict.fromkeys(problem.text for problem in problems))
     return web.json_response(
         {'status': 'failing' if texts else 'ok', 'problems': texts},
-        status=503 if texts else 200,
+        status=failing if texts else 200,
         headers={'Cache-Control': 'no-store'},
     )
 
@@ -94,18 +136,21 @@ def at_most_every(
     return cached
 
 
-def tried(text: str, check: Callable[[], list[Problem] | None]) -> list[Problem]:
+def tried(
+    text: str, check: Callable[[], list[Problem] | None], *, serious: bool = False
+) -> list[Problem]:
     """Return what a check finds; that it fails is a problem by itself.
 
     Args:
         text (str): what is wrong then, in a fixed sentence.
         check (Callable): looks, or just does what has to be possible.
+        serious (bool): whether the server should get no requests then.
     """
     try:
         return check() or []
     except Exception as error:
         # Disks and databases have errors of many kinds, and each is a reason.
-        return [Problem(text, str(error) or repr(error))]
+        return [Problem(text, str(error) or repr(error), serious)]
 
 
 def disk(folder: Path, has_space: Callable[[], bool] = lambda: True) -> list[Problem]:
@@ -118,13 +163,13 @@ def disk(folder: Path, has_space: Callable[[], bool] = lambda: True) -> list[Pro
     try:
         space = has_space() and shutil.disk_usage(folder).free >= DISK_NEEDED
     except OSError as error:
-        return [Problem('the disk cannot be read', str(error))]
-    return [] if space else [Problem('the disk is full', f'{folder}')]
+        return [Problem('the disk cannot be read', str(error), serious=True)]
+    return [] if space else [Problem('the disk is full', f'{folder}', serious=True)]
 
 
 def tasks(work: Tasks) -> list[Problem]:
     """Return what has failed of the work in the background."""
     return [
         Problem('work in the background has failed', f'{name}: {error}')
-        for name, error in work.troubles.items()
+        for name, error in list(work.troubles.items())
     ]

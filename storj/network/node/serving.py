@@ -13,6 +13,7 @@ A request under way is never ended in favour of another one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import socket
@@ -20,6 +21,7 @@ import ssl
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import Any, cast
+from weakref import WeakSet
 
 from aiohttp import http_exceptions, web
 
@@ -205,6 +207,7 @@ class Connections:
         if connection is not None:
             connection.requests -= 1
             if not connection.requests:
+                connection.quiet = True
                 self._idle[connection] = None
 
 
@@ -219,6 +222,8 @@ class _Connection(asyncio.Protocol):
         self._connections = connections
         self._inner: Any = inner
         self._admitted = False
+        # Whether nothing has come since the start, or since the last request.
+        self.quiet = True
         self._stalled: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport
         self.address = ''
@@ -240,6 +245,10 @@ class _Connection(asyncio.Protocol):
         """Close the connection now."""
         self.transport.abort()
 
+    def close(self) -> None:
+        """Close the connection as soon as the last answer is written."""
+        self._inner.close()
+
     def connection_lost(self, error: Exception | None) -> None:
         self._set_stalled(None)
         self._connections.forget(self)
@@ -247,6 +256,7 @@ class _Connection(asyncio.Protocol):
             self._inner.connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
+        self.quiet = False
         if self._admitted:
             self._inner.data_received(data)
 
@@ -296,7 +306,9 @@ class Server:
     Args:
         app (web.Application): not started yet.
         connections (Connections): bounds, shared by all servers of the process.
-        shutdown_timeout (float): seconds that requests under way have when it stops.
+        shutdown_timeout (float): seconds that answers under way have when it stops; bodies of
+            requests are read no more.
+        grace (float): seconds before that, in which requests under way are finished.
         **options (Any): of aiohttp's ``AppRunner``.
     """
 
@@ -306,9 +318,15 @@ class Server:
         *,
         connections: Connections = CONNECTIONS,
         shutdown_timeout: float = 1.0,
+        grace: float = 0.0,
         **options: Any,
     ) -> None:
         self._connections = connections
+        self._grace = grace
+        self._mine: WeakSet[_Connection] = WeakSet()
+        self._requests = 0
+        # Set when it stops and no request is under way.
+        self._finished: asyncio.Event | None = None
         app.middlewares.insert(0, self._counted)
         self._runner = web.AppRunner(
             app,
@@ -327,10 +345,17 @@ class Server:
     async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         transport = request.transport
         self._connections.begin(transport)
+        self._requests += 1
         try:
-            return await handler(request)
+            response = await handler(request)
+            if self._finished is not None:
+                response.force_close()
+            return response
         finally:
             self._connections.end(transport)
+            self._requests -= 1
+            if self._finished is not None and not self._requests:
+                self._finished.set()
 
     async def start(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
         """Serve on a socket that is bound; it belongs to the server from now on."""
@@ -339,7 +364,9 @@ class Server:
         make: Any = self._runner.server
 
         def guarded() -> _Connection:
-            return _Connection(self._connections, make())
+            connection = _Connection(self._connections, make())
+            self._mine.add(connection)
+            return connection
 
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(guarded, sock=listening, backlog=_BACKLOG, ssl=tls)
@@ -354,7 +381,7 @@ class Server:
                 transport.abort()
 
     async def stop(self) -> None:
-        """Stop, and close all connections, those too that are just coming in.
+        """Accept no more connections, finish requests, and close all connections.
 
         asyncio loses a connection that it has accepted, unclosed, if its server was closed before
         the connection got there; so first no more are accepted.
@@ -366,4 +393,24 @@ class Server:
                 await asyncio.sleep(0)
         if self._server is not None:
             self._server.close()
+        if self._grace:
+            await self._finish()
         await self._runner.cleanup()
+
+    async def _finish(self) -> None:
+        """Wait until the requests under way are answered; aiohttp would read no more of them."""
+        self._finished = finished = asyncio.Event()
+        for connection in list(self._mine):
+            if connection.quiet:
+                connection.close()
+        # What has just come in is a request now, if it ever will be.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+        async def answered() -> None:
+            while self._requests:
+                finished.clear()
+                await finished.wait()
+
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(answered(), self._grace)
