@@ -14,7 +14,7 @@ from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
 from storj.exception import TransferCancelled
-from storj.model import File, FilePointer
+from storj.model import FilePointer
 from storj.sharding import PARITY_THRESHOLD
 from storj.transfer import BridgeReader, TransferConfig, Transfers
 from storj.transfer.encryption import key_of, proves_content
@@ -55,12 +55,13 @@ def same_content(
         IntegrityError: If the list of shards is not proved to be the one that was stored.
         DecryptionError: If the encryption key does not fit the file.
     """
-    listed = File(filename=entry.stored_name, index=entry.index, hmac=entry.hmac)
     if decrypt and (entry.size or PARITY_THRESHOLD) < PARITY_THRESHOLD:
         # A small file has one shard as a rule; then its HMAC is that of one hash.
         with path.open('rb') as file:
             content = file.read(PARITY_THRESHOLD)
-        if proves_content(bridge, entry.bucket.id, listed, lambda key: [_hash_of(key, content)]):
+        if proves_content(
+            bridge, entry.bucket.id, entry.described(), lambda key: [_hash_of(key, content)]
+        ):
             return True
     pointers = all_pointers(bridge, entry)
     described = bridge.file_metadata(entry.bucket.id, entry.id)

@@ -117,6 +117,7 @@ class Downloader:
                 overwrite=options.overwrite,
                 decrypt=not options.plain,
                 key=self._key,
+                described=entry.described() if entry.index and entry.hmac else None,
             )
 
         return Job(

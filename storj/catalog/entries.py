@@ -15,6 +15,7 @@ from storj.catalog.errors import BucketNotFound, FileNotFound
 from storj.catalog.places import Remote, is_id
 from storj.crypto import keys, mnemonic, names
 from storj.exception import AmbiguousNameError, NotFoundError
+from storj.model import File
 from storj.object import parse_time
 from storj.text import count_of
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from storj import http
     from storj.catalog.times import Times
-    from storj.model import File
 
 __all__ = ('BucketEntry', 'Catalog', 'FileEntry', 'Stamp')
 
@@ -150,6 +150,12 @@ class FileEntry:
         if self.modified is not None:
             return Stamp(self.size, self.modified, is_copied=True)
         return Stamp(self.size, None if self.created is None else self.created.timestamp())
+
+    def described(self) -> File:
+        """Return the file as the bridge lists it."""
+        return File(
+            filename=self.stored_name, size=self.size, index=self.index, hmac=self.hmac, id=self.id
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record that ``--json`` prints."""

@@ -184,13 +184,17 @@ class Runner:
         # A command that prints one document at its end must not print lines before.
         wanted = False if self._silent and self._output.as_json else self._progress
         batch = Batch(jobs, self._parallel, stopping=self._stopping, clock=self._clock)
-        ended = 0
+        ended, drawn = 0, begun
         try:
             with display_for(self._output, wanted) as display:
                 while (outcomes := batch.wait(TICK)) is not None:
                     for outcome in outcomes:
                         self._report(outcome)
                     ended += len(outcomes)
+                    # Small files end by the hundred in a second.
+                    if ended < len(jobs) and self._clock() < drawn + TICK:
+                        continue
+                    drawn = self._clock()
                     active = [_snapshot(run) for run in batch.active()]
                     moved = self.summary.bytes + sum(snapshot.done for snapshot in active)
                     display.draw(Overview(ended, len(jobs), moved, total), active)

@@ -58,6 +58,12 @@ def check(words: str) -> None:
     """
     if not isinstance(words, str):
         raise MnemonicError(f'the encryption key is text, not {type(words).__name__}')
+    _check_text(words)
+
+
+# Every file of a long copy asks; only words that passed are remembered.
+@functools.lru_cache(maxsize=4)
+def _check_text(words: str) -> None:
     if words != ' '.join(words.split()):
         raise MnemonicError('the words of the encryption key are separated by exactly one space')
     parts = words.split(' ')

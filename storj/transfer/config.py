@@ -317,6 +317,9 @@ class DownloadOptions(StreamOptions, total=False):
 class DownloadRequest:
     """A download that is asked for: which file, and its :class:`DownloadOptions`.
 
+    Attributes:
+        described (File | None): the file as it was listed, with index and HMAC; None to ask.
+
     Raises:
         ValueError: If an id is no text.
     """
@@ -329,6 +332,7 @@ class DownloadRequest:
     key: ContentKey | None = None
     resume: bool = True
     overwrite: bool = True
+    described: File | None = None
 
     def __post_init__(self) -> None:
         check_id(self.bucket_id, 'bucket')

@@ -25,6 +25,7 @@ from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
 from storj.exception import DecryptionError, IntegrityError, NotFoundError, ResourceError
+from storj.model import File
 from storj.text import count_of
 from storj.transfer.config import DownloadRequest
 from storj.transfer.fetch import Layout, PieceWriter, PointerList, StoredShard
@@ -163,7 +164,16 @@ class _Download:
         """
         self._scope.meter.phase('preparing')
         request = self.request
-        self.layout = self.pointers.load()
+        # Without decryption nothing shows whether a description is that of the file of today.
+        described = request.described if request.decrypt else None
+        try:
+            self._learn(described)
+        except (DecryptionError, IntegrityError):
+            if described is None:
+                raise
+            # The file may have been replaced since it was listed.
+            self.pointers = PointerList(self._scope, request.bucket_id, request.file_id)
+            self._learn(None)
         size = self.layout.size
         end = size if request.end is None else request.end
         if not 0 <= request.start <= end <= size:
@@ -171,14 +181,17 @@ class _Download:
                 f'there is no range from {request.start} to {end} in {count_of(size, "byte")}'
             )
         self.start, self.end = request.start, end
-        if request.decrypt:
-            self.key = self.pointers.content_key(self.layout, key=request.key)
         needed = self.layout.covering(self.start, self.end)
         if self.key is not None and self._cut() not in self._scope.resources.proved:
             needed = self.layout.witnesses(needed) + needed
         self._scope.meter.expect(sum(shard.size for shard in needed), len(needed))
         self._scope.meter.phase('transferring')
         return needed
+
+    def _learn(self, described: File | None) -> None:
+        self.layout = self.pointers.load(described)
+        if self.request.decrypt:
+            self.key = self.pointers.content_key(self.layout, key=self.request.key)
 
     def _cut(self) -> str:
         """Return what identifies this list of shards and their sizes."""

@@ -139,6 +139,7 @@ class Transfers(Generic[B_co]):
         file_id: str,
         destination: Destination = None,
         *,
+        described: File | None = None,
         progress: ProgressCallback | None = None,
         **options: Unpack[DownloadOptions],
     ) -> TransferFuture[Any]:
@@ -149,6 +150,8 @@ class Transfers(Generic[B_co]):
             file_id (str): 24 hex digits.
             destination (str | PathLike | BinaryIO | None): a path, which gets its file when it is
                 whole; a binary file object, which is written in order; None for memory.
+            described (File | None): the file with its index and HMAC, for a caller that has listed
+                the bucket: a request less. The bridge is asked if it does not fit the shards.
             progress (ProgressCallback | None): called with each new state.
             **options (Unpack[DownloadOptions]): what is fetched, and how: ``start``, ``end``,
                 ``decrypt``, ``key``, ``resume``, ``overwrite``; see
@@ -166,7 +169,7 @@ class Transfers(Generic[B_co]):
         bridge that contradicts itself, ``UnauthenticatedError`` for a file without an HMAC under
         its key, ``FileExistsError`` where nothing may be replaced.
         """
-        request = DownloadRequest(bucket_id, file_id, **options)
+        request = DownloadRequest(bucket_id, file_id, described=described, **options)
         path_or_none = destination is None or isinstance(destination, (str, os.PathLike))
         if not path_or_none and not hasattr(destination, 'write'):
             raise TypeError(

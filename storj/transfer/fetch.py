@@ -12,6 +12,7 @@ import hmac
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from storj.crypto import cipher
 from storj.crypto.keys import ContentKey
@@ -152,8 +153,11 @@ class PointerList:
         self._fetched: list[float] = []
         self._shards: list[StoredShard] = []
 
-    def load(self) -> Layout:
+    def load(self, described: File | None = None) -> Layout:
         """Read description and pointers; called by the driver.
+
+        Args:
+            described (File | None): the description, where it is known.
 
         Raises:
             NotFoundError: If there is no such file.
@@ -161,9 +165,12 @@ class PointerList:
         """
         limit = self._scope.config.pointer_page
         first = self._scope.begin(lambda: self._first_page(limit), 'the pointers')
-        info = self._scope.begin(self._describe, 'the description of the file')
-        cipher.load()
-        entry = info()
+        if described is None:
+            info = self._scope.begin(self._describe, 'the description of the file')
+            cipher.load()
+            entry = info()
+        else:
+            entry = described
         try:
             page = first()
         except BridgeUnavailableError:
@@ -296,20 +303,22 @@ class PointerList:
             layout (Layout): of the file.
             key (ContentKey | None): of the file, if it was passed on.
         """
-        # Without an encryption key the bridge is asked for the key of a public bucket: a request.
-        return self._scope.ask(
-            lambda: key_of(
-                self._scope.bridge,
-                self.bucket_id,
-                self.file_id,
-                layout.entry,
-                layout.hashes,
-                key=key,
-                scheme=self._scope.config.key_scheme,
-                allow_unauthenticated=self._scope.config.allow_unauthenticated,
-            ),
-            'looking for the encryption key',
+        bridge, config = self._scope.bridge, self._scope.config
+        find = partial(
+            key_of,
+            bridge,
+            self.bucket_id,
+            self.file_id,
+            layout.entry,
+            layout.hashes,
+            key=key,
+            scheme=config.key_scheme,
+            allow_unauthenticated=config.allow_unauthenticated,
         )
+        if layout.entry.index and (key is not None or bridge.mnemonic):
+            return find()
+        # The bridge is asked for the key of a public bucket, or for its release.
+        return self._scope.ask(find, 'looking for the encryption key')
 
     # -- while shards are fetched ------------------------------------------------------------------
 

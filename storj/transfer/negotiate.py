@@ -501,6 +501,11 @@ class Delivery:
         for record in hashed.values():
             if record.span.index not in self._confirmed:
                 coordinator.spawn(pools.shards, self._deliver, record)
+        if plan.shards == 1 and plan.size <= self._scope.config.piece_size:
+            for span in missing:
+                # Hashed in less time than another thread takes to begin.
+                coordinator.spawn(pools.shards, self._hash_and_deliver, span)
+            return
         parity = [span for span in missing if span.parity]
         if parity:
             coordinator.spawn(pools.hashing, self._hash_parity, parity)
@@ -520,6 +525,10 @@ class Delivery:
         self._scope.coordinator.wait_until(lambda: buffers.free >= needed, _BUFFER_PATIENCE)
         record = self._reader.hash(span, keep=True)
         self._scope.coordinator.spawn(self._scope.pools.shards, self._deliver, record)
+
+    def _hash_and_deliver(self, span: Span) -> None:
+        """Hash the only shard of a small file and bring it to a farmer; a task."""
+        self._deliver(self._reader.hash(span, keep=True))
 
     def _hash_parity(self, spans: list[Span]) -> None:
         """Compute the parity shards, then hash them one by one; a task."""

@@ -449,3 +449,18 @@ def test_sizes_proved_by_one_way_hold_for_the_other(tmp_path: Path, first: str, 
         target = tmp_path / str(number) if way == 'path' else None
         setting.download(file, target, start=2 * SHARD)
     assert len(pulls) == 2 + 1
+
+
+def test_description_that_is_known_is_not_asked_for(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(b'content')
+    setting.bridge.calls.clear()
+    assert setting.download(file, described=file).read() == b'content'
+    assert 'file_metadata' not in setting.bridge.calls
+
+
+def test_description_of_a_replaced_file_is_asked_for_again(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    former = setting.upload(b'former')
+    file = setting.upload(b'content', overwrite=True)
+    assert setting.download(file, described=former).read() == b'content'
