@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from unittest import mock
@@ -72,6 +73,13 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         forked.write_command(folder / 'storj', address)
         forked.write_command(folder / 'storj-bucket', address, 'bucket_main')
         yield folder
+
+
+@pytest.fixture(scope='module')
+def forked_python(commands: Path) -> Iterator[None]:
+    """Have what the tests of a module start with Python be forked, with its modules loaded."""
+    with mock.patch.object(sys, 'executable', str(commands / 'python')):
+        yield
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -44,7 +44,7 @@ def python_of(page: str) -> str:
 
 
 @pytest.fixture(scope='module')
-def environment() -> dict[str, str]:
+def environment(forked_python: None) -> dict[str, str]:
     with Network(farmers=6) as network:
         clean = {key: value for key, value in os.environ.items() if not key.startswith('STORJ_')}
         yield {**clean, **network.environment(), 'PYTHONPATH': str(ROOT), 'PYTHONWARNINGS': 'error'}

@@ -269,8 +269,7 @@ class Forked:
         closed = [number for number, it in enumerate(streams) if it is None]
         unbuffered = 'PYTHONUNBUFFERED' in environment
         request = ['main', arguments, str(Path.cwd()), environment, closed, unbuffered]
-        self._socket.sendall(json.dumps(request).encode())
-        self._socket.shutdown(socket.SHUT_WR)
+        self._socket.sendall(json.dumps(request).encode() + b'\n')
         self._answers = self._socket.makefile('rb')
         self.pid = int(self._answers.readline())
 
@@ -279,4 +278,4 @@ class Forked:
         if not select.select([self._socket], [], [], timeout)[0]:
             return None
         with self._answers, self._socket:
-            return int(self._answers.read())
+            return int(self._answers.readline())

@@ -29,6 +29,8 @@ from storj.network import Network
 from storj.network.farm import farm as run_farm
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 ROOT = Path(__file__).parents[2]
 SIZE = 6_000_000
 CONTENT = bytes(range(251)) * 40_000

@@ -3,23 +3,34 @@
 :func:`fork_server` serves; :func:`write_command` writes an executable that asks it. Each command
 has a process of its own, with the arguments, environment, folder and streams of its caller, which
 is told its pid first. A caller may add which of the streams are closed and whether the others are
-unbuffered. The executable hands signals on; one that is killed leaves its command running.
+unbuffered. A command leads a session, and has the terminal of its caller if no session has that.
 
-What a command starts with Python is forked as well: a network in the background, farmers.
+The executable hands signals on and ends as its command does, by a signal too. Whoever kills it
+kills its command: the server does so before it takes another one.
+
+What a command starts with Python is forked as well: a network in the background, farmers. Tests do
+the same with the fixture ``forked_python``.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import io
 import json
 import os
+import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import traceback
+import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +53,9 @@ PRELOADED = (
     'storj.transfer',
 )
 
+#: The interpreter itself, for tests of what it loads.
+PYTHON = sys.executable
+
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 
@@ -49,14 +63,18 @@ with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
     socket.send_fds(server, [b'!'], [0, 1, 2])
     request = [{function!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]
-    server.sendall(json.dumps(request).encode())
-    server.shutdown(socket.SHUT_WR)
+    server.sendall(json.dumps(request).encode() + b'\\n')
     with server.makefile() as answers:
         pid = int(answers.readline())
         for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, _: os.kill(pid, number))
-        sys.exit(int(answers.read()))
+        status = int(answers.readline())
+if status < 0:
+    if signal.Signals(-status) is not signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+sys.exit(status)
 """
 
 #: Of a hash of a password: it takes a third of a second on purpose where users are.
@@ -78,7 +96,7 @@ def fork_server(
         hurried (bool): whether nothing waits before it is tried again.
     """
     address = folder / 'socket'
-    words = [sys.executable, __file__, str(address), *(['hurried'] if hurried else [])]
+    words = [PYTHON, __file__, str(address), *(['hurried'] if hurried else [])]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout is not None
@@ -93,7 +111,7 @@ def write_command(path: Path, address: Path, function: str = 'main') -> None:
 
     The function ``python`` is that of the interpreter, for what networks start.
     """
-    path.write_text(CLIENT.format(python=sys.executable, address=str(address), function=function))
+    path.write_text(CLIENT.format(python=PYTHON, address=str(address), function=function))
     path.chmod(0o755)
 
 
@@ -122,25 +140,71 @@ def serve(address: str, *, hurried: bool) -> None:
     write_command(python, Path(address), 'python')
     # Of what is forked; this process starts nothing else.
     sys.executable = str(python)
-    # Nobody waits for the children.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
-        listener.listen()
+    Server(address).run()
+
+
+class Server:
+    """Starts commands, and tells their callers how they ended."""
+
+    def __init__(self, address: str) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(address)
+        self._listener.listen(64)
+        #: Commands that run, by the sockets of their callers.
+        self._running: dict[socket.socket, int] = {}
+        self._ended, wake = socket.socketpair()
+        for end in (self._ended, wake):
+            end.setblocking(False)
+        self._sockets = [self._listener, self._ended, wake]
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+
+    def run(self) -> None:
+        """Serve without an end."""
         print('ready', flush=True)
         while True:
-            caller, _ = listener.accept()
-            with caller:
-                _, streams, _, _ = socket.recv_fds(caller, 1, 3)
-                with caller.makefile('rb') as lines:
-                    request = json.loads(lines.read())
-                if request[0] == 'python':
-                    load_networks()
-                if os.fork() == 0:
-                    listener.close()
-                    _run(caller, streams, *request)
-                for stream in streams:
-                    os.close(stream)
+            sockets = [self._listener, self._ended, *self._running]
+            ready = select.select(sockets, [], [])[0]
+            if self._ended in ready:
+                self._ended.recv(4096)
+            self._reap()
+            for caller in ready:
+                # A caller says nothing more: it was killed.
+                if caller in self._running:
+                    self._kill(caller)
+            if self._listener in ready:
+                self._take()
+
+    def _reap(self) -> None:
+        for caller, pid in list(self._running.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                with caller, suppress(OSError):
+                    caller.sendall(b'%d\n' % os.waitstatus_to_exitcode(status))
+                del self._running[caller]
+
+    def _kill(self, caller: socket.socket) -> None:
+        pid = self._running.pop(caller)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        caller.close()
+
+    def _take(self) -> None:
+        caller, _ = self._listener.accept()
+        _, streams, _, _ = socket.recv_fds(caller, 1, 3)
+        with caller.makefile('rb') as lines:
+            request = json.loads(lines.readline())
+        if request[0] == 'python':
+            load_networks()
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            for other in (*self._sockets, *self._running):
+                other.close()
+            _run(caller, streams, *request)
+        self._running[caller] = pid
+        for stream in streams:
+            os.close(stream)
 
 
 def _run(
@@ -161,35 +225,78 @@ def _run(
     os.chdir(_of_locale(folder))
     os.environ.clear()
     os.environ.update(environment)
-    caller.sendall(f'{os.getpid()}\n'.encode())
+    _take_terminal()
+    with caller:
+        caller.sendall(b'%d\n' % os.getpid())
     if more:
         _open_streams(*more)
+    elif os.isatty(1):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    encoding = environment.get('PYTHONIOENCODING')
+    if encoding is not None:
+        sys.stdout.reconfigure(encoding=encoding)  # type: ignore[union-attr]
     status = 1
     try:
         status = _function(function)(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
     finally:
-        caller.sendall(str(status).encode())
         os._exit(status)
+
+
+def _take_terminal() -> None:
+    """Lead a session, with the terminal of the streams unless another session has it."""
+    os.setsid()
+    for number in range(3):
+        if os.isatty(number):
+            # A leader without a terminal gets the one that it opens first.
+            os.close(os.open(os.ttyname(number), os.O_RDWR))
+            return
 
 
 def _function(name: str) -> Callable[[list[str]], int]:
     from storj import cli
 
-    def python(words: list[str]) -> int:
-        option, module, *arguments = words
-        assert option == '-m'
-        if module == 'storj':
-            return cli.main(arguments)
-        assert module == farmer_process.__name__
-        return farmer_process.main(*arguments)
+    return _python if name == 'python' else getattr(cli, name)  # type: ignore[no-any-return]
 
-    if name != 'python':
-        return getattr(cli, name)  # type: ignore[no-any-return]
+
+def _python(words: list[str]) -> int:
+    """Run a module, a text or a file as the interpreter does; there are no other options."""
     from storj.network import farmer_process
 
-    return python
+    if os.environ.get('PYTHONWARNINGS') == 'error':
+        warnings.simplefilter('error')
+    option, *rest = words
+    if option == '-m' and rest[0] == farmer_process.__name__:
+        return farmer_process.main(*rest[1:])
+    sys.argv = words if option not in ('-m', '-c') else ['-c', *rest[1:]]
+    try:
+        if option == '-m':
+            runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
+        elif option == '-c':
+            main = sys.modules['__main__'] = types.ModuleType('__main__')
+            exec(compile(rest[0], '<string>', 'exec'), vars(main))
+        else:
+            runpy.run_path(option, run_name='__main__')
+    except SystemExit as end:
+        status = _status(end.code)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    else:
+        status = 0
+    # What an interpreter waits for and does at its end.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    return status
+
+
+def _status(code: object) -> int:
+    """Return the status of a process that ends by an exception with a code."""
+    if code is None or isinstance(code, int):
+        return code or 0
+    print(code, file=sys.stderr)
+    return 1
 
 
 def _of_locale(text: str) -> str:

@@ -26,7 +26,10 @@ from tests.cli.every_command import CALLS, Call, Forked, Place
 from tests.cli.forked import fork_server
 from tests.cli.hostile import POISON, BehindHostile, HostileBridge, Mood, hostile_bridge
 
-pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='forks')
+pytestmark = [
+    pytest.mark.skipif(sys.platform == 'win32', reason='forks'),
+    pytest.mark.usefixtures('forked_python'),
+]
 
 #: Options of every command that change how it prints.
 FORMS: Mapping[str, Sequence[str]] = {
@@ -197,7 +200,10 @@ def test_bars_of_hostile_names_drive_no_terminal(ear, tmp_path):
     # Only the name is hostile: an answer might end the upload before there is a bar.
     ear.bridge.mood = Mood()
     with terminal.Terminal(
-        [*words, f'storj://{ear.bucket}/bars/'], {**ear.environment, 'TERM': 'xterm'}, cwd=tmp_path
+        [*words, f'storj://{ear.bucket}/bars/'],
+        {**ear.environment, 'TERM': 'xterm'},
+        cwd=tmp_path,
+        forked=True,
     ) as screen:
         screen.expect('━')
         screen.end()

@@ -20,6 +20,8 @@ if not hasattr(signal, 'SIGHUP'):
 
 from tests.network.bridges import eventually
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 ROOT = Path(__file__).parents[2]
 
 

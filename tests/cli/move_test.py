@@ -401,13 +401,13 @@ def test_move_that_makes_no_sense_is_refused(storj, bucket, tmp_path, arguments,
     assert names(storj, bucket) == ['a', 'a/a', 'a/a/a']
 
 
-def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(storj, program, bucket, tmp_path):
+def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(storj, quick_program, bucket, tmp_path):
     base = tmp_path / 'folder'
     base.mkdir()
     for name in ('big', 'small'):
         (base / name).write_bytes(os.urandom(8_000_000 if name == 'big' else 10))
     contents = {path.name: path.read_bytes() for path in base.iterdir()}
-    words, environment = program(
+    words, environment = quick_program(
         'mv', '-r', '--json', '--limit-upload', '2MB', base, f'storj://{bucket}/'
     )
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as running:

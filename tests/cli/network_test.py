@@ -21,6 +21,8 @@ from storj.network.control import RunningNetwork, serve_control
 from tests.cli.conftest import Storj
 from tests.cli.terminal import PATIENCE, Terminal
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

@@ -22,9 +22,12 @@ class Terminal:
         arguments (Sequence[str]): of the program.
         environment (dict[str, str]): of the program.
         cwd: its folder.
+        forked (bool): whether it is a forked command, which takes the terminal by itself.
     """
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str], cwd=None) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: dict[str, str], cwd=None, *, forked=False
+    ) -> None:
         self._main, other = pty.openpty()
         self.process = subprocess.Popen(
             arguments,
@@ -35,7 +38,7 @@ class Terminal:
             cwd=cwd,
             start_new_session=True,
             # A session leader without a terminal gets the one that it opens first.
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            preexec_fn=None if forked else lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
         )
         os.close(other)
         self.raw = ''

@@ -21,22 +21,24 @@ INTERRUPT = '\x03'
 
 
 @pytest.fixture
-def terminal(program, tmp_path):
-    return _on_terminals(program, tmp_path)
+def terminal(quick_program, tmp_path):
+    return _on_terminals(quick_program, tmp_path, forked=True)
 
 
 @pytest.fixture
-def quick_terminal(quick_program, tmp_path):
-    """The same for a program that reads nothing there, and gets no signals."""
-    return _on_terminals(quick_program, tmp_path)
+def slow_terminal(program, tmp_path):
+    """The same for a program that loads its modules, as users start it."""
+    return _on_terminals(program, tmp_path)
 
 
-def _on_terminals(program, tmp_path):
+def _on_terminals(program, tmp_path, *, forked=False):
     def start(*arguments, stdout=None, **extra):
         words, environment = program(*arguments)
         if stdout is not None:
             words = ['sh', '-c', 'exec "$@" > "$0"', str(stdout), *words]
-        return Terminal(words, {**environment, 'COLUMNS': '120', **extra}, cwd=tmp_path)
+        return Terminal(
+            words, {**environment, 'COLUMNS': '120', **extra}, cwd=tmp_path, forked=forked
+        )
 
     return start
 
@@ -59,13 +61,13 @@ def test_bars_are_drawn_on_a_terminal_and_wiped(terminal, storj, bucket, big):
     assert screen.raw.rfind('\x1b[?25h') > screen.raw.rfind('\x1b[?25l')
 
 
-def test_lines_are_printed_above_the_bars_and_not_broken(quick_terminal, bucket, tmp_path):
+def test_lines_are_printed_above_the_bars_and_not_broken(terminal, bucket, tmp_path):
     folder = tmp_path / 'with a name that is rather long'
     folder.mkdir()
     for number in range(12):
         (folder / f'file {number}').write_bytes(os.urandom(100_000))
     command = ('cp', '-r', '--transfers', '2', folder.name, f'storj://{bucket}/')
-    with quick_terminal(*command, COLUMNS='60') as screen:
+    with terminal(*command, COLUMNS='60') as screen:
         assert screen.end() == 0
     lines = re.split(r'[\r\n]+', re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', screen.raw))
     done = [line for line in lines if '->' in line]
@@ -103,29 +105,29 @@ def test_bars_fit_and_are_wiped_after_ctrl_c(terminal, bucket, big, width):
         ([], {'STORJ_NO_PROGRESS': '1'}),
     ],
 )
-def test_no_bars_where_none_are_wanted(quick_terminal, bucket, tmp_path, arguments, environment):
+def test_no_bars_where_none_are_wanted(terminal, bucket, tmp_path, arguments, environment):
     (tmp_path / 'a').write_bytes(b'a' * 100_000)
-    with quick_terminal('cp', *arguments, 'a', f'storj://{bucket}/a', **environment) as screen:
+    with terminal('cp', *arguments, 'a', f'storj://{bucket}/a', **environment) as screen:
         assert screen.end() == 0
     assert '━' not in screen.text
     assert '\x1b[?25l' not in screen.raw
 
 
-def test_colours_come_on_a_terminal_only(terminal, program, bucket):
+def test_colours_come_on_a_terminal_only(terminal, quick_program, bucket):
     with terminal('ls') as screen:
         screen.end()
     assert '\x1b[' in screen.raw
     with terminal('ls', NO_COLOR='1') as screen:
         screen.end()
     assert '\x1b[' not in screen.raw
-    words, environment = program('ls')
+    words, environment = quick_program('ls')
     piped = subprocess.run(words, env=environment, capture_output=True, check=True)
     assert b'\x1b[' not in piped.stdout
 
 
-def test_ctrl_c_leaves_a_transfer_that_resumes(terminal, program, storj, bucket, big):
+def test_ctrl_c_leaves_a_transfer_that_resumes(slow_terminal, program, storj, bucket, big):
     command = ('cp', '--limit-upload', '3MB', big, f'storj://{bucket}/big')
-    with terminal(*command) as screen:
+    with slow_terminal(*command) as screen:
         screen.expect(r'[1-9]\d*/\d+ shards')
         screen.type(INTERRUPT)
         assert screen.end() == 130
@@ -232,30 +234,28 @@ def test_ctrl_c_before_anything_arrived_promises_no_resume(terminal, bucket, big
 
 
 def test_bars_are_drawn_while_standard_output_goes_elsewhere(
-    quick_terminal, storj, bucket, big, tmp_path
+    terminal, storj, bucket, big, tmp_path
 ):
     storj('cp', big, f'storj://{bucket}/big')
     for command in ('cat', f'storj://{bucket}/big'), ('cp', f'storj://{bucket}/big', '-'):
-        with quick_terminal(
-            *command, '--limit-download', '16MB', stdout=tmp_path / 'out'
-        ) as screen:
+        with terminal(*command, '--limit-download', '16MB', stdout=tmp_path / 'out') as screen:
             screen.expect(r'━.* [1-9][0-9.]*/11.4 MiB')
             assert screen.end() == 0
         assert (tmp_path / 'out').read_bytes() == big.read_bytes()
     storj('cp', '-', f'storj://{bucket}/small', input='small')
-    with quick_terminal('cat', f'storj://{bucket}/small') as screen:
+    with terminal('cat', f'storj://{bucket}/small') as screen:
         assert screen.end() == 0
     assert screen.raw == 'small'
 
 
-def test_bars_are_drawn_while_a_file_is_verified(quick_terminal, storj, bucket, big):
+def test_bars_are_drawn_while_a_file_is_verified(terminal, storj, bucket, big):
     storj('cp', big, f'storj://{bucket}/big')
     limit = ('--limit-download', '8MB')
-    with quick_terminal('file', 'verify', *limit, f'storj://{bucket}/big') as screen:
+    with terminal('file', 'verify', *limit, f'storj://{bucket}/big') as screen:
         screen.expect(r'━.* [1-9]\d*/\d+ shards')
         assert screen.end() == 0
     assert 'healthy: ' in screen.text
-    with quick_terminal('file', 'verify', '--json', f'storj://{bucket}/big') as screen:
+    with terminal('file', 'verify', '--json', f'storj://{bucket}/big') as screen:
         assert screen.end() == 0
     assert json.loads(screen.text)['recoverable'] is True
 
@@ -292,9 +292,9 @@ def test_new_password_is_asked_twice(terminal, network):
     assert 'account twice@example.org created' in screen.text
 
 
-def test_broken_pipe_is_quiet(program, storj, bucket):
+def test_broken_pipe_is_quiet(quick_program, storj, bucket):
     storj('cp', '-', f'storj://{bucket}/big', input=b'x' * 3_000_000)
-    words, environment = program('cat', f'storj://{bucket}/big')
+    words, environment = quick_program('cat', f'storj://{bucket}/big')
     with subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -343,11 +343,11 @@ def test_program_without_click_says_how_to_install(program):
 
 
 @pytest.mark.parametrize('encoding', ['ascii', 'latin-1', 'cp1252'])
-def test_names_are_printed_whatever_the_encoding(program, storj, bucket, encoding):
+def test_names_are_printed_whatever_the_encoding(quick_program, storj, bucket, encoding):
     for name in ('ä', '😀'):
         storj('cp', '-', f'storj://{bucket}/{name}', input=b'x')
     for form in ((), ('--json',)):
-        words, environment = program('ls', bucket, *form)
+        words, environment = quick_program('ls', bucket, *form)
         environment['PYTHONIOENCODING'] = encoding
         done = subprocess.run(words, env=environment, capture_output=True, check=True)
         shown = done.stdout.decode(encoding)

@@ -16,6 +16,8 @@ from storj.exception import NetworkSetupError
 from storj.http import Client
 from storj.network import Network
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 FILES = [os.urandom(30_000 + number) for number in range(8)]
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.kills import KIB, run
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 
 @pytest.mark.long
 def test_same_command_again_makes_everything_equal_and_leaves_nothing() -> None:

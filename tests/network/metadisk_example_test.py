@@ -14,6 +14,8 @@ pytest.importorskip('aiohttp')
 
 from storj.network import Network
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = (
     '0c12e76f671e6056b3be9af526acf1f6ca3d42d9066c811c9bceae560f3791cc'

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.network_kills import run
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 
 @pytest.mark.long
 def test_killed_network_bridge_and_farmer_lose_nothing(tmp_path: Path) -> None:

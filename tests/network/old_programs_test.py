@@ -12,6 +12,8 @@ import pytest
 
 from storj.network import Network
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 EXAMPLES = Path(__file__).parents[2] / 'examples'
 CONTENT = os.urandom(300_000)
 

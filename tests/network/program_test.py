@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.forked import PYTHON
+
 pytest.importorskip('aiohttp')
 
 from storj.exception import StorjError
 from storj.network import Network, program
 from storj.network.control import RunningNetwork, serve_control
+
+pytestmark = pytest.mark.usefixtures('forked_python')
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +79,7 @@ def test_farmer_loads_nothing_of_the_bridge() -> None:
         print(*(name for name in sys.modules if name.startswith(('sqlalchemy', 'storj'))))
     """
     loaded = subprocess.run(
-        [sys.executable, '-c', code],
+        [PYTHON, '-c', code],
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
         capture_output=True,
         text=True,

@@ -28,6 +28,8 @@ from storj.network.farmers import (
 from storj.network.faults import FaultPlan
 from tests.network.bridges import eventually
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 ROOT = Path(__file__).parents[2]
 
 

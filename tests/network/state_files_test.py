@@ -38,6 +38,8 @@ from storj.network.node.state_files import (
     unusable,
 )
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 ROOT = Path(__file__).parents[2]
 CONTENT = os.urandom(40_000)
 PAGE = 4096

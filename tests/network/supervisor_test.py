@@ -36,7 +36,10 @@ from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.farmer_process import command_of
 from storj.network.settings import NetworkOptions, NetworkSettings
 from storj.network.supervisor import NetworkError
+from tests.cli.forked import PYTHON
 from tests.network.bridges import eventually
+
+pytestmark = pytest.mark.usefixtures('forked_python')
 
 ROOT = Path(__file__).parents[2]
 
@@ -442,11 +445,13 @@ def run_program(*words: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_program_says_ready_in_json_and_stops_at_a_signal(tmp_path: Path, number: int) -> None:
     arguments = ['up', '--port', '0', '--farmers', '2', '--json', '--data', str(tmp_path)]
-    with run_program(sys.executable, '-m', 'storj.network', *arguments) as program:
+    # One is the process that was started, the other is forked.
+    python = PYTHON if number == signal.SIGTERM else sys.executable
+    with run_program(python, '-m', 'storj.network', *arguments) as program:
         assert program.stdout is not None
         ready = json.loads(program.stdout.readline())
         assert ready['type'] == 'ready'
-        assert ready['pid'] == program.pid
+        assert (ready['pid'] == program.pid) is (python == PYTHON)
         assert ready['data'] == str(tmp_path)
         assert len(ready['farmers']) == 2
         assert ready['extended_key'].startswith('xpub')
@@ -496,6 +501,7 @@ def test_signal_during_the_start_ends_the_program(
     if processes:
         (tmp_path / 'sitecustomize.py').write_text('import time; time.sleep(3600)')
         monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+        monkeypatch.setattr(sys, 'executable', PYTHON)
     else:
         monkeypatch.setattr(Farmer, 'wait_registered', never)
     data = tmp_path / 'data'

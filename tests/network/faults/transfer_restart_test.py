@@ -18,6 +18,8 @@ from storj.http import Client, Retries
 from storj.transfer import Progress, RetryPolicy, TransferConfig, Transfers
 from tests.network.engine import KIB, QUICK
 
+pytestmark = pytest.mark.usefixtures('forked_python')
+
 SIZE = 6 * 256 * KIB
 
 

@@ -27,7 +27,10 @@ from storj.exception import (
 from storj.http import Client
 from storj.network import Fault, Network
 from storj.transfer import Progress, clean_journals, list_journals
+from tests.cli.forked import PYTHON
 from tests.network.engine import KIB, MIB, Engine, client_of, journals
+
+pytestmark = pytest.mark.usefixtures('forked_python')
 
 SIZE = 2 * MIB  # eight shards, six of parity
 
@@ -302,8 +305,10 @@ def run(
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+    # A forked process would not have the limit.
+    python = sys.executable if limit is None else PYTHON
     with subprocess.Popen(
-        [sys.executable, '-c', textwrap.dedent(PROGRAM), *map(str, arguments)],
+        [python, '-c', textwrap.dedent(PROGRAM), *map(str, arguments)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, **network.environment()},
