@@ -9,6 +9,9 @@ import pytest
 
 pytest.importorskip('aiohttp')
 
+from sqlalchemy import update
+
+from storj.network.bridge.database import Contact
 from storj.network.node.identity import Identity
 from tests.network.bridges import Account, Answer, RunningBridge, ScriptedFarmer
 
@@ -91,5 +94,8 @@ def test_farmer_does_not_wait_for_those_that_refuse(bridge: RunningBridge) -> No
 
 def test_farmers_that_leave_together_do_not_count_on_each_other(bridge: RunningBridge) -> None:
     first, second = holders(bridge, 2)
-    bridge.state.presence.leave(first.identity.node_id)
+    leaves = update(Contact).where(Contact.node_id == first.identity.node_id)
+    with bridge.state.database.begin_plain() as connection:
+        # It has asked another bridge.
+        connection.execute(leaves.values(leaving=bridge.state.now()))
     assert ask_to_leave(bridge, second).status == 202

@@ -13,8 +13,18 @@ import pytest
 from sqlalchemy import URL
 
 from storj.network.bridge.audits import audit_round
-from storj.network.bridge.database import Bucket, Challenge, Contract, Entry, Frame, Pointer
+from storj.network.bridge.contacts import refresh_leaving
+from storj.network.bridge.database import (
+    Bucket,
+    Challenge,
+    Contact,
+    Contract,
+    Entry,
+    Frame,
+    Pointer,
+)
 from storj.network.bridge.leases import release_rounds, take_round
+from storj.network.bridge.upkeep import lost_round, ping_round
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer
 from tests.network.postgresql import new_database
 
@@ -197,6 +207,51 @@ def test_round_is_done_by_one_bridge_until_it_stops(both: Both) -> None:
     first.clock.now -= 365 * 86400
     second.clock.now -= 365 * 86400
     assert rounds[1]()
+
+
+def test_farmer_that_leaves_at_one_bridge_leaves_at_the_other(both: Both) -> None:
+    first, second = both.pair
+    second.clock.now = first.clock.now
+    node = both.frame(b'leaves') and both.farmer.identity
+    both.first.farmer_request(node, 'DELETE', f'/contacts/{node.node_id}', {})
+    second.call(partial(refresh_leaving, second.state))
+    assert second.state.leaving == {node.node_id}
+    # It asks every second; one that asks no more stays.
+    second.clock.now += 61
+    second.call(partial(refresh_leaving, second.state))
+    assert second.state.leaving == set()
+
+
+def test_farmer_that_answers_one_bridge_is_lost_for_none(both: Both) -> None:
+    first, second = both.pair
+
+    def lost() -> list[bool]:
+        with first.state.database.begin() as session:
+            return [contact.lost for contact in session.query(Contact)]
+
+    def look(bridge: RunningBridge, seconds: float) -> None:
+        for each in both.pair:
+            each.clock.now += seconds
+        bridge.call(partial(lost_round, bridge.state))
+
+    look(first, 0)
+    look(second, 0)
+    # Pinged by one bridge, which then leaves the rounds to the other.
+    first.call(partial(ping_round, first.state))
+    both.farmer.away = True
+    second.state.looked = second.clock.monotonic()
+    look(second, first.state.settings.lost_after - 1)
+    assert lost() == [False]
+    # What the second has counted is not lost when the first does the round again.
+    first.state.looked = first.clock.monotonic()
+    look(first, 2)
+    assert lost() == [True]
+    both.farmer.away = False
+    # It announces itself at one of them, and the other one asks it.
+    node = both.farmer.identity
+    first.farmer_request(node, 'PATCH', f'/contacts/{node.node_id}', {'spaceAvailable': True})
+    look(second, 0)
+    assert lost() == [False]
 
 
 def test_wrong_passwords_count_at_both_bridges_together(both: Both) -> None:

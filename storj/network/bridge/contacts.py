@@ -61,6 +61,7 @@ from storj.network.node.wire import (
 
 __all__ = (
     'KNOWN_FARMER',
+    'LEAVING',
     'PAGE',
     'ROUTES',
     'FarmerCall',
@@ -73,6 +74,7 @@ __all__ = (
     'not_lately_timed_out',
     'note_call',
     'note_calls',
+    'refresh_leaving',
     'reward',
     'signed_farmer',
     'with_each',
@@ -121,6 +123,7 @@ _SEEN = (
         lost=False,
         returns=Contact.returns + case((Contact.lost, 1), else_=0),
         unchecked=or_(Contact.unchecked, Contact.lost),
+        silent=bindparam('silence', type_=BigInteger),
         timeout_rate=Contact.timeout_rate * (1 - _RATE_WEIGHT),
         # An average that forgets; a call without a time leaves it, the first one begins it.
         response_time=func.coalesce(
@@ -138,6 +141,13 @@ _FAILED = (
         last_timeout=bindparam('ended'),
         timeout_rate=Contact.timeout_rate + _RATE_WEIGHT * (1 - Contact.timeout_rate),
     )
+)
+
+
+#: Milliseconds that a farmer counts as leaving after it has asked to leave.
+LEAVING = 60_000
+_LEAVING = select(Contact.node_id).where(
+    lasts(Contact.leaving, LEAVING, bindparam('now', type_=BigInteger))
 )
 
 
@@ -214,6 +224,7 @@ class FarmerCall:
             cannot be understood; None if it answered, be it with a refusal.
         urgent (bool): it failed, or the one before did.
         contract_sent (int | None): milliseconds since 1970, if a contract was offered by it.
+        at (float): when it ended, by the bridge's monotonic clock.
     """
 
     node_id: str
@@ -222,6 +233,7 @@ class FarmerCall:
     failure: Exception | None = None
     urgent: bool = True
     contract_sent: int | None = None
+    at: float = 0.0
 
 
 async def call_farmer(
@@ -252,7 +264,8 @@ async def call_farmer(
     def ended(seconds: float | None = None, failure: Exception | None = None) -> None:
         urgent = failure is not None or contact.lost or contact.last_timeout is not None
         sent = contract_sent if failure is None else None
-        calls.append(FarmerCall(contact.node_id, bridge.now(), seconds, failure, urgent, sent))
+        at = bridge.monotonic()
+        calls.append(FarmerCall(contact.node_id, bridge.now(), seconds, failure, urgent, sent, at))
 
     try:
         result = await asyncio.wait_for(call, bridge.settings.farmer_timeout)
@@ -281,8 +294,6 @@ async def note_calls(bridge: Bridge, calls: Sequence[FarmerCall]) -> None:
     """
     for call in calls:
         _note_clock(bridge, call)
-        if call.failure is None:
-            bridge.presence.heard(call.node_id)
     bridge.calls += calls
     if any(call.urgent for call in calls) or len(bridge.calls) >= _NOTED_TOGETHER:
         await write_calls(bridge)
@@ -294,10 +305,10 @@ async def write_calls(bridge: Bridge) -> None:
     # In one order, or two bridges would wait for each other; of one farmer, as they were made.
     calls.sort(key=lambda call: call.node_id)
     if calls:
-        await bridge.note(partial(_write_calls, calls))
+        await bridge.note(partial(_write_calls, calls, bridge.looked))
 
 
-def _write_calls(calls: Sequence[FarmerCall], connection: Connection) -> None:
+def _write_calls(calls: Sequence[FarmerCall], looked: float, connection: Connection) -> None:
     for failed, group in itertools.groupby(calls, key=lambda call: call.failure is not None):
         rows: list[dict[str, object]] = []
         for call in group:
@@ -305,6 +316,8 @@ def _write_calls(calls: Sequence[FarmerCall], connection: Connection) -> None:
             if not failed:
                 row['taken'] = None if call.seconds is None else call.seconds * 1000
                 row['sent'] = call.contract_sent
+                # The next look adds the time since the last one.
+                row['silence'] = int((looked - call.at) * 1000)
             rows.append(row)
         connection.execute(_FAILED if failed else _SEEN, rows)
 
@@ -326,7 +339,15 @@ def _note_clock(bridge: Bridge, call: FarmerCall) -> None:
 
 async def note_call(bridge: Bridge, node_id: str, failure: Exception | None = None) -> None:
     """Note how one call went, at once; see :class:`FarmerCall`."""
-    await note_calls(bridge, [FarmerCall(node_id, bridge.now(), failure=failure)])
+    call = FarmerCall(node_id, bridge.now(), failure=failure, at=bridge.monotonic())
+    await note_calls(bridge, [call])
+
+
+async def refresh_leaving(bridge: Bridge) -> None:
+    """Find out which farmers are leaving, whichever bridge they have asked."""
+    now = {'now': bridge.now()}
+    nodes = await bridge.database.read(lambda connection: connection.scalars(_LEAVING, now).all())
+    bridge.leaving = frozenset(nodes)
 
 
 async def with_each(
@@ -578,7 +599,6 @@ async def register(request: web.Request) -> web.Response:
         _announce(contact, card, body, now)
 
     await bridge.database.run_objects(enter)
-    bridge.presence.announce(node_id)
     return answer({'nodeID': node_id, 'address': card.address, 'port': card.port})
 
 
@@ -597,7 +617,6 @@ async def update_card(request: web.Request) -> web.Response:
         return contact
 
     contact = await bridge.database.run_objects(change)
-    bridge.presence.announce(node_id)
     return answer(
         {
             'nodeID': node_id,

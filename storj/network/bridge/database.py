@@ -107,7 +107,7 @@ _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '5'
+REVISION = '6'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
@@ -305,6 +305,11 @@ class Contact(_Base):
     lost: Mapped[bool] = mapped_column(server_default=false())
     returns: Mapped[int] = mapped_column(server_default=text('0'))
     unchecked: Mapped[bool] = mapped_column(server_default=false())
+    # Milliseconds of bridges' running without an answer, as they will be at the next look for lost
+    # farmers: by no wall clock, and the time in which no bridge ran does not count.
+    silent: Mapped[int] = mapped_column(server_default=text('0'))
+    # When it asked to leave; it asks every second.
+    leaving: Mapped[int | None]
     audits_passed: Mapped[int] = mapped_column(server_default=text('0'))
     audits_failed: Mapped[int] = mapped_column(server_default=text('0'))
 

@@ -259,7 +259,7 @@ async def create_file(request: web.Request) -> web.Response:
         raise Refusal(400, 'Maximum bucket entry name')
     new = _NewFile(caller, request.match_info['bucket'], body, bridge.release)
     enough = request.app[REPAIRS].wanted
-    create = partial(new.create, now=bridge.now(), leaving=bridge.presence.leaving())
+    create = partial(new.create, now=bridge.now(), leaving=bridge.leaving)
     try:
         # What is refused is refused before the wait for copies.
         try:

@@ -237,7 +237,7 @@ class Repairs:
             timeout (float): seconds.
         """
         each = list(dict.fromkeys(hashes))
-        known = await self._counts(each, self._bridge.presence.leaving())
+        known = await self._counts(each, self._bridge.leaving)
         jobs = {shard_hash: self.ask(shard_hash, copies) for shard_hash, copies in known.items()}
         waiting = {job for job in jobs.values() if not job.done()}
         if waiting:
@@ -366,7 +366,7 @@ class Repairs:
     async def _plan(self, shard_hash: str, wanted: int) -> _Plan | None:
         """Return what is to be done for a shard; None if nobody has agreed to keep it."""
         bridge = self._bridge
-        leaving = bridge.presence.leaving()
+        leaving = bridge.leaving
 
         def look(connection: Connection) -> tuple[_Plan, list[Candidate]] | None:
             shard = _known_shard(connection, shard_hash)
@@ -473,7 +473,7 @@ class Repairs:
         return arrival.result()
 
     async def _count(self, shard_hash: str) -> int:
-        leaving = self._bridge.presence.leaving()
+        leaving = self._bridge.leaving
         return (await self._counts([shard_hash], leaving))[shard_hash]
 
     async def _counts(self, hashes: Sequence[str], besides: Collection[str] = ()) -> dict[str, int]:

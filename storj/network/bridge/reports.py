@@ -51,7 +51,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from storj.digest import is_hex
-from storj.network.bridge.contacts import known_contact, not_lately_timed_out, signed_farmer
+from storj.network.bridge.contacts import (
+    LEAVING,
+    known_contact,
+    not_lately_timed_out,
+    refresh_leaving,
+    signed_farmer,
+)
 from storj.network.bridge.copies import (
     IN_USE,
     RETURNS,
@@ -64,6 +70,7 @@ from storj.network.bridge.database import Contact, Contract, FarmerToken, finger
 from storj.network.bridge.placement import suspect
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.node.clock import lasts
 from storj.network.node.wire import (
     Refusal,
     Route,
@@ -266,7 +273,7 @@ def _go_on(
     elif farmer is not None and report.message in _NOT_COPIED:
         repairs.arrived(shard_hash, farmer, False)
     if report.message in _ARRIVED | _COMPLAINTS:
-        repairs.ask(shard_hash, len(taken.counted - bridge.presence.leaving()))
+        repairs.ask(shard_hash, len(taken.counted - bridge.leaving))
 
 
 async def _own_node(request: web.Request) -> str:
@@ -399,7 +406,6 @@ async def _forget(bridge: Bridge, node_id: str) -> None:
     await bridge.database.delete_all(Contract, Contract.node_id == node_id)
     gone = delete(Contact).where(Contact.node_id == node_id)
     await bridge.database.run(lambda connection: connection.execute(gone))
-    bridge.presence.forget(node_id)
 
 
 async def leave(request: web.Request) -> web.Response:
@@ -408,18 +414,22 @@ async def leave(request: web.Request) -> web.Response:
     node_id = await _own_node(request)
     now = bridge.now()
 
-    def close(session: Session) -> None:
+    def close(session: Session) -> int | None:
         contact = known_contact(session, node_id)
         # From now on it gets no new shards, or it could never finish.
         contact.space_available = False
         contact.last_seen = now
+        before, contact.leaving = contact.leaving, now
+        return before
 
-    await bridge.database.run_objects(close)
+    before = await bridge.database.run_objects(close)
+    # Of two that leave at once, at least the later one knows of the other, at whatever bridge.
+    await refresh_leaving(bridge)
     repairs = request.app[REPAIRS]
     # Who refused before this farmer wanted to leave may accept now: each is asked once more.
-    refused = repairs.refused() if node_id in bridge.presence.leaving() else ()
-    bridge.presence.leave(node_id)
-    gone = {node_id} | bridge.presence.leaving()
+    asked = before is not None and lasts(before, LEAVING, now)
+    refused = repairs.refused() if asked else ()
+    gone = {node_id} | bridge.leaving
     remaining = await bridge.database.apart(
         lambda session: _short_shards(session, node_id, gone, repairs.wanted, refused, now)
     )

@@ -1,9 +1,7 @@
 """What the bridge's modules share: settings, the release it states, and the state of one bridge.
 
 Every handler finds one :class:`Bridge` in its application under :data:`BRIDGE`. This module knows
-no route. When farmers answered and what space they reserve is kept in memory only, by the monotonic
-clock: the wall clock may be set while the bridge runs, and the time in which the bridge was off
-must not count against farmers. What follows from it is in the database.
+no route.
 """
 
 from __future__ import annotations
@@ -46,7 +44,6 @@ __all__ = (
     'Activation',
     'Bridge',
     'BridgeSettings',
-    'Presence',
     'Promise',
     'Promises',
     'Release',
@@ -253,59 +250,6 @@ class BridgeSettings:
         return int(min(pause, _FIRST_AUDIT) * 1000)
 
 
-#: Seconds that a farmer counts as leaving after it has asked to leave; it asks every second.
-_LEAVING = 60.0
-
-
-class Presence:
-    """Which farmers have answered, have announced themselves, or are leaving.
-
-    Args:
-        clock (Callable[[], float]): seconds, monotonic.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._since = clock()
-        self._heard: dict[str, float] = {}
-        self._announced: set[str] = set()
-        self._leaving: dict[str, float] = {}
-
-    def heard(self, node_id: str) -> None:
-        """Note that a farmer has answered the bridge."""
-        self._heard[node_id] = self._clock()
-
-    def silence(self, node_id: str) -> float:
-        """Return the seconds since a farmer's last answer, or since the start of the bridge."""
-        # After a start, every farmer has the full time to answer.
-        return self._clock() - self._heard.get(node_id, self._since)
-
-    def announce(self, node_id: str) -> None:
-        """Note that a farmer has announced its address; it has not been called there yet."""
-        self._announced.add(node_id)
-
-    def announced(self) -> set[str]:
-        """Return the farmers that have announced themselves since the last call."""
-        announced, self._announced = self._announced, set()
-        return announced
-
-    def leave(self, node_id: str) -> None:
-        """Note that a farmer is about to leave permanently."""
-        self._leaving[node_id] = self._clock()
-
-    def leaving(self) -> set[str]:
-        """Return the farmers whose copies will be gone soon."""
-        limit = self._clock() - _LEAVING
-        self._leaving = {node: asked for node, asked in self._leaving.items() if asked > limit}
-        return set(self._leaving)
-
-    def forget(self, node_id: str) -> None:
-        """Forget a farmer that has left."""
-        self._heard.pop(node_id, None)
-        self._leaving.pop(node_id, None)
-        self._announced.discard(node_id)
-
-
 #: Seconds for which an account is not looked up again: so long at the most, another bridge takes a
 #: password or an account that has just been changed.
 ACCOUNT_LIFE = 2.0
@@ -463,7 +407,13 @@ class Promises:
 
 @dataclass
 class Bridge:
-    """The state of one running bridge.
+    """The state of one running bridge; other bridges of its database have their own.
+
+    What must be remembered is a row. The rest is harmless to lose, and to have different:
+    ``accounts``, ``leaving`` and ``calls`` are caches of rows for a second or two; ``watch``,
+    ``aged`` and ``looked`` compare this process's clocks, and ``clock_skews`` a farmer's clock with
+    them, so rows of two bridges would contradict each other; ``pending`` and ``placing`` only keep
+    this bridge's requests from the same farmer, as locks of rows and keys do for all.
 
     Attributes:
         settings (BridgeSettings): what it was started with.
@@ -479,7 +429,8 @@ class Bridge:
         name (str): of this run of the bridge, for rows that tell bridges apart.
         watch (StepWatch): whether the clock was set.
         aged (float): by the monotonic clock, when open uploads were made older last.
-        presence (Presence): which farmers have answered lately.
+        looked (float): by the monotonic clock, until when the silence of farmers was counted.
+        leaving (frozenset[str]): farmers whose copies will be gone soon; of a second ago.
         promises (Promises): space that farmers keep for what has not come yet.
         accounts (Accounts): those that have sent a request just now.
         pending (Counter[str]): by farmer, contracts being made at this moment.
@@ -506,7 +457,7 @@ class Bridge:
     )
     clock_skews: dict[str, float] = field(default_factory=dict)
     calls: list[FarmerCall] = field(default_factory=list)
-    presence: Presence = field(init=False)
+    leaving: frozenset[str] = frozenset()
     promises: Promises = field(init=False)
     accounts: Accounts = field(init=False)
     counters: Counters = field(init=False)
@@ -514,6 +465,7 @@ class Bridge:
     rates: RateLimits = field(init=False)
     watch: StepWatch = field(init=False)
     aged: float = field(init=False)
+    looked: float = field(init=False)
     release: Release = field(init=False)
     reserve: Reserve = field(init=False)
 
@@ -521,8 +473,7 @@ class Bridge:
         self.release = Release.parse(self.settings.version)
         self.reserve = Reserve(self.settings.data_dir, self.settings.reserve)
         self.watch = StepWatch(self.clock, self.monotonic)
-        self.aged = self.monotonic()
-        self.presence = Presence(self.monotonic)
+        self.aged = self.looked = self.monotonic()
         self.promises = Promises(self.monotonic)
         self.accounts = Accounts(self.monotonic)
         self.counters = Counters(self.database, self.clock)

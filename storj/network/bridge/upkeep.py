@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import BigInteger, and_, bindparam, exists, or_, select, update
+from sqlalchemy.orm import Session
 
 from storj.network.bridge.audits import audit_round, recall_audits
 from storj.network.bridge.auth import LONG_TOKEN_LIFE
@@ -19,6 +20,7 @@ from storj.network.bridge.contacts import (
     call_farmer,
     node_contact,
     note_calls,
+    refresh_leaving,
     write_calls,
 )
 from storj.network.bridge.database import (
@@ -67,6 +69,13 @@ _END_PACE, _ENDED_AT_ONCE = 5.0, 8
 # Counters that stay, the newest: anybody can make keys up.
 _MOST_COUNTERS = 100_000
 _SURPLUS = select(Counter.ends).order_by(Counter.ends.desc()).limit(1)
+# In one order, or the notes about farmers would wait for it, and it for them.
+_THERE = select(Contact.node_id).where(Contact.lost.is_(False)).order_by(Contact.node_id)
+_QUIET = (
+    update(Contact)
+    .where(Contact.node_id.in_(_THERE.with_for_update()))
+    .values(silent=Contact.silent + bindparam('passed', type_=BigInteger))
+)
 # A look at the whole database takes this part of the bridge's time at the most.
 _LOOKING = 0.05
 
@@ -120,31 +129,35 @@ async def ping_round(bridge: Bridge) -> None:
 async def lost_round(bridge: Bridge) -> None:
     """Find out which farmers have not answered for so long that their copies count as lost.
 
-    None is given up before it has been asked. One that is lost and announces itself is asked, too.
+    None is given up before it has been asked. One that is lost and announces itself is asked, too:
+    nothing has been asked of it since then.
     """
-    limit, presence = bridge.settings.lost_after, bridge.presence
-    announced = presence.announced()
-    contacts = [
-        contact
-        for contact in await _contacts(bridge)
-        if (
-            contact.node_id in announced
-            if contact.lost
-            else presence.silence(contact.node_id) > limit
-        )
-    ]
+    await write_calls(bridge)
+    limit = int(bridge.settings.lost_after * 1000)
+    passed = int((bridge.monotonic() - bridge.looked) * 1000)
+    bridge.looked += passed / 1000
+    back = and_(Contact.lost, Contact.last_timeout.is_(None))
+    overdue = and_(Contact.lost.is_(False), Contact.silent > limit)
+
+    def look(session: Session) -> Sequence[Contact]:
+        session.execute(_QUIET, {'passed': passed})
+        return session.scalars(select(Contact).where(or_(back, overdue))).all()
+
+    contacts = await bridge.database.run_objects(look)
+    if not contacts:
+        return
     await _ping_all(bridge, contacts)
-    silences = {contact.node_id: presence.silence(contact.node_id) for contact in contacts}
-    gone = [each.node_id for each in contacts if not each.lost and silences[each.node_id] > limit]
-    for node_id in gone:
+    asked = Contact.node_id.in_([contact.node_id for contact in contacts])
+    lost = update(Contact).where(asked, overdue).values(lost=True)
+    gone = await bridge.database.run(
+        lambda connection: connection.execute(lost.returning(Contact.node_id, Contact.silent)).all()
+    )
+    for node_id, silent in gone:
         logger.warning(
             'farmer %s has not answered for %.0f s: its copies count as lost',
             node_id,
-            silences[node_id],
+            silent / 1000,
         )
-    lost = update(Contact).where(Contact.node_id.in_(gone)).values(lost=True)
-    if gone:
-        await bridge.database.run(lambda connection: connection.execute(lost))
 
 
 async def _contacts(bridge: Bridge) -> Sequence[Contact]:
@@ -189,9 +202,10 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
         if pace:
             alone = partial(_alone, bridge, name, work, pace)
             tasks.start(name, _repeat(tasks, name, alone, pace))
-    # What only this bridge knows.
+    # What only this bridge knows, and what it must know at once.
     for name, own, pace in (
         ('the notes about farmers', write_calls, _NOTES_PACE),
+        ('the farmers that leave', refresh_leaving, _NOTES_PACE),
         ('the end of unused contracts', end_given_up, _END_PACE),
     ):
         tasks.start(name, _repeat(tasks, name, partial(own, bridge), pace))
@@ -207,6 +221,9 @@ async def _alone(
     elif name == 'the sweep':
         # The other one makes uploads older: the same time must not count twice.
         bridge.aged = bridge.monotonic()
+    elif name == 'the repairs':
+        # Nor the silence of farmers.
+        bridge.looked = bridge.monotonic()
 
 
 def _audit_pace(settings: BridgeSettings) -> float:
