@@ -29,7 +29,6 @@ from storj.digest import is_hex
 from storj.text import count_of
 
 if TYPE_CHECKING:
-    from storj.network.bridge_server import BridgeServer
     from storj.s3.server import Gateway
 
 __all__ = ('bridge', 'farm', 's3', 'serve')
@@ -77,6 +76,14 @@ _bridge_database = database_option(
     type=LocalPath(file_okay=False, path_type=Path),
     metavar='FOLDER',
     help='For uploads on their way, and messages; a temporary one by default.',
+)
+@click.option(
+    '--workers',
+    type=click.IntRange(1, 256),
+    metavar='N',
+    default=1,
+    show_default=True,
+    help='Processes that share the port; more than one need PostgreSQL.',
 )
 @click.option(
     '--key-file',
@@ -135,6 +142,7 @@ def bridge(
     data: Path | None,
     key_file: str | None,
     migrate: bool,
+    workers: int,
     grace: float,
     **options: Any,
 ) -> None:
@@ -155,9 +163,9 @@ def bridge(
     from storj.network.bridge_program import BridgeProgram, run_bridge
     from storj.network.settings import Endpoint
 
-    def ready(server: BridgeServer) -> None:
+    def ready(event: Mapping[str, Any]) -> None:
         with failures_told():
-            _bridge_ready(session.output, server)
+            _bridge_ready(session.output, event)
 
     place = {name: options.pop(name) for name in ('host', 'port', 'address', 'public_url')}
     try:
@@ -167,6 +175,7 @@ def bridge(
             None if data is None else data.expanduser().absolute(),
             seed=_seed(key_file),
             migrate=migrate,
+            workers=workers,
             grace=grace,
             bridge=options,
         )
@@ -190,19 +199,11 @@ def _seed(file: str | None) -> bytes | None:
     return None if seed is None else bytes.fromhex(seed)
 
 
-def _bridge_ready(output: Output, server: BridgeServer) -> None:
-    pid = os.getpid()
+def _bridge_ready(output: Output, event: Mapping[str, Any]) -> None:
     if output.as_json:
-        output.event(
-            {
-                'type': 'ready',
-                'bridge': server.url,
-                'extended_key': server.extended_key,
-                'pid': pid,
-            }
-        )
+        output.event(event)
     elif not output.quiet:
-        output.line(f'ready: bridge {server.url}, pid {pid}')
+        output.line(f'ready: bridge {event["bridge"]}, pid {event["pid"]}')
 
 
 @bridge.command('migrate', examples=('storj bridge migrate --database sqlite:////srv/bridge.db',))

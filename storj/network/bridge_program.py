@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from storj.exception import NetworkSetupError
-from storj.network.bridge.app import TASKS
-from storj.network.bridge.database import Database, sqlite_file
+from storj.network.bridge.database import CONNECTIONS, Database, sqlite_file
 from storj.network.bridge.state import BridgeSettings
 from storj.network.bridge_server import BRIDGE_DESCRIPTORS, BridgeServer
 from storj.network.metadisk.node import Settings as MetaDiskSettings
-from storj.network.node.serving import need_descriptors
+from storj.network.node.serving import need_descriptors, reserved
 from storj.network.program import EventPrinter, serving, until_stopped
 from storj.network.settings import RESERVE, Endpoint
+from storj.network.workers import Report, run_workers, until_orphaned
 from storj.system import file_lock
 from storj.system.hosts import is_loopback
 
@@ -34,6 +35,7 @@ __all__ = ('BridgeProgram', 'run_bridge')
 logger = logging.getLogger(__name__)
 
 _SEED = 'renter_seed'
+_FEWEST_CONNECTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class BridgeProgram:
         data (Path | None): folder for spools and messages; None for a temporary one.
         seed (bytes | None): of the renter node; by default the database has it.
         migrate (bool): whether the schema of a server's database is made or brought up.
+        workers (int): processes that share the port; more than one need PostgreSQL.
         grace (float): seconds that requests under way have when it stops.
         bridge (Mapping[str, Any]): further fields of
             :class:`storj.network.bridge.state.BridgeSettings`.
@@ -59,66 +62,103 @@ class BridgeProgram:
     data: Path | None = None
     seed: bytes | None = field(default=None, repr=False)
     migrate: bool = False
+    workers: int = 1
     grace: float = 30.0
     bridge: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         # Refuses what is invalid.
         BridgeSettings(self.database, Path(), **self.bridge)
+        if self.workers < 1:
+            raise ValueError('a bridge has one worker at least')
+        if self.workers > 1 and self.database.startswith('sqlite'):
+            raise ValueError('several workers need PostgreSQL: SQLite is for one process')
 
 
-def run_bridge(program: BridgeProgram, ready: Callable[[BridgeServer], object]) -> None:
+def run_bridge(program: BridgeProgram, ready: Callable[[Mapping[str, Any]], object]) -> None:
     """Run a bridge until SIGTERM or Ctrl-C, finish the requests under way, and stop.
 
     Belongs into the main thread, because signals do.
 
     Args:
         program (BridgeProgram): what is run.
-        ready (Callable[[BridgeServer], object]): called when it serves.
+        ready (Callable[[Mapping[str, Any]], object]): called when it serves, with ``type``
+            (``ready``), ``bridge`` (its URL), ``extended_key``, ``pid`` and ``workers``.
 
     Raises:
         NetworkSetupError: If the port is taken, or folder or database cannot be used.
         ResourceError: If the system allows too few open files.
     """
     need_descriptors(BRIDGE_DESCRIPTORS, 'a bridge')
+    tell, facts = EventPrinter(ready), {'pid': os.getpid(), 'workers': program.workers}
     with serving() as stopped, _folder(program.data) as folder, _alone(program.database):
-        asyncio.run(_run(_made(program, folder), EventPrinter(ready), stopped))
+        seed = _prepared(program)
+
+        def work(number: int, report: Report, life: int | None) -> None:
+            server = _made(program, folder, seed, port)
+            asyncio.run(_run(server, report, stopped, life))
+
+        def serves(reports: Sequence[Mapping[str, Any]]) -> None:
+            tell({'type': 'ready', **reports[0], **facts})
+
+        if program.workers == 1:
+            port = program.endpoint.port
+            work(0, lambda report: serves([report]), None)
+            return
+        with reserved(program.endpoint.host, program.endpoint.port) as port:
+            run_workers(program.workers, work, serves, stopped, grace=program.grace)
 
 
-def _made(program: BridgeProgram, folder: Path) -> BridgeServer:
-    """Return the bridge, not started yet; its database is ready."""
-    database = Database(program.database, durable=False, migrate=program.migrate)
-    try:
-        kept = program.seed or bytes.fromhex(database.secret(_SEED, lambda: secrets.token_hex(32)))
-    finally:
-        database.close()
-    settings: dict[str, Any] = {
-        'database_url': program.database,
-        'data_dir': folder,
-        'migrate': False,
-        'reserve': 0 if program.data is None else RESERVE,
-        **program.bridge,
-    }
-    if not (is_loopback(program.endpoint.host) or settings.get('trusted_proxies')):
+def _prepared(program: BridgeProgram) -> bytes:
+    """Make sure that the database can be used; return the seed of the renter node."""
+    if not (is_loopback(program.endpoint.host) or program.bridge.get('trusted_proxies')):
         logger.warning(
             'the bridge listens on %s without TLS, and behind no trusted proxy: logins and contents'
             ' are readable on their way',
             program.endpoint.host,
         )
-    return BridgeServer(program.endpoint, kept, settings, MetaDiskSettings(), grace=program.grace)
+    database = Database(program.database, durable=False, migrate=program.migrate)
+    try:
+        return program.seed or bytes.fromhex(database.secret(_SEED, lambda: secrets.token_hex(32)))
+    finally:
+        database.close()
+
+
+def _made(program: BridgeProgram, folder: Path, seed: bytes, port: int) -> BridgeServer:
+    """Return the bridge of one process, not started yet."""
+    settings: dict[str, Any] = {
+        'database_url': program.database,
+        'data_dir': folder,
+        'migrate': False,
+        # A server has a hundred at first, for all bridges.
+        'connections': max(_FEWEST_CONNECTIONS, CONNECTIONS // program.workers),
+        # For the records of a database that lies here; a server's has a disk of its own.
+        'reserve': RESERVE if program.data is not None and sqlite_file(program.database) else 0,
+        **program.bridge,
+    }
+    return BridgeServer(
+        replace(program.endpoint, port=port),
+        seed,
+        settings,
+        MetaDiskSettings(),
+        grace=program.grace,
+        shared=program.workers > 1,
+    )
 
 
 async def _run(
-    server: BridgeServer, ready: Callable[[BridgeServer], object], stopped: threading.Event
+    server: BridgeServer, report: Report, stopped: threading.Event, life: int | None
 ) -> None:
+    """Serve in one process until it is to stop."""
+
     async def live() -> None:
         await server.start()
-        ready(server)
-        if server.app is not None:
-            await server.app[TASKS].failed
+        report({'bridge': server.url, 'extended_key': server.extended_key})
+        await server.failed()
 
     try:
-        await until_stopped(stopped, live())
+        with until_orphaned(life, stopped):
+            await until_stopped(stopped, live())
     finally:
         await server.stop()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from storj.network.bridge.app import HEAD_LIMIT, create_app
+from storj.network.bridge.app import HEAD_LIMIT, TASKS, create_app
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.metadisk.mount import mount
@@ -38,6 +38,7 @@ class BridgeServer:
         metadisk (MetaDiskSettings): how the node is run.
         middlewares (Sequence[Callable[..., object]]): put around all others.
         grace (float): seconds that requests under way have when it stops.
+        shared (bool): whether other processes listen on the port, too.
 
     Attributes:
         url (str): where clients reach it, once it has begun to listen.
@@ -56,6 +57,7 @@ class BridgeServer:
         *,
         middlewares: Sequence[Callable[..., object]] = (),
         grace: float = 0.0,
+        shared: bool = False,
     ) -> None:
         self._endpoint = endpoint
         self._seed = seed
@@ -63,6 +65,7 @@ class BridgeServer:
         self._metadisk = metadisk
         self._middlewares = middlewares
         self._grace = grace
+        self._shared = shared
         self._renter: RenterNode | None = None
         self._server: Server | None = None
         self.app: web.Application | None = None
@@ -89,7 +92,7 @@ class BridgeServer:
             NetworkSetupError: If the port is taken, or folder or database cannot be used.
         """
         endpoint = self._endpoint
-        listening = listen(endpoint.host, endpoint.port)
+        listening = listen(endpoint.host, endpoint.port, shared=self._shared)
         try:
             port = listening.getsockname()[1]
             reached = _url(endpoint.announced, port)
@@ -124,6 +127,15 @@ class BridgeServer:
         mount(app, bridge.data_dir / 'metadisk', self.local_url, self._metadisk)
         app.middlewares[:0] = self._middlewares  # type: ignore[assignment]
         return app
+
+    async def failed(self) -> None:
+        """Wait until an essential part fails.
+
+        Raises:
+            Exception: If one does.
+        """
+        if self.app is not None:
+            await self.app[TASKS].failed
 
     async def problems(self) -> list[Problem]:
         """Return what does not work; nothing before the start."""

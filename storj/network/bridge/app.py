@@ -315,7 +315,10 @@ def create_app(
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         database = Database(
-            settings.database_url, durable=settings.durable, migrate=settings.migrate
+            settings.database_url,
+            durable=settings.durable,
+            migrate=settings.migrate,
+            connections=settings.connections,
         )
         app[SYNCS].append(database.synced)
         passwords = make_passwords()

@@ -69,6 +69,7 @@ from storj.system.atomic_file import sync_folder
 from storj.text import printable, to_system
 
 __all__ = (
+    'CONNECTIONS',
     'REVISION',
     'UPLOAD_LIFE',
     'Bucket',
@@ -112,8 +113,8 @@ REVISION = '6'
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
 _SOME = 200
-# Transactions side by side, where a server does them.
-_THREADS = 16
+#: Transactions side by side, where a server does them.
+CONNECTIONS = 16
 # A statement that takes longer, or waits longer for another transaction, is given up by PostgreSQL:
 # the client is told to ask again. Long reads are of the status and of repairs.
 _LIMITS = (
@@ -448,22 +449,30 @@ class Database:
             machine may lose the last moments, never the consistency.
         durable (bool): whether :meth:`synced` waits for the disk.
         migrate (bool): whether a server's schema is made or brought up; that of SQLite always is.
+        connections (int): to a server, for transactions side by side.
 
     Raises:
         NetworkSetupError: If it cannot be opened, or :func:`upgrade` refuses it.
     """
 
-    def __init__(self, url: str, *, durable: bool = True, migrate: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        durable: bool = True,
+        migrate: bool = True,
+        connections: int = CONNECTIONS,
+    ) -> None:
         parsed = _parsed(url)
         self._reader = ThreadPoolExecutor(1, 'storj-database')
         self._workers: ThreadPoolExecutor | None = None
         with _named(parsed):
-            self._engine = _open(parsed)
+            self._engine = _open(parsed, connections)
             self._sync = _sync_of(parsed) if durable else None
             self._sessions = sessionmaker(self._engine, expire_on_commit=False)
             self._reading = self._engine
             if parsed.get_backend_name() != 'sqlite':
-                self._workers = ThreadPoolExecutor(_THREADS, 'storj-transactions')
+                self._workers = ThreadPoolExecutor(connections, 'storj-transactions')
                 self._reading = self._engine.execution_options(isolation_level='AUTOCOMMIT')
             try:
                 upgrade(self._engine, migrate=migrate or self._workers is None)
@@ -741,12 +750,12 @@ def _named(url: URL) -> Iterator[None]:
         raise NetworkSetupError(f'{shown}: cannot be used: {error}') from error
 
 
-def _open(url: URL) -> Engine:
+def _open(url: URL, connections: int = CONNECTIONS) -> Engine:
     """Return the engine for a URL."""
     # Errors are logged; what was to be written must not be. No connection is tried before it is
     # used: that takes as long as a statement, and a transaction is done again where one was lost.
     if url.get_backend_name() != 'sqlite':
-        engine = create_engine(url, hide_parameters=True, pool_size=_THREADS, max_overflow=4)
+        engine = create_engine(url, hide_parameters=True, pool_size=connections, max_overflow=4)
         if url.get_backend_name() == 'postgresql':
             event.listen(engine, 'connect', _limit_postgresql)
         return engine

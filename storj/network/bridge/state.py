@@ -23,7 +23,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from storj.network.bridge.database import Database
+from storj.network.bridge.database import CONNECTIONS, Database
 from storj.network.bridge.mail import Outbox, Smtp
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.quotas import AccountLimits, Counters, Quota, RateLimits
@@ -125,6 +125,7 @@ class BridgeSettings:
             by ``smtp``.
         migrate (bool): whether the schema of a server's database is made or brought up; that of
             SQLite always is.
+        connections (int): to a server's database, for transactions side by side.
         durable (bool): whether what is confirmed is on the disk before, in a database of SQLite.
         reserve (int): bytes of the disk under ``data_dir`` that are kept for what must be written
             when it is full; nothing is stored in them.
@@ -176,6 +177,7 @@ class BridgeSettings:
     database_url: str = field(repr=False)
     data_dir: Path
     migrate: bool = True
+    connections: int = CONNECTIONS
     durable: bool = True
     reserve: int = 0
     public_url: str = 'http://127.0.0.1:6382'

@@ -19,7 +19,7 @@ import math
 import socket
 import ssl
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -36,6 +36,7 @@ __all__ = (
     'Server',
     'listen',
     'need_descriptors',
+    'reserved',
 )
 
 #: Descriptors of a farmer with a process of its own, for some dozens of transfers at a time.
@@ -104,26 +105,66 @@ def need_descriptors(needed: int, what: str) -> None:
         ) from error
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Bind a port; a taken one is an error now, not a wait later.
 
     Args:
         host (str): address to listen on; ``::`` stands for those of IPv4 too, where that can be.
         port (int): 0 for any free one.
+        shared (bool): whether other processes listen on it, too, as :func:`reserved` allows.
 
     Raises:
         NetworkSetupError: If it cannot be bound.
     """
     both = host == '::' and socket.has_dualstack_ipv6()
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ][0]
-        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
+        return socket.create_server(
+            (host, port), family=_family(host, port), dualstack_ipv6=both, reuse_port=shared
+        )
     except OSError as error:
-        raise NetworkSetupError(
-            f'cannot listen on {host}:{port}: {error.strerror or error}'
-        ) from error
+        raise _not_bound(host, port, error) from error
+
+
+@contextlib.contextmanager
+def reserved(host: str, port: int) -> Iterator[int]:
+    """Keep a port for processes that share it, whether one of them listens or not.
+
+    Args:
+        host (str): address to listen on.
+        port (int): 0 for any free one.
+
+    Yields:
+        int: the port.
+
+    Raises:
+        NetworkSetupError: If it is taken, or this system cannot share ports.
+    """
+    if not hasattr(socket, 'SO_REUSEPORT'):
+        raise NetworkSetupError('processes cannot share a port on this system')
+    # One that others share would not be refused below.
+    with listen(host, port) as alone:
+        port = alone.getsockname()[1]
+    with socket.socket(_family(host, port), socket.SOCK_STREAM) as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if kept.family == socket.AF_INET6:
+            only = host != '::' or not socket.has_dualstack_ipv6()
+            kept.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
+        try:
+            # Nobody is connected to a socket that does not listen.
+            kept.bind((host, port))
+        except OSError as error:
+            raise _not_bound(host, port, error) from error
+        yield port
+
+
+def _family(host: str, port: int) -> int:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return found[0][0]
+
+
+def _not_bound(host: str, port: int, error: OSError) -> NetworkSetupError:
+    return NetworkSetupError(f'cannot listen on {host}:{port}: {error.strerror or error}')
 
 
 class Connections:
