@@ -191,7 +191,7 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         if not name:
             return bucket_info(bucket_name, bucket)
         listing = None if refresh else self._kept(bucket_name)
-        found = None if listing is None else listing.file(path)
+        found = None if listing is None else listing.info(path)
         if found is None:
             entry = self._stored().find_file(bucket, name, ids=False)
             found = None if entry is None else {**file_info(entry), 'name': path}

@@ -58,9 +58,11 @@ class Listing:
         for entry in entries:
             self.put(file_info(entry))
 
-    def file(self, path: str) -> Info | None:
-        """Return a file, None if there is none at the path."""
-        return self._files.get(path)
+    def info(self, path: str) -> Info | None:
+        """Return a file or else a folder, None if there is neither at the path."""
+        with self._lock:
+            found = self._files.get(path)
+            return folder_info(path) if found is None and path in self._folders else found
 
     def folder(self, path: str) -> list[Info] | None:
         """Return what is directly in a folder, None if no file is below it."""

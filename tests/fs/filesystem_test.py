@@ -182,6 +182,16 @@ def test_stored_file_is_listed_by_one_more_request(options, folder, monkeypatch)
     assert fs.ls(folder, detail=False) == [f'{folder}/a', f'{folder}/b']
 
 
+def test_kept_listing_tells_of_files_and_folders_alone(storj_fs, folder, monkeypatch):
+    storj_fs.pipe(f'{folder}/a/b', b'')
+    storj_fs.ls(folder)
+    asked = []
+    monkeypatch.setattr(storj_fs.client, '_request', lambda **it: asked.append(it['path']))
+    assert storj_fs.info(f'{folder}/a')['type'] == 'directory'
+    assert storj_fs.info(f'{folder}/a/b')['type'] == 'file'
+    assert asked == []
+
+
 def test_changes_of_others_are_seen_after_invalidation(storj_fs, other, folder):
     storj_fs.pipe_file(f'{folder}/x', b'1')
     storj_fs.ls(folder)
