@@ -214,9 +214,11 @@ def before_alembic(connection: Connection) -> None:
     connection.execute(text("INSERT INTO bridge_schema VALUES ('earlier')"))
 
 
-def age(database: Database) -> None:
+def age(url: str) -> None:
     """Take from a database what its first version did not have."""
-    with database.begin_plain() as connection:
+    drop_newer(url)
+    engine = create_engine(url)
+    with engine.begin() as connection:
         connection.execute(text('DROP INDEX contracts_by_renewal'))
         connection.execute(text('DROP TABLE volumes'))
         # It had a table that nothing read, and an index by which placement read every contract.
@@ -226,10 +228,11 @@ def age(database: Database) -> None:
         for table, column in NEWER:
             connection.execute(text(f'ALTER TABLE {table} DROP COLUMN {column}'))
         before_alembic(connection)
+    engine.dispose()
 
 
 def drop_newer(url: str) -> None:
-    """Take from a database the tables and columns that revisions after the first made."""
+    """Take from a database the tables, indexes and columns that later revisions made."""
     engine = create_engine(url)
     with engine.begin() as connection:
         found = inspect(connection)
@@ -237,8 +240,13 @@ def drop_newer(url: str) -> None:
             if table not in KEPT:
                 connection.execute(text(f'DROP TABLE {table}'))
             elif table in revision_1.TABLES.tables:
-                known = set(revision_1.TABLES.tables[table].columns.keys())
-                for column in {each['name'] for each in found.get_columns(table)} - known:
+                first = revision_1.TABLES.tables[table]
+                for index in found.get_indexes(table):
+                    known = index['name'] in {each.name for each in first.indexes}
+                    if not known and 'duplicates_constraint' not in index:
+                        connection.execute(text(f'DROP INDEX {index["name"]}'))
+                columns = {each['name'] for each in found.get_columns(table)}
+                for column in columns - set(first.columns.keys()):
                     connection.execute(text(f'ALTER TABLE {table} DROP COLUMN {column}'))
     engine.dispose()
 
@@ -268,8 +276,7 @@ def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
         file = bridge.file(alice, bucket)
         before = schema(bridge.state.database)
         bridge.call(lambda: write_calls(bridge.state))
-        age(bridge.state.database)
-    drop_newer(settings.get('database_url', f'sqlite:///{folder / "bridge.db"}'))
+    age(settings.get('database_url', f'sqlite:///{folder / "bridge.db"}'))
     with RunningBridge(folder, **settings) as bridge:
         path = f'/buckets/{bucket}/files/{file}/info'
         assert bridge.request('GET', path, by=alice).json['id'] == file

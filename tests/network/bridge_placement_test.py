@@ -14,12 +14,12 @@ import pytest
 
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import KnownFarmer
-from storj.network.bridge.copies import download_tokens
+from storj.network.bridge.copies import UNCONFIRMED, download_tokens
 from storj.network.bridge.database import Challenge, Contact, Contract, User
 from storj.network.bridge.placement import Shard, allocate, candidates, ranked
-from storj.network.bridge.state import PROMISE_LIFE, BridgeSettings, Promises
+from storj.network.bridge.state import PROMISE_LIFE, BridgeSettings
 from storj.network.bridge.upkeep import end_given_up
-from tests.network.bridges import Account, Answer, Clock, RunningBridge, ScriptedFarmer, eventually
+from tests.network.bridges import Account, Answer, RunningBridge, ScriptedFarmer, eventually
 from tests.network.nodes import DAY, SHARD_HASH
 
 SHARD = b'testshard'
@@ -303,11 +303,11 @@ def test_placing_reads_the_contracts_of_its_own_shards_only(
 # ---------------------------------------------------------------- promises
 
 
-@pytest.fixture
-def time(bridge: RunningBridge) -> Clock:
-    clock = Clock()
-    bridge.state.promises = Promises(clock)
-    return clock
+def awaited(bridge: RunningBridge) -> list[tuple[str, str]]:
+    """Return what farmers wait for: shards, and who waits."""
+    with bridge.state.database.begin() as session:
+        found = session.query(Contract).filter_by(verified=UNCONFIRMED)
+        return [(each.shard_hash, each.node_id) for each in found if each.next_renewal]
 
 
 def end_unused(bridge: RunningBridge) -> None:
@@ -367,18 +367,17 @@ def test_promises_end_after_minutes_without_a_byte(
     with RunningBridge(tmp_path, open_promises=1) as bridge:
         mallory = bridge.account()
         bridge.farmer()
-        time = Clock()
-        bridge.state.promises = Promises(time)
         assert put(bridge, mallory, b'a').status == 200
-        # Not the clock that can be set.
-        bridge.clock.now += DAY
-        time.now += PROMISE_LIFE - 1
+        bridge.clock.now += PROMISE_LIFE - 1
         assert put(bridge, mallory, b'b').status == 429
-        time.now += 1
+        bridge.clock.now += 1
         assert put(bridge, mallory, b'b').status == 200
+        # One from the future holds nobody up.
+        bridge.clock.step(-DAY)
+        assert put(bridge, mallory, b'c').status == 200
 
 
-def test_promises_end_with_their_frame(bridge: RunningBridge, alice: Account, time: Clock) -> None:
+def test_promises_end_with_their_frame(bridge: RunningBridge, alice: Account) -> None:
     farmer = bridge.farmer()
     frame = bridge.frame(alice)
     sent = [bridge.shard(bytes([n]) * 20000, n) for n in range(3)]
@@ -389,9 +388,7 @@ def test_promises_end_with_their_frame(bridge: RunningBridge, alice: Account, ti
     bridge.farmer_report(farmer, sent[0]['hash'], 'SHARD_UPLOADED')
     assert put(bridge, alice, bytes([1]) * 20000).status == 200
     assert bridge.request('DELETE', f'/frames/{frame}', by=alice).status == 204
-    assert [promise.shard_hash for promise in bridge.state.promises.open(alice.email)] == [
-        sent[1]['hash']
-    ]
+    assert awaited(bridge) == [(sent[1]['hash'], farmer.identity.node_id)]
     end_unused(bridge)
     assert farmer.ends[sent[2]['hash']] == bridge.state.now()
     assert all(farmer.ends[body['hash']] > bridge.state.now() for body in sent[:2])
@@ -401,7 +398,7 @@ def test_promises_end_with_their_frame(bridge: RunningBridge, alice: Account, ti
 
 
 def test_promise_of_a_farmer_that_was_passed_over_ends(
-    bridge: RunningBridge, alice: Account, time: Clock
+    bridge: RunningBridge, alice: Account
 ) -> None:
     farmers = {farmer.identity.node_id: farmer for farmer in map(bridge.farmer, (4000, 4001))}
     frame = bridge.frame(alice)
@@ -411,8 +408,7 @@ def test_promise_of_a_farmer_that_was_passed_over_ends(
     again = bridge.request('PUT', path, body | {'exclude': [first]}, by=alice)
     second = again.json['farmer']['nodeID']
     assert second != first
-    (promise,) = bridge.state.promises.open(alice.email)
-    assert promise.node_id == second
+    assert awaited(bridge) == [(SHARD_HASH, second)]
     end_unused(bridge)
     assert farmers[first].ends[SHARD_HASH] == bridge.state.now()
     assert farmers[second].ends[SHARD_HASH] > bridge.state.now()
@@ -420,7 +416,7 @@ def test_promise_of_a_farmer_that_was_passed_over_ends(
 
 
 def test_contract_that_is_fulfilled_while_it_is_ended_is_renewed(
-    bridge: RunningBridge, alice: Account, time: Clock
+    bridge: RunningBridge, alice: Account
 ) -> None:
     farmer = bridge.farmer()
     frame = bridge.frame(alice)
@@ -440,11 +436,12 @@ def test_contract_that_is_fulfilled_while_it_is_ended_is_renewed(
 
 
 def test_search_that_finds_no_farmer_promises_nothing(
-    bridge: RunningBridge, alice: Account, time: Clock
+    bridge: RunningBridge, alice: Account
 ) -> None:
     bridge.farmer().refuses = True
     assert put(bridge, alice).status == 503
-    assert bridge.state.promises.open(alice.email) == []
+    assert awaited(bridge) == []
+    assert bridge.state.searching == {}
 
 
 def test_promises_may_be_unlimited(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,7 @@ from storj.network.bridge.database import (
     Pointer,
 )
 from storj.network.bridge.leases import release_rounds, take_round
-from storj.network.bridge.upkeep import lost_round, ping_round
+from storj.network.bridge.upkeep import end_given_up, lost_round, ping_round
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer
 from tests.network.postgresql import new_database
 
@@ -252,6 +253,35 @@ def test_farmer_that_answers_one_bridge_is_lost_for_none(both: Both) -> None:
     first.farmer_request(node, 'PATCH', f'/contacts/{node.node_id}', {'spaceAvailable': True})
     look(second, 0)
     assert lost() == [False]
+
+
+def test_open_promises_count_at_both_bridges_together(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = both.pair
+    second.clock.now = first.clock.now
+    for bridge in both.pair:
+        limited = replace(bridge.state.settings, open_promises=4)
+        monkeypatch.setattr(bridge.state, 'settings', limited)
+    mallory = first.account('mallory@example.org')
+
+    def put(bridge: RunningBridge, data: bytes, index: int = 0, frame: str = '') -> int:
+        path = f'/frames/{frame or first.frame(mallory)}'
+        return bridge.request('PUT', path, bridge.shard(data, index), by=mallory).status
+
+    statuses = [put(both.pair[number % 2], b'promise %d' % number) for number in range(5)]
+    assert statuses == [200, 200, 200, 200, 429]
+    # What is given up at one of them is ended by the other.
+    frame = first.frame(mallory)
+    shard = first.shard(b'promise 0')['hash']
+    both.first.farmer_report(both.farmer, first.shard(b'promise 1')['hash'], 'SHARD_UPLOADED')
+    assert put(first, b'given up', frame=frame) == 200
+    assert first.request('DELETE', f'/frames/{frame}', by=mallory).status == 204
+    second.call(partial(end_given_up, second.state))
+    assert both.farmer.ends[first.shard(b'given up')['hash']] == second.state.now()
+    assert both.farmer.ends[shard] > second.state.now()
+    assert put(second, b'one more') == 200
+    assert put(first, b'too many') == 429
 
 
 def test_wrong_passwords_count_at_both_bridges_together(both: Both) -> None:

@@ -29,6 +29,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.orm import Session
@@ -62,6 +63,7 @@ __all__ = (
     'RETURNS',
     'THIS_CONTRACT',
     'UNCONFIRMED',
+    'UNCONFIRMED_COPY',
     'Copy',
     'FrameShard',
     'confirmed',
@@ -87,6 +89,8 @@ NEVER = 2**53
 #     equal     known to be good since the farmer last came back: the copy counts
 #     smaller   the farmer was lost in between: counts again after an audit
 UNCONFIRMED, DOUBTFUL = -1, -2
+#: As a condition that planners recognise in partial indexes.
+UNCONFIRMED_COPY = text('contracts.verified = -1')
 #: How often the farmer of a contract has come back, as a value for the contract.
 RETURNS = select(Contact.returns).where(Contact.node_id == Contract.node_id).scalar_subquery()
 
@@ -438,8 +442,6 @@ async def _note_granted(bridge: Bridge, granted: Sequence[tuple[str, str, str]])
     """
     if not granted:
         return
-    for _, shard_hash, node_id in granted:
-        bridge.promises.keep(shard_hash, node_id)
     now = bridge.now()
     fetched = [
         {'shard': shard_hash, 'farmer': node_id, 'audit': now + bridge.settings.first_audit}

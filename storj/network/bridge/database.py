@@ -108,7 +108,7 @@ _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '6'
+REVISION = '7'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
@@ -143,6 +143,11 @@ class _Base(DeclarativeBase):
     # SQLAlchemy 2.1 makes a DOUBLE of a float, 2.0 a FLOAT: named here, so that the tables are
     # the same with both.
     type_annotation_map = {int: BigInteger(), float: Double()}
+
+
+def _partial(name: str, condition: str, *columns: str) -> Index:
+    """Return an index of the rows that a condition holds for; statements must have it literally."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 class User(_Base):
@@ -340,6 +345,8 @@ class Contract(_Base):
     mirror: Mapped[bool]
     failed: Mapped[bool]
     download_count: Mapped[int]
+    # Who asked for it first; nobody for the bridge's own copies.
+    account: Mapped[str | None] = mapped_column(String(320))
     verified: Mapped[int] = mapped_column(server_default=text('0'))
     next_audit: Mapped[int]
     next_renewal: Mapped[int] = mapped_column(server_default=text('0'))
@@ -347,6 +354,9 @@ class Contract(_Base):
     __table_args__ = (
         Index('contracts_by_audit', 'node_id', 'next_audit'),
         Index('contracts_by_renewal', 'node_id', 'next_renewal'),
+        # Copies that farmers have not confirmed yet, and contracts that nobody waits for: few.
+        _partial('contracts_awaited', 'verified = -1', 'account', 'store_begin', 'data_size'),
+        _partial('contracts_given_up', 'next_renewal = 0 AND verified = -1', 'shard_hash'),
     )
 
 

@@ -1,7 +1,7 @@
 """Frames: the shards of a file while it is uploaded.
 
-A farmer reserves space for each shard before it comes (``Promises``), so one account may have only
-some open at a time. Accounts of the bridge's owner have no limit.
+A farmer reserves space for each shard before it comes, so one account may have only some such
+promises open at a time, at all bridges together. Accounts of the bridge's owner have no limit.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Row,
     bindparam,
@@ -30,13 +31,14 @@ from sqlalchemy.orm import Session
 
 from storj.digest import is_hex
 from storj.network.bridge.auth import Caller, authenticate
-from storj.network.bridge.contacts import contact_object
-from storj.network.bridge.copies import has_shard
-from storj.network.bridge.database import Contact, Entry, Frame, Pointer, User
+from storj.network.bridge.contacts import KNOWN_FARMER, KnownFarmer, contact_object
+from storj.network.bridge.copies import UNCONFIRMED, UNCONFIRMED_COPY, has_shard
+from storj.network.bridge.database import Contact, Contract, Entry, Frame, Pointer, User
 from storj.network.bridge.placement import Candidate, Shard, candidates, place, ranked
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.removals import remove_files
-from storj.network.bridge.state import BRIDGE, Bridge, Promise, Release
+from storj.network.bridge.state import BRIDGE, PROMISE_LIFE, Bridge, Release
+from storj.network.node.clock import lasts
 from storj.network.node.wire import (
     Refusal,
     Route,
@@ -89,7 +91,41 @@ _OTHERS = (
     .subquery()
 )
 _PLACE = (Pointer.frame == bindparam('frame'), Pointer.position == bindparam('index'))
-_REPLACED = select(Pointer.size, Pointer.parity).where(*_PLACE).subquery()
+_REPLACED = select(Pointer.size, Pointer.parity, Pointer.shard_hash).where(*_PLACE).subquery()
+#: What farmers keep space for: contracts of an account with farmers that have not confirmed a copy.
+_AWAITS = (
+    Contract.account == bindparam('email'),
+    UNCONFIRMED_COPY,
+    lasts(Contract.store_begin, int(PROMISE_LIFE * 1000), bindparam('now', type_=BigInteger)),
+)
+_AWAITED_OF = select(
+    func.count().label('count'), func.coalesce(func.sum(Contract.data_size), 0).label('size')
+).where(*_AWAITS)
+_AWAITED = _AWAITED_OF.subquery()
+_OLDEST_AWAITED = (
+    select(Contract.shard_hash, *KNOWN_FARMER)
+    .join(Contact, Contact.node_id == Contract.node_id)
+    .where(*_AWAITS)
+    .order_by(Contract.store_begin)
+    .limit(_ASKED_ABOUT)
+)
+#: Unless another upload waits for the same shard to reach the same farmer.
+_GIVE_UP = (
+    update(Contract)
+    .where(
+        Contract.shard_hash == bindparam('shard'),
+        Contract.node_id != bindparam('farmer'),
+        Contract.account == bindparam('email'),
+        Contract.verified == UNCONFIRMED,
+        ~exists().where(
+            Pointer.shard_hash == Contract.shard_hash,
+            Pointer.frame != bindparam('frame'),
+            Frame.id == Pointer.frame,
+            Frame.locked.is_(False),
+        ),
+    )
+    .values(next_renewal=0)
+)
 _FRAME = (
     select(
         Frame.id,
@@ -98,9 +134,13 @@ _FRAME = (
         _OTHERS,
         _REPLACED.c.size.label('replaced'),
         _REPLACED.c.parity.label('replaced_parity'),
+        _REPLACED.c.shard_hash.label('replaced_hash'),
+        _AWAITED.c.count.label('awaited'),
+        _AWAITED.c.size.label('awaited_size'),
     )
     .select_from(Frame)
     .join(_OTHERS, true())
+    .join(_AWAITED, true())
     .outerjoin(_REPLACED, true())
     .where(Frame.id == bindparam('frame'))
 )
@@ -127,6 +167,13 @@ _OFFERED = select(
     select(User.free_tier).where(User.email == bindparam('email')).scalar_subquery(),
     select(func.sum(Contact.space_offered)).where(Contact.lost.is_(False)).scalar_subquery(),
 )
+
+
+class _Awaited(NamedTuple):
+    """How many shards of an account farmers wait for, and their bytes."""
+
+    shards: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -234,15 +281,14 @@ async def delete_frame(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
 
-    def remove(session: Session) -> str:
+    def remove(session: Session) -> None:
         frame = owned_frame(session, caller, request.match_info['frame'], lock=True)
         # What the original intended: its own check never matches (section 10.9).
         if session.scalar(select(Entry.id).where(Entry.frame == frame.id)) is not None:
             raise Refusal(400, 'Refusing to destroy frame that is referenced by a bucket entry')
         remove_files(session.connection(), [frame.id])
-        return frame.id
 
-    bridge.promises.give_up(await bridge.database.run_objects(remove))
+    await bridge.database.run_objects(remove)
     return web.Response(status=204)
 
 
@@ -369,15 +415,20 @@ def _check_sizes(
 
 
 def check_addition(
-    connection: Connection, caller: Caller, frame_id: str, addition: Addition, release: Release
+    connection: Connection,
+    caller: Caller,
+    frame_id: str,
+    addition: Addition,
+    release: Release,
+    now: int,
 ) -> Row[Any]:
-    """Return a frame that takes this shard, and what it has at its place.
+    """Return a frame that takes this shard, what it has at its place, and open promises.
 
     Raises:
         Refusal: If the request is invalid (400) or something is unknown (404).
     """
     key = object_id(frame_id, 'Frame')
-    place = {'frame': key, 'index': addition.index}
+    place = {'frame': key, 'index': addition.index, 'email': caller.email, 'now': now}
     found = connection.execute(_FRAME, place).one_or_none()
     if found is None or found.user != caller.email:
         raise Refusal(404, 'Frame not found')
@@ -389,9 +440,16 @@ def check_addition(
 
 
 def _put_pointer(
-    connection: Connection, caller: Caller, frame: str, addition: Addition, release: Release
+    bridge: Bridge,
+    connection: Connection,
+    caller: Caller,
+    frame: str,
+    addition: Addition,
+    node_id: str,
 ) -> None:
     """Put a shard at its place in a frame; one that was there is replaced.
+
+    The farmer that was chosen before for it will not receive it: its contract is due to be ended.
 
     Raises:
         Refusal: If the frame has been changed, locked or deleted while a farmer was looked for.
@@ -401,13 +459,15 @@ def _put_pointer(
     size = connection.scalar(_GROW, {'this': frame, **more})
     if size != shard.size:
         # It has other shards, or is not open any more.
-        found = check_addition(connection, caller, frame, addition, release)
+        found = check_addition(connection, caller, frame, addition, bridge.release, bridge.now())
         if found.replaced is not None:
             # Original bridges before 5.3 did not, so that the frame grew (appendix D).
             less = 0 if found.replaced_parity else -found.replaced
             less_of_both = {'more': less, 'more_storage': -found.replaced}
             connection.execute(_GROW, {'this': frame, **less_of_both})
             connection.execute(_DROP_POINTER, {'frame': frame, 'index': addition.index})
+            passed = {'shard': found.replaced_hash, 'farmer': node_id, 'email': caller.email}
+            connection.execute(_GIVE_UP, passed | {'frame': frame})
     connection.execute(
         _NEW_POINTER,
         {
@@ -421,19 +481,20 @@ def _put_pointer(
     )
 
 
-async def _check_open_promises(bridge: Bridge, email: str, size: int) -> None:
+async def _check_open_promises(bridge: Bridge, email: str, size: int, awaited: _Awaited) -> None:
     """Refuse an account for which farmers keep too much space that it does not fill.
 
     Args:
         bridge (Bridge): the bridge.
         email (str): of the account.
         size (int): bytes that it wants to bring next. One shard at a time is always welcome.
+        awaited (_Awaited): what farmers wait for, whichever bridge has asked them.
 
     Raises:
         Refusal: If the limit is reached (429, with ``Retry-After``).
     """
     limit = bridge.settings.open_promises
-    if not limit or not _exceeds(bridge, email, size, limit, _LITTLE):
+    if not limit or not _exceeds(bridge, email, size, awaited, limit, _LITTLE):
         return
     limited, offered = await bridge.database.read(
         lambda connection: connection.execute(_OFFERED, {'email': email}).one()
@@ -441,35 +502,36 @@ async def _check_open_promises(bridge: Bridge, email: str, size: int) -> None:
     if not limited:
         return
     most = min(_MUCH, int(offered) // 2) if offered else _MUCH
-    if not _exceeds(bridge, email, size, limit, most):
+    if not _exceeds(bridge, email, size, awaited, limit, most):
         return
     # Not all farmers report what has come, and reports are lost: ask about the oldest.
-    await _look_for(bridge, bridge.promises.open(email)[:_ASKED_ABOUT])
-    if _exceeds(bridge, email, size, limit, most):
+    awaited = await _look_for(bridge, email)
+    if _exceeds(bridge, email, size, awaited, limit, most):
         raise Refusal(429, 'Too many shards that have not been brought', {'Retry-After': '5'})
 
 
-def _exceeds(bridge: Bridge, email: str, size: int, limit: int, most: int) -> bool:
+def _exceeds(
+    bridge: Bridge, email: str, size: int, awaited: _Awaited, limit: int, most: int
+) -> bool:
     """Return whether another promise would be too many, or too large beside the others."""
-    promises = bridge.promises.open(email)
-    kept_free = sum(promise.size for promise in promises)
-    return bool(promises) and (len(promises) >= limit or kept_free + size > most)
+    searching = bridge.searching.get(email, ())
+    count, kept_free = awaited.shards + len(searching), awaited.size + sum(searching)
+    return bool(count) and (count >= limit or kept_free + size > most)
 
 
-async def _look_for(bridge: Bridge, promises: Sequence[Promise]) -> None:
-    """Ask farmers whether they have by now what they wait for; it is noted if they do."""
-    nodes = {promise.node_id for promise in promises}
-    query = select(Contact).where(Contact.node_id.in_(nodes))
-    found = await bridge.database.run_objects(lambda session: session.scalars(query).all())
-    contacts = {contact.node_id: contact for contact in found}
-
-    await asyncio.gather(
-        *(
-            has_shard(bridge, contacts[promise.node_id], promise.shard_hash)
-            for promise in promises
-            if promise.node_id in contacts
-        )
+async def _look_for(bridge: Bridge, email: str) -> _Awaited:
+    """Ask farmers whether they have by now what they wait for; return what they still do."""
+    wanted = {'email': email, 'now': bridge.now()}
+    awaited = await bridge.database.read(
+        lambda connection: connection.execute(_OLDEST_AWAITED, wanted).all()
     )
+    await asyncio.gather(
+        *(has_shard(bridge, KnownFarmer(*card), shard_hash) for shard_hash, *card in awaited)
+    )
+    shards, size = await bridge.database.read(
+        lambda connection: connection.execute(_AWAITED_OF, wanted).one()
+    )
+    return _Awaited(shards, int(size))
 
 
 async def add_shard(request: web.Request) -> web.Response:
@@ -480,33 +542,34 @@ async def add_shard(request: web.Request) -> web.Response:
     shard = addition.shard
     frame_id = request.match_info['frame']
 
-    def look(connection: Connection) -> tuple[str, Sequence[Candidate]]:
+    def look(connection: Connection) -> tuple[Row[Any], Sequence[Candidate]]:
         _check_volume(bridge, connection, caller, 'Could not add shard to frame')
-        frame = check_addition(connection, caller, frame_id, addition, bridge.release).id
+        now = bridge.now()
+        frame = check_addition(connection, caller, frame_id, addition, bridge.release, now)
         return frame, candidates(
-            connection, shard.shard_hash, exclude=addition.exclude, frame=frame
+            connection, shard.shard_hash, exclude=addition.exclude, frame=frame.id
         )
 
     frame, found = await bridge.database.run(look)
 
-    def keep(connection: Connection) -> None:
+    def keep(connection: Connection, node_id: str) -> None:
         quota = bridge.settings.upload_quota
         count_volume(connection, quota, caller.email, 'upload', shard.size, bridge.now())
-        _put_pointer(connection, caller, frame, addition, bridge.release)
+        _put_pointer(bridge, connection, caller, frame.id, addition, node_id)
 
     # No transaction is open from here on: a farmer may take seconds to answer.
-    await _check_open_promises(bridge, caller.email, shard.size)
-    promise = bridge.promises.make(
-        caller.email, frame, addition.index, shard.shard_hash, shard.size
-    )
+    awaited = _Awaited(frame.awaited, int(frame.awaited_size))
+    await _check_open_promises(bridge, caller.email, shard.size, awaited)
+    searching = bridge.searching.setdefault(caller.email, [])
+    searching.append(shard.size)
     try:
-        contact, allocation = await place(bridge, shard, ranked(bridge, found), keep)
-    except BaseException:
-        bridge.promises.end(promise)
-        raise
-    promise.node_id = contact.node_id
-    # The farmer that was chosen before will not receive it.
-    bridge.promises.give_up(frame, addition.index, besides=promise)
+        contact, allocation = await place(
+            bridge, shard, ranked(bridge, found), keep, account=caller.email
+        )
+    finally:
+        searching.remove(shard.size)
+        if not searching:
+            bridge.searching.pop(caller.email, None)
     return answer(
         {
             'hash': shard.shard_hash,

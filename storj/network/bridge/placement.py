@@ -17,6 +17,7 @@ from typing import NamedTuple
 from sqlalchemy import (
     BigInteger,
     Connection,
+    String,
     and_,
     bindparam,
     delete,
@@ -125,6 +126,7 @@ _SIGNED_AGAIN = (
         document=bindparam('signed'),
         auditable=bindparam('proves'),
         mirror=and_(Contract.mirror, bindparam('copy')),
+        account=func.coalesce(Contract.account, bindparam('who', type_=String)),
         next_renewal=bindparam('renewal'),
     )
 )
@@ -230,7 +232,9 @@ async def place(
     bridge: Bridge,
     shard: Shard,
     farmers: Sequence[Candidate],
-    keep: Callable[[Connection], object],
+    keep: Callable[[Connection, str], object],
+    *,
+    account: str,
 ) -> tuple[KnownFarmer, Allocation]:
     """Make a contract for a shard with one farmer after the other, until one accepts.
 
@@ -238,7 +242,8 @@ async def place(
         bridge (Bridge): the bridge.
         shard (Shard): what is to be kept.
         farmers (Sequence[Candidate]): the best first.
-        keep (Callable[[Connection], object]): see :func:`allocate`.
+        keep (Callable[[Connection, str], object]): see :func:`allocate`.
+        account (str): e-mail of who asks for it.
 
     Returns:
         tuple[KnownFarmer, Allocation]: the farmer and what it granted; the contract is recorded.
@@ -254,7 +259,9 @@ async def place(
         # Until the contract is in the database, only this counter shows it to other requests.
         bridge.pending[contact.node_id] += 1
         try:
-            allocation = await allocate(bridge, contact, shard, keep, new=not candidate.holds)
+            allocation = await allocate(
+                bridge, contact, shard, keep, account=account, new=not candidate.holds
+            )
         except (NodeError, NodeUnreachableError) as error:
             logger.info('farmer %s takes no shard: %s', contact.node_id, error)
             continue
@@ -268,8 +275,9 @@ async def allocate(
     bridge: Bridge,
     contact: KnownFarmer,
     shard: Shard,
-    keep: Callable[[Connection], object] = lambda connection: None,
+    keep: Callable[[Connection, str], object] = lambda connection, node_id: None,
     *,
+    account: str | None = None,
     mirror: bool = False,
     new: bool = False,
 ) -> Allocation:
@@ -282,8 +290,9 @@ async def allocate(
         bridge (Bridge): the bridge.
         contact (KnownFarmer): the farmer.
         shard (Shard): what is to be kept.
-        keep (Callable[[Connection], object]): records what is to be recorded with the contract, in
-            the same transaction; its errors undo both.
+        keep (Callable[[Connection, str], object]): records what is to be recorded with the contract
+            of this farmer, in the same transaction; its errors undo both.
+        account (str | None): e-mail of who asks for it; None for the bridge itself.
         mirror (bool): whether the shard is a copy.
         new (bool): whether the farmer had no contract for the shard a moment ago.
 
@@ -299,7 +308,14 @@ async def allocate(
         agreed = None if new else await _agreed(bridge, shard, contact.node_id)
         try:
             return await _allocate(
-                bridge, contact, agreed or shard, keep, mirror=mirror, new=new, again=bool(agreed)
+                bridge,
+                contact,
+                agreed or shard,
+                keep,
+                account=account,
+                mirror=mirror,
+                new=new,
+                again=bool(agreed),
             )
         except IntegrityError as error:
             # Another bridge has made a contract at the same moment, and the farmer has the audits
@@ -307,15 +323,18 @@ async def allocate(
             agreed = await _agreed(bridge, shard, contact.node_id)
             if agreed is None:
                 raise NodeError('The farmer has left') from error
-        return await _allocate(bridge, contact, agreed, keep, mirror=mirror, new=False, again=True)
+        return await _allocate(
+            bridge, contact, agreed, keep, account=account, mirror=mirror, new=False, again=True
+        )
 
 
 async def _allocate(
     bridge: Bridge,
     contact: KnownFarmer,
     shard: Shard,
-    keep: Callable[[Connection], object],
+    keep: Callable[[Connection, str], object],
     *,
+    account: str | None,
     mirror: bool,
     new: bool,
     again: bool,
@@ -342,7 +361,7 @@ async def _allocate(
         )
     finally:
         await note_calls(bridge, calls)
-    record = _Record(bridge.settings, shard, contact.node_id, allocation, mirror)
+    record = _Record(bridge.settings, shard, contact.node_id, allocation, mirror, account)
 
     def remember(connection: Connection) -> None:
         if not (again and record.sign_again(connection)):
@@ -352,7 +371,7 @@ async def _allocate(
         token = (allocation.token, shard.shard_hash, contact.node_id)
         remember_tokens(connection, [token], bridge.now())
         # The caller's records and the contract are one transaction: never one without the other.
-        keep(connection)
+        keep(connection, contact.node_id)
 
     await bridge.database.run(remember)
     return allocation
@@ -394,6 +413,7 @@ class _Record:
     node_id: str
     allocation: Allocation
     mirror: bool
+    account: str | None
 
     def sign_again(self, connection: Connection) -> bool:
         """Note that a contract was signed again; return whether it still exists."""
@@ -406,6 +426,7 @@ class _Record:
             'signed': contract.to_json(),
             'proves': self.allocation.auditable,
             'copy': self.mirror,
+            'who': self.account,
             'renewal': self.settings.renewal_of(contract.store_end),
         }
         return bool(connection.execute(_SIGNED_AGAIN, signed).rowcount)
@@ -432,6 +453,7 @@ class _Record:
                 'mirror': self.mirror,
                 'failed': False,
                 'download_count': 0,
+                'account': self.account,
                 # A contract is a promise only. The report of the upload makes it a copy.
                 'verified': UNCONFIRMED,
                 'next_audit': NEVER,

@@ -23,7 +23,14 @@ from storj.network.bridge.contacts import (
     note_calls,
     with_each,
 )
-from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED, THIS_CONTRACT, current
+from storj.network.bridge.copies import (
+    DOUBTFUL,
+    IN_USE,
+    NEEDED,
+    THIS_CONTRACT,
+    UNCONFIRMED,
+    current,
+)
 from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.placement import drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
@@ -124,6 +131,9 @@ async def _due(bridge: Bridge, node_id: str) -> list[tuple[Contract, int | None]
             # contract      store_begin ------- 90 days ------- store_end ------- 90 days -------
             # needed        renewed from 30 days before the end on, also after it
             # not needed    ends at once                        |  remembered  |  forgotten
+            if not contract.next_renewal and _is_awaited(contract):
+                # Given up: ``end_unused`` is about to end it.
+                continue
             if needed or (in_use and contract.stored):
                 contracts.append((contract, None))
             elif not in_use and contract.store_end > now:
@@ -136,6 +146,11 @@ async def _due(bridge: Bridge, node_id: str) -> list[tuple[Contract, int | None]
         return contracts
 
     return await bridge.database.run_objects(choose)
+
+
+def _is_awaited(contract: Contract) -> bool:
+    """Return whether neither farmer nor client has said that the shard has come."""
+    return not contract.stored and contract.verified == UNCONFIRMED
 
 
 async def _renew(
@@ -159,7 +174,7 @@ async def _renew(
 
 
 async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
-    """End a contract now whose shard never arrived and that nobody needs.
+    """End a contract now whose shard never arrived and that nobody waits for.
 
     The protocol has no message for that, but RENEW may change the end of a contract.
     """
@@ -169,7 +184,7 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
             session.get(Contract, (shard_hash, node_id)),
         )
     )
-    if contact is None or contract is None or contract.stored:
+    if contact is None or contract is None or contract.next_renewal or not _is_awaited(contract):
         return
     calls: list[FarmerCall] = []
     try:
@@ -181,17 +196,15 @@ async def end_unused(bridge: Bridge, shard_hash: str, node_id: str) -> None:
     else:
         ended = True
     await note_calls(bridge, calls)
-    if not ended:
-        return
     now = bridge.now()
 
     def forget(session: Session) -> None:
         known = current(session, contract)
         if known is None:
             return
-        if known.stored:
-            # The shard has arrived after all.
-            known.next_renewal = now
+        if known.stored or not ended:
+            # The shard has arrived after all, or nothing is known of it.
+            known.next_renewal = now if known.stored else now + _AGAIN
         else:
             drop_contract(session.connection(), shard_hash, node_id)
 

@@ -266,8 +266,6 @@ def _go_on(
 ) -> None:
     """Have the copies made that a report shows to be missing (section 3.7)."""
     report = taken.report
-    if taken.arrived:
-        bridge.promises.keep(shard_hash, taken.node_id)
     if farmer is not None and report.success and report.message in _STORED:
         repairs.arrived(shard_hash, farmer, True)
     elif farmer is not None and report.message in _NOT_COPIED:

@@ -11,8 +11,8 @@ import logging
 import re
 import secrets
 import time
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -44,8 +44,6 @@ __all__ = (
     'Activation',
     'Bridge',
     'BridgeSettings',
-    'Promise',
-    'Promises',
     'Release',
 )
 
@@ -293,118 +291,8 @@ class Accounts:
         self._known.pop(email, None)
 
 
-#: Seconds for which a promise is kept without a byte.
+#: Seconds for which a farmer keeps space for a shard without a byte of it.
 PROMISE_LIFE = 600.0
-# Remembered until their contracts are ended; beyond that, farmers release the space by themselves.
-_GIVEN_UP = 10_000
-
-
-@dataclass(eq=False)
-class Promise:
-    """One shard that a farmer waits for, or that a farmer is looked for.
-
-    Attributes:
-        account (str): e-mail of who asked for it.
-        frame (str): 24 hex digits.
-        index (int): of the shard in its frame.
-        shard_hash (str): 40 hex digits.
-        size (int): bytes.
-        made (float): seconds of the monotonic clock.
-        node_id (str | None): of the farmer, once there is one.
-    """
-
-    account: str
-    frame: str
-    index: int
-    shard_hash: str
-    size: int
-    made: float
-    node_id: str | None = None
-
-
-class Promises:
-    """The open promises of all accounts.
-
-    Args:
-        clock (Callable[[], float]): seconds, monotonic.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._given_up: deque[Promise] = deque(maxlen=_GIVEN_UP)
-        # Each in the order in which they were made.
-        self._by_account: defaultdict[str, dict[Promise, None]] = defaultdict(dict)
-        self._by_frame: defaultdict[str, dict[Promise, None]] = defaultdict(dict)
-        self._by_shard: defaultdict[str, dict[Promise, None]] = defaultdict(dict)
-
-    def open(self, account: str) -> list[Promise]:
-        """Return the promises of an account, the oldest first."""
-        limit = self._clock() - PROMISE_LIFE
-        promises = list(self._by_account.get(account, ()))
-        self._end(promise for promise in promises if promise.made <= limit)
-        return list(self._by_account.get(account, ()))
-
-    def make(self, account: str, frame: str, index: int, shard_hash: str, size: int) -> Promise:
-        """Note that a farmer is being looked for; its node id is to be filled in."""
-        promise = Promise(account, frame, index, shard_hash, size, self._clock())
-        for key, promises in self._indexes(promise):
-            promises[key][promise] = None
-        return promise
-
-    def end(self, promise: Promise) -> None:
-        """Forget a promise; nothing happens if it is forgotten already."""
-        self._end([promise])
-
-    def keep(self, shard_hash: str, node_id: str) -> None:
-        """Forget the promises of a farmer that has the shard now."""
-        kept = self._by_shard.get(shard_hash, ())
-        self._end([promise for promise in kept if promise.node_id == node_id])
-
-    def give_up(
-        self, frame: str, index: int | None = None, *, besides: Promise | None = None
-    ) -> None:
-        """Forget promises that nobody wants any more; their contracts are to end.
-
-        Args:
-            frame (str): whose.
-            index (int | None): of the shard; None for all of the frame.
-            besides (Promise | None): one that stays.
-        """
-        unwanted = [
-            promise
-            for promise in self._by_frame.get(frame, ())
-            if index in (None, promise.index) and promise is not besides
-        ]
-        self._end(unwanted)
-        self._given_up.extend(promise for promise in unwanted if not self._wanted(promise))
-
-    def given_up(self) -> list[Promise]:
-        """Return the promises that have been given up since the last call."""
-        promises, self._given_up = self._given_up, deque(maxlen=_GIVEN_UP)
-        return [promise for promise in promises if not self._wanted(promise)]
-
-    def _wanted(self, promise: Promise) -> bool:
-        """Return whether a client waits for the same shard to reach the same farmer."""
-        # Two uploads of the same bytes share one contract per farmer: it must not end for one of
-        # them.
-        others = self._by_shard.get(promise.shard_hash, ())
-        return promise.node_id is None or any(other.node_id == promise.node_id for other in others)
-
-    def _end(self, promises: Iterable[Promise]) -> None:
-        for promise in promises:
-            for key, index in self._indexes(promise):
-                index[key].pop(promise, None)
-                if not index[key]:
-                    del index[key]
-
-    def _indexes(
-        self, promise: Promise
-    ) -> tuple[tuple[str, defaultdict[str, dict[Promise, None]]], ...]:
-        return (
-            (promise.account, self._by_account),
-            (promise.frame, self._by_frame),
-            (promise.shard_hash, self._by_shard),
-        )
 
 
 @dataclass
@@ -414,8 +302,9 @@ class Bridge:
     What must be remembered is a row. The rest is harmless to lose, and to have different:
     ``accounts``, ``leaving`` and ``calls`` are caches of rows for a second or two; ``watch``,
     ``aged`` and ``looked`` compare this process's clocks, and ``clock_skews`` a farmer's clock with
-    them, so rows of two bridges would contradict each other; ``pending`` and ``placing`` only keep
-    this bridge's requests from the same farmer, as locks of rows and keys do for all.
+    them, so rows of two bridges would contradict each other; ``pending``, ``placing`` and
+    ``searching`` are about requests that this bridge is answering, for the moment until there are
+    rows.
 
     Attributes:
         settings (BridgeSettings): what it was started with.
@@ -433,7 +322,7 @@ class Bridge:
         aged (float): by the monotonic clock, when open uploads were made older last.
         looked (float): by the monotonic clock, until when the silence of farmers was counted.
         leaving (frozenset[str]): farmers whose copies will be gone soon; of a second ago.
-        promises (Promises): space that farmers keep for what has not come yet.
+        searching (dict[str, list[int]]): by account, the sizes of shards that are being placed.
         accounts (Accounts): those that have sent a request just now.
         pending (Counter[str]): by farmer, contracts being made at this moment.
         placing (WeakValueDictionary[tuple[str, str], asyncio.Lock]): by shard and farmer, so that
@@ -460,7 +349,7 @@ class Bridge:
     clock_skews: dict[str, float] = field(default_factory=dict)
     calls: list[FarmerCall] = field(default_factory=list)
     leaving: frozenset[str] = frozenset()
-    promises: Promises = field(init=False)
+    searching: dict[str, list[int]] = field(default_factory=dict)
     accounts: Accounts = field(init=False)
     counters: Counters = field(init=False)
     limits: AccountLimits = field(init=False)
@@ -476,7 +365,6 @@ class Bridge:
         self.reserve = Reserve(self.settings.data_dir, self.settings.reserve)
         self.watch = StepWatch(self.clock, self.monotonic)
         self.aged = self.looked = self.monotonic()
-        self.promises = Promises(self.monotonic)
         self.accounts = Accounts(self.monotonic)
         self.counters = Counters(self.database, self.clock)
         self.rates = RateLimits(self.counters)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
 
-from sqlalchemy import BigInteger, and_, bindparam, exists, or_, select, update
+from sqlalchemy import BigInteger, and_, bindparam, exists, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.audits import audit_round, recall_audits
@@ -23,9 +23,11 @@ from storj.network.bridge.contacts import (
     refresh_leaving,
     write_calls,
 )
+from storj.network.bridge.copies import UNCONFIRMED_COPY
 from storj.network.bridge.database import (
     UPLOAD_LIFE,
     Contact,
+    Contract,
     Counter,
     FarmerToken,
     Frame,
@@ -75,6 +77,11 @@ _QUIET = (
     update(Contact)
     .where(Contact.node_id.in_(_THERE.with_for_update()))
     .values(silent=Contact.silent + bindparam('passed', type_=BigInteger))
+)
+_GIVEN_UP = (
+    select(Contract.shard_hash, Contract.node_id)
+    .where(text('contracts.next_renewal = 0'), UNCONFIRMED_COPY, Contract.stored.is_(False))
+    .limit(_ENDED_AT_ONCE)
 )
 # A look at the whole database takes this part of the bridge's time at the most.
 _LOOKING = 0.05
@@ -196,6 +203,7 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
         ('the pings', lambda: ping_round(bridge), settings.ping_interval),
         ('the renewals', lambda: _renew(bridge, repairs), settings.renewal_ahead and _RENEWAL_PACE),
         ('the audits', lambda: _audit(bridge, repairs), _audit_pace(settings)),
+        ('the end of unused contracts', lambda: end_given_up(bridge), _END_PACE),
         ('the repairs', lambda: _repair(bridge, repairs), settings.repair_interval),
     ]
     for name, work, pace in rounds:
@@ -206,7 +214,6 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
     for name, own, pace in (
         ('the notes about farmers', write_calls, _NOTES_PACE),
         ('the farmers that leave', refresh_leaving, _NOTES_PACE),
-        ('the end of unused contracts', end_given_up, _END_PACE),
     ):
         tasks.start(name, _repeat(tasks, name, partial(own, bridge), pace))
 
@@ -252,12 +259,12 @@ async def _audit(bridge: Bridge, repairs: Repairs) -> None:
 
 
 async def end_given_up(bridge: Bridge) -> None:
-    """End the contracts of promises that were given up, some at once."""
-    promises = bridge.promises.given_up()
-    unwanted = [(each.shard_hash, each.node_id) for each in promises if each.node_id]
-    for start in range(0, len(unwanted), _ENDED_AT_ONCE):
-        some = set(unwanted[start : start + _ENDED_AT_ONCE])
-        await asyncio.gather(*(end_unused(bridge, *contract) for contract in some))
+    """End the contracts that were given up before their shards came, some at once."""
+    while True:
+        unwanted = await bridge.database.read(lambda found: found.execute(_GIVEN_UP).all())
+        await asyncio.gather(*(end_unused(bridge, *contract) for contract in unwanted))
+        if len(unwanted) < _ENDED_AT_ONCE:
+            break
 
 
 async def _repair(bridge: Bridge, repairs: Repairs) -> None:
