@@ -43,6 +43,7 @@ else:
 
 
 __all__ = (
+    'USUAL_TIME',
     'Field',
     'Identifier',
     'Integer',
@@ -69,7 +70,7 @@ _SECRETS = frozenset(
 _DEPTH = 16
 
 # As bridges write times. For any other form a parser is loaded, which takes its time.
-_USUAL_TIME = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z')
+USUAL_TIME = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z')
 
 # No bridge, and no program of ours, is as old as this in milliseconds.
 _FIRST_MILLISECONDS = 10**11
@@ -88,8 +89,6 @@ def set_client_factory(factory: Callable[[], Any]) -> None:
 
 
 def _read_time(text: str) -> datetime | int:
-    if _USUAL_TIME.fullmatch(text):
-        return datetime.fromisoformat(text[:-1])
     if text.isascii() and text.isdigit() and len(text) > 8:
         return int(text)
     from dateutil.parser import isoparse
@@ -111,6 +110,8 @@ def parse_time(value: object) -> datetime | None:
     """
     try:
         if isinstance(value, str):
+            if USUAL_TIME.fullmatch(value):
+                return datetime.fromisoformat(f'{value[:-1]}+00:00')
             value = _read_time(value)
         if isinstance(value, datetime):
             if value.tzinfo is None:

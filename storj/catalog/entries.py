@@ -8,8 +8,10 @@ of the same text.
 from __future__ import annotations
 
 import datetime
+import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from storj.catalog.errors import BucketNotFound, FileNotFound
 from storj.catalog.places import Remote, is_id
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ('BucketEntry', 'Catalog', 'FileEntry', 'Stamp')
 
+Page: TypeAlias = 'list[dict[str, Any]]'
 
 #: Seconds. A time that is set as a number with a fraction is off by less.
 SAME_TIME = 2e-6
@@ -249,30 +252,24 @@ class Catalog:
         Raises:
             BucketNotFound: If the bucket was removed in the meantime.
         """
-        try:
-            records = self.client.bucket_files(bucket.id)
-        except NotFoundError:
-            raise BucketNotFound(f'no such bucket: {bucket.name}') from None
-        key = self._bucket_key(bucket)
-        found = sorted(
-            (self._file_entry(bucket, record, key) for record in records), key=lambda it: it.name
-        )
+        found = sorted(self.scan(bucket), key=_BY_NAME)
         # Before the prefix is applied: only a complete list may replace the kept names.
         if self._seen is not None:
             self._seen(bucket.name, [entry.name for entry in found])
         return [entry for entry in found if entry.name.startswith(prefix)]
 
     def scan(self, bucket: BucketEntry) -> Iterator[FileEntry]:
-        """Yield the files of a bucket as the bridge lists them, oldest first, a page at a time.
+        """Yield the files of a bucket a page at a time, oldest first, each page in order of names.
+
+        The next page is fetched meanwhile.
 
         Raises:
             BucketNotFound: If the bucket was removed in the meantime.
         """
-        key = self._bucket_key(bucket)
+        clear = self._opener(bucket)
         try:
-            for page in self.client.bucket_file_pages(bucket.id):
-                for record in page:
-                    yield self._file_entry(bucket, record, key)
+            for page in _ahead(self.client.bucket_file_pages(bucket.id)):
+                yield from sorted(self._file_entries(bucket, page, clear), key=_BY_NAME)
         except NotFoundError:
             raise BucketNotFound(f'no such bucket: {bucket.name}') from None
 
@@ -320,14 +317,14 @@ class Catalog:
             'index': found.index,
             'hmac': found.hmac,
         }
-        return self._file_entry(bucket, record, self._bucket_key(bucket))
+        [entry] = self._file_entries(bucket, [record], self._opener(bucket))
+        return entry
 
-    def _bucket_key(self, bucket: BucketEntry) -> bytes | None:
-        return (
-            None
-            if self._encryption_key is None
-            else keys.bucket_key(self._encryption_key, bucket.id)
-        )
+    def _opener(self, bucket: BucketEntry) -> Callable[[str], str | None]:
+        """Return what decrypts names of a bucket's files; without an encryption key, none."""
+        if self._encryption_key is None:
+            return lambda stored: None
+        return names.file_name_opener(keys.bucket_key(self._encryption_key, bucket.id))
 
     def describe_bucket(self, record: Any) -> BucketEntry:
         """Return a bucket of the client as a person sees it."""
@@ -346,22 +343,53 @@ class Catalog:
             status=record.status,
         )
 
-    def _file_entry(self, bucket: BucketEntry, record: Any, key: bytes | None) -> FileEntry:
-        stored = record.get('filename') or record['id']
-        clear = None if key is None else names.decrypt_file_name(key, stored)
-        size, frame = record.get('size'), record.get('frame')
-        frame = frame if isinstance(frame, str) else None
-        return FileEntry(
-            id=record['id'],
-            bucket=bucket,
-            name=clear or stored,
-            stored_name=stored,
-            size=int(size) if size is not None else None,
-            encrypted=clear is not None,
-            mimetype=record.get('mimetype'),
-            created=parse_time(record.get('created')),
-            frame=frame,
-            index=record.get('index'),
-            hmac=record.get('hmac'),
-            modified=None if self.times is None or frame is None else self.times.get(frame),
-        )
+    def _file_entries(
+        self,
+        bucket: BucketEntry,
+        records: Sequence[Mapping[str, Any]],
+        clear: Callable[[str], str | None],
+    ) -> Iterator[FileEntry]:
+        frames = [frame if isinstance(frame := it.get('frame'), str) else None for it in records]
+        dated = {} if self.times is None else self.times.of_each([it for it in frames if it])
+        for record, frame in zip(records, frames, strict=True):
+            stored = record.get('filename') or record['id']
+            name, size = clear(stored), record.get('size')
+            yield FileEntry(
+                id=record['id'],
+                bucket=bucket,
+                name=name or stored,
+                stored_name=stored,
+                size=int(size) if size is not None else None,
+                encrypted=name is not None,
+                mimetype=record.get('mimetype'),
+                created=parse_time(record.get('created')),
+                frame=frame,
+                index=record.get('index'),
+                hmac=record.get('hmac'),
+                modified=None if frame is None else dated.get(frame),
+            )
+
+
+_BY_NAME = attrgetter('name')
+# Seconds for which the thread of a listing waits for its reader.
+_LINGER = 10.0
+
+
+def _ahead(pages: Iterator[Page]) -> Iterator[Page]:
+    """Yield pages while the one after them is fetched."""
+    # A bucket of one page needs no thread, which would make a connection of its own.
+    yield from itertools.islice(pages, 1)
+    page = next(pages, None)
+    if page is None:
+        return
+    from storj.transfer.scope import ThreadPool  # short listings need none
+
+    fetcher = ThreadPool('storj-listing', 1, _LINGER)
+    try:
+        while page is not None:
+            following = fetcher.submit(next, pages, None)
+            yield page
+            page = following.result()
+    finally:
+        # The client ends a request that is under way when it is closed.
+        fetcher.shutdown(wait=False, cancel_futures=True)

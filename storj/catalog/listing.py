@@ -69,17 +69,21 @@ class Selection:
         """The base as a URI."""
         return str(self.bucket.place(self.base))
 
-    def files(self, filters: Filters = NO_FILTERS) -> Iterator[FileEntry]:
+    def files(
+        self, filters: Filters = NO_FILTERS, *, in_order: bool = False
+    ) -> Iterator[FileEntry]:
         """Yield the files as the bridge lists them, a page at a time.
 
         Args:
             filters (Filters): which are meant, by their names relative to the base.
+            in_order (bool): in the order of their names, which needs all of them in memory.
 
         Raises:
             FileNotFound: If there is nothing, at the end.
         """
         found = not self.path or self.path.endswith('/')
-        for entry in self.catalog.scan(self.bucket):
+        listed = self.catalog.files if in_order else self.catalog.scan
+        for entry in listed(self.bucket):
             if self._means(entry):
                 found = True
                 if filters.accept(self.relative(entry)):

@@ -8,9 +8,11 @@ database are these times alone: comparisons then take the time of the upload.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,12 @@ class Times:
         """
         found = self._run('SELECT modified FROM uploads WHERE frame = ?', (frame,), make=False)
         return found[0][0] if found and isinstance(found[0][0], float) else None
+
+    def of_each(self, frames: Sequence[str]) -> dict[str, float]:
+        """Return the times of the files that were uploaded as frames, as far as they are known."""
+        query = 'SELECT * FROM uploads WHERE frame IN (SELECT value FROM json_each(?))'
+        found = self._run(query, (json.dumps(frames),), make=False)
+        return {frame: time for frame, time in found if isinstance(time, float)}
 
     def keep(self, frame: str, modified: float) -> None:
         """Remember the time of a file that was uploaded.

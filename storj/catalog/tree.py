@@ -123,9 +123,12 @@ def walk(
                 _log.warning('left out, a link to a folder: %s', path)
         # In place: os.walk descends into what is left in this list, in this order.
         folders[:] = sorted(set(folders) - set(left_out))
+        here = Path(base)
+        # Once for a folder: it takes longer than all else that is done for a file.
+        before = '' if here == folder else f'{_relative(here, folder)}/'
         for name in sorted(files):
-            path = Path(base, name)
-            relative = _relative(path, folder)
+            path = here / name
+            relative = before + from_system(name)
             if not filters.accept(relative):
                 continue
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 import click
 
 from storj.catalog.entries import FileEntry
-from storj.catalog.errors import FileNotFound, UsageProblem
-from storj.catalog.filters import match_glob
+from storj.catalog.errors import UsageProblem
 from storj.catalog.listing import (
     Branch,
     Criteria,
@@ -24,8 +24,8 @@ from storj.catalog.listing import (
     selections,
     usage,
 )
-from storj.catalog.places import SCHEME, Remote, is_glob, parse_remote
-from storj.catalog.tree import fold, is_below
+from storj.catalog.places import SCHEME, Remote, parse_remote
+from storj.catalog.tree import fold
 from storj.cli.buckets import BUCKET_COLUMNS, FILE_COLUMNS
 from storj.cli.command import command
 from storj.cli.completion import complete_uri
@@ -33,6 +33,7 @@ from storj.cli.files import remove_entries
 from storj.cli.options import DURATION, SIZE, dry_run_option, filter_options, yes_option
 from storj.cli.output import Column, Part, is_terminal, styled
 from storj.cli.session import Session, pass_session
+from storj.exception import AmbiguousNameError
 from storj.text import count_of, printable
 
 __all__ = ('du', 'find', 'ls', 'stat', 'tree')
@@ -64,47 +65,79 @@ def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
         columns = [Column('id')] * ids + list(BUCKET_COLUMNS)
         buckets = [entry.to_dict() for entry in session.catalog.buckets()]
         session.output.table(columns, buckets, empty="no buckets; make one with 'storj mb'")
-        _note_closed(session, buckets)
+        _note_closed(session, sum(map(_is_closed, buckets)))
         return
     place = parse_remote(uri, bare=True)
-    bucket = session.catalog.bucket(place.bucket)
-    files = session.catalog.files(bucket)
-    items: Iterable[FileEntry | str]
-    if is_glob(place.path) and place.path not in {entry.name for entry in files}:
-        items = chosen = [entry for entry in files if match_glob(entry.name, place.path)]
-    else:
-        chosen = [entry for entry in files if is_below(entry, place.path)]
-        items = chosen if recursive else fold(chosen, place.path)
-    rows = [
-        {'type': 'prefix', 'name': item}
-        if isinstance(item, str)
-        else {'type': 'file', **item.to_dict()}
-        for item in items
-    ]
-    if not rows and not place.is_folder:
-        raise FileNotFound(f'no such file: {place}')
     columns = [Column('id')] * ids + list(FILE_COLUMNS)
+    [selection] = selections(session.catalog, [place])
+    entry = None if recursive else _file_at(selection)
+    if session.output.as_json:
+        # As the bridge lists them: a large bucket is never in memory as a whole.
+        found = selection.files() if entry is None else [entry]
+        _print_as_they_come(session, map(_row, _lines(selection, found, recursive)))
+        return
+    chosen = list(selection.files(in_order=True)) if entry is None else [entry]
+    rows = [_row(item) for item in _lines(selection, chosen, recursive)]
     session.output.table(columns, rows, empty=f'no files in {place}')
     if recursive and rows:
         total = session.output.cell(sum(entry.size or 0 for entry in chosen), 'size')
         session.output.note(f'{count_of(len(chosen), "file")}, {total}')
-    _note_closed(session, rows)
+    _note_closed(session, sum(map(_is_closed, rows)))
 
 
-def _note_closed(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Note why names are shown as stored: the first sign of a wrong encryption key."""
+def _file_at(selection: Selection) -> FileEntry | None:
+    """Return the one file that a place names; None if the bucket has to be listed to know."""
+    if selection.is_pattern or not selection.path or selection.path.endswith('/'):
+        return None
+    try:
+        return selection.catalog.find_file(selection.bucket, selection.path)
+    except AmbiguousNameError:
+        return None
+
+
+def _lines(
+    selection: Selection, files: Iterable[FileEntry], recursive: bool
+) -> Iterable[FileEntry | str]:
+    """Return files, and prefixes for those further below unless all are wanted."""
+    return files if recursive or selection.is_pattern else fold(files, selection.path)
+
+
+def _row(item: FileEntry | str) -> dict[str, Any]:
+    if isinstance(item, str):
+        return {'type': 'prefix', 'name': item}
+    return {'type': 'file', **item.to_dict()}
+
+
+def _is_closed(row: Mapping[str, Any]) -> bool:
+    """Return whether a name is shown as it is stored, encrypted."""
     from storj.crypto import names
 
-    closed = [
-        row
-        for row in rows
-        if not row.get('encrypted_name', True) and names.looks_encrypted(row['name'])
-    ]
+    return not row.get('encrypted_name', True) and names.looks_encrypted(row['name'])
+
+
+def _note_closed(session: Session, closed: int) -> None:
+    """Note why names are shown as stored: the first sign of a wrong encryption key."""
     if closed:
-        number = count_of(len(closed), 'name')
         key = session.encryption_key
         reason = 'the encryption key does not open' if key else 'no encryption key for'
-        session.output.note(f'{reason} {number}')
+        session.output.note(f'{reason} {count_of(closed, "name")}')
+
+
+def _print_as_they_come(session: Session, rows: Iterable[dict[str, Any]]) -> None:
+    """Print rows as JSON while they are listed, and note afterwards how many names are closed."""
+    closed = 0
+
+    def counted() -> Iterator[dict[str, Any]]:
+        nonlocal closed
+        for row in rows:
+            closed += _is_closed(row)
+            yield row
+
+    rest = counted()
+    # The first at once: a place that holds nothing is an error, and then nothing is printed.
+    first = list(itertools.islice(rest, 1))
+    session.output.documents(itertools.chain(first, rest))
+    _note_closed(session, closed)
 
 
 def _places(uris: Sequence[str]) -> list[Remote]:
@@ -209,7 +242,7 @@ def tree(
         session.output.document(records)
     counts = [count_of(folders, 'folder')] + [count_of(files, 'file')] * (not folders_only)
     session.output.note(', '.join(counts))
-    _note_closed(session, records)
+    _note_closed(session, sum(map(_is_closed, records)))
 
 
 def _draw(session: Session, root: str, found: Iterable[Branch], *, sizes: bool) -> None:
@@ -304,18 +337,17 @@ def find(
         return
     rows = [row for it in found for row in _matches(it, criteria, kind)]
     if session.output.as_json:
-        session.output.document(rows)
+        session.output.documents(rows)
     elif print0:
         escaping = is_terminal(sys.stdout)
         found_names = [_terminated(row['uri'], escaping=escaping) for row in rows]
         sys.stdout.buffer.write(b''.join(found_names))
         sys.stdout.flush()
     else:
-        for row in rows:
-            session.output.line(row['uri'])
+        session.output.lines([row['uri']] for row in rows)
     if not rows:
         session.output.note('nothing found')
-    _note_closed(session, rows)
+    _note_closed(session, sum(map(_is_closed, rows)))
 
 
 def _check_removal(places: Sequence[object], *, print0: bool) -> None:
@@ -392,4 +424,4 @@ def stat(session: Session, uri: str) -> None:
     """
     record = describe(session.catalog, parse_remote(uri, bare=True))
     session.output.record(record, {'size': 'size', 'stored_size': 'size'})
-    _note_closed(session, [record])
+    _note_closed(session, sum(map(_is_closed, [record])))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import os
 import re
@@ -113,6 +114,10 @@ def human_duration(seconds: float) -> str:
     return f'{whole} s'
 
 
+# Lines of a list that are written together.
+_TOGETHER = 500
+
+
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: times in RFC 3339 UTC, records as objects, bytes as hex."""
     if isinstance(value, datetime.datetime):
@@ -204,7 +209,13 @@ class Output:
 
     def line(self, *parts: Part) -> None:
         """Print one line of an answer."""
-        self._print(parts, sys.stdout)
+        self._print([parts], sys.stdout)
+
+    def lines(self, lines: Iterable[Sequence[Part]]) -> None:
+        """Print the lines of a long answer."""
+        rest = iter(lines)
+        while some := list(itertools.islice(rest, _TOGETHER)):
+            self._print(some, sys.stdout)
 
     def note(self, *parts: Part) -> None:
         """Print a note on standard error, unless it is JSON or quiet that was asked for."""
@@ -213,7 +224,7 @@ class Output:
 
     def warn(self, *parts: Part) -> None:
         """Print a line on standard error, always."""
-        self._print(parts, sys.stderr)
+        self._print([parts], sys.stderr)
 
     def ask(self, question: str) -> None:
         """Print a question on standard error; the answer is typed behind it."""
@@ -228,9 +239,9 @@ class Output:
             for part in parts
         )
 
-    def _print(self, parts: Sequence[Part], stream: IO[str]) -> None:
+    def _print(self, lines: Sequence[Sequence[Part]], stream: IO[str]) -> None:
         colour = wants_colour(self.colour, stream, os.environ)
-        self._write(self.text(*parts, colour=colour), stream)
+        self._write('\n'.join(self.text(*parts, colour=colour) for parts in lines), stream)
 
     def _write(self, text: str, stream: IO[str], end: str = '\n') -> None:
         with self._lock:
@@ -243,6 +254,16 @@ class Output:
     def document(self, value: Any) -> None:
         """Print one JSON document."""
         self._write(_json(value, sys.stdout, indent=2), sys.stdout)
+
+    def documents(self, values: Iterable[Any]) -> None:
+        """Print one JSON list, a value to a line, as the values come."""
+        rest = iter(values)
+        before = '['
+        # Some at a time: a write for each takes longer than to make its text.
+        while texts := [_json(value, sys.stdout) for value in itertools.islice(rest, _TOGETHER)]:
+            self._write(before + ',\n'.join(texts), sys.stdout, end='')
+            before = ',\n'
+        self._write('[]' if before == '[' else ']', sys.stdout)
 
     def event(self, value: Mapping[str, Any]) -> None:
         """Print one JSON line."""
@@ -295,8 +316,7 @@ class Output:
         if self.as_json:
             self.document(rows)
         elif rows:
-            for line in self.table_lines(columns, rows):
-                self.line(*line)
+            self.lines(self.table_lines(columns, rows))
         else:
             self.note(empty)
 

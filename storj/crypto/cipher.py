@@ -23,6 +23,7 @@ __all__ = (
     'counter_at',
     'load',
     'open_sealed',
+    'opener',
     'seal',
     'synthetic_iv',
     'xor',
@@ -153,23 +154,38 @@ def open_sealed(key: bytes, sealed: bytes) -> bytes | None:
 
     A text of no bytes counts as not right: libstorj seals none.
     """
-    tag, iv, ciphertext = sealed[:_TAG_SIZE], sealed[_TAG_SIZE:][:_IV_SIZE], sealed[48:]
-    if not ciphertext:
-        return None
+    return opener(key)(sealed)
+
+
+def opener(key: bytes) -> Callable[[bytes], bytes | None]:
+    """Return what opens many texts as :func:`open_sealed` does: the key is set up once."""
+    decrypt, wrong = _gcm(key)
+
+    def opened(sealed: bytes) -> bytes | None:
+        tag, iv, ciphertext = sealed[:_TAG_SIZE], sealed[_TAG_SIZE:][:_IV_SIZE], sealed[48:]
+        if not ciphertext:
+            return None
+        try:
+            return decrypt(iv, ciphertext, tag)
+        except wrong:
+            return None
+
+    return opened
+
+
+def _gcm(key: bytes) -> tuple[Callable[[bytes, bytes, bytes], bytes], type[Exception]]:
+    """Return what decrypts by nonce, ciphertext and tag, and the error of a wrong one."""
     if (fast := _fast_ciphers()) is not None:
         from cryptography.exceptions import InvalidTag
 
-        try:
-            text: bytes = fast.aead.AESGCM(key).decrypt(iv, ciphertext + tag, None)
-        except InvalidTag:
-            return None
-        return text
+        cipher = fast.aead.AESGCM(key)
+        return lambda iv, text, tag: cipher.decrypt(iv, text + tag, None), InvalidTag
     from Crypto.Cipher import AES
 
-    try:
-        return AES.new(key, AES.MODE_GCM, nonce=iv).decrypt_and_verify(ciphertext, tag)
-    except ValueError:
-        return None
+    def slow(iv: bytes, text: bytes, tag: bytes) -> bytes:
+        return AES.new(key, AES.MODE_GCM, nonce=iv).decrypt_and_verify(text, tag)
+
+    return slow, ValueError
 
 
 def synthetic_iv(key: bytes, text: bytes) -> bytes:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from storj.model import FilePointer
-from storj.object import parse_time
+from storj.object import USUAL_TIME, parse_time
 from storj.rest.answers import unexpected
 
 T = TypeVar('T')
@@ -224,14 +224,25 @@ def by_start_date(
             yield fresh
         count += len(fresh)
         check_count(count)
-        times = [moment for entry in fresh if (moment := parse_time(entry.get('created')))]
-        if len(page) < page_size or not times:
+        latest = None if len(page) < page_size else _latest(fresh)
+        if latest is None:
             return
         # Not before the first time there is, which only a damaged entry has.
-        later = max(max(times), _EARLIEST) - timedelta(milliseconds=1)
+        later = max(latest, _EARLIEST) - timedelta(milliseconds=1)
         previous, start = start, later.replace(tzinfo=None).isoformat(timespec='milliseconds') + 'Z'
         if previous is not None and start <= previous:
             return
+
+
+def _latest(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
+    """Return the last time of creation, None if no entry has one."""
+    texts = [entry.get('created') for entry in entries]
+    # Texts in the form of bridges are in the order of their times: one is parsed, not thousands.
+    if all(type(text) is str and USUAL_TIME.fullmatch(text) for text in texts):
+        latest = parse_time(max(map(str, texts), default=None))
+        if latest is not None:
+            return latest
+    return max((moment for text in texts if (moment := parse_time(text))), default=None)
 
 
 def _is_seen(entry: Mapping[str, Any], seen: set[int]) -> bool:

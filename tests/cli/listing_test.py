@@ -28,6 +28,23 @@ def stored(client):
     client.bucket_delete(bucket.id)
 
 
+# ---- ls
+
+
+def test_ls_of_a_file_asks_for_its_id_and_lists_nothing(storj, stored):
+    done = storj('-vv', 'ls', '--json', f'storj://{stored}/2016/y.jpg')
+    assert [row['name'] for row in done.json()] == ['2016/y.jpg']
+    assert '/file-ids/' in done.err
+    assert '/files: ' not in done.err
+    # A prefix needs the list, which shows what the line above looks for.
+    assert '/files: ' in storj('-vv', 'ls', f'storj://{stored}/2016/').err
+
+
+def test_ls_of_nothing_prints_no_beginning_of_a_list(storj, stored):
+    done = storj('ls', '--json', f'storj://{stored}/none', code=5)
+    assert done.out == ''
+
+
 # ---- du
 
 

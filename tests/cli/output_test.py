@@ -172,3 +172,20 @@ def test_exact_sizes_and_utc_times():
 def test_quiet_says_no_notes(capsys):
     Output(quiet=True).note('a note')
     assert capsys.readouterr().err == ''
+
+
+def test_list_is_printed_while_it_is_made(capsys):
+    seen = []
+
+    def values():
+        for number in range(1200):
+            if number == 1100:
+                seen.append(capsys.readouterr().out)
+            yield {'number': number}
+
+    Output(as_json=True).documents(values())
+    assert seen[0].startswith('[{"number": 0},\n')
+    rows = json.loads(seen[0] + capsys.readouterr().out)
+    assert rows == [{'number': number} for number in range(1200)]
+    Output(as_json=True).documents([])
+    assert json.loads(capsys.readouterr().out) == []

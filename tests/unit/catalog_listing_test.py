@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import threading
 
 import pytest
 
-from storj.catalog.entries import BucketEntry, FileEntry
+from storj.catalog.entries import BucketEntry, Catalog, FileEntry
 from storj.catalog.errors import BucketNotFound, FileNotFound
 from storj.catalog.filters import Filters, Rule
 from storj.catalog.listing import (
@@ -20,6 +21,7 @@ from storj.catalog.listing import (
     usage,
 )
 from storj.catalog.places import Remote, parse_remote
+from storj.exception import NotFoundError
 
 BUCKET = BucketEntry('b' * 24, 'b', 'b')
 
@@ -215,3 +217,35 @@ def test_bucket_whose_name_has_a_slash_is_shown_by_its_id():
     # Read as a place, 'storj://a/b/c' is a file of bucket 'a'.
     assert str(entry) == str(parse_remote(str(entry))) == f'storj://{bucket.id}/c'
     assert str(BUCKET.place('c')) == 'storj://b/c'
+
+
+def test_page_is_fetched_while_the_one_before_is_read():
+    asked = threading.Event()
+
+    class Client:
+        mnemonic = None
+
+        def bucket_file_pages(self, bucket_id):
+            for number in range(4):
+                if number == 3:
+                    asked.set()
+                yield [{'id': f'{number:024x}', 'filename': name} for name in (f'{number}b', 'a')]
+
+    listed = Catalog(Client()).scan(BUCKET)
+    # Each page is in the order of names: digits come before letters.
+    assert [next(listed).name for _ in range(5)] == ['0b', 'a', '1b', 'a', '2b']
+    assert asked.wait(30)
+    assert [entry.name for entry in listed] == ['a', '3b', 'a']
+
+
+def test_error_of_a_later_page_is_that_of_the_listing():
+    class Client:
+        mnemonic = None
+
+        def bucket_file_pages(self, bucket_id):
+            for number in range(3):
+                yield [{'id': f'{number:024x}', 'filename': 'a'}]
+            raise NotFoundError('Bucket not found', 404)
+
+    with pytest.raises(BucketNotFound):
+        list(Catalog(Client()).scan(BUCKET))

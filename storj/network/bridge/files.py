@@ -113,9 +113,9 @@ _MIMETYPE = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _File:
-    """A file as it is described; 2000 objects of the ORM would cost more."""
+    """A file as it is described; 2000 objects of the ORM, or frozen ones, would cost more."""
 
     id: str
     bucket: str

@@ -45,6 +45,7 @@ BODY_SECONDS = 60.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 # Integers beyond are no exact JSON numbers, and no database's either.
 _SAFE_INTEGER = 2**53 - 1
 
@@ -190,8 +191,8 @@ def object_id(value: object, kind: str) -> str:
 
 def iso_date(milliseconds: int) -> str:
     """Return a time as the bridge writes it: ``2016-11-23T10:15:30.123Z``."""
-    moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    return moment.replace(tzinfo=None).isoformat(timespec='milliseconds') + 'Z'
+    moment = _NAIVE_EPOCH + timedelta(milliseconds=milliseconds)
+    return moment.isoformat(timespec='milliseconds') + 'Z'
 
 
 def parse_date(value: object) -> int | None:
