@@ -74,6 +74,15 @@ class Page:
         self.driver.get(f'{self.network.bridge_url}/{fragment}')
         self.until(lambda: self.text('#node-state') == 'running')
 
+    def forget(self) -> None:
+        """Leave, and have the browser forget what the page stored."""
+        self.leave()
+        self.driver.execute_cdp_cmd(
+            'Storage.clearDataForOrigin',
+            {'origin': self.network.bridge_url, 'storageTypes': 'local_storage'},
+        )
+        self.console()
+
     def leave(self) -> None:
         """Go elsewhere on the node: another origin costs a process of the browser each time."""
         self.driver.get(f'{self.network.bridge_url}/page/icon.svg')
@@ -165,12 +174,14 @@ class Page:
         if not self.driver.execute_script('return "axe" in window'):
             self.driver.execute_script(AXE)
         found = self.driver.execute_async_script(
-            'const [rules, done] = arguments; axe.run(document, rules).then(done)', rules
+            """
+            const [rules, done] = arguments;
+            axe.run(document, {resultTypes: ['violations'], ...rules})
+              .then(({violations}) => done(violations));
+            """,
+            rules,
         )
-        return [
-            f'{row["id"]}: {[node["target"] for node in row["nodes"]]}'
-            for row in found['violations']
-        ]
+        return [f'{row["id"]}: {[node["target"] for node in row["nodes"]]}' for row in found]
 
     def width(self) -> int:
         """Return the pixels that the page would have to be scrolled sideways."""
@@ -188,7 +199,7 @@ class Page:
 
 
 @pytest.fixture(scope='module')
-def network() -> Iterator[Network]:
+def network(forked_python: None) -> Iterator[Network]:
     with Network(farmers=3, size=50_000_000, metadisk={'max_file_size': LIMIT}) as network:
         yield network
 
@@ -235,19 +246,28 @@ def browser(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def page(browser: Page) -> Iterator[Page]:
+def visitor(browser: Page) -> Iterator[Page]:
+    """The browser of somebody who was never here, before the page is loaded."""
     browser.network.faults.clear()
     browser.driver.set_window_size(1180, 900)
-    browser.leave()
-    browser.driver.execute_cdp_cmd(
-        'Storage.clearDataForOrigin',
-        {'origin': browser.network.bridge_url, 'storageTypes': 'local_storage'},
-    )
-    browser.console()
-    browser.open()
+    browser.forget()
     yield browser
     browser.driver.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
     browser.network.faults.clear()
+
+
+@pytest.fixture
+def page(visitor: Page) -> Page:
+    visitor.open()
+    return visitor
+
+
+@pytest.fixture
+def modules(browser: Page) -> Page:
+    """The page, maybe as another test left it, for its modules that keep nothing."""
+    if not browser.all('#node-state'):
+        browser.open()
+    return browser
 
 
 def reference_of(page: Page, name: str) -> str:
@@ -382,29 +402,29 @@ def test_upload_can_be_cancelled(page: Page) -> None:
     page.console()
 
 
-def test_share_link_is_decrypted_here_and_its_key_never_sent(page: Page) -> None:
+def test_share_link_is_decrypted_here_and_its_key_never_sent(visitor: Page) -> None:
     plain = b'shared with a friend\n'
-    with MetaDisk(page.network.bridge_url) as node:
+    with MetaDisk(visitor.network.bridge_url) as node:
         reference = node.upload(plain, name='for you.txt')
-    page.driver.execute_cdp_cmd('Network.enable', {})
-    page.open(f'#{reference}')
-    page.until(lambda: 'for_you.txt' in page.text('#shared'))
-    page.shoot('files-shared')
-    page.check()
+    visitor.driver.execute_cdp_cmd('Network.enable', {})
+    visitor.open(f'#{reference}')
+    visitor.until(lambda: 'for_you.txt' in visitor.text('#shared'))
+    visitor.shoot('files-shared')
+    visitor.check()
     key = reference.partition('=')[2]
     # The address still has the file, with its key behind the #, when the page is loaded again.
-    page.driver.refresh()
-    page.until(lambda: 'for_you.txt' in page.text('#shared'))
-    page.press('Download', '#shared')
-    assert page.downloaded('for_you.txt') == plain
-    asked = page.driver.execute_script(
+    visitor.driver.refresh()
+    visitor.until(lambda: 'for_you.txt' in visitor.text('#shared'))
+    visitor.press('Download', '#shared')
+    assert visitor.downloaded('for_you.txt') == plain
+    asked = visitor.driver.execute_script(
         'return performance.getEntriesByType("resource").map((entry) => entry.name)'
     )
     assert any('/api/download/' in address for address in asked)
     assert not any(key in address for address in asked)
-    page.press('Add to your files', '#shared')
-    assert 'for_you.txt' in page.text('#history')
-    assert not page.one('#shared').is_displayed()
+    visitor.press('Add to your files', '#shared')
+    assert 'for_you.txt' in visitor.text('#history')
+    assert not visitor.one('#shared').is_displayed()
 
 
 @pytest.mark.parametrize(
@@ -414,19 +434,19 @@ def test_share_link_is_decrypted_here_and_its_key_never_sent(page: Page) -> None
         (lambda hash_, key: ('0' * 64, key), 'The node does not have this file.'),
     ],
 )
-def test_wrong_links_are_told(page: Page, change: Callable[..., Any], told: str) -> None:
-    with MetaDisk(page.network.bridge_url) as node:
+def test_wrong_links_are_told(visitor: Page, change: Callable[..., Any], told: str) -> None:
+    with MetaDisk(visitor.network.bridge_url) as node:
         hash_, _, key = node.upload(b'some file').partition('?key=')
     hash_, key = change(hash_, key)
-    page.open(f'#{hash_}?key={key}')
+    visitor.open(f'#{hash_}?key={key}')
     if 'key' in told:
-        page.until(lambda: 'file' in page.text('#shared .name'))
-        page.press('Download', '#shared')
-    page.until(lambda: told in page.text('#shared'))
-    page.console()
+        visitor.until(lambda: 'file' in visitor.text('#shared .name'))
+        visitor.press('Download', '#shared')
+    visitor.until(lambda: told in visitor.text('#shared'))
+    visitor.console()
 
 
-def test_files_of_the_other_counter_and_changed_bytes_are_recognised(page: Page) -> None:
+def test_files_of_the_other_counter_and_changed_bytes_are_recognised(modules: Page) -> None:
     vectors = json.loads(
         (Path(__file__).parent.parent / 'vectors' / 'metadisk.json').read_text(encoding='utf-8')
     )
@@ -445,7 +465,7 @@ def test_files_of_the_other_counter_and_changed_bytes_are_recognised(page: Page)
     for counter in ('counter0', 'counter1'):
         sealed = list(bytes.fromhex(vector[counter]['ciphertext_hex']))
         arguments = (vector[counter]['filehash'], vector['key'])
-        plain = page.driver.execute_async_script(opened, *arguments, sealed, 10)
+        plain = modules.driver.execute_async_script(opened, *arguments, sealed, 10)
         assert bytes(plain) == b'test data\n'
         for size, changed in (
             (10, [sealed[0] ^ 1, *sealed[1:]]),
@@ -453,7 +473,7 @@ def test_files_of_the_other_counter_and_changed_bytes_are_recognised(page: Page)
             (10, [*sealed, 0] * 10),
             (11, sealed),
         ):
-            told = page.driver.execute_async_script(opened, *arguments, changed, size)
+            told = modules.driver.execute_async_script(opened, *arguments, changed, size)
             assert told == 'The received bytes are not those of this file.'
 
 
@@ -464,7 +484,7 @@ def vectors(group: str) -> list[dict[str, Any]]:
     return [row for row in rows if row.get('ok', True)]
 
 
-def test_keys_and_names_are_those_of_libstorj(page: Page) -> None:
+def test_keys_and_names_are_those_of_libstorj(modules: Page) -> None:
     computed = """
         const [given, done] = arguments;
         const run = async () => {
@@ -514,7 +534,7 @@ def test_keys_and_names_are_those_of_libstorj(page: Page) -> None:
             for row in given[name]
             if row['mnemonic'].isascii() and len(row.get('bucket_id', 24 * '0')) == 24
         ]
-    found = page.driver.execute_async_script(computed, given)
+    found = modules.driver.execute_async_script(computed, given)
     assert found == {
         'bucket_key': [row['bucket_key'] for row in given['bucket_key']],
         'file_key': [[row['file_key'], row['ctr']] for row in given['file_key']],
@@ -533,7 +553,7 @@ def test_keys_and_names_are_those_of_libstorj(page: Page) -> None:
     }
 
 
-def test_hash_of_pieces_is_that_of_the_whole(page: Page) -> None:
+def test_hash_of_pieces_is_that_of_the_whole(modules: Page) -> None:
     compared = """
         const done = arguments[0];
         const hex = (buffer) => Array.from(new Uint8Array(buffer),
@@ -553,7 +573,7 @@ def test_hash_of_pieces_is_that_of_the_whole(page: Page) -> None:
         };
         compare().then(done);
     """
-    assert page.driver.execute_async_script(compared) == 'equal'
+    assert modules.driver.execute_async_script(compared) == 'equal'
 
 
 # A file of the browser's own store stands for the one that a person would choose on the disk.
@@ -623,16 +643,16 @@ def test_large_files_are_written_to_the_disk_as_they_come(page: Page) -> None:
 
 
 @pytest.mark.parametrize(('before', 'kept'), [('of mine', list(b'of mine')), ('', 'NotFoundError')])
-def test_what_is_not_the_file_never_gets_its_name(page: Page, before: str, kept: object) -> None:
-    with MetaDisk(page.network.bridge_url) as node:
+def test_what_is_not_the_file_never_gets_its_name(visitor: Page, before: str, kept: object) -> None:
+    with MetaDisk(visitor.network.bridge_url) as node:
         hash_ = node.upload(b'some file').partition('?')[0]
-    page.open(f'#{hash_}?key={"ab" * 32}')
-    page.until(lambda: 'file' in page.text('#shared .name'))
-    page.driver.execute_async_script(PICKER, {'small': 0}, before)
-    page.press('Download', '#shared')
-    page.until(lambda: 'The key is not the key of this file.' in page.text('#shared'))
-    assert page.driver.execute_async_script(CHOSEN) == kept
-    assert page.console() == []
+    visitor.open(f'#{hash_}?key={"ab" * 32}')
+    visitor.until(lambda: 'file' in visitor.text('#shared .name'))
+    visitor.driver.execute_async_script(PICKER, {'small': 0}, before)
+    visitor.press('Download', '#shared')
+    visitor.until(lambda: 'The key is not the key of this file.' in visitor.text('#shared'))
+    assert visitor.driver.execute_async_script(CHOSEN) == kept
+    assert visitor.console() == []
 
 
 def test_download_can_be_cancelled_and_its_dialog_closed(page: Page) -> None:
@@ -897,7 +917,7 @@ def test_file_of_a_bucket_is_decrypted_here(page: Page, account: Client) -> None
     page.console()
 
 
-def test_link_of_a_bucket_file_opens_without_a_login(page: Page, account: Client) -> None:
+def test_link_of_a_bucket_file_opens_without_a_login(visitor: Page, account: Client) -> None:
     (bucket,) = [each for each in account.bucket_list() if each.name == 'holidays']
     (file,) = [
         row for row in account.bucket_files(bucket.id) if row['size'] == len(FILES['large.bin'])
@@ -906,23 +926,23 @@ def test_link_of_a_bucket_file_opens_without_a_login(page: Page, account: Client
         file['id'], BucketEntry(bucket.id, '', ''), 'large.bin', 'large.bin', file['size']
     )
     link = make_share(account, entry, with_key=True).link()
-    page.open(f'#{link}')
-    page.until(lambda: 'large.bin' in page.text('#shared'))
-    page.press('Download', '#shared')
-    assert page.downloaded('large.bin') == FILES['large.bin']
-    page.press_for('large.bin', 'Download')
-    assert page.downloaded('large.bin') == FILES['large.bin']
+    visitor.open(f'#{link}')
+    visitor.until(lambda: 'large.bin' in visitor.text('#shared'))
+    visitor.press('Download', '#shared')
+    assert visitor.downloaded('large.bin') == FILES['large.bin']
+    visitor.press_for('large.bin', 'Download')
+    assert visitor.downloaded('large.bin') == FILES['large.bin']
     for other, told in (
         (link[:-20], 'damaged'),
         (make_share(account, entry).link(), 'no key'),
         (dataclasses.replace(Share.read(link), tokens=('ab' * 20,)).link(), None),
     ):
-        page.driver.execute_script('location.hash = arguments[0]', other)
+        visitor.driver.execute_script('location.hash = arguments[0]', other)
         if told is None:
-            page.until(lambda: 'large.bin' in page.text('#shared'))
-            page.press('Download', '#shared')
-        page.until(lambda told=told: (told or 'used up') in page.text('#shared'))
-    page.console()
+            visitor.until(lambda: 'large.bin' in visitor.text('#shared'))
+            visitor.press('Download', '#shared')
+        visitor.until(lambda told=told: (told or 'used up') in visitor.text('#shared'))
+    visitor.console()
 
 
 def test_login_and_key_are_stored_where_asked_for(page: Page, account: Client) -> None:
@@ -950,12 +970,12 @@ def test_login_and_key_are_stored_where_asked_for(page: Page, account: Client) -
     assert secrets_stored(page) == []
 
 
-def test_network_shows_its_farmers(page: Page) -> None:
-    page.open('#network')
-    page.until(lambda: len(page.all('#farmers .farmer')) == 3)
-    assert '3 of 3 farmers online' in page.text('#farmers-count')
-    assert '47.7 MiB used' in page.text('#farmers')
-    page.shoot('network')
+def test_network_shows_its_farmers(visitor: Page) -> None:
+    visitor.open('#network')
+    visitor.until(lambda: len(visitor.all('#farmers .farmer')) == 3)
+    assert '3 of 3 farmers online' in visitor.text('#farmers-count')
+    assert '47.7 MiB used' in visitor.text('#farmers')
+    visitor.shoot('network')
 
 
 def test_shards_of_a_file_are_shown_over_the_list(page: Page) -> None:
@@ -1015,13 +1035,13 @@ def test_shards_in_trouble_come_first_and_fit_a_phone(page: Page) -> None:
     page.shoot('shards-phone')
 
 
-def test_owner_of_a_farmer_sees_its_status(page: Page, tmp_path: Path) -> None:
+def test_owner_of_a_farmer_sees_its_status(visitor: Page, tmp_path: Path) -> None:
     command = [sys.executable, '-m', 'storj', 'farm', '--json', '--path', str(tmp_path)]
     environment = {
         'PATH': os.environ['PATH'],
         'HOME': str(tmp_path),
         'PYTHONPATH': str(Path(__file__).parents[2]),
-        'STORJ_BRIDGE': page.network.bridge_url,
+        'STORJ_BRIDGE': visitor.network.bridge_url,
     }
     with subprocess.Popen(
         [*command, '--size', '10MB'], stdout=subprocess.PIPE, text=True, env=environment
@@ -1029,19 +1049,19 @@ def test_owner_of_a_farmer_sees_its_status(page: Page, tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             started = json.loads(process.stdout.readline())
-            page.driver.get(started['status_url'])
-            page.until(lambda: page.text('#state') == 'known to the bridge')
-            assert page.text('#space-text') == '0 B of 9.5 MiB used'
-            assert started['node_id'] in page.text('#facts')
-            page.shoot('farm')
-            assert page.violations({}) == []
-            assert page.console() == []
+            visitor.driver.get(started['status_url'])
+            visitor.until(lambda: visitor.text('#state') == 'known to the bridge')
+            assert visitor.text('#space-text') == '0 B of 9.5 MiB used'
+            assert started['node_id'] in visitor.text('#facts')
+            visitor.shoot('farm')
+            assert visitor.violations({}) == []
+            assert visitor.console() == []
             process.terminate()
-            page.until(lambda: page.text('#state') == 'stopped')
+            visitor.until(lambda: visitor.text('#state') == 'stopped')
             assert process.wait(20) == 0
         finally:
             process.kill()
-    page.console()
+    visitor.console()
 
 
 def test_phone_sees_everything_without_scrolling_sideways(page: Page) -> None:
@@ -1116,8 +1136,8 @@ def test_long_list_comes_in_pages_and_is_drawn_in_steps(page: Page, account: Cli
     assert names(page) == ['file 2002']
 
 
-def test_rate_and_time_left_follow_the_last_seconds(page: Page) -> None:
-    lines = page.driver.execute_script(
+def test_rate_and_time_left_follow_the_last_seconds(modules: Page) -> None:
+    lines = modules.driver.execute_script(
         """
         return import('./page/rate.js').then(({Rate}) => {
           let time = 0;
