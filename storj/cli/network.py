@@ -205,11 +205,15 @@ def no_login_needed() -> Iterator[None]:
         raise CommandError(str(error), hint=getattr(error, 'hint', _SETUP_HINT)) from error
 
 
-def require_extra() -> None:
-    """Refuse with the way to install what the servers need, if that is missing."""
+def require_extra(*more: str) -> None:
+    """Refuse with the way to install what the servers need, if that is missing.
+
+    Args:
+        *more (str): packages that are needed as well.
+    """
     import importlib.util
 
-    for package in ('aiohttp', 'sqlalchemy', 'cryptography'):
+    for package in ('aiohttp', 'sqlalchemy', 'cryptography', *more):
         if importlib.util.find_spec(package) is None:
             raise CommandError(
                 f'the local network needs a package that is not installed: {package}',

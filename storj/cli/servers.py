@@ -125,6 +125,15 @@ _bridge_database = database_option(
 )
 @click.option('--rate-limits', is_flag=True, help='Limit requests as the public bridge does.')
 @click.option(
+    '--metrics-host', default='127.0.0.1', show_default=True, help='Address of the metrics.'
+)
+@click.option(
+    '--metrics-port',
+    type=click.IntRange(0, 65535),
+    metavar='N',
+    help='Serve metrics for Prometheus on this port, at /metrics; 0 for any free one.',
+)
+@click.option(
     '--grace',
     type=DURATION,
     default='30s',
@@ -143,6 +152,8 @@ def bridge(
     key_file: str | None,
     migrate: bool,
     workers: int,
+    metrics_host: str,
+    metrics_port: int | None,
     grace: float,
     **options: Any,
 ) -> None:
@@ -159,7 +170,7 @@ def bridge(
     url = _required(database)
     if options['activation'] == 'mail' and options['smtp'] is None and data is None:
         raise click.UsageError('--activation mail needs --smtp, or --data for the messages')
-    require_extra()
+    require_extra(*(() if metrics_port is None else ('prometheus_client',)))
     from storj.network.bridge_program import BridgeProgram, run_bridge
     from storj.network.settings import Endpoint
 
@@ -176,6 +187,7 @@ def bridge(
             seed=_seed(key_file),
             migrate=migrate,
             workers=workers,
+            metrics=None if metrics_port is None else (metrics_host, metrics_port),
             grace=grace,
             bridge=options,
         )

@@ -13,10 +13,10 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storj.exception import NetworkSetupError
 from storj.network.bridge.database import CONNECTIONS, Database, sqlite_file
@@ -29,6 +29,9 @@ from storj.network.settings import RESERVE, Endpoint
 from storj.network.workers import Report, run_workers, until_orphaned
 from storj.system import file_lock
 from storj.system.hosts import is_loopback
+
+if TYPE_CHECKING:
+    from storj.network.metrics import Metrics, MetricsServer
 
 __all__ = ('BridgeProgram', 'run_bridge')
 
@@ -49,6 +52,7 @@ class BridgeProgram:
         seed (bytes | None): of the renter node; by default the database has it.
         migrate (bool): whether the schema of a server's database is made or brought up.
         workers (int): processes that share the port; more than one need PostgreSQL.
+        metrics (tuple[str, int] | None): address and port for Prometheus; None for no metrics.
         grace (float): seconds that requests under way have when it stops.
         bridge (Mapping[str, Any]): further fields of
             :class:`storj.network.bridge.state.BridgeSettings`.
@@ -63,6 +67,7 @@ class BridgeProgram:
     seed: bytes | None = field(default=None, repr=False)
     migrate: bool = False
     workers: int = 1
+    metrics: tuple[str, int] | None = None
     grace: float = 30.0
     bridge: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -83,7 +88,8 @@ def run_bridge(program: BridgeProgram, ready: Callable[[Mapping[str, Any]], obje
     Args:
         program (BridgeProgram): what is run.
         ready (Callable[[Mapping[str, Any]], object]): called when it serves, with ``type``
-            (``ready``), ``bridge`` (its URL), ``extended_key``, ``pid`` and ``workers``.
+            (``ready``), ``bridge`` (its URL), ``extended_key``, ``metrics`` (the URL, or None),
+            ``pid`` and ``workers``.
 
     Raises:
         NetworkSetupError: If the port is taken, or folder or database cannot be used.
@@ -91,21 +97,30 @@ def run_bridge(program: BridgeProgram, ready: Callable[[Mapping[str, Any]], obje
     """
     need_descriptors(BRIDGE_DESCRIPTORS, 'a bridge')
     tell, facts = EventPrinter(ready), {'pid': os.getpid(), 'workers': program.workers}
-    with serving() as stopped, _folder(program.data) as folder, _alone(program.database):
+    with ExitStack() as stack:
+        stopped = stack.enter_context(serving())
+        folder = stack.enter_context(_folder(program.data))
+        stack.enter_context(_alone(program.database))
         seed = _prepared(program)
+        place, metrics = program.endpoint, program.metrics
+        if program.workers > 1:
+            place = replace(place, port=stack.enter_context(reserved(place.host, place.port)))
+            if metrics is not None:
+                metrics = metrics[0], stack.enter_context(reserved(*metrics))
+        counted = None if metrics is None else stack.enter_context(_folder(None))
 
         def work(number: int, report: Report, life: int | None) -> None:
-            server = _made(program, folder, seed, port)
-            asyncio.run(_run(server, report, stopped, life))
+            process = _Process(replace(program, endpoint=place, metrics=metrics), folder, seed)
+            if counted is not None:
+                process.count(counted, number)
+            asyncio.run(process.run(report, stopped, life))
 
         def serves(reports: Sequence[Mapping[str, Any]]) -> None:
             tell({'type': 'ready', **reports[0], **facts})
 
         if program.workers == 1:
-            port = program.endpoint.port
             work(0, lambda report: serves([report]), None)
-            return
-        with reserved(program.endpoint.host, program.endpoint.port) as port:
+        else:
             run_workers(program.workers, work, serves, stopped, grace=program.grace)
 
 
@@ -124,43 +139,86 @@ def _prepared(program: BridgeProgram) -> bytes:
         database.close()
 
 
-def _made(program: BridgeProgram, folder: Path, seed: bytes, port: int) -> BridgeServer:
-    """Return the bridge of one process, not started yet."""
-    settings: dict[str, Any] = {
-        'database_url': program.database,
-        'data_dir': folder,
-        'migrate': False,
-        # A server has a hundred at first, for all bridges.
-        'connections': max(_FEWEST_CONNECTIONS, CONNECTIONS // program.workers),
-        # For the records of a database that lies here; a server's has a disk of its own.
-        'reserve': RESERVE if program.data is not None and sqlite_file(program.database) else 0,
-        **program.bridge,
-    }
-    return BridgeServer(
-        replace(program.endpoint, port=port),
-        seed,
-        settings,
-        MetaDiskSettings(),
-        grace=program.grace,
-        shared=program.workers > 1,
-    )
+class _Process:
+    """One process of a bridge.
 
+    Args:
+        program (BridgeProgram): what is run, with the ports that are kept for it.
+        folder (Path): for spools and messages.
+        seed (bytes): of the renter node.
+    """
 
-async def _run(
-    server: BridgeServer, report: Report, stopped: threading.Event, life: int | None
-) -> None:
-    """Serve in one process until it is to stop."""
+    def __init__(self, program: BridgeProgram, folder: Path, seed: bytes) -> None:
+        self._program = program
+        self._folder = folder
+        self._seed = seed
+        self._metrics: Metrics | None = None
+        self._scraped: MetricsServer | None = None
 
-    async def live() -> None:
-        await server.start()
-        report({'bridge': server.url, 'extended_key': server.extended_key})
-        await server.failed()
+    def count(self, folder: Path, number: int) -> None:
+        """Count requests into a folder that all processes share."""
+        # Imported here, because only some bridges need it.
+        from storj.network.metrics import Metrics, MetricsServer
 
-    try:
-        with until_orphaned(life, stopped):
-            await until_stopped(stopped, live())
-    finally:
-        await server.stop()
+        host, port = self._program.metrics or ('127.0.0.1', 0)
+        self._metrics = Metrics(folder, number)
+        self._scraped = MetricsServer(self._metrics, host, port, shared=self._program.workers > 1)
+
+    async def run(self, report: Report, stopped: threading.Event, life: int | None) -> None:
+        """Serve until a signal, or until the parent has gone.
+
+        Args:
+            report (Report): called when it serves, with ``bridge``, ``extended_key``, ``metrics``.
+            stopped (threading.Event): set by a signal.
+            life (int | None): see :func:`storj.network.workers.until_orphaned`.
+        """
+        server, scraped = self._server(), self._scraped
+
+        async def live() -> None:
+            await server.start()
+            if scraped is not None:
+                await scraped.start()
+            report(
+                {
+                    'bridge': server.url,
+                    'extended_key': server.extended_key,
+                    'metrics': None if scraped is None else scraped.url,
+                }
+            )
+            await server.failed()
+
+        try:
+            with until_orphaned(life, stopped):
+                await until_stopped(stopped, live())
+        finally:
+            await server.stop()
+            if scraped is not None:
+                await scraped.stop()
+
+    def _server(self) -> BridgeServer:
+        """Return the bridge, not started yet."""
+        program, metrics = self._program, self._metrics
+        own_records = program.data is not None and sqlite_file(program.database) is not None
+        settings: dict[str, Any] = {
+            'database_url': program.database,
+            'data_dir': self._folder,
+            'migrate': False,
+            # A server has a hundred at first, for all bridges.
+            'connections': max(_FEWEST_CONNECTIONS, CONNECTIONS // program.workers),
+            # For the records of a database that lies here; a server's has a disk of its own.
+            'reserve': RESERVE if own_records else 0,
+            **program.bridge,
+        }
+        return BridgeServer(
+            program.endpoint,
+            self._seed,
+            settings,
+            MetaDiskSettings(),
+            middlewares=() if metrics is None else (metrics.middleware,),
+            grace=program.grace,
+            shared=program.workers > 1,
+            tasks=None if metrics is None else metrics.start,
+        )
 
 
 @contextmanager

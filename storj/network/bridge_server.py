@@ -16,6 +16,7 @@ from storj.network.metadisk.node import Settings as MetaDiskSettings
 from storj.network.node.health import HEALTH, Problem
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.serving import Server, listen
+from storj.network.node.tasks import Tasks
 from storj.network.settings import EVERYWHERE, Endpoint
 from storj.text import in_url
 
@@ -39,6 +40,7 @@ class BridgeServer:
         middlewares (Sequence[Callable[..., object]]): put around all others.
         grace (float): seconds that requests under way have when it stops.
         shared (bool): whether other processes listen on the port, too.
+        tasks (Callable[[Bridge, Tasks], None] | None): begins further work in the background.
 
     Attributes:
         url (str): where clients reach it, once it has begun to listen.
@@ -58,6 +60,7 @@ class BridgeServer:
         middlewares: Sequence[Callable[..., object]] = (),
         grace: float = 0.0,
         shared: bool = False,
+        tasks: Callable[[Bridge, Tasks], None] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._seed = seed
@@ -66,6 +69,7 @@ class BridgeServer:
         self._middlewares = middlewares
         self._grace = grace
         self._shared = shared
+        self._tasks = tasks
         self._renter: RenterNode | None = None
         self._server: Server | None = None
         self.app: web.Application | None = None
@@ -111,6 +115,8 @@ class BridgeServer:
                 max_field_size=HEAD_LIMIT,
             )
             await self._server.start(listening)
+            if self._tasks is not None:
+                self._tasks(self.bridge, self.app[TASKS])
         except BaseException:
             listening.close()
             raise

@@ -120,13 +120,18 @@ class _Parent:
             # What the parent has to clean up is the parent's.
             os._exit(status)
 
-    def first_reports(self) -> list[Mapping[str, Any]]:
-        """Wait until all workers serve; return what they report, nothing if it is stopped before.
+    def begin(self, workers: Sequence[_Worker]) -> list[Mapping[str, Any]]:
+        """Start workers, and wait until they serve.
+
+        Returns:
+            list[Mapping[str, Any]]: what they report; nothing if it is stopped before.
 
         Raises:
             NetworkSetupError: If one cannot, with its reason.
         """
-        waiting = {each.reports: each for each in self.workers if each.reports is not None}
+        for worker in workers:
+            self.start(worker)
+        waiting = {each.reports: each for each in workers if each.reports is not None}
         found: list[Mapping[str, Any]] = []
         while waiting:
             if self.stopped.is_set():
@@ -227,10 +232,11 @@ def run_workers(
     parent = _Parent(work, stopped, grace, [_Worker(number) for number in range(count)])
     with _passed_on(parent):
         try:
-            for worker in parent.workers:
-                parent.start(worker)
-            if reports := parent.first_reports():
-                ready(reports)
+            # The first makes what all of them use: folders, tables, accounts.
+            first = parent.begin(parent.workers[:1])
+            others = parent.begin(parent.workers[1:]) if first else []
+            if len(first + others) == count:
+                ready([*first, *others])
                 parent.watch()
         finally:
             parent.stop()

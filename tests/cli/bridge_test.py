@@ -30,12 +30,21 @@ class Program:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
         self.process = process
-        self.ready: dict[str, Any] = json.loads(process.stdout.readline())
+        self.ready: dict[str, Any] = json.loads(line)
         self.url: str = self.ready['bridge']
 
     def connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)
+
+    def metrics(self) -> dict[str, float]:
+        """Return what Prometheus would read."""
+        lines = requests.get(self.ready['metrics'], timeout=30).text.splitlines()
+        pairs = [line.rpartition(' ') for line in lines if not line.startswith('#')]
+        return {name: float(value) for name, _, value in pairs}
 
     def get(self, path: str) -> requests.Response:
         return requests.get(f'{self.url}/{path}', timeout=30)
@@ -77,10 +86,20 @@ def test_bridge_serves_and_finishes_what_is_under_way(
 ) -> None:
     path = tmp_path / 'bridge.db'
     url = f'sqlite:///{path}'
-    with bridge(commands, tmp_path, database=url, mirrors='0') as program:
+    with bridge(commands, tmp_path, database=url, mirrors='0', metrics_port='0') as program:
         assert program.ready['type'] == 'ready'
         assert program.get('ready').json() == {'status': 'ok', 'problems': []}
         assert program.get('health').json()['problems'] == ['no farmer is there']
+        with closing(program.connection()) as strange:
+            strange.request('PURGE', '/nothing%22x')
+            assert strange.getresponse().status == 404
+        found = program.metrics()
+        assert found['storj_requests_total{method="GET",route="/ready",status="200"}'] == 1
+        assert found['storj_request_seconds_count{method="GET",route="/ready"}'] == 1
+        assert found['storj_requests_total{method="other",route="none",status="404"}'] == 1
+        assert not any('PURGE' in name or 'nothing' in name for name in found)
+        eventually(lambda: 'storj_farmers{state="there"}' in program.metrics())
+        assert program.metrics()['storj_contracts{kind="first"}'] == 0
         other = storj('bridge', '--database', url, code=1)
         assert 'another bridge uses it; several need PostgreSQL' in other.err
         body = json.dumps({'email': 'a@example.org', 'password': Account('a').hashed}).encode()

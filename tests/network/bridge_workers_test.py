@@ -117,13 +117,17 @@ def test_bridge_of_workers_survives_the_loss_of_one(
     commands: Path, tmp_path: Path, postgresql_server: sa.URL
 ) -> None:
     url = new_database(postgresql_server).render_as_string(hide_password=False)
-    with bridge(commands, tmp_path, database=url, workers='2', migrate='1') as program:
+    settings = {'database': url, 'workers': '2', 'migrate': '1', 'metrics_port': '0'}
+    with bridge(commands, tmp_path, **settings) as program:
         pid = program.ready['pid']
         assert program.ready['workers'] == 2
         assert program.ready['extended_key'].startswith('xpub')
         first = children(pid)
         assert len(first) == 2
         assert {program.get('ready').status_code for _ in range(8)} == {200}
+        # Whichever of them answers, it adds up what both have counted.
+        counted = 'storj_requests_total{method="GET",route="/ready",status="200"}'
+        assert [program.metrics()[counted] for _ in range(4)] == [8] * 4
         os.kill(min(first), signal.SIGKILL)
 
         def whole() -> bool:
@@ -134,6 +138,7 @@ def test_bridge_of_workers_survives_the_loss_of_one(
             return answers == [200] * 8 and len(children(pid) - {min(first)}) == 2
 
         eventually(whole)
+        assert program.metrics()[counted] >= 16
         last = children(pid)
         program.process.send_signal(signal.SIGTERM)
         assert program.process.wait(30) == 0

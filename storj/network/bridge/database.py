@@ -61,7 +61,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as SATimeoutError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from storj.exception import NetworkSetupError
 from storj.network.node.group_sync import GroupSync
@@ -83,6 +83,7 @@ __all__ = (
     'Frame',
     'Key',
     'Lease',
+    'Measure',
     'Nonce',
     'OldSchemaError',
     'Pointer',
@@ -108,7 +109,7 @@ _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '7'
+REVISION = '8'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
@@ -432,6 +433,15 @@ class Secret(_Base):
     value: Mapped[str] = mapped_column(Text)
 
 
+class Measure(_Base):
+    """A number that was counted for all bridges, for metrics."""
+
+    __tablename__ = 'measures'
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[float]
+
+
 class _Version(_Base):
     """The revision of the schema, where Alembic keeps it."""
 
@@ -643,6 +653,12 @@ class Database:
             revision = connection.scalar(select(_Version.version_num))
         if revision != REVISION:
             raise _refusal(revision)
+
+    @property
+    def connections(self) -> int:
+        """Connections that are in use now."""
+        pool = self._engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
     def close(self) -> None:
         """Close all connections."""
