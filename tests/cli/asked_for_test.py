@@ -40,17 +40,33 @@ def put(storj, place, text, *options):
     storj('cp', *options, '-', place, input=text)
 
 
+# Options that are independent of each other are asked for at once.
 UPLOAD_OPTIONS = [
-    ((), {'encrypt': True, 'encrypt_name': True, 'parity': None}),
-    (('--no-encrypt',), {'encrypt': False, 'encrypt_name': True}),
-    (('--plain-names',), {'encrypt': True, 'encrypt_name': False}),
-    (('--parity',), {'parity': True}),
-    (('--no-parity',), {'parity': False}),
-    (('--mimetype', 'text/x-own'), {'mimetype': 'text/x-own'}),
-    (('--overwrite',), {'overwrite': True}),
-    ((), {'overwrite': False}),
+    (
+        (),
+        {
+            'encrypt': True,
+            'encrypt_name': True,
+            'parity': None,
+            'overwrite': False,
+            'resume': True,
+        },
+    ),
+    (
+        ('--no-encrypt', '--no-parity', '--no-resume'),
+        {'encrypt': False, 'encrypt_name': True, 'parity': False, 'resume': False},
+    ),
+    (
+        ('--plain-names', '--parity', '--mimetype', 'text/x-own', '--overwrite'),
+        {
+            'encrypt': True,
+            'encrypt_name': False,
+            'parity': True,
+            'mimetype': 'text/x-own',
+            'overwrite': True,
+        },
+    ),
 ]
-RESUME_OPTIONS = [(('--no-resume',), {'resume': False}), ((), {'resume': True})]
 
 
 def seen(options, wanted):
@@ -58,7 +74,7 @@ def seen(options, wanted):
 
 
 @pytest.mark.parametrize('word', ['cp', 'mv'])
-@pytest.mark.parametrize(('options', 'wanted'), UPLOAD_OPTIONS + RESUME_OPTIONS)
+@pytest.mark.parametrize(('options', 'wanted'), UPLOAD_OPTIONS)
 def test_options_reach_the_upload(storj, bucket, tmp_path, asked, word, options, wanted):
     (tmp_path / 'a').write_text('content')
     storj(word, *options, tmp_path / 'a', f'storj://{bucket}/a')
@@ -80,10 +96,11 @@ def test_options_reach_the_copy_between_buckets(storj, bucket, asked, word, opti
 @pytest.mark.parametrize(
     ('options', 'wanted'),
     [
-        (('--plain',), {'decrypt': False}),
-        ((), {'decrypt': True, 'overwrite': False}),
-        (('--overwrite',), {'overwrite': True}),
-        *RESUME_OPTIONS,
+        ((), {'decrypt': True, 'overwrite': False, 'resume': True}),
+        (
+            ('--plain', '--overwrite', '--no-resume'),
+            {'decrypt': False, 'overwrite': True, 'resume': False},
+        ),
     ],
 )
 def test_options_reach_the_download(storj, bucket, tmp_path, asked, word, options, wanted):

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from storj.cli.app import app
+from storj.exception import NotFoundError
+from storj.http import Client
 from storj.network import Network
 from storj.retry import RetryPolicy
 
@@ -79,7 +82,7 @@ class Storj:
 
 @pytest.fixture(scope='session')
 def network() -> Iterator[Network]:
-    with Network(farmers=6, bridge={'audit_interval': 0, 'mirrors': 0}) as running:
+    with Network(farmers=6, durable=False, bridge={'audit_interval': 0, 'mirrors': 0}) as running:
         yield running
 
 
@@ -122,13 +125,24 @@ def storj(home: dict[str, str | None], network: Network) -> Storj:
     return Storj({**home, **network.environment()})
 
 
+@pytest.fixture(scope='session')
+def account(network: Network) -> Iterator[Client]:
+    """A client of the network's account."""
+    with Client(
+        network.email, network.password, network.bridge_url, mnemonic=network.mnemonic
+    ) as client:
+        yield client
+
+
 @pytest.fixture
-def bucket(storj: Storj, request: pytest.FixtureRequest) -> Iterator[str]:
+def bucket(account: Client, request: pytest.FixtureRequest) -> Iterator[str]:
     """A bucket of this test's own."""
     name = request.node.name[:60].replace('/', '-')
-    storj('mb', name)
+    made = account.bucket_create(name)
     yield name
-    storj('rb', name, '--yes', code=None)
+    # A test may have removed it.
+    with suppress(NotFoundError):
+        account.bucket_delete(made.id)
 
 
 @pytest.fixture
