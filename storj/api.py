@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from storj.digest import Generation, rmd160sha256
-from storj.sharding import MAX_SHARD_SIZE
+from storj.sharding import LARGEST_SHARD_SIZE, MAX_SHARD_SIZE
 
 if TYPE_CHECKING:
     from ecdsa import SigningKey
@@ -203,6 +203,13 @@ def parse_version(text: object) -> Version | None:
     return int(found[1]), int(found[2]), int(found[3] or 0)
 
 
+def _shard_limit(stated: object) -> int:
+    """Return how large a shard may be for a bridge that states a limit, or none."""
+    if type(stated) is not int:
+        return MAX_SHARD_SIZE
+    return min(max(stated, MAX_SHARD_SIZE), LARGEST_SHARD_SIZE)
+
+
 @dataclass(frozen=True)
 class BridgeProfile:
     """What a bridge understands, judged by the releases that it states in ``GET /``.
@@ -214,18 +221,17 @@ class BridgeProfile:
         version (Version | None): release of the bridge, None if unknown.
         core (Version | None): release of the core library that it was built on.
         protocol (Version | None): version of the protocol between nodes.
+        max_shard_size (int): bytes of the largest shard; 4 GiB unless the bridge states more.
     """
 
     version: Version | None = None
     core: Version | None = None
     protocol: Version | None = None
+    max_shard_size: int = MAX_SHARD_SIZE
 
     #: Most farmers that can be excluded from a request; longer lists are refused from 5.6 on, and
     #: no release needs more.
     exclude_limit = 300
-
-    #: Bytes of the largest shard.
-    max_shard_size = MAX_SHARD_SIZE
 
     @classmethod
     def from_info(cls, info: Mapping[str, object] | None = None) -> BridgeProfile:
@@ -244,6 +250,7 @@ class BridgeProfile:
             version=parse_version(said.get('version')),
             core=parse_version(said.get('x-core-version')),
             protocol=parse_version(said.get('x-protocol-version')),
+            max_shard_size=_shard_limit(said.get('x-max-shard-size')),
         )
 
     def _since(self, major: int, minor: int = 0, patch: int = 0, *, unknown: bool) -> bool:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from storj.digest import rmd160sha256
+from storj.text import count_of
 
 __all__ = (
+    'LARGEST_SHARD_SIZE',
     'MAX_SHARDS',
     'MAX_SHARD_SIZE',
     'MIN_SHARD_SIZE',
@@ -35,8 +37,12 @@ __all__ = (
     'shard_size_for',
 )
 
-#: Bytes of the largest shard that bridges (7.5 and later) and libstorj take.
+#: Bytes of the largest shard that original bridges (7.5 and later) and libstorj take.
 MAX_SHARD_SIZE = 4 * 1024**3
+
+#: Bytes of the largest shard that our own bridge takes, which says so in ``GET /``. Nothing on the
+#: way counts in 32 bits; a limit keeps a hostile bridge from naming any number.
+LARGEST_SHARD_SIZE = 1024**4
 
 #: Bytes of the smallest shard, the last apart, of a file of several (section 10.7).
 MIN_SHARD_SIZE = 15360
@@ -185,16 +191,25 @@ def parity_count(size: int, data_shards: int) -> int:
 
 
 def plan(
-    size: int, *, parity: bool = True, shard_size: int | None = None, rule: Rule = 'libstorj'
+    size: int,
+    *,
+    parity: bool = True,
+    shard_size: int | None = None,
+    rule: Rule = 'libstorj',
+    largest: int = LARGEST_SHARD_SIZE,
 ) -> Plan:
     """Return how to cut a file.
+
+    A file that has too many shards of 4 GiB for parity, 612 GiB and more, gets shards twice as
+    large, or more: no other client has parity for such a file.
 
     Args:
         size (int): bytes of the file.
         parity (bool): whether parity shards are wanted; small files have none all the same.
         shard_size (int | None): bytes of a shard instead of the rule's choice: a multiple of 16 of
-            at least 15360 if there is more than one shard, and at most 4 GiB.
+            at least 15360 if there is more than one shard.
         rule (str): whose choice of the shard size.
+        largest (int): bytes of a shard that the bridge takes, 4 GiB for an original one.
 
     Returns:
         Plan: without any shard if the file is empty.
@@ -204,8 +219,8 @@ def plan(
     """
     chosen = shard_size_for(size, rule)
     if shard_size is not None:
-        if not 0 < shard_size <= MAX_SHARD_SIZE:
-            raise ValueError(f'a shard has 1 to {MAX_SHARD_SIZE} bytes, not {shard_size}')
+        if not 0 < shard_size <= largest:
+            raise ValueError(f'a shard has 1 to {count_of(largest, "byte")}, not {shard_size}')
         if size > shard_size and (shard_size < MIN_SHARD_SIZE or shard_size % _BLOCK):
             raise ValueError(
                 f'a shard of a file of several has a multiple of {_BLOCK} bytes and at least '
@@ -213,14 +228,24 @@ def plan(
             )
         # A shard that is alone is as long as its file, and so is its parity.
         chosen = min(shard_size, size)
-    data_shards = -(-size // chosen) if chosen else 0
-    parity_shards = parity_count(size, data_shards) if parity else 0
+    data_shards, parity_shards = _counts(size, chosen, parity=parity)
+    while parity_shards and data_shards + parity_shards > MAX_SHARDS:
+        if shard_size is not None or 2 * chosen > largest:
+            break
+        chosen *= 2
+        data_shards, parity_shards = _counts(size, chosen, parity=parity)
     if parity_shards and data_shards + parity_shards > MAX_SHARDS:
         raise ValueError(
             f'{data_shards} data and {parity_shards} parity shards, at most {MAX_SHARDS} in all; '
             'choose a larger shard size, or no parity'
         )
     return Plan(size, chosen, data_shards, parity_shards)
+
+
+def _counts(size: int, shard_size: int, *, parity: bool) -> tuple[int, int]:
+    """Return how many shards of data and of parity a file has."""
+    data_shards = -(-size // shard_size) if shard_size else 0
+    return data_shards, parity_count(size, data_shards) if parity else 0
 
 
 def bucket_id(email: str, stored_name: str) -> str:

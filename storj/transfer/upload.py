@@ -221,14 +221,16 @@ class Upload:
         # Readers that know no index know no parity either: they would take it for content.
         usual = config.parity and config.key_scheme is None
         parity = known and (usual if wanted is None else wanted)
+        largest = self._profile.max_shard_size
+        cut = partial(sharding.plan, size, shard_size=config.shard_size, largest=largest)
         try:
-            return sharding.plan(size, parity=parity, shard_size=config.shard_size)
+            return cut(parity=parity)
         except ValueError as error:
             if not parity or wanted:
                 raise
             # Parity was not asked for, and so many shards cannot be coded.
             _log.warning('uploading without parity: %s', error)
-            return sharding.plan(size, parity=False, shard_size=config.shard_size)
+            return cut(parity=False)
 
     def _read(self, source: Source, *, encrypted: bool) -> ShardReader:
         key = None if encrypted else self._encryption.key

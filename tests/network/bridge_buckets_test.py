@@ -311,6 +311,7 @@ def test_description_tells_the_release(bridge: RunningBridge) -> None:
     assert described['info']['version'] == '7.7.1'
     assert described['info']['x-protocol-version'] == '1.2.0'
     assert described['info']['x-core-version'] == '8.7.2'
+    assert described['info']['x-max-shard-size'] == 2**40
     assert 'put' in described['paths']['/frames/{frame}']
     bridge.farmer(4000)
     assert bridge.request('GET', '/health').body == b'OK'

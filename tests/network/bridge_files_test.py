@@ -102,7 +102,7 @@ def test_added_shard_answers_farmer_and_token(shared: RunningBridge) -> None:
         ({'size': 0}, 'Invalid size supplied'),
         ({'size': '9'}, 'Invalid size supplied'),
         ({'size': 1e400}, 'Invalid challenges supplied'),  # no JSON, so an empty body
-        ({'size': 4294967297}, 'Maximum shard size 4294967296 exceeded'),
+        ({'size': 2**40 + 1}, 'Maximum shard size 1099511627776 exceeded'),
         ({'hash': None}, 'Hash is expected to be supplied'),
         ({'hash': 'zz'}, 'Invalid contract specification was supplied'),
         ({'hash': 'AB' * 20}, 'Invalid contract specification was supplied'),

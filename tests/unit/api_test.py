@@ -160,3 +160,12 @@ def test_signature_is_the_same_with_and_without_cryptography(
         '022100dbbd3162d46e9f9bef7feb87c16dc13b4f6568a87f4e83f728e2443ba586675c'
     )
     assert api.sign(key, text) == expected
+
+
+@pytest.mark.parametrize(
+    ('stated', 'limit'),
+    [(None, 2**32), (2**36, 2**36), (1, 2**32), (2**60, 2**40), ('2', 2**32), (True, 2**32)],
+)
+def test_largest_shard_is_what_the_bridge_states_within_bounds(stated: object, limit: int) -> None:
+    info = {'version': '7.7.1', 'x-max-shard-size': stated}
+    assert api.BridgeProfile.from_info(info).max_shard_size == limit

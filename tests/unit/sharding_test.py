@@ -47,7 +47,7 @@ def test_small_shard_is_fine_if_it_is_alone():
     assert sharding.plan(101, shard_size=15360).shards == 1
 
 
-@pytest.mark.parametrize('shard_size', [0, -16, 4 * 1024**3 + 16])
+@pytest.mark.parametrize('shard_size', [0, -16, 1024**4 + 16])
 def test_shard_size_out_of_bounds_is_refused(shard_size):
     with pytest.raises(ValueError, match='a shard has 1 to'):
         sharding.plan(100, shard_size=shard_size)
@@ -62,6 +62,30 @@ def test_shard_size_that_cannot_cut_is_refused(shard_size):
 def test_negative_size_is_refused():
     with pytest.raises(ValueError, match='not negative'):
         sharding.plan(-1)
+
+
+@pytest.mark.parametrize(
+    ('size', 'shard_size', 'shards'),
+    [
+        # 153 shards of data and 102 of parity are the most that libstorj codes.
+        (153 * 4096 * MIB, 4096 * MIB, 255),
+        (153 * 4096 * MIB + 1, 8192 * MIB, 77 + 52),
+        (1024 * 1024 * MIB, 8192 * MIB, 128 + 86),
+        (153 * 1024 * 1024 * MIB, 1024 * 1024 * MIB, 255),
+    ],
+)
+def test_file_that_parity_cannot_cover_gets_larger_shards(size, shard_size, shards):
+    found = sharding.plan(size)
+    assert (found.shard_size, found.shards) == (shard_size, shards)
+
+
+def test_larger_shards_are_for_bridges_and_files_that_take_them_only():
+    for options in {'largest': sharding.MAX_SHARD_SIZE}, {'shard_size': 4096 * MIB}:
+        with pytest.raises(ValueError, match='at most 255 in all'):
+            sharding.plan(1024 * 1024 * MIB, **options)
+    assert sharding.plan(1024 * 1024 * MIB, parity=False).shard_size == 4096 * MIB
+    with pytest.raises(ValueError, match='at most 255 in all'):
+        sharding.plan(154 * 1024 * 1024 * MIB)
 
 
 def test_parity_ends_at_255_shards():

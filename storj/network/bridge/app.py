@@ -26,6 +26,7 @@ from storj.network.node.proxies import behind_proxies, parse_proxies
 from storj.network.node.space import is_full
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
+from storj.sharding import LARGEST_SHARD_SIZE
 from storj.system.hosts import is_loopback
 
 __all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app', 'routes')
@@ -93,6 +94,7 @@ async def get_description(request: web.Request) -> web.Response:
                 'description': 'Access the Storj network using a simple REST API.',
                 'x-protocol-version': bridge.release.protocol,
                 'x-core-version': bridge.release.core,
+                'x-max-shard-size': LARGEST_SHARD_SIZE,
             },
             'host': url.hostname or '127.0.0.1',
             'basePath': '/',

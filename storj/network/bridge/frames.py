@@ -48,9 +48,9 @@ from storj.network.node.wire import (
     object_id,
     read_body,
 )
+from storj.sharding import LARGEST_SHARD_SIZE
 
 __all__ = (
-    'MAX_SHARD_SIZE',
     'ROUTES',
     'Addition',
     'check_addition',
@@ -58,8 +58,7 @@ __all__ = (
     'owned_frame',
 )
 
-#: Bytes; and of every data shard of a file but the last (protocol reference, section 3.8).
-MAX_SHARD_SIZE = 4294967296
+#: Bytes of every data shard of a file but the last (protocol reference, section 3.8).
 _MIN_SHARD_SIZE = 15360
 
 _LIST_LIMIT = 10
@@ -361,8 +360,9 @@ def _addition(body: dict[str, Any]) -> Addition:
     size = number(body.get('size'))
     if size is None or size <= 0:
         raise Refusal(400, 'Invalid size supplied')
-    if size > MAX_SHARD_SIZE:
-        raise Refusal(400, f'Maximum shard size {MAX_SHARD_SIZE} exceeded')
+    # Original bridges end at 4 GiB: too little for the parity of 1 TiB.
+    if size > LARGEST_SHARD_SIZE:
+        raise Refusal(400, f'Maximum shard size {LARGEST_SHARD_SIZE} exceeded')
     shard_hash = body.get('hash')
     if shard_hash is None:
         raise Refusal(400, 'Hash is expected to be supplied')
