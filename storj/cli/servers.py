@@ -134,6 +134,13 @@ _bridge_database = database_option(
     help='Serve metrics for Prometheus on this port, at /metrics; 0 for any free one.',
 )
 @click.option(
+    '--log-format',
+    type=click.Choice(('text', 'json')),
+    default='text',
+    show_default=True,
+    help='Of the log on standard error and in --log-file: json is one object a line.',
+)
+@click.option(
     '--grace',
     type=DURATION,
     default='30s',
@@ -154,6 +161,7 @@ def bridge(
     workers: int,
     metrics_host: str,
     metrics_port: int | None,
+    log_format: str,
     grace: float,
     **options: Any,
 ) -> None:
@@ -166,11 +174,13 @@ def bridge(
     """
     if context.invoked_subcommand is not None:
         return
-    session.start()
+    require_extra(*(() if metrics_port is None else ('prometheus_client',)))
+    from storj.network.node.logs import JsonFormatter
+
+    session.start(JsonFormatter() if log_format == 'json' else None)
     url = _required(database)
     if options['activation'] == 'mail' and options['smtp'] is None and data is None:
         raise click.UsageError('--activation mail needs --smtp, or --data for the messages')
-    require_extra(*(() if metrics_port is None else ('prometheus_client',)))
     from storj.network.bridge_program import BridgeProgram, run_bridge
     from storj.network.settings import Endpoint
 

@@ -216,23 +216,29 @@ class Session:
         """Whether errors come with a traceback."""
         return self.verbose >= 2 or (self.debug or '0') != '0'
 
-    def start(self) -> None:
-        """Take the options as they are now: choose the output and begin to log."""
+    def start(self, formatter: logging.Formatter | None = None) -> None:
+        """Take the options as they are now: choose the output and begin to log.
+
+        Args:
+            formatter (logging.Formatter | None): of logs that a program reads; they tell more.
+        """
         with contextlib.ExitStack() as early:
             # Warnings about the settings cannot wait for the settings of logs.
             handler = _Handler(self._make_output().note)
-            self._log_to(handler, logging.WARNING, '%(message)s', early)
+            self._log_to(handler, logging.WARNING, LogFormatter('%(message)s'), early)
             self._apply_settings()
         self._output = self._make_output()
         level = logging.DEBUG if self.debugging else logging.INFO
-        if self.debugging or self.verbose:
-            self._log_to(_Handler(self._output.warn), level, _LOG_FORMAT)
+        detailed = formatter or LogFormatter(_LOG_FORMAT)
+        if self.debugging or self.verbose or formatter is not None:
+            self._log_to(_Handler(self._output.warn), level, detailed)
         else:
             # A retry is printed: it explains why nothing seems to happen.
-            self._log_to(_Brief(self._output.note), logging.WARNING, '%(message)s')
+            brief = LogFormatter('%(message)s')
+            self._log_to(_Brief(self._output.note), logging.WARNING, brief)
         if self.log_file is not None:
             self._log = _LogFile(self.log_file)
-            self._log_to(self._log, logging.DEBUG, _LOG_FORMAT)
+            self._log_to(self._log, logging.DEBUG, detailed)
 
     @property
     def settings(self) -> Configuration:
@@ -498,14 +504,15 @@ class Session:
         self,
         handler: logging.Handler,
         level: int,
-        form: str,
+        formatter: logging.Formatter,
         until: contextlib.ExitStack | None = None,
     ) -> None:
         """Send the records of this package to a handler until a stack, or the session, closes."""
         until = until or self._open
-        handler.setFormatter(LogFormatter(form))
+        handler.setFormatter(formatter)
         handler.setLevel(level)
-        names = ['storj']
+        # A program that reads logs finds no other lines among them.
+        names = ['storj'] if isinstance(formatter, LogFormatter) else ['storj', 'asyncio']
         if self.debug == 'http':
             names += ['urllib3', 'ws4py']
         for name in names:

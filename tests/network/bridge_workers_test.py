@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -118,6 +119,7 @@ def test_bridge_of_workers_survives_the_loss_of_one(
 ) -> None:
     url = new_database(postgresql_server).render_as_string(hide_password=False)
     settings = {'database': url, 'workers': '2', 'migrate': '1', 'metrics_port': '0'}
+    settings['log_format'] = 'json'
     with bridge(commands, tmp_path, **settings) as program:
         pid = program.ready['pid']
         assert program.ready['workers'] == 2
@@ -141,5 +143,8 @@ def test_bridge_of_workers_survives_the_loss_of_one(
         assert program.metrics()[counted] >= 16
         last = children(pid)
         program.process.send_signal(signal.SIGTERM)
-        assert program.process.wait(30) == 0
+        _, log = program.process.communicate(timeout=30)
+        assert program.process.returncode == 0
+        told = [json.loads(line) for line in log.splitlines()]
+        assert any('worker' in line['message'] for line in told if line['level'] == 'WARNING')
         assert not any(Path('/proc', str(each)).exists() for each in last)

@@ -21,8 +21,9 @@ from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.upkeep import start_upkeep
 from storj.network.node import health
 from storj.network.node.group_sync import SYNCS, durable_answers
+from storj.network.node.logs import name_answer, named_requests
 from storj.network.node.pages import error_pages
-from storj.network.node.proxies import behind_proxies, parse_proxies
+from storj.network.node.proxies import behind_proxies, parse_proxies, trusted
 from storj.network.node.space import is_full
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
@@ -72,7 +73,7 @@ _STORING = frozenset(
 _AWAY = '1'
 _NO_SPACE = 'No space left at the bridge'
 _METHODS = 'GET,HEAD,PUT,PATCH,POST,DELETE'
-_READABLE = 'Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset'
+_READABLE = 'Retry-After,X-Request-Id,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset'
 #: What the framework answers by itself, with the bridge's texts (protocol reference, section 2.5).
 _FRAMEWORK_TEXTS = {404: 'Resource not found', 413: 'Request entity too large'}
 
@@ -304,8 +305,11 @@ def create_app(
         _errors,
         durable_answers(_STEPS),
     ]
-    if settings.trusted_proxies:
-        middlewares.insert(0, behind_proxies(parse_proxies(settings.trusted_proxies)))
+    proxies = parse_proxies(settings.trusted_proxies)
+    if proxies:
+        middlewares.insert(0, behind_proxies(proxies))
+    # Before the address of the client stands for that of the proxy.
+    middlewares.insert(0, named_requests(trusted(proxies)))
     if settings.hosts is not None:
         middlewares.append(_addressed(settings.hosts))
     if settings.rate_limits:
@@ -360,6 +364,7 @@ def create_app(
 
     app.cleanup_ctx.append(life)
     app.on_response_prepare.append(_set_headers)
+    app.on_response_prepare.append(name_answer)
     for route in routes(settings):
         paths = [route.path] if route.path == '/' else [route.path, route.path + '/']
         for path in paths:

@@ -1,19 +1,37 @@
-"""The logs of a server: bounded, whatever clients send, and rotated by other programs."""
+"""The logs of a server: bounded, whatever clients send, rotated by others, and read by programs."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import re
+import secrets
 import signal
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-__all__ = ('LogLimit', 'limited_logs', 'reopened_logs')
+from aiohttp import web
+
+from storj.network.node.wire import Handler
+from storj.text import masked, printable
+
+__all__ = (
+    'JsonFormatter',
+    'LogLimit',
+    'limited_logs',
+    'name_answer',
+    'named_requests',
+    'reopened_logs',
+)
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +42,61 @@ _DETAILS = 6000
 # Texts that are counted at once; the oldest are forgotten first.
 _TEXTS = 1000
 _STANDARD_ERROR = 2
+#: The request that is being answered.
+_REQUEST: ContextVar[str | None] = ContextVar('request', default=None)
+_HEADER = 'X-Request-Id'
+_ID = re.compile(r'[A-Za-z0-9._-]{1,64}')
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one line of JSON: time, level, logger, message, and request if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, in ASCII."""
+        moment = datetime.fromtimestamp(record.created, timezone.utc)
+        fields: dict[str, Any] = {
+            'time': moment.isoformat(timespec='milliseconds').replace('+00:00', 'Z'),
+            'level': record.levelname,
+            'logger': record.name,
+            'message': printable(masked(record.getMessage())),
+        }
+        if (request := _REQUEST.get()) is not None:
+            fields['request'] = request
+        if record.exc_info:
+            fields['exception'] = masked(self.formatException(record.exc_info))
+        return json.dumps(fields)
+
+
+def named_requests(is_trusted: Callable[[str | None], bool]) -> Callable[..., Any]:
+    """Return a middleware that gives each request an id, for its answer and for the log.
+
+    Args:
+        is_trusted (Callable[[str | None], bool]): whether an address is that of a proxy whose
+            ``X-Request-Id`` counts; only short ones without special characters do.
+    """
+
+    @web.middleware
+    async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get(_HEADER, '') if is_trusted(request.remote) else ''
+        # Each request is answered in a context of its own, or after the one before it.
+        _REQUEST.set(given if _ID.fullmatch(given) else secrets.token_hex(8))
+        began = time.perf_counter()
+        response = await handler(request)
+        if logger.isEnabledFor(logging.DEBUG):
+            # The pattern, not the path: that may hold the secret of a mailed link.
+            resource = request.match_info.route.resource
+            pattern = None if resource is None else resource.canonical
+            seconds = time.perf_counter() - began
+            logger.debug('%s %s: %d, %.3f s', request.method, pattern, response.status, seconds)
+        return response
+
+    return named
+
+
+async def name_answer(request: web.Request, response: web.StreamResponse) -> None:
+    """Send the id of a request back: for the signal before an answer is sent."""
+    if (name := _REQUEST.get()) is not None:
+        response.headers[_HEADER] = name
 
 
 class LogLimit(logging.Filter):

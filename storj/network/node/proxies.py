@@ -15,7 +15,7 @@ from aiohttp import web
 from storj.network.node.wire import Handler
 from storj.system.hosts import ip_of
 
-__all__ = ('behind_proxies', 'parse_proxies')
+__all__ = ('behind_proxies', 'parse_proxies', 'trusted')
 
 _HOST = re.compile(r'[A-Za-z0-9.\-_\[\]:]{1,255}')
 
@@ -37,16 +37,23 @@ def parse_proxies(texts: Collection[str]) -> tuple[_Net, ...]:
         raise ValueError(f'a proxy is an IP address or a network, {error}') from None
 
 
+def trusted(networks: Collection[_Net]) -> Callable[[str | None], bool]:
+    """Return what tells whether an address is that of a proxy in one of these networks."""
+
+    def is_trusted(address: str | None) -> bool:
+        ip = ip_of(address or '')
+        return ip is not None and any(ip in network for network in networks)
+
+    return is_trusted
+
+
 def behind_proxies(networks: Collection[_Net]) -> Callable[..., Any]:
     """Return a middleware that lets requests of trusted proxies tell where they come from.
 
     ``X-Forwarded-For`` names the client, ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` the address
     that it asked for.
     """
-
-    def is_trusted(address: str | None) -> bool:
-        ip = ip_of(address or '')
-        return ip is not None and any(ip in network for network in networks)
+    is_trusted = trusted(networks)
 
     @web.middleware
     async def forwarded(request: web.Request, handler: Handler) -> web.StreamResponse:
