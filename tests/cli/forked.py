@@ -15,6 +15,7 @@ the same with the fixture ``forked_python``.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import io
 import json
@@ -161,6 +162,8 @@ class Server:
 
     def run(self) -> None:
         """Serve without an end."""
+        # Collections of garbage in the commands need not look at what is loaded.
+        gc.freeze()
         print('ready', flush=True)
         while True:
             sockets = [self._listener, self._ended, *self._running]
