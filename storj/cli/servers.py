@@ -40,6 +40,19 @@ _bridge_database = database_option(
     'STORJ_BRIDGE_DATABASE', 'SQLAlchemy URL, of PostgreSQL if several bridges use it.'
 )
 
+_tls_cert = click.option(
+    '--tls-cert',
+    type=LocalPath(exists=True, path_type=Path),
+    metavar='FILE',
+    help='Certificate chain, as PEM.',
+)
+_tls_key = click.option(
+    '--tls-key',
+    type=LocalPath(exists=True, path_type=Path),
+    metavar='FILE',
+    help='Its private key, as PEM.',
+)
+
 
 @environment_options('STORJ_BRIDGE')
 @group(
@@ -133,6 +146,8 @@ _bridge_database = database_option(
     metavar='N',
     help='Serve metrics for Prometheus on this port, at /metrics; 0 for any free one.',
 )
+@_tls_cert
+@_tls_key
 @click.option(
     '--log-format',
     type=click.Choice(('text', 'json')),
@@ -188,7 +203,8 @@ def bridge(
         with failures_told():
             _bridge_ready(session.output, event)
 
-    place = {name: options.pop(name) for name in ('host', 'port', 'address', 'public_url')}
+    names = ('host', 'port', 'address', 'public_url', 'tls_cert', 'tls_key')
+    place = {name: options.pop(name) for name in names}
     try:
         program = BridgeProgram(
             url,
@@ -484,8 +500,8 @@ def serve() -> None:
     show_default=True,
     help='Space for uploads that wait.',
 )
-@click.option('--tls-cert', type=LocalPath(exists=True), help='Certificate chain, as PEM.')
-@click.option('--tls-key', type=LocalPath(exists=True), help='Its private key, as PEM.')
+@_tls_cert
+@_tls_key
 @pass_session
 def s3(
     session: Session,

@@ -93,6 +93,7 @@ def run_bridge(program: BridgeProgram, ready: Callable[[Mapping[str, Any]], obje
 
     Raises:
         NetworkSetupError: If the port is taken, or folder or database cannot be used.
+        ConfigurationError: If the certificate for TLS cannot be used.
         ResourceError: If the system allows too few open files.
     """
     need_descriptors(BRIDGE_DESCRIPTORS, 'a bridge')
@@ -126,11 +127,12 @@ def run_bridge(program: BridgeProgram, ready: Callable[[Mapping[str, Any]], obje
 
 def _prepared(program: BridgeProgram) -> bytes:
     """Make sure that the database can be used; return the seed of the renter node."""
-    if not (is_loopback(program.endpoint.host) or program.bridge.get('trusted_proxies')):
+    place = program.endpoint
+    if not (is_loopback(place.host) or place.tls_cert or program.bridge.get('trusted_proxies')):
         logger.warning(
             'the bridge listens on %s without TLS, and behind no trusted proxy: logins and contents'
             ' are readable on their way',
-            program.endpoint.host,
+            place.host,
         )
     database = Database(program.database, durable=False, migrate=program.migrate)
     try:
@@ -178,6 +180,7 @@ class _Process:
             await server.start()
             if scraped is not None:
                 await scraped.start()
+            logger.info('the bridge serves at %s', server.url)
             report(
                 {
                     'bridge': server.url,
@@ -191,6 +194,7 @@ class _Process:
             with until_orphaned(life, stopped):
                 await until_stopped(stopped, live())
         finally:
+            logger.info('the bridge stops')
             await server.stop()
             if scraped is not None:
                 await scraped.stop()

@@ -17,8 +17,8 @@ from storj.network.node.health import HEALTH, Problem
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.serving import Server, listen
 from storj.network.node.tasks import Tasks
+from storj.network.node.tls import client_of, server_context
 from storj.network.settings import EVERYWHERE, Endpoint
-from storj.text import in_url
 
 __all__ = ('BRIDGE_DESCRIPTORS', 'BridgeServer')
 
@@ -94,16 +94,19 @@ class BridgeServer:
 
         Raises:
             NetworkSetupError: If the port is taken, or folder or database cannot be used.
+            ConfigurationError: If the certificate for TLS cannot be used.
         """
         endpoint = self._endpoint
+        cert = endpoint.tls_cert
+        tls = None if cert is None else server_context(cert, endpoint.tls_key)
         listening = listen(endpoint.host, endpoint.port, shared=self._shared)
         try:
             port = listening.getsockname()[1]
-            reached = _url(endpoint.announced, port)
+            reached = endpoint.url(endpoint.announced, port)
             # What belongs to the bridge itself needs no way round by a proxy.
             here = EVERYWHERE.get(endpoint.host)
             self.listens_on = _described(endpoint.host, listening)
-            self.local_url = reached if here is None else _url(here, port)
+            self.local_url = reached if here is None else endpoint.url(here, port)
             self.url = endpoint.public or reached
             key = ExtendedKey.renter(self._seed)
             self._renter = RenterNode(key, address=endpoint.announced, port=port)
@@ -114,7 +117,7 @@ class BridgeServer:
                 max_line_size=HEAD_LIMIT,
                 max_field_size=HEAD_LIMIT,
             )
-            await self._server.start(listening)
+            await self._server.start(listening, tls=tls)
             if self._tasks is not None:
                 self._tasks(self.bridge, self.app[TASKS])
         except BaseException:
@@ -130,7 +133,14 @@ class BridgeServer:
         }
         bridge = BridgeSettings(**settings)
         app = create_app(bridge, renter)
-        mount(app, bridge.data_dir / 'metadisk', self.local_url, self._metadisk)
+        cert = self._endpoint.tls_cert
+        mount(
+            app,
+            bridge.data_dir / 'metadisk',
+            self.local_url,
+            self._metadisk,
+            tls=None if cert is None else client_of(cert),
+        )
         app.middlewares[:0] = self._middlewares  # type: ignore[assignment]
         return app
 
@@ -156,10 +166,6 @@ class BridgeServer:
             await server.stop()
         if self._renter is not None:
             await self._renter.close()
-
-
-def _url(host: str, port: int) -> str:
-    return f'http://{in_url(host)}:{port}'
 
 
 def _described(host: str, listening: socket.socket) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from storj.network.faults import Fault
 from storj.system.hosts import is_loopback
+from storj.text import in_url
 
 __all__ = ('EVERYWHERE', 'RESERVE', 'Endpoint', 'NetworkOptions', 'NetworkSettings', 'Protocols')
 
@@ -39,6 +40,8 @@ class Endpoint:
         port (int): 0 for any free one.
         address (str | None): that others reach it at, if it is another.
         public_url (str | None): that others reach it at, if it is another.
+        tls_cert (Path | None): certificate chain, as PEM; HTTP without TLS if None.
+        tls_key (Path | None): its private key; in the same file if None.
 
     Raises:
         ValueError: If one is invalid.
@@ -48,8 +51,12 @@ class Endpoint:
     port: int = 6382
     address: str | None = None
     public_url: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError('a private key for TLS needs its certificate')
         if not 0 <= self.port <= 65535:
             raise ValueError('a port is a number from 0 to 65535')
         if self.public_url is not None:
@@ -67,6 +74,11 @@ class Endpoint:
         """The address that others reach it at."""
         public = urlsplit(self.public_url or '').hostname if self.host in EVERYWHERE else None
         return self.address or public or self.host
+
+    def url(self, host: str, port: int) -> str:
+        """Return the URL of the server by one of its addresses."""
+        scheme = 'http' if self.tls_cert is None else 'https'
+        return f'{scheme}://{in_url(host)}:{port}'
 
     @property
     def hosts(self) -> tuple[str, ...] | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storj.exception import ConfigurationError
 from storj.network.node.serving import Server, listen
+from storj.network.node.tls import server_context
 from storj.network.program import EventPrinter, serving, until_stopped
 from storj.s3.app import application
 from storj.s3.index import Index
@@ -49,10 +50,6 @@ def new_pair() -> tuple[str, str]:
     """Return a new access key and its secret key."""
     alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
     return 'STORJ' + ''.join(secrets.choice(alphabet) for _ in range(15)), secrets.token_urlsafe(30)
-
-
-def _no_password() -> str:
-    raise ConfigurationError('the private key is encrypted: give one without a password')
 
 
 def _is_text(value: object) -> bool:
@@ -177,18 +174,7 @@ class Gateway:
                     settings.host,
                 )
             return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            # Without this OpenSSL would ask for it on the terminal.
-            context.load_cert_chain(settings.tls_cert, settings.tls_key, password=_no_password)
-        except OSError as error:
-            files = ' and '.join(
-                str(path) for path in (settings.tls_cert, settings.tls_key) if path
-            )
-            # SSL's errors say nothing of files: "[SSL] PEM lib (_ssl.c:3895)".
-            reason = 'no certificate and key' if isinstance(error, ssl.SSLError) else error.strerror
-            raise ConfigurationError(f'TLS with {files}: {reason}') from error
-        return context
+        return server_context(settings.tls_cert, settings.tls_key)
 
     def _kept_keys(self) -> dict[str, str]:
         """Return the keys in the folder; a pair is made where there are none at all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -60,6 +61,8 @@ def mount(
     folder: Path,
     bridge_url: str,
     settings: Settings,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Add a node to a bridge's application that has not started yet.
 
@@ -69,6 +72,7 @@ def mount(
             key for deposits. Made, for its owner only, when it is missing.
         bridge_url (str): where this very application will be reached from this machine.
         settings (Settings): how it is run.
+        tls (ssl.SSLContext | None): by which it is reached; None for HTTP.
 
     Raises:
         NetworkSetupError: If the folder cannot be used, or what lies in it is damaged.
@@ -86,7 +90,10 @@ def mount(
         if app[BRIDGE].settings.durable:
             sync = GroupSync(folder / 'node.db')
             app[SYNCS].append(sync.wait)
-        session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT)
+        connector = None if tls is None else aiohttp.TCPConnector(ssl=tls)
+        session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT
+        )
         farmers = ShardClient()
         storage = FarmerStorage(
             bridge_url, Account(kept.email, kept.password), session, farmers, folder
