@@ -11,6 +11,7 @@ import pytest
 
 from storj.network.bridge.app import TASKS
 from storj.network.bridge.audits import audit_round
+from storj.network.bridge.backlog import length
 from storj.network.bridge.copies import copies_of
 from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.repairs import REPAIRS
@@ -74,6 +75,16 @@ def look(bridge: RunningBridge) -> None:
     bridge.call(lambda: lost_round(bridge.state))
     bridge.call(bridge.app[REPAIRS].look)
     bridge.copies_made()
+
+
+def survey(bridge: RunningBridge) -> None:
+    """Do what the bridge does once a day, and wait until it has done it."""
+    bridge.call(bridge.app[REPAIRS].survey)
+    bridge.copies_made()
+
+
+def backlog(bridge: RunningBridge) -> int:
+    return bridge.call(lambda: bridge.state.database.read(length))
 
 
 def totals(bridge: RunningBridge) -> tuple[int, int, int]:
@@ -326,6 +337,68 @@ def test_bad_shard_that_a_farmer_found_itself_is_replaced(bridge: RunningBridge)
     assert len(counted(bridge, shard)) == 3
 
 
+def test_copy_that_was_lost_before_a_kill_is_replaced(tmp_path: Path, time: Clock) -> None:
+    settings: dict[str, Any] = {'mirrors': 2, 'repair_interval': 0.0}
+    with RunningBridge(tmp_path, monotonic=time, **settings) as bridge:
+        bridge.account()
+        farmers(bridge, 6)
+        shard = store(bridge)
+        loser = holders(bridge, shard)[0]
+        del loser.shards[shard]
+        # Only the record of the audit tells that a copy is missing.
+        bridge.call(lambda: audit_round(bridge.state))
+        known = bridge.farmers.farmers
+    later = RunningBridge(tmp_path, monotonic=time, **settings)
+    later.farmers.farmers.update(known)
+    with later:
+        later.copies_made()
+        assert len(counted(later, shard)) == 3
+        assert backlog(later) == 0
+
+
+def test_file_without_all_copies_waits_in_the_backlog(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, mirrors=2, copying_timeout=0.0, repair_interval=0.0) as bridge:
+        bridge.account()
+        found = farmers(bridge, 3, copies=False)
+        shard = store(bridge)
+        bridge.copies_made()
+        assert backlog(bridge) == 1
+        for farmer in found:
+            farmer.copies = True
+        bridge.clock.now += 61
+        bridge.copies_made()
+        assert len(counted(bridge, shard)) == 3
+        assert backlog(bridge) == 0
+
+
+def test_shard_that_every_farmer_has_waits_for_a_new_one(bridge: RunningBridge) -> None:
+    farmers(bridge, 2)
+    shard = store(bridge)
+    look(bridge)
+    bridge.clock.now += 365 * 24 * HOUR
+    bridge.farmers.calls.clear()
+    look(bridge)
+    assert bridge.farmers.calls == []
+    bridge.farmer(5000)
+    look(bridge)
+    assert len(counted(bridge, shard)) == 3
+    assert backlog(bridge) == 0
+
+
+def test_survey_finds_what_no_event_told_of(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('storj.network.bridge.repairs._PAGE', 2)
+    farmers(bridge, 6)
+    shards = [store(bridge, bytes([n]), str(n)) for n in range(5)]
+    with bridge.state.database.begin() as session:
+        session.query(Contract).filter_by(mirror=True).update({Contract.failed: True})
+    look(bridge)
+    assert all(len(counted(bridge, shard)) == 1 for shard in shards)
+    survey(bridge)
+    assert all(len(counted(bridge, shard)) == 3 for shard in shards)
+
+
 # ---------------------------------------------------------------- farmers that go, and come back
 
 
@@ -474,7 +547,7 @@ def test_most_endangered_shards_come_first(bridge: RunningBridge, time: Clock) -
             for contract in lost:
                 contract.failed = True
     bridge.farmers.retrieved.clear()
-    look(bridge)
+    survey(bridge)
     order = [shards.index(shard) % 4 for shard in dict.fromkeys(bridge.farmers.retrieved)]
     # With one copy left, with two, and at last those that nobody is known to have: there it ends
     # soon, as nothing is copied, so one may overtake those that another worker has begun.
@@ -494,7 +567,7 @@ def test_no_more_than_so_many_shards_are_worked_on_at_once(
     for farmer in found:
         farmer.hangs, farmer.hangs_in = hanging, 'mirror'
     before = [method for method, _ in bridge.farmers.calls].count('mirror')
-    bridge.call(bridge.app[REPAIRS].look)
+    bridge.call(bridge.app[REPAIRS].survey)
     eventually(lambda: sum(farmer.waiting for farmer in found) == 8)
     # Two copies each of four shards, and no more until one of them is there.
     assert [method for method, _ in bridge.farmers.calls].count('mirror') == before + 8
@@ -506,11 +579,12 @@ def test_no_more_than_so_many_shards_are_worked_on_at_once(
 def test_hopeless_shards_are_tried_less_and_less_often(
     tmp_path: Path,
 ) -> None:
-    with RunningBridge(tmp_path, mirrors=2, repair_interval=60.0, copying_timeout=0.0) as bridge:
+    with RunningBridge(tmp_path, mirrors=2, repair_interval=0.0, copying_timeout=0.0) as bridge:
         bridge.account()
         found = farmers(bridge, 3, copies=False)
         store(bridge)
         # The first try was that of the upload.
+        bridge.copies_made()
         bridge.clock.now += 60
 
         def tries() -> int:
@@ -519,12 +593,10 @@ def test_hopeless_shards_are_tried_less_and_less_often(
             return [method for method, _ in bridge.farmers.calls].count('mirror')
 
         attempts = []
-        for _ in range(16):
+        for _ in range(14):
             attempts.append(tries())
             bridge.clock.now += 30
-        assert [bool(tried) for tried in attempts] == [
-            number in (0, 2, 6, 14) for number in range(16)
-        ]
+        assert [bool(tried) for tried in attempts] == [number in (0, 4, 12) for number in range(14)]
         # One more farmer is new hope.
         for farmer in found:
             farmer.copies = True

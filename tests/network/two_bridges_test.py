@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import URL
 
 from storj.network.bridge.audits import audit_round
+from storj.network.bridge.backlog import Backlog, add
 from storj.network.bridge.contacts import refresh_leaving
 from storj.network.bridge.database import (
     Bucket,
@@ -23,10 +24,12 @@ from storj.network.bridge.database import (
     Entry,
     Frame,
     Pointer,
+    Repair,
 )
 from storj.network.bridge.leases import release_rounds, take_round
+from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.upkeep import end_given_up, lost_round, ping_round
-from tests.network.bridges import Account, RunningBridge, ScriptedFarmer
+from tests.network.bridges import Account, RunningBridge, ScriptedFarmer, eventually
 from tests.network.postgresql import new_database
 
 T = TypeVar('T')
@@ -40,7 +43,7 @@ class Both:
         self.pair: list[RunningBridge] = []
         for name in ('a', 'b'):
             (folder / name).mkdir()
-            self.pair.append(RunningBridge(folder / name, database_url=url))
+            self.pair.append(RunningBridge(folder / name, database_url=url, repair_interval=0.0))
         at_once(*(bridge.__enter__ for bridge in self.pair))
         self.first, second = self.pair
         second.farmers.farmers = self.first.farmers.farmers
@@ -298,6 +301,77 @@ def test_wrong_passwords_count_at_both_bridges_together(both: Both) -> None:
     # A password that both know stays welcome, and is counted by neither.
     for bridge in both.pair:
         assert bridge.request('GET', '/buckets', by=both.alice).status == 200
+
+
+def test_claim_of_a_repair_ends_with_its_bridge(both: Both) -> None:
+    first, second = (Backlog(bridge.state) for bridge in both.pair)
+    both.pair[1].clock.now = both.first.clock.now
+    shards = {f'{number:040x}': 0 for number in ROUNDS}
+    state = both.first.state
+
+    async def note() -> None:
+        await state.database.run(lambda connection: add(state, connection, shards))
+
+    def take(bridge: RunningBridge, backlog: Backlog) -> list[str]:
+        return bridge.call(lambda: backlog.take(5))
+
+    both.first.call(note)
+    with state.database.begin() as session:
+        session.query(Repair).filter(Repair.shard_hash.not_in(shards)).delete()
+    takes = [partial(take, *each) for each in zip(both.pair, (first, second), strict=True)]
+    mine, others = at_once(*takes)
+    assert sorted(mine + others) == sorted(shards)
+    # What is lost during the work is not forgotten with its end; the rest is, once it is done.
+    both.first.call(note)
+    for bridge, backlog in zip(both.pair, (first, second), strict=True):
+        bridge.clock.now += 50
+        for shard in list(backlog.claimed):
+            bridge.call(lambda b=backlog, s=shard: b.finish(s, copies=1))  # type: ignore[misc]
+    assert sorted(takes[0]() + takes[0]()) == sorted(shards)
+    both.first.call(first.prolong)
+    for bridge in both.pair:
+        bridge.clock.now += 50
+    assert takes[1]() == []
+    for bridge in both.pair:
+        bridge.clock.now += 11
+    again = takes[1]() + takes[1]()
+    assert sorted(again) == sorted(shards)
+    for shard in again:
+        # The first bridge was slow, not dead: its end changes nothing any more.
+        both.first.call(lambda s=shard: first.finish(s, copies=1))  # type: ignore[misc]
+        both.pair[1].call(lambda s=shard: second.finish(s, copies=1))  # type: ignore[misc]
+    assert takes[0]() == []
+    with state.database.begin() as session:
+        assert session.query(Repair).filter(Repair.shard_hash.in_(shards)).count() == 0
+
+
+# The last one with these bridges: it adds farmers.
+def test_shard_is_repaired_by_one_bridge_at_a_time(both: Both) -> None:
+    bucket = both.first.bucket(both.alice, 'repairs')
+    shards = []
+    for number in range(12):
+        data = b'repaired %d' % number
+        body = {'frame': both.frame(data), 'filename': str(number)}
+        path = f'/buckets/{bucket}/files'
+        assert both.first.request('POST', path, body, by=both.alice).status == 200
+        shards.append(both.first.shard(data)['hash'])
+        both.farmer.shards[shards[-1]] = data
+    others = [both.first.farmer(5000 + number) for number in range(6)]
+    for bridge in both.pair:
+        object.__setattr__(bridge.state.settings, 'mirrors', 2)
+        # Each is also told of the shards that the other one may be at.
+        repairs = bridge.app[REPAIRS]
+        bridge.begin(lambda repairs=repairs: repairs.settle(shards, 20))  # type: ignore[misc]
+    both.first.call(both.first.app[REPAIRS].survey)
+    at_once(*(bridge.copies_made for bridge in both.pair))
+
+    def waiting() -> int:
+        with both.first.state.database.begin() as session:
+            return session.query(Repair).filter(Repair.shard_hash.in_(shards)).count()
+
+    eventually(lambda: waiting() == 0)
+    for shard in shards:
+        assert sum(shard in farmer.shards for farmer in [both.farmer, *others]) == 3
 
 
 def test_bridges_that_start_at_once_share_an_empty_database(

@@ -138,11 +138,12 @@ def _farmers(bridge: Bridge) -> list[health.Problem]:
     return [] if any(accepting) else [health.Problem('no farmer takes shards')]
 
 
-async def _leave(bridge: Bridge) -> None:
-    """Write down what only this bridge knows, and leave its rounds to others, as it stops."""
+async def _leave(bridge: Bridge, repairs: Repairs) -> None:
+    """Write down what only this bridge knows, and leave its work to others, as it stops."""
     try:
         await contacts.write_calls(bridge)
         await release_rounds(bridge)
+        await repairs.release()
     except SQLAlchemyError as error:
         # Nothing depends on it: rounds are left by themselves, and farmers are asked again.
         logger.warning('the database takes nothing when the bridge stops: %s', error)
@@ -356,7 +357,7 @@ def create_app(
         finally:
             try:
                 await tasks.stop()
-                await _leave(bridge)
+                await _leave(bridge, repairs)
             finally:
                 passwords.close()
                 bridge.mail.close()

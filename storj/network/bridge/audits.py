@@ -26,8 +26,9 @@ from sqlalchemy import Connection, delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from storj.digest import Generation, ShardDigest, leaf, merkle_rows, new_challenges, verify_proof
+from storj.network.bridge.backlog import copies_lost
 from storj.network.bridge.contacts import node_contact, note_call, reward, with_each
-from storj.network.bridge.copies import DOUBTFUL, IN_USE, NEEDED, NEVER, current, token_from
+from storj.network.bridge.copies import DOUBTFUL, IN_USE, LOST, NEEDED, NEVER, current, token_from
 from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.placement import record_challenges
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
@@ -160,7 +161,7 @@ async def recall_audits(bridge: Bridge) -> None:
         # Looked for by the index, which begins with the farmer.
         Contract.node_id.in_(select(Contact.node_id)),
         Contract.next_audit > now + longest,
-        Contract.next_audit < NEVER,
+        Contract.next_audit < LOST,
     )
     # Spread, as they were.
     sooner = now + (Contract.next_audit - now) % longest
@@ -260,7 +261,7 @@ async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
     verdicts += [(each, None, await _read(bridge, contact, each)) for each in unread]
     results = []
     for each, spent, passed in verdicts:
-        record = partial(_record, audited=each, audit=spent, passed=passed, now=bridge.now())
+        record = partial(_record, bridge, each, spent, passed)
         if await bridge.database.run_objects(record) and passed is not None:
             results.append(AuditResult(each.shard_hash, each.node_id, passed))
     return results
@@ -286,7 +287,7 @@ async def _proofs(bridge: Bridge, card: NodeContact, audits: Sequence[_Audit]) -
 
 
 def _record(
-    session: Session, audited: Contract, audit: _Audit | None, passed: bool | None, now: int
+    bridge: Bridge, audited: Contract, audit: _Audit | None, passed: bool | None, session: Session
 ) -> bool:
     """Record a result; return whether the contract is still the audited one."""
     contract = current(session, audited)
@@ -298,20 +299,28 @@ def _record(
         # A copy that was read has other challenges now.
         if challenge is not None and challenge.challenge == audit.challenge:
             challenge.passed = passed
-    if passed is None:
-        contract.verified, contract.next_audit = DOUBTFUL, now + _SOON
+    if not passed:
+        _record_failure(session, contract, passed, bridge.now())
+        session.flush()
+        copies_lost(bridge, session.connection(), [contract.shard_hash])
         return True
     contact = session.get_one(Contact, contract.node_id)
-    if passed:
-        contract.failed, contract.verified = False, contact.returns
-        contact.audits_passed += 1
-        reward(contact, _PASSED_POINTS)
-        return True
+    contract.failed, contract.verified = False, contact.returns
+    contact.audits_passed += 1
+    reward(contact, _PASSED_POINTS)
+    return True
+
+
+def _record_failure(session: Session, contract: Contract, passed: bool | None, now: int) -> None:
+    """Record that a copy was lost, or could not be read: either way it does not count."""
+    if passed is None:
+        contract.verified, contract.next_audit = DOUBTFUL, now + _SOON
+        return
+    contact = session.get_one(Contact, contract.node_id)
     contact.audits_failed += 1
     if not contract.failed:
         reward(contact, _FAILED_POINTS)
     contract.failed, contract.next_audit = True, now + _TOMORROW
-    return True
 
 
 async def _read(bridge: Bridge, contact: Contact, contract: Contract) -> bool | None:

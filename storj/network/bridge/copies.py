@@ -58,6 +58,7 @@ from storj.network.bridge.state import Bridge
 __all__ = (
     'DOUBTFUL',
     'IN_USE',
+    'LOST',
     'NEEDED',
     'NEVER',
     'RETURNS',
@@ -73,15 +74,16 @@ __all__ = (
     'current',
     'download_tokens',
     'has_shard',
+    'needed_among',
     'remember_tokens',
-    'scarce',
     'shards_of',
     'supply',
     'token_from',
 )
 
-#: When a copy is audited that has not arrived yet.
-NEVER = 2**53
+#: When a copy is audited that has not arrived yet, and one whose farmer is lost and whose shard is
+#: in the backlog of repairs because of that.
+NEVER, LOST = 2**53, 2**53 - 1
 #: ``Contract.verified`` of a copy that its farmer has not confirmed yet, and of one that could not
 #: be read: that counts again when it has passed an audit.
 # ``verified`` beside ``Contact.returns``, the number of times that the farmer has come back:
@@ -207,6 +209,14 @@ _COUNTED = (
 )
 
 
+_NEEDED_AMONG = (
+    select(Pointer.shard_hash)
+    .join(Entry, Entry.frame == Pointer.frame)
+    .where(Pointer.shard_hash.in_(bindparam('shards', expanding=True)))
+    .distinct()
+)
+
+
 def copies_of(connection: Connection, shard_hash: str) -> list[Copy]:
     """Return all copies of a shard that were ever agreed on, the first one first."""
     return [Copy(*row) for row in connection.execute(_COPIES, {'shard': shard_hash})]
@@ -227,6 +237,15 @@ def copy_counts(
         some = {'shards': list(hashes[start : start + _SOME]), 'besides': list(besides)}
         counts.update(dict(connection.execute(_COUNTED, some).all()))
     return counts
+
+
+def needed_among(connection: Connection, hashes: Sequence[str]) -> set[str]:
+    """Return those of shards that a file needs."""
+    needed: set[str] = set()
+    for start in range(0, len(hashes), _SOME):
+        some = {'shards': list(hashes[start : start + _SOME])}
+        needed.update(connection.scalars(_NEEDED_AMONG, some))
+    return needed
 
 
 class FrameShard(NamedTuple):
@@ -282,27 +301,6 @@ def supply(connection: Connection) -> dict[int, int]:
     """Return how many shards that files need have so many copies that count; reads everything."""
     query = select(_SUPPLY.c.copies, func.count()).group_by(_SUPPLY.c.copies)
     return {int(copies): count for copies, count in connection.execute(query)}
-
-
-def scarce(connection: Connection, wanted: int, limit: int) -> list[tuple[str, int]]:
-    """Return shards that files need and that have too few copies; reads everything.
-
-    Args:
-        connection (Connection): in a transaction.
-        wanted (int): copies.
-        limit (int): of the list.
-
-    Returns:
-        list[tuple[str, int]]: hash and copies that count, the most endangered first; those that
-        nobody is known to have come last, as there may be nothing to copy from.
-    """
-    query = (
-        select(_SUPPLY.c.shard_hash, _SUPPLY.c.copies)
-        .where(_SUPPLY.c.copies < wanted)
-        .order_by(case((_SUPPLY.c.copies == 0, 1), else_=0), _SUPPLY.c.copies)
-        .limit(limit)
-    )
-    return [(shard_hash, int(copies)) for shard_hash, copies in connection.execute(query)]
 
 
 logger = logging.getLogger(__name__)

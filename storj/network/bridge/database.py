@@ -87,6 +87,7 @@ __all__ = (
     'Nonce',
     'OldSchemaError',
     'Pointer',
+    'Repair',
     'Secret',
     'Token',
     'User',
@@ -109,7 +110,7 @@ _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '8'
+REVISION = '9'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
@@ -440,6 +441,24 @@ class Measure(_Base):
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[float]
+
+
+class Repair(_Base):
+    """A shard with too few copies, until it has enough (see ``backlog``)."""
+
+    __tablename__ = 'repairs'
+    __table_args__ = (Index('repairs_by_urgency', 'copies', 'due'),)
+
+    shard_hash: Mapped[str] = mapped_column(String(40), primary_key=True)
+    copies: Mapped[int]
+    # When it may be claimed, and milliseconds until the try after that.
+    due: Mapped[int]
+    pause: Mapped[int]
+    # Nobody was willing to make a copy.
+    refused: Mapped[bool]
+    # The bridge that works on it, and whether a copy was lost meanwhile.
+    owner: Mapped[str | None] = mapped_column(String(16))
+    again: Mapped[bool]
 
 
 class _Version(_Base):

@@ -34,6 +34,7 @@ from storj.network.bridge.auth import (
     reachable_bucket,
     use_token,
 )
+from storj.network.bridge.backlog import remember
 from storj.network.bridge.buckets import start_date
 from storj.network.bridge.contacts import KnownFarmer, contact_object
 from storj.network.bridge.copies import FrameShard, download_tokens, shards_of
@@ -258,7 +259,7 @@ async def create_file(request: web.Request) -> web.Response:
     if name is not None and len(name) > _MAX_NAME:
         raise Refusal(400, 'Maximum bucket entry name')
     new = _NewFile(caller, request.match_info['bucket'], body, bridge.release)
-    enough = request.app[REPAIRS].wanted
+    enough = bridge.settings.copies
     create = partial(new.create, now=bridge.now(), leaving=bridge.leaving)
     try:
         # What is refused is refused before the wait for copies.
@@ -267,8 +268,7 @@ async def create_file(request: web.Request) -> web.Response:
         except _TooFewCopies as short:
             await _wait_for_copies(bridge, request.app[REPAIRS], short.shards)
             # Bucket, frame and name may have changed during the wait.
-            create = partial(new.create, now=bridge.now(), leaving=())
-            made = await bridge.database.run(partial(create, enough=0, shards=short.shards))
+            made = await bridge.database.run(partial(new.create_anyway, bridge, short.shards))
     except IntegrityError:
         # Another bridge may have used the name at the same moment.
         await bridge.database.run(new.look)
@@ -381,6 +381,17 @@ class _NewFile:
         else:
             created = connection.scalar(_NEW_ENTRY, {**entry, 'of_bucket': bucket, 'now': now})
         return _entry_object(Entry(**entry, created=created), found.size)
+
+    def create_anyway(
+        self, bridge: Bridge, shards: list[FrameShard], connection: Connection
+    ) -> dict[str, Any]:
+        """Make the file with the copies that there are; note those that are missing."""
+        made = self.create(connection, now=bridge.now(), leaving=(), enough=0, shards=shards)
+        counts = {each.shard_hash: each.copies for each in shards_of(connection, made['frame'])}
+        few = {name: count for name, count in counts.items() if count < bridge.settings.copies}
+        # They were asked for just now.
+        remember(bridge, connection, few, bridge.now() + bridge.settings.repair_pause)
+        return made
 
 
 async def _wait_for_copies(bridge: Bridge, repairs: Repairs, shards: Sequence[FrameShard]) -> None:

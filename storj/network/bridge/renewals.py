@@ -15,6 +15,7 @@ import logging
 from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session
 
+from storj.network.bridge.backlog import copies_lost
 from storj.network.bridge.contacts import (
     FarmerCall,
     call_farmer,
@@ -229,6 +230,8 @@ async def _postpone(bridge: Bridge, contract: Contract) -> bool:
         if known.failed or not known.stored:
             return False
         known.verified, known.next_audit = DOUBTFUL, now
+        session.flush()
+        copies_lost(bridge, session.connection(), [contract.shard_hash])
         return True
 
     return await bridge.database.run_objects(postpone)

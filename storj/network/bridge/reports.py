@@ -51,6 +51,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from storj.digest import is_hex
+from storj.network.bridge.backlog import add, copies_lost, refused_among
 from storj.network.bridge.contacts import (
     LEAVING,
     known_contact,
@@ -90,6 +91,8 @@ _MAX_MESSAGE = 255
 _SUCCESS = 1000
 #: Hashes in one list, and most remaining shards that are counted.
 _MOST_HASHES, _COUNTED = 1000, 10_000
+# Shards of one transaction.
+_AT_ONCE = 200
 
 # What tells that a farmer has the shard, and that a copy came to nothing or is bad (section 9).
 _ARRIVED = frozenset({'SUCCESS', 'SHARD_UPLOADED', 'MIRROR_SUCCESS'})
@@ -296,11 +299,13 @@ async def tell(request: web.Request) -> web.Response:
 
     def note(session: Session) -> tuple[list[str], list[str]]:
         known_contact(session, node_id)
-        return _note_bad(session, node_id, bad), _release(session, node_id, ended, now)
+        failed = _note_bad(session, node_id, bad)
+        copies_lost(bridge, session.connection(), failed)
+        return failed, _release(session, node_id, ended, now)
 
     failed, unneeded = await bridge.database.run_objects(note)
-    for shard_hash in failed:
-        request.app[REPAIRS].ask(shard_hash)
+    if failed:
+        request.app[REPAIRS].notify()
     return answer({'nodeID': node_id, 'unneeded': unneeded})
 
 
@@ -348,8 +353,9 @@ def _short_shards(
     node_id: str,
     gone: Collection[str],
     wanted: int,
-    refused: Collection[str],
     now: int,
+    *,
+    asked: bool,
 ) -> list[str]:
     """Return shards in use of a farmer that have too few copies on farmers that stay.
 
@@ -361,8 +367,9 @@ def _short_shards(
         node_id (str): of the farmer.
         gone (Collection[str]): farmers that leave, this one included.
         wanted (int): copies of each shard.
-        refused (Collection[str]): hashes of shards that nobody takes; one copy is enough.
         now (int): milliseconds since 1970.
+        asked (bool): whether all farmers were asked since it leaves: for a shard that nobody takes,
+            one copy is enough.
 
     Returns:
         list[str]: shard hashes, ten thousand at the most.
@@ -389,9 +396,10 @@ def _short_shards(
         .group_by(Contract.shard_hash)
         .having(or_(living == 0, wanted_elsewhere))
     )
-    rows = session.execute(query)
-    short = (name for name, copies in rows if not copies or name not in refused)
-    return list(islice(short, _COUNTED))
+    short = [(name, copies) for name, copies in islice(session.execute(query), _COUNTED)]
+    some = [name for name, copies in short if copies]
+    refused = refused_among(session.connection(), some) if asked else set()
+    return [name for name, copies in short if not copies or name not in refused]
 
 
 def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -426,15 +434,17 @@ async def leave(request: web.Request) -> web.Response:
     repairs = request.app[REPAIRS]
     # Who refused before this farmer wanted to leave may accept now: each is asked once more.
     asked = before is not None and lasts(before, LEAVING, now)
-    refused = repairs.refused() if asked else ()
     gone = {node_id} | bridge.leaving
     remaining = await bridge.database.apart(
-        lambda session: _short_shards(session, node_id, gone, repairs.wanted, refused, now)
+        lambda session: _short_shards(session, node_id, gone, repairs.wanted, now, asked=asked)
     )
     if not remaining:
         await _forget(bridge, node_id)
-    for shard_hash in remaining:
-        repairs.ask(shard_hash)
+    # It calls again in a second: some are enough.
+    for start in range(0, min(len(remaining), _MOST_HASHES), _AT_ONCE):
+        some = dict.fromkeys(remaining[start : start + _AT_ONCE], 1)
+        await bridge.database.run(partial(add, bridge, shards=some))
+    repairs.notify()
     return answer({'nodeID': node_id, 'remaining': len(remaining)}, 202 if remaining else 200)
 
 

@@ -57,6 +57,8 @@ _DAY = 24 * 3600 * 1000
 CONTRACT_LIFE = 90 * _DAY
 #: Seconds after which a copy that has arrived is audited first, at the latest.
 _FIRST_AUDIT = 60.0
+# Milliseconds.
+_REPAIR_PAUSE = 60_000
 
 #: First release of a line, and the network protocol and core library that it reports
 #: (protocol reference, section 1.5; the last three as recorded).
@@ -148,8 +150,10 @@ class BridgeSettings:
             The original has 5 made; on one machine that would write everything six times.
         lost_after (float): seconds for which a farmer must not have answered before its copies
             count as lost.
-        repair_interval (float): seconds between two looks for shards with too few copies; 0 for
-            never.
+        repair_interval (float): seconds between two looks for farmers that are lost, and before a
+            shard that could not be copied is tried again first; 0 for no repairs.
+        survey_interval (float): seconds between two looks at all shards, for those with too few
+            copies that no event told of; 0 for never.
         copying_timeout (float): seconds that the answer to a new file waits for the copies of its
             shards; after that, one copy of each must do.
         open_promises (int): shards of one account that farmers keep space for and that have not
@@ -191,6 +195,7 @@ class BridgeSettings:
     mirrors: int = 2
     lost_after: float = 3600.0
     repair_interval: float = 60.0
+    survey_interval: float = 86400.0
     copying_timeout: float = 20.0
     open_promises: int = 256
     empty_frame_life: float = 3600.0
@@ -231,6 +236,16 @@ class BridgeSettings:
         if self.smtp is None:
             return Outbox(self.data_dir / 'outbox', self.public_url)
         return Smtp(self.smtp, self.mail_from or '', self.public_url)
+
+    @property
+    def copies(self) -> int:
+        """Copies that each shard is to have."""
+        return 1 + self.mirrors
+
+    @property
+    def repair_pause(self) -> int:
+        """Milliseconds before a shard that could not be copied is tried a second time."""
+        return int(self.repair_interval * 1000) or _REPAIR_PAUSE
 
     def renewal_of(self, store_end: int) -> int:
         """Return when a contract with this end is due to be renewed; both in milliseconds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
@@ -56,8 +55,10 @@ _AGEING, _OF_LIFE = 3600.0, 4
 # Milliseconds: farmer tokens live a day at the most.
 _FARMER_TOKEN_LIFE = 24 * 3600 * 1000
 _PINGS_AT_ONCE = 128
-# Seconds after which another bridge does a round that one has begun and not ended.
-_LONGEST_ROUND = 60.0
+# Seconds after which another bridge does a round that one has not ended, at least and at most.
+_LONGEST_ROUND = (60.0, 3600.0)
+# Seconds before the first round of each kind, at the most.
+_FIRST_ROUND = 60.0
 # Seconds between two times that what is known of farmers is written.
 _NOTES_PACE = 1.0
 # Seconds between two looks for contracts that are due.
@@ -83,8 +84,6 @@ _GIVEN_UP = (
     .where(text('contracts.next_renewal = 0'), UNCONFIRMED_COPY, Contract.stored.is_(False))
     .limit(_ENDED_AT_ONCE)
 )
-# A look at the whole database takes this part of the bridge's time at the most.
-_LOOKING = 0.05
 
 
 async def sweep(bridge: Bridge) -> None:
@@ -205,6 +204,7 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
         ('the audits', lambda: _audit(bridge, repairs), _audit_pace(settings)),
         ('the end of unused contracts', lambda: end_given_up(bridge), _END_PACE),
         ('the repairs', lambda: _repair(bridge, repairs), settings.repair_interval),
+        ('the survey', repairs.survey, settings.survey_interval),
     ]
     for name, work, pace in rounds:
         if pace:
@@ -222,7 +222,8 @@ async def _alone(
     bridge: Bridge, name: str, work: Callable[[], Awaitable[None]], pace: float
 ) -> None:
     """Do a round, unless another bridge of the database does it at its pace."""
-    if await take_round(bridge, name, max(_LONGEST_ROUND, 2 * pace)):
+    least, most = _LONGEST_ROUND
+    if await take_round(bridge, name, min(most, max(least, 2 * pace))):
         await work()
         await take_round(bridge, name, pace)
     elif name == 'the sweep':
@@ -242,8 +243,8 @@ def _audit_pace(settings: BridgeSettings) -> float:
 
 
 async def _renew(bridge: Bridge, repairs: Repairs) -> None:
-    for shard_hash in await renewal_round(bridge):
-        repairs.ask(shard_hash)
+    if await renewal_round(bridge):
+        repairs.notify()
 
 
 async def _audit(bridge: Bridge, repairs: Repairs) -> None:
@@ -252,7 +253,7 @@ async def _audit(bridge: Bridge, repairs: Repairs) -> None:
         for result in results:
             if not result.passed:
                 logger.warning('farmer %s lost shard %s', result.node_id, result.shard_hash)
-                repairs.ask(result.shard_hash)
+        repairs.notify()
         if not results:
             break
         await asyncio.sleep(min(_AUDIT_PAUSE, _audit_pace(bridge.settings)))
@@ -269,16 +270,16 @@ async def end_given_up(bridge: Bridge) -> None:
 
 async def _repair(bridge: Bridge, repairs: Repairs) -> None:
     await lost_round(bridge)
-    began = time.monotonic()
     await repairs.look()
-    await asyncio.sleep((time.monotonic() - began) / _LOOKING)
 
 
 async def _repeat(
     tasks: Tasks, name: str, work: Callable[[], Awaitable[None]], pace: float
 ) -> None:
+    pause = min(pace, _FIRST_ROUND)
     while True:
-        await asyncio.sleep(pace)
+        await asyncio.sleep(pause)
+        pause = pace
         try:
             await work()
         except Exception as error:

@@ -1,0 +1,307 @@
+"""Mirrors: copies of a shard are made from any farmer that gives it out, on farmers that lack it.
+
+Copies are counted by farmers that are there and have them (``copies``). The one that copies checks
+the hash. One bridge works on a shard at a time, as the ``backlog`` tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+from sqlalchemy import Connection, bindparam, case, select
+
+from storj.network.bridge.backlog import Backlog
+from storj.network.bridge.contacts import (
+    FarmerCall,
+    KnownFarmer,
+    call_farmer,
+    node_contact,
+    note_calls,
+)
+from storj.network.bridge.copies import (
+    IN_USE,
+    UNCONFIRMED,
+    copies_of,
+    download_tokens,
+    has_shard,
+)
+from storj.network.bridge.database import Contract
+from storj.network.bridge.placement import (
+    Candidate,
+    Shard,
+    allocate,
+    candidates,
+    challenges_of,
+    ranked,
+    suspect,
+)
+from storj.network.bridge.renter import NodeError, NodeUnreachableError
+from storj.network.bridge.state import Bridge
+
+__all__ = ('Made', 'Mirrors')
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for a copy to arrive: so many, and one for each so many bytes.
+_PATIENCE, _SLOWEST = 30.0, 1024 * 1024
+#: Seconds after which a farmer that has begun to copy is asked whether it has the shard, at first
+#: and at most: farmers before core 6 do not report copies, a report may be lost, or another bridge
+#: may have got it.
+_LOOKS = (0.5, 30.0)
+
+# The copy whose audits another one gets: one that counts, if there is any.
+_MODEL = (
+    select(Contract.node_id, Contract.data_size, Contract.tree)
+    .where(Contract.shard_hash == bindparam('shard'))
+    .order_by(
+        Contract.failed,
+        Contract.stored.desc(),
+        case((Contract.verified == UNCONFIRMED, 1), else_=0),
+        Contract.mirror,
+        Contract.store_begin,
+    )
+    .limit(1)
+)
+
+
+class Made(NamedTuple):
+    """What came of making copies.
+
+    Attributes:
+        copies (int): that count now, or as many as are wanted if no file needs the shard.
+        missing (int): that are still missing.
+        hopeful (bool): another try may help soon: a copy came to nothing, or there was no source.
+        elsewhere (bool): another bridge works on the shard.
+        nobody (bool): each farmer that takes shards has it.
+    """
+
+    copies: int
+    missing: int
+    hopeful: bool = False
+    elsewhere: bool = False
+    nobody: bool = False
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done for a shard.
+
+    Attributes:
+        shard (Shard): with the audits that copies get.
+        copies (int): that count.
+        missing (int): copies.
+        known (bool): at least one copy counts, or its farmer has at some time confirmed it.
+        candidates (deque[KnownFarmer]): farmers that may make a copy, the best first.
+    """
+
+    shard: Shard
+    copies: int
+    missing: int
+    known: bool
+    candidates: deque[KnownFarmer]
+
+
+@dataclass
+class _Sources:
+    """Where a shard is copied from.
+
+    Attributes:
+        known (tuple[KnownFarmer, str] | None): a farmer that has just given out a token.
+        bad (set[str]): farmers that a copy has failed from.
+    """
+
+    known: tuple[KnownFarmer, str] | None
+    bad: set[str] = field(default_factory=set)
+
+
+class _ElsewhereError(Exception):
+    """Another bridge works on the shard."""
+
+
+class Mirrors:
+    """Makes copies.
+
+    Args:
+        bridge (Bridge): the bridge.
+        backlog (Backlog): where the shard is claimed; the caller ends the claim.
+    """
+
+    def __init__(self, bridge: Bridge, backlog: Backlog) -> None:
+        self._bridge = bridge
+        self._backlog = backlog
+        self._arrivals: dict[tuple[str, str], asyncio.Future[bool]] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def arrived(self, shard_hash: str, node_id: str, stored: bool) -> None:
+        """Note that a farmer has a shard now, or has failed to copy it."""
+        arrival = self._arrivals.get((shard_hash, node_id))
+        if arrival is not None and not arrival.done():
+            arrival.set_result(stored)
+
+    async def make(self, shard_hash: str, wanted: int) -> Made:
+        """Make the copies of a shard that are missing.
+
+        Args:
+            shard_hash (str): 40 hex digits.
+            wanted (int): copies.
+        """
+        # One plan per shard at a time: two would choose the same farmers and copy twice.
+        lock = self._locks.setdefault(shard_hash, asyncio.Lock())
+        async with lock:
+            try:
+                plan = await self._plan(shard_hash, wanted)
+            except _ElsewhereError:
+                return Made(0, wanted, elsewhere=True)
+            source = None
+            if plan is not None and plan.missing and not plan.known:
+                # Nobody has confirmed yet that the first farmer has it: ask.
+                (source,) = await download_tokens(self._bridge, [shard_hash])
+                plan = None if source is None else await self._plan(shard_hash, wanted)
+            if plan is None:
+                return Made(0, wanted, hopeful=True)
+            sources, nobody = _Sources(source), not plan.candidates
+            # All missing copies at once; they share the list of candidates, so each farmer is asked
+            # once.
+            made = await asyncio.gather(
+                *(self._one_more(plan, sources) for _ in range(plan.missing))
+            )
+            added = made.count(True)
+            return Made(
+                plan.copies + added,
+                plan.missing - added,
+                hopeful=False in made,
+                nobody=nobody,
+            )
+
+    async def _plan(self, shard_hash: str, wanted: int) -> _Plan | None:
+        """Claim a shard; return what is to be done for it, or None if nobody has agreed to keep it.
+
+        Raises:
+            _ElsewhereError: If another bridge works on it.
+        """
+        bridge = self._bridge
+        leaving = bridge.leaving
+
+        def look(connection: Connection) -> tuple[_Plan, list[Candidate]] | None:
+            if not self._backlog.claim(connection, shard_hash):
+                raise _ElsewhereError
+            shard = _known_shard(connection, shard_hash)
+            if shard is None:
+                return None
+            copies = copies_of(connection, shard_hash)
+            counted = [copy for copy in copies if copy.counts and copy.node_id not in leaving]
+            # Those that came back are audited first.
+            kept = {copy.node_id for copy in copies if copy.confirmed and not copy.lost}
+            found = candidates(connection, shard_hash, exclude=kept | leaving)
+            needed = connection.scalar(select(IN_USE).where(Contract.shard_hash == shard_hash))
+            count = len(counted) if needed else wanted
+            known = any(copy.counts for copy in copies)
+            return _Plan(shard, count, max(0, wanted - count), known, deque()), found
+
+        looked = await bridge.database.run(look)
+        self._backlog.claimed.add(shard_hash)
+        if looked is None:
+            return None
+        plan, found = looked
+        plan.candidates.extend(each.contact for each in ranked(bridge, found))
+        return plan
+
+    async def _one_more(self, plan: _Plan, sources: _Sources) -> bool | None:
+        """Have one farmer after the other copy a shard until one has.
+
+        Returns:
+            bool | None: whether one has; None if all have refused, or did not answer.
+        """
+        failed = None
+        while plan.candidates:
+            contact = plan.candidates.popleft()
+            self._bridge.pending[contact.node_id] += 1
+            try:
+                if await self._copy(plan.shard, contact, sources):
+                    return True
+                failed = False
+            except (NodeError, NodeUnreachableError) as error:
+                logger.info('farmer %s makes no copy: %s', contact.node_id, error)
+            finally:
+                self._bridge.pending[contact.node_id] -= 1
+        return failed
+
+    async def _copy(self, shard: Shard, contact: KnownFarmer, sources: _Sources) -> bool:
+        """Have a farmer copy a shard from source after source; return whether it has it then.
+
+        Raises:
+            NodeError: If the farmer refuses.
+            NodeUnreachableError: If it does not answer.
+        """
+        bridge, key, agreed = self._bridge, (shard.shard_hash, contact.node_id), False
+        while (source := await self._source(shard.shard_hash, contact, sources)) is not None:
+            holder, token = source
+            if not agreed:
+                await allocate(bridge, contact, shard, mirror=True)
+                agreed = True
+            arrival = self._arrivals[key] = asyncio.get_running_loop().create_future()
+            try:
+                copying = bridge.renter.mirror(
+                    node_contact(contact), shard.shard_hash, token, node_contact(holder)
+                )
+                await self._call(contact, copying)
+                if await self._arrives(arrival, shard, contact):
+                    return True
+            finally:
+                del self._arrivals[key]
+            # Either end may have failed. The source is audited; this farmer tries another source.
+            sources.bad.add(holder.node_id)
+            doubted = partial(suspect, shard_hash=shard.shard_hash, node_id=holder.node_id)
+            await bridge.database.run(partial(doubted, now=bridge.now()))
+        return False
+
+    async def _source(
+        self, shard_hash: str, contact: KnownFarmer, sources: _Sources
+    ) -> tuple[KnownFarmer, str] | None:
+        """Return a farmer that another one has not failed to copy from, and its token."""
+        if sources.known is not None:
+            source, sources.known = sources.known, None
+            return source
+        exclude = {contact.node_id} | sources.bad
+        return (await download_tokens(self._bridge, [shard_hash], exclude=exclude))[0]
+
+    async def _call(self, contact: KnownFarmer, call: Awaitable[None]) -> None:
+        calls: list[FarmerCall] = []
+        try:
+            await call_farmer(self._bridge, contact, call, calls)
+        finally:
+            await note_calls(self._bridge, calls)
+
+    async def _arrives(
+        self, arrival: asyncio.Future[bool], shard: Shard, contact: KnownFarmer
+    ) -> bool:
+        """Wait for a copy that was begun; return whether it has arrived."""
+        # MIRROR is answered when the copy begins (section 4.3): its end is reported, or must be
+        # asked for.
+        end = self._bridge.monotonic() + _PATIENCE + shard.size / _SLOWEST
+        pause, longest = _LOOKS
+        while not arrival.done():
+            left = end - self._bridge.monotonic()
+            if left <= 0:
+                return False
+            await asyncio.wait((arrival,), timeout=min(pause, left))
+            if not arrival.done() and await has_shard(self._bridge, contact, shard.shard_hash):
+                return True
+            pause = min(2 * pause, longest)
+        return arrival.result()
+
+
+def _known_shard(connection: Connection, shard_hash: str) -> Shard | None:
+    """Return a shard with its audits, from a farmer that is known to have it, the first if any."""
+    model = connection.execute(_MODEL, {'shard': shard_hash}).one_or_none()
+    if model is None:
+        return None
+    challenges = challenges_of(connection, shard_hash, model.node_id)
+    return Shard(shard_hash, model.data_size, model.tree, challenges)
