@@ -133,39 +133,52 @@ class Clients:
                 ],
             )
 
-    def key(self) -> str:
+    def key(self, source: Path) -> str:
         """Return a key that nothing has yet."""
         self._count += 1
-        return f'k{self._count}'
+        return f'{source.name} {self._count}'
 
 
 def _same(source: Path, target: Path) -> bool:
     return not subprocess.run(['diff', '-rq', source, target], check=False).returncode
 
 
-def measure(clients: Clients, source: Path, runs: int) -> Iterator[list[str]]:
+def measure(
+    environment: dict[str, str], source: Path, runs: int, folder: Path
+) -> Iterator[list[str]]:
     """Yield a row for each program and direction; the source is a file or a folder."""
     for up in (True, False):
-        programs = dict(clients.tree(up) if source.is_dir() else clients.file(up))
-        stored = clients.key()
-        environment = clients.environment
+        stored = f'{source.name} stored'
         if not up:
-            # By `storj cp`, whose files the gateway gives as well.
-            ways = dict(clients.tree(True) if source.is_dir() else clients.file(True))
-            run(ways[_OWN](stored, source), environment)
-        times: dict[str, list[float]] = {name: [] for name in programs}
-        for number in range(-1, runs):
-            for name, command in programs.items():
-                target = source if up else clients.folder / 'copy'
-                done = run(command(clients.key() if up else stored, target), environment)
-                if not up:
-                    if not _same(source, target):
-                        raise RuntimeError(f'{name} brought other bytes than were stored')
-                    shutil.rmtree(target) if target.is_dir() else target.unlink()
-                # The first round compiles modules.
-                if number >= 0:
-                    times[name].append(done.wall)
-        yield from _rows(f'{source.name} {"up" if up else "down"}', times)
+            # By `storj cp`, and before there is a gateway: one that has listed the bucket shows
+            # files of others 10 seconds later.
+            recursive = ['-r'] if source.is_dir() else []
+            place = f'storj://{_BUCKET}/{stored}'
+            own = [sys.executable, '-m', 'storj', '--quiet', 'cp', *recursive, str(source), place]
+            run(own, environment)
+        with gateway(environment, folder / f'gateway {source.name} {up}') as settings:
+            yield from _compare(Clients(settings, folder), source, stored, runs, up=up)
+
+
+def _compare(
+    clients: Clients, source: Path, stored: str, runs: int, *, up: bool
+) -> Iterator[list[str]]:
+    """Yield a row for each program, all in one direction."""
+    programs = dict(clients.tree(up) if source.is_dir() else clients.file(up))
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(-1, runs):
+        for name, command in programs.items():
+            target = source if up else clients.folder / 'copy'
+            key = clients.key(source) if up else stored
+            done = run(command(key, target), clients.environment)
+            if not up:
+                if not _same(source, target):
+                    raise RuntimeError(f'{name} brought other bytes than were stored')
+                shutil.rmtree(target) if target.is_dir() else target.unlink()
+            # The first round compiles modules.
+            if number >= 0:
+                times[name].append(done.wall)
+    yield from _rows(f'{source.name} {"up" if up else "down"}', times)
 
 
 def _rows(label: str, times: dict[str, list[float]]) -> Iterator[list[str]]:
@@ -191,11 +204,9 @@ def main(runs: int = 3, size: int = LARGE, files: int = FILES) -> None:
         for number in range(files):
             (small / f'{number}').write_bytes(os.urandom(1024))
         run([sys.executable, '-m', 'storj', '--quiet', 'mb', _BUCKET], environment)
-        with gateway(environment, folder / 'gateway') as settings:
-            clients = Clients(settings, folder)
-            rows = [['transfer', 'program', 'wall s', 'beside storj cp']]
-            for source in (large, small):
-                rows += measure(clients, source, runs)
+        rows = [['transfer', 'program', 'wall s', 'beside storj cp']]
+        for source in (large, small):
+            rows += measure(environment, source, runs, folder)
     print(table(rows))
 
 

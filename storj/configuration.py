@@ -41,7 +41,7 @@ import appdirs
 from storj import ini
 from storj.crypto import credentials, secret_file
 from storj.exception import ConfigurationError, DecryptionError
-from storj.preferences import PATH, SETTINGS, URL, Preferences, Setting
+from storj.preferences import PATH, SETTINGS, URL, Preferences, Setting, nearest_setting
 from storj.system import file_lock
 from storj.text import to_system
 
@@ -75,6 +75,9 @@ DEFAULT_BRIDGE = 'https://api.storj.io/'
 
 # A configuration is some hundred bytes; whatever is longer is another file.
 _FILE_LIMIT = 1024 * 1024
+
+# Lines without a meaning that a warning has named: path, section and key of each.
+_WARNED: set[tuple[Path, str, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -445,7 +448,23 @@ def _section(path: Path, name: str, required: bool) -> Mapping[str, str]:
         if required:
             raise ConfigurationError(f'no profile {name!r}: write a section [{name}] into {path}')
         return {}
+    _warn_of_unknown(parser[name], path)
     return {key: _plain(text) for key, text in parser[name].items() if key not in _NOT_IN_FILE}
+
+
+def _warn_of_unknown(section: configparser.SectionProxy, path: Path) -> None:
+    """Warn of each line of the file that sets nothing, once; never of its value."""
+    for key in section:
+        known = (key in SETTINGS and key not in _NOT_IN_FILE) or key == _NO_PROGRESS
+        if known or (path, section.name, key) in _WARNED:
+            continue
+        _WARNED.add((path, section.name, key))
+        if key in _NOT_IN_FILE:
+            advice = ': it is not read from a file'
+        else:
+            near = nearest_setting(key)
+            advice = f'; is {near} meant?' if near else ''
+        _LOGGER.warning('%s: unknown setting %s in section [%s]%s', path, key, section.name, advice)
 
 
 def _parse(path: Path) -> configparser.ConfigParser:

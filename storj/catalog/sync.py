@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from storj.catalog.content import Contents
@@ -37,6 +38,7 @@ class Side:
         filters (Filters): which files are meant.
         follow (bool): whether links to folders are followed.
         is_source (bool): whether the place has to exist.
+        advice (str): for who names a single file.
 
     Attributes:
         place (Local | Remote): as given.
@@ -45,7 +47,7 @@ class Side:
         items (dict[str, LocalFile | FileEntry]): the files.
 
     Raises:
-        UsageProblem: If it is neither folder nor prefix.
+        UsageProblem: If it is neither folder nor prefix, but a file.
         BucketNotFound, LocalPathNotFound, FileNotFound: If it does not exist, and has to.
     """
 
@@ -57,6 +59,7 @@ class Side:
         *,
         follow: bool = False,
         is_source: bool = True,
+        advice: str = "'storj cp' copies single files",
     ) -> None:
         self.bucket: BucketEntry | None = None
         self.base = ''
@@ -65,13 +68,16 @@ class Side:
             self.bucket = catalog.bucket(place.bucket)
             self.base = place.path if place.is_folder else f'{place.path}/'
             stored = remote_names(catalog, self.bucket, self.base)
+            single = bool(self.base) and not stored and not place.is_folder
+            if single and catalog.find_file(self.bucket, place.path) is not None:
+                raise UsageProblem(f'{place} is a file, no prefix', hint=advice)
             if is_source and not stored and self.base:
                 # If the surplus is removed, a mistyped prefix would empty the other side.
                 raise FileNotFound(f'no files in {self.bucket.place(self.base)}')
             self.items |= {name: entry for name, entry in stored.items() if filters.accept(name)}
         elif isinstance(place, Local):
             if place.path.exists() and not place.path.is_dir():
-                raise UsageProblem(f'{place} is no folder', hint="'storj cp' copies single files")
+                raise UsageProblem(f'{place} is no folder', hint=advice)
             if place.path.is_dir():
                 found = walk(place.path, filters, follow=follow)
                 self.items |= {file.name: file for file in found}
@@ -98,6 +104,8 @@ def _check_pair(one: Location, other: Location) -> None:
 def _trouble(item: Item | None) -> OSError | None:
     return item.trouble if isinstance(item, LocalFile) else None
 
+
+_ONE_FILE = "name the folder or prefix that it is in, and the file by '--include NAME'"
 
 #: What is found out about a file of two places.
 Status = Literal['match', 'differ', 'missing_in_source', 'missing_in_destination', 'error']
@@ -154,8 +162,9 @@ class Comparison:
     ) -> None:
         _check_pair(source, destination)
         self._contents = contents
-        self._source = Side(catalog, source, filters, follow=follow).items
-        other = Side(catalog, destination, filters, follow=follow, is_source=False).items
+        side = partial(Side, catalog, filters=filters, follow=follow, advice=_ONE_FILE)
+        self._source = side(source).items
+        other = side(destination, is_source=False).items
         self._destination = other
         names = set(self._source) if one_way else {*self._source, *other}
         unread = [

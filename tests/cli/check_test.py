@@ -143,6 +143,16 @@ def test_places_that_are_not_there_are_not_compared(storj, bucket, here):
     assert 'no such folder' in storj('check', here / 'x', f'storj://{bucket}', code=5).err
     assert 'no such bucket' in storj('check', here, 'storj://nowhere', code=5).err
     assert 'no files in' in storj('check', f'storj://{bucket}/x', here, code=5).err
-    assert 'is no folder' in storj('check', here / 'same', f'storj://{bucket}', code=2).err
+    done = storj('check', here / 'same', f'storj://{bucket}', code=2)
+    assert 'is no folder' in done.err
+    assert "'--include NAME'" in done.err
     assert 'neither place' in storj('check', here, here, code=2).err
     assert '2 differences' in storj('check', here, f'storj://{bucket}', code=1).err
+
+
+def test_single_stored_file_is_told_how_to_be_compared(storj, bucket, here):
+    storj('cp', here / 'same', f'storj://{bucket}/same')
+    done = storj('check', f'storj://{bucket}/same', here, code=2)
+    assert 'is a file, no prefix' in done.err
+    assert "'--include NAME'" in done.err
+    assert storj('check', f'storj://{bucket}', here, '--include', 'same').out == 'same: same\n'

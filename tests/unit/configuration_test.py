@@ -241,6 +241,20 @@ def test_line_of_the_file_is_read(folder: Path, line: str, attribute: str, value
     assert getattr(configuration.load(environ=env), attribute) == value
 
 
+def test_line_that_sets_nothing_is_named_once_without_its_value(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(folder, '[storj]\nbridg = http://secret\nxyz = secret\nkeypass = secret\n')
+    with caplog.at_level(logging.WARNING, 'storj.configuration'):
+        for _ in range(2):
+            configuration.load(environ={'STORJ_CONFIG_DIR': str(folder)})
+    assert caplog.messages == [
+        f'{path}: unknown setting bridg in section [storj]; is bridge meant?',
+        f'{path}: unknown setting xyz in section [storj]',
+        f'{path}: unknown setting keypass in section [storj]: it is not read from a file',
+    ]
+
+
 def test_home_is_written_out_in_paths(folder: Path) -> None:
     assert configuration.load(private_key='~/key.pem').private_key == folder.parent / 'key.pem'
 
