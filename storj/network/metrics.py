@@ -29,7 +29,7 @@ from sqlalchemy import Connection, case, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.contacts import not_lately_timed_out
-from storj.network.bridge.database import Contact, Contract, Measure
+from storj.network.bridge.database import Contact, Contract, Measure, Repair
 from storj.network.bridge.leases import take_round
 from storj.network.bridge.state import Bridge
 from storj.network.node.serving import Server, listen
@@ -55,6 +55,7 @@ _GAUGES: tuple[tuple[str, str, str], ...] = (
     ('storj_contract_bytes', 'kind', 'Bytes of these copies.'),
     ('storj_farmers', 'state', 'Farmers: there, silent for a while, or lost with their copies.'),
     ('storj_audits', 'result', 'Audits of the farmers that are known.'),
+    ('storj_repairs', 'state', 'Shards with too few copies: due now, or to be tried later.'),
     ('storj_measured_timestamp_seconds', '', 'When this was measured.'),
 )
 
@@ -91,6 +92,8 @@ def measure(session: Session, now: int) -> dict[str, float]:
             )
         ).one()
     )
+    late = func.sum(case((Repair.due <= now, 1), else_=0))
+    due, all_repairs = session.execute(select(late, func.count()).select_from(Repair)).one()
     return {
         **found,
         'storj_farmers there': both,
@@ -98,6 +101,8 @@ def measure(session: Session, now: int) -> dict[str, float]:
         'storj_farmers silent': known - both - gone,
         'storj_audits passed': passed,
         'storj_audits failed': failed,
+        'storj_repairs due': float(due or 0),
+        'storj_repairs later': float(all_repairs - (due or 0)),
     }
 
 
