@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from storj.cli.command import command, group
 from storj.cli.errors import CommandError
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 __all__ = ('bridge', 'farm', 's3', 'serve')
 
 _ACCESS, _SECRET = 'STORJ_S3_ACCESS_KEY', 'STORJ_S3_SECRET_KEY'
+
+
+class _Port(click.IntRange):
+    """A port to listen on; 0 for any free one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; a URL in the environment is not meant for this program."""
+        # In Kubernetes a Service of the name storj-bridge sets STORJ_BRIDGE_PORT to its URL.
+        foreign = isinstance(value, str) and value.startswith('tcp://')
+        if foreign and ctx is not None and param is not None:
+            source = ctx.get_parameter_source(str(param.name))
+            if source is ParameterSource.ENVIRONMENT:
+                value = param.get_default(ctx)
+        port: int = super().convert(value, param, ctx)
+        return port
 
 
 _bridge_database = database_option(
@@ -69,7 +85,7 @@ _tls_key = click.option(
 @click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
 @click.option(
     '--port',
-    type=click.IntRange(0, 65535),
+    type=_Port(0, 65535),
     metavar='N',
     default=6382,
     show_default=True,

@@ -21,6 +21,8 @@ pytest.importorskip('aiohttp')
 pytest.importorskip('click')
 
 from storj.network.bridge.database import REVISION, Database
+from storj.network.bridge_program import BridgeProgram, _prepared
+from storj.network.settings import Endpoint
 from tests.cli.conftest import Storj
 from tests.network.bridges import Account, eventually
 
@@ -139,7 +141,9 @@ def test_bridge_serves_and_finishes_what_is_under_way(
         ('--database sqlite:// --smtp smtp://u:secret@h', {}, 'set STORJ_BRIDGE_SMTP instead'),
         ('--database sqlite://', {'STORJ_BRIDGE_SMTP': 'http://u:secret@h'}, 'mail server'),
         ('--database sqlite:// --host 0.0.0.0', {}, 'needs an address to announce'),
-        ('--database sqlite://', {'STORJ_BRIDGE_PORT': 'tcp://10.0.0.1:80'}, 'STORJ_BRIDGE_PORT'),
+        ('--database sqlite://', {'STORJ_BRIDGE_PORT': '6382x'}, 'STORJ_BRIDGE_PORT'),
+        ('--database sqlite:// --port tcp://10.0.0.1:80', {}, '--port'),
+        ('--database sqlite:// --tls-key /dev/null', {}, 'needs its certificate'),
         ('--database sqlite://', {'STORJ_BRIDGE_KEY': 'secret-seed'}, '64 hex digits'),
         ('--database sqlite://', {'STORJ_BRIDGE_TRUSTED_PROXY': '10.0.0.1 proxy'}, "'proxy'"),
         ('--database postgresql://u:secret-word@h/d', {}, 'set STORJ_BRIDGE_DATABASE instead'),
@@ -151,6 +155,28 @@ def test_settings_that_cannot_be_are_errors_of_usage(
     done = storj('bridge', *words.split(), code=2, **environment)
     assert message in done.err
     assert 'secret' not in done.err
+
+
+def test_port_that_kubernetes_sets_is_no_setting(storj: Storj) -> None:
+    # Of a Service of the name storj-bridge; the usage error comes after the options were read.
+    ports = {'STORJ_BRIDGE_PORT': 'tcp://10.0.0.1:6382', 'STORJ_BRIDGE_METRICS_PORT': '0'}
+    assert 'which database?' in storj('bridge', code=2, **ports).err
+
+
+@pytest.mark.parametrize(
+    ('endpoint', 'proxies', 'warned'),
+    [
+        (Endpoint('0.0.0.0', address='bridge.example'), (), True),
+        (Endpoint('0.0.0.0', address='bridge.example'), ('10.0.0.1',), False),
+        (Endpoint('0.0.0.0', address='bridge.example', tls_cert=Path('chain.pem')), (), False),
+        (Endpoint('127.0.0.1'), (), False),
+    ],
+)
+def test_bridge_that_others_can_read_on_the_way_warns(
+    caplog: pytest.LogCaptureFixture, endpoint: Endpoint, proxies: tuple[str, ...], warned: bool
+) -> None:
+    _prepared(BridgeProgram('sqlite://', endpoint, bridge={'trusted_proxies': proxies}))
+    assert ('without TLS' in caplog.text) is warned
 
 
 def test_schema_is_brought_up_by_a_command(storj: Storj, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
+from storj.network.workers import _pause, _Worker
 from tests.cli.bridge_test import bridge
 from tests.network.bridges import eventually
 from tests.network.postgresql import new_database
@@ -107,6 +109,19 @@ def test_workers_end_when_their_parent_is_killed() -> None:
         *both, _ = sorted(lines(process, 3))
         process.kill()
         assert sorted(lines(process, 2)) == sorted(['orphan', pid] for _, pid in both)
+
+
+def test_worker_that_dies_again_and_again_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, 'monotonic', lambda: now[0])
+    worker = _Worker(0, began=now[0])
+    pauses = []
+    for lived in (1.0,) * 8 + (3600.0,):
+        worker.began = now[0]
+        now[0] += lived
+        _pause(worker)
+        pauses.append(worker.pause)
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 0.5]
 
 
 def children(pid: int) -> set[int]:
