@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from storj.digest import Generation, ShardDigest, make_proof, new_challenges
 from storj.network.bridge.audits import AuditResult, audit_round, proves
 from storj.network.bridge.copies import DOUBTFUL
 from storj.network.bridge.database import Challenge, Contact, Contract
+from storj.network.bridge.renter import NodeContact
 from tests.network.bridges import Account, RunningBridge, eventually
 from tests.network.nodes import DAY
 
@@ -275,18 +277,33 @@ def test_one_lost_shard_does_not_spoil_the_others(bridge: RunningBridge, alice: 
     assert results == {lost['hash']: False, **{pointer['hash']: True for pointer in rest}}
 
 
-def test_farmer_is_asked_for_three_proofs_at_once_at_most(
-    bridge: RunningBridge, alice: Account
+def test_all_that_is_due_is_audited_three_proofs_at_once(
+    bridge: RunningBridge, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bridge.farmer()
-    pointers = stored_files(bridge, alice, 5)
-    bridge.clock.now += 1
-    first = {result.shard_hash for result in audit(bridge)}
-    bridge.clock.now += 1
-    second = {result.shard_hash for result in audit(bridge)}
-    assert len(first) == len(second) == 3
-    # Those that were audited longest ago come next.
-    assert first | second == {pointer['hash'] for pointer in pointers}
+    pointers = stored_files(bridge, alice, 20)
+    asked: list[int] = []
+    prove = bridge.farmers.audit
+
+    async def count(contact: NodeContact, audits: Sequence[tuple[str, str]]) -> list[list[Any]]:
+        asked.append(len(audits))
+        return await prove(contact, audits)
+
+    monkeypatch.setattr(bridge.farmers, 'audit', count)
+    results = [result.shard_hash for result in audit(bridge)]
+    assert sorted(results) == sorted(pointer['hash'] for pointer in pointers)
+    assert asked == [3, 3, 3, 3, 3, 3, 2]
+
+
+def test_farmer_that_is_away_is_audited_when_it_is_back(
+    bridge: RunningBridge, alice: Account
+) -> None:
+    farmer = bridge.farmer()
+    stored_files(bridge, alice, 2)
+    farmer.away = True
+    assert audit(bridge) == []
+    farmer.away = False
+    assert len(audit(bridge)) == 2
 
 
 def test_audits_keep_their_distance(tmp_path: Path) -> None:

@@ -177,12 +177,19 @@ def test_challenge_is_sent_once(both: Both) -> None:
         body = {'frame': both.frame(b'audit %d' % number), 'filename': str(number)}
         path = f'/buckets/{bucket}/files'
         assert both.first.request('POST', path, body, by=both.alice).status == 200
+    for bridge in both.pair:
+        object.__setattr__(bridge.state.settings, 'audit_interval', 50.0)
+        bridge.clock.now = both.first.clock.now
     heard: Counter[str] = Counter()
     both.farmer.hears = lambda challenge: heard.update([challenge])
     for _ in ROUNDS:
         for bridge in both.pair:
             bridge.clock.now += 100
-        at_once(*(partial(bridge.call, partial(audit_round, bridge.state)) for bridge in both.pair))
+        first, second = at_once(
+            *(partial(bridge.call, partial(audit_round, bridge.state)) for bridge in both.pair)
+        )
+        audited = [result.shard_hash for result in (*first, *second)]
+        assert len(audited) == len(set(audited))
     assert heard
     assert set(heard.values()) == {1}
 

@@ -15,9 +15,10 @@ keeps its first number of audits: RENEW must not change it, and nothing depends 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
@@ -45,9 +46,9 @@ _PROOFS_AT_ONCE = 3
 
 _PASSED_POINTS = 10
 _FAILED_POINTS = -500
-# Contracts of a farmer that are looked at in one round, and that are put up for audits in one go.
-_LOOKED_AT = 12
-_PUT_UP = 500
+# Contracts of a farmer that are looked at at a time, how often in one turn, and those that are put
+# up for audits in one go.
+_LOOKED_AT, _TURN, _PUT_UP = 12, 32, 500
 # New challenges of a copy that was read: as many as libstorj makes.
 _CHALLENGES = 4
 # Bytes of a piece from which on it is hashed in a thread.
@@ -120,7 +121,9 @@ def proves(proof: object, tree: Sequence[str], position: int) -> bool:
 
 
 async def audit_round(bridge: Bridge) -> list[AuditResult]:
-    """Audit what is due: of each farmer up to three shards that a file needs.
+    """Audit what is due and a file needs, of each farmer as much as one turn takes.
+
+    What is audited is claimed before, so any number of bridges may do this at the same time.
 
     Returns:
         list[AuditResult]: of what was found out; the others stay due.
@@ -169,22 +172,39 @@ async def recall_audits(bridge: Bridge) -> None:
     await bridge.database.run(lambda connection: connection.execute(recalled))
 
 
-async def _due(bridge: Bridge, node_id: str) -> tuple[list[Contract], list[Contract]]:
-    """Choose a farmer's copies to audit, and one to read.
+async def _claim(
+    bridge: Bridge, node_id: str, done: Collection[str]
+) -> tuple[list[Contract], list[Contract]] | None:
+    """Claim some of a farmer's copies to audit, and one to read.
 
-    What cannot be audited is put off, so that it does not delay the others in each round.
+    What cannot be audited is put off, so that it does not delay the others in each round. A claim
+    is a date, after which another bridge takes the copy if this one has died.
+
+    Args:
+        bridge (Bridge): the bridge.
+        node_id (str): of the farmer.
+        done (Collection[str]): shards that were audited in this turn.
+
+    Returns:
+        tuple[list[Contract], list[Contract]] | None: None if nothing is due.
     """
     now = bridge.now()
 
-    def choose(session: Session) -> tuple[list[Contract], list[Contract]]:
+    def choose(session: Session) -> tuple[list[Contract], list[Contract]] | None:
         audited: list[Contract] = []
         read: list[Contract] = []
-        for contract, needed, in_use, challenged in session.execute(
+        looked_at = session.execute(
             select(Contract, NEEDED, IN_USE, _CHALLENGED)
-            .where(Contract.node_id == node_id, Contract.next_audit <= now)
+            .where(
+                Contract.node_id == node_id,
+                Contract.next_audit <= now,
+                Contract.shard_hash.not_in(done),
+            )
             .order_by(Contract.next_audit)
             .limit(_LOOKED_AT)
-        ).all():
+            .with_for_update(of=Contract, skip_locked=True)
+        ).all()
+        for contract, needed, in_use, challenged in looked_at:
             # What becomes of a due copy:
             #
             #   not stored yet             never, until a report says that it has arrived
@@ -200,7 +220,10 @@ async def _due(bridge: Bridge, node_id: str) -> tuple[list[Contract], list[Contr
             else:
                 chosen = audited if contract.auditable and challenged else read
                 chosen.append(contract)
-        return audited[:_PROOFS_AT_ONCE], read[:1]
+        del audited[_PROOFS_AT_ONCE:], read[1:]
+        for contract in (*audited, *read):
+            contract.next_audit = now + _SOON
+        return (audited, read) if looked_at else None
 
     return await bridge.database.run_objects(choose)
 
@@ -233,10 +256,37 @@ def _spend(
 
 
 async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
+    """Audit a farmer's copies, some after the others, until nothing is due or its turn is over."""
+    results: list[AuditResult] = []
+    done: set[str] = set()
+    for _ in range(_TURN):
+        claims = await _claim(bridge, contact.node_id, done)
+        if claims is None:
+            break
+        claimed = [contract.shard_hash for contract in itertools.chain(*claims)]
+        if not claimed:
+            continue
+        done.update(claimed)
+        found = await _audit_some(bridge, contact, *claims)
+        if found is None:
+            await bridge.database.run(partial(_give_back, contact.node_id, claimed, bridge.now()))
+            break
+        results += found
+    return results
+
+
+def _give_back(node_id: str, hashes: Sequence[str], now: int, connection: Connection) -> None:
+    """Make copies due again that were claimed, and could not be audited."""
+    these = (Contract.node_id == node_id, Contract.shard_hash.in_(hashes))
+    claimed = (Contract.next_audit > now, Contract.next_audit <= now + _SOON)
+    connection.execute(update(Contract).where(*these, *claimed).values(next_audit=now))
+
+
+async def _audit_some(
+    bridge: Bridge, contact: Contact, due: Sequence[Contract], unread: Sequence[Contract]
+) -> list[AuditResult] | None:
+    """Audit and read copies of a farmer; return None if it does not answer."""
     card = node_contact(contact)
-    due, unread = await _due(bridge, contact.node_id)
-    if not due and not unread:
-        return []
     try:
         # A challenge that is sent is spent, so nothing is sent to a farmer that is away.
         await bridge.renter.ping(card)
@@ -246,7 +296,7 @@ async def _audit_farmer(bridge: Bridge, contact: Contact) -> list[AuditResult]:
     except (NodeError, NodeUnreachableError) as error:
         logger.info('farmer %s cannot be audited: %s', contact.node_id, error)
         await note_call(bridge, contact.node_id, failure=error)
-        return []
+        return None
     await note_call(bridge, contact.node_id)
     verdicts: list[tuple[Contract, _Audit | None, bool | None]] = []
     for audit, proof in zip(audits, proofs, strict=True):

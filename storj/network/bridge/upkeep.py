@@ -201,7 +201,6 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
         ('the sweep', lambda: sweep(bridge), min(_SWEEP_INTERVAL, _ageing(bridge))),
         ('the pings', lambda: ping_round(bridge), settings.ping_interval),
         ('the renewals', lambda: _renew(bridge, repairs), settings.renewal_ahead and _RENEWAL_PACE),
-        ('the audits', lambda: _audit(bridge, repairs), _audit_pace(settings)),
         ('the end of unused contracts', lambda: end_given_up(bridge), _END_PACE),
         ('the repairs', lambda: _repair(bridge, repairs), settings.repair_interval),
         ('the survey', repairs.survey, settings.survey_interval),
@@ -210,6 +209,10 @@ def start_upkeep(bridge: Bridge, repairs: Repairs, tasks: Tasks) -> None:
         if pace:
             alone = partial(_alone, bridge, name, work, pace)
             tasks.start(name, _repeat(tasks, name, alone, pace))
+    if pace := _audit_pace(settings):
+        # By all bridges: each copy is claimed by itself.
+        audits = _repeat(tasks, 'the audits', partial(_audit, bridge, repairs), pace)
+        tasks.start('the audits', audits)
     # What only this bridge knows, and what it must know at once.
     for name, own, pace in (
         ('the notes about farmers', write_calls, _NOTES_PACE),
