@@ -118,3 +118,18 @@ def test_bridges_that_start_at_once_have_the_same_secret(url: str) -> None:
     assert databases[0].secret('seed', make) == secrets[0]
     for database in databases:
         database.close()
+
+
+def test_loss_of_the_servers_machine_is_noticed(postgresql_server: sa.URL) -> None:
+    if postgresql_server.get_driver_name() != 'psycopg':
+        pytest.skip('another driver')
+    url = postgresql_server.update_query_dict({'connect_timeout': '9'})
+    database = Database(url.render_as_string(hide_password=False))
+    try:
+        with database.begin_plain() as connection:
+            found = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    finally:
+        database.close()
+    assert found['tcp_user_timeout'] == '25000'
+    assert found['keepalives_idle'] == '10'
+    assert found['connect_timeout'] == '9'

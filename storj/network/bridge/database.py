@@ -124,6 +124,15 @@ _LIMITS = (
     "SET lock_timeout = '10s'",
     "SET idle_in_transaction_session_timeout = '60s'",
 )
+# A server whose machine has gone closes no connection: by these, in seconds but for the last, libpq
+# notices within half a minute, not after a quarter of an hour. A URL may have others.
+_WATCHED = {
+    'connect_timeout': 5,
+    'keepalives_idle': 10,
+    'keepalives_interval': 5,
+    'keepalives_count': 3,
+    'tcp_user_timeout': 25_000,
+}
 _ALONE = (
     'SET LOCAL statement_timeout = 0',
     'SET LOCAL lock_timeout = 0',
@@ -800,7 +809,14 @@ def _open(url: URL, connections: int = CONNECTIONS) -> Engine:
     # Errors are logged; what was to be written must not be. No connection is tried before it is
     # used: that takes as long as a statement, and a transaction is done again where one was lost.
     if url.get_backend_name() != 'sqlite':
-        engine = create_engine(url, hide_parameters=True, pool_size=connections, max_overflow=4)
+        watched = _WATCHED if url.get_driver_name() in ('psycopg', 'psycopg2') else {}
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=connections,
+            max_overflow=4,
+            connect_args={name: watched[name] for name in watched if name not in url.query},
+        )
         if url.get_backend_name() == 'postgresql':
             event.listen(engine, 'connect', _limit_postgresql)
         return engine
