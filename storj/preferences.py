@@ -260,7 +260,7 @@ class Preferences:
     bridge_retries: int | None = _set(
         COUNT,
         'How often a request to the bridge is tried again.',
-        usual='3; 5 of transfers',
+        usual='3; 7 of transfers',
         variables=('STORJ_BRIDGE_RETRIES',),
         most=100,
     )

@@ -19,14 +19,15 @@ class RetryPolicy:
     """Exponential back-off with jitter.
 
     Attributes:
-        attempts (int): in all, the first included.
+        attempts (int): in all, the first included. The default outlasts a bridge that is away for
+            half a minute.
         delay (float): seconds before the second attempt; doubled for each one after it.
         longest (float): seconds of the longest wait.
         patience (float): seconds of the longest ``Retry-After`` that is obeyed; a bridge that asks
             for more gets no further attempt.
     """
 
-    attempts: int = 6
+    attempts: int = 8
     delay: float = 0.5
     longest: float = 30.0
     patience: float = 300.0
@@ -63,7 +64,11 @@ class RetryPolicy:
             left (float | None): seconds within which another attempt must begin; None for any.
         """
         asked = error.retry_after
-        if failures >= self.attempts or (asked is not None and asked > self.patience):
+        if asked is not None and asked > self.patience:
+            return None
+        # One who says when to come back is followed as long as there is time, if that is limited.
+        followed = asked is not None and left is not None and self.attempts > 1
+        if failures >= self.attempts and not followed:
             return None
         wait = self.wait(failures, chance, asked)
         return None if left is not None and wait >= left else wait

@@ -6,6 +6,8 @@ connection that carries it knows:
 
 * the head of an answer is whole within the time to read, and everything within the call's time;
 * :meth:`Calls.end` shuts down the sockets of all calls, whatever they wait for.
+* A name may have several addresses, those of bridges that share their work. One where nobody
+  answers, or whose connection breaks, comes last the next time.
 
 Connections to farmers (:class:`storj.farmer_connection.FarmerSocket`) are of another kind:
 
@@ -23,10 +25,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -34,13 +37,23 @@ from typing import TYPE_CHECKING, Any
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NewConnectionError,
+)
 from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 __all__ = ('Adapter', 'Call', 'Calls')
+
+#: Seconds for a connection to an address while the name has others.
+_NEXT_ADDRESS = 2.0
+# Addresses whose failures are remembered.
+_REMEMBERED = 64
 
 
 class Call:
@@ -50,11 +63,18 @@ class Call:
         patience (float): seconds for the whole head of the answer, and for each piece of its body.
         limit (float): seconds for making the connection, and again for the whole body.
         clock (Callable[[], float]): seconds of a monotonic clock.
+        failed (dict | None): address -> when it failed last; shared by the calls of a client.
     """
 
     def __init__(
-        self, patience: float, limit: float, clock: Callable[[], float] = time.monotonic
+        self,
+        patience: float,
+        limit: float,
+        clock: Callable[[], float] = time.monotonic,
+        failed: dict[Any, float] | None = None,
     ) -> None:
+        self._failed = {} if failed is None else failed
+        self._address: Any = None
         self._patience = patience
         self._limit = limit
         self._clock = clock
@@ -102,7 +122,22 @@ class Call:
             before, self._handle = self._handle, handle
         if before is not None:
             before.close()
+        with suppress(OSError):
+            # Unknown as long as there is no connection.
+            self._address = sock.getpeername()
         self.check()
+
+    def in_order(self, found: Iterable[Any]) -> list[Any]:
+        """Return addresses as ``getaddrinfo`` gives them, those that failed last at the end."""
+        return sorted(found, key=lambda it: self._failed.get(it[4], 0.0))
+
+    def note_failure(self, address: Any = None) -> None:
+        """Remember that an address failed, by default that of the connection in use."""
+        address = address or self._address
+        if address is not None:
+            if len(self._failed) >= _REMEMBERED:
+                self._failed.clear()
+            self._failed[address] = time.monotonic()
 
     def check(self) -> None:
         """Raise ConnectionAbortedError if the call was ended from outside."""
@@ -130,6 +165,7 @@ class Calls:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way: set[Call] = set()
+        self._failed: dict[Any, float] = {}
         self._ended = threading.Event()
 
     @property
@@ -146,7 +182,7 @@ class Calls:
         Raises:
             ConnectionAbortedError: If the calls were ended.
         """
-        call = Call(patience, limit, clock)
+        call = Call(patience, limit, clock, self._failed)
         with self._lock:
             if self.ended:
                 raise ConnectionAbortedError('the calls were ended')
@@ -156,6 +192,10 @@ class Calls:
             yield call
             # What ended with the connection may be only the beginning of an answer.
             call.check()
+        except (OSError, HTTPError):
+            if not self.ended:
+                call.note_failure()
+            raise
         finally:
             _CALL.reset(token)
             with self._lock:
@@ -236,21 +276,28 @@ class _Timed(HTTPConnection):
     def _dial(self, call: Call) -> socket.socket:
         """Connect as urllib3 does, by a socket that the call can shut down meanwhile."""
         failure = OSError('it has no address')
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            self._dns_host.strip('[]'), self.port, type=socket.SOCK_STREAM
-        ):
+        found = socket.getaddrinfo(self._dns_host.strip('[]'), self.port, type=socket.SOCK_STREAM)
+        addresses = call.in_order(found)
+        for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
+            # One that hangs must not take the time of those after it.
+            longest = math.inf if number == len(addresses) else _NEXT_ADDRESS
             try:
-                return self._reach(address, socket.socket(family, kind, protocol), call)
+                sock = socket.socket(family, kind, protocol)
+                return self._reach(address, sock, call, longest)
             except OSError as error:
+                call.check()
+                call.note_failure(address)
                 failure = error
         raise failure
 
-    def _reach(self, address: Any, sock: socket.socket, call: Call) -> socket.socket:
+    def _reach(
+        self, address: Any, sock: socket.socket, call: Call, longest: float
+    ) -> socket.socket:
         try:
             call.use(sock)
             for option in self.socket_options or ():
                 sock.setsockopt(*option)
-            left = call.left()
+            left = min(call.left(), longest)
             sock.settimeout(left if self.timeout is None else min(self.timeout, left))
             if self.source_address:
                 sock.bind(self.source_address)

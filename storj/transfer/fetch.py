@@ -51,6 +51,9 @@ _log = logging.getLogger(__name__)
 #: Shards of one file at most: 64 TiB in shards of libstorj's. A bridge that lists more lies.
 MOST_SHARDS = 1 << 14
 
+# Times that the farmers of a shard are looked for again after none of them could be reached.
+_ABSENCES = 6
+
 #: Takes a piece of a shard: its position within the shard, and the bytes, valid during the call.
 PieceWriter = Callable[[int, memoryview], object]
 
@@ -445,7 +448,8 @@ class Fetcher:
                 troubled()
                 absences += 1
                 # Only a farmer that could not be reached may come back with the right bytes.
-                if absences >= config.bridge_retry.attempts or not failures.last.retryable:
+                most = min(config.bridge_retry.attempts, _ABSENCES)
+                if absences >= most or not failures.last.retryable:
                     break
                 wait = config.bridge_retry.wait(absences, clock.random())
                 self._pause(min(wait, ends - clock.now()), cancelled)

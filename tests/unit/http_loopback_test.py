@@ -18,7 +18,7 @@ import pytest
 
 from storj import exception, http, transfer
 from storj.metadisk import MetaDisk
-from storj.rest import decoding, transport
+from storj.rest import connection, decoding, transport
 from tests.unit.scripted_farmer import Connection, ScriptedFarmer
 
 QUICK = http.Retries(count=0)
@@ -28,9 +28,14 @@ CLOSING = b'HTTP/1.0 200 OK\r\n\r\n["cut'
 class Server:
     """Accepts connections and lets a function answer each of them."""
 
-    def __init__(self, answer: Callable[[socket.socket, threading.Event], object]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[socket.socket, threading.Event], object],
+        address: tuple[str, int] = ('127.0.0.1', 0),
+    ) -> None:
         self._answer = answer
-        self._listener = socket.create_server(('127.0.0.1', 0))
+        self._listener = socket.create_server(address)
+        self.port = self._listener.getsockname()[1]
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self.heads: list[bytes] = []
@@ -590,3 +595,108 @@ def test_client_is_shared_by_threads() -> None:
     with answering(echo) as client, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client._request(method='GET', path='/x'), range(64)))
     assert answers == [['k']] * 64
+
+
+# -- a name with several addresses -----------------------------------------------------------------
+
+INFO = (
+    b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n'
+    b'Content-Length: 2\r\n\r\n{}'
+)
+#: The first and the second address of the name.
+FIRST, SECOND = '127.0.0.2', '127.0.0.1'
+linux_only = pytest.mark.skipif(
+    sys.platform != 'linux', reason='elsewhere the loopback interface has one address'
+)
+
+
+@pytest.fixture
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name that means both, in this order."""
+
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        assert host == 'bridge.example'
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, '')
+        return [(*kind, (address, port)) for address in (FIRST, SECOND)]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', look_up)
+    return 'bridge.example'
+
+
+def _no_pause(seconds: float) -> None:
+    pytest.fail('there was no need to wait')
+
+
+@linux_only
+def test_address_where_nobody_listens_is_passed_over(two_addresses: str) -> None:
+    with Server(sends(INFO)) as server:
+        url = f'http://{two_addresses}:{server.port}'
+        with http.Client(None, None, url, retries=http.Retries(sleep=_no_pause)) as client:
+            # Nothing was sent to the first, so what may be sent once only goes on as well.
+            assert client.info() == {}
+            client.frame_create()
+            assert [head.split()[0] for head in server.heads] == [b'GET', b'POST']
+
+
+@linux_only
+def test_safe_request_goes_to_another_address_if_one_resets(two_addresses: str) -> None:
+    waits: list[float] = []
+    with Server(sends(INFO)) as good, Server(sends(b''), (FIRST, good.port)) as bad:
+        url = f'http://{two_addresses}:{good.port}'
+        with http.Client(None, None, url, retries=http.Retries(sleep=waits.append)) as client:
+            assert client.info() == {}
+            assert client.info() == {}
+        # The one that failed is not asked first again.
+        assert (len(bad.heads), len(good.heads), len(waits)) == (1, 2, 1)
+
+
+@linux_only
+def test_request_that_may_be_done_twice_stays_with_its_address(two_addresses: str) -> None:
+    with Server(sends(INFO)) as good, Server(sends(b''), (FIRST, good.port)) as bad:
+        url = f'http://{two_addresses}:{good.port}'
+        client = http.Client(None, None, url, retries=http.Retries(sleep=_no_pause))
+        with client, pytest.raises(exception.BridgeUnreachableError):
+            client.frame_create()
+        assert (len(bad.heads), len(good.heads)) == (1, 0)
+
+
+@linux_only
+def test_address_that_hangs_does_not_take_the_time_of_the_next(
+    two_addresses: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, '_NEXT_ADDRESS', 0.1)
+    attempts: list[str] = []
+
+    class Socket(socket.socket):
+        def connect(self, address: Any) -> None:
+            attempts.append(address[0])
+            super().connect(address)
+
+    with Server(sends(INFO)) as good, socket.socket() as listener, socket.socket() as filler:
+        listener.bind((FIRST, good.port))
+        listener.listen(0)
+        # The queue is full, so nothing that follows is answered.
+        filler.connect((FIRST, good.port))
+        monkeypatch.setattr(socket, 'socket', Socket)
+        url = f'http://{two_addresses}:{good.port}'
+        with http.Client(None, None, url, timeout=60, retries=QUICK) as client:
+            assert client.info() == {}
+            assert client.info() == {}
+    assert attempts == [FIRST, SECOND, SECOND]
+
+
+def test_bridge_that_says_when_to_come_back_is_followed_for_a_time() -> None:
+    waits: list[float] = []
+    busy = (
+        b'HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n'
+        b'Content-Length: 0\r\n\r\n'
+    )
+    answers = iter([busy] * 6 + [INFO])
+
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(next(answers))
+
+    retries = http.Retries(pause=0.01, sleep=waits.append)
+    with Server(answer) as server, http.Client(None, None, server.url, retries=retries) as client:
+        assert client.info() == {}
+    assert waits == [2] * 6

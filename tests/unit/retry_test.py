@@ -28,6 +28,9 @@ def limited(seconds: float) -> StorjError:
         (limited(0), 1, None, 0.75),
         (limited(301), 1, None, None),
         (limited(7), 1, 6, None),
+        # As long as there is time, and no longer.
+        (limited(7), 3, 8, 7),
+        (limited(7), 3, None, None),
     ],
 )
 def test_next_wait_follows_attempts_time_and_retry_after(
@@ -35,6 +38,16 @@ def test_next_wait_follows_attempts_time_and_retry_after(
 ) -> None:
     policy = RetryPolicy(attempts=3, delay=1)
     assert policy.next_wait(error, failures, 0.5, left) == wait
+
+
+def test_retry_after_is_not_followed_where_no_repetition_is_wanted() -> None:
+    assert RetryPolicy(attempts=1).next_wait(limited(1), 1, 0.5, 60) is None
+
+
+def test_transfers_outlast_a_bridge_that_is_away_for_20_seconds() -> None:
+    policy = RetryPolicy()
+    waits = [policy.wait(failures, 0.0) for failures in range(1, policy.attempts)]
+    assert sum(waits) > 20
 
 
 def test_waits_double_up_to_the_longest() -> None:
