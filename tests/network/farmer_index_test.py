@@ -293,10 +293,9 @@ def test_promise_ends_in_minutes_when_no_byte_comes() -> None:
     clock.now += PROMISE_LIFE / 2
     tokens.promise('b' * 40, 7)
     tokens.promise('b' * 40, 6)
-    assert tokens.promised(()) == 11
-    assert tokens.promised((), besides='a' * 40) == 6
-    assert tokens.promised(('b' * 40,)) == 5
+    assert tokens.promised() == 11
+    assert tokens.promised(besides='a' * 40) == 6
     clock.now += PROMISE_LIFE / 2
-    assert tokens.promised(()) == 6
+    assert tokens.promised() == 6
     tokens.redeem('b' * 40)
-    assert tokens.promised(()) == 0
+    assert tokens.promised() == 0

@@ -43,7 +43,7 @@ class Copies:
         ended: Callable[[Contract, NodeContact, float, bool], object],
         tasks: Tasks,
     ) -> None:
-        self._store, self._shards = parts.store, parts.shards
+        self._store, self._shards, self._tokens = parts.store, parts.shards, parts.tokens
         self._run, self._clock = parts.run, parts.clock
         self._ended = ended
         self._tasks = tasks
@@ -76,6 +76,7 @@ class Copies:
             writer = self._store.writer(name, contract.data_size)
         except StoreError as error:
             raise NodeError(str(error)) from error
+        self._tokens.redeem(name)
         task = self._tasks.once('a copy', self._copy(contract, writer, source, token))
         self.running[name] = task
         task.add_done_callback(lambda _: self.running.pop(name, None))

@@ -537,7 +537,7 @@ class Farmer:
         if self._leaving:
             return False
         try:
-            return self.store.has_room(1, promised=self.tokens.promised(self.shards))
+            return self.store.has_room(1, promised=self.tokens.promised())
         except StoreError as error:
             logger.warning('%s: %s', self.settings.path, error)
             return False

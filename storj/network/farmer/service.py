@@ -247,7 +247,7 @@ class FarmerMethods:
                 raise NodeError('Shard has another size')
             return
         # Contracts are signed before their shards arrive, so space is reserved with the signature.
-        promised = self._tokens.promised(self._shards, besides=name)
+        promised = self._tokens.promised(besides=name)
         if not self._store.has_room(size, promised=promised):
             raise NodeError('No space left')
         self._tokens.promise(name, size)

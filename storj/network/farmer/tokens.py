@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ('FarmerToken', 'Tokens')
@@ -56,6 +56,8 @@ class Tokens:
         self._tokens: OrderedDict[str, FarmerToken] = OrderedDict()
         # Shard -> bytes, and until when they are kept for it.
         self._promises: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        # The sum of the bytes: asked for with every shard, however many are promised.
+        self._promised = 0
 
     def issue(self, data_hash: str, owner: str) -> str:
         """Make a token for one transfer of a shard.
@@ -86,28 +88,27 @@ class Tokens:
 
     def promise(self, data_hash: str, size: int) -> None:
         """Keep space for a shard until it begins to arrive, or for :data:`PROMISE_LIFE`."""
-        self._promises.pop(data_hash, None)
+        self.redeem(data_hash)
         self._promises[data_hash] = size, self._monotonic() + PROMISE_LIFE
+        self._promised += size
 
     def redeem(self, data_hash: str) -> None:
         """Keep space for a shard no longer; it arrives, and is counted by its bytes."""
-        self._promises.pop(data_hash, None)
+        size, _ = self._promises.pop(data_hash, (0, 0.0))
+        self._promised -= size
 
-    def promised(self, held: Container[str], *, besides: str | None = None) -> int:
+    def promised(self, *, besides: str | None = None) -> int:
         """Return the bytes that are kept for shards of which nothing has come yet.
 
         Args:
-            held (Container[str]): shards that have arrived are not promised any more.
             besides (str | None): hash of a shard to leave out.
         """
         now = self._monotonic()
+        # Each was made with the same life, so the oldest end first.
         while self._promises and next(iter(self._promises.values()))[1] <= now:
-            self._promises.popitem(last=False)
-        return sum(
-            size
-            for data_hash, (size, _) in self._promises.items()
-            if data_hash != besides and data_hash not in held
-        )
+            self.redeem(next(iter(self._promises)))
+        size, _ = self._promises.get(besides or '', (0, 0.0))
+        return self._promised - size
 
     def sweep(self) -> None:
         """Forget the tokens whose time is over."""
