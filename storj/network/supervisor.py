@@ -6,7 +6,7 @@
       network.json     account, encryption key, seed of the renter node; readable by its owner only
       bridge.db        the bridge's database, unless another URL is given
       outbox/          the bridge's messages
-      metadisk/        the MetaDisk node's accounts and catalogue
+      metadisk/        spools of the MetaDisk node, and its key for people
       farmers/0/ ...   one folder per farmer
 
 Bridge and farmers run in one event loop in a thread of their own; with ``processes=True`` each

@@ -508,10 +508,10 @@ def test_whatever_a_copied_database_names_is_in_those_copied_later(
 
         monkeypatch.setattr(backup, '_copy_database', copy_and_store)
         back_up(data, state, snapshot)
-    assert copied == 2 * 5
+    assert copied == 2 * 4
     (folder,) = state.glob('state-*')
     entries = rows('SELECT id FROM entries', folder / 'bridge.db')
-    named = rows('SELECT entry FROM metadisk_files', folder / 'metadisk' / 'node.db')
+    named = rows('SELECT entry FROM metadisk_files', folder / 'bridge.db')
     assert named
     assert named <= entries
     shards = rows(

@@ -102,7 +102,7 @@ def test_node_confirms_files_and_balances_from_the_disk(tmp_path: Path, flushes:
     ):
         flushes.names.clear()
         reference = node.upload(b'content')
-        assert {'bridge.db-wal', 'farmer.db-wal', 'node.db-wal'} <= set(flushes.names)
+        assert {'bridge.db-wal', 'farmer.db-wal'} <= set(flushes.names)
         output = io.BytesIO()
         node.download(reference, output)
         assert output.getvalue() == b'content'

@@ -15,7 +15,6 @@ import requests
 from storj.network import Network
 from storj.network.bridge.app import TASKS
 from storj.network.bridge.state import BRIDGE
-from storj.network.metadisk.node import NODE
 from storj.network.node import health
 from storj.network.node.health import HEALTH, Problem
 from tests.network.bridges import RunningBridge
@@ -86,14 +85,13 @@ def refuse_writes(net: Network, part: str) -> str:
         farmer: Any = net.farmers[0]
         farmer.farmer.index._run('PRAGMA query_only = ON')
         return 'the index cannot be written'
-    database: Any = app[BRIDGE].database if part == 'bridge' else app[NODE].catalog
+    database: Any = app[BRIDGE].database
     with database._engine.begin() as connection:
         connection.exec_driver_sql('PRAGMA query_only = ON')
-    broken = 'the database cannot be written', 'MetaDisk cannot write its records'
-    return broken[part == 'metadisk']
+    return 'the database cannot be written'
 
 
-@pytest.mark.parametrize('part', ['bridge', 'metadisk', 'farmer'])
+@pytest.mark.parametrize('part', ['bridge', 'farmer'])
 def test_records_that_cannot_be_written_are_told(net: Network, part: str) -> None:
     text = refuse_writes(net, part)
     url = farmer_url(net) if part == 'farmer' else net.bridge_url

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import logging
 import socket
+import sqlite3
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,9 +20,11 @@ import requests
 
 pytest.importorskip('aiohttp')
 
-from storj.exception import ConfigurationError
+from storj.exception import AuthenticationError, ConfigurationError
+from storj.metadisk import MetaDisk
 from storj.network import Network
 from storj.network.metadisk import routes
+from storj.network.node.state_files import write_record
 
 
 @pytest.fixture(scope='module')
@@ -177,10 +182,84 @@ def test_damaged_secrets_are_named(tmp_path: Path, content: str) -> None:
 
 
 def test_damaged_catalogue_is_named(tmp_path: Path) -> None:
-    (tmp_path / 'metadisk').mkdir()
+    with Network(farmers=0, data=tmp_path):
+        pass
     (tmp_path / 'metadisk' / 'node.db').write_bytes(b'no database' * 1000)
     with pytest.raises(ConfigurationError, match=r'node\.db'):
         Network(farmers=0, data=tmp_path).start()
+
+
+def make_former(folder: Path, network: Network) -> dict[str, list[tuple[object, ...]]]:
+    """Put the records of MetaDisk where earlier versions had them; return them."""
+    tables = ('balances', 'movements', 'redeemed', 'files', 'traffic')
+    rows = {}
+    with (
+        closing(sqlite3.connect(network.data / 'bridge.db')) as bridge,
+        closing(sqlite3.connect(folder / 'node.db')) as former,
+    ):
+        for table in (f'metadisk_{name}' for name in tables):
+            found = f"SELECT sql FROM sqlite_master WHERE name = '{table}'"
+            former.execute(bridge.execute(found).fetchone()[0])
+            rows[table] = bridge.execute(f'SELECT * FROM {table}').fetchall()
+            for row in rows[table]:
+                former.execute(f'INSERT INTO {table} VALUES ({", ".join("?" * len(row))})', row)
+            bridge.execute(f'DELETE FROM {table}')
+        bridge.execute('DELETE FROM metadisk_usage')
+        bridge.execute("DELETE FROM secrets WHERE name = 'metadisk'")
+        bridge.commit()
+        former.commit()
+    return rows
+
+
+def test_records_of_an_earlier_version_are_carried_over_once(tmp_path: Path) -> None:
+    folder = tmp_path / 'metadisk'
+    with Network(farmers=1, data=tmp_path, bridge={'mirrors': 0}) as network:
+        with MetaDisk(network.bridge_url) as node:
+            reference = node.upload(b'content')
+            token = node.token_new()
+            node.redeem('PLEASE', token)
+        used = requests.get(f'{network.bridge_url}/api/status', timeout=30).json()['storage']
+    rows = make_former(folder, network)
+    assert all(rows.values())
+    account = (folder / 'node.json').read_bytes()
+    for _ in range(2):
+        with Network(farmers=1, data=tmp_path, bridge={'mirrors': 0}) as network:
+            with MetaDisk(network.bridge_url) as node:
+                output = io.BytesIO()
+                node.download(reference, output)
+                assert output.getvalue() == b'content'
+                assert node.balance(token) == 2**30
+                with pytest.raises(AuthenticationError):
+                    node.redeem('PLEASE', token)
+            status = requests.get(f'{network.bridge_url}/api/status', timeout=30).json()
+            assert status['storage'] == used
+        # The node is the same, and its key still lies where people look for it.
+        assert (folder / 'node.json').read_bytes() == account
+        assert sorted(path.name for path in folder.iterdir()) == ['node.db-carried', 'node.json']
+
+
+def test_records_of_an_earlier_version_are_not_left_behind(tmp_path: Path) -> None:
+    folder = tmp_path / 'metadisk'
+    with Network(farmers=0, data=tmp_path) as network:
+        pass
+    make_former(folder, network)
+    former = (folder / 'node.db').rename(tmp_path / 'elsewhere')
+    with pytest.raises(ConfigurationError, match=r'node\.db: is missing'):
+        Network(farmers=0, data=tmp_path).start()
+    former.rename(folder / 'node.db')
+    account = (folder / 'node.json').rename(tmp_path / 'account')
+    with pytest.raises(ConfigurationError, match=r'node\.json: is missing'):
+        Network(farmers=0, data=tmp_path).start()
+    account.rename(folder / 'node.json')
+    with Network(farmers=0, data=tmp_path):
+        pass
+    # Another node's folder is not taken for this one's.
+    write_record(folder / 'node.json', dict.fromkeys(('email', 'password', 'api_key'), 'a@b.org'))
+    with pytest.raises(ConfigurationError, match='of another MetaDisk node'):
+        Network(farmers=0, data=tmp_path).start()
+    (folder / 'node.json').unlink()
+    with Network(farmers=0, data=tmp_path):
+        assert (folder / 'node.json').stat().st_mode & 0o077 == 0
 
 
 def test_folder_of_the_node_that_is_a_file_is_named(tmp_path: Path) -> None:

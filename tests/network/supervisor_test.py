@@ -508,7 +508,7 @@ def test_signal_during_the_start_ends_the_program(
     before = children()
 
     def signal_it() -> None:
-        eventually((data / 'metadisk' / 'node.db').exists if processes else begun.is_set)
+        eventually((data / 'metadisk' / 'node.json').exists if processes else begun.is_set)
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=signal_it)

@@ -29,6 +29,9 @@ from storj.network.bridge.database import (
 from storj.network.bridge.leases import release_rounds, take_round
 from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.upkeep import end_given_up, lost_round, ping_round
+from storj.network.metadisk.catalog import Catalog
+from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger
+from storj.network.metadisk.mount import _opened
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer, eventually
 from tests.network.postgresql import new_database
 
@@ -292,6 +295,43 @@ def test_open_promises_count_at_both_bridges_together(
     assert both.farmer.ends[shard] > second.state.now()
     assert put(second, b'one more') == 200
     assert put(first, b'too many') == 429
+
+
+def test_both_bridges_serve_the_same_metadisk(both: Both, tmp_path: Path) -> None:
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+    opened = at_once(
+        *(
+            partial(bridge.call, partial(_opened, bridge.state.database, tmp_path / name))
+            for bridge, name in zip(both.pair, 'ab', strict=True)
+        )
+    )
+    assert opened[0] == opened[1]
+    first, second = (Ledger(bridge.state.database) for bridge in both.pair)
+    both.pair[0].call(partial(first.deposit, 'token', 100))
+
+    def withdraw(bridge: RunningBridge, ledger: Ledger) -> bool:
+        try:
+            bridge.call(partial(ledger.withdraw, 'token', 60))
+        except InsufficientBalanceError:
+            return False
+        return True
+
+    ledgers = zip(both.pair, (first, second), strict=True)
+    assert sorted(at_once(*(partial(withdraw, *each) for each in ledgers))) == [False, True]
+    assert both.pair[1].call(partial(second.balance, 'token')) == 40
+    codes = [
+        partial(bridge.call, partial(ledger.redeem, 'token', 'PLEASE'))
+        for bridge, ledger in zip(both.pair, (first, second), strict=True)
+    ]
+    assert sorted(at_once(*codes)) == [False, True]
+    catalogs = [Catalog(bridge.state.database) for bridge in both.pair]
+    added = [
+        partial(bridge.call, partial(catalog.add, 'f' * 64, 'name', 7, 'e' * 24, 16))
+        for bridge, catalog in zip(both.pair, catalogs, strict=True)
+    ]
+    at_once(*added)
+    assert both.first.call(catalogs[0].used) == 7
 
 
 def test_wrong_passwords_count_at_both_bridges_together(both: Both) -> None:

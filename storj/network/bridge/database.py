@@ -41,6 +41,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     String,
     Text,
     UniqueConstraint,
@@ -84,6 +85,12 @@ __all__ = (
     'Key',
     'Lease',
     'Measure',
+    'MetaDiskBalance',
+    'MetaDiskCode',
+    'MetaDiskFile',
+    'MetaDiskMovement',
+    'MetaDiskTraffic',
+    'MetaDiskUsage',
     'Nonce',
     'OldSchemaError',
     'Pointer',
@@ -110,7 +117,7 @@ _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '9'
+REVISION = '10'
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
@@ -468,6 +475,72 @@ class Repair(_Base):
     # The bridge that works on it, and whether a copy was lost meanwhile.
     owner: Mapped[str | None] = mapped_column(String(16))
     again: Mapped[bool]
+
+
+class MetaDiskBalance(_Base):
+    """Bytes that an access token of MetaDisk may still transfer."""
+
+    __tablename__ = 'metadisk_balances'
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    bytes: Mapped[int]
+
+
+class MetaDiskMovement(_Base):
+    """A change of a balance."""
+
+    __tablename__ = 'metadisk_movements'
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, 'sqlite'), primary_key=True)
+    # Seconds since 1970.
+    time: Mapped[float]
+    token: Mapped[str] = mapped_column(String(64), index=True)
+    bytes: Mapped[int]
+    reason: Mapped[str] = mapped_column(String(64))
+
+
+class MetaDiskCode(_Base):
+    """A promotional code that a token has used."""
+
+    __tablename__ = 'metadisk_redeemed'
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    code: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class MetaDiskFile(_Base):
+    """A file of MetaDisk; the SHA-256 of its ciphertext names it."""
+
+    __tablename__ = 'metadisk_files'
+
+    filehash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    size: Mapped[int]
+    # Seconds since 1970.
+    stored: Mapped[int]
+    # The entry in the node's bucket; an empty file has none, as the network stores no empty shard.
+    entry: Mapped[str | None] = mapped_column(String(24))
+    # Of all shards but the last; kept so that a later release may choose another size.
+    shard_size: Mapped[int]
+
+
+class MetaDiskTraffic(_Base):
+    """Bytes that MetaDisk moved in a month (``YYYY-MM``, UTC)."""
+
+    __tablename__ = 'metadisk_traffic'
+
+    month: Mapped[str] = mapped_column(String(7), primary_key=True)
+    incoming: Mapped[int]
+    outgoing: Mapped[int]
+
+
+class MetaDiskUsage(_Base):
+    """The bytes of all files of MetaDisk, in a single row: nobody sums them up."""
+
+    __tablename__ = 'metadisk_usage'
+
+    name: Mapped[str] = mapped_column(String(8), primary_key=True)
+    bytes: Mapped[int]
 
 
 class _Version(_Base):

@@ -9,37 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 
+from storj.digest import is_hex
+from storj.network.bridge.database import (
+    Database,
+    MetaDiskFile,
+    MetaDiskTraffic,
+    MetaDiskUsage,
+)
 from storj.network.node.space import is_full
 
 __all__ = ('Catalog', 'StoredFile', 'Traffic')
 
 logger = logging.getLogger(__name__)
-
-metadata = sa.MetaData()
-
-_files = sa.Table(
-    'metadisk_files',
-    metadata,
-    sa.Column('filehash', sa.String(64), primary_key=True),
-    sa.Column('name', sa.String(255), nullable=False),
-    sa.Column('size', sa.BigInteger, nullable=False),
-    sa.Column('stored', sa.Integer, nullable=False),
-    # The entry in the node's bucket; an empty file has none, for the network stores no empty shard.
-    sa.Column('entry', sa.String(24)),
-    # Of all shards but the last; kept so that a later release may choose another size.
-    sa.Column('shard_size', sa.BigInteger, nullable=False),
-)
-_traffic = sa.Table(
-    'metadisk_traffic',
-    metadata,
-    sa.Column('month', sa.String(7), primary_key=True),
-    sa.Column('incoming', sa.BigInteger, nullable=False),
-    sa.Column('outgoing', sa.BigInteger, nullable=False),
-)
 
 
 @dataclass(frozen=True)
@@ -71,82 +56,101 @@ class Traffic:
     outgoing: int = 0
 
 
+_FIND = sa.select(*(getattr(MetaDiskFile, each.name) for each in fields(StoredFile))).where(
+    MetaDiskFile.filehash == sa.bindparam('wanted')
+)
+_MOVED = (
+    sa.update(MetaDiskFile)
+    .where(MetaDiskFile.filehash == sa.bindparam('of'))
+    .values(entry=sa.bindparam('to'), shard_size=sa.bindparam('sizes'))
+)
+_SUMS = sa.select(sa.func.sum(MetaDiskTraffic.incoming), sa.func.sum(MetaDiskTraffic.outgoing))
+_USED = sa.select(MetaDiskUsage.bytes).where(MetaDiskUsage.name == 'files')
+
+
 class Catalog:
-    """The files and the traffic of one node.
+    """The files and the traffic of MetaDisk.
 
     Args:
-        engine (sa.Engine): database; the tables are made when they are missing.
+        database (Database): of the bridge.
         clock (Callable[[], float]): seconds since 1970.
     """
 
-    def __init__(self, engine: sa.Engine, *, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
         self._clock = clock
-        metadata.create_all(engine)
+        self._new = (
+            database.insert(MetaDiskFile).on_conflict_do_nothing().returning(MetaDiskFile.filehash)
+        )
+        more = database.insert(MetaDiskUsage)
+        self._grow = more.on_conflict_do_update(
+            index_elements=[MetaDiskUsage.name],
+            set_={'bytes': MetaDiskUsage.bytes + more.excluded.bytes},
+        )
+        moved = database.insert(MetaDiskTraffic)
+        self._count = moved.on_conflict_do_update(
+            index_elements=[MetaDiskTraffic.month],
+            set_={
+                'incoming': MetaDiskTraffic.incoming + moved.excluded.incoming,
+                'outgoing': MetaDiskTraffic.outgoing + moved.excluded.outgoing,
+            },
+        )
 
-    def find(self, filehash: str) -> StoredFile | None:
+    async def find(self, filehash: str) -> StoredFile | None:
         """Return a file, or None."""
-        with self._engine.connect() as connection:
-            row = connection.execute(
-                sa.select(_files).where(_files.c.filehash == filehash)
-            ).one_or_none()
-        return None if row is None else StoredFile(**row._mapping)
+        if not is_hex(filehash, 64):
+            return None
+        row = await self._database.read(
+            lambda connection: connection.execute(_FIND, {'wanted': filehash}).one_or_none()
+        )
+        return None if row is None else StoredFile(*row)
 
-    def add(
+    async def add(
         self, filehash: str, name: str, size: int, entry: str | None, shard_size: int
     ) -> StoredFile:
-        """Record a file; the first uploader of a content has named it."""
+        """Record a file; the first uploader of a content has named it.
+
+        Another bridge may have stored the same content at the same time, under the same entry.
+        """
         file = StoredFile(filehash, name, size, int(self._clock()), entry, shard_size)
-        with self._engine.begin() as connection:
-            connection.execute(sa.insert(_files).values(**vars(file)))
+
+        def enter(connection: sa.Connection) -> None:
+            if connection.execute(self._new, vars(file)).first() is not None:
+                connection.execute(self._grow, {'name': 'files', 'bytes': size})
+
+        await self._database.run(enter)
         return file
 
-    def move(self, filehash: str, entry: str, shard_size: int) -> None:
+    async def move(self, filehash: str, entry: str, shard_size: int) -> None:
         """Write down where the content of a known file lies from now on."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(_files)
-                .where(_files.c.filehash == filehash)
-                .values(entry=entry, shard_size=shard_size)
-            )
+        place = {'of': filehash, 'to': entry, 'sizes': shard_size}
+        await self._database.run(lambda connection: connection.execute(_MOVED, place))
 
-    def used(self) -> int:
+    async def used(self) -> int:
         """Return the bytes of all files."""
-        with self._engine.connect() as connection:
-            return int(connection.scalar(sa.select(sa.func.sum(_files.c.size))) or 0)
+        return await self._database.read(lambda connection: connection.scalar(_USED)) or 0
 
-    def note(self, *, incoming: int = 0, outgoing: int = 0) -> None:
+    async def note(self, *, incoming: int = 0, outgoing: int = 0) -> None:
         """Add moved bytes to this month's; a full disk does not count them."""
+        moved = {'month': self._month(), 'incoming': incoming, 'outgoing': outgoing}
         try:
-            self._note(incoming, outgoing)
+            await self._database.run(lambda connection: connection.execute(self._count, moved))
         except sa.exc.SQLAlchemyError as error:
             if not is_full(error):
                 raise
             logger.warning('the database is full: moved bytes are not counted')
 
-    def _note(self, incoming: int, outgoing: int) -> None:
-        month = self._month()
-        with self._engine.begin() as connection:
-            changed = connection.execute(
-                sa.update(_traffic)
-                .where(_traffic.c.month == month)
-                .values(
-                    incoming=_traffic.c.incoming + incoming,
-                    outgoing=_traffic.c.outgoing + outgoing,
-                )
-            )
-            if changed.rowcount == 0:
-                connection.execute(
-                    sa.insert(_traffic).values(month=month, incoming=incoming, outgoing=outgoing)
-                )
-
-    def traffic(self) -> tuple[Traffic, Traffic]:
+    async def traffic(self) -> tuple[Traffic, Traffic]:
         """Return the traffic of this month and of all time."""
-        sums = sa.select(sa.func.sum(_traffic.c.incoming), sa.func.sum(_traffic.c.outgoing))
-        with self._engine.connect() as connection:
-            month = connection.execute(sums.where(_traffic.c.month == self._month())).one()
-            total = connection.execute(sums).one()
-        return Traffic(*(int(n or 0) for n in month)), Traffic(*(int(n or 0) for n in total))
+        month = _SUMS.where(MetaDiskTraffic.month == self._month())
+
+        def find(connection: sa.Connection) -> list[Traffic]:
+            rows = [connection.execute(sums).one() for sums in (month, _SUMS)]
+            # Some databases sum whole numbers up to decimal ones.
+            return [Traffic(*(int(number or 0) for number in row)) for row in rows]
+
+        current, total = await self._database.run(find)
+        return current, total
 
     def _month(self) -> str:
         return time.strftime('%Y-%m', time.gmtime(self._clock()))

@@ -2,7 +2,7 @@
 
 A token is a bearer string; making one stores nothing, and any string has the balance 0 until it is
 credited. All amounts are bytes. Every movement is recorded together with the balance that it
-changes, in one transaction.
+changes, in one transaction of the bridge's database: all bridges of it serve the same accounts.
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ import string
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
+from storj.network.bridge.database import (
+    Database,
+    MetaDiskBalance,
+    MetaDiskCode,
+    MetaDiskMovement,
+)
 from storj.text import count_of
 
 __all__ = (
@@ -35,29 +42,17 @@ _TOKEN_DIGITS = 16
 _TOKEN_LIMIT = 64
 _LARGEST = 2**63 - 1
 
-metadata = sa.MetaData()
-
-_balances = sa.Table(
-    'metadisk_balances',
-    metadata,
-    sa.Column('token', sa.String(_TOKEN_LIMIT), primary_key=True),
-    sa.Column('bytes', sa.BigInteger, nullable=False),
+_BALANCE = sa.select(MetaDiskBalance.bytes).where(MetaDiskBalance.token == sa.bindparam('token'))
+#: Condition and change in one statement: two uploads at a time cannot spend the same bytes.
+_DEBIT = (
+    sa.update(MetaDiskBalance)
+    .where(
+        MetaDiskBalance.token == sa.bindparam('of'),
+        MetaDiskBalance.bytes >= sa.bindparam('amount', type_=sa.BigInteger),
+    )
+    .values(bytes=MetaDiskBalance.bytes - sa.bindparam('amount', type_=sa.BigInteger))
 )
-_movements = sa.Table(
-    'metadisk_movements',
-    metadata,
-    sa.Column('id', sa.Integer, primary_key=True),
-    sa.Column('time', sa.Float, nullable=False),
-    sa.Column('token', sa.String(_TOKEN_LIMIT), nullable=False, index=True),
-    sa.Column('bytes', sa.BigInteger, nullable=False),
-    sa.Column('reason', sa.String(64), nullable=False),
-)
-_redeemed = sa.Table(
-    'metadisk_redeemed',
-    metadata,
-    sa.Column('token', sa.String(_TOKEN_LIMIT), primary_key=True),
-    sa.Column('code', sa.String(64), primary_key=True),
-)
+_NOTE = sa.insert(MetaDiskMovement)
 
 
 class InsufficientBalanceError(Exception):
@@ -96,42 +91,45 @@ def new_token() -> str:
 
 
 class Ledger:
-    """The accounts of one node.
+    """The accounts of MetaDisk.
 
     Args:
-        engine (sa.Engine): database; the tables are made when they are missing.
+        database (Database): of the bridge.
         clock (Callable[[], float]): seconds since 1970.
     """
 
-    def __init__(
-        self,
-        engine: sa.Engine,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
         self._clock = clock
-        metadata.create_all(engine)
+        new = database.insert(MetaDiskBalance)
+        self._credited = new.on_conflict_do_update(
+            index_elements=[MetaDiskBalance.token],
+            set_={'bytes': MetaDiskBalance.bytes + new.excluded.bytes},
+            where=MetaDiskBalance.bytes <= _LARGEST - new.excluded.bytes,
+        ).returning(MetaDiskBalance.bytes)
+        self._used = (
+            database.insert(MetaDiskCode).on_conflict_do_nothing().returning(MetaDiskCode.code)
+        )
 
-    def balance(self, token: str) -> int:
+    async def balance(self, token: str) -> int:
         """Return the bytes that a token may still transfer."""
-        with self._engine.connect() as connection:
-            found = connection.scalar(
-                sa.select(_balances.c.bytes).where(_balances.c.token == token[: _TOKEN_LIMIT + 1])
-            )
+        if not _is_token(token):
+            return 0
+        found = await self._database.read(
+            lambda connection: connection.scalar(_BALANCE, {'token': token})
+        )
         return int(found or 0)
 
-    def deposit(self, token: str, amount: int, reason: str = 'deposit') -> None:
+    async def deposit(self, token: str, amount: int, reason: str = 'deposit') -> None:
         """Credit a token.
 
         Raises:
             ValueError: If the amount is negative, the token too long for one, or the balance
                 would leave 64 bits.
         """
-        with self._engine.begin() as connection:
-            self._credit(connection, token, amount, reason)
+        await self._database.run(partial(self._credit, token, amount, reason))
 
-    def withdraw(self, token: str, amount: int, reason: str = 'withdraw') -> None:
+    async def withdraw(self, token: str, amount: int, reason: str = 'withdraw') -> None:
         """Debit a token, all or nothing.
 
         Raises:
@@ -140,54 +138,45 @@ class Ledger:
         """
         if amount < 0:
             raise ValueError('an amount is not negative')
-        if amount > _LARGEST:
+        if amount > _LARGEST or not _is_token(token):
             raise InsufficientBalanceError('no balance is that large')
-        with self._engine.begin() as connection:
-            # Condition and change in one statement: two uploads at a time cannot spend the same
-            # bytes.
-            changed = connection.execute(
-                sa.update(_balances)
-                .where(_balances.c.token == token, _balances.c.bytes >= amount)
-                .values(bytes=_balances.c.bytes - amount)
-            )
-            if changed.rowcount != 1:
+
+        def debit(connection: sa.Connection) -> None:
+            if connection.execute(_DEBIT, {'of': token, 'amount': amount}).rowcount != 1:
                 raise InsufficientBalanceError(f'the balance is below {count_of(amount, "byte")}')
             self._note(connection, token, -amount, reason)
 
-    def redeem(self, token: str, code: object) -> bool:
-        """Credit a promotional code; False when there is none such or the token has used it."""
-        if not isinstance(code, str) or code not in PROMOCODES:
-            return False
-        try:
-            with self._engine.begin() as connection:
-                # The primary key refuses a second use by the same token.
-                connection.execute(sa.insert(_redeemed).values(token=token, code=code))
-                self._credit(connection, token, PROMOCODES[code], 'promocode')
-        except (sa.exc.IntegrityError, ValueError):
-            return False
-        return True
+        await self._database.run(debit)
 
-    def _credit(self, connection: sa.Connection, token: str, amount: int, reason: str) -> None:
-        if amount < 0 or not 0 < len(token) <= _TOKEN_LIMIT:
+    async def redeem(self, token: str, code: object) -> bool:
+        """Credit a promotional code; False when there is none such or the token has used it."""
+        if not isinstance(code, str) or code not in PROMOCODES or not _is_token(token):
+            return False
+
+        def use(connection: sa.Connection) -> bool:
+            # The primary key refuses a second use by the same token.
+            if connection.execute(self._used, {'token': token, 'code': code}).first() is None:
+                return False
+            self._credit(token, PROMOCODES[code], 'promocode', connection)
+            return True
+
+        try:
+            return await self._database.run(use)
+        except ValueError:
+            return False
+
+    def _credit(self, token: str, amount: int, reason: str, connection: sa.Connection) -> None:
+        if not 0 <= amount <= _LARGEST or not _is_token(token):
             raise ValueError('an amount is not negative, a token has 1 to 64 characters')
-        balance = connection.scalar(
-            sa.select(_balances.c.bytes).where(_balances.c.token == token).with_for_update()
-        )
-        if (balance or 0) + amount > _LARGEST:
+        if connection.execute(self._credited, {'token': token, 'bytes': amount}).first() is None:
             raise ValueError('the balance does not fit 64 bits')
-        if balance is None:
-            connection.execute(sa.insert(_balances).values(token=token, bytes=amount))
-        else:
-            connection.execute(
-                sa.update(_balances)
-                .where(_balances.c.token == token)
-                .values(bytes=_balances.c.bytes + amount)
-            )
         self._note(connection, token, amount, reason)
 
     def _note(self, connection: sa.Connection, token: str, amount: int, reason: str) -> None:
-        connection.execute(
-            sa.insert(_movements).values(
-                time=self._clock(), token=token, bytes=amount, reason=reason
-            )
-        )
+        row = {'time': self._clock(), 'token': token, 'bytes': amount, 'reason': reason}
+        connection.execute(_NOTE, row)
+
+
+def _is_token(token: str) -> bool:
+    # No database keeps the character NUL, nor half of a pair of UTF-16.
+    return 0 < len(token) <= _TOKEN_LIMIT and '\0' not in token and token.isprintable()

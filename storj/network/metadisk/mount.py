@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import json
+import logging
 import secrets
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import aiohttp
-import sqlalchemy as sa
 from aiohttp import web
+from sqlalchemy import URL, Connection, create_engine, insert, select
+from sqlalchemy.exc import DBAPIError
 
 from storj.exception import NetworkSetupError
+from storj.network.bridge.database import (
+    Database,
+    MetaDiskBalance,
+    MetaDiskCode,
+    MetaDiskFile,
+    MetaDiskMovement,
+    MetaDiskTraffic,
+    MetaDiskUsage,
+    Secret,
+    User,
+)
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.users import open_account
 from storj.network.metadisk.catalog import Catalog
@@ -23,37 +38,52 @@ from storj.network.metadisk.routes import Routes
 from storj.network.metadisk.storage import Account, FarmerStorage
 from storj.network.metadisk.website import Website
 from storj.network.node import health
-from storj.network.node.group_sync import SYNCS, GroupSync
 from storj.network.node.shard_client import ShardClient
-from storj.network.node.state_files import read_record, write_record
+from storj.network.node.state_files import (
+    LostStateError,
+    check_database,
+    lost,
+    read_record,
+    unusable,
+    write_record,
+)
 
 __all__ = ('mount',)
 
+logger = logging.getLogger(__name__)
+
+_SECRET = 'metadisk'
+#: Where earlier versions kept the records.
+_FORMER = 'node.db'
+_CARRIED = (MetaDiskBalance, MetaDiskMovement, MetaDiskCode, MetaDiskFile, MetaDiskTraffic)
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 
 
 @dataclass(frozen=True)
 class _Secrets:
-    """What a node knows and nobody else; kept in its folder."""
+    """What the node knows and nobody else; a row that all bridges of the database share."""
 
     email: str
-    password: str
-    api_key: str
+    password: str = field(repr=False)
+    api_key: str = field(repr=False)
 
     @classmethod
-    def load(cls, path: Path) -> _Secrets:
-        """Read them, or make them at the first start."""
-        names = [field.name for field in fields(cls)]
-        record = read_record(path, names)
-        if record is not None:
-            return cls(*(record[name] for name in names))
-        made = cls(
+    def make(cls) -> _Secrets:
+        """Make new ones."""
+        return cls(
             email=f'metadisk-{secrets.token_hex(4)}@node.local',
             password=secrets.token_urlsafe(24),
             api_key=secrets.token_urlsafe(24),
         )
-        write_record(path, asdict(made))
-        return made
+
+    @classmethod
+    def of(cls, text: str) -> _Secrets:
+        """Return those of a row."""
+        return cls(**json.loads(text))
+
+    def text(self) -> str:
+        """Return them for a row."""
+        return json.dumps(asdict(self))
 
 
 def mount(
@@ -67,9 +97,9 @@ def mount(
     """Add a node to a bridge's application that has not started yet.
 
     Args:
-        app (web.Application): made by ``create_app``.
-        folder (Path): of the node's own: accounts, catalogue, spools, and ``node.json`` with the
-            key for deposits. Made, for its owner only, when it is missing.
+        app (web.Application): made by ``create_app``; what must last is in its database.
+        folder (Path): of the node's own, for spools, and for ``node.json``, from which people read
+            the key for deposits. Made, for its owner only, when it is missing.
         bridge_url (str): where this very application will be reached from this machine.
         settings (Settings): how it is run.
         tls (ssl.SSLContext | None): by which it is reached; None for HTTP.
@@ -79,17 +109,13 @@ def mount(
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = _Secrets.load(folder / 'node.json')
     except OSError as error:
         raise NetworkSetupError(f'{folder}: cannot be used: {error}') from error
 
     async def life(app: web.Application) -> AsyncIterator[None]:
-        await open_account(app[BRIDGE], kept.email, kept.password)
-        engine = _engine(folder / 'node.db')
-        sync = None
-        if app[BRIDGE].settings.durable:
-            sync = GroupSync(folder / 'node.db')
-            app[SYNCS].append(sync.wait)
+        bridge = app[BRIDGE]
+        kept = await _opened(bridge.database, folder)
+        await open_account(bridge, kept.email, kept.password)
         connector = None if tls is None else aiohttp.TCPConnector(ssl=tls)
         session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT
@@ -98,45 +124,94 @@ def mount(
         storage = FarmerStorage(
             bridge_url, Account(kept.email, kept.password), session, farmers, folder
         )
+        catalog, ledger = Catalog(bridge.database), Ledger(bridge.database)
         try:
-            app[NODE] = MetaDiskNode(storage, Catalog(engine), Ledger(engine), folder, settings)
-            app[health.HEALTH].append(lambda: _problems(engine, sync, folder))
+            app[NODE] = MetaDiskNode(storage, catalog, ledger, folder, settings, kept.api_key)
+            app[health.HEALTH].append(
+                health.at_most_every(health.LOOK_EVERY, lambda: health.disk(folder))
+            )
             yield
-        except sa.exc.SQLAlchemyError as error:
-            raise NetworkSetupError(f'{folder}: cannot use node.db: {error}') from error
         finally:
             await session.close()
             await farmers.close()
-            engine.dispose()
 
     app.cleanup_ctx.append(life)
-    app.add_routes(Routes(settings, kept.api_key).table())
+    app.add_routes(Routes(settings).table())
     Website().add_to(app)
 
 
-def _problems(engine: sa.Engine, sync: GroupSync | None, folder: Path) -> list[health.Problem]:
-    """Return what does not work in a node."""
+async def _opened(database: Database, folder: Path) -> _Secrets:
+    """Return the node's secrets, once the database has what an earlier version kept in the folder.
 
-    def probe() -> None:
-        if sync is not None and sync.failure is not None:
-            raise sync.failure
-        with engine.begin() as connection:
-            # Writes the head of the file again; nothing else here uses the number.
-            connection.exec_driver_sql('PRAGMA user_version=0')
+    Raises:
+        NetworkSetupError: If it cannot be read, or is of another node than that of the database.
+    """
+    record, former = folder / 'node.json', folder / _FORMER
+    names = [each.name for each in fields(_Secrets)]
+    try:
+        found = read_record(record, names)
+    except LostStateError:
+        known = select(Secret.value).where(Secret.name == _SECRET)
+        if await database.read(lambda connection: connection.scalar(known)) is None:
+            raise
+        # What is in the database is written again.
+        found = None
+    if former.exists():
+        if found is None:
+            raise lost(record, 'is missing')
+        check_database(former)
+    mine = None if found is None else _Secrets(**{name: found[name] for name in names})
+    rows = _former_rows(former) if former.exists() else {}
+    offered = mine or _Secrets.make()
 
-    return [*health.tried('MetaDisk cannot write its records', probe), *health.disk(folder)]
+    def carry(connection: Connection) -> str:
+        new = database.insert(Secret).values(name=_SECRET, value=offered.text())
+        made = connection.execute(new.on_conflict_do_nothing().returning(Secret.name)).first()
+        if made is not None:
+            known = select(User.email).where(User.email == offered.email)
+            if mine is not None and not rows and connection.execute(known).first() is not None:
+                raise lost(former, 'is missing')
+            for table, values in rows.items():
+                connection.execute(insert(table), values)
+        return connection.execute(select(Secret.value).where(Secret.name == _SECRET)).scalar_one()
+
+    kept = _Secrets.of(await database.run(carry))
+    if mine is not None and mine != kept:
+        raise NetworkSetupError(
+            f'{folder}: node.json is of another MetaDisk node than that of the database; move the'
+            f' folder away if what that node stored is not needed'
+        )
+    await database.synced()
+    if former.exists():
+        # Kept, and not read again.
+        former.replace(folder / f'{_FORMER}-carried')
+        logger.info('the records of MetaDisk are in the database of the bridge now')
+    if mine is None:
+        write_record(record, asdict(kept))
+    return kept
 
 
-def _engine(path: Path) -> sa.Engine:
-    # What it holds is money of a kind: for the owner only.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    engine = sa.create_engine(sa.URL.create('sqlite', database=str(path)))
+def _former_rows(path: Path) -> dict[type[Any], list[dict[str, Any]]]:
+    """Return the rows of the database that earlier versions had in the node's folder.
 
-    @sa.event.listens_for(engine, 'connect')
-    def tune(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute('PRAGMA journal_mode=WAL')
-        cursor.execute('PRAGMA synchronous=NORMAL')
-        cursor.close()
-
-    return engine
+    Raises:
+        NetworkSetupError: If it cannot be read.
+    """
+    rows: dict[type[Any], list[dict[str, Any]]] = {}
+    engine = create_engine(URL.create('sqlite', database=str(path)))
+    try:
+        with engine.connect() as connection:
+            for table in _CARRIED:
+                found = connection.execute(select(table.__table__)).mappings().all()
+                # Movements are numbered anew.
+                plain = [{name: row[name] for name in row if name != 'id'} for row in found]
+                if plain:
+                    rows[table] = plain
+    except DBAPIError as error:
+        broken = error.orig if isinstance(error.orig, sqlite3.Error) else OSError(str(error))
+        raise unusable(path, broken) from error
+    finally:
+        engine.dispose()
+    used = sum(row['size'] for row in rows.get(MetaDiskFile, ()))
+    rows[MetaDiskUsage] = [{'name': 'files', 'bytes': used}]
+    return rows

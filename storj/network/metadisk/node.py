@@ -66,6 +66,7 @@ class MetaDiskNode:
         ledger (Ledger): of the balances.
         folder (Path): for spools; on a disk with space for ``spools`` of the largest files.
         settings (Settings): how it is run.
+        api_key (str): allows deposits and withdrawals.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class MetaDiskNode:
         ledger: Ledger,
         folder: Path,
         settings: Settings,
+        api_key: str,
     ) -> None:
         self.catalog = catalog
         self.ledger = ledger
         self.settings = settings
+        self.api_key = api_key
         self._storage = storage
         self._folder = folder
         self._spools = asyncio.Semaphore(settings.spools)
@@ -119,11 +122,11 @@ class MetaDiskNode:
         """
         async with self._charged(token, _UPLOAD_COST * spool.size, 'upload'):
             filehash, key = await asyncio.to_thread(spool.seal)
-            self.catalog.note(incoming=spool.size)
+            await self.catalog.note(incoming=spool.size)
             # Uploads of the same content wait for the first of them and then find it stored.
             lock = self._storing.setdefault(filehash, asyncio.Lock())
             async with lock:
-                known = self.catalog.find(filehash)
+                known = await self.catalog.find(filehash)
                 if known is None:
                     await self._store(spool, filehash, name)
                 elif not await self._gives(known):
@@ -147,15 +150,15 @@ class MetaDiskNode:
 
     async def _store_again(self, spool: Spool, file: StoredFile) -> None:
         entry = await self._storage.store(spool.fileno(), spool.size, file.filehash)
-        self.catalog.move(file.filehash, entry, SHARD_SIZE)
+        await self.catalog.move(file.filehash, entry, SHARD_SIZE)
 
     async def _store(self, spool: Spool, filehash: str, name: str) -> None:
-        if self.catalog.used() + spool.size > self.settings.capacity:
+        if await self.catalog.used() + spool.size > self.settings.capacity:
             raise NodeFullError(f'no space for {count_of(spool.size, "byte")}')
         entry = None
         if spool.size:
             entry = await self._storage.store(spool.fileno(), spool.size, filehash)
-        self.catalog.add(filehash, stored_name(filehash, name), spool.size, entry, SHARD_SIZE)
+        await self.catalog.add(filehash, stored_name(filehash, name), spool.size, entry, SHARD_SIZE)
         logger.info('stored %s, %d bytes', filehash, spool.size)
 
     @asynccontextmanager
@@ -195,7 +198,7 @@ class MetaDiskNode:
             ):
                 yield pieces
         finally:
-            self.catalog.note(outgoing=sent)
+            await self.catalog.note(outgoing=sent)
 
     async def _pieces(
         self, file: StoredFile, start: int, end: int, key: bytes | None
@@ -236,7 +239,7 @@ class MetaDiskNode:
         try:
             await self._storage.relay(node_id, hash_, token, size, counted)
         finally:
-            self.catalog.note(incoming=sent, outgoing=sent)
+            await self.catalog.note(incoming=sent, outgoing=sent)
 
     async def places(self, file: StoredFile) -> tuple[int, list[ShardsAt]]:
         """Return how many shards a file has, and which farmers took them.
@@ -260,18 +263,19 @@ class MetaDiskNode:
             return
         if token is None:
             raise InsufficientBalanceError('no token')
-        self.ledger.withdraw(token, cost, reason)
+        await self.ledger.withdraw(token, cost, reason)
         try:
             yield
         except BaseException:
             amount = cost if refund is None else refund()
             if amount:
-                self.ledger.deposit(token, amount, f'refund of {reason}')
+                # Also if the client went away, which cancels this.
+                await asyncio.shield(self.ledger.deposit(token, amount, f'refund of {reason}'))
             raise
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Return the state in the form of ``GET /api/status``; sizes in bytes."""
-        current, total = self.catalog.traffic()
+        current, total = await self.catalog.traffic()
         idle = {'count': 0, 'size': 0}
         return {
             'bandwidth': {
@@ -285,7 +289,7 @@ class MetaDiskNode:
             'storage': {
                 'capacity': self.settings.capacity,
                 'max_file_size': self.settings.max_file_size,
-                'used': self.catalog.used(),
+                'used': await self.catalog.used(),
             },
             'sync': {'blockchain_queue': idle, 'cloud_queue': idle},
         }

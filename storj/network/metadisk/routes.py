@@ -113,11 +113,9 @@ class Routes:
 
     Args:
         settings (Settings): of the node.
-        api_key (str): allows deposits and withdrawals.
     """
 
-    def __init__(self, settings: Settings, api_key: str) -> None:
-        self._api_key = api_key
+    def __init__(self, settings: Settings) -> None:
         self._limit = settings.requests_per_minute
 
     def table(self) -> list[web.RouteDef]:
@@ -173,47 +171,49 @@ class Routes:
 
     async def balance(self, request: web.Request) -> web.Response:
         """``GET /accounts/token/balance/{token}``."""
-        balance = request.app[NODE].ledger.balance(request.match_info['token'])
+        balance = await request.app[NODE].ledger.balance(request.match_info['token'])
         return json_answer(request, {'balance': balance})
 
     async def redeem(self, request: web.Request) -> web.Response:
         """``POST /accounts/token/redeem/{token}``."""
         body = await _json_body(request)
-        if not request.app[NODE].ledger.redeem(request.match_info['token'], body.get('promocode')):
+        token = request.match_info['token']
+        if not await request.app[NODE].ledger.redeem(token, body.get('promocode')):
             raise _Refusal(403, 'error', field='status')
         return json_answer(request, {'status': 'ok'}, 201)
 
     async def deposit(self, request: web.Request) -> web.Response:
         """``POST /accounts/token/deposit/{token}``."""
-        self._authenticate(request.headers.get('Authentication', ''))
+        self._authenticate(request, request.headers.get('Authentication', ''))
         amount = _amount((await _json_body(request)).get('bytes'))
-        self._credit(request, request.match_info['token'], amount, 'deposit')
+        await self._credit(request, request.match_info['token'], amount, 'deposit')
         return json_answer(request, {'status': 'ok'})
 
     async def withdraw(self, request: web.Request) -> web.Response:
         """``POST /accounts/token/withdraw/{token}``."""
-        self._authenticate(request.headers.get('Authentication', ''))
+        self._authenticate(request, request.headers.get('Authentication', ''))
         amount = _amount((await _json_body(request)).get('bytes'))
-        request.app[NODE].ledger.withdraw(request.match_info['token'], amount)
+        await request.app[NODE].ledger.withdraw(request.match_info['token'], amount)
         return json_answer(request, {'status': 'ok'})
 
     async def coinbase(self, request: web.Request) -> web.Response:
         """``POST /accounts/coinbase/success/{api_key}/{bytes}``: a payment has arrived."""
-        self._authenticate(request.match_info['api_key'])
+        self._authenticate(request, request.match_info['api_key'])
         order = (await _json_body(request)).get('order')
         token = order.get('custom') if isinstance(order, dict) else None
         if not isinstance(token, str):
             raise _Refusal(400, 'bad-request', field='status')
-        self._credit(request, token, _amount(request.match_info['bytes']), 'coinbase')
+        await self._credit(request, token, _amount(request.match_info['bytes']), 'coinbase')
         return json_answer(request, {'status': 'ok'})
 
-    def _authenticate(self, key: str) -> None:
-        if not hmac.compare_digest(key.encode('utf-8', 'replace'), self._api_key.encode()):
+    def _authenticate(self, request: web.Request, key: str) -> None:
+        known = request.app[NODE].api_key.encode()
+        if not hmac.compare_digest(key.encode('utf-8', 'replace'), known):
             raise _Refusal(401, 'invalid-authentication', field='status')
 
-    def _credit(self, request: web.Request, token: str, amount: int, reason: str) -> None:
+    async def _credit(self, request: web.Request, token: str, amount: int, reason: str) -> None:
         try:
-            request.app[NODE].ledger.deposit(token, amount, reason)
+            await request.app[NODE].ledger.deposit(token, amount, reason)
         except ValueError as error:
             raise _Refusal(400, 'bad-request', field='status') from error
 
@@ -279,7 +279,7 @@ class Routes:
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """``GET /api/download/{filehash}``."""
-        file = request.app[NODE].catalog.find(request.match_info['filehash'])
+        file = await request.app[NODE].catalog.find(request.match_info['filehash'])
         if file is None:
             raise _Refusal(404, 'file-not-found')
         key = _key(request)
@@ -344,7 +344,7 @@ class Routes:
 
     async def find(self, request: web.Request) -> web.Response:
         """``GET /api/find/{filehash}``."""
-        file = request.app[NODE].catalog.find(request.match_info['filehash'])
+        file = await request.app[NODE].catalog.find(request.match_info['filehash'])
         if file is None:
             raise _Refusal(404, 'File not found')
         try:
@@ -366,7 +366,7 @@ class Routes:
 
     async def status(self, request: web.Request) -> web.Response:
         """``GET /api/status``."""
-        return json_answer(request, request.app[NODE].status())
+        return json_answer(request, await request.app[NODE].status())
 
     async def node(self, request: web.Request) -> web.Response:
         """``GET /api/node``, for the page: what the nodes of 2014 told nobody."""

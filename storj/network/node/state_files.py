@@ -59,17 +59,19 @@ class StateFile:
         kind (Kind): what its absence means.
         holds (str): what is in it, for messages.
         remedy (str): what to do when it is lost and there is no backup.
+        optional (bool): whether only some versions or moments have it.
     """
 
     pattern: str
     kind: Kind
     holds: str = ''
     remedy: str = ''
+    optional: bool = False
 
     @property
     def vital(self) -> bool:
         """Whether a folder without it is refused."""
-        return self.kind in ('record', 'database')
+        return self.kind in ('record', 'database') and not self.optional
 
 
 class LostStateError(NetworkSetupError):
@@ -110,9 +112,13 @@ FARMER_FILES = (
 )
 NETWORK_FILES = (
     StateFile('network.json', 'record', 'account, encryption key and seed', _NEW_NETWORK),
-    StateFile('metadisk/node.json', 'record', 'the account of the MetaDisk node', _NEW_NETWORK),
+    StateFile(
+        'metadisk/node.json', 'record', 'the account of the MetaDisk node', _NEW_NETWORK, True
+    ),
     # In the order in which a backup copies them: what one names, those after it hold.
-    StateFile('metadisk/node.db', 'database', 'the files and balances of MetaDisk', _NEW_NETWORK),
+    StateFile(
+        'metadisk/node.db', 'database', 'the files and balances of MetaDisk', _NEW_NETWORK, True
+    ),
     StateFile('bridge.db', 'database', 'accounts, files and contracts', _NEW_NETWORK),
     *(
         replace(file, pattern=f'farmers/*/{file.pattern}', remedy=_NEW_FARMER_HERE)
