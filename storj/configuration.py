@@ -38,11 +38,10 @@ from urllib.parse import unquote, urlsplit
 
 import appdirs
 
-from storj import ini
 from storj.crypto import credentials, secret_file
 from storj.exception import ConfigurationError, DecryptionError
 from storj.preferences import PATH, SETTINGS, URL, Preferences, Setting, nearest_setting
-from storj.system import file_lock
+from storj.system import file_lock, ini
 from storj.text import to_system
 
 __all__ = (

@@ -148,7 +148,8 @@ class Network:
         return self._folder
 
     @property
-    def _app(self) -> web.Application | None:
+    def app(self) -> web.Application | None:
+        """The bridge as an application of aiohttp; None while the network does not run."""
         return None if self._bridge is None else self._bridge.app
 
     @property
@@ -226,7 +227,7 @@ class Network:
             return
         try:
             if thread.is_alive():
-                self._call(self._stop())
+                self.call(self._stop())
         finally:
             self._loop = self._thread = None
             if thread.is_alive():
@@ -250,7 +251,7 @@ class Network:
         bridge's (negative: behind) when that is too much for the two to talk. ``problems``, of the
         network and of each farmer, say what does not work.
         """
-        problems, farmers = self._call(self._tell())
+        problems, farmers = self.call(self._tell())
         return {
             'bridge': self.bridge_url,
             'extended_key': self.extended_key,
@@ -292,8 +293,15 @@ class Network:
         finally:
             loop.close()
 
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the network's loop and return what it returns."""
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the network's loop and return what it returns.
+
+        Args:
+            work (Coroutine[Any, Any, T]): such as one that acts on the bridge.
+
+        Raises:
+            RuntimeError: If the network does not run.
+        """
         loop = self._loop
         if loop is None:
             work.close()
@@ -362,7 +370,7 @@ class Network:
             durable=wanted.durable,
             renters=None if self.extended_key is None else (self.extended_key,),
         )
-        return kind(FarmerContext(self._call, self.faults, self._workers), number, settings)
+        return kind(FarmerContext(self.call, self.faults, self._workers), number, settings)
 
     def _share_faults(self) -> None:
         """Tell farmers in other processes which faults there are, and wait until they know."""
@@ -371,7 +379,7 @@ class Network:
             await asyncio.gather(*(farmer.follow_faults() for farmer in self.farmers))
 
         if self._settings.processes:
-            self._call(share())
+            self.call(share())
 
     async def _stop(self) -> None:
         starting, self._starting = self._starting, None

@@ -1,4 +1,4 @@
-"""What the operating system is asked for: files replaced as a whole, locks, and its shortages.
+"""Files replaced as a whole, locks, ini files, and shortages of the operating system.
 
 Nothing here knows of bridges, farmers or transfers; both the client and the network use it.
 """

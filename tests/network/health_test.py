@@ -66,7 +66,7 @@ def test_healthy_servers_say_so(net: Network) -> None:
 
 
 def test_bridge_without_farmers_says_so_and_is_ready(net: Network) -> None:
-    app = net._app
+    app = net.app
     assert app is not None
     net.farmers[0].stop()
     with app[BRIDGE].database.begin_plain() as connection:
@@ -79,7 +79,7 @@ def test_bridge_without_farmers_says_so_and_is_ready(net: Network) -> None:
 
 def refuse_writes(net: Network, part: str) -> str:
     """Let a database of the network refuse writes; return what its server says of it."""
-    app = net._app
+    app = net.app
     assert app is not None
     if part == 'farmer':
         farmer: Any = net.farmers[0]
@@ -107,7 +107,7 @@ def test_records_that_cannot_be_written_are_told(net: Network, part: str) -> Non
 
 
 def test_disk_that_refused_once_is_told(net: Network) -> None:
-    app = net._app
+    app = net.app
     assert app is not None
     sync = app[BRIDGE].database._sync
     assert sync is not None
@@ -127,7 +127,7 @@ def test_full_disk_is_told(net: Network, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_work_that_failed_is_told_until_it_succeeds(net: Network) -> None:
-    app = net._app
+    app = net.app
     assert app is not None
     app[TASKS].note('the audits', RuntimeError('password=secret'))
     assert ask(net.bridge_url)[1]['problems'] == ['work in the background has failed']

@@ -243,7 +243,7 @@ def test_farmer_in_the_loop_whose_part_fails_is_started_again(
     monkeypatch.setattr(farmers, 'RESTART_FIRST', 0.01)
     with Network(1, data=tmp_path, durable=False) as net:
         farmer = net.farmers[0]
-        net._call(fail(farmer))
+        net.call(fail(farmer))
         eventually(lambda: farmer.restarts == 1 and farmer.state == 'up')
         assert farmer.last_end == 'the sweep is broken'
         assert farmer.status()['registered']

@@ -209,8 +209,8 @@ def test_farmer_with_a_wrong_clock_stands_out_in_the_status() -> None:
         assert net.status()['farmers'][0]['clock_skew'] is None
         farmer: Any = net.farmers[0]
         farmer.farmer.rpc.clock = lambda: time.time() + 3600
-        bridge = net._app[BRIDGE]  # type: ignore[union-attr]
-        net._call(ping_round(bridge))
+        bridge = net.app[BRIDGE]  # type: ignore[union-attr]
+        net.call(ping_round(bridge))
         assert net.status()['farmers'][0]['clock_skew'] == pytest.approx(3600, abs=5)
 
 
@@ -353,7 +353,7 @@ def test_farmers_without_shards_are_neither_copied_nor_audited(
 ) -> None:
     with Network(farmers=3, store='null') as net:
         upload(net, [os.urandom(500)], 'thrown away')
-        settings = net._app[BRIDGE].settings  # type: ignore[union-attr]
+        settings = net.app[BRIDGE].settings  # type: ignore[union-attr]
         assert (settings.mirrors, settings.audit_interval) == (0, 0)
         counters = [farmer.status()['counters'] for farmer in net.farmers]
     assert not any('mirror_failed' in each or 'read_failed' in each for each in counters)

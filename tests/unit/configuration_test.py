@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storj import configuration, ini
+from storj import configuration
 from storj.crypto import credentials
 from storj.exception import ConfigurationError
-from storj.system import file_lock
+from storj.system import file_lock, ini
 
 
 @pytest.fixture

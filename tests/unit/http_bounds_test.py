@@ -254,6 +254,6 @@ def test_mutated_answers_bring_errors_of_ours_within_150_mib() -> None:
 def test_program_sends_long_answers_among_others() -> None:
     from benchmarks import hostile
 
-    sizes = [len(hostile.answer(f'/{n}/keys', '', 's')[2]) for n in range(1500)]
+    sizes = [len(hostile.answer(f'/{n}/keys', '', 's')[2]) for n in range(250)]
     assert max(sizes) > 5000
     assert json.loads(json.dumps(hostile.honest('/keys')))
