@@ -25,6 +25,7 @@ from storj.cli.output import Column, Output, Part, human_size, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
 from storj.exception import ConfigurationError
+from storj.network import FARMERS_LIMIT
 from storj.network.control import (
     RunningNetwork,
     forget_stopped,
@@ -122,7 +123,7 @@ def network() -> None:
 )
 @click.option(
     '--farmers',
-    type=click.IntRange(0, 256),
+    type=click.IntRange(0, FARMERS_LIMIT),
     metavar='N',
     help='Number of farmers; by default that of the folder, 6 in a new one.',
 )
@@ -131,7 +132,7 @@ def network() -> None:
     '--new-farmer',
     'new_farmers',
     multiple=True,
-    type=click.IntRange(0, 255),
+    type=click.IntRange(0, FARMERS_LIMIT - 1),
     metavar='NUMBER',
     help='Replace a farmer whose folder is lost by a new one; repeatable.',
 )

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from storj.network.faults import Fault, FaultPlan
     from storj.network.supervisor import Network
 
-__all__ = ('Fault', 'FaultPlan', 'Network')
+__all__ = ('FARMERS_LIMIT', 'Fault', 'FaultPlan', 'Network')
+
+#: Farmers of one network at the most: so many were tried, in one process.
+FARMERS_LIMIT = 1000
 
 
 def __getattr__(name: str) -> object:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
+from storj.network import FARMERS_LIMIT
 from storj.network.faults import Fault
 from storj.system.hosts import is_loopback
 from storj.text import in_url
@@ -25,8 +26,6 @@ _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
 }
 #: Addresses that mean all of the machine's, and by which of it the network reaches itself.
 EVERYWHERE: Mapping[str, str] = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
-#: Farmers of one network at the most.
-FARMERS_LIMIT = 256
 #: Bytes of the disk that a durable network or bridge keeps for when it is full.
 RESERVE = 16 * 1024 * 1024
 

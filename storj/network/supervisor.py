@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -66,6 +67,8 @@ LOG = 'network.log'
 # connection.
 _FARMER_DESCRIPTORS = 12
 _PROCESS_DESCRIPTORS = 8
+# Farmers that start at the same time, each within START_LIMIT.
+_STARTED_AT_ONCE = 100
 #: A bridge whose farmers keep nothing has nothing copied and nothing proved.
 _NOTHING_KEPT: Mapping[str, Any] = {'mirrors': 0, 'audit_interval': 0.0}
 
@@ -79,7 +82,7 @@ class Network:
             client = Client(net.email, net.password, net.bridge_url)
 
     Args:
-        farmers (int | None): how many, from 0 to 256; by default as many as the folder has, 6 in a
+        farmers (int | None): how many, from 0 to 1000; by default as many as the folder has, 6 in a
             new one.
         **options (Unpack[NetworkOptions]): how it is run; see
             :class:`storj.network.settings.NetworkOptions`.
@@ -310,7 +313,9 @@ class Network:
 
     async def _begin(self) -> None:
         """Start; :meth:`_stop` breaks it off."""
-        self._starting = asyncio.ensure_future(asyncio.wait_for(self._start(), START_LIMIT))
+        count = max(self._count, self._opened.farmers or 0)
+        limit = START_LIMIT * math.ceil(max(1, count) / _STARTED_AT_ONCE)
+        self._starting = asyncio.ensure_future(asyncio.wait_for(self._start(), limit))
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
@@ -325,7 +330,10 @@ class Network:
         known = before is not None
         await open_account(bridge.bridge, self.email, self.password, known=known)
         self.farmers = [self._farmer(number) for number in range(max(self._count, before or 0))]
-        await together(*(farmer.begin() for farmer in self.farmers))
+        # Some at a time: each has its time to come up, which it would share with all others.
+        for first in range(0, len(self.farmers), _STARTED_AT_ONCE):
+            some = self.farmers[first : first + _STARTED_AT_ONCE]
+            await together(*(farmer.begin() for farmer in some))
         self._opened.keep_farmers(len(self.farmers))
         self.faults.resume()
         self.faults.listener = self._share_faults

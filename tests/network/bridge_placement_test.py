@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import KnownFarmer
@@ -18,7 +21,7 @@ from storj.network.bridge.copies import UNCONFIRMED, download_tokens
 from storj.network.bridge.database import Challenge, Contact, Contract, User
 from storj.network.bridge.placement import Shard, allocate, candidates, ranked
 from storj.network.bridge.state import PROMISE_LIFE, BridgeSettings
-from storj.network.bridge.upkeep import end_given_up
+from storj.network.bridge.upkeep import end_given_up, ping_round
 from tests.network.bridges import Account, Answer, RunningBridge, ScriptedFarmer, eventually
 from tests.network.nodes import DAY, SHARD_HASH
 
@@ -53,7 +56,57 @@ def numbers(found: Sequence[KnownFarmer]) -> list[int]:
     return [contact.port - 4000 for contact in found]
 
 
+def many_farmers(bridge: RunningBridge, count: int) -> list[ScriptedFarmer]:
+    """Return so many farmers that are registered, without the work that it takes."""
+    found = [bridge.farmers.add(4000 + number) for number in range(count)]
+    columns = {'protocol': '1.2.0', 'user_agent': '8.7.2', 'timeout_rate': 0.0, 'reputation': 0}
+    columns |= {'created': 0, 'last_seen': 0, 'space_available': True, 'address': '127.0.0.1'}
+    with bridge.state.database.begin() as session:
+        session.execute(
+            insert(Contact),
+            [
+                {**columns, 'node_id': farmer.identity.node_id, 'port': farmer.contact.port}
+                for farmer in found
+            ],
+        )
+    return found
+
+
 # ---------------------------------------------------------------- choice
+
+
+def test_all_of_a_thousand_farmers_get_their_turn(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farmers = many_farmers(bridge, 1000)
+    begins = iter([f'{number * 16**38:040x}' for number in range(0, 256, 4)])
+    monkeypatch.setattr(secrets, 'token_hex', lambda size: next(begins))
+    looked_at: Counter[int] = Counter()
+    for _ in range(64):
+        with bridge.state.database.begin_plain() as connection:
+            found = candidates(connection, SHARD_HASH, exclude=())
+        ports = {each.contact.port for each in found}
+        assert len(found) == len(ports) == 128
+        looked_at.update(ports)
+    # 64 * 128 looks are 8 for each, more or less: ids are spread evenly, not regularly.
+    assert len(looked_at) == len(farmers)
+    assert max(looked_at.values()) <= 16
+
+
+def test_hung_farmers_do_not_hold_up_a_round_of_pings(bridge: RunningBridge) -> None:
+    farmers = many_farmers(bridge, 1000)
+    hanging = asyncio.Event()
+    for farmer in farmers[::14]:
+        farmer.hangs = hanging
+    stuck = len(farmers[::14])
+    bridge.farmers.calls.clear()
+    pings = bridge.begin(lambda: ping_round(bridge.state))
+    # All are asked while those hang, which is long before they are given up.
+    eventually(lambda: len(bridge.farmers.calls) == len(farmers))
+    assert sum(farmer.waiting for farmer in farmers) == stuck
+    assert not pings.done()
+    bridge.set(hanging)
+    pings.result(30)
 
 
 def test_farmers_that_fail_hold_or_have_much_come_last(

@@ -294,7 +294,7 @@ def test_farmer_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
     'arguments',
     [
         {'farmers': -1},
-        {'farmers': 1000},
+        {'farmers': 1001},
         {'protocol': '3.0'},
         {'port': 65536},
         {'host': '0.0.0.0'},

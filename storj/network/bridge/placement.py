@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -77,17 +78,21 @@ _FREE = select(*KNOWN_FARMER).where(
     Contact.lost.is_(False),
     Contact.node_id.not_in(bindparam('exclude', expanding=True)),
 )
-# Node ids are spread evenly. From a random one on, and from the first one on, there are as many
-# farmers as are looked at; each gets its turn, however many there are.
-_AROUND = union_all(
+# Node ids are spread evenly, so each farmer gets its turn, however many there are: those from a
+# random id on are looked at, and after the last one the first ones.
+_BEGIN = bindparam('begin', type_=String)
+_BOTH = union_all(
     *(
-        select(_FREE.where(condition).order_by(Contact.node_id).limit(_CHOICE // 2).subquery())
-        for condition in (
-            Contact.node_id >= bindparam('begin'),
-            Contact.node_id < bindparam('begin'),
-        )
+        select(_FREE.where(condition).order_by(Contact.node_id).limit(_CHOICE).subquery())
+        for condition in (Contact.node_id >= _BEGIN, Contact.node_id < _BEGIN)
     )
 ).subquery()
+_AROUND = (
+    select(_BOTH)
+    .order_by(case((_BOTH.c.node_id < _BEGIN, 1), else_=0), _BOTH.c.node_id)
+    .limit(_CHOICE)
+    .subquery()
+)
 _SHARES = (
     select(Contract.node_id, func.count().label('shards'))
     .join(Pointer, Pointer.shard_hash == Contract.shard_hash)
