@@ -85,6 +85,44 @@ def test_connection_that_comes_in_at_the_end_is_closed(turns: int) -> None:
     assert [str(warning.message) for warning in caught] == []
 
 
+@pytest.mark.parametrize('turns', range(5))
+def test_request_that_comes_in_at_the_end_is_answered(turns: int) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        return web.Response(text=await request.text())
+
+    async def end() -> None:
+        app = web.Application()
+        app.router.add_post('/', echo)
+        server = Server(app, shutdown_timeout=0.1, grace=30)
+        listening = socket.create_server(('127.0.0.1', 0))
+        address = listening.getsockname()
+        await server.start(listening)
+        clients = [socket.create_connection(address, timeout=30) for _ in range(5)]
+        head = b'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n'
+        for client in clients:
+            client.sendall(head + b'h')
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stopping = asyncio.ensure_future(server.stop())
+        while listening.fileno() >= 0:
+            await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=5)
+        assert not stopping.done()
+        for client in clients:
+            with client:
+                client.sendall(b'ello')
+                answer = b''.join(
+                    await asyncio.to_thread(lambda c=client: list(iter(lambda: c.recv(9999), b'')))
+                )
+                assert answer.startswith(b'HTTP/1.1 200')
+                assert b'Connection: close' in answer
+                assert answer.endswith(b'hello')
+        await asyncio.wait_for(stopping, 30)
+
+    asyncio.run(end())
+
+
 @pytest.mark.parametrize('sent', [b'', b'GET / HTTP/1.1\r\nHost:'])
 def test_new_connection_takes_the_place_of_an_idle_one(sent: bytes) -> None:
     async def scenario(address: tuple[str, int]) -> None:

@@ -19,9 +19,8 @@ import math
 import socket
 import ssl
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
-from weakref import WeakSet
 
 from aiohttp import http_exceptions, web
 
@@ -61,6 +60,9 @@ _DESCRIPTORS = 1024
 
 # Connections that may wait to be accepted.
 _BACKLOG = 512
+
+# Seconds in which connections are kept open when a server stops: a request may be on its way.
+_LINGER = 1.0
 
 # Turns of the event loop from a connection that is accepted to one that the server knows.
 _TURNS = 3
@@ -259,8 +261,9 @@ CONNECTIONS = Connections()
 class _Connection(asyncio.Protocol):
     """Wraps the protocol of one HTTP connection, from its start to its end."""
 
-    def __init__(self, connections: Connections, inner: asyncio.Protocol) -> None:
+    def __init__(self, connections: Connections, inner: asyncio.Protocol, server: Server) -> None:
         self._connections = connections
+        self._server = server
         self._inner: Any = inner
         self._admitted = False
         # Whether nothing has come since the start, or since the last request.
@@ -276,6 +279,7 @@ class _Connection(asyncio.Protocol):
         peer = transport.get_extra_info('peername')
         self.address = peer[0] if isinstance(peer, tuple) and peer else ''
         self.is_local = self.address in ('', '::1') or self.address.startswith('127.')
+        self._server.note_opened(self)
         self._admitted = self._connections.admit(self)
         if self._admitted:
             self._inner.connection_made(transport)
@@ -293,6 +297,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._set_stalled(None)
         self._connections.forget(self)
+        self._server.note_closed(self)
         if self._admitted:
             self._inner.connection_lost(error)
 
@@ -364,10 +369,11 @@ class Server:
     ) -> None:
         self._connections = connections
         self._grace = grace
-        self._mine: WeakSet[_Connection] = WeakSet()
+        self._open: set[_Connection] = set()
         self._requests = 0
-        # Set when it stops and no request is under way.
-        self._finished: asyncio.Event | None = None
+        # Once it stops, set when a request or a connection has ended.
+        self._ended: asyncio.Event | None = None
+        self._tls: ssl.SSLContext | None = None
         app.middlewares.insert(0, self._counted)
         self._runner = web.AppRunner(
             app,
@@ -389,28 +395,38 @@ class Server:
         self._requests += 1
         try:
             response = await handler(request)
-            if self._finished is not None:
+            if self._ended is not None:
                 response.force_close()
             return response
         finally:
             self._connections.end(transport)
             self._requests -= 1
-            if self._finished is not None and not self._requests:
-                self._finished.set()
+            if self._ended is not None:
+                self._ended.set()
+
+    def note_opened(self, connection: _Connection) -> None:
+        """Count a connection that has come in."""
+        self._open.add(connection)
+
+    def note_closed(self, connection: _Connection) -> None:
+        """Count a connection no more."""
+        self._open.discard(connection)
+        if self._ended is not None:
+            self._ended.set()
 
     async def start(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
         """Serve on a socket that is bound; it belongs to the server from now on."""
         await self._runner.setup()
-        self._listening = listening
-        make: Any = self._runner.server
-
-        def guarded() -> _Connection:
-            connection = _Connection(self._connections, make())
-            self._mine.add(connection)
-            return connection
-
+        self._listening, self._tls = listening, tls
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(guarded, sock=listening, backlog=_BACKLOG, ssl=tls)
+        self._server = await loop.create_server(
+            self._guarded, sock=listening, backlog=_BACKLOG, ssl=tls
+        )
+
+    def _guarded(self) -> _Connection:
+        """Return the protocol of a new connection."""
+        make: Any = self._runner.server
+        return _Connection(self._connections, make(), self)
 
     def break_off(self) -> None:
         """Reset all connections, as the end of a process would."""
@@ -428,30 +444,54 @@ class Server:
         the connection got there; so first no more are accepted.
         """
         listening, self._listening = self._listening, None
+        last: list[socket.socket] = []
+        if self._grace:
+            self._ended = asyncio.Event()
         if listening is not None and listening.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(listening)
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
+            last = _accepted(listening) if self._grace else []
         if self._server is not None:
             self._server.close()
         if self._grace:
-            await self._finish()
+            await self._finish(last)
         await self._runner.cleanup()
 
-    async def _finish(self) -> None:
-        """Wait until the requests under way are answered; aiohttp would read no more of them."""
-        self._finished = finished = asyncio.Event()
-        for connection in list(self._mine):
+    async def _finish(self, last: Iterable[socket.socket]) -> None:
+        """Answer the requests under way; aiohttp would read no more of their bodies.
+
+        Args:
+            last (Iterable[socket.socket]): connections that came in at the end.
+        """
+        loop = asyncio.get_running_loop()
+        works = [loop.connect_accepted_socket(self._guarded, each, ssl=self._tls) for each in last]
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*works, return_exceptions=True), _LINGER)
+        # Each closes with its next answer: one that is closed before may lose a request.
+        await self._wait_while(lambda: bool(self._open), min(_LINGER, self._grace))
+        for connection in list(self._open):
             if connection.quiet:
                 connection.close()
-        # What has just come in is a request now, if it ever will be.
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
+        await self._wait_while(lambda: bool(self._requests), self._grace)
 
-        async def answered() -> None:
-            while self._requests:
-                finished.clear()
-                await finished.wait()
+    async def _wait_while(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait, for some seconds at the most, while what ends may change a condition."""
+        ended = self._ended
+
+        async def wait() -> None:
+            while ended is not None and condition():
+                ended.clear()
+                await ended.wait()
 
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(answered(), self._grace)
+            await asyncio.wait_for(wait(), seconds)
+
+
+def _accepted(listening: socket.socket) -> list[socket.socket]:
+    """Return the connections that nobody has accepted yet."""
+    found = []
+    with contextlib.suppress(OSError):
+        while True:
+            found.append(listening.accept()[0])
+    return found
