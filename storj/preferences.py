@@ -282,7 +282,7 @@ class Preferences:
     transfers: int | None = _set(
         COUNT,
         'Files moved at the same time.',
-        usual='4',
+        usual='4; 12 of at most 1 MiB',
         variables=('STORJ_TRANSFERS',),
         option='--transfers',
         least=1,

@@ -14,10 +14,14 @@ from storj.catalog.removal import Removal
 from storj.exception import StorjError, TransferCancelled
 from storj.transfer import TransferFuture, Transfers
 
-__all__ = ('Action', 'Batch', 'Job', 'Outcome', 'Run', 'Skip', 'Unchanged')
+__all__ = ('SMALL', 'Action', 'Batch', 'Job', 'Outcome', 'Run', 'Skip', 'Unchanged')
 
 #: What is done with a file.
 Action = Literal['upload', 'download', 'copy', 'move']
+
+
+#: Bytes of a small file.
+SMALL = 1024 * 1024
 
 
 class Skip(StorjError):
@@ -57,6 +61,11 @@ class Job:
     finish: Callable[[Any], None] | None = None
     file_id: str | None = None
     removal: Removal | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the file has more than :data:`SMALL` bytes, as far as is known."""
+        return self.size is None or self.size > SMALL
 
     def begin(self) -> TransferFuture[Any]:
         """Check what is to be checked, and begin the transfer."""
@@ -173,6 +182,8 @@ class Batch:
         jobs (Iterable[Job]): started in this order, as others end.
         width (int): jobs that the engines work at; as many more wait in their queues, so that no
             thread waits for the caller.
+        large (int | None): of these, jobs of more than :data:`SMALL` bytes, or of an unknown
+            number. A small file waits for others most of its time, and a large one keeps them busy.
         stopping (threading.Event | None): set when the jobs are stopped.
         clock (Callable[[], float]): monotonic seconds.
     """
@@ -182,6 +193,7 @@ class Batch:
         jobs: Iterable[Job],
         width: int,
         *,
+        large: int | None = None,
         stopping: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -191,6 +203,8 @@ class Batch:
         # The engine's threads end when no task waits; starting one for each file costs more
         # than a few checks that are made early.
         self._width = 2 * width
+        self._large = self._width if large is None else large
+        self._held: Job | None = None
         self._runs: dict[int, Run] = {}
         self._count = 0
         self._ready: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -236,12 +250,18 @@ class Batch:
 
     def _fill(self, ended: list[Outcome]) -> None:
         while len(self._runs) < self._width:
-            job = next(self._jobs, None)
+            job = self._held or next(self._jobs, None)
             if job is None:
+                return
+            self._held = job if job.is_large and self._large_ones() >= self._large else None
+            if self._held is not None:
                 return
             number = self._count = self._count + 1
             self._runs[number] = Run(job, self)
             self._advance(number, ended)
+
+    def _large_ones(self) -> int:
+        return sum(run.job.is_large for run in self._runs.values())
 
     def _advance(self, number: int, ended: list[Outcome]) -> None:
         step = self._runs[number].advance()

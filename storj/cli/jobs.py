@@ -136,6 +136,7 @@ class Runner:
     Args:
         output (Output): where to report.
         parallel (int): jobs at the same time.
+        large (int | None): of these, jobs of large files.
         progress (bool | None): ``--progress`` or ``--no-progress`` if one was typed.
         stopping (threading.Event | None): set when the jobs are stopped.
         silent (bool): report failures only, because standard output carries a file.
@@ -150,6 +151,7 @@ class Runner:
         output: Output,
         *,
         parallel: int = 4,
+        large: int | None = None,
         progress: bool | None = None,
         stopping: threading.Event | None = None,
         silent: bool = False,
@@ -157,6 +159,7 @@ class Runner:
     ) -> None:
         self._output = output
         self._parallel = parallel
+        self._large = large
         self._progress = progress
         self._silent = silent
         self._clock = clock
@@ -183,7 +186,13 @@ class Runner:
         total = sum(sizes) if len(sizes) == len(jobs) else None
         # A command that prints one document at its end must not print lines before.
         wanted = False if self._silent and self._output.as_json else self._progress
-        batch = Batch(jobs, self._parallel, stopping=self._stopping, clock=self._clock)
+        batch = Batch(
+            jobs,
+            self._parallel,
+            large=self._large,
+            stopping=self._stopping,
+            clock=self._clock,
+        )
         ended, drawn = 0, begun
         try:
             with display_for(self._output, wanted) as display:
@@ -305,7 +314,8 @@ def perform(session: Session, jobs: Sequence[Job], options: TransferOptions) -> 
 
     runner = Runner(
         session.output,
-        parallel=session.files_at_once(options),
+        parallel=session.small_files_at_once(options),
+        large=session.files_at_once(options),
         stopping=session.stopping,
         progress=session.wants_progress(options),
     )

@@ -409,6 +409,16 @@ class Session:
 
         return options.transfers or self.settings.transfers or TransferConfig().transfers
 
+    def small_files_at_once(self, options: TransferOptions) -> int:
+        """Return how many are if they are small: more, unless a number or a limit was set."""
+        settings = self.settings
+        chosen = (
+            *(options.transfers, options.limit_upload, options.limit_download),
+            *(settings.transfers, settings.limit_upload, settings.limit_download),
+        )
+        usual = self.files_at_once(options)
+        return usual if any(chosen) else max(usual, _SMALL_AT_ONCE)
+
     def transfers(
         self,
         options: TransferOptions,
@@ -450,6 +460,7 @@ class Session:
             self.settings, **{name: value for name, value in typed.items() if value is not None}
         )
         limits = _shares(settings, TransferConfig())
+        limits['transfers'] = self.small_files_at_once(options)
         config = transfer_config(settings, reports=reports, **limits)
         return self._open.enter_context(Transfers(bridge, config))
 
@@ -527,6 +538,11 @@ class Session:
 
 #: Bytes per second of a limit for each shard on its way.
 _SHARD_RATE = 512 * 1024
+
+
+# Files, each with a source, a lock and a connection or two: within the 256 descriptors that some
+# systems allow.
+_SMALL_AT_ONCE = 12
 
 
 def _shares(settings: Configuration, usual: TransferConfig) -> dict[str, int]:

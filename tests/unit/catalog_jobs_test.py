@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from storj.catalog.jobs import Batch, Job, Outcome, Run, Skip, Unchanged
+from storj.catalog.jobs import SMALL, Batch, Job, Outcome, Run, Skip, Unchanged
 from storj.catalog.removal import Removal
 from storj.exception import TransferCancelled
 from storj.transfer import TransferConfig, Transfers
@@ -81,6 +81,31 @@ def test_few_jobs_are_under_way_at_a_time(engine: Any) -> None:
         assert taken - ended <= 6
         begun[number].set_result(None)
     assert ended + len(run(batch)) == 100
+
+
+def test_small_jobs_are_under_way_beside_few_large_ones(engine: Any) -> None:
+    begun: list[tuple[int, Moving]] = []
+
+    def starts(size: int) -> Any:
+        def start() -> Moving:
+            begun.append((size, Moving()))
+            return begun[-1][1]
+
+        return Job('upload', 'here', 'there', size, engine, start)
+
+    batch = Batch([starts(size) for size in [SMALL + 1] * 3 + [SMALL] * 3], 4, large=2)
+    ended: list[Outcome] = []
+    while len(begun) < 2:
+        ended += batch.wait(1) or ()
+    # The third large one waits, and those behind it keep their order.
+    assert [size for size, _ in begun] == [SMALL + 1] * 2
+    begun[0][1].set_result(None)
+    while len(begun) < 6:
+        ended += batch.wait(1) or ()
+    assert sorted(size for size, _ in begun[2:]) == [SMALL] * 3 + [SMALL + 1]
+    for _, moving in begun[1:]:
+        moving.set_result(None)
+    assert len(ended) + len(run(batch)) == 6
 
 
 def test_job_costs_the_same_however_many_there_are(
