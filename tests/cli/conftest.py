@@ -125,7 +125,7 @@ def storj(home: dict[str, str | None], network: Network) -> Storj:
     return Storj({**home, **network.environment()})
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def account(network: Network) -> Iterator[Client]:
     """A client of the network's account."""
     with Client(

@@ -147,7 +147,8 @@ def test_options_of_an_upload_are_those_of_its_request() -> None:
 
 def test_options_of_a_download_are_those_of_its_request() -> None:
     fields = {field.name: field.type for field in dataclasses.fields(DownloadRequest)}
-    assert DownloadOptions.__annotations__.keys() == fields.keys() - {'bucket_id', 'file_id'}
+    which = {'bucket_id', 'file_id', 'described'}
+    assert DownloadOptions.__annotations__.keys() == fields.keys() - which
     with pytest.raises(TypeError, match='speed'):
         DownloadRequest('b', 'f', speed=1)  # type: ignore[call-arg]
 
