@@ -52,6 +52,7 @@ __all__ = (
     'Negotiator',
     'UploadFrame',
     'finds_nobody',
+    'lacks_shards',
 )
 
 _log = logging.getLogger(__name__)
@@ -69,6 +70,11 @@ def finds_nobody(error: StorjError) -> bool:
     if not isinstance(error, StorjBridgeApiError) or error.code == 503:
         return False
     return NO_FARMER.search(error.message) is not None
+
+
+def lacks_shards(error: NotFoundError) -> bool:
+    """Return whether a bridge refuses an entry because farmers do not answer for its shards."""
+    return error.message.startswith('Shards of the frame are on no farmer')
 
 
 class FarmerSelection:
@@ -512,6 +518,20 @@ class Delivery:
         for span in missing:
             if not span.parity:
                 coordinator.spawn(pools.hashing, self._hash, span)
+
+    def start_again(self, plan: Plan) -> None:
+        """Bring all shards to farmers once more: some of those that took them do not answer.
+
+        Those that do have their shards still, and get no bytes.
+        """
+        records = self._reader.records
+        self._negotiator.prefer(
+            {index: record.farmer for index, record in records.items() if record.farmer}
+        )
+        self._scope.meter.confirm(-len(self._confirmed))
+        self._scope.meter.add(-sum(record.span.size for record in records.values()))
+        self._confirmed.clear()
+        self.start(plan)
 
     def is_done(self, plan: Plan) -> bool:
         """Return whether every shard is confirmed; called with the condition held."""

@@ -54,7 +54,7 @@ from storj.transfer.encryption import FileEncryption, bucket_key, encryption_for
 from storj.transfer.fetch import MOST_SHARDS
 from storj.transfer.gather import lost_shards
 from storj.transfer.journal import UploadJournal, destroy_unused_frame
-from storj.transfer.negotiate import Delivery, Negotiator, UploadFrame
+from storj.transfer.negotiate import Delivery, Negotiator, UploadFrame, lacks_shards
 from storj.transfer.scope import Scope, describe
 from storj.transfer.source import ShardReader, Source, once, open_source
 from storj.transfer.spool import Spool
@@ -67,6 +67,8 @@ _KEY_REPEATED = (
     'the key of this file follows from its name, so the new content is encrypted with the key '
     'stream of the old one: anyone who kept both learns much about them. A new name has a new key'
 )
+# How often the shards of a file are delivered, if their farmers go away as soon as they have them.
+_DELIVERIES = 4
 _NAME_TAKEN = 'there is a file of this name in the bucket already'
 
 
@@ -126,22 +128,40 @@ class Upload:
         self._delivery.start(plan)
         meter.phase('transferring')
         existing = checks()
-        # An empty file has no shard, and a frame all the same.
-        self._scope.coordinator.wait_until(
-            lambda: self._frame.id is not None and self._delivery.is_done(plan)
-        )
-        meter.phase('finishing')
-        self._reader.check_source()
-        entry = self._entry.post(
-            self._frame.id or '',
-            self._encryption,
-            self._reader.hashes,
-            existing,
-            erasure=plan.parity_shards > 0,
-        )
+        entry = self._make_entry(existing)
         if unasked:
             self._check_unasked(entry, unasked)
         return entry
+
+    def _make_entry(self, existing: Sequence[str]) -> File:
+        """Make the entry as soon as all shards are delivered.
+
+        Farmers that go away at once after that are found by the bridge; the shards get others then.
+        """
+        plan, meter, coordinator = self._plan, self._scope.meter, self._scope.coordinator
+        deliveries = 1
+        while True:
+            # An empty file has no shard, and a frame all the same.
+            coordinator.wait_until(
+                lambda: self._frame.id is not None and self._delivery.is_done(plan)
+            )
+            meter.phase('finishing')
+            self._reader.check_source()
+            try:
+                return self._entry.post(
+                    self._frame.id or '',
+                    self._encryption,
+                    self._reader.hashes,
+                    existing,
+                    erasure=plan.parity_shards > 0,
+                )
+            except NotFoundError as error:
+                if deliveries >= _DELIVERIES or not lacks_shards(error):
+                    raise
+                _log.warning('the entry is refused (%s): its shards get other farmers', error)
+            meter.phase('transferring')
+            self._delivery.start_again(plan)
+            deliveries += 1
 
     # -- what is uploaded --------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ from tests.unit.transfer_resume_test import Snapshots, break_off
 
 #: A release that is silent when it finds nobody, so that no farmer can be chosen.
 SILENT = (5, 24, 1)
+#: What a bridge says to an entry whose shards it cannot find.
+LACKING = 'Shards of the frame are on no farmer that answers'
 
 
 def failing(setting: Setting, request: str, *errors: Exception | None) -> None:
@@ -606,3 +608,29 @@ def test_upload_that_cannot_succeed_leaves_nothing(
         setting.upload(source)
     assert setting.bridge.frames == {}
     assert list(list_journals(setting.transfers.config.journal_dir())) == []
+
+
+def test_shards_get_other_farmers_if_theirs_go_away_at_once(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    gone: list[str] = []
+
+    def before(name: str) -> None:
+        if name == 'file_create' and not gone:
+            # The farmer that the bridge chose first takes no more contracts.
+            gone.append(next(iter(setting.bridge.farmers)))
+            del setting.bridge.farmers[gone[0]]
+            raise NotFoundError(LACKING, 404)
+
+    setting.bridge.before = before
+    nodes = pushed_to(setting)
+    file = setting.upload(os.urandom(SHARD // 2))
+    assert nodes == [gone[0], next(iter(setting.bridge.farmers))]
+    assert file.id in setting.bridge.files
+
+
+def test_shards_without_lasting_farmers_fail_in_the_end(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    failing(setting, 'file_create', *[NotFoundError(LACKING, 404)] * 4)
+    with pytest.raises(NotFoundError, match=LACKING):
+        setting.upload(os.urandom(SHARD // 2))
+    assert not setting.bridge.files
