@@ -124,15 +124,38 @@ def test_database_that_was_away_is_used_again(
     run(test)
 
 
+def test_farmer_outlives_a_database_that_is_away(
+    tmp_path: Path, postgresql_server: sa.URL, url: str
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path, **settings(url)) as here:
+            await here.store()
+            await here.farmer.forget()
+            name = sa.make_url(url).database
+            ask(postgresql_server, f'ALTER DATABASE {name} ALLOW_CONNECTIONS false')
+            end_sessions(postgresql_server)
+            await here.farmer.forget()
+            assert here.farmer.status()['shards'] == 1
+            ask(postgresql_server, f'ALTER DATABASE {name} ALLOW_CONNECTIONS true')
+            other = b'another shard'
+            assert (await here.post(other, await here.push_token(other)))[0] == 200
+            assert here.farmer.status()['counters']['shard_uploaded'] == 2
+
+    run(test)
+
+
 def end_sessions(server: sa.URL) -> None:
-    engine = sa.create_engine(server)
+    ask(
+        server,
+        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity'
+        " WHERE application_name = 'storj farm'",
+    )
+
+
+def ask(server: sa.URL, statement: str) -> None:
+    engine = sa.create_engine(server, isolation_level='AUTOCOMMIT')
     with engine.connect() as connection:
-        connection.execute(
-            sa.text(
-                'SELECT pg_terminate_backend(pid) FROM pg_stat_activity'
-                " WHERE application_name = 'storj farm'"
-            )
-        )
+        connection.execute(sa.text(statement))
     engine.dispose()
 
 

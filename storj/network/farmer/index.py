@@ -174,6 +174,7 @@ class FarmerIndex:
 
     def _start_counting(self, sync: GroupSync | None = None) -> None:
         self._counted: Counter[str] = Counter()
+        self._saved: Counter[str] | None = None
         # Makes commits survive a power failure, if they do not by themselves.
         self._sync = sync
 
@@ -542,14 +543,23 @@ class FarmerIndex:
         except StoreError as error:
             logger.warning('the counters are not written down: %s', error)
         else:
+            self._saved = None
             self._counted.clear()
 
     def counters(self) -> dict[str, int]:
-        """Return all counters by name."""
-        saved = Counter(
-            {_text(n): _count(value) for n, value in self._rows('SELECT name, value FROM counters')}
-        )
-        return dict(saved + self._counted)
+        """Return all counters by name, as far as they can be read."""
+        return dict(self._read_counters() + self._counted)
+
+    def _read_counters(self) -> Counter[str]:
+        """Return what is written down; nobody else writes it."""
+        if self._saved is None:
+            try:
+                rows = self._rows('SELECT name, value FROM counters')
+            except StoreError as error:
+                logger.warning('the counters cannot be read: %s', error)
+                return Counter()
+            self._saved = Counter({_text(name): _count(value) for name, value in rows})
+        return self._saved
 
 
 def _quarantined(name: object, kind: object) -> Quarantined:
