@@ -52,9 +52,10 @@ logger = logging.getLogger(__name__)
 #: Seconds for a copy to arrive: so many, and one for each so many bytes.
 _PATIENCE, _SLOWEST = 30.0, 1024 * 1024
 #: Seconds after which a farmer that has begun to copy is asked whether it has the shard, at first
-#: and at most: farmers before core 6 do not report copies, a report may be lost, or another bridge
-#: may have got it.
+#: and at most: farmers before core 6 do not report copies, and a report may be lost.
 _LOOKS = (0.5, 30.0)
+#: The same of looks at the database: another bridge may have got the report.
+_NEWS = (0.05, 1.0)
 
 # The copy whose audits another one gets: one that counts, if there is any.
 _MODEL = (
@@ -68,6 +69,11 @@ _MODEL = (
         Contract.store_begin,
     )
     .limit(1)
+)
+
+
+_STORED = select(Contract.stored).where(
+    Contract.shard_hash == bindparam('shard'), Contract.node_id == bindparam('farmer')
 )
 
 
@@ -285,16 +291,23 @@ class Mirrors:
         """Wait for a copy that was begun; return whether it has arrived."""
         # MIRROR is answered when the copy begins (section 4.3): its end is reported, or must be
         # asked for.
-        end = self._bridge.monotonic() + _PATIENCE + shard.size / _SLOWEST
-        pause, longest = _LOOKS
+        bridge, copy = self._bridge, {'shard': shard.shard_hash, 'farmer': contact.node_id}
+        end = bridge.monotonic() + _PATIENCE + shard.size / _SLOWEST
+        waited, (ask_after, longest), (pause, longest_pause) = 0.0, _LOOKS, _NEWS
         while not arrival.done():
-            left = end - self._bridge.monotonic()
+            left = end - bridge.monotonic()
             if left <= 0:
                 return False
             await asyncio.wait((arrival,), timeout=min(pause, left))
-            if not arrival.done() and await has_shard(self._bridge, contact, shard.shard_hash):
+            waited, pause = waited + pause, min(2 * pause, longest_pause)
+            if arrival.done():
+                break
+            if await bridge.database.read(lambda connection: connection.scalar(_STORED, copy)):
                 return True
-            pause = min(2 * pause, longest)
+            if waited >= ask_after:
+                if await has_shard(bridge, contact, shard.shard_hash):
+                    return True
+                waited, ask_after = 0.0, min(2 * ask_after, longest)
         return arrival.result()
 
 

@@ -41,8 +41,8 @@ _ASKED, _FOUND = 8, 4
 _QUEUE = 10_000
 #: Seconds between two looks at the backlog, and between two times that claims are prolonged.
 _PACE, _PROLONG = 1.0, 20.0
-#: Seconds before a shard is looked at again that another bridge works on.
-_ELSEWHERE = 0.5
+#: Seconds before a shard is looked at again that another bridge works on, at first and at most.
+_ELSEWHERE, _ELSEWHERE_LONGEST = 0.05, 0.5
 #: Shards of one page of the long looks; those take so much of the bridge's time at the most.
 _PAGE, _LOOKING = 200, 0.2
 
@@ -83,6 +83,7 @@ class _Job:
     done: asyncio.Future[bool]
     working: bool = False
     again: bool = False
+    pause: float = _ELSEWHERE
 
 
 class Settled(NamedTuple):
@@ -321,7 +322,8 @@ class Repairs:
                 if made.elsewhere:
                     job.working = False
                     loop = asyncio.get_running_loop()
-                    loop.call_later(_ELSEWHERE, self._asked.put_nowait, job)
+                    loop.call_later(job.pause, self._asked.put_nowait, job)
+                    job.pause = min(2 * job.pause, _ELSEWHERE_LONGEST)
                     return
                 again = made.hopeful
                 if not job.again:
