@@ -10,11 +10,12 @@ WORKERS ?= 3
 # Modules are compiled once, not by each of the processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check lint types docs man benchmark durability soak kills network-kills clocks hostile clean
+.PHONY: help demo test cluster-test check lint types docs man benchmark durability soak kills network-kills clocks hostile clean
 
 help:
 	@echo 'make demo [FILE=path]  start a local network, store files on it and get them back'
 	@echo 'make test              run the tests'
+	@echo 'make cluster-test      a network of many processes, some of which are killed'
 	@echo 'make check             lint, types, docs, and the tests on every Python present'
 	@echo 'make docs              build the documentation into build/docs'
 	@echo 'make man               write the manual pages of the commands into docs/man'
@@ -44,6 +45,9 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+cluster-test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/cluster
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

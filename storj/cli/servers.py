@@ -152,6 +152,13 @@ _tls_key = click.option(
     type=DURATION,
     help='Time between two audits of a copy; by default they are spread over its contract.',
 )
+@click.option(
+    '--repair-interval',
+    type=DURATION,
+    default='1m',
+    show_default=True,
+    help='Time between two looks for lost farmers and for missing copies.',
+)
 @click.option('--rate-limits', is_flag=True, help='Limit requests as the public bridge does.')
 @click.option(
     '--metrics-host', default='127.0.0.1', show_default=True, help='Address of the metrics.'

@@ -44,6 +44,91 @@ def accepts(url: sa.URL) -> bool:
         engine.dispose()
 
 
+class Server:
+    """A server on the loopback interface, with nothing in it; not started yet.
+
+    Args:
+        user (str): its superuser.
+        options (str): settings by their names.
+
+    Attributes:
+        url (sa.URL): of its first database.
+
+    Raises:
+        MissingError: If it cannot be run on this machine.
+    """
+
+    def __init__(self, user: str = 'storj', **options: str) -> None:
+        initdb, postgres = program('initdb'), program('postgres')
+        driver = next((name for name in DRIVERS if importlib.util.find_spec(name)), None)
+        if initdb is None or postgres is None:
+            raise MissingError('no PostgreSQL server on this machine: apt-get install postgresql')
+        if driver is None:
+            raise MissingError(
+                'no driver for PostgreSQL in this environment: pip install "psycopg[binary]"'
+            )
+        self._program = postgres
+        self._process: subprocess.Popen[bytes] | None = None
+        # It refuses to run for the superuser.
+        self._owner = 'nobody' if os.geteuid() == 0 else getpass.getuser()
+        self._folder = Path(tempfile.mkdtemp(prefix='storj-postgresql-'))
+        self._settings = {
+            'listen_addresses': '127.0.0.1',
+            'unix_socket_directories': '',
+            'fsync': 'off',
+            **options,
+        }
+        password = secrets.token_hex(16)
+        self.url = sa.URL.create(
+            f'postgresql+{driver}', user, password, '127.0.0.1', steady_port(), 'postgres'
+        )
+        secret = self._folder / 'password'
+        secret.write_text(password)
+        for path in (self._folder, secret):
+            os.chown(path, pwd.getpwnam(self._owner).pw_uid, -1)
+        subprocess.run(
+            [
+                *(initdb, '-D', self._data, '-U', user, '-E', 'UTF8', '--locale=C', '--no-sync'),
+                *('-A', 'scram-sha-256', f'--pwfile={secret}'),
+            ],
+            user=self._owner,
+            cwd=self._folder,
+            check=True,
+            capture_output=True,
+        )
+
+    @property
+    def _data(self) -> str:
+        return str(self._folder / 'data')
+
+    def start(self) -> None:
+        """Start it, and wait until it can be used."""
+        with (self._folder / 'log').open('ab') as log:
+            self._process = process = subprocess.Popen(
+                [
+                    *(self._program, '-D', self._data, '-p', str(self.url.port)),
+                    *(f'--{name}={value}' for name, value in self._settings.items()),
+                ],
+                user=self._owner,
+                cwd=self._folder,
+                stderr=log,
+            )
+        eventually(lambda: process.poll() is not None or accepts(self.url))
+        assert process.poll() is None, (self._folder / 'log').read_text()
+
+    def stop(self) -> None:
+        """Stop it, and break off its connections."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+            self._process = None
+
+    def remove(self) -> None:
+        """Stop it, and remove all that it has."""
+        self.stop()
+        shutil.rmtree(self._folder)
+
+
 @contextmanager
 def postgresql(**options: str) -> Iterator[sa.URL]:
     """Run a server on the loopback interface, with nothing in it.
@@ -51,69 +136,17 @@ def postgresql(**options: str) -> Iterator[sa.URL]:
     Raises:
         MissingError: If it cannot be run on this machine.
     """
-    initdb, postgres = program('initdb'), program('postgres')
-    driver = next((name for name in DRIVERS if importlib.util.find_spec(name)), None)
-    if initdb is None or postgres is None:
-        raise MissingError('no PostgreSQL server on this machine: apt-get install postgresql')
-    if driver is None:
-        raise MissingError(
-            'no driver for PostgreSQL in this environment: pip install "psycopg[binary]"'
-        )
-    # It refuses to run for the superuser.
-    owner = 'nobody' if os.geteuid() == 0 else getpass.getuser()
-    folder = Path(tempfile.mkdtemp(prefix='storj-postgresql-'))
+    server = Server(**options)
     try:
-        password = secrets.token_hex(16)
-        (folder / 'password').write_text(password)
-        for path in (folder, folder / 'password'):
-            os.chown(path, pwd.getpwnam(owner).pw_uid, -1)
-        port = steady_port()
-        data = str(folder / 'data')
-        subprocess.run(
-            [
-                *(initdb, '-D', data, '-U', 'storj', '-E', 'UTF8', '--locale=C', '--no-sync'),
-                *('-A', 'scram-sha-256', f'--pwfile={folder / "password"}'),
-            ],
-            user=owner,
-            cwd=folder,
-            check=True,
-            capture_output=True,
-        )
-        settings = {
-            'listen_addresses': '127.0.0.1',
-            'unix_socket_directories': '',
-            'fsync': 'off',
-            **options,
-        }
-        url = sa.URL.create(
-            f'postgresql+{driver}', 'storj', password, '127.0.0.1', port, 'postgres'
-        )
-        with (
-            (folder / 'log').open('wb') as log,
-            subprocess.Popen(
-                [
-                    *(postgres, '-D', data, '-p', str(port)),
-                    *(f'--{name}={value}' for name, value in settings.items()),
-                ],
-                user=owner,
-                cwd=folder,
-                stderr=log,
-            ) as process,
-        ):
-            try:
-                eventually(lambda: process.poll() is not None or accepts(url))
-                assert process.poll() is None, (folder / 'log').read_text()
-                yield url
-            finally:
-                process.send_signal(signal.SIGINT)
-                process.wait(30)
+        server.start()
+        yield server.url
     finally:
-        shutil.rmtree(folder)
+        server.remove()
 
 
-def new_database(server: sa.URL) -> sa.URL:
+def new_database(server: sa.URL, name: str = '') -> sa.URL:
     """Make a fresh database of a server, and return its URL."""
-    name = f'test_{secrets.token_hex(4)}'
+    name = name or f'test_{secrets.token_hex(4)}'
     engine = sa.create_engine(server, isolation_level='AUTOCOMMIT')
     with engine.connect() as connection:
         connection.execute(sa.text(f'CREATE DATABASE {name}'))
