@@ -40,8 +40,8 @@ from storj.text import in_url
 __all__ = ('Metrics', 'MetricsServer', 'measure')
 
 _ROUND = 'the measures'
-#: Seconds between two measurements, and between two looks at what was measured.
-PACE = 15.0
+#: Seconds between two measurements by whichever process, and between two looks at the last one.
+PACE, _LOOK = 15.0, 5.0
 # Measuring takes this part of the time at the most: contracts are counted one by one.
 _SHARE = 0.01
 _LONGEST = 600.0
@@ -201,7 +201,7 @@ class Metrics:
                 tasks.note(_ROUND, error)
             else:
                 tasks.note(_ROUND, None)
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(_LOOK)
 
     async def _measured(self, bridge: Bridge) -> dict[str, float]:
         """Return what was measured last, by this process or another."""

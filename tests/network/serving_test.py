@@ -59,6 +59,10 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> byt
     return head.split(b'\r\n')[0] + await reader.readexactly(5)
 
 
+def read_all(client: socket.socket) -> bytes:
+    return b''.join(iter(lambda: client.recv(9999), b''))
+
+
 @pytest.mark.parametrize('turns', range(5))
 def test_connection_that_comes_in_at_the_end_is_closed(turns: int) -> None:
     async def end() -> None:
@@ -112,9 +116,7 @@ def test_request_that_comes_in_at_the_end_is_answered(turns: int) -> None:
         for client in clients:
             with client:
                 client.sendall(b'ello')
-                answer = b''.join(
-                    await asyncio.to_thread(lambda c=client: list(iter(lambda: c.recv(9999), b'')))
-                )
+                answer = await asyncio.to_thread(read_all, client)
                 assert answer.startswith(b'HTTP/1.1 200')
                 assert b'Connection: close' in answer
                 assert answer.endswith(b'hello')

@@ -127,9 +127,7 @@ def mount(
         catalog, ledger = Catalog(bridge.database), Ledger(bridge.database)
         try:
             app[NODE] = MetaDiskNode(storage, catalog, ledger, folder, settings, kept.api_key)
-            app[health.HEALTH].append(
-                health.at_most_every(health.LOOK_EVERY, lambda: health.disk(folder))
-            )
+            app[health.HEALTH].append(lambda: health.disk(folder))
             yield
         finally:
             await session.close()
