@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from storj.digest import shard_hash
 from storj.exception import NetworkSetupError
-from storj.network.bridge import migrations
+from storj.network.bridge import migrations, status
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import write_calls
 from storj.network.bridge.copies import supply
@@ -43,7 +43,7 @@ from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.status import network_status
 from storj.network.bridge.upkeep import lost_round, ping_round, sweep
-from tests.network.bridges import Account, RunningBridge
+from tests.network.bridges import Account, RunningBridge, eventually
 from tests.network.nodes import DAY
 
 #: Tables that are as long as the list of farmers, two that are bounded, and one with a single row.
@@ -457,3 +457,28 @@ def test_contracts_that_cannot_be_audited_are_not_looked_at_for_ever(tmp_path: P
         with bridge.state.database.begin() as session:
             due = session.query(Contract).filter(Contract.next_audit <= bridge.state.now())
             assert due.count() == 0
+
+
+def test_state_that_took_long_to_count_stands_for_a_while(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path) as bridge:
+        counts = iter([status._Counted({}, {}, number, 0, {}) for number in range(3)])
+
+        def count(session: Session) -> status._Counted:
+            counted = next(counts)
+            # As if it had read a million contracts.
+            threading.Event().wait(2 * status._LONG)
+            return counted
+
+        bridge.app[status.TOTALS]._count = count
+
+        def files() -> int:
+            found = bridge.request('GET', '/status').json['totals']['files']
+            assert isinstance(found, int)
+            return found
+
+        assert [files() for _ in range(3)] == [0, 0, 0]
+        bridge.clock.now += 2 * status._LONG / status._LOOKING + 60
+        # The former one is handed out while the next one is made.
+        assert files() == 0
+        eventually(lambda: files() == 1)
+        assert files() == 1

@@ -342,6 +342,7 @@ def create_app(
         app[BRIDGE] = bridge
         app[REPAIRS] = repairs
         tasks = app[TASKS] = Tasks('bridge')
+        app[status.TOTALS] = status.Totals(bridge, tasks)
         checks.aside = database.aside
         for check in (
             lambda: health.tried('the database cannot be written', database.probe, serious=True),
@@ -357,6 +358,7 @@ def create_app(
         finally:
             try:
                 await tasks.stop()
+                await app[status.TOTALS].close()
                 await _leave(bridge, repairs)
             finally:
                 passwords.close()

@@ -6,11 +6,14 @@ names, tokens or accounts.
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 import html
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from sqlalchemy import case, func, select
@@ -30,23 +33,129 @@ from storj.network.bridge.database import (
 )
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.node.pages import html_page, wants_page
+from storj.network.node.tasks import Tasks
 from storj.network.node.wire import Route, answer, iso_date, vary
 from storj.text import count_of
 
-__all__ = ('ROUTES', 'network_status')
+__all__ = ('ROUTES', 'TOTALS', 'Totals', 'network_status')
 
 # Newest files whose places are shown, and shards of them all.
 _FILES = 100
 _SHARDS = 5000
+# Seconds from which on a count takes long, and the part of the time in which one may be made.
+_LONG, _LOOKING = 0.1, 0.05
 
 
-def network_status(session: Session, bridge: Bridge, user: str | None = None) -> dict[str, Any]:
+class _Counted(NamedTuple):
+    """What is counted by reading all contracts and files; per farmer, by node id."""
+
+    held: Mapping[str, Mapping[str, int]]
+    audits: Mapping[str, int]
+    files: int
+    bytes: int
+    copies: Mapping[int, int]
+
+
+class Totals:
+    """What a bridge has counted last, of all contracts and files.
+
+    A count reads everything: some milliseconds in a small network, seconds in a large one. So one
+    that took long stands for a while, and is handed out while the next one is made: ``GET
+    /status`` then costs the same however much is stored, and the database is read for a
+    twentieth of the time at the most.
+
+    Args:
+        bridge (Bridge): the bridge.
+        tasks (Tasks): of the bridge.
+        count (Callable[[Session], _Counted]): reads everything.
+    """
+
+    def __init__(
+        self, bridge: Bridge, tasks: Tasks, count: Callable[[Session], _Counted] | None = None
+    ) -> None:
+        self._bridge = bridge
+        self._tasks = tasks
+        self._count = count or _count
+        self._last: _Counted | None = None
+        # Until when it stands, by the monotonic clock; 0 if it took no time.
+        self._until = 0.0
+        self._running: asyncio.Task[None] | None = None
+
+    async def get(self) -> _Counted:
+        """Return the last count; a new one, if none took long enough to stand."""
+        if self._last is not None and self._bridge.monotonic() < self._until:
+            return self._last
+        if self._running is None:
+            self._running = self._tasks.once('the count of all files', self._renew())
+            self._running.add_done_callback(self._ended)
+        if self._last is None or not self._until:
+            await asyncio.shield(self._running)
+        if self._last is None:
+            raise RuntimeError('nothing was counted')
+        return self._last
+
+    async def _renew(self) -> None:
+        began = time.monotonic()
+        self._last = await self._bridge.database.apart(self._count)
+        took = time.monotonic() - began
+        stands = took / _LOOKING if took > _LONG else 0.0
+        self._until = stands and self._bridge.monotonic() + stands
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._running = None
+
+    async def close(self) -> None:
+        """End a count under way."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+
+#: Key of the counts in the bridge's application.
+TOTALS: web.AppKey[Totals] = web.AppKey('totals', Totals)
+
+
+def _count(session: Session) -> _Counted:
+    return _Counted(
+        held={
+            # Some databases sum whole numbers up to decimal ones.
+            node_id: {'shards': shards, 'mirrors': int(mirrors), 'bytes': int(size)}
+            for node_id, shards, mirrors, size in session.execute(
+                select(
+                    Contract.node_id,
+                    func.count(),
+                    func.sum(case((Contract.mirror.is_(True), 1), else_=0)),
+                    func.sum(Contract.data_size),
+                )
+                .where(Contract.stored.is_(True))
+                .group_by(Contract.node_id)
+            )
+        },
+        audits=dict(
+            session.execute(
+                select(Challenge.node_id, func.count())
+                .where(Challenge.passed.is_(None))
+                .group_by(Challenge.node_id)
+            ).all()
+        ),
+        files=session.scalar(select(func.count()).select_from(Entry)) or 0,
+        bytes=int(
+            session.scalar(select(func.sum(Frame.size)).join(Entry, Entry.frame == Frame.id)) or 0
+        ),
+        copies=supply(session.connection()),
+    )
+
+
+def network_status(
+    session: Session, bridge: Bridge, user: str | None = None, counted: _Counted | None = None
+) -> dict[str, Any]:
     """Return the state of the network.
 
     Args:
         session (Session): in a transaction.
         bridge (Bridge): the bridge.
         user (str | None): e-mail of the account whose files are shown; None for no files.
+        counted (_Counted | None): of :class:`Totals`; by default everything is counted now.
 
     Returns:
         dict[str, Any]: ``bridge`` (version, protocol, url, and the ``extended_key`` of its renter
@@ -60,8 +169,9 @@ def network_status(session: Session, bridge: Bridge, user: str | None = None) ->
         (of all files 5000) and for each the ``farmers`` that have it (``node_id``, ``stored``,
         ``mirror``, ``failed``, ``counts``: whether it counts as a copy). Sizes are bytes.
     """
-    farmers = _farmers(session, bridge)
-    copies, wanted = supply(session.connection()), 1 + bridge.settings.mirrors
+    counted = counted or _count(session)
+    farmers = _farmers(session, bridge, counted)
+    copies, wanted = counted.copies, 1 + bridge.settings.mirrors
     return {
         'bridge': {
             'url': bridge.settings.public_url,
@@ -71,11 +181,8 @@ def network_status(session: Session, bridge: Bridge, user: str | None = None) ->
         },
         'farmers': farmers,
         'totals': {
-            'files': session.scalar(select(func.count()).select_from(Entry)),
-            'bytes': int(
-                session.scalar(select(func.sum(Frame.size)).join(Entry, Entry.frame == Frame.id))
-                or 0
-            ),
+            'files': counted.files,
+            'bytes': counted.bytes,
             **{
                 name: sum(farmer[name] for farmer in farmers)
                 for name in ('shards', 'mirrors', 'audits_passed', 'audits_failed')
@@ -88,28 +195,8 @@ def network_status(session: Session, bridge: Bridge, user: str | None = None) ->
     }
 
 
-def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
-    held = {
-        # Some databases sum whole numbers up to decimal ones.
-        node_id: {'shards': shards, 'mirrors': int(mirrors), 'bytes': int(size)}
-        for node_id, shards, mirrors, size in session.execute(
-            select(
-                Contract.node_id,
-                func.count(),
-                func.sum(case((Contract.mirror.is_(True), 1), else_=0)),
-                func.sum(Contract.data_size),
-            )
-            .where(Contract.stored.is_(True))
-            .group_by(Contract.node_id)
-        )
-    }
-    audits = dict(
-        session.execute(
-            select(Challenge.node_id, func.count())
-            .where(Challenge.passed.is_(None))
-            .group_by(Challenge.node_id)
-        ).all()
-    )
+def _farmers(session: Session, bridge: Bridge, counted: _Counted) -> list[dict[str, Any]]:
+    nothing = {'shards': 0, 'mirrors': 0, 'bytes': 0}
     now = bridge.now()
     return [
         {
@@ -125,23 +212,36 @@ def _farmers(session: Session, bridge: Bridge) -> list[dict[str, Any]]:
             'space_available': contact.space_available,
             'space_offered': contact.space_offered,
             'reputation': contact.reputation,
-            **held.get(contact.node_id, {'shards': 0, 'mirrors': 0, 'bytes': 0}),
+            **counted.held.get(contact.node_id, nothing),
             'audits_passed': contact.audits_passed,
             'audits_failed': contact.audits_failed,
-            'audits_open': audits.get(contact.node_id, 0),
+            'audits_open': counted.audits.get(contact.node_id, 0),
         }
         for contact in session.scalars(select(Contact).order_by(Contact.port, Contact.node_id))
     ]
+
+
+def _newest(session: Session, user: str) -> list[str]:
+    """Return the newest files of a user: of each bucket by its index, however many it has."""
+    newest: list[tuple[int, str]] = []
+    for bucket in session.scalars(select(Bucket.id).where(Bucket.user == user)):
+        of_bucket = (
+            select(Entry.created, Entry.id)
+            .where(Entry.bucket == bucket)
+            .order_by(Entry.created.desc())
+            .limit(_FILES)
+        )
+        found = [(created, entry) for created, entry in session.execute(of_bucket)]
+        newest = heapq.nlargest(_FILES, [*newest, *found])
+    return [entry for _, entry in newest]
 
 
 def _files(session: Session, user: str) -> list[dict[str, Any]]:
     entries = session.execute(
         select(Entry, Frame)
         .join(Frame, Frame.id == Entry.frame)
-        .join(Bucket, Bucket.id == Entry.bucket)
-        .where(Bucket.user == user)
+        .where(Entry.id.in_(_newest(session, user)))
         .order_by(Entry.created.desc())
-        .limit(_FILES)
     ).all()
     frames = [entry.frame for entry, _ in entries]
     places: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -193,7 +293,10 @@ async def get_status(request: web.Request) -> web.Response:
     user = (await authenticate(request)).email if known else None
     bridge = request.app[BRIDGE]
     await write_calls(bridge)
-    state = await bridge.database.apart(partial(network_status, bridge=bridge, user=user))
+    counted = await request.app[TOTALS].get()
+    state = await bridge.database.apart(
+        partial(network_status, bridge=bridge, user=user, counted=counted)
+    )
     response = _page(state) if wants_page(request) else answer(state)
     vary(response, 'Accept')
     return response
