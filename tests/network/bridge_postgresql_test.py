@@ -6,7 +6,9 @@ import base64
 import itertools
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,82 @@ def test_loss_of_the_servers_machine_is_noticed(postgresql_server: sa.URL) -> No
     assert found['tcp_user_timeout'] == '25000'
     assert found['keepalives_idle'] == '10'
     assert found['connect_timeout'] == '9'
+
+
+@contextmanager
+def cut(database: Database, commit: bool) -> Iterator[list[int]]:
+    """Have the server end the connection of the next transaction; note how often one began."""
+    begun: list[int] = []
+
+    def end(connection: sa.Connection) -> None:
+        pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        with database.begin_plain() as other:
+            assert other.scalar(sa.text('SELECT pg_terminate_backend(:pid)'), {'pid': pid})
+
+    def note(connection: sa.Connection) -> None:
+        if threading.current_thread().name.startswith('storj-transactions'):
+            begun.append(1)
+            if not commit and len(begun) == 1:
+                end(connection)
+
+    def committing(connection: sa.Connection) -> None:
+        if commit and len(begun) == 1:
+            # Once: the transaction of the end itself is committed by another thread.
+            begun.append(0)
+            end(connection)
+
+    sa.event.listen(database._engine, 'begin', note)
+    sa.event.listen(database._engine, 'commit', committing)
+    try:
+        yield begun
+    finally:
+        sa.event.remove(database._engine, 'begin', note)
+        sa.event.remove(database._engine, 'commit', committing)
+
+
+def test_transaction_whose_connection_breaks_is_done_again(tmp_path: Path, url: str) -> None:
+    with RunningBridge(tmp_path, database_url=url) as bridge:
+        alice = bridge.account()
+        bridge.bucket(alice, 'first')
+        with cut(bridge.state.database, commit=False) as begun:
+            answer = bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice)
+        assert answer.status == 201
+        assert len(begun) >= 2
+        buckets = bridge.request('GET', '/buckets', by=alice).json
+        assert [bucket['name'] for bucket in buckets] == ['first', 'photos']
+
+
+def test_commit_that_nobody_answers_is_left_to_the_client(tmp_path: Path, url: str) -> None:
+    with RunningBridge(tmp_path, database_url=url) as bridge:
+        alice = bridge.account()
+        bridge.bucket(alice, 'first')
+        with cut(bridge.state.database, commit=True):
+            answer = bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice)
+        # Done again by the bridge, it might be done twice.
+        assert (answer.status, answer.headers['Retry-After']) == (503, '1')
+        answer = bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice)
+        assert answer.status == 201
+
+
+def test_transaction_that_waits_for_a_lock_is_given_up(tmp_path: Path, url: str) -> None:
+    with RunningBridge(tmp_path, database_url=url) as bridge:
+        alice = bridge.account()
+        database = bridge.state.database
+
+        def impatient(connection: sa.Connection) -> None:
+            if threading.current_thread().name.startswith('storj-transactions'):
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+
+        sa.event.listen(database._engine, 'begin', impatient)
+        try:
+            with database.begin_plain() as connection:
+                connection.execute(sa.text('LOCK TABLE buckets IN ACCESS EXCLUSIVE MODE'))
+                answer = bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice)
+            assert (answer.status, answer.headers['Retry-After']) == (503, '1')
+        finally:
+            sa.event.remove(database._engine, 'begin', impatient)
+        assert bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice).status == 201
+        with database.begin_plain() as connection:
+            limits = ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')
+            shown = [connection.scalar(sa.text(f'SHOW {limit}')) for limit in limits]
+        assert shown == ['2min', '10s', '1min']
