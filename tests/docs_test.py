@@ -148,7 +148,7 @@ def as_run(command: str) -> str:
 
 
 @pytest.fixture
-def session(commands: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+def session(commands: Path, forked_python: None, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of an empty home, in whose folders no network is left running."""
     (tmp_path / 'home').mkdir()
     data = tmp_path / 'home' / '.local' / 'share'
