@@ -10,6 +10,10 @@ in a second from 1 and 16 clients: all calls that reach the bridge for a file of
 reports of both sides, on SQLite, on PostgreSQL, and on a PostgreSQL that is a millisecond away.
 Farmers agree at once and take no bytes, so that the bridge alone is measured. On a busy machine the
 processor time of each upload says more than the rate.
+
+``python -m benchmarks.growth vanish [--most 1000]`` has 30 % of 10 to 1,000 farmers vanish, and
+prints how long it takes until every shard with a copy left is back at its number of copies, how
+many copies were made for that, and what was lost (see ``benchmarks.vanish``).
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ from typing import Any
 import sqlalchemy as sa
 from aiohttp import web
 
+from benchmarks.vanish import vanish
 from storj.digest import ShardDigest, new_challenges, shard_hash
 from storj.network.bridge.app import HEAD_LIMIT, create_app
 from storj.network.bridge.database import Contact, Database
@@ -50,6 +55,7 @@ from storj.network.node.serving import Server
 from tests.network.bridges import quick_passwords
 from tests.network.postgresql import new_database, postgresql
 
+ENGINES = ('SQLite', 'PostgreSQL')
 FARMERS = 50
 EMAIL, PASSWORD = 'alice@example.org', hashlib.sha256(b'correct horse').hexdigest()
 BASIC = base64.b64encode(f'{EMAIL}:{PASSWORD}'.encode()).decode()
@@ -372,7 +378,7 @@ def sizes(most: int) -> None:
     """Print the costs beside ever more files, as JSON lines."""
     counts = [10**power for power in range(3, 7) if 10**power <= most]
     with postgresql() as server:
-        for engine, count in itertools.product(('SQLite', 'PostgreSQL'), counts):
+        for engine, count in itertools.product(ENGINES, counts):
             with tempfile.TemporaryDirectory() as folder:
                 url = f'sqlite:///{folder}/bridge.db'
                 if engine == 'PostgreSQL':
@@ -398,18 +404,33 @@ def uploads(seconds: float) -> None:
                 print(json.dumps(line), flush=True)
 
 
+def vanishing(most: int) -> None:
+    """Print what becomes of networks of which 30 % of the farmers vanish, as JSON lines."""
+    counts = [count for count in (10, 100, 1000) if count <= most]
+    with postgresql() as server:
+        for engine, count, at_once in itertools.product(ENGINES, counts, (None, 2)):
+            with tempfile.TemporaryDirectory() as folder:
+                url = f'sqlite:///{folder}/bridge.db'
+                if engine == 'PostgreSQL':
+                    url = _shown(new_database(server))
+                print(json.dumps({'database': engine, **vanish(url, count, at_once)}), flush=True)
+
+
 def main() -> None:
     """Read the command line and print the figures."""
     parser = argparse.ArgumentParser(prog='python -m benchmarks.growth', description=__doc__)
     parts = parser.add_subparsers(dest='part', required=True)
     parts.add_parser('sizes').add_argument('--most', type=int, default=_MOST)
     parts.add_parser('uploads').add_argument('--seconds', type=float, default=10.0)
+    parts.add_parser('vanish').add_argument('--most', type=int, default=1000)
     # Processes that the others start.
     parts.add_parser('serve').add_argument('folder')
     parts.add_parser('proxy').add_argument('port', type=int)
     options = parser.parse_args()
     if options.part == 'sizes':
         sizes(options.most)
+    elif options.part == 'vanish':
+        vanishing(options.most)
     elif options.part == 'uploads':
         uploads(options.seconds)
     elif options.part == 'serve':
