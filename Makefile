@@ -10,7 +10,7 @@ WORKERS ?= 3
 # Modules are compiled once, not by each of the processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test cluster-test check lint types docs man benchmark durability soak kills network-kills clocks hostile clean
+.PHONY: help demo test cluster-test check lint types docs man plots benchmark durability soak kills network-kills clocks hostile clean
 
 help:
 	@echo 'make demo [FILE=path]  start a local network, store files on it and get them back'
@@ -19,6 +19,7 @@ help:
 	@echo 'make check             lint, types, docs, and the tests on every Python present'
 	@echo 'make docs              build the documentation into build/docs'
 	@echo 'make man               write the manual pages of the commands into docs/man'
+	@echo 'make plots             draw the plots of the page on growth from docs/data'
 	@echo 'make benchmark         measure transfers and their parts on this machine'
 	@echo 'make durability        farmers that go for good, and what is left (TRIALS=3)'
 	@echo 'make soak              random faults for a while (SECONDS=300)'
@@ -61,6 +62,9 @@ docs: $(VENV)/dev.stamp
 
 man: $(VENV)/dev.stamp
 	$(BIN)/python -m docs.man
+
+plots: $(VENV)/dev.stamp
+	$(BIN)/python -m docs.plots
 
 check: lint types docs test
 	@for version in 3.10 3.11 3.12 3.13 3.14; do \
