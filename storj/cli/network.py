@@ -43,7 +43,7 @@ __all__ = ('backup', 'down', 'env', 'farmers', 'faults', 'network', 'restore', '
 
 #: Seconds for a network in the background to come up, and to go down.
 _PATIENCE = 90.0
-_SETUP_HINT = 'choose another address or folder; --help shows the options'
+_SETUP_HINT = 'choose another address, folder or database; --help shows the options'
 _POLL = 0.05
 
 _FARMER_COLUMNS = (

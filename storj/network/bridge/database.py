@@ -874,7 +874,9 @@ def _named(url: URL) -> Iterator[None]:
     except NetworkSetupError as error:
         raise type(error)(f'{shown}: {error}') from None
     except (SQLAlchemyError, ImportError, OSError) as error:
-        raise NetworkSetupError(f'{shown}: cannot be used: {error}') from error
+        # Not what SQLAlchemy adds: the name of the driver's class, the statement, an address.
+        reason = str(getattr(error, 'orig', None) or error).partition('\n')[0]
+        raise NetworkSetupError(f'{shown}: cannot be used: {reason}') from error
 
 
 def _open(url: URL, connections: int = CONNECTIONS) -> Engine:
