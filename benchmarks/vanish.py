@@ -20,17 +20,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from storj.digest import shard_hash
-from storj.network.bridge.database import (
-    Bucket,
-    Challenge,
-    Contact,
-    Contract,
-    Entry,
-    Frame,
-    Pointer,
-)
 from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.state import BridgeSettings
+from storj.network.bridge.tables import Bucket, Challenge, Contact, Contract, Entry, Frame, Pointer
 from storj.network.bridge.upkeep import lost_round
 from tests.network.bridges import RunningBridge, ScriptedFarmer
 from tests.network.nodes import Clock

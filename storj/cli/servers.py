@@ -280,8 +280,8 @@ def migrate(context: click.Context, session: Session, database: str | None) -> N
     above = {} if context.parent is None else context.parent.params
     url = _required(database or above.get('database'))
     require_extra()
-    from storj.network.bridge.database import REVISION
     from storj.network.bridge.database import migrate as bring_up
+    from storj.network.bridge.tables import REVISION
 
     with no_login_needed():
         before = bring_up(url)

@@ -20,7 +20,8 @@ import requests
 pytest.importorskip('aiohttp')
 pytest.importorskip('click')
 
-from storj.network.bridge.database import REVISION, Database
+from storj.network.bridge.database import Database
+from storj.network.bridge.tables import REVISION
 from storj.network.bridge_program import BridgeProgram, _prepared
 from storj.network.settings import Endpoint
 from tests.cli.conftest import Storj

@@ -17,8 +17,9 @@ import pytest
 from sqlalchemy import text
 
 from storj.exception import ConfigurationError
-from storj.network.bridge.database import REVISION, Database, User
+from storj.network.bridge.database import Database
 from storj.network.bridge.passwords import Passwords
+from storj.network.bridge.tables import REVISION, User
 from tests.network.bridges import Account, Clock, RunningBridge
 
 ALICE = Account('alice@example.org')

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from storj.network.bridge.database import Frame, Pointer
+from storj.network.bridge.tables import Frame, Pointer
 from storj.sharding import file_id
 from tests.network.bridges import Account, RunningBridge, eventually
 

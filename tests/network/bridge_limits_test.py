@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import select
 
 from storj.network.bridge import contacts, upkeep
-from storj.network.bridge.database import Counter, WorkChallenge
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.state import BridgeSettings
+from storj.network.bridge.tables import Counter, WorkChallenge
 from storj.network.node.identity import Identity
 from tests.network.bridge_database_test import statements
 from tests.network.bridges import Account, Answer, RunningBridge, quick_passwords

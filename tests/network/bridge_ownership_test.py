@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from storj.network.bridge.app import routes
-from storj.network.bridge.database import User
 from storj.network.bridge.state import BridgeSettings
+from storj.network.bridge.tables import User
 from tests.network.bridge_auth_test import Signer
 from tests.network.bridges import Account, RunningBridge
 

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from storj.exception import NetworkSetupError
 from storj.network import Network
-from storj.network.bridge.database import REVISION, Database, OldSchemaError, migrate
+from storj.network.bridge.database import Database, OldSchemaError, migrate
+from storj.network.bridge.tables import REVISION
 from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
 from tests.network.bridges import Account, RunningBridge
 from tests.network.postgresql import new_database

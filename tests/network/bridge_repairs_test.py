@@ -13,8 +13,8 @@ from storj.network.bridge.app import TASKS
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.backlog import length
 from storj.network.bridge.copies import copies_of
-from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.repairs import REPAIRS
+from storj.network.bridge.tables import Contact, Contract
 from storj.network.bridge.upkeep import lost_round, ping_round
 from tests.network.bridges import Account, Clock, RunningBridge, ScriptedFarmer, eventually
 

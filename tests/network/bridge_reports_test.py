@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, inspect, select, table
 
 from storj.network.bridge.copies import DOUBTFUL, NEVER, UNCONFIRMED
-from storj.network.bridge.database import Challenge, Contract
+from storj.network.bridge.tables import Challenge, Contract
 from tests.network.bridges import Account, RunningBridge, ScriptedFarmer
 
 

@@ -11,7 +11,7 @@ pytest.importorskip('aiohttp')
 
 from sqlalchemy import update
 
-from storj.network.bridge.database import Contact
+from storj.network.bridge.tables import Contact
 from storj.network.node.identity import Identity
 from tests.network.bridges import Account, Answer, RunningBridge, ScriptedFarmer
 

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storj.network.bridge.auth import Caller
-from storj.network.bridge.database import Database, Frame, Pointer, User
+from storj.network.bridge.database import Database
 from storj.network.bridge.frames import Addition, check_addition
 from storj.network.bridge.placement import Shard
 from storj.network.bridge.state import Release
+from storj.network.bridge.tables import Frame, Pointer, User
 from storj.network.node.wire import Refusal
 
 RELEASE = Release.parse('7.7.1')

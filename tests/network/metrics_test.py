@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import insert, update
 
-from storj.network.bridge.database import Contact, Contract, Repair
+from storj.network.bridge.tables import Contact, Contract, Repair
 from storj.network.metrics import measure
 from tests.network.bridges import Account, RunningBridge
 

@@ -16,7 +16,9 @@ from sqlalchemy import URL
 from storj.network.bridge.audits import audit_round
 from storj.network.bridge.backlog import Backlog, add
 from storj.network.bridge.contacts import refresh_leaving
-from storj.network.bridge.database import (
+from storj.network.bridge.leases import release_rounds, take_round
+from storj.network.bridge.repairs import REPAIRS
+from storj.network.bridge.tables import (
     Bucket,
     Challenge,
     Contact,
@@ -26,8 +28,6 @@ from storj.network.bridge.database import (
     Pointer,
     Repair,
 )
-from storj.network.bridge.leases import release_rounds, take_round
-from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.upkeep import end_given_up, lost_round, ping_round
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger

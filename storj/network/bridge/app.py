@@ -12,12 +12,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from storj.network.bridge import auth, buckets, contacts, files, frames, reports, status, users
-from storj.network.bridge.database import Contact, Database, is_away
+from storj.network.bridge.database import Database, is_away
 from storj.network.bridge.leases import release_rounds
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
+from storj.network.bridge.tables import Contact
 from storj.network.bridge.upkeep import start_upkeep
 from storj.network.node import health
 from storj.network.node.group_sync import SYNCS, durable_answers

@@ -30,10 +30,10 @@ from storj.digest import Generation, ShardDigest, leaf, merkle_rows, new_challen
 from storj.network.bridge.backlog import copies_lost
 from storj.network.bridge.contacts import node_contact, note_call, reward, with_each
 from storj.network.bridge.copies import DOUBTFUL, IN_USE, LOST, NEEDED, NEVER, current, token_from
-from storj.network.bridge.database import Challenge, Contact, Contract
 from storj.network.bridge.placement import record_challenges
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge, BridgeSettings
+from storj.network.bridge.tables import Challenge, Contact, Contract
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
 
 __all__ = ('AuditResult', 'audit_round', 'proves', 'recall_audits')

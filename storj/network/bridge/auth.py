@@ -18,8 +18,9 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from storj.network.bridge.database import Bucket, Entry, Frame, Key, Nonce, Token, User, fingerprint
+from storj.network.bridge.database import fingerprint
 from storj.network.bridge.state import BRIDGE, Account, Bridge
+from storj.network.bridge.tables import Bucket, Entry, Frame, Key, Nonce, Token, User
 from storj.network.node.clock import lasts
 from storj.network.node.secp256k1 import CURVE
 from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body, read_raw

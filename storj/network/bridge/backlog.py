@@ -32,8 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storj.network.bridge.copies import copy_counts
-from storj.network.bridge.database import Repair
 from storj.network.bridge.state import Bridge
+from storj.network.bridge.tables import Repair
 from storj.network.node.clock import CLOCK_SKEW
 
 __all__ = ('Backlog', 'add', 'copies_lost', 'length', 'refused_among', 'remember')

@@ -37,7 +37,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from storj.digest import is_hex
-from storj.network.bridge.database import Contact, WorkChallenge
 from storj.network.bridge.renter import (
     ClockSkewError,
     NodeContact,
@@ -45,6 +44,7 @@ from storj.network.bridge.renter import (
     NodeUnreachableError,
 )
 from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.bridge.tables import Contact, WorkChallenge
 from storj.network.node.addresses import comes_from_here, may_announce
 from storj.network.node.clock import CLOCK_SKEW, lasts
 from storj.network.node.identity import SignatureError, node_id_of, verify_der

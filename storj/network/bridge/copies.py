@@ -43,17 +43,10 @@ from storj.network.bridge.contacts import (
     node_contact,
     note_calls,
 )
-from storj.network.bridge.database import (
-    Contact,
-    Contract,
-    Entry,
-    FarmerToken,
-    Frame,
-    Pointer,
-    fingerprint,
-)
+from storj.network.bridge.database import fingerprint
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
+from storj.network.bridge.tables import Contact, Contract, Entry, FarmerToken, Frame, Pointer
 
 __all__ = (
     'DOUBTFUL',

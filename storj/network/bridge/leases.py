@@ -21,8 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from storj.network.bridge.database import Lease
 from storj.network.bridge.state import Bridge
+from storj.network.bridge.tables import Lease
 from storj.network.node.clock import CLOCK_SKEW
 
 __all__ = ('release_rounds', 'take_round')

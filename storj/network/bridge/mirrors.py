@@ -32,7 +32,6 @@ from storj.network.bridge.copies import (
     download_tokens,
     has_shard,
 )
-from storj.network.bridge.database import Contract
 from storj.network.bridge.placement import (
     Candidate,
     Shard,
@@ -44,6 +43,7 @@ from storj.network.bridge.placement import (
 )
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
+from storj.network.bridge.tables import Contract
 
 __all__ = ('Made', 'Mirrors')
 

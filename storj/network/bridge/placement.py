@@ -40,14 +40,9 @@ from storj.network.bridge.contacts import (
     note_calls,
 )
 from storj.network.bridge.copies import NEVER, THIS_CONTRACT, UNCONFIRMED, remember_tokens
-from storj.network.bridge.database import (
-    Challenge,
-    Contact,
-    Contract,
-    Pointer,
-)
 from storj.network.bridge.renter import Allocation, NodeError, NodeUnreachableError
 from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge, BridgeSettings
+from storj.network.bridge.tables import Challenge, Contact, Contract, Pointer
 from storj.network.node.clock import lasts
 from storj.network.node.wire import Refusal
 

@@ -34,7 +34,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from storj.network.bridge.database import Counter, Database, User, Volume, fingerprint
+from storj.network.bridge.database import Database, fingerprint
+from storj.network.bridge.tables import Counter, User, Volume
 from storj.network.node.clock import lasts
 from storj.network.node.space import is_full
 from storj.network.node.wire import Refusal

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, String, bindparam, delete, select, update
 
-from storj.network.bridge.database import Contract, Entry, Frame, Pointer
+from storj.network.bridge.tables import Contract, Entry, Frame, Pointer
 
 __all__ = ('remove_files', 'remove_some')
 

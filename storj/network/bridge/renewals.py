@@ -32,10 +32,10 @@ from storj.network.bridge.copies import (
     UNCONFIRMED,
     current,
 )
-from storj.network.bridge.database import Contact, Contract
 from storj.network.bridge.placement import drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
 from storj.network.bridge.state import CONTRACT_LIFE, Bridge
+from storj.network.bridge.tables import Contact, Contract
 from storj.network.node.contract import Contract as Agreement
 from storj.network.node.contract import ContractError
 

@@ -67,10 +67,11 @@ from storj.network.bridge.copies import (
     confirmed,
     counts,
 )
-from storj.network.bridge.database import Contact, Contract, FarmerToken, fingerprint
+from storj.network.bridge.database import fingerprint
 from storj.network.bridge.placement import suspect
 from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.bridge.tables import Contact, Contract, FarmerToken
 from storj.network.node.clock import lasts
 from storj.network.node.wire import (
     Refusal,

@@ -22,16 +22,8 @@ from sqlalchemy.orm import Session
 from storj.network.bridge.auth import authenticate
 from storj.network.bridge.contacts import lately_timed_out, write_calls
 from storj.network.bridge.copies import counts, supply
-from storj.network.bridge.database import (
-    Bucket,
-    Challenge,
-    Contact,
-    Contract,
-    Entry,
-    Frame,
-    Pointer,
-)
 from storj.network.bridge.state import BRIDGE, Bridge
+from storj.network.bridge.tables import Bucket, Challenge, Contact, Contract, Entry, Frame, Pointer
 from storj.network.node.pages import html_page, wants_page
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import Route, answer, iso_date, vary

@@ -23,7 +23,13 @@ from storj.network.bridge.contacts import (
     write_calls,
 )
 from storj.network.bridge.copies import UNCONFIRMED_COPY
-from storj.network.bridge.database import (
+from storj.network.bridge.leases import take_round
+from storj.network.bridge.quotas import HOUR
+from storj.network.bridge.renewals import end_unused, renewal_round
+from storj.network.bridge.renter import NodeError, NodeUnreachableError
+from storj.network.bridge.repairs import Repairs
+from storj.network.bridge.state import Bridge, BridgeSettings
+from storj.network.bridge.tables import (
     UPLOAD_LIFE,
     Contact,
     Contract,
@@ -34,12 +40,6 @@ from storj.network.bridge.database import (
     Token,
     WorkChallenge,
 )
-from storj.network.bridge.leases import take_round
-from storj.network.bridge.quotas import HOUR
-from storj.network.bridge.renewals import end_unused, renewal_round
-from storj.network.bridge.renter import NodeError, NodeUnreachableError
-from storj.network.bridge.repairs import Repairs
-from storj.network.bridge.state import Bridge, BridgeSettings
 from storj.network.node.clock import CLOCK_SKEW
 from storj.network.node.tasks import Tasks
 

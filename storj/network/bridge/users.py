@@ -17,9 +17,10 @@ from storj.api import hash_password
 from storj.digest import is_hex
 from storj.exception import NetworkSetupError
 from storj.network.bridge.auth import authenticate, basic_credentials, is_public_key
-from storj.network.bridge.database import Key, User, fingerprint
+from storj.network.bridge.database import fingerprint
 from storj.network.bridge.mail import Kind, done_page, is_email, is_visit, question_page
 from storj.network.bridge.state import BRIDGE, Bridge, Release
+from storj.network.bridge.tables import Key, User
 from storj.network.node.pages import wants_page
 from storj.network.node.wire import (
     Refusal,

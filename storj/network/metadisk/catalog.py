@@ -14,12 +14,8 @@ from dataclasses import dataclass, fields
 import sqlalchemy as sa
 
 from storj.digest import is_hex
-from storj.network.bridge.database import (
-    Database,
-    MetaDiskFile,
-    MetaDiskTraffic,
-    MetaDiskUsage,
-)
+from storj.network.bridge.database import Database
+from storj.network.bridge.tables import MetaDiskFile, MetaDiskTraffic, MetaDiskUsage
 from storj.network.node.space import is_full
 
 __all__ = ('Catalog', 'StoredFile', 'Traffic')

@@ -16,12 +16,8 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from storj.network.bridge.database import (
-    Database,
-    MetaDiskBalance,
-    MetaDiskCode,
-    MetaDiskMovement,
-)
+from storj.network.bridge.database import Database
+from storj.network.bridge.tables import MetaDiskBalance, MetaDiskCode, MetaDiskMovement
 from storj.text import count_of
 
 __all__ = (

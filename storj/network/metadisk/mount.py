@@ -18,8 +18,9 @@ from sqlalchemy import URL, Connection, create_engine, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from storj.exception import NetworkSetupError
-from storj.network.bridge.database import (
-    Database,
+from storj.network.bridge.database import Database
+from storj.network.bridge.state import BRIDGE
+from storj.network.bridge.tables import (
     MetaDiskBalance,
     MetaDiskCode,
     MetaDiskFile,
@@ -29,7 +30,6 @@ from storj.network.bridge.database import (
     Secret,
     User,
 )
-from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.users import open_account
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import Ledger
