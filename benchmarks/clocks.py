@@ -33,13 +33,13 @@ from benchmarks.seeds import seeded_parser
 from storj.network import Fault, Network, bridge_server
 from storj.network import farmers as farmers_module
 from storj.network.bridge.app import create_app
-from storj.network.bridge.audits import audit_round
-from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.renter import RenterNode
-from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.tables import Entry, Pointer
-from storj.network.bridge.upkeep import ping_round, sweep
+from storj.network.bridge.upkeep.audits import audit_round
+from storj.network.bridge.upkeep.renewals import renewal_round
+from storj.network.bridge.upkeep.repairs import REPAIRS
+from storj.network.bridge.upkeep.rounds import ping_round, sweep
 from storj.network.farmer.farmer import Farmer
 from storj.transfer import RetryPolicy
 from tests.network.nodes import DAY, Clock

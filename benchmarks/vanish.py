@@ -20,10 +20,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from storj.digest import shard_hash
-from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.state import BridgeSettings
 from storj.network.bridge.tables import Bucket, Challenge, Contact, Contract, Entry, Frame, Pointer
-from storj.network.bridge.upkeep import lost_round
+from storj.network.bridge.upkeep.repairs import REPAIRS
+from storj.network.bridge.upkeep.rounds import lost_round
 from tests.network.bridges import RunningBridge, ScriptedFarmer
 from tests.network.nodes import Clock
 

@@ -29,9 +29,9 @@ from sqlalchemy import Connection, case, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.contacts import not_lately_timed_out
-from storj.network.bridge.leases import take_round
 from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Contact, Contract, Measure, Repair
+from storj.network.bridge.upkeep.leases import take_round
 from storj.network.node.serving import Server, listen
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import Handler

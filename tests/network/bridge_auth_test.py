@@ -12,7 +12,7 @@ import ecdsa
 import pytest
 from ecdsa.util import sigencode_der, sigencode_der_canonize
 
-from storj.network.bridge.upkeep import sweep
+from storj.network.bridge.upkeep.rounds import sweep
 from tests.network.bridges import Account, Answer, RunningBridge
 
 # The worked examples of the protocol reference, section 2.2.

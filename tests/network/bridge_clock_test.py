@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import lately_timed_out
 from storj.network.bridge.placement import suspect
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.tables import Contact, Contract, FarmerToken, Token
-from storj.network.bridge.upkeep import ping_round, sweep
+from storj.network.bridge.upkeep.audits import audit_round
+from storj.network.bridge.upkeep.rounds import ping_round, sweep
 from storj.network.node.identity import Identity
 from tests.network.bridges import Account, Answer, RunningBridge
 from tests.network.nodes import DAY

@@ -21,14 +21,11 @@ from sqlalchemy.orm import Session
 from storj.digest import shard_hash
 from storj.exception import NetworkSetupError
 from storj.network.bridge import migrations, status
-from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import write_calls
 from storj.network.bridge.copies import supply
 from storj.network.bridge.database import Database
 from storj.network.bridge.migrations.versions import revision_1
 from storj.network.bridge.quotas import Quota
-from storj.network.bridge.renewals import renewal_round
-from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.status import network_status
 from storj.network.bridge.tables import (
@@ -42,7 +39,10 @@ from storj.network.bridge.tables import (
     User,
     Volume,
 )
-from storj.network.bridge.upkeep import lost_round, ping_round, sweep
+from storj.network.bridge.upkeep.audits import audit_round
+from storj.network.bridge.upkeep.renewals import renewal_round
+from storj.network.bridge.upkeep.repairs import REPAIRS
+from storj.network.bridge.upkeep.rounds import lost_round, ping_round, sweep
 from tests.network.bridges import Account, RunningBridge, eventually
 from tests.network.nodes import DAY
 

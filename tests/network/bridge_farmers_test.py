@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from storj.network.bridge.contacts import work
-from storj.network.bridge.upkeep import ping_round
+from storj.network.bridge.upkeep.rounds import ping_round
 from storj.network.node.identity import Identity
 from tests.network.bridges import Account, RunningBridge, eventually
 

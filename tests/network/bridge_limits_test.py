@@ -14,10 +14,11 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import select
 
-from storj.network.bridge import contacts, upkeep
+from storj.network.bridge import contacts
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.state import BridgeSettings
 from storj.network.bridge.tables import Counter, WorkChallenge
+from storj.network.bridge.upkeep import rounds
 from storj.network.node.identity import Identity
 from tests.network.bridge_database_test import statements
 from tests.network.bridges import Account, Answer, RunningBridge, quick_passwords
@@ -201,17 +202,17 @@ def test_known_password_and_limits_that_are_off_count_nothing(
 def test_counters_that_are_over_and_surplus_ones_are_removed(
     bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, '_MOST_COUNTERS', 3)
+    monkeypatch.setattr(rounds, '_MOST_COUNTERS', 3)
     for number in range(5):
         bridge.call(lambda: bridge.state.counters.count(60, ('key', str(number))))  # noqa: B023
         bridge.clock.now += 1
-    bridge.call(lambda: upkeep.sweep(bridge.state))
+    bridge.call(lambda: rounds.sweep(bridge.state))
     counted = [
         bridge.call(lambda: bridge.state.counters.count(60, ('key', str(number))))[0].used  # noqa: B023
         for number in range(5)
     ]
     assert counted == [1, 1, 2, 2, 2]
     bridge.clock.now += 60
-    bridge.call(lambda: upkeep.sweep(bridge.state))
+    bridge.call(lambda: rounds.sweep(bridge.state))
     with bridge.state.database.begin() as session:
         assert list(session.scalars(select(Counter.key))) == []

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from storj.network.bridge.audits import audit_round
 from storj.network.bridge.contacts import KnownFarmer
 from storj.network.bridge.copies import UNCONFIRMED, download_tokens
 from storj.network.bridge.placement import Shard, allocate, candidates, ranked
 from storj.network.bridge.state import PROMISE_LIFE, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract, User
-from storj.network.bridge.upkeep import end_given_up, ping_round
+from storj.network.bridge.upkeep.audits import audit_round
+from storj.network.bridge.upkeep.rounds import end_given_up, ping_round
 from tests.network.bridges import Account, Answer, RunningBridge, ScriptedFarmer, eventually
 from tests.network.nodes import DAY, SHARD_HASH
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from storj.network.bridge.app import TASKS
-from storj.network.bridge.audits import audit_round
-from storj.network.bridge.backlog import length
 from storj.network.bridge.copies import copies_of
-from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.tables import Contact, Contract
-from storj.network.bridge.upkeep import lost_round, ping_round
+from storj.network.bridge.upkeep.audits import audit_round
+from storj.network.bridge.upkeep.backlog import length
+from storj.network.bridge.upkeep.repairs import REPAIRS
+from storj.network.bridge.upkeep.rounds import lost_round, ping_round
 from tests.network.bridges import Account, Clock, RunningBridge, ScriptedFarmer, eventually
 
 ALICE = Account('alice@example.org')
@@ -388,7 +388,7 @@ def test_shard_that_every_farmer_has_waits_for_a_new_one(bridge: RunningBridge) 
 def test_survey_finds_what_no_event_told_of(
     bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('storj.network.bridge.repairs._PAGE', 2)
+    monkeypatch.setattr('storj.network.bridge.upkeep.repairs._PAGE', 2)
     farmers(bridge, 6)
     shards = [store(bridge, bytes([n]), str(n)) for n in range(5)]
     with bridge.state.database.begin() as session:
@@ -516,7 +516,7 @@ def test_farmer_that_announces_itself_is_asked_before_it_counts(
 def test_copies_of_a_large_farmer_are_put_up_some_at_a_time(
     bridge: RunningBridge, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('storj.network.bridge.audits._PUT_UP', 2)
+    monkeypatch.setattr('storj.network.bridge.upkeep.audits._PUT_UP', 2)
     object.__setattr__(bridge.state.settings, 'audit_interval', None)
     found = farmers(bridge, 3)
     shards = [store(bridge, bytes([n]), str(n)) for n in range(5)]

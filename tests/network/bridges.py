@@ -36,8 +36,8 @@ from storj.network.bridge.renter import (
     NodeError,
     NodeUnreachableError,
 )
-from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
+from storj.network.bridge.upkeep.repairs import REPAIRS
 from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity
 from storj.network.node.serving import Server

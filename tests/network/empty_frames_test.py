@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from storj.network.bridge.state import BridgeSettings
-from storj.network.bridge.upkeep import sweep
+from storj.network.bridge.upkeep.rounds import sweep
 from tests.network.bridges import Account, RunningBridge
 from tests.network.nodes import DAY
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.tables import Contract
-from storj.network.bridge.upkeep import sweep
+from storj.network.bridge.upkeep.renewals import renewal_round
+from storj.network.bridge.upkeep.rounds import sweep
 from storj.network.node.identity import Identity
 from tests.network.bridges import Account, Answer, RunningBridge, ScriptedFarmer
 from tests.network.nodes import DAY, SHARD_HASH

@@ -16,11 +16,11 @@ from aiohttp import web
 from storj.digest import ShardDigest, new_challenges
 from storj.network.bridge.app import create_app
 from storj.network.bridge.copies import DOUBTFUL
-from storj.network.bridge.renewals import renewal_round
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contract
-from storj.network.bridge.upkeep import sweep
+from storj.network.bridge.upkeep.renewals import renewal_round
+from storj.network.bridge.upkeep.rounds import sweep
 from storj.network.bridge.users import open_account
 from storj.network.farmer.expiry import ASK_AGAIN, GRACE
 from storj.network.farmer.farmer import Farmer, FarmerSettings

@@ -31,7 +31,7 @@ from storj.digest import ShardDigest, new_challenges
 from storj.exception import ConfigurationError
 from storj.network import Fault, FaultPlan, Network
 from storj.network.bridge.state import BRIDGE
-from storj.network.bridge.upkeep import ping_round
+from storj.network.bridge.upkeep.rounds import ping_round
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.farmer_process import command_of
 from storj.network.settings import NetworkOptions, NetworkSettings

@@ -13,11 +13,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import URL
 
-from storj.network.bridge.audits import audit_round
-from storj.network.bridge.backlog import Backlog, add
 from storj.network.bridge.contacts import refresh_leaving
-from storj.network.bridge.leases import release_rounds, take_round
-from storj.network.bridge.repairs import REPAIRS
 from storj.network.bridge.tables import (
     Bucket,
     Challenge,
@@ -28,7 +24,11 @@ from storj.network.bridge.tables import (
     Pointer,
     Repair,
 )
-from storj.network.bridge.upkeep import end_given_up, lost_round, ping_round
+from storj.network.bridge.upkeep.audits import audit_round
+from storj.network.bridge.upkeep.backlog import Backlog, add
+from storj.network.bridge.upkeep.leases import release_rounds, take_round
+from storj.network.bridge.upkeep.repairs import REPAIRS
+from storj.network.bridge.upkeep.rounds import end_given_up, lost_round, ping_round
 from storj.network.metadisk.catalog import Catalog
 from storj.network.metadisk.ledger import InsufficientBalanceError, Ledger
 from storj.network.metadisk.mount import _opened

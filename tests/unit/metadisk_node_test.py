@@ -13,7 +13,8 @@ import pytest
 sa = pytest.importorskip('sqlalchemy')
 
 from storj.crypto.convergent import content_key, content_stream  # noqa: E402
-from storj.network.bridge.database import Database, MetaDiskMovement  # noqa: E402
+from storj.network.bridge.database import Database  # noqa: E402
+from storj.network.bridge.tables import MetaDiskMovement  # noqa: E402
 from storj.network.metadisk.catalog import Catalog, Traffic  # noqa: E402
 from storj.network.metadisk.ledger import (  # noqa: E402
     GIBIBYTE,

@@ -13,13 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storj.network.bridge import auth, buckets, contacts, files, frames, reports, status, users
 from storj.network.bridge.database import Database, is_away
-from storj.network.bridge.leases import release_rounds
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.renter import RenterNode
-from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.tables import Contact
-from storj.network.bridge.upkeep import start_upkeep
+from storj.network.bridge.upkeep.leases import release_rounds
+from storj.network.bridge.upkeep.repairs import REPAIRS, Repairs
+from storj.network.bridge.upkeep.rounds import start_upkeep
 from storj.network.node import health
 from storj.network.node.group_sync import SYNCS, durable_answers
 from storj.network.node.logs import name_answer, named_requests

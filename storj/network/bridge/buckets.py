@@ -13,9 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.auth import authenticate, is_public_key, owned_bucket
-from storj.network.bridge.removals import remove_some
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.tables import Bucket, Token, User
+from storj.network.bridge.upkeep.removals import remove_some
 from storj.network.node.wire import Refusal, Route, answer, iso_date, parse_date, read_body, text
 from storj.sharding import bucket_id
 

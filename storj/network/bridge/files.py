@@ -34,16 +34,16 @@ from storj.network.bridge.auth import (
     reachable_bucket,
     use_token,
 )
-from storj.network.bridge.backlog import remember
 from storj.network.bridge.buckets import start_date
 from storj.network.bridge.contacts import KnownFarmer, contact_object
 from storj.network.bridge.copies import FrameShard, download_tokens, shards_of
 from storj.network.bridge.frames import excluded, owned_frame
 from storj.network.bridge.quotas import check_volume, count_volume
-from storj.network.bridge.removals import remove_files
-from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE, Bridge, Release
 from storj.network.bridge.tables import Bucket, Contact, Contract, Entry, Frame, Pointer
+from storj.network.bridge.upkeep.backlog import remember
+from storj.network.bridge.upkeep.removals import remove_files
+from storj.network.bridge.upkeep.repairs import REPAIRS, Repairs
 from storj.network.node.wire import (
     Refusal,
     Route,

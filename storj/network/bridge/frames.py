@@ -35,9 +35,9 @@ from storj.network.bridge.contacts import KNOWN_FARMER, KnownFarmer, contact_obj
 from storj.network.bridge.copies import UNCONFIRMED, UNCONFIRMED_COPY, has_shard
 from storj.network.bridge.placement import Candidate, Shard, candidates, place, ranked
 from storj.network.bridge.quotas import check_volume, count_volume
-from storj.network.bridge.removals import remove_files
 from storj.network.bridge.state import BRIDGE, PROMISE_LIFE, Bridge, Release
 from storj.network.bridge.tables import Contact, Contract, Entry, Frame, Pointer, User
+from storj.network.bridge.upkeep.removals import remove_files
 from storj.network.node.clock import lasts
 from storj.network.node.wire import (
     Refusal,

@@ -51,7 +51,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 
 from storj.digest import is_hex
-from storj.network.bridge.backlog import add, copies_lost, refused_among
 from storj.network.bridge.contacts import (
     LEAVING,
     known_contact,
@@ -69,9 +68,10 @@ from storj.network.bridge.copies import (
 )
 from storj.network.bridge.database import fingerprint
 from storj.network.bridge.placement import suspect
-from storj.network.bridge.repairs import REPAIRS, Repairs
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.bridge.tables import Contact, Contract, FarmerToken
+from storj.network.bridge.upkeep.backlog import add, copies_lost, refused_among
+from storj.network.bridge.upkeep.repairs import REPAIRS, Repairs
 from storj.network.node.clock import lasts
 from storj.network.node.wire import (
     Refusal,

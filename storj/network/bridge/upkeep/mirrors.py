@@ -17,7 +17,6 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, bindparam, case, select
 
-from storj.network.bridge.backlog import Backlog
 from storj.network.bridge.contacts import (
     FarmerCall,
     KnownFarmer,
@@ -44,6 +43,7 @@ from storj.network.bridge.placement import (
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Contract
+from storj.network.bridge.upkeep.backlog import Backlog
 
 __all__ = ('Made', 'Mirrors')
 

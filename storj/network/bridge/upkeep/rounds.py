@@ -11,7 +11,6 @@ from math import inf
 from sqlalchemy import BigInteger, and_, bindparam, exists, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from storj.network.bridge.audits import audit_round, recall_audits
 from storj.network.bridge.auth import LONG_TOKEN_LIFE
 from storj.network.bridge.contacts import (
     CHALLENGE_LIFE,
@@ -23,11 +22,8 @@ from storj.network.bridge.contacts import (
     write_calls,
 )
 from storj.network.bridge.copies import UNCONFIRMED_COPY
-from storj.network.bridge.leases import take_round
 from storj.network.bridge.quotas import HOUR
-from storj.network.bridge.renewals import end_unused, renewal_round
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
-from storj.network.bridge.repairs import Repairs
 from storj.network.bridge.state import Bridge, BridgeSettings
 from storj.network.bridge.tables import (
     UPLOAD_LIFE,
@@ -40,6 +36,10 @@ from storj.network.bridge.tables import (
     Token,
     WorkChallenge,
 )
+from storj.network.bridge.upkeep.audits import audit_round, recall_audits
+from storj.network.bridge.upkeep.leases import take_round
+from storj.network.bridge.upkeep.renewals import end_unused, renewal_round
+from storj.network.bridge.upkeep.repairs import Repairs
 from storj.network.node.clock import CLOCK_SKEW
 from storj.network.node.tasks import Tasks
 

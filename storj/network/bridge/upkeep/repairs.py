@@ -26,11 +26,11 @@ from aiohttp import web
 from sqlalchemy import Connection, String, bindparam, select, update
 from sqlalchemy.orm import Session
 
-from storj.network.bridge.backlog import Backlog, copies_lost, remember
 from storj.network.bridge.copies import LOST, copies_of, copy_counts, download_tokens, needed_among
-from storj.network.bridge.mirrors import Made, Mirrors
 from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Contact, Contract, Pointer, Repair
+from storj.network.bridge.upkeep.backlog import Backlog, copies_lost, remember
+from storj.network.bridge.upkeep.mirrors import Made, Mirrors
 from storj.network.node.tasks import Tasks
 
 __all__ = ('REPAIRS', 'Repairs', 'Settled')

@@ -15,7 +15,6 @@ import logging
 from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session
 
-from storj.network.bridge.backlog import copies_lost
 from storj.network.bridge.contacts import (
     FarmerCall,
     call_farmer,
@@ -36,6 +35,7 @@ from storj.network.bridge.placement import drop_contract
 from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
 from storj.network.bridge.state import CONTRACT_LIFE, Bridge
 from storj.network.bridge.tables import Contact, Contract
+from storj.network.bridge.upkeep.backlog import copies_lost
 from storj.network.node.contract import Contract as Agreement
 from storj.network.node.contract import ContractError
 

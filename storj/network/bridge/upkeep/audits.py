@@ -27,13 +27,13 @@ from sqlalchemy import Connection, delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from storj.digest import Generation, ShardDigest, leaf, merkle_rows, new_challenges, verify_proof
-from storj.network.bridge.backlog import copies_lost
 from storj.network.bridge.contacts import node_contact, note_call, reward, with_each
 from storj.network.bridge.copies import DOUBTFUL, IN_USE, LOST, NEEDED, NEVER, current, token_from
 from storj.network.bridge.placement import record_challenges
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract
+from storj.network.bridge.upkeep.backlog import copies_lost
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
 
 __all__ = ('AuditResult', 'audit_round', 'proves', 'recall_audits')
