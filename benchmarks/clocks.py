@@ -111,7 +111,7 @@ class Clocks:
                 if side in (name, 'both'):
                     clock.step(seconds)
 
-        self.network._call(set_them())
+        self.network.call(set_them())
 
     def restart(self, part: str, chance: random.Random) -> None:
         """Have a part start again; nothing comes up while clocks part."""
@@ -124,8 +124,8 @@ class Clocks:
     def pass_time(self, seconds: float, every: float) -> None:
         """Let time pass, and have done what is done meanwhile."""
         for _ in range(int(seconds / every)):
-            self.network._call(self._round(every))
-        self.network._call(self._audit())
+            self.network.call(self._round(every))
+        self.network.call(self._audit())
 
     async def _round(self, seconds: float) -> None:
         self.bridge.now += seconds

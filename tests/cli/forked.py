@@ -161,10 +161,18 @@ class Server:
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
 
     def run(self) -> None:
-        """Serve without an end."""
+        """Serve until SIGTERM, which ends the commands that run as well."""
         # Collections of garbage in the commands need not look at what is loaded.
         gc.freeze()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         print('ready', flush=True)
+        try:
+            self._serve()
+        finally:
+            for caller in tuple(self._running):
+                self._kill(caller)
+
+    def _serve(self) -> None:
         while True:
             sockets = [self._listener, self._ended, *self._running]
             ready = select.select(sockets, [], [])[0]
@@ -219,7 +227,8 @@ def _run(
     settings: dict[str, str],
     *more: Any,
 ) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

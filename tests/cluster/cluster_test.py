@@ -156,6 +156,7 @@ def hang_the_object_store(services: Services, users: Users) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(540)
 def test_users_notice_no_fault(services: Services, users: Users) -> None:
     faults: tuple[Callable[[Services, Users], None], ...] = (
         lose_a_bridge,

@@ -14,12 +14,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import sqlalchemy as sa
 import yaml
 
 from benchmarks.ports import steady_port
@@ -196,9 +198,19 @@ class Services:
             return found[-1] == (lost, 0)
 
         try:
-            eventually(mended, 90)
+            # A copy that came to nothing is waited for, and tried again after growing pauses.
+            eventually(mended, 200)
         except AssertionError:
-            raise AssertionError(f'farmers lost, shards with too few copies: {found[-1]}') from None
+            wait = f'farmers lost, shards with too few copies: {found[-1]}; {self._repairs()}'
+            raise AssertionError(wait) from None
+
+    def _repairs(self) -> list[object]:
+        """Return what the bridges know of the copies that they still have to make."""
+        engine = sa.create_engine(self._database.url.set(database='storj'))
+        with engine.connect() as connection:
+            rows = connection.execute(sa.text('SELECT * FROM repairs LIMIT 5')).all()
+        engine.dispose()
+        return [time.time() * 1000, *rows]
 
     def at(self, service: str, port: int, path: str) -> str:
         """Return a URL of a service."""

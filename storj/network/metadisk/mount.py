@@ -47,6 +47,7 @@ from storj.network.node.state_files import (
     unusable,
     write_record,
 )
+from storj.system import atomic_file
 
 __all__ = ('mount',)
 
@@ -182,7 +183,7 @@ async def _opened(database: Database, folder: Path) -> _Secrets:
     await database.synced()
     if former.exists():
         # Kept, and not read again.
-        former.replace(folder / f'{_FORMER}-carried')
+        atomic_file.replace(former, folder / f'{_FORMER}-carried')
         logger.info('the records of MetaDisk are in the database of the bridge now')
     if mine is None:
         write_record(record, asdict(kept))
