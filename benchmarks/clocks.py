@@ -130,8 +130,7 @@ class Clocks:
     async def _round(self, seconds: float) -> None:
         self.bridge.now += seconds
         self.farmers.now += seconds
-        app = self.network._app
-        assert app is not None
+        app = self.network.app
         bridge, repairs = app[BRIDGE], app[REPAIRS]
         await ping_round(bridge)
         await sweep(bridge)
@@ -143,16 +142,14 @@ class Clocks:
             self._quarantined.update(path.name for path in quarantine)
 
     async def _audit(self) -> None:
-        app = self.network._app
-        assert app is not None
+        app = self.network.app
         for result in await audit_round(app[BRIDGE]):
             if not result.passed:
                 app[REPAIRS].ask(result.shard_hash)
 
     def dropped(self) -> set[str]:
         """Return shards that a file needs and that lay in quarantine at some time."""
-        app = self.network._app
-        assert app is not None
+        app = self.network.app
         needed = select(Pointer.shard_hash).join(Entry, Entry.frame == Pointer.frame)
         with app[BRIDGE].database.begin_plain() as connection:
             return self._quarantined & set(connection.scalars(needed))
