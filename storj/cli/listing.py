@@ -424,4 +424,4 @@ def stat(session: Session, uri: str) -> None:
     """
     record = describe(session.catalog, parse_remote(uri, bare=True))
     session.output.record(record, {'size': 'size', 'stored_size': 'size'})
-    _note_closed(session, sum(map(_is_closed, [record])))
+    _note_closed(session, int(_is_closed(record)))

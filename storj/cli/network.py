@@ -20,7 +20,7 @@ from storj.api import hash_password
 from storj.catalog.errors import ConflictError
 from storj.cli.command import group
 from storj.cli.errors import FAILED, CommandError
-from storj.cli.options import DURATION, SIZE, LocalPath, database_option
+from storj.cli.options import DURATION, SIZE, LocalPath, database_option, host_option
 from storj.cli.output import Column, Output, Part, human_size, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
@@ -101,7 +101,7 @@ def network() -> None:
 
 
 @network.command('up', examples=('storj network up', 'storj network up --farmers 12 --detach'))
-@click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
+@host_option
 @click.option('--address', help='Address or name to announce, if not the one to listen on.')
 @click.option(
     '--public-url', metavar='URL', help='Public URL of the bridge, for example behind a proxy.'

@@ -32,6 +32,7 @@ __all__ = (
     'database_option',
     'environment_options',
     'filter_options',
+    'host_option',
     'reading_options',
     'receiving_options',
     'sending_options',
@@ -282,6 +283,12 @@ def url_option(option: str, variable: str, text: str) -> Callable[[Any], Any]:
     return click.option(
         option, metavar='URL', envvar=variable, show_envvar=True, callback=check, help=text
     )
+
+
+#: Of a server.
+host_option = click.option(
+    '--host', default='127.0.0.1', show_default=True, help='Address to listen on.'
+)
 
 
 def database_option(variable: str, text: str) -> Callable[[Any], Any]:

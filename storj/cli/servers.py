@@ -20,6 +20,7 @@ from storj.cli.options import (
     LocalPath,
     database_option,
     environment_options,
+    host_option,
     url_option,
 )
 from storj.cli.output import Output, human_size
@@ -82,7 +83,7 @@ _tls_key = click.option(
     invoke_without_command=True,
 )
 @_bridge_database
-@click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
+@host_option
 @click.option(
     '--port',
     type=_Port(0, 65535),
@@ -323,7 +324,7 @@ def migrate(context: click.Context, session: Session, database: str | None) -> N
 )
 @click.option('--endpoint', metavar='URL', help="Of the store's service; Amazon's by default.")
 @click.option('--size', type=SIZE, help='Space to offer; as much as the disk holds by default.')
-@click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
+@host_option
 @click.option(
     '--port',
     type=click.IntRange(0, 65535),
@@ -483,7 +484,7 @@ def serve() -> None:
 
 
 @serve.command('s3', examples=('storj serve s3', 'storj serve s3 --access-key ME --port 9000'))
-@click.option('--host', default='127.0.0.1', show_default=True, help='Address to listen on.')
+@host_option
 @click.option(
     '--port',
     type=click.IntRange(0, 65535),

@@ -11,9 +11,8 @@ import pytest
 
 from storj.network.bridge.app import TASKS
 from storj.network.bridge.copies import copies_of
-from storj.network.bridge.tables import Contact, Contract
+from storj.network.bridge.tables import Contact, Contract, Repair
 from storj.network.bridge.upkeep.audits import audit_round
-from storj.network.bridge.upkeep.backlog import length
 from storj.network.bridge.upkeep.repairs import REPAIRS
 from storj.network.bridge.upkeep.rounds import lost_round, ping_round
 from tests.network.bridges import Account, Clock, RunningBridge, ScriptedFarmer, eventually
@@ -84,7 +83,8 @@ def survey(bridge: RunningBridge) -> None:
 
 
 def backlog(bridge: RunningBridge) -> int:
-    return bridge.call(lambda: bridge.state.database.read(length))
+    with bridge.state.database.begin() as session:
+        return session.query(Repair).count()
 
 
 def totals(bridge: RunningBridge) -> tuple[int, int, int]:

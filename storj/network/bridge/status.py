@@ -163,7 +163,7 @@ def network_status(
     """
     counted = counted or _count(session)
     farmers = _farmers(session, bridge, counted)
-    copies, wanted = counted.copies, 1 + bridge.settings.mirrors
+    copies, wanted = counted.copies, bridge.settings.copies
     return {
         'bridge': {
             'url': bridge.settings.public_url,

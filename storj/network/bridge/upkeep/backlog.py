@@ -24,7 +24,6 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    func,
     or_,
     select,
     update,
@@ -36,7 +35,7 @@ from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Repair
 from storj.network.node.clock import CLOCK_SKEW
 
-__all__ = ('Backlog', 'add', 'copies_lost', 'length', 'refused_among', 'remember')
+__all__ = ('Backlog', 'add', 'copies_lost', 'refused_among', 'remember')
 
 #: Seconds after which the claim of a bridge ends that does not prolong it.
 _CLAIM_LIFE = 60.0
@@ -45,8 +44,6 @@ _CLAIM_LIFE = 60.0
 _LONGEST, _PARKED = 3600 * 1000, 24 * 3600 * 1000
 # Rows of one statement.
 _SOME = 200
-#: Rows that are counted at the most.
-_COUNTED = 100_000
 
 _ME, _SHARD = bindparam('me', type_=String), bindparam('shard', type_=String)
 _NOW, _END = bindparam('now', type_=BigInteger), bindparam('end', type_=BigInteger)
@@ -147,7 +144,6 @@ _REFUSED = select(Repair.shard_hash).where(
     Repair.refused.is_(True),
     Repair.owner.is_(None),
 )
-_LENGTH = select(func.count()).select_from(select(Repair.shard_hash).limit(_COUNTED).subquery())
 
 
 def add(bridge: Bridge, connection: Connection, shards: Mapping[str, int]) -> None:
@@ -214,11 +210,6 @@ def refused_among(connection: Connection, hashes: Sequence[str]) -> set[str]:
     for start in range(0, len(hashes), _SOME):
         refused.update(connection.scalars(_REFUSED, {'shards': hashes[start : start + _SOME]}))
     return refused
-
-
-def length(connection: Connection) -> int:
-    """Return how many shards have too few copies; a hundred thousand stands for more."""
-    return connection.scalar(_LENGTH) or 0
 
 
 class Backlog:
