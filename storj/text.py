@@ -20,6 +20,7 @@ __all__ = (
     'in_url',
     'indented',
     'masked',
+    'masked_email',
     'printable',
     'to_system',
 )
@@ -86,6 +87,12 @@ MASK = '********'
 def masked(text: str) -> str:
     """Return a text without the passwords of the URLs in it."""
     return _CREDENTIALS.sub(rf'\1:{MASK}@', text)
+
+
+def masked_email(email: str | None) -> str:
+    """Return an address of which only the first letter and the domain can be read."""
+    name, at, domain = (email or '').partition('@')
+    return f'{name[:1]}***{at}{domain}' if email else ''
 
 
 class LogFormatter(logging.Formatter):

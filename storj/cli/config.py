@@ -32,7 +32,7 @@ from storj.cli.session import Session, pass_session
 from storj.exception import StorjError
 from storj.metadata import __version__
 from storj.preferences import SETTINGS, Setting, find_setting, nearest_setting
-from storj.text import MASK, count_of, masked
+from storj.text import MASK, count_of, masked, masked_email
 
 if TYPE_CHECKING:
     from storj.catalog.entries import BucketEntry
@@ -354,11 +354,8 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
 
 
 def _environment_lines() -> list[str]:
-    rows = [
-        (', '.join(it.variables), it.help.replace('``', ''))
-        for it in SETTINGS.values()
-        if it.variables
-    ]
+    known = [it for it in SETTINGS.values() if it.variables]
+    rows = [(', '.join(it.variables), it.help.replace('``', '')) for it in known]
     rows += [
         ('STORJ_CONFIG_DIR', 'Folder of storj.ini.'),
         ('STORJ_PROFILE', 'Section of storj.ini.'),
@@ -482,7 +479,7 @@ def _findings(session: Session, transfer: bool) -> Iterator[Finding]:
     except (StorjError, CommandError) as error:
         yield _failure('login', error)
         return
-    account = _masked_email(session.settings.email)
+    account = masked_email(session.settings.email)
     yield Finding('login', 'ok', f'accepted, as {account}' if account else 'accepted, by a key')
     yield _check_key(session, buckets)
     yield _check_farmers(session)
@@ -527,7 +524,7 @@ def _check_settings(session: Session) -> Iterator[Finding]:
     for row in settings_by_source(session):
         if row['source'] != 'default' and row['setting'] != 'mnemonic_email':
             value = row['value']
-            value = _masked_email(value) if row['setting'] == 'email' else value
+            value = masked_email(value) if row['setting'] == 'email' else value
             yield Finding('', 'ok', f'{row["setting"]} = {value}  ({row["source"]})')
     shown = ', '.join(f'{name}: {url}' for name, url in sorted(getproxies().items()))
     own = f'STORJ_PROXY: {settings.proxy}, ' if settings.proxy else ''
@@ -650,9 +647,3 @@ def _check_transfer(session: Session) -> Finding:
     if fetched != content:
         return Finding('transfer', 'failed', 'the file came back with other bytes')
     return Finding('transfer', 'ok', f'100,000 bytes stored and fetched in {took:.1f} s')
-
-
-def _masked_email(email: str | None) -> str:
-    """Return an address of which only the first letter and the domain can be read."""
-    name, at, domain = (email or '').partition('@')
-    return f'{name[:1]}***{at}{domain}' if email else ''

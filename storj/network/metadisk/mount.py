@@ -7,8 +7,9 @@ import logging
 import secrets
 import sqlite3
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,36 @@ async def _opened(database: Database, folder: Path) -> _Secrets:
         NetworkSetupError: If it cannot be read, or is of another node than that of the database.
     """
     record, former = folder / 'node.json', folder / _FORMER
+    has_former = former.exists()
+    mine = await _recorded(database, record)
+    if has_former:
+        if mine is None:
+            raise lost(record, 'is missing')
+        check_database(former)
+    rows = _former_rows(former) if has_former else {}
+    kept = await database.run(partial(_carried, database, mine, rows, former))
+    if mine is not None and mine != kept:
+        raise NetworkSetupError(
+            f'{folder}: node.json is of another MetaDisk node than that of the database; move the'
+            f' folder away if what that node stored is not needed'
+        )
+    await database.synced()
+    if has_former:
+        # Kept, and not read again.
+        atomic_file.replace(former, folder / f'{_FORMER}-carried')
+        logger.info('the records of MetaDisk are in the database of the bridge now')
+    if mine is None:
+        write_record(record, asdict(kept))
+    return kept
+
+
+async def _recorded(database: Database, record: Path) -> _Secrets | None:
+    """Return the secrets in the node's folder; None if the database will have them.
+
+    Raises:
+        LostStateError: If the file is damaged and the database does not have them.
+        BarredStateError: If it cannot be read now.
+    """
     names = [each.name for each in fields(_Secrets)]
     try:
         found = read_record(record, names)
@@ -154,40 +185,40 @@ async def _opened(database: Database, folder: Path) -> _Secrets:
         if await database.read(lambda connection: connection.scalar(known)) is None:
             raise
         # What is in the database is written again.
-        found = None
-    if former.exists():
-        if found is None:
-            raise lost(record, 'is missing')
-        check_database(former)
-    mine = None if found is None else _Secrets(**{name: found[name] for name in names})
-    rows = _former_rows(former) if former.exists() else {}
+        return None
+    return None if found is None else _Secrets(**{name: found[name] for name in names})
+
+
+def _carried(
+    database: Database,
+    mine: _Secrets | None,
+    rows: Mapping[type[Any], list[dict[str, Any]]],
+    former: Path,
+    connection: Connection,
+) -> _Secrets:
+    """Return the secrets in the database; the first node of it adds its own, with its rows.
+
+    Args:
+        database (Database): of the bridge.
+        mine (_Secrets | None): of the folder.
+        rows (Mapping[type, list[dict[str, Any]]]): of the former database.
+        former (Path): that database.
+        connection (Connection): of the transaction.
+
+    Raises:
+        LostStateError: If the former database should be there and is not.
+    """
     offered = mine or _Secrets.make()
-
-    def carry(connection: Connection) -> str:
-        new = database.insert(Secret).values(name=_SECRET, value=offered.text())
-        made = connection.execute(new.on_conflict_do_nothing().returning(Secret.name)).first()
-        if made is not None:
-            known = select(User.email).where(User.email == offered.email)
-            if mine is not None and not rows and connection.execute(known).first() is not None:
-                raise lost(former, 'is missing')
-            for table, values in rows.items():
-                connection.execute(insert(table), values)
-        return connection.execute(select(Secret.value).where(Secret.name == _SECRET)).scalar_one()
-
-    kept = _Secrets.of(await database.run(carry))
-    if mine is not None and mine != kept:
-        raise NetworkSetupError(
-            f'{folder}: node.json is of another MetaDisk node than that of the database; move the'
-            f' folder away if what that node stored is not needed'
-        )
-    await database.synced()
-    if former.exists():
-        # Kept, and not read again.
-        atomic_file.replace(former, folder / f'{_FORMER}-carried')
-        logger.info('the records of MetaDisk are in the database of the bridge now')
-    if mine is None:
-        write_record(record, asdict(kept))
-    return kept
+    new = database.insert(Secret).values(name=_SECRET, value=offered.text())
+    made = connection.execute(new.on_conflict_do_nothing().returning(Secret.name)).first()
+    if made is not None:
+        known = select(User.email).where(User.email == offered.email)
+        if mine is not None and not rows and connection.execute(known).first() is not None:
+            raise lost(former, 'is missing')
+        for table, values in rows.items():
+            connection.execute(insert(table), values)
+    row = connection.execute(select(Secret.value).where(Secret.name == _SECRET))
+    return _Secrets.of(row.scalar_one())
 
 
 def _former_rows(path: Path) -> dict[type[Any], list[dict[str, Any]]]:
