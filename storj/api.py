@@ -214,8 +214,8 @@ def _shard_limit(stated: object) -> int:
 class BridgeProfile:
     """What a bridge understands, judged by the releases that it states in ``GET /``.
 
-    A bridge that states nothing gets the treatment that all releases bear; each property says what
-    that is. The changes are listed in section 1.6 of the protocol reference.
+    A bridge that states nothing is treated in the way that all releases accept; each property says
+    what that is. The changes are listed in section 1.6 of the protocol reference.
 
     Attributes:
         version (Version | None): release of the bridge, None if unknown.

@@ -404,7 +404,7 @@ _TOPICS: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
 
 #: Seconds that the doctor gives a connection to the bridge, and each of its answers.
 _PATIENCE = 10.0
-#: Seconds between the clocks that signed requests and tokens still bear.
+#: Seconds between the clocks that signed requests and tokens still accept.
 _CLOCK = 60
 #: Bytes below which a disk is nearly full.
 _SPACE = 1024**3

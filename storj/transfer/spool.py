@@ -314,7 +314,7 @@ class UnfinishedFile:
     def _create(self, announce: Callable[[Path], object]) -> None:
         names = [f'{self.target.name}.part']
         names += [f'{self.target.name}.{secrets.token_hex(4)}.part' for _ in range(8)]
-        # A name may be as long as the file system bears, and then no longer one lies beside it.
+        # A name may be as long as the file system allows, and then no longer one lies beside it.
         names += [f'{secrets.token_hex(16)}.part']
         for name in names:
             self.path = self.target.with_name(name)

@@ -59,7 +59,7 @@ def test_clock_that_is_set_destroys_no_frame(bridge: RunningBridge, alice: Accou
     assert len(frames(bridge, alice)) == 1
 
 
-@pytest.mark.parametrize(('life', 'left'), [(2 * HOUR, 0), (0, 1)], ids=['two hours', 'for ever'])
+@pytest.mark.parametrize(('life', 'left'), [(2 * HOUR, 0), (0, 1)], ids=['two hours', 'forever'])
 def test_time_of_empty_frames_is_set(tmp_path: Path, life: float, left: int) -> None:
     with RunningBridge(tmp_path, empty_frame_life=life) as bridge:
         alice = bridge.account()

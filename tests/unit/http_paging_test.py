@@ -1,4 +1,4 @@
-"""Listings: lazy, through all pages, and never for ever."""
+"""Listings: lazy, through all pages, and never forever."""
 
 from __future__ import annotations
 
