@@ -218,6 +218,7 @@ STARTERS = {
     'node/health.py',
     'node/logs.py',
     'node/tasks.py',
+    'node/watchdog.py',
     'program.py',
     'supervisor.py',
 }

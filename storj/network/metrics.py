@@ -207,7 +207,9 @@ class Metrics:
         """Return what was measured last, by this process or another."""
         if time.monotonic() >= self._due and await take_round(bridge, _ROUND, _LONGEST):
             began = time.monotonic()
-            found = await bridge.database.apart(lambda session: measure(session, bridge.now()))
+            found = await bridge.database.apart(
+                lambda session: measure(session, bridge.now()), long=True
+            )
             await bridge.database.run_objects(lambda session: _keep(session, found))
             ended = time.monotonic()
             pause = min(_LONGEST, max(PACE, (ended - began) / _SHARE))

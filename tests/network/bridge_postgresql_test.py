@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import os
@@ -19,8 +20,8 @@ from storj.network import Network
 from storj.network.bridge.database import Database, OldSchemaError, migrate
 from storj.network.bridge.tables import REVISION
 from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
-from tests.network.bridges import Account, RunningBridge
-from tests.network.postgresql import new_database
+from tests.network.bridges import Account, RunningBridge, eventually
+from tests.network.postgresql import frozen, new_database
 from tests.network.supervisor_test import download, upload
 
 
@@ -214,4 +215,49 @@ def test_transaction_that_waits_for_a_lock_is_given_up(tmp_path: Path, url: str)
         with database.begin_plain() as connection:
             limits = ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')
             shown = [connection.scalar(sa.text(f'SHOW {limit}')) for limit in limits]
-        assert shown == ['2min', '10s', '1min']
+        assert shown == ['8s', '8s', '1min']
+
+
+@pytest.mark.skipif(not Path('/proc').exists(), reason='needs /proc')
+def test_server_that_is_frozen_keeps_no_request(
+    tmp_path: Path, postgresql_server: sa.URL, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('storj.network.bridge.database.PATIENCE', 0.5)
+    # More requests than connections: those that wait for one end as well.
+    quick = {'database_url': f'{url}?connect_timeout=2', 'connections': 4}
+    with RunningBridge(tmp_path, **quick) as bridge:
+        alice = bridge.account()
+        paths = ['/buckets', '/status', '/contacts', '/nope'] * 3
+        with frozen(postgresql_server), ThreadPoolExecutor(len(paths)) as threads:
+            answers = list(threads.map(lambda path: bridge.request('GET', path, by=alice), paths))
+            assert bridge.request('GET', '/health').status == 200
+            assert bridge.request('GET', '/ready').status == 503
+        assert {(a.status, a.headers.get('Retry-After')) for a in answers} <= {
+            (503, '1'),
+            (404, None),
+        }
+        assert [answer.status for answer in answers].count(503) == 9
+        eventually(
+            lambda: bridge.request('POST', '/buckets', {'name': 'a'}, by=alice).status == 201
+        )
+
+
+@pytest.mark.skipif(not Path('/proc').exists(), reason='needs /proc')
+def test_bridge_stops_while_its_server_is_frozen(
+    tmp_path: Path, postgresql_server: sa.URL, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('storj.network.bridge.database.PATIENCE', 0.5)
+    bridge = RunningBridge(tmp_path, database_url=url)
+    bridge.__enter__()
+    with frozen(postgresql_server):
+        bridge.__exit__(None, None, None)
+
+
+def test_read_without_a_waiting_request_may_take_longer(url: str) -> None:
+    database = Database(url)
+    limit = sa.text('SHOW statement_timeout')
+    try:
+        for long, expected in ((True, '2min'), (False, '8s')):
+            assert asyncio.run(database.apart(lambda s: s.scalar(limit), long=long)) == expected
+    finally:
+        database.close()

@@ -17,8 +17,10 @@ from storj.exception import NetworkSetupError
 from storj.network.farmer.farmer import FarmerSettings
 from storj.network.farmer.index import FarmerIndex, Quarantined
 from storj.network.farmer.remote_index import RemoteIndex, shown
+from storj.network.farmer.store import StoreError
+from tests.network.bridges import eventually
 from tests.network.nodes import SHARD, SHARD_HASH, run, site
-from tests.network.postgresql import new_database
+from tests.network.postgresql import frozen, new_database
 
 KEY = secrets.token_hex(32)
 NODE = 'a' * 40
@@ -142,6 +144,32 @@ def test_farmer_outlives_a_database_that_is_away(
             assert here.farmer.status()['counters']['shard_uploaded'] == 2
 
     run(test)
+
+
+@pytest.mark.skipif(not Path('/proc').exists(), reason='needs /proc')
+def test_frozen_database_does_not_keep_a_farmer(
+    postgresql_server: sa.URL, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('storj.network.farmer.remote_index.LIMIT', 2)
+    monkeypatch.setattr('storj.network.farmer.remote_index._BROKEN_OFF', 0.5)
+    with closing(RemoteIndex(url, NODE)) as index:
+        index.set_note('a', '1')
+        with frozen(postgresql_server):
+            tries = []
+            for _ in range(5):
+                with pytest.raises(StoreError, match='the database does not answer'):
+                    index.note('a')
+                tries.append(index._not_before)
+            # Only the first has tried to connect: the loop of the farmer is needed.
+            assert len(set(tries)) == 1
+
+        def answers() -> bool:
+            try:
+                return index.note('a') == '1'
+            except StoreError:
+                return False
+
+        eventually(answers)
 
 
 def end_sessions(server: sa.URL) -> None:

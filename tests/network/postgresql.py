@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -152,3 +152,27 @@ def new_database(server: sa.URL, name: str = '') -> sa.URL:
         connection.execute(sa.text(f'CREATE DATABASE {name}'))
     engine.dispose()
     return server.set(database=name)
+
+
+@contextmanager
+def frozen(server: sa.URL) -> Iterator[None]:
+    """Stop all processes of a server within the block, as a frozen machine does; needs /proc."""
+    engine = sa.create_engine(server)
+    with engine.connect() as connection:
+        backend = connection.scalar(sa.text('SELECT pg_backend_pid()'))
+    engine.dispose()
+    status = Path(f'/proc/{backend}/stat').read_text()
+    postmaster = int(status.rpartition(')')[2].split()[1])
+    os.kill(postmaster, signal.SIGSTOP)
+    stopped = [postmaster]
+    try:
+        # None can be added any more.
+        children = Path(f'/proc/{postmaster}/task/{postmaster}/children').read_text().split()
+        for child in map(int, children):
+            os.kill(child, signal.SIGSTOP)
+            stopped.append(child)
+        yield
+    finally:
+        for each in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGCONT)

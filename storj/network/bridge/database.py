@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +49,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from storj.exception import NetworkSetupError
 from storj.network.bridge.tables import REVISION, Base, Lease, SchemaVersion, Secret
 from storj.network.node.group_sync import GroupSync
+from storj.network.node.watchdog import Watchdog
 from storj.system.atomic_file import sync_folder
 from storj.text import printable, to_system
 
@@ -72,13 +75,17 @@ _BEFORE_ALEMBIC = 'bridge_schema'
 _SOME = 200
 #: Transactions side by side, where a server does them.
 CONNECTIONS = 16
-# A statement that takes longer, or waits longer for another transaction, is given up by PostgreSQL:
-# the client is told to ask again. Long reads are of the status and of repairs.
+#: Seconds until a server is given up that does not answer, with the time for a connection; new ones
+#: take up to five more. Reads of the work in the background may take the longer time.
+PATIENCE, LONG_PATIENCE = 10.0, 130.0
+# A statement that takes longer, or waits longer for another transaction, is given up by PostgreSQL
+# first: the client is told to ask again.
 _LIMITS = (
-    "SET statement_timeout = '120s'",
-    "SET lock_timeout = '10s'",
+    "SET statement_timeout = '8s'",
+    "SET lock_timeout = '8s'",
     "SET idle_in_transaction_session_timeout = '60s'",
 )
+_LONG = text("SET LOCAL statement_timeout = '120s'")
 # A server whose machine has gone closes no connection: by these, in seconds but for the last, libpq
 # notices within half a minute, not after a quarter of an hour. A URL may have others.
 _WATCHED = {
@@ -141,6 +148,8 @@ class Database:
         parsed = _parsed(url)
         self._reader = ThreadPoolExecutor(1, 'storj-database')
         self._workers: ThreadPoolExecutor | None = None
+        self._watchdog: Watchdog | None = None
+        self._thread = _Thread()
         with _named(parsed):
             self._engine = _open(parsed, connections)
             self._sync = _sync_of(parsed) if durable else None
@@ -151,13 +160,30 @@ class Database:
                 self._reading = self._engine.execution_options(isolation_level='AUTOCOMMIT')
             try:
                 upgrade(self._engine, migrate=migrate or self._workers is None)
-                if self._workers is None:
+                if self._workers is not None:
+                    # Not before: to bring up a schema may take long.
+                    self._guard(Watchdog())
+                else:
                     # It has one bridge: what that one had when it was killed is free.
                     with self.begin_plain() as connection:
                         connection.execute(delete(Lease))
             except BaseException:
                 self.close()
                 raise
+
+    def _guard(self, watchdog: Watchdog) -> None:
+        """Let no server that does not answer keep a thread."""
+        self._watchdog = watchdog
+
+        def taken(connection: Any, record: object, _: object) -> None:
+            deadline = self._thread.deadline or time.monotonic() + PATIENCE
+            watchdog.guard(id(record), connection, deadline)
+
+        def returned(_: object, record: object) -> None:
+            watchdog.release(id(record))
+
+        event.listen(self._engine, 'checkout', taken)
+        event.listen(self._engine, 'checkin', returned)
 
     def secret(self, name: str, make: Callable[[], str]) -> str:
         """Return a secret that all bridges of the database share; the first one makes it.
@@ -221,10 +247,28 @@ class Database:
         """Do work with :meth:`begin` and its like; a server is waited for in a thread."""
         if self._workers is None:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        return await self._waited_for(self._workers, PATIENCE, work)
 
-    @staticmethod
+    async def _waited_for(
+        self, threads: ThreadPoolExecutor, patience: float, work: Callable[[], _T]
+    ) -> _T:
+        deadline = time.monotonic() + patience
+        return await asyncio.get_running_loop().run_in_executor(
+            threads, self._within, deadline, work
+        )
+
+    def _within(self, deadline: float, work: Callable[[], _T]) -> _T:
+        """Do work in a thread, unless it has waited too long for one."""
+        if time.monotonic() >= deadline:
+            raise SATimeoutError('all connections are in use')
+        self._thread.deadline = deadline
+        try:
+            return work()
+        finally:
+            self._thread.deadline = None
+
     def _done(
+        self,
         begin: Callable[[], AbstractContextManager[_Transaction]],
         work: Callable[[_Transaction], _T],
     ) -> _T:
@@ -239,6 +283,8 @@ class Database:
             except DBAPIError as error:
                 # Nobody knows whether a commit took place that was not answered.
                 if not _is_broken_off(error) or (committing and error.connection_invalidated):
+                    raise
+                if time.monotonic() >= (self._thread.deadline or math.inf):
                     raise
                 logger.info('a transaction is done again: %s', error.orig)
             time.sleep(pause)
@@ -283,14 +329,21 @@ class Database:
         while await self.run(work):
             await asyncio.sleep(0)
 
-    async def apart(self, work: Callable[[Session], _T]) -> _T:
-        """Do long reads in a thread, so that the event loop is not blocked; they change nothing."""
+    async def apart(self, work: Callable[[Session], _T], *, long: bool = False) -> _T:
+        """Do long reads in a thread, so that the event loop is not blocked; they change nothing.
+
+        Args:
+            work (Callable[[Session], T]): reads.
+            long (bool): whether a server may take minutes, because no request waits.
+        """
+        if long and self._engine.dialect.name == 'postgresql':
+            work = partial(_at_leisure, work)
         done = partial(self._done, self._sessions.begin, work)
         if isinstance(self._engine.pool, StaticPool):
             # A database in memory has one connection, which is the event loop's.
             return done()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._workers or self._reader, done)
+        patience = LONG_PATIENCE if long else PATIENCE
+        return await self._waited_for(self._workers or self._reader, patience, done)
 
     def probe(self) -> None:
         """Write something, to find out whether that is possible.
@@ -320,7 +373,20 @@ class Database:
         self._reader.shutdown(wait=True, cancel_futures=True)
         if self._workers is not None:
             self._workers.shutdown(wait=True, cancel_futures=True)
+        if self._watchdog is not None:
+            self._watchdog.close()
         self._engine.dispose()
+
+
+class _Thread(threading.local):
+    """What the work of one thread is bound by: monotonic seconds, if it is."""
+
+    deadline: float | None = None
+
+
+def _at_leisure(work: Callable[[Session], _T], session: Session) -> _T:
+    session.execute(_LONG)
+    return work(session)
 
 
 def upgrade(engine: Engine, *, migrate: bool = True) -> str | None:

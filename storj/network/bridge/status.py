@@ -22,11 +22,12 @@ from sqlalchemy.orm import Session
 from storj.network.bridge.auth import authenticate
 from storj.network.bridge.contacts import lately_timed_out, write_calls
 from storj.network.bridge.copies import counts, supply
+from storj.network.bridge.database import PATIENCE
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.bridge.tables import Bucket, Challenge, Contact, Contract, Entry, Frame, Pointer
 from storj.network.node.pages import html_page, wants_page
 from storj.network.node.tasks import Tasks
-from storj.network.node.wire import Route, answer, iso_date, vary
+from storj.network.node.wire import Refusal, Route, answer, iso_date, vary
 from storj.text import count_of
 
 __all__ = ('ROUTES', 'TOTALS', 'Totals', 'network_status')
@@ -81,14 +82,17 @@ class Totals:
             self._running = self._tasks.once('the count of all files', self._renew())
             self._running.add_done_callback(self._ended)
         if self._last is None or not self._until:
-            await asyncio.shield(self._running)
+            try:
+                await asyncio.wait_for(asyncio.shield(self._running), PATIENCE)
+            except asyncio.TimeoutError:
+                raise Refusal(503, 'The count takes long', {'Retry-After': '5'}) from None
         if self._last is None:
             raise RuntimeError('nothing was counted')
         return self._last
 
     async def _renew(self) -> None:
         began = time.monotonic()
-        self._last = await self._bridge.database.apart(self._count)
+        self._last = await self._bridge.database.apart(self._count, long=True)
         took = time.monotonic() - began
         stands = took / _LOOKING if took > _LONG else 0.0
         self._until = stands and self._bridge.monotonic() + stands

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storj.exception import NetworkSetupError
 from storj.network.farmer.index import SCHEMA, FarmerIndex
 from storj.network.farmer.store import NoSpaceLeftError, StoreError
 from storj.network.node.identity import is_node_id
+from storj.network.node.watchdog import Watchdog
 from storj.text import masked
+
+if TYPE_CHECKING:
+    import psycopg
 
 __all__ = ('RemoteIndex', 'shown')
 
@@ -26,6 +31,11 @@ logger = logging.getLogger(__name__)
 #: Seconds until a database that does not answer is given up. Statements run on the event loop, so
 #: a farmer answers nobody meanwhile.
 LIMIT = 5
+# A server that keeps this limit itself does so first.
+_BROKEN_OFF = LIMIT + 1
+# Seconds after which a try to connect that fails has kept the loop from others, and how much longer
+# the pause after it is.
+_SLOW, _PAUSE = 1, 2
 # The lock of a host that vanished is released after half a minute.
 _OPTIONS = (
     f'statement_timeout={LIMIT * 1000}',
@@ -39,6 +49,7 @@ _DIALECT = (
     ('INTEGER', 'BIGINT'),
     ('REAL', 'DOUBLE PRECISION'),
 )
+_AWAY = 'The index is out of order: the database does not answer'
 # The note that the shards are known, which is a number of the file in SQLite.
 _KNOWS = 'knows_shards'
 
@@ -75,6 +86,8 @@ class RemoteIndex(FarmerIndex):
         self._url = url.replace('postgresql+psycopg://', 'postgresql://', 1)
         self._node_id = node_id
         self._start_counting()
+        self._watchdog = Watchdog()
+        self._not_before = 0.0
         self._connection: psycopg.Connection[tuple[object, ...]]
         try:
             self._connect()
@@ -83,6 +96,7 @@ class RemoteIndex(FarmerIndex):
                 schema = schema.replace(word, other)
             self._connection.execute(schema)
         except (psycopg.Error, StoreError) as error:
+            self._watchdog.close()
             raise NetworkSetupError(f'{shown(url)}: cannot be used: {_first(error)}') from error
 
     def _connect(self) -> None:
@@ -90,8 +104,20 @@ class RemoteIndex(FarmerIndex):
 
         Raises:
             psycopg.Error: If the database does not answer.
-            StoreError: If another process has the lock.
+            StoreError: If another process has the lock, or the last try has failed just now.
         """
+        began = time.monotonic()
+        if began < self._not_before:
+            raise StoreError(_AWAY)
+        try:
+            self._connection = self._connected()
+        except BaseException:
+            ended = time.monotonic()
+            if ended - began >= _SLOW:
+                self._not_before = ended + _PAUSE * (ended - began)
+            raise
+
+    def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
         name = f'farmer_{self._node_id}'
         connection = self._psycopg.connect(
             self._url,
@@ -104,19 +130,30 @@ class RemoteIndex(FarmerIndex):
         try:
             # 64 bits of the node id; the lock ends with the connection.
             key = int(self._node_id[:16], 16) - 2**63
-            row = connection.execute('SELECT pg_try_advisory_lock(%s)', (key,)).fetchone()
-            if row is None or not row[0]:
-                raise StoreError('another farmer with this key runs')
-            connection.execute(f'CREATE SCHEMA IF NOT EXISTS {name}')
+            with self._limited(connection):
+                row = connection.execute('SELECT pg_try_advisory_lock(%s)', (key,)).fetchone()
+                if row is None or not row[0]:
+                    raise StoreError('another farmer with this key runs')
+                connection.execute(f'CREATE SCHEMA IF NOT EXISTS {name}')
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        return connection
+
+    @contextmanager
+    def _limited(self, connection: psycopg.Connection[tuple[object, ...]]) -> Iterator[None]:
+        """Break a connection off within the block, if its server is stopped as a whole."""
+        self._watchdog.guard(id(connection), connection, time.monotonic() + _BROKEN_OFF)
+        try:
+            yield
+        finally:
+            self._watchdog.release(id(connection))
 
     def close(self) -> None:
         """Write down what was counted, and release the lock."""
         self.save_counters()
         self._connection.close()
+        self._watchdog.close()
 
     def copy_to(self, target: Path) -> None:
         """Refuse: a database is backed up by its own programs.
@@ -132,14 +169,16 @@ class RemoteIndex(FarmerIndex):
             if self._connection.closed:
                 self._connect()
             try:
-                return self._connection.execute(words, values)
+                with self._limited(self._connection):
+                    return self._connection.execute(words, values)
             except self._psycopg.OperationalError:
                 if not self._connection.closed or self._transacting:
                     raise
                 # The database was started again; nothing of this statement has happened, or it
                 # may happen twice.
                 self._connect()
-                return self._connection.execute(words, values)
+                with self._limited(self._connection):
+                    return self._connection.execute(words, values)
         except self._psycopg.Error as error:
             raise _out_of_order(error) from error
 
@@ -160,7 +199,9 @@ class RemoteIndex(FarmerIndex):
             self._run('COMMIT')
         except BaseException:
             if not self._connection.closed:
-                self._connection.rollback()
+                # What fails here closes the connection, which has the same effect.
+                with suppress(self._psycopg.Error), self._limited(self._connection):
+                    self._connection.rollback()
             raise
         finally:
             self._transacting = False
@@ -183,4 +224,4 @@ def _out_of_order(error: Exception) -> StoreError:
     if getattr(error, 'sqlstate', None) in ('53100', '53000'):
         return NoSpaceLeftError('No space left for the index')
     logger.warning('the index is out of order: %s', _first(error))
-    return StoreError('The index is out of order: the database does not answer')
+    return StoreError(_AWAY)

@@ -79,6 +79,8 @@ class Health:
         self._checks: list[Check] = []
         self._look = at_most_every(LOOK_EVERY, self._made)
         self._looking: asyncio.Future[list[Problem]] | None = None
+        # Monotonic seconds when the look under way counts as a problem.
+        self._late = 0.0
 
     def append(self, check: Check) -> None:
         """Look at one more part."""
@@ -88,9 +90,17 @@ class Health:
         """Return what does not work."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self.aside(self._look))
+            self._late = time.monotonic() + _PATIENCE
         looking = self._looking
-        await asyncio.wait({looking}, timeout=_PATIENCE)
-        found = looking.result() if looking.done() else [_SILENT]
+        # Who asks while a part hangs does not wait for it anew.
+        await asyncio.wait({looking}, timeout=max(0.0, self._late - time.monotonic()))
+        found = [_SILENT]
+        if looking.done():
+            try:
+                found = looking.result()
+            except Exception as error:
+                # The checks report their own faults: they were not even begun.
+                found = [Problem(_SILENT.text, str(error), serious=True)]
         return [_STOPPING, *found] if self.stopping else found
 
     def _made(self) -> list[Problem]:

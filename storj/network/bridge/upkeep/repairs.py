@@ -245,7 +245,7 @@ class Repairs:
 
         async def page() -> bool:
             nonlocal after
-            after, few = await bridge.database.apart(look)
+            after, few = await bridge.database.apart(look, long=True)
             if few:
                 await bridge.database.run(
                     lambda connection: remember(bridge, connection, few, bridge.now())
