@@ -11,6 +11,7 @@ from outside (33 or 65), DER is DER. Malformed values are a ``ValueError``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 from cryptography.exceptions import InvalidSignature
@@ -32,6 +33,9 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _FIELD = 2**256 - 2**32 - 977
 _GENERATOR: PointJacobi = SECP256k1.generator
 _HASHED = ec.ECDSA(utils.Prehashed(SHA256()), deterministic_signing=True)
+# Private keys that are kept ready for use: a node signs with its own all the time, and making one
+# ready takes longer than a signature. As many as a network of one process has nodes.
+_READY = 512
 
 
 class Curve:
@@ -98,13 +102,13 @@ class _Libsecp256k1(Curve):
     """The curve by libsecp256k1."""
 
     def public_key(self, private_key: bytes) -> bytes:
-        return coincurve.PrivateKey(private_key).public_key.format()
+        return _ready(private_key).public_key.format()
 
     def compressed(self, public_key: bytes) -> bytes:
         return coincurve.PublicKey(_unmixed(public_key)).format()
 
     def sign(self, private_key: bytes, data: bytes) -> bytes:
-        return coincurve.PrivateKey(private_key).sign(data)
+        return _ready(private_key).sign(data)
 
     def verify(self, public_key: bytes, signature: bytes, data: bytes, *, high_s: bool) -> bool:
         key = coincurve.PublicKey(_unmixed(public_key))
@@ -113,7 +117,7 @@ class _Libsecp256k1(Curve):
         return key.verify(signature, data)
 
     def sign_recoverable(self, private_key: bytes, digest: bytes) -> tuple[bytes, int]:
-        signature = coincurve.PrivateKey(private_key).sign_recoverable(digest, hasher=None)
+        signature = _ready(private_key).sign_recoverable(digest, hasher=None)
         return signature[:64], signature[64]
 
     def recover(self, signature: bytes, number: int, digest: bytes) -> bytes:
@@ -135,6 +139,12 @@ def _unmixed(public_key: bytes) -> bytes:
     return public_key
 
 
+@functools.lru_cache(maxsize=_READY)
+def _ready(key: bytes) -> coincurve.PrivateKey:
+    return coincurve.PrivateKey(key)
+
+
+@functools.lru_cache(maxsize=_READY)
 def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(int.from_bytes(key, 'big'), ec.SECP256K1())
 
