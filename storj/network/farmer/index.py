@@ -185,7 +185,8 @@ class FarmerIndex:
         self._db.execute('PRAGMA synchronous=NORMAL')
         tables = {name for (name,) in self._db.execute('SELECT name FROM sqlite_master')}
         if not {'contracts', 'shards', 'quarantine', 'bad', 'counters', 'notes'} <= tables:
-            self._db.executescript(SCHEMA)
+            # In one transaction: seven would take longer, and a kill would leave some of it.
+            self._db.executescript(f'BEGIN; {SCHEMA} COMMIT;')
         if 'tokens' in tables:
             # Of earlier versions; they live in memory now.
             self._db.execute('DROP TABLE tokens')
