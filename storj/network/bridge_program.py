@@ -99,7 +99,8 @@ def run_bridge(program: BridgeProgram, ready: Callable[[Mapping[str, Any]], obje
     need_descriptors(BRIDGE_DESCRIPTORS, 'a bridge')
     tell, facts = EventPrinter(ready), {'pid': os.getpid(), 'workers': program.workers}
     with ExitStack() as stack:
-        stopped = stack.enter_context(serving())
+        renewed = program.endpoint.tls_cert is not None
+        stopped = stack.enter_context(serving(survives_hangup=renewed))
         folder = stack.enter_context(_folder(program.data))
         stack.enter_context(_alone(program.database))
         seed = _prepared(program)

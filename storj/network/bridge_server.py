@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from storj.network.node.health import HEALTH, Problem
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.serving import Server, listen
 from storj.network.node.tasks import Tasks
-from storj.network.node.tls import client_of, server_context
+from storj.network.node.tls import Certificate
 from storj.network.settings import EVERYWHERE, Endpoint
 
 __all__ = ('BRIDGE_DESCRIPTORS', 'BridgeServer')
@@ -25,6 +26,7 @@ __all__ = ('BRIDGE_DESCRIPTORS', 'BridgeServer')
 #: Descriptors of a bridge with its MetaDisk node and some clients. Three eighths of all are for
 #: connections that come in.
 BRIDGE_DESCRIPTORS = 256
+_RENEWAL = 'the renewal of the certificate'
 
 
 class BridgeServer:
@@ -98,7 +100,7 @@ class BridgeServer:
         """
         endpoint = self._endpoint
         cert = endpoint.tls_cert
-        tls = None if cert is None else server_context(cert, endpoint.tls_key)
+        tls = None if cert is None else Certificate(cert, endpoint.tls_key)
         listening = listen(endpoint.host, endpoint.port, shared=self._shared)
         try:
             port = listening.getsockname()[1]
@@ -110,21 +112,24 @@ class BridgeServer:
             self.url = endpoint.public or reached
             key = ExtendedKey.renter(self._seed)
             self._renter = RenterNode(key, address=endpoint.announced, port=port)
-            self.app = self._made(self._renter)
+            self.app = self._made(self._renter, tls)
             self._server = Server(
                 self.app,
                 grace=self._grace,
                 max_line_size=HEAD_LIMIT,
                 max_field_size=HEAD_LIMIT,
             )
-            await self._server.start(listening, tls=tls)
+            await self._server.start(listening, tls=None if tls is None else tls.server)
+            tasks = self.app[TASKS]
+            if tls is not None:
+                tasks.start(_RENEWAL, tls.follow(partial(tasks.note, _RENEWAL)))
             if self._tasks is not None:
-                self._tasks(self.bridge, self.app[TASKS])
+                self._tasks(self.bridge, tasks)
         except BaseException:
             listening.close()
             raise
 
-    def _made(self, renter: RenterNode) -> web.Application:
+    def _made(self, renter: RenterNode, tls: Certificate | None) -> web.Application:
         """Return the application, not started yet."""
         settings: dict[str, Any] = {
             'public_url': self.url,
@@ -133,13 +138,12 @@ class BridgeServer:
         }
         bridge = BridgeSettings(**settings)
         app = create_app(bridge, renter)
-        cert = self._endpoint.tls_cert
         mount(
             app,
             bridge.data_dir / 'metadisk',
             self.local_url,
             self._metadisk,
-            tls=None if cert is None else client_of(cert),
+            tls=None if tls is None else tls.client,
         )
         app.middlewares[:0] = self._middlewares  # type: ignore[assignment]
         return app

@@ -119,7 +119,9 @@ async def until_stopped(stopped: threading.Event, work: Coroutine[Any, Any, None
 
 
 @contextmanager
-def serving(error_log: Path | None = None) -> Iterator[threading.Event]:
+def serving(
+    error_log: Path | None = None, *, survives_hangup: bool = False
+) -> Iterator[threading.Event]:
     """Be a server: bound the logs, open their files again at SIGHUP, and stop at a signal.
 
     Belongs into the main thread. Yields an event that SIGTERM and Ctrl-C set, from before the start
@@ -128,13 +130,14 @@ def serving(error_log: Path | None = None) -> Iterator[threading.Event]:
     Args:
         error_log (Path | None): a log to which standard error may go; see :func:`reopened_logs
             <storj.network.node.logs.reopened_logs>`.
+        survives_hangup (bool): likewise.
     """
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
 
-    with limited_logs(), reopened_logs(error_log):
+    with limited_logs(), reopened_logs(error_log, survives_hangup=survives_hangup):
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, stop) for number in numbers}
         try:

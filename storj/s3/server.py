@@ -8,7 +8,6 @@ import hmac
 import json
 import logging
 import secrets
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storj.exception import ConfigurationError
 from storj.network.node.serving import Server, listen
-from storj.network.node.tls import server_context
+from storj.network.node.tls import Certificate
 from storj.network.program import EventPrinter, serving, until_stopped
 from storj.s3.app import application
 from storj.s3.index import Index
@@ -107,7 +106,7 @@ class Gateway:
         self._closing = contextlib.ExitStack()
         self._store: Store | None = None
         self._server: Server | None = None
-        self._cleaning: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self.endpoint = ''
         self.access_key = ''
         self.secret_key = ''
@@ -160,12 +159,14 @@ class Gateway:
         listening = listen(settings.host, settings.port)
         host, port = listening.getsockname()[:2]
         self._server = Server(application(self._store, keys.get, settings.domains))
-        await self._server.start(listening, tls=tls)
+        await self._server.start(listening, tls=None if tls is None else tls.server)
         scheme = 'http' if tls is None else 'https'
         self.endpoint = f'{scheme}://{in_url(host)}:{port}'
-        self._cleaning = asyncio.create_task(self._clean(index, spool))
+        self._background.append(asyncio.create_task(self._clean(index, spool)))
+        if tls is not None:
+            self._background.append(asyncio.create_task(tls.follow(_note_renewal)))
 
-    def _tls(self) -> ssl.SSLContext | None:
+    def _tls(self) -> Certificate | None:
         settings = self._settings
         if settings.tls_cert is None:
             if not is_loopback(settings.host):
@@ -174,7 +175,7 @@ class Gateway:
                     settings.host,
                 )
             return None
-        return server_context(settings.tls_cert, settings.tls_key)
+        return Certificate(settings.tls_cert, settings.tls_key)
 
     def _kept_keys(self) -> dict[str, str]:
         """Return the keys in the folder; a pair is made where there are none at all."""
@@ -211,13 +212,18 @@ class Gateway:
 
     async def stop(self) -> None:
         """Stop listening, and close everything."""
-        if self._cleaning is not None:
-            self._cleaning.cancel()
+        for task in self._background:
+            task.cancel()
         if self._server is not None:
             await self._server.stop()
         if self._store is not None:
             await self._store.close()
         self._closing.close()
+
+
+def _note_renewal(error: Exception | None) -> None:
+    if error is not None:
+        _log.error('the certificate cannot be renewed: %s', error)
 
 
 def run_gateway(
@@ -248,7 +254,7 @@ def run_gateway(
         finally:
             await gateway.stop()
 
-    with serving() as stopped:
+    with serving(survives_hangup=settings.tls_cert is not None) as stopped:
         asyncio.run(run(stopped))
 
 

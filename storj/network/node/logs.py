@@ -146,19 +146,23 @@ def limited_logs() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reopened_logs(error_log: Path | None = None) -> Iterator[None]:
+def reopened_logs(
+    error_log: Path | None = None, *, survives_hangup: bool = False
+) -> Iterator[None]:
     """Open log files again at SIGHUP, for a server's life: the sign that they have been moved.
 
     Belongs into the main thread. Without a log file SIGHUP does what it did before.
 
     Args:
         error_log (Path | None): opened again too, if it is where standard error goes to now.
+        survives_hangup (bool): whether SIGHUP ends nothing without a log file either: other
+            programs take it as the sign that their certificate was renewed, which this one notices.
     """
     files = [handler for handler in _handlers() if isinstance(handler, logging.FileHandler)]
     if error_log is not None and not _takes_errors(error_log):
         error_log = None
     number = getattr(signal, 'SIGHUP', None)
-    if number is None or not (files or error_log):
+    if number is None or not (files or error_log or survives_hangup):
         yield
         return
 
