@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from storj.exception import NetworkSetupError
 from storj.network import Network
 from storj.network.bridge.database import Database, OldSchemaError, migrate
 from storj.network.bridge.tables import REVISION
+from storj.network.bridge.upkeep.removals import remove_some
 from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
 from tests.network.bridges import Account, RunningBridge, eventually
 from tests.network.postgresql import frozen, new_database
@@ -261,3 +263,49 @@ def test_read_without_a_waiting_request_may_take_longer(url: str) -> None:
             assert asyncio.run(database.apart(lambda s: s.scalar(limit), long=long)) == expected
     finally:
         database.close()
+
+
+@contextmanager
+def plans(database: Database) -> Iterator[list[str]]:
+    """Collect the plans of the statements that are executed meanwhile, before each of them."""
+    found: list[str] = []
+
+    def explain(connection: sa.Connection, _c: object, statement: str, given: Any, *_: Any) -> None:
+        cursor = connection.connection.cursor()
+        cursor.execute(f'EXPLAIN {statement}', given)
+        found.append('\n'.join(row[0] for row in cursor.fetchall()))
+
+    sa.event.listen(database._engine, 'before_cursor_execute', explain)
+    try:
+        yield found
+    finally:
+        sa.event.remove(database._engine, 'before_cursor_execute', explain)
+
+
+def test_tables_without_statistics_are_read_by_index(url: str) -> None:
+    bucket, each = 'b' * 24, "10000 + i || repeat('a', 19)"
+    rows = (
+        """INSERT INTO users (email, password, created, activated, uuid)
+        VALUES ('a', '', 0, true, '')""",
+        f"""INSERT INTO buckets (id, "user", name, created, public_keys, public_permissions,
+        encryption_key) VALUES ('{bucket}', 'a', 'photos', 0, '[]', '[]', '')""",
+        f"""INSERT INTO frames (id, "user", created, locked, size, storage_size)
+        SELECT {each}, 'a', i, true, 1, 1 FROM generate_series(1, 20000) AS i""",
+        f"""INSERT INTO pointers (id, frame, position, shard_hash, size, parity)
+        SELECT {each}, {each}, 0, {each}, 1, false FROM generate_series(1, 20000) AS i""",
+        f"""INSERT INTO entries (id, bucket, frame, mimetype, created, renewal)
+        SELECT {each}, '{bucket}', {each}, '', i, 0 FROM generate_series(1, 20000) AS i""",
+    )
+    database = Database(url)
+    try:
+        with database.begin_plain() as connection:
+            for statement in rows:
+                connection.execute(sa.text(statement))
+        with plans(database) as seen, database.begin_plain() as connection:
+            assert remove_some(connection, bucket, 0) is not None
+    finally:
+        database.close()
+    assert len(seen) > 5
+    read = '\n'.join(seen)
+    assert 'Seq Scan on' not in read
+    assert 'Sort' not in read

@@ -82,10 +82,16 @@ CONNECTIONS = 16
 PATIENCE, LONG_PATIENCE = 10.0, 130.0
 # A statement that takes longer, or waits longer for another transaction, is given up by PostgreSQL
 # first: the client is told to ask again.
-_LIMITS = (
+_SETTINGS = (
     "SET statement_timeout = '8s'",
     "SET lock_timeout = '8s'",
     "SET idle_in_transaction_session_timeout = '60s'",
+    # By an index, whatever the planner believes: of a table that has grown since its last ANALYZE
+    # it would read every row for a list of keys, and sort a whole bucket for one page of it.
+    'SET enable_seqscan = off',
+    'SET enable_sort = off',
+    # It pays for seconds of computing; by what the two above make of costs, it would be used often.
+    'SET jit = off',
 )
 _LONG = text("SET LOCAL statement_timeout = '120s'")
 # A server whose machine has gone closes no connection: by these, in seconds but for the last, libpq
@@ -528,7 +534,7 @@ def _open(url: URL, connections: int = CONNECTIONS) -> Engine:
             connect_args={name: watched[name] for name in watched if name not in url.query},
         )
         if url.get_backend_name() == 'postgresql':
-            event.listen(engine, 'connect', _limit_postgresql)
+            event.listen(engine, 'connect', _set_postgresql)
         return engine
     options: dict[str, Any] = {'hide_parameters': True}
     if url.database in (None, '', ':memory:'):
@@ -580,9 +586,9 @@ def _file_of(url: URL) -> Path | None:
     return Path(path).absolute()
 
 
-def _limit_postgresql(connection: Any, _record: object) -> None:
+def _set_postgresql(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    for setting in _LIMITS:
+    for setting in _SETTINGS:
         cursor.execute(setting)
     cursor.close()
     connection.commit()
