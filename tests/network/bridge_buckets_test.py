@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storj.network.bridge import buckets, files
+from storj.network.bridge import buckets, listing
 from storj.network.bridge.state import BridgeSettings, Release
 from storj.sharding import bucket_id
 from tests.network.bridges import Account, RunningBridge
@@ -188,7 +188,7 @@ def test_listings_go_on_from_a_date_without_loss(
     bridge: RunningBridge, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buckets, 'LIST_LIMIT', 3)
-    monkeypatch.setattr(files, 'LIST_LIMIT', 3)
+    monkeypatch.setattr(listing, 'LIST_LIMIT', 3)
     # The clock stands still: dates alone would not tell the entries apart.
     made = [bridge.bucket(alice, f'bucket {number}') for number in range(8)]
     path = f'/buckets/{made[0]}/files'
@@ -198,19 +198,19 @@ def test_listings_go_on_from_a_date_without_loss(
         ).json['id']
         for number in range(8)
     ]
-    for listing, expected in (('/buckets', made), (path, stored)):
+    for address, expected in (('/buckets', made), (path, stored)):
         found: list[str] = []
-        page = bridge.request('GET', listing, by=alice).json
+        page = bridge.request('GET', address, by=alice).json
         while page:
             assert len(page) <= 3
             found += [item['id'] for item in page]
             date = quote(page[-1]['created'])
-            page = bridge.request('GET', f'{listing}?startDate={date}', by=alice).json
+            page = bridge.request('GET', f'{address}?startDate={date}', by=alice).json
         assert found == expected
         # Milliseconds are a date, too; nothing is that new.
-        assert bridge.request('GET', f'{listing}?startDate=1580000000000', by=alice).json == []
+        assert bridge.request('GET', f'{address}?startDate=1580000000000', by=alice).json == []
         for bad in ('soon', '9' * 16, '2016-13-01', '-1e9'):
-            assert bridge.request('GET', f'{listing}?startDate={bad}', by=alice).status == 400
+            assert bridge.request('GET', f'{address}?startDate={bad}', by=alice).status == 400
 
 
 def test_answers_are_json_with_security_headers(bridge: RunningBridge, somebody: Account) -> None:

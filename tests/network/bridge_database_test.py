@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.orm import Session
 
 from storj.digest import shard_hash
@@ -39,6 +39,7 @@ from storj.network.bridge.tables import (
     User,
     Volume,
 )
+from storj.network.bridge.upkeep import removals
 from storj.network.bridge.upkeep.audits import audit_round
 from storj.network.bridge.upkeep.renewals import renewal_round
 from storj.network.bridge.upkeep.repairs import REPAIRS
@@ -397,6 +398,28 @@ def test_bucket_with_many_files_is_removed_whole(bridge: RunningBridge) -> None:
         # Frames and pointers go with their files.
         assert [frame.id for frame in session.query(Frame)] == [entry.frame]
         assert [pointer.frame for pointer in session.query(Pointer)] == [entry.frame]
+
+
+def test_removal_at_a_time_is_bounded_by_shards(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = bridge.account()
+    bridge.farmer()
+    bucket = bridge.bucket(alice)
+    for number in range(4):
+        bridge.file(alice, bucket, filename=str(number))
+    with bridge.state.database.begin() as session:
+        for number, frame in enumerate(session.scalars(select(Entry.frame)).all()):
+            second = {'frame': frame, 'position': 1, 'size': 1, 'parity': False}
+            session.add(Pointer(id=f'{number:024x}', shard_hash=f'{number:040x}', **second))
+    left = []
+    # Two files, one of the two that are left, and then one that alone has too many.
+    for limit in (4, 3, 1):
+        monkeypatch.setattr(removals, '_SOME_SHARDS', limit)
+        with bridge.state.database.begin() as session:
+            assert removals.remove_some(session.connection(), bucket, 0) is not None
+            left.append(session.query(Entry).count())
+    assert left == [2, 1, 0]
 
 
 def test_frames_of_files_that_were_removed_long_ago_go(tmp_path: Path) -> None:

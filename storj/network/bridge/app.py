@@ -11,7 +11,17 @@ from aiohttp import web
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from storj.network.bridge import auth, buckets, contacts, files, frames, reports, status, users
+from storj.network.bridge import (
+    auth,
+    buckets,
+    contacts,
+    files,
+    frames,
+    listing,
+    reports,
+    status,
+    users,
+)
 from storj.network.bridge.database import Database, is_away
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.renter import RenterNode
@@ -155,7 +165,7 @@ def routes(settings: BridgeSettings) -> Iterable[Route]:
     yield Route('GET', '/', get_description)
     yield Route('GET', '/health', get_health)
     yield Route('GET', '/ready', get_ready)
-    for module in (auth, buckets, contacts, files, frames, reports, users):
+    for module in (auth, buckets, contacts, files, frames, listing, reports, users):
         yield from module.ROUTES
     if settings.status:
         yield from status.ROUTES

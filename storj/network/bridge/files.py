@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from typing import Any, NamedTuple
@@ -31,13 +31,12 @@ from storj.network.bridge.auth import (
     Caller,
     authenticate,
     owned_bucket,
-    reachable_bucket,
     use_token,
 )
-from storj.network.bridge.buckets import start_date
 from storj.network.bridge.contacts import KnownFarmer, contact_object
 from storj.network.bridge.copies import FrameShard, download_tokens, shards_of
 from storj.network.bridge.frames import excluded, owned_frame
+from storj.network.bridge.listing import entry_of, hmac_object
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE, Bridge, Release
 from storj.network.bridge.tables import Bucket, Contact, Contract, Entry, Frame, Pointer
@@ -56,10 +55,7 @@ from storj.network.node.wire import (
 )
 from storj.sharding import file_id
 
-__all__ = ('LIST_LIMIT', 'ROUTES')
-
-#: Files in one answer (protocol reference, section 8.1).
-LIST_LIMIT = 2000
+__all__ = ('ROUTES',)
 
 _MAX_NAME = 32767
 _MAX_MIRRORS = 12
@@ -114,56 +110,6 @@ _MIMETYPE = re.compile(
 )
 
 
-@dataclass
-class _File:
-    """A file as it is described; 2000 objects of the ORM, or frozen ones, would cost more."""
-
-    id: str
-    bucket: str
-    frame: str
-    name: str | None
-    mimetype: str
-    created: int
-    hmac_type: str | None
-    hmac_value: str | None
-    erasure: str | None
-    index: str | None
-    size: int
-
-
-_FILES = select(
-    *(getattr(Frame if each.name == 'size' else Entry, each.name) for each in fields(_File))
-).join(Frame, Frame.id == Entry.frame)
-
-
-def _file_object(entry: _File, release: Release, *, listed: bool) -> dict[str, Any]:
-    """Return a file as the listing and ``/info`` describe it."""
-    described: dict[str, Any] = {
-        'bucket': entry.bucket,
-        'mimetype': entry.mimetype,
-        'filename': entry.name if entry.name is not None else entry.frame,
-        'frame': entry.frame,
-        'size': entry.size,
-        'id': entry.id,
-    }
-    if release.since(5, 8):
-        described['created'] = iso_date(entry.created)
-    if release.since(5, 3):
-        described['hmac'] = _hmac_object(entry)
-    complete = not listed or release.since(7, 6)
-    if complete and release.since(5, 11):
-        described['erasure'] = {} if entry.erasure is None else {'type': entry.erasure}
-    if complete and release.since(5, 13) and entry.index is not None:
-        described['index'] = entry.index
-    return described
-
-
-def _hmac_object(entry: Entry | _File) -> dict[str, str]:
-    if entry.hmac_type is None or entry.hmac_value is None:
-        return {}
-    return {'value': entry.hmac_value, 'type': entry.hmac_type}
-
-
 def _entry_object(entry: Entry, size: int) -> dict[str, Any]:
     """Return a file as its creation answers."""
     fields: dict[str, Any] = {'frame': entry.frame, 'bucket': entry.bucket}
@@ -172,7 +118,7 @@ def _entry_object(entry: Entry, size: int) -> dict[str, Any]:
     if entry.erasure is not None:
         fields['erasure'] = {'type': entry.erasure}
     if entry.hmac_type is not None:
-        fields['hmac'] = _hmac_object(entry)
+        fields['hmac'] = hmac_object(entry)
     return fields | {
         'created': iso_date(entry.created),
         'renewal': iso_date(entry.renewal),
@@ -181,35 +127,6 @@ def _entry_object(entry: Entry, size: int) -> dict[str, Any]:
         'id': entry.id,
         'size': size,
     }
-
-
-def _entry_of(session: Session, bucket_id: str, entry_id: str) -> Entry:
-    entry = session.get(Entry, object_id(entry_id, 'File'))
-    if entry is None or entry.bucket != bucket_id:
-        raise Refusal(404, 'File not found')
-    return entry
-
-
-async def list_files(request: web.Request) -> web.Response:
-    """List the files of a bucket, oldest first."""
-    bridge = request.app[BRIDGE]
-    caller = await authenticate(request)
-    after = start_date(request)
-
-    def find(session: Session) -> web.Response:
-        bucket = owned_bucket(session, caller, request.match_info['bucket'])
-        query = _FILES.where(Entry.bucket == bucket.id).order_by(Entry.created).limit(LIST_LIMIT)
-        if after is not None:
-            query = query.where(Entry.created > after)
-        return answer(
-            [
-                _file_object(_File(*row), bridge.release, listed=True)
-                for row in session.execute(query)
-            ]
-        )
-
-    # A page of 2000 files takes long to build.
-    return await bridge.database.apart(find)
 
 
 def _chosen(body: dict[str, Any]) -> dict[str, str | None]:
@@ -419,19 +336,6 @@ async def _wait_for_copies(bridge: Bridge, repairs: Repairs, shards: Sequence[Fr
         await asyncio.sleep(_LOOK_AGAIN)
 
 
-async def get_info(request: web.Request) -> web.Response:
-    """Describe a file."""
-    bridge = request.app[BRIDGE]
-    bucket = await reachable_bucket(request, request.match_info['bucket'], 'PULL')
-
-    def find(session: Session) -> dict[str, Any]:
-        entry = _entry_of(session, bucket.id, request.match_info['file'])
-        row = session.execute(_FILES.where(Entry.id == entry.id)).one()
-        return _file_object(_File(*row), bridge.release, listed=False)
-
-    return answer(await bridge.database.run_objects(find))
-
-
 async def delete_file(request: web.Request) -> web.Response:
     """Remove a file; the contracts of its shards end, if nothing else needs them."""
     bridge = request.app[BRIDGE]
@@ -439,7 +343,7 @@ async def delete_file(request: web.Request) -> web.Response:
 
     def remove(session: Session) -> None:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
-        entry = _entry_of(session, bucket.id, request.match_info['file'])
+        entry = entry_of(session, bucket.id, request.match_info['file'])
         remove_files(session.connection(), [entry.frame])
 
     await bridge.database.run_objects(remove)
@@ -503,7 +407,7 @@ async def list_pointers(request: web.Request) -> web.Response:
     def find(session: Session) -> Sequence[Pointer]:
         connection = session.connection()
         check_volume(connection, quota, bucket.user, 'download', now, 'Could not get file')
-        entry = _entry_of(session, bucket.id, request.match_info['file'])
+        entry = entry_of(session, bucket.id, request.match_info['file'])
         window = {'frame': entry.frame, 'start': skip, 'end': skip + limit}
         return session.scalars(_POINTERS, window).all()
 
@@ -559,7 +463,7 @@ async def list_mirrors(request: web.Request) -> web.Response:
 
     def find(session: Session) -> tuple[list[str], dict[str, list[dict[str, Any]]]]:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
-        entry = _entry_of(session, bucket.id, request.match_info['file'])
+        entry = entry_of(session, bucket.id, request.match_info['file'])
         hashes = _hashes(session, entry.frame)
         established: dict[str, list[dict[str, Any]]] = {name: [] for name in hashes}
         # Not whole contracts: their audit trees are most of them.
@@ -639,11 +543,9 @@ async def create_mirrors(request: web.Request) -> web.Response:
 
 
 ROUTES = (
-    Route('GET', '/buckets/{bucket}/files', list_files),
     Route('POST', '/buckets/{bucket}/files', create_file),
     Route('GET', '/buckets/{bucket}/files/{file}', list_pointers),
     Route('DELETE', '/buckets/{bucket}/files/{file}', delete_file),
-    Route('GET', '/buckets/{bucket}/files/{file}/info', get_info),
     Route('GET', '/buckets/{bucket}/files/{file}/mirrors', list_mirrors),
     Route('GET', '/buckets/{bucket}/file-ids/{name}', get_file_id),
     Route('POST', '/buckets/{bucket}/mirrors', create_mirrors),

@@ -6,16 +6,19 @@ them, and a farmer whose contract has ended asks, and drops the shard.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, String, bindparam, delete, select, update
+from sqlalchemy import Connection, String, bindparam, delete, func, select, update
 
 from storj.network.bridge.tables import Contract, Entry, Frame, Pointer
 
 __all__ = ('remove_files', 'remove_some')
 
-# Files of one transaction: a few milliseconds' work, if they are small.
-_SOME = 50
+# Files of one transaction, and shards of them all unless one file has more: a few milliseconds'
+# work, during which SQLite keeps the event loop.
+_SOME, _SOME_SHARDS = 50, 100
 
 # Shards of one statement.
 _AT_ONCE = 500
@@ -32,7 +35,11 @@ _KEPT = select(Pointer.shard_hash).where(Pointer.shard_hash.in_(_SHARDS)).distin
 _DUE = update(Contract).where(Contract.shard_hash.in_(_SHARDS)).values(next_renewal=0)
 #: From a date on: what was removed before is still in the way until the database has tidied up.
 _OF_BUCKET = (
-    select(Entry.frame, Entry.created)
+    select(
+        Entry.frame,
+        Entry.created,
+        select(func.count()).where(Pointer.frame == Entry.frame).scalar_subquery().label('shards'),
+    )
     .where(Entry.bucket == bindparam('bucket'), Entry.created > bindparam('after'))
     .order_by(Entry.created)
     .limit(_SOME)
@@ -73,6 +80,8 @@ def remove_some(connection: Connection, bucket: str, after: int) -> int | None:
     found = connection.execute(_OF_BUCKET, {'bucket': bucket, 'after': after}).all()
     if not found:
         return None
-    remove_files(connection, [row.frame for row in found])
-    last: int = found[-1].created
+    shards = list(itertools.accumulate(row.shards for row in found))
+    some = found[: max(1, bisect.bisect_right(shards, _SOME_SHARDS))]
+    remove_files(connection, [row.frame for row in some])
+    last: int = some[-1].created
     return last
