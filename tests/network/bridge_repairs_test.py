@@ -259,6 +259,29 @@ def test_farmer_that_copies_nothing_gives_way_to_the_next(bridge: RunningBridge)
     assert len(holders(bridge, shard)) == 3
 
 
+def test_farmers_of_ours_copy_with_the_contract(bridge: RunningBridge) -> None:
+    farmers(bridge, 6, copies_at_once=True)
+    shard = store(bridge)
+    assert len(counted(bridge, shard)) == len(holders(bridge, shard)) == 3
+    with bridge.state.database.begin() as session:
+        begun = session.query(Contract.next_audit, Contract.store_begin).all()
+    assert all(begin <= audit < begin + HOUR * 1000 for audit, begin in begun)
+    methods = [method for method, _ in bridge.farmers.calls]
+    assert 'mirror' not in methods
+    # The first one is placed; its farmer gives out the tokens for both others at once.
+    assert (methods.count('alloc'), methods.count('retrieve')) == (3, 1)
+
+
+def test_copy_that_fails_with_the_contract_is_tried_elsewhere(bridge: RunningBridge) -> None:
+    found = farmers(bridge, 4, copies_at_once=True)
+    shard = store(bridge)
+    for bad in holders(bridge, shard)[:2]:
+        bad.shards[shard] = b'testshare'
+    bridge.call(lambda: bridge.app[REPAIRS].bring(shard, 4))
+    copies = sorted(farmer.shards[shard] for farmer in found)
+    assert copies == [b'testshard'] * 2 + [b'testshare'] * 2
+
+
 def test_bad_source_gives_way_to_a_good_one(bridge: RunningBridge, time: Clock) -> None:
     farmers(bridge, 4)
     shard = store(bridge)

@@ -110,6 +110,8 @@ class ScriptedFarmer:
     #: Takes copies and never reports them, as farmers before core 6; or never begins them.
     reports: bool = True
     copies: bool = True
+    #: Copies with the contract, and gives out several tokens at a time, as only ours do.
+    copies_at_once: bool = False
 
 
 class ScriptedFarmers:
@@ -162,6 +164,7 @@ class ScriptedFarmers:
         audit_count: int,
         store_begin: int,
         store_end: int,
+        source: tuple[NodeContact, str] | None = None,
     ) -> Allocation:
         farmer = await self._reach('alloc', contact)
         if farmer.refuses:
@@ -171,7 +174,10 @@ class ScriptedFarmers:
         contract = Contract(
             data_hash, data_size, store_begin, store_end, audit_count, farmer_id=contact.node_id
         )
-        return Allocation(secrets.token_hex(20), contract, True)
+        copied = None
+        if source is not None and farmer.copies_at_once:
+            copied = self._copy(farmer, data_hash, source[0])
+        return Allocation(secrets.token_hex(20), contract, True, copied)
 
     async def renew(self, contact: NodeContact, contract: Contract, *, store_end: int) -> Contract:
         farmer = await self._reach('renew', contact)
@@ -186,6 +192,11 @@ class ScriptedFarmers:
         if data_hash not in farmer.shards or farmer.denies:
             raise NodeError('Shard data not found')
         return secrets.token_hex(20)
+
+    async def retrieve_some(self, contact: NodeContact, data_hash: str, count: int) -> list[str]:
+        token = await self.retrieve(contact, data_hash)
+        tokens = [secrets.token_hex(20) for _ in range(count - 1)]
+        return [token, *tokens] if self.farmers[contact.node_id].copies_at_once else [token]
 
     async def consign(self, contact: NodeContact, data_hash: str, audit_tree: Sequence[str]) -> str:
         farmer = await self._reach('consign', contact)
@@ -234,6 +245,13 @@ class ScriptedFarmers:
             proofs.append(proof)
         return proofs
 
+    def _copy(self, farmer: ScriptedFarmer, data_hash: str, source: NodeContact) -> bool:
+        data = self.farmers[source.node_id].shards.get(data_hash)
+        if data is None or shard_hash(data) != data_hash:
+            return False
+        farmer.shards[data_hash] = data
+        return True
+
     async def mirror(
         self, contact: NodeContact, data_hash: str, token: str, source: NodeContact
     ) -> None:
@@ -241,10 +259,7 @@ class ScriptedFarmers:
         assert data_hash in farmer.trees, 'a copy needs a contract'
         if not farmer.copies:
             raise NodeError('Too many copies at once')
-        data = self.farmers[source.node_id].shards.get(data_hash)
-        good = data is not None and shard_hash(data) == data_hash
-        if good:
-            farmer.shards[data_hash] = data
+        good = self._copy(farmer, data_hash, source)
         if self.on_mirror is not None:
             await self.on_mirror()
         if farmer.reports and self.report is not None:

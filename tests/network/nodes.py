@@ -23,6 +23,7 @@ from storj.network.bridge.renter import Allocation, RenterNode
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import FaultPlan
 from storj.network.node.identity import ExtendedKey
+from storj.network.node.rpc import NodeContact
 
 SHARD = b'testshard'
 SHARD_HASH = '4af6b8cd7fac9e832650c82e965a06aabe920c07'
@@ -84,7 +85,12 @@ class Site:
         return self.farmer.contact().url
 
     async def alloc(
-        self, data: bytes = SHARD, *, generation: Any = 'C', size: int | None = None
+        self,
+        data: bytes = SHARD,
+        *,
+        generation: Any = 'C',
+        size: int | None = None,
+        source: tuple[NodeContact, str] | None = None,
     ) -> Allocation:
         """Make a contract for a shard."""
         name = shard_hash(data)
@@ -101,6 +107,7 @@ class Site:
             audit_count=3,
             store_begin=now,
             store_end=now + int(90 * DAY * 1000),
+            source=source,
         )
 
     async def push_token(self, data: bytes = SHARD, *, size: int | None = None) -> str:

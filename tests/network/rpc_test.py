@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -788,6 +789,73 @@ def test_mirror_of_wrong_data_is_thrown_away(tmp_path: Path, protocol: str, kind
             assert copy.farmer.status()['counters'] == {'mirror_failed': 1}
             assert copy.farmer.status()['shards'] == 0
             assert not list((tmp_path / 'copy' / 'incoming').iterdir())
+
+    run(test)
+
+
+@pytest.mark.parametrize('protocol', ['0.10.0', '1.2.0'])
+def test_contract_comes_with_a_copy_of_its_shard(tmp_path: Path, protocol: str) -> None:
+    async def test() -> None:
+        async with (
+            site(tmp_path / 'source', protocol=protocol) as source,
+            site(tmp_path / 'copy') as copy,
+        ):
+            await source.store()
+            origin = source.farmer.contact()
+            tokens = await source.renter.retrieve_some(origin, SHARD_HASH, 2)
+            assert len(set(tokens)) == 2
+            told: list[bool] = []
+            copy.farmer.copies._ended = lambda *args: told.append(args[-1])
+            for _ in range(2):
+                # The second time it has the shard, and the token stays good.
+                assert (await copy.alloc(source=(origin, tokens[0]))).copied is True
+            # Its answer tells the end of the copy: no report does.
+            assert told == [False]
+            assert (await copy.get(tokens[1], SHARD_HASH))[0] == 401
+            token = await copy.renter.retrieve(copy.farmer.contact(), SHARD_HASH)
+            assert await copy.get(token, SHARD_HASH) == (200, SHARD)
+
+    run(test)
+
+
+@pytest.mark.parametrize('kind', ['token', 'corrupt', 'busy', 'slow'])
+def test_contract_comes_without_a_copy_that_cannot_be_made(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with site(tmp_path / 'source') as source, site(tmp_path / 'copy') as copy:
+            token = await source.store()
+            origin = source.farmer.contact()
+            if kind == 'token':
+                token = 'e' * 40
+            elif kind == 'corrupt':
+                source.faults.add('corrupt:times=0')
+            elif kind == 'busy':
+                monkeypatch.setattr('storj.network.farmer.copies.AT_ONCE', 0)
+            else:
+                monkeypatch.setattr('storj.network.farmer.copies.PATIENCE', 0.0)
+            ended: list[tuple[Any, ...]] = []
+            copy.farmer.copies._ended = lambda *args: ended.append(args[-2:])
+            granted = await copy.alloc(source=(origin, token))
+            # Unless it is known that there is none, MIRROR follows.
+            assert granted.copied is (False if kind in ('token', 'corrupt') else None)
+            if kind == 'slow':
+                await asyncio.gather(*copy.farmer.copies.running.values())
+                assert ended == [(True, True)]
+            # The contract stands all the same.
+            status, _ = await copy.post(SHARD, granted.token)
+            assert status in (200, 304)
+
+    run(test)
+
+
+@pytest.mark.parametrize('count', [0, 17, '2', True])
+def test_wrong_number_of_tokens_is_refused(tmp_path: Path, count: Any) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            await here.store()
+            words = await call(here, 'RETRIEVE', {'data_hash': SHARD_HASH, 'count': count})
+            assert words == 'Invalid count supplied'
 
     run(test)
 

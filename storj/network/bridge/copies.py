@@ -127,6 +127,19 @@ def confirmed(contract: type[Contract]) -> ColumnElement[bool]:
     )
 
 
+def confirm(connection: Connection, shard_hash: str, node_id: str, first_audit: int) -> None:
+    """Note that a farmer has a copy, by its own word.
+
+    Args:
+        connection (Connection): in a transaction.
+        shard_hash (str): 40 hex digits.
+        node_id (str): of the farmer.
+        first_audit (int): when it is audited, in milliseconds since 1970.
+    """
+    key = {'shard': shard_hash, 'farmer': node_id}
+    connection.execute(_CONFIRM, {**key, 'first': first_audit})
+
+
 def current(session: Session, contract: Contract) -> Contract | None:
     """Return the record of a contract, unless it was made again or forgotten since it was read.
 
@@ -138,6 +151,11 @@ def current(session: Session, contract: Contract) -> Contract | None:
 
 
 _COUNTS = counts(Contract)
+_CONFIRM = (
+    update(Contract)
+    .where(*THIS_CONTRACT)
+    .values(stored=True, failed=False, verified=RETURNS, next_audit=bindparam('first'))
+)
 
 # Shards of one statement.
 _SOME = 500
@@ -445,6 +463,42 @@ async def _note_granted(bridge: Bridge, granted: Sequence[tuple[str, str, str]])
         connection.execute(_FETCHED, fetched)
 
     await bridge.note(note)
+
+
+async def source_tokens(
+    bridge: Bridge,
+    shard_hash: str,
+    count: int,
+    *,
+    exclude: Collection[str] = (),
+    noted: bool = False,
+) -> list[tuple[KnownFarmer, str]]:
+    """Get one farmer's tokens for copies of a shard; see :func:`download_tokens`.
+
+    Args:
+        bridge (Bridge): the bridge.
+        shard_hash (str): 40 hex digits.
+        count (int): tokens at the most.
+        exclude (Collection[str]): farmers that are not wanted.
+        noted (bool): note that the farmer has the shard.
+
+    Returns:
+        list[tuple[KnownFarmer, str]]: the farmer with each token; none if nobody gives one out.
+    """
+    holders = await _ranked_holders(bridge, [shard_hash], exclude=exclude)
+    calls: list[FarmerCall] = []
+
+    async def ask(contact: KnownFarmer) -> list[tuple[KnownFarmer, str]]:
+        retrieval = bridge.renter.retrieve_some(node_contact(contact), shard_hash, count)
+        tokens = await call_farmer(bridge, contact, retrieval, calls, timed=True)
+        return [(contact, token) for token in tokens]
+
+    found = await _first([partial(ask, contact) for contact in holders.get(shard_hash, ())]) or []
+    await note_calls(bridge, calls)
+    if noted:
+        granted = [(token, shard_hash, contact.node_id) for contact, token in found[:1]]
+        await _note_granted(bridge, granted)
+    return found
 
 
 async def token_from(bridge: Bridge, contact: Contact | KnownFarmer, shard_hash: str) -> str:

@@ -39,8 +39,14 @@ from storj.network.bridge.contacts import (
     node_contact,
     note_calls,
 )
-from storj.network.bridge.copies import NEVER, THIS_CONTRACT, UNCONFIRMED, remember_tokens
-from storj.network.bridge.renter import Allocation, NodeError, NodeUnreachableError
+from storj.network.bridge.copies import (
+    NEVER,
+    THIS_CONTRACT,
+    UNCONFIRMED,
+    confirm,
+    remember_tokens,
+)
+from storj.network.bridge.renter import Allocation, NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract, Pointer
 from storj.network.node.clock import lasts
@@ -280,6 +286,7 @@ async def allocate(
     account: str | None = None,
     mirror: bool = False,
     new: bool = False,
+    source: tuple[NodeContact, str] | None = None,
 ) -> Allocation:
     """Make a contract for a shard with one farmer, and record it.
 
@@ -295,6 +302,8 @@ async def allocate(
         account (str | None): e-mail of who asks for it; None for the bridge itself.
         mirror (bool): whether the shard is a copy.
         new (bool): whether the farmer had no contract for the shard a moment ago.
+        source (tuple[NodeContact, str] | None): a farmer that it is to copy the shard from at once,
+            if it knows how, and a token of that one.
 
     Raises:
         NodeError: If the farmer refused, or has agreed to keep this shard with another size.
@@ -316,6 +325,7 @@ async def allocate(
                 mirror=mirror,
                 new=new,
                 again=bool(agreed),
+                source=source,
             )
         except IntegrityError as error:
             # Another bridge has made a contract at the same moment, and the farmer has the audits
@@ -324,7 +334,15 @@ async def allocate(
             if agreed is None:
                 raise NodeError('The farmer has left') from error
         return await _allocate(
-            bridge, contact, agreed, keep, account=account, mirror=mirror, new=False, again=True
+            bridge,
+            contact,
+            agreed,
+            keep,
+            account=account,
+            mirror=mirror,
+            new=False,
+            again=True,
+            source=source,
         )
 
 
@@ -338,6 +356,7 @@ async def _allocate(
     mirror: bool,
     new: bool,
     again: bool,
+    source: tuple[NodeContact, str] | None,
 ) -> Allocation:
     # ALLOC goes out before the transaction: nobody may wait for a farmer with the database locked.
     begin = bridge.now()
@@ -354,9 +373,10 @@ async def _allocate(
                 audit_count=len(shard.challenges),
                 store_begin=begin,
                 store_end=begin + CONTRACT_LIFE,
+                source=source,
             ),
             calls,
-            timed=True,
+            timed=source is None,
             contract_sent=begin,
         )
     finally:
@@ -368,8 +388,12 @@ async def _allocate(
             if not new:
                 drop_contract(connection, shard.shard_hash, contact.node_id)
             record.enter(connection)
-        token = (allocation.token, shard.shard_hash, contact.node_id)
-        remember_tokens(connection, [token], bridge.now())
+        if allocation.copied:
+            first_audit = bridge.now() + bridge.settings.first_audit
+            confirm(connection, shard.shard_hash, contact.node_id, first_audit)
+        elif source is None:
+            token = (allocation.token, shard.shard_hash, contact.node_id)
+            remember_tokens(connection, [token], bridge.now())
         # The caller's records and the contract are one transaction: never one without the other.
         keep(connection, contact.node_id)
 

@@ -53,11 +53,14 @@ class Allocation:
         token (str): farmer token for the upload, 40 hex characters.
         contract (Contract): complete, signed by both sides.
         auditable (bool): the farmer holds the audit leaves, so that it can answer audits.
+        copied (bool | None): whether it has copied the shard; None if it was not asked to, needs
+            longer, or only knows MIRROR.
     """
 
     token: str
     contract: Contract
     auditable: bool
+    copied: bool | None = None
 
     def __repr__(self) -> str:
         return f'Allocation(contract={self.contract!r}, auditable={self.auditable!r})'
@@ -147,6 +150,7 @@ class RenterNode:
         audit_count: int,
         store_begin: int,
         store_end: int,
+        source: tuple[NodeContact, str] | None = None,
     ) -> Allocation:
         """Make a contract with a farmer and get the token for the upload.
 
@@ -158,6 +162,8 @@ class RenterNode:
             audit_count (int): number of challenges.
             store_begin (int): milliseconds since 1970.
             store_end (int): milliseconds since 1970.
+            source (tuple[NodeContact, str] | None): another farmer that it is to copy the shard
+                from, and a token from :meth:`retrieve` of that one.
 
         Returns:
             Allocation: token and contract.
@@ -179,9 +185,11 @@ class RenterNode:
         tree = list(audit_tree)
         # `audit_tree` is ours: ALLOC of core 7 and 8 has no place for the leaves, and farmers
         # that do not know the field ignore it.
-        result = await self.calls.call(
-            contact, 'ALLOC', {'contract': terms.to_json(), 'audit_tree': tree}
-        )
+        params: dict[str, Any] = {'contract': terms.to_json(), 'audit_tree': tree}
+        if source is not None:
+            # Ours too: it saves a call, and the report at the end of the copy.
+            params['mirror'] = {'farmer': source[0].to_json(), 'token': source[1]}
+        result = await self.calls.call(contact, 'ALLOC', params)
         granted = _contract(result)
         if (
             # A farmer may add what is its own, and change nothing that was offered.
@@ -197,7 +205,8 @@ class RenterNode:
         token = _token(result)
         # Our farmers state how many leaves they took; the originals say nothing here.
         if result.get('audit_tree') == len(tree):
-            return Allocation(token, granted, True)
+            copied = result.get('mirrored') if source is not None else None
+            return Allocation(token, granted, True, copied if isinstance(copied, bool) else None)
         return await self._consign_late(contact, Allocation(token, granted, False), tree)
 
     async def renew(self, contact: NodeContact, contract: Contract, *, store_end: int) -> Contract:
@@ -246,6 +255,19 @@ class RenterNode:
             NodeUnreachableError: If it does not answer.
         """
         return _token(await self.calls.call(contact, 'RETRIEVE', {'data_hash': data_hash}))
+
+    async def retrieve_some(self, contact: NodeContact, data_hash: str, count: int) -> list[str]:
+        """Get farmer tokens for so many downloads of a shard; see :meth:`retrieve`.
+
+        Returns:
+            list[str]: up to `count` tokens; one from a farmer that is none of ours.
+        """
+        params = {'data_hash': data_hash, 'count': count}
+        result = await self.calls.call(contact, 'RETRIEVE', params)
+        tokens = result.get('tokens')
+        if isinstance(tokens, list) and 0 < len(tokens) <= count and all(map(is_hash, tokens)):
+            return tokens
+        return [_token(result)]
 
     async def audit(
         self, contact: NodeContact, audits: Sequence[tuple[str, str]]

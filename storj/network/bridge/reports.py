@@ -60,9 +60,9 @@ from storj.network.bridge.contacts import (
 )
 from storj.network.bridge.copies import (
     IN_USE,
-    RETURNS,
     THIS_CONTRACT,
     UNCONFIRMED,
+    confirm,
     confirmed,
     counts,
 )
@@ -120,11 +120,6 @@ _CONTRACTS = (
     )
     .join(Contact, Contact.node_id == Contract.node_id)
     .where(Contract.shard_hash == bindparam('shard'))
-)
-_CONFIRMED = (
-    update(Contract)
-    .where(*THIS_CONTRACT)
-    .values(stored=True, failed=False, verified=RETURNS, next_audit=bindparam('first'))
 )
 _CLAIMED = update(Contract).where(*THIS_CONTRACT).values(stored=True)
 
@@ -246,8 +241,7 @@ def _apply_farmers(
         return False
     unknown = not copy.stored or copy.verified == UNCONFIRMED
     if report.message in _ARRIVED or (unknown and not copy.failed):
-        key = {'shard': shard_hash, 'farmer': copy.node_id}
-        connection.execute(_CONFIRMED, {**key, 'first': now + first_audit})
+        confirm(connection, shard_hash, copy.node_id, now + first_audit)
         return True
     if copy.failed:
         # It says that it has what it could not prove.

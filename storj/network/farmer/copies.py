@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: Shards that are copied from other farmers at one time.
 AT_ONCE = 8
+#: Seconds for which the answer to a contract waits for the copy of its shard.
+PATIENCE = 1.0
 
 
 class Copies:
@@ -29,8 +31,9 @@ class Copies:
 
     Args:
         parts (FarmerParts): of the farmer.
-        ended (Callable[[Contract, NodeContact, float, bool], object]): told of each copy that
-            ended: contract, source, begin (seconds since 1970), and whether it succeeded.
+        ended (Callable[[Contract, NodeContact, float, bool, bool], object]): told of each copy that
+            ended: contract, source, begin (seconds since 1970), whether it succeeded, and whether
+            the renter node is still to be told.
         tasks (Tasks): of the farmer; hear of copies that fail without a reason.
 
     Attributes:
@@ -40,7 +43,7 @@ class Copies:
     def __init__(
         self,
         parts: FarmerParts,
-        ended: Callable[[Contract, NodeContact, float, bool], object],
+        ended: Callable[[Contract, NodeContact, float, bool, bool], object],
         tasks: Tasks,
     ) -> None:
         self._store, self._shards, self._tokens = parts.store, parts.shards, parts.tokens
@@ -49,6 +52,8 @@ class Copies:
         self._tasks = tasks
         self._client = ShardClient()
         self.running: dict[str, asyncio.Task[None]] = {}
+        # Those that an answer waits for.
+        self._awaited: dict[str, asyncio.Future[bool]] = {}
         self._closed = False
 
     async def begin(self, contract: Contract, source: NodeContact, token: str) -> None:
@@ -83,6 +88,25 @@ class Copies:
         # A task that is cancelled before its first step never gets to its own clean-up.
         task.add_done_callback(lambda _: writer.close())
 
+    async def make(self, contract: Contract, source: NodeContact, token: str) -> bool | None:
+        """Copy a shard and wait a moment for it; see :meth:`begin`.
+
+        Returns:
+            bool | None: whether it is here; None if that takes longer, and is told at its end.
+        """
+        name = contract.data_hash
+        await self.begin(contract, source, token)
+        if name not in self.running:
+            return True
+        made: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._awaited[name] = made
+        await asyncio.wait((made,), timeout=PATIENCE)
+        if made.done():
+            return made.result()
+        if self._awaited.get(name) is made:
+            del self._awaited[name]
+        return None
+
     async def close(self) -> None:
         """Give up what is under way, take nothing more, and close the connections."""
         self._closed = True
@@ -111,4 +135,7 @@ class Copies:
             logger.warning('copy of %s failed: %s', contract.data_hash, error)
         finally:
             writer.close()
-        self._ended(contract, source, begun, stored)
+        made = self._awaited.pop(contract.data_hash, None)
+        if made is not None:
+            made.set_result(stored)
+        self._ended(contract, source, begun, stored, made is None)

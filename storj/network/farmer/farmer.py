@@ -547,10 +547,12 @@ class Farmer:
             success = message in ('SHARD_UPLOADED', 'SHARD_DOWNLOADED', 'SHARD_EXISTS')
             self.link.report(data_hash, begun, message, success=success)
 
-    def _copied(self, contract: Contract, source: NodeContact, begun: float, stored: bool) -> None:
+    def _copied(
+        self, contract: Contract, source: NodeContact, begun: float, stored: bool, untold: bool
+    ) -> None:
         message = 'MIRROR_SUCCESS' if stored else 'MIRROR_FAILED'
         self.index.count(message.lower())
-        if self.link is not None:
+        if self.link is not None and untold:
             self.link.report(
                 contract.data_hash, begun, message, farmer_id=source.node_id, success=stored
             )

@@ -7,6 +7,7 @@ store and the index; it knows neither the transport of a call nor that of a shar
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from contextlib import closing
@@ -30,6 +31,8 @@ from storj.network.node.rpc import (
 
 __all__ = ('FarmerMethods', 'FarmerTerms')
 
+logger = logging.getLogger(__name__)
+
 #: Bytes of a shard at the most (section 8.1).
 SHARD_LIMIT = 4294967296
 #: Seconds by which a contract may begin in the future (section 7.4).
@@ -38,6 +41,8 @@ CONSIGN_THRESHOLD = 86400.0
 AUDIT_LIMIT, AUDITS_AT_ONCE = 64, 3
 #: Audit leaves of one shard.
 TREE_LIMIT = 4096
+#: Tokens for downloads of one shard in one answer.
+TOKENS_PER_CALL = 16
 #: Bytes of a shard that are read in one go for an audit.
 _PIECE = 1024 * 1024
 
@@ -132,6 +137,7 @@ class FarmerMethods:
         if contract.renter_hd_key not in (False, owner):
             raise NodeError('Invalid contract signature')
         tree = _tree(params.get('audit_tree'))
+        source = _source(params['mirror'], sender) if 'mirror' in params else None
         await self._check_terms(contract, sender)
         contract = replace(
             contract,
@@ -146,7 +152,18 @@ class FarmerMethods:
         if tree is not None:
             # Tells our own bridge that the leaves arrived; others ignore it.
             answer['audit_tree'] = len(tree)
+        if source is not None and (copied := await self._copied(contract, *source)) is not None:
+            answer['mirrored'] = copied
         return answer
+
+    async def _copied(self, contract: Contract, source: NodeContact, token: str) -> bool | None:
+        """Return whether a shard was copied; None if that takes longer, or cannot begin now."""
+        try:
+            return await self._copies.make(contract, source, token)
+        except NodeError as error:
+            # MIRROR comes next, and is refused with the reason.
+            logger.debug('no copy of %s with its contract: %s', contract.data_hash, error)
+            return None
 
     async def _consign(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
         """Take the audit leaves of a contract, and issue the token for the upload (core < 7)."""
@@ -163,14 +180,18 @@ class FarmerMethods:
         return {'token': self._tokens.issue(contract.data_hash, _owner(sender))}
 
     async def _retrieve(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
-        """Issue the token for a download."""
+        """Issue the token for a download, or for as many as our own bridge asks for."""
         data_hash = params.get('data_hash')
         if not is_node_id(data_hash):
             raise NodeError(f'Invalid data hash provided: {str(data_hash)[:64]}')
         contract = self._contract_of(params, sender)
         if not await self._shards.holds(contract.data_hash):
             raise NodeError(_NO_DATA)
-        return {'token': self._tokens.issue(contract.data_hash, _owner(sender))}
+        count = params.get('count', 1)
+        if type(count) is not int or not 0 < count <= TOKENS_PER_CALL:
+            raise NodeError('Invalid count supplied')
+        tokens = [self._tokens.issue(contract.data_hash, _owner(sender)) for _ in range(count)]
+        return {'token': tokens[0], **({'tokens': tokens} if count > 1 else {})}
 
     async def _renew(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
         """Sign a contract again that differs in its times or its renter node only."""
@@ -211,14 +232,7 @@ class FarmerMethods:
     async def _mirror(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
         """Begin to copy a shard from another farmer."""
         contract = self._contract_of(params, sender)
-        try:
-            source = NodeContact.from_mapping(params.get('farmer'), local=sender.local)
-        except ContactError as error:
-            raise NodeError(str(error)) from error
-        token = params.get('token')
-        if not is_node_id(token):
-            raise NodeError('Invalid token supplied')
-        await self._copies.begin(contract, source, token)
+        await self._copies.begin(contract, *_source(params, sender))
         return {}
 
     def _contract_of(self, params: Mapping[str, Any], sender: NodeContact) -> Contract:
@@ -312,6 +326,19 @@ _RENEWABLE = frozenset(
 def _owner(sender: NodeContact) -> str:
     """Return to whom a contract belongs: all renter nodes of a bridge share an extended key."""
     return sender.hd_key or sender.node_id
+
+
+def _source(raw: object, sender: NodeContact) -> tuple[NodeContact, str]:
+    """Return from which farmer, and with which token, a shard is to be copied."""
+    params: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
+    try:
+        source = NodeContact.from_mapping(params.get('farmer'), local=sender.local)
+    except ContactError as error:
+        raise NodeError(str(error)) from error
+    token = params.get('token')
+    if not is_node_id(token):
+        raise NodeError('Invalid token supplied')
+    return source, token
 
 
 def _tree(raw: object) -> list[str] | None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -28,8 +27,8 @@ from storj.network.bridge.copies import (
     IN_USE,
     UNCONFIRMED,
     copies_of,
-    download_tokens,
     has_shard,
+    source_tokens,
 )
 from storj.network.bridge.placement import (
     Candidate,
@@ -104,27 +103,54 @@ class _Plan:
         copies (int): that count.
         missing (int): copies.
         known (bool): at least one copy counts, or its farmer has at some time confirmed it.
-        candidates (deque[KnownFarmer]): farmers that may make a copy, the best first.
+        candidates (deque[Candidate]): farmers that may make a copy, the best first.
     """
 
     shard: Shard
     copies: int
     missing: int
     known: bool
-    candidates: deque[KnownFarmer]
+    candidates: deque[Candidate]
 
 
-@dataclass
 class _Sources:
-    """Where a shard is copied from.
+    """Where a shard is copied from: farmers, with their tokens.
 
-    Attributes:
-        known (tuple[KnownFarmer, str] | None): a farmer that has just given out a token.
-        bad (set[str]): farmers that a copy has failed from.
+    Args:
+        bridge (Bridge): the bridge.
+        plan (_Plan): of the shard.
+        tokens (list[tuple[KnownFarmer, str]]): those that were given out just now.
     """
 
-    known: tuple[KnownFarmer, str] | None
-    bad: set[str] = field(default_factory=set)
+    def __init__(self, bridge: Bridge, plan: _Plan, tokens: list[tuple[KnownFarmer, str]]) -> None:
+        self._bridge = bridge
+        self._shard_hash = plan.shard.shard_hash
+        self._ready = tokens
+        # The first one that asks gets tokens for all.
+        self._wanted = plan.missing - len(self._ready)
+        self._asking = asyncio.Lock()
+        self._bad: set[str] = set()
+
+    async def next(self, contact: KnownFarmer) -> tuple[KnownFarmer, str] | None:
+        """Return a farmer that no copy has failed from, and its token, for another farmer."""
+        async with self._asking:
+            exclude = self._bad | {contact.node_id}
+            self._ready = [source for source in self._ready if source[0].node_id not in self._bad]
+            if not any(source.node_id not in exclude for source, _ in self._ready):
+                self._ready += await source_tokens(
+                    self._bridge, self._shard_hash, max(1, self._wanted), exclude=exclude
+                )
+                self._wanted = 1
+            for place, (source, _) in enumerate(self._ready):
+                if source.node_id not in exclude:
+                    return self._ready.pop(place)
+            return None
+
+    async def failed(self, source: KnownFarmer) -> None:
+        """Use a farmer no more, and have its copy audited: either end may have failed."""
+        self._bad.add(source.node_id)
+        doubted = partial(suspect, shard_hash=self._shard_hash, node_id=source.node_id)
+        await self._bridge.database.run(partial(doubted, now=self._bridge.now()))
 
 
 class _ElsewhereError(Exception):
@@ -165,14 +191,14 @@ class Mirrors:
                 plan = await self._plan(shard_hash, wanted)
             except _ElsewhereError:
                 return Made(0, wanted, elsewhere=True)
-            source = None
+            tokens: list[tuple[KnownFarmer, str]] = []
             if plan is not None and plan.missing and not plan.known:
                 # Nobody has confirmed yet that the first farmer has it: ask.
-                (source,) = await download_tokens(self._bridge, [shard_hash])
-                plan = None if source is None else await self._plan(shard_hash, wanted)
+                tokens = await source_tokens(self._bridge, shard_hash, plan.missing, noted=True)
+                plan = await self._plan(shard_hash, wanted) if tokens else None
             if plan is None:
                 return Made(0, wanted, hopeful=True)
-            sources, nobody = _Sources(source), not plan.candidates
+            sources, nobody = _Sources(self._bridge, plan, tokens), not plan.candidates
             # All missing copies at once; they share the list of candidates, so each farmer is asked
             # once.
             made = await asyncio.gather(
@@ -216,7 +242,7 @@ class Mirrors:
         if looked is None:
             return None
         plan, found = looked
-        plan.candidates.extend(each.contact for each in ranked(bridge, found))
+        plan.candidates.extend(ranked(bridge, found))
         return plan
 
     async def _one_more(self, plan: _Plan, sources: _Sources) -> bool | None:
@@ -227,10 +253,11 @@ class Mirrors:
         """
         failed = None
         while plan.candidates:
-            contact = plan.candidates.popleft()
+            candidate = plan.candidates.popleft()
+            contact = candidate.contact
             self._bridge.pending[contact.node_id] += 1
             try:
-                if await self._copy(plan.shard, contact, sources):
+                if await self._copy(plan.shard, candidate, sources):
                     return True
                 failed = False
             except (NodeError, NodeUnreachableError) as error:
@@ -239,50 +266,53 @@ class Mirrors:
                 self._bridge.pending[contact.node_id] -= 1
         return failed
 
-    async def _copy(self, shard: Shard, contact: KnownFarmer, sources: _Sources) -> bool:
+    async def _copy(self, shard: Shard, candidate: Candidate, sources: _Sources) -> bool:
         """Have a farmer copy a shard from source after source; return whether it has it then.
 
         Raises:
             NodeError: If the farmer refuses.
             NodeUnreachableError: If it does not answer.
         """
-        bridge, key, agreed = self._bridge, (shard.shard_hash, contact.node_id), False
-        while (source := await self._source(shard.shard_hash, contact, sources)) is not None:
-            holder, token = source
+        contact, agreed = candidate.contact, False
+        while (source := await sources.next(contact)) is not None:
+            copied = None
             if not agreed:
-                await allocate(bridge, contact, shard, mirror=True)
-                agreed = True
-            arrival = self._arrivals[key] = asyncio.get_running_loop().create_future()
-            try:
-                copying = bridge.renter.mirror(
-                    node_contact(contact), shard.shard_hash, token, node_contact(holder)
+                allocation = await allocate(
+                    self._bridge,
+                    contact,
+                    shard,
+                    mirror=True,
+                    new=not candidate.holds,
+                    source=(node_contact(source[0]), source[1]),
                 )
-                await self._call(contact, copying)
-                if await self._arrives(arrival, shard, contact):
-                    return True
-            finally:
-                del self._arrivals[key]
-            # Either end may have failed. The source is audited; this farmer tries another source.
-            sources.bad.add(holder.node_id)
-            doubted = partial(suspect, shard_hash=shard.shard_hash, node_id=holder.node_id)
-            await bridge.database.run(partial(doubted, now=bridge.now()))
+                agreed, copied = True, allocation.copied
+            if copied is None:
+                copied = await self._have_copied(shard, contact, *source)
+            if copied:
+                return True
+            await sources.failed(source[0])
         return False
 
-    async def _source(
-        self, shard_hash: str, contact: KnownFarmer, sources: _Sources
-    ) -> tuple[KnownFarmer, str] | None:
-        """Return a farmer that another one has not failed to copy from, and its token."""
-        if sources.known is not None:
-            source, sources.known = sources.known, None
-            return source
-        exclude = {contact.node_id} | sources.bad
-        return (await download_tokens(self._bridge, [shard_hash], exclude=exclude))[0]
+    async def _have_copied(
+        self, shard: Shard, contact: KnownFarmer, source: KnownFarmer, token: str
+    ) -> bool:
+        """Have a farmer copy a shard that it has a contract for; return whether it has it then.
 
-    async def _call(self, contact: KnownFarmer, call: Awaitable[None]) -> None:
+        Raises:
+            NodeError: If the farmer refuses.
+            NodeUnreachableError: If it does not answer.
+        """
+        key = (shard.shard_hash, contact.node_id)
+        arrival = self._arrivals[key] = asyncio.get_running_loop().create_future()
+        copying = self._bridge.renter.mirror(
+            node_contact(contact), shard.shard_hash, token, node_contact(source)
+        )
         calls: list[FarmerCall] = []
         try:
-            await call_farmer(self._bridge, contact, call, calls)
+            await call_farmer(self._bridge, contact, copying, calls)
+            return await self._arrives(arrival, shard, contact)
         finally:
+            del self._arrivals[key]
             await note_calls(self._bridge, calls)
 
     async def _arrives(
