@@ -124,7 +124,8 @@ def serving(
 ) -> Iterator[threading.Event]:
     """Be a server: bound the logs, open their files again at SIGHUP, and stop at a signal.
 
-    Belongs into the main thread. Yields an event that SIGTERM and Ctrl-C set, from before the start
+    Belongs into the main thread. Yields an event that SIGTERM and Ctrl-C set, and SIGHUP if it does
+    nothing else, from before the start
     until after the stop.
 
     Args:
@@ -138,7 +139,11 @@ def serving(
         stopped.set()
 
     with limited_logs(), reopened_logs(error_log, survives_hangup=survives_hangup):
-        numbers = (signal.SIGTERM, signal.SIGINT)
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        # The terminal was closed, say. Not if the logs have it, or nohup.
+        hangup = getattr(signal, 'SIGHUP', signal.SIGTERM)
+        if signal.getsignal(hangup) is signal.SIG_DFL:
+            numbers.append(hangup)
         before = {number: signal.signal(number, stop) for number in numbers}
         try:
             yield stopped

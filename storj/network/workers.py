@@ -58,6 +58,7 @@ class _Worker:
         number (int): from zero on.
         pid (int | None): None while there is none.
         reports (int | None): end of the pipe that it reports by, until it has.
+        code (int): exit status of the last one; negative for the signal that ended it.
         began (float): monotonic seconds.
         pause (float): seconds before it is started again.
     """
@@ -65,6 +66,7 @@ class _Worker:
     number: int
     pid: int | None = None
     reports: int | None = None
+    code: int = 0
     began: float = 0.0
     pause: float = 0.0
 
@@ -138,8 +140,8 @@ class _Parent:
                 return []
             for end in select.select(list(waiting), [], [], WAKE)[0]:
                 report = _read(waiting.pop(end))
-                if 'error' in report:
-                    raise NetworkSetupError(report['error'])
+                if report is None or 'error' in report:
+                    raise NetworkSetupError((report or {}).get('error', 'a worker has failed'))
                 found.append(report)
         return found
 
@@ -154,8 +156,10 @@ class _Parent:
                     _pause(worker)
 
     def _has_ended(self, worker: _Worker) -> bool:
-        if worker.pid is not None and os.waitpid(worker.pid, os.WNOHANG) != (0, 0):
-            worker.pid = None
+        if worker.pid is not None:
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                worker.pid, worker.code = None, os.waitstatus_to_exitcode(status)
         return worker.pid is None
 
     def send(self, number: int) -> None:
@@ -179,14 +183,14 @@ class _Parent:
             os.close(end)
 
 
-def _read(worker: _Worker) -> Mapping[str, Any]:
-    """Return what a worker has reported; that it has not is an error."""
+def _read(worker: _Worker) -> Mapping[str, Any] | None:
+    """Return what a worker has reported and nobody has read; None if there is nothing."""
     reports, worker.reports = worker.reports, None
     raw = b''
     if reports is not None:
         raw = os.read(reports, _REPORT)
         os.close(reports)
-    report: Mapping[str, Any] = json.loads(raw) if raw else {'error': 'a worker has failed'}
+    report: Mapping[str, Any] | None = json.loads(raw) if raw else None
     return report
 
 
@@ -196,13 +200,23 @@ def _pause(worker: _Worker) -> None:
     short = now - worker.began < _A_WHILE
     worker.pause = min(_LONGEST_PAUSE, 2 * worker.pause) if short and worker.pause else _PAUSE
     worker.began = now
-    reason = _read(worker).get('error', 'it served before')
+    reason = (_read(worker) or {}).get('error') or _ending(worker.code)
     logger.warning(
         'worker %d has ended (%s); it is started again in %.1f s',
         worker.number,
         reason,
         worker.pause,
     )
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f'exit status {code}'
+    try:
+        # SIGKILL comes from whoever is out of memory, for example.
+        return f'by {signal.Signals(-code).name}'
+    except ValueError:
+        return f'by signal {-code}'
 
 
 def run_workers(

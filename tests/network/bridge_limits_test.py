@@ -55,8 +55,8 @@ def test_messages_to_one_account_are_limited(bridge: RunningBridge) -> None:
     assert bridge.request('POST', '/activations', again).status == 201
     (newest,) = set(bridge.links()) - before
     bridge.clock.now += 60
-    assert refused(ask_reset(bridge), '3540.000')
-    assert refused(bridge.request('POST', '/activations', again), '3540.000')
+    assert refused(ask_reset(bridge), '3540')
+    assert refused(bridge.request('POST', '/activations', again), '3540')
     assert len(bridge.links()) == 3
     # Others get theirs, and the newest link that was sent still works.
     bridge.account('bob@example.org')
@@ -76,7 +76,7 @@ def test_calls_about_accounts_are_limited_by_address(bridge: RunningBridge) -> N
         bridge.request('DELETE', '/users/user0@example.org', by=Account('user0@example.org')),
         bridge.request('POST', f'/resets/{"a" * 512}', body),
     ):
-        assert refused(answer, '60.000')
+        assert refused(answer, '60')
     assert len(bridge.links()) == 5
     # A link that came by mail is no call that costs.
     assert bridge.request('GET', bridge.links()[0]).status == 200
@@ -93,7 +93,7 @@ def test_wrong_passwords_are_limited_and_the_right_one_goes_on(bridge: RunningBr
     wrong = Account(ALICE.email, 'guess')
     for _ in range(2):
         assert bridge.request('GET', '/buckets', by=wrong).status == 401
-    assert refused(bridge.request('GET', '/buckets', by=wrong), '60.000')
+    assert refused(bridge.request('GET', '/buckets', by=wrong), '60')
     # Who has logged in lately is not locked out, nor is anybody else.
     assert bridge.request('GET', '/buckets', by=ALICE).status == 200
     assert bridge.request('GET', '/buckets', by=Account('bob@example.org')).status == 200
@@ -117,7 +117,7 @@ def test_wrong_passwords_are_limited_while_they_are_checked(bridge: RunningBridg
             early = [answer.result() for answer in islice(as_completed(asked, 10), 4)]
         finally:
             go.set()
-    assert all(refused(answer, '60.000') for answer in early)
+    assert all(refused(answer, '60') for answer in early)
     assert sorted(answer.result().status for answer in asked) == [401] * 2 + [429] * 4
 
 
@@ -136,7 +136,7 @@ def test_wrong_passwords_for_many_accounts_are_limited_too(bridge: RunningBridge
         answer = bridge.request('GET', '/buckets', by=Account(f'nobody{number}@example.org'))
         assert answer.status == 401
     answer = bridge.request('GET', '/buckets', by=Account('somebody@example.org'))
-    assert refused(answer, '60.000')
+    assert refused(answer, '60')
 
 
 def test_limits_can_be_switched_off(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_registrations_of_all_together_are_limited(tmp_path: Path) -> None:
         for number in range(2):
             bridge.account(f'user{number}@example.org')
         body = {'email': 'one@more.org', 'password': ALICE.hashed}
-        assert refused(bridge.request('POST', '/users', body), '3600.000')
+        assert refused(bridge.request('POST', '/users', body), '3600')
         bridge.clock.now += 3600
         assert bridge.request('POST', '/users', body).status == 201
 

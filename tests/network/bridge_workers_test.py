@@ -90,7 +90,7 @@ def test_worker_that_dies_is_started_again() -> None:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (0, '')
-        assert 'worker 1 has ended' in err
+        assert 'worker 1 has ended (by SIGKILL)' in err
         for gone in (both[0][1], pid):
             assert not Path('/proc', gone).exists()
 

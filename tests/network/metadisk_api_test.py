@@ -475,6 +475,7 @@ def test_streamed_answers_have_the_headers_of_all_others(url: str) -> None:
     streamed = get(url, f'/api/download/{reference}', headers=origin).headers
     for name in ('Server', 'Referrer-Policy', 'X-Content-Type-Options', 'X-Frame-Options'):
         assert streamed[name] == other[name]
+    assert streamed['Server'] == 'storj-bridge'
     assert streamed['Access-Control-Allow-Origin'] == 'https://page.example'
     assert streamed['Content-Security-Policy'] == "default-src 'none'; sandbox"
     for path in ('/contacts', f'/api/download/{reference}', '/', '/status', '/api/status'):

@@ -53,10 +53,11 @@ _SECURITY_HEADERS = {
     'Cache-Control': 'no-store',
     'Content-Security-Policy': "default-src 'none'",
     'Referrer-Policy': 'no-referrer',
-    'Server': 'storj-bridge',
     'X-Content-Type-Options': 'nosniff',
     'X-Frame-Options': 'DENY',
 }
+# Not the versions of Python and aiohttp, which aiohttp has put there.
+_SERVER = 'storj-bridge'
 #: Requests that confirm nothing by themselves: the entry that follows them does.
 _STEPS = frozenset(
     {
@@ -80,6 +81,8 @@ _STORING = frozenset(
         ('POST', '/users'),
     }
 )
+#: What supervisors and proxies ask for: not counted, for the rows of the counts may be away.
+_WATCHED = frozenset({'/health', '/ready'})
 #: Seconds after which a client asks again when the database does not answer.
 _AWAY = '1'
 _NO_SPACE = 'No space left at the bridge'
@@ -247,6 +250,7 @@ async def _set_headers(request: web.Request, response: web.StreamResponse) -> No
     for name, value in _SECURITY_HEADERS.items():
         # Pages that are served beside the bridge have rules of their own.
         response.headers.setdefault(name, value)
+    response.headers['Server'] = _SERVER
     origin = request.headers.get('origin')
     if origin:
         response.headers['Access-Control-Allow-Origin'] = origin
@@ -278,6 +282,8 @@ def _host_name(authority: str) -> str:
 
 @web.middleware
 async def _limited(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if _pattern(request).rstrip('/') in _WATCHED:
+        return await handler(request)
     rates = request.app[BRIDGE].rates
     headers = await rates.count(request.remote or '', _pattern(request), request.method)
     try:

@@ -280,7 +280,9 @@ class Counters:
             Refusal: If a limit is passed (429, with ``Retry-After``).
         """
         if count.used > limit:
-            headers = {'Retry-After': f'{count.ends / 1000 - self._clock():.3f}'}
+            # Whole seconds, or urllib3 and others take the answer as invalid.
+            wait = math.ceil(count.ends / 1000 - self._clock())
+            headers = {'Retry-After': str(max(1, wait))}
             raise Refusal(429, 'Too Many Requests', headers)
 
 

@@ -151,7 +151,7 @@ def reopened_logs(
 ) -> Iterator[None]:
     """Open log files again at SIGHUP, for a server's life: the sign that they have been moved.
 
-    Belongs into the main thread. Without a log file SIGHUP does what it did before.
+    Belongs into the main thread. Without a log file SIGHUP does what it does else.
 
     Args:
         error_log (Path | None): opened again too, if it is where standard error goes to now.
