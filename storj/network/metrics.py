@@ -9,6 +9,7 @@ that comes from the network.
 from __future__ import annotations
 
 import asyncio
+import collections
 import os
 import time
 from collections.abc import Mapping
@@ -25,12 +26,13 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
-from sqlalchemy import Connection, case, delete, func, insert, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.contacts import not_lately_timed_out
 from storj.network.bridge.state import Bridge
-from storj.network.bridge.tables import Contact, Contract, Measure, Repair
+from storj.network.bridge.tables import Contact, Repair
+from storj.network.bridge.totals import Totals, keep, kept
 from storj.network.bridge.upkeep.leases import take_round
 from storj.network.node.serving import Server, listen
 from storj.network.node.tasks import Tasks
@@ -42,7 +44,7 @@ __all__ = ('Metrics', 'MetricsServer', 'measure')
 _ROUND = 'the measures'
 #: Seconds between two measurements by whichever process, and between two looks at the last one.
 PACE, _LOOK = 15.0, 5.0
-# Measuring takes this part of the time at the most: contracts are counted one by one.
+# Measuring takes this part of the time at the most: the backlog of repairs may be long.
 _SHARE = 0.01
 _LONGEST = 600.0
 _METHODS = frozenset({'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT'})
@@ -60,24 +62,18 @@ _GAUGES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def measure(session: Session, now: int) -> dict[str, float]:
+def measure(session: Session, counted: collections.Counter[str], now: int) -> dict[str, float]:
     """Return what is known from the database: values by ``gauge`` or ``gauge label``.
 
     Args:
         session (Session): in a transaction.
+        counted (Counter[str]): of :class:`~storj.network.bridge.totals.Totals`.
         now (int): milliseconds since 1970.
     """
     found: dict[str, float] = {'storj_measured_timestamp_seconds': now / 1000}
-    for kind in ('first', 'mirror'):
-        found[f'storj_contracts {kind}'] = found[f'storj_contract_bytes {kind}'] = 0.0
-    for mirror, count, size in session.execute(
-        select(Contract.mirror, func.count(), func.sum(Contract.data_size))
-        .where(Contract.stored.is_(True))
-        .group_by(Contract.mirror)
-    ):
-        kind = 'mirror' if mirror else 'first'
-        found[f'storj_contracts {kind}'] = count
-        found[f'storj_contract_bytes {kind}'] = float(size)
+    of_all: collections.Counter[str] = collections.Counter()
+    for name, count in counted.items():
+        of_all[name.partition(' ')[0]] += count
     there = case((not_lately_timed_out(now), 1), else_=0)
     lost = case((Contact.lost.is_(True), 1), else_=0)
     both, gone, known, passed, failed = (
@@ -96,6 +92,10 @@ def measure(session: Session, now: int) -> dict[str, float]:
     due, all_repairs = session.execute(select(late, func.count()).select_from(Repair)).one()
     return {
         **found,
+        'storj_contracts first': of_all['shards'] - of_all['mirrors'],
+        'storj_contracts mirror': of_all['mirrors'],
+        'storj_contract_bytes first': of_all['bytes'] - of_all['mirrored'],
+        'storj_contract_bytes mirror': of_all['mirrored'],
         'storj_farmers there': both,
         'storj_farmers lost': gone,
         'storj_farmers silent': known - both - gone,
@@ -192,9 +192,10 @@ class Metrics:
         tasks.start(_ROUND, self._follow(bridge, tasks))
 
     async def _follow(self, bridge: Bridge, tasks: Tasks) -> None:
+        totals = Totals(bridge, tasks)
         while True:
             try:
-                self._set(await self._measured(bridge))
+                self._set(await self._measured(bridge, totals))
                 self._connections.set(bridge.database.connections)
             except Exception as error:
                 # The database is away, say; the bridge goes on, and so do the measurements.
@@ -203,19 +204,20 @@ class Metrics:
                 tasks.note(_ROUND, None)
             await asyncio.sleep(_LOOK)
 
-    async def _measured(self, bridge: Bridge) -> dict[str, float]:
+    async def _measured(self, bridge: Bridge, totals: Totals) -> Mapping[str, float]:
         """Return what was measured last, by this process or another."""
         if time.monotonic() >= self._due and await take_round(bridge, _ROUND, _LONGEST):
+            counted = await totals.get()
             began = time.monotonic()
             found = await bridge.database.apart(
-                lambda session: measure(session, bridge.now()), long=True
+                lambda session: measure(session, counted, bridge.now()), long=True
             )
-            await bridge.database.run_objects(lambda session: _keep(session, found))
+            await keep(bridge, _ROUND, found)
             ended = time.monotonic()
             pause = min(_LONGEST, max(PACE, (ended - began) / _SHARE))
             self._due = ended + pause
             await take_round(bridge, _ROUND, pause)
-        return await bridge.database.read(_kept)
+        return await kept(bridge, _ROUND) or {}
 
     def _set(self, measured: Mapping[str, float]) -> None:
         for key, value in measured.items():
@@ -228,15 +230,6 @@ class Metrics:
     def text(self) -> bytes:
         """Return the sums of all processes, as Prometheus reads them."""
         return generate_latest(self._registry)
-
-
-def _keep(session: Session, found: Mapping[str, float]) -> None:
-    session.execute(delete(Measure))
-    session.execute(insert(Measure), [{'name': n, 'value': v} for n, v in found.items()])
-
-
-def _kept(connection: Connection) -> dict[str, float]:
-    return dict(connection.execute(select(Measure.name, Measure.value)).tuples().all())
 
 
 class MetricsServer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from storj.digest import shard_hash
 from storj.exception import NetworkSetupError
-from storj.network.bridge import migrations, status
+from storj.network.bridge import migrations, totals
 from storj.network.bridge.contacts import write_calls
 from storj.network.bridge.copies import supply
 from storj.network.bridge.database import Database
@@ -290,7 +291,7 @@ def keep_files_over_an_upgrade(folder: Path, **settings: Any) -> None:
                 (False, False, 0)
             }
             # Its copies go on to count.
-            assert supply(session.connection()) == {1: 1}
+            assert supply(session.connection(), '', 'g') == {1: 1}
             assert {user.free_tier for user in session.query(User)} == {True}
     with RunningBridge(folder, **settings) as bridge:
         assert bridge.request('GET', path, by=alice).status == 200
@@ -450,7 +451,7 @@ def test_status_is_read_apart_from_the_event_loop(bridge: RunningBridge) -> None
 
     def read(session: Session) -> dict[str, Any]:
         names.append(threading.current_thread().name)
-        return network_status(session, bridge.app[BRIDGE])
+        return network_status(session, bridge.app[BRIDGE], Counter())
 
     assert bridge.call(lambda: bridge.state.database.apart(read))['farmers'] == []
     assert names[0].startswith('storj-database')
@@ -482,26 +483,36 @@ def test_contracts_that_cannot_be_audited_are_not_looked_at_for_ever(tmp_path: P
             assert due.count() == 0
 
 
-def test_state_that_took_long_to_count_stands_for_a_while(tmp_path: Path) -> None:
+def test_count_of_several_portions_stands_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(totals, '_SOME', 2)
+
+    def state(bridge: RunningBridge) -> tuple[int, int, int]:
+        found = bridge.request('GET', '/status').json
+        shards = sum(farmer['shards'] for farmer in found['farmers'])
+        return found['totals']['files'], shards, found['totals']['under_replicated']
+
     with RunningBridge(tmp_path) as bridge:
-        counts = iter([status._Counted({}, {}, number, 0, {}) for number in range(3)])
-
-        def count(session: Session) -> status._Counted:
-            counted = next(counts)
-            # As if it had read a million contracts.
-            threading.Event().wait(2 * status._LONG)
-            return counted
-
-        bridge.app[status.TOTALS]._count = count
-
-        def files() -> int:
-            found = bridge.request('GET', '/status').json['totals']['files']
-            assert isinstance(found, int)
-            return found
-
-        assert [files() for _ in range(3)] == [0, 0, 0]
-        bridge.clock.now += 2 * status._LONG / status._LOOKING + 60
-        # The former one is handed out while the next one is made.
-        assert files() == 0
-        eventually(lambda: files() == 1)
-        assert files() == 1
+        alice = bridge.account()
+        bridge.farmer()
+        bucket = bridge.bucket(alice)
+        for number in range(1, 7):
+            bridge.file(alice, bucket, [b'%d' % number], filename=str(number))
+            if number in (1, 5):
+                # A new count, and the first of several portions.
+                assert state(bridge) == (number, number, 0)
+        assert state(bridge) == (5, 5, 0)
+    # Another bridge, or the same one later, has no other count than this.
+    with RunningBridge(tmp_path) as bridge:
+        assert state(bridge) == (5, 5, 0)
+        # Twenty times as long as the count took, at least.
+        bridge.clock.now += 10**6
+        assert state(bridge) == (5, 5, 0)
+        eventually(lambda: state(bridge) == (6, 6, 0))
+        for number in range(2, 7):
+            name = bridge.request('GET', f'/buckets/{bucket}/file-ids/{number}', by=alice).json
+            path = f'/buckets/{bucket}/files/{name["id"]}'
+            assert bridge.request('DELETE', path, by=alice).status == 204
+        bridge.clock.now += 10**6
+        eventually(lambda: state(bridge)[0] == 1)

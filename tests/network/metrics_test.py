@@ -6,14 +6,16 @@ from typing import Any
 
 from sqlalchemy import insert, update
 
+from storj.network.bridge.status import TOTALS
 from storj.network.bridge.tables import Contact, Contract, Repair
 from storj.network.metrics import measure
 from tests.network.bridges import Account, RunningBridge
 
 
 def measured(bridge: RunningBridge) -> dict[str, float]:
+    counted = bridge.call(bridge.app[TOTALS].get)
     with bridge.state.database.begin() as session:
-        found = measure(session, bridge.state.now())
+        found = measure(session, counted, bridge.state.now())
     assert found.pop('storj_measured_timestamp_seconds') == bridge.state.now() / 1000
     return {name: value for name, value in found.items() if value}
 

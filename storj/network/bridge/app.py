@@ -27,6 +27,7 @@ from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.tables import Contact
+from storj.network.bridge.totals import Totals
 from storj.network.bridge.upkeep.leases import release_rounds
 from storj.network.bridge.upkeep.repairs import REPAIRS, Repairs
 from storj.network.bridge.upkeep.rounds import start_upkeep
@@ -359,7 +360,7 @@ def create_app(
         app[BRIDGE] = bridge
         app[REPAIRS] = repairs
         tasks = app[TASKS] = Tasks('bridge')
-        app[status.TOTALS] = status.Totals(bridge, tasks)
+        app[status.TOTALS] = Totals(bridge, tasks)
         checks.aside = database.aside
         for check in (
             lambda: health.tried('the database cannot be written', database.probe, serious=True),

@@ -20,7 +20,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     String,
-    Subquery,
     and_,
     bindparam,
     case,
@@ -287,31 +286,35 @@ def shards_of(
     return [FrameShard(*row) for row in rows]
 
 
-def _supply() -> Subquery:
-    """Return each shard that a file needs, with the number of its copies that count."""
-    # A shard that several files share is needed once.
-    needed = (
-        select(Pointer.shard_hash)
-        .join(Entry, Entry.frame == Pointer.frame)
-        .distinct()
-        .subquery('needed')
-    )
-    return (
-        select(needed.c.shard_hash, func.sum(case((_COUNTS, 1), else_=0)).label('copies'))
-        .outerjoin(Contract, Contract.shard_hash == needed.c.shard_hash)
-        .outerjoin(Contact, Contact.node_id == Contract.node_id)
-        .group_by(needed.c.shard_hash)
-        .subquery('supply')
-    )
+#: Each shard of a range that a file needs; one that several files share is needed once.
+_NEEDED_BETWEEN = (
+    select(Pointer.shard_hash)
+    .join(Entry, Entry.frame == Pointer.frame)
+    .where(Pointer.shard_hash > bindparam('after'), Pointer.shard_hash <= bindparam('end'))
+    .distinct()
+    .subquery('needed')
+)
+_SUPPLY = (
+    select(func.sum(case((_COUNTS, 1), else_=0)).label('copies'))
+    .select_from(_NEEDED_BETWEEN)
+    .outerjoin(Contract, Contract.shard_hash == _NEEDED_BETWEEN.c.shard_hash)
+    .outerjoin(Contact, Contact.node_id == Contract.node_id)
+    .group_by(_NEEDED_BETWEEN.c.shard_hash)
+    .subquery('supply')
+)
+_SUPPLIED = select(_SUPPLY.c.copies, func.count()).group_by(_SUPPLY.c.copies)
 
 
-_SUPPLY = _supply()
+def supply(connection: Connection, after: str, end: str) -> dict[int, int]:
+    """Return how many shards that files need have so many copies that count.
 
-
-def supply(connection: Connection) -> dict[int, int]:
-    """Return how many shards that files need have so many copies that count; reads everything."""
-    query = select(_SUPPLY.c.copies, func.count()).group_by(_SUPPLY.c.copies)
-    return {int(copies): count for copies, count in connection.execute(query)}
+    Args:
+        connection (Connection): in a transaction.
+        after (str): the shards have greater hashes than this one.
+        end (str): the greatest hash of them.
+    """
+    rows = connection.execute(_SUPPLIED, {'after': after, 'end': end})
+    return {int(copies): count for copies, count in rows}
 
 
 logger = logging.getLogger(__name__)

@@ -6,152 +6,49 @@ names, tokens or accounts.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import html
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
-from sqlalchemy import case, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storj.network.bridge.auth import authenticate
 from storj.network.bridge.contacts import lately_timed_out, write_calls
-from storj.network.bridge.copies import counts, supply
-from storj.network.bridge.database import PATIENCE
+from storj.network.bridge.copies import counts
 from storj.network.bridge.state import BRIDGE, Bridge
-from storj.network.bridge.tables import Bucket, Challenge, Contact, Contract, Entry, Frame, Pointer
+from storj.network.bridge.tables import Bucket, Contact, Contract, Entry, Frame, Pointer
+from storj.network.bridge.totals import Totals
 from storj.network.node.pages import html_page, wants_page
-from storj.network.node.tasks import Tasks
-from storj.network.node.wire import Refusal, Route, answer, iso_date, vary
+from storj.network.node.wire import Route, answer, iso_date, vary
 from storj.text import count_of
 
-__all__ = ('ROUTES', 'TOTALS', 'Totals', 'network_status')
+__all__ = ('ROUTES', 'TOTALS', 'network_status')
 
 # Newest files whose places are shown, and shards of them all.
 _FILES = 100
 _SHARDS = 5000
-# Seconds from which on a count takes long, and the part of the time in which one may be made.
-_LONG, _LOOKING = 0.1, 0.05
-
-
-class _Counted(NamedTuple):
-    """What is counted by reading all contracts and files; per farmer, by node id."""
-
-    held: Mapping[str, Mapping[str, int]]
-    audits: Mapping[str, int]
-    files: int
-    bytes: int
-    copies: Mapping[int, int]
-
-
-class Totals:
-    """What a bridge has counted last, of all contracts and files.
-
-    A count reads everything: some milliseconds in a small network, seconds in a large one. So one
-    that took long stands for a while, and is handed out while the next one is made: ``GET
-    /status`` then costs the same however much is stored, and the database is read for a
-    twentieth of the time at the most.
-
-    Args:
-        bridge (Bridge): the bridge.
-        tasks (Tasks): of the bridge.
-        count (Callable[[Session], _Counted]): reads everything.
-    """
-
-    def __init__(
-        self, bridge: Bridge, tasks: Tasks, count: Callable[[Session], _Counted] | None = None
-    ) -> None:
-        self._bridge = bridge
-        self._tasks = tasks
-        self._count = count or _count
-        self._last: _Counted | None = None
-        # Until when it stands, by the monotonic clock; 0 if it took no time.
-        self._until = 0.0
-        self._running: asyncio.Task[None] | None = None
-
-    async def get(self) -> _Counted:
-        """Return the last count; a new one, if none took long enough to stand."""
-        if self._last is not None and self._bridge.monotonic() < self._until:
-            return self._last
-        if self._running is None:
-            self._running = self._tasks.once('the count of all files', self._renew())
-            self._running.add_done_callback(self._ended)
-        if self._last is None or not self._until:
-            try:
-                await asyncio.wait_for(asyncio.shield(self._running), PATIENCE)
-            except asyncio.TimeoutError:
-                raise Refusal(503, 'The count takes long', {'Retry-After': '5'}) from None
-        if self._last is None:
-            raise RuntimeError('nothing was counted')
-        return self._last
-
-    async def _renew(self) -> None:
-        began = time.monotonic()
-        self._last = await self._bridge.database.apart(self._count, long=True)
-        took = time.monotonic() - began
-        stands = took / _LOOKING if took > _LONG else 0.0
-        self._until = stands and self._bridge.monotonic() + stands
-
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._running = None
-
-    async def close(self) -> None:
-        """End a count under way."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-
+# What is counted of each farmer.
+_HELD = ('shards', 'mirrors', 'bytes')
 
 #: Key of the counts in the bridge's application.
 TOTALS: web.AppKey[Totals] = web.AppKey('totals', Totals)
 
 
-def _count(session: Session) -> _Counted:
-    return _Counted(
-        held={
-            # Some databases sum whole numbers up to decimal ones.
-            node_id: {'shards': shards, 'mirrors': int(mirrors), 'bytes': int(size)}
-            for node_id, shards, mirrors, size in session.execute(
-                select(
-                    Contract.node_id,
-                    func.count(),
-                    func.sum(case((Contract.mirror.is_(True), 1), else_=0)),
-                    func.sum(Contract.data_size),
-                )
-                .where(Contract.stored.is_(True))
-                .group_by(Contract.node_id)
-            )
-        },
-        audits=dict(
-            session.execute(
-                select(Challenge.node_id, func.count())
-                .where(Challenge.passed.is_(None))
-                .group_by(Challenge.node_id)
-            ).all()
-        ),
-        files=session.scalar(select(func.count()).select_from(Entry)) or 0,
-        bytes=int(
-            session.scalar(select(func.sum(Frame.size)).join(Entry, Entry.frame == Frame.id)) or 0
-        ),
-        copies=supply(session.connection()),
-    )
-
-
 def network_status(
-    session: Session, bridge: Bridge, user: str | None = None, counted: _Counted | None = None
+    session: Session, bridge: Bridge, counted: Counter[str], user: str | None = None
 ) -> dict[str, Any]:
     """Return the state of the network.
 
     Args:
         session (Session): in a transaction.
         bridge (Bridge): the bridge.
+        counted (Counter[str]): of :class:`~storj.network.bridge.totals.Totals`.
         user (str | None): e-mail of the account whose files are shown; None for no files.
-        counted (_Counted | None): of :class:`Totals`; by default everything is counted now.
 
     Returns:
         dict[str, Any]: ``bridge`` (version, protocol, url, and the ``extended_key`` of its renter
@@ -165,9 +62,8 @@ def network_status(
         (of all files 5000) and for each the ``farmers`` that have it (``node_id``, ``stored``,
         ``mirror``, ``failed``, ``counts``: whether it counts as a copy). Sizes are bytes.
     """
-    counted = counted or _count(session)
     farmers = _farmers(session, bridge, counted)
-    copies, wanted = counted.copies, bridge.settings.copies
+    wanted = bridge.settings.copies
     return {
         'bridge': {
             'url': bridge.settings.public_url,
@@ -177,22 +73,21 @@ def network_status(
         },
         'farmers': farmers,
         'totals': {
-            'files': counted.files,
-            'bytes': counted.bytes,
+            'files': counted['files'],
+            'bytes': counted['file bytes'],
             **{
                 name: sum(farmer[name] for farmer in farmers)
                 for name in ('shards', 'mirrors', 'audits_passed', 'audits_failed')
             },
             'copies_wanted': wanted,
-            'under_replicated': sum(copies[count] for count in copies if count < wanted),
-            'without_copies': copies.get(0, 0),
+            'under_replicated': sum(counted[f'copies {number}'] for number in range(wanted)),
+            'without_copies': counted['copies 0'],
         },
         'files': [] if user is None else _files(session, user),
     }
 
 
-def _farmers(session: Session, bridge: Bridge, counted: _Counted) -> list[dict[str, Any]]:
-    nothing = {'shards': 0, 'mirrors': 0, 'bytes': 0}
+def _farmers(session: Session, bridge: Bridge, counted: Counter[str]) -> list[dict[str, Any]]:
     now = bridge.now()
     return [
         {
@@ -208,10 +103,13 @@ def _farmers(session: Session, bridge: Bridge, counted: _Counted) -> list[dict[s
             'space_available': contact.space_available,
             'space_offered': contact.space_offered,
             'reputation': contact.reputation,
-            **counted.held.get(contact.node_id, nothing),
+            **{
+                name: counted[f'{name} {contact.node_id}']
+                for name in ('shards', 'mirrors', 'bytes')
+            },
             'audits_passed': contact.audits_passed,
             'audits_failed': contact.audits_failed,
-            'audits_open': counted.audits.get(contact.node_id, 0),
+            'audits_open': counted[f'audits {contact.node_id}'],
         }
         for contact in session.scalars(select(Contact).order_by(Contact.port, Contact.node_id))
     ]
@@ -291,7 +189,7 @@ async def get_status(request: web.Request) -> web.Response:
     await write_calls(bridge)
     counted = await request.app[TOTALS].get()
     state = await bridge.database.apart(
-        partial(network_status, bridge=bridge, user=user, counted=counted)
+        partial(network_status, bridge=bridge, counted=counted, user=user)
     )
     response = _page(state) if wants_page(request) else answer(state)
     vary(response, 'Accept')

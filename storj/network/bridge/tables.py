@@ -67,7 +67,7 @@ __all__ = (
 #: Seconds of the bridge's running after which an upload counts as given up.
 UPLOAD_LIFE = 90 * 24 * 3600
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '10'
+REVISION = '11'
 
 
 class Base(DeclarativeBase):
@@ -366,12 +366,12 @@ class Secret(Base):
 
 
 class Measure(Base):
-    """A number that was counted for all bridges, for metrics."""
+    """What one bridge has counted for all of them (see ``totals``)."""
 
     __tablename__ = 'measures'
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    value: Mapped[float]
+    value: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class Repair(Base):
