@@ -35,14 +35,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-#: What nearly every command loads; anything else is loaded by the command that wants it.
+#: What many commands load, some of it when they first encrypt or connect; anything else is loaded
+#: by the command that wants it.
 PRELOADED = (
+    'Crypto.Util.strxor',
+    'click._textwrap',
+    'cryptography.hazmat.primitives.ciphers.aead',
+    'dateutil.parser',
+    'encodings.utf_8_sig',
+    'logging.handlers',
+    'pickle',
     'storj.cli.account',
     'storj.cli.app',
     'storj.catalog.copier',
     'storj.catalog.share',
     'storj.catalog.sync',
+    'storj.catalog.times',
+    'storj.cli.config',
     'storj.cli.copy',
+    'storj.cli.keys',
+    'storj.cli.metadisk',
+    'storj.crypto.convergent',
     'storj.network.backup',
     'storj.network.control',
     'storj.cli.files',
@@ -52,6 +65,7 @@ PRELOADED = (
     'storj.cli.sync',
     'storj.http',
     'storj.transfer',
+    'storj.web_socket',
 )
 
 #: The interpreter itself, for tests of what it loads.
