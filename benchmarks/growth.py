@@ -111,9 +111,12 @@ async def serve(url: str, folder: str) -> None:
     )
     app = create_app(settings, NullFarmers(), make_passwords=quick_passwords)  # type: ignore[arg-type]
     pause = 0.0
+    watching: asyncio.Task[None] | None = None
 
     async def longest(request: web.Request) -> web.Response:
-        nonlocal pause
+        nonlocal pause, watching
+        # From the first question on: it takes processor time.
+        watching = watching or asyncio.ensure_future(watch())
         pause, answer = 0.0, pause
         return web.json_response(answer)
 
@@ -132,9 +135,9 @@ async def serve(url: str, folder: str) -> None:
     print(port, flush=True)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    watching = asyncio.ensure_future(watch())
     await stopped.wait()
-    watching.cancel()
+    if watching is not None:
+        watching.cancel()
     await server.stop()
 
 

@@ -207,6 +207,7 @@ def test_raises_entries_begin_with_if() -> None:
 STARTERS = {
     'bridge/passwords.py',
     'bridge/copies.py',
+    'bridge/database.py',
     'control.py',
     'farmer/channels.py',
     'farmer/farmer.py',

@@ -5,6 +5,7 @@ The plans are SQLite's; other databases have the same indexes to choose from.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 import threading
@@ -16,7 +17,18 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    create_engine,
+    delete,
+    event,
+    insert,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storj.digest import shard_hash
@@ -35,6 +47,7 @@ from storj.network.bridge.tables import (
     Contract,
     Entry,
     Frame,
+    Measure,
     Pointer,
     Token,
     User,
@@ -357,6 +370,36 @@ def test_probe_leaves_the_revision_of_a_later_version(tmp_path: Path) -> None:
         with database.begin_plain() as connection:
             assert connection.scalar(text('SELECT version_num FROM alembic_version')) == '99'
     finally:
+        database.close()
+
+
+def test_requests_share_a_transaction_unless_one_fails(tmp_path: Path) -> None:
+    database = Database(f'sqlite:///{tmp_path}/bridge.db')
+    rows = [{'name': name, 'value': 0.0} for name in 'aabc']
+    commits: list[Connection] = []
+
+    def note(connection: Connection) -> None:
+        commits.append(connection)
+
+    async def enter(some: list[dict[str, Any]]) -> list[object]:
+        new = insert(Measure)
+        works = [database.share(lambda each, row=row: each.execute(new, row)) for row in some]
+        return await asyncio.gather(*works, return_exceptions=True)
+
+    event.listen(Engine, 'commit', note)
+    try:
+        results = asyncio.run(enter(rows))
+        assert [isinstance(result, Exception) for result in results] == [False, True, False, False]
+        assert isinstance(results[1], IntegrityError)
+        assert len(commits) == 3
+        with database.begin() as session:
+            assert sorted(session.scalars(select(Measure.name))) == ['a', 'b', 'c']
+            session.execute(delete(Measure))
+        commits.clear()
+        asyncio.run(enter(rows[1:]))
+        assert len(commits) == 1
+    finally:
+        event.remove(Engine, 'commit', note)
         database.close()
 
 

@@ -17,12 +17,13 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from enum import IntEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     URL,
@@ -58,6 +59,7 @@ from storj.text import printable, to_system
 __all__ = (
     'CONNECTIONS',
     'Database',
+    'Locks',
     'OldSchemaError',
     'fingerprint',
     'is_away',
@@ -77,6 +79,8 @@ _BEFORE_ALEMBIC = 'bridge_schema'
 _SOME = 200
 #: Transactions side by side, where a server does them.
 CONNECTIONS = 16
+# Of them those that requests share, and how many requests share one at the most.
+_SHARED, _SHARERS = 4, 16
 #: Seconds until a server is given up that does not answer, with the time for a connection; new ones
 #: take up to five more. Reads of the work in the background may take the longer time.
 PATIENCE, LONG_PATIENCE = 10.0, 130.0
@@ -120,6 +124,27 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode('utf-8', 'surrogatepass')).hexdigest()
 
 
+class Locks(IntEnum):
+    """What work in a shared transaction locks, in the order in which it is done.
+
+    What most others wait for comes last, so that it is locked for a short time.
+    """
+
+    NOTHING = 0
+    CONTRACT = 1
+    FRAME = 2
+    BUCKET = 3
+
+
+class _Waiting(NamedTuple):
+    """Work for a transaction that is shared, and who waits for it."""
+
+    since: float
+    order: tuple[Locks, str]
+    work: Callable[[Connection], Any]
+    done: asyncio.Future[Any]
+
+
 class OldSchemaError(NetworkSetupError):
     """The database is empty, or an earlier version of this program made it.
 
@@ -158,6 +183,8 @@ class Database:
         self._workers: ThreadPoolExecutor | None = None
         self._watchdog: Watchdog | None = None
         self._thread = _Thread()
+        self._waiting: list[_Waiting] = []
+        self._shared: set[asyncio.Task[None]] = set()
         with _named(parsed):
             self._engine = _open(parsed, connections)
             self._sync = _sync_of(parsed) if durable else None
@@ -243,6 +270,73 @@ class Database:
         """
         return await self.aside(partial(self._done, self._engine.begin, work))
 
+    async def share(
+        self, work: Callable[[Connection], _T], locks: Locks = Locks.NOTHING, key: str = ''
+    ) -> _T:
+        """Do short work as :meth:`run` does, in one transaction with that of other requests.
+
+        Beginning and committing costs as much as some statements, and two round trips to a server.
+        If any of the work fails, each is done again in a transaction of its own.
+
+        Args:
+            work (Callable[[Connection], T]): as of :meth:`run`.
+            locks (Locks): what it locks.
+            key (str): which of these. Transactions that lock the same rows in the same order do
+                not wait for each other in a circle.
+
+        Returns:
+            T: what it returns.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(time.monotonic(), (locks, key), work, loop.create_future())
+        self._waiting.append(waiting)
+        # SQLite does one transaction at a time.
+        if len(self._shared) < (1 if self._workers is None else _SHARED):
+            task = loop.create_task(self._work_off())
+            self._shared.add(task)
+            task.add_done_callback(self._shared.discard)
+        return await waiting.done  # type: ignore[no-any-return]
+
+    async def _work_off(self) -> None:
+        """Do what waits for a shared transaction."""
+        # Requests that came in at the same time get as far as this one meanwhile.
+        await asyncio.sleep(0)
+        while self._waiting:
+            some, self._waiting = self._waiting[:_SHARERS], self._waiting[_SHARERS:]
+            patience = some[0].since + PATIENCE - time.monotonic()
+            some.sort(key=lambda each: each.order)
+            works = [each.work for each in some]
+            try:
+                results = await self.aside(partial(self._all, works), patience)
+            except Exception as error:
+                results = [error] * len(some)
+            for each, result in zip(some, results, strict=True):
+                if each.done.cancelled():
+                    continue
+                if isinstance(result, Exception):
+                    each.done.set_exception(result)
+                else:
+                    each.done.set_result(result)
+
+    def _all(self, works: Sequence[Callable[[Connection], _T]]) -> list[_T | Exception]:
+        """Do all work in one transaction, or each in its own; return what each returns or raises.
+
+        Raises:
+            SQLAlchemyError: If the database cannot be asked.
+        """
+        try:
+            return self._done(self._engine.begin, lambda each: [work(each) for work in works])
+        except Exception as error:
+            if len(works) == 1 or (is_away(error) and not _state_of(error)):
+                raise
+        results: list[_T | Exception] = []
+        for work in works:
+            try:
+                results.append(self._done(self._engine.begin, work))
+            except Exception as error:
+                results.append(error)
+        return results
+
     async def run_objects(self, work: Callable[[Session], _T]) -> _T:
         """Do work with objects in a transaction, as :meth:`run` does; they can be read after it."""
         return await self.aside(partial(self._done, self._sessions.begin, work))
@@ -251,11 +345,16 @@ class Database:
         """Read what one statement finds; it needs no transaction, which a server has to be told."""
         return await self.aside(partial(self._done, self._reading.begin, work))
 
-    async def aside(self, work: Callable[[], _T]) -> _T:
-        """Do work with :meth:`begin` and its like; a server is waited for in a thread."""
+    async def aside(self, work: Callable[[], _T], patience: float = PATIENCE) -> _T:
+        """Do work with :meth:`begin` and its like; a server is waited for in a thread.
+
+        Args:
+            work (Callable[[], T]): what is done.
+            patience (float): seconds until a server is given up that does not answer.
+        """
         if self._workers is None:
             return work()
-        return await self._waited_for(self._workers, PATIENCE, work)
+        return await self._waited_for(self._workers, patience, work)
 
     async def _waited_for(
         self, threads: ThreadPoolExecutor, patience: float, work: Callable[[], _T]
@@ -556,8 +655,13 @@ def is_away(error: BaseException) -> bool:
 
 def _is_broken_off(error: DBAPIError) -> bool:
     """Return whether the database has ended a transaction that may succeed the next time."""
-    state = getattr(error.orig, 'sqlstate', None) or getattr(error.orig, 'pgcode', None)
-    return error.connection_invalidated or state in _BROKEN_OFF
+    return error.connection_invalidated or _state_of(error) in _BROKEN_OFF
+
+
+def _state_of(error: BaseException) -> str | None:
+    """Return the SQL state that a server answered with; None if it did not answer."""
+    cause = getattr(error, 'orig', None)
+    return getattr(cause, 'sqlstate', None) or getattr(cause, 'pgcode', None)
 
 
 def _sync_of(url: URL) -> GroupSync | None:

@@ -35,6 +35,7 @@ from storj.network.bridge.auth import (
 )
 from storj.network.bridge.contacts import KnownFarmer, contact_object
 from storj.network.bridge.copies import FrameShard, download_tokens, shards_of
+from storj.network.bridge.database import Locks
 from storj.network.bridge.frames import excluded, owned_frame
 from storj.network.bridge.listing import entry_of, hmac_object
 from storj.network.bridge.quotas import check_volume, count_volume
@@ -181,7 +182,8 @@ async def create_file(request: web.Request) -> web.Response:
     try:
         # What is refused is refused before the wait for copies.
         try:
-            made = await bridge.database.run(partial(create, enough=enough, shards=None))
+            make = partial(create, enough=enough, shards=None)
+            made = await bridge.database.share(make, Locks.BUCKET, new.bucket_id)
         except _TooFewCopies as short:
             await _wait_for_copies(bridge, request.app[REPAIRS], short.shards)
             # Bucket, frame and name may have changed during the wait.

@@ -33,6 +33,7 @@ from storj.digest import is_hex
 from storj.network.bridge.auth import Caller, authenticate
 from storj.network.bridge.contacts import KNOWN_FARMER, KnownFarmer, contact_object
 from storj.network.bridge.copies import UNCONFIRMED, UNCONFIRMED_COPY, has_shard
+from storj.network.bridge.database import Locks
 from storj.network.bridge.placement import Candidate, Shard, candidates, place, ranked
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.state import BRIDGE, PROMISE_LIFE, Bridge, Release
@@ -229,8 +230,9 @@ async def create_frame(request: web.Request) -> web.Response:
     """Make an empty frame."""
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
+    frame = secrets.token_hex(12)
     row = {
-        'id': secrets.token_hex(12),
+        'id': frame,
         'user': caller.email,
         'created': bridge.now(),
         'locked': False,
@@ -242,7 +244,7 @@ async def create_frame(request: web.Request) -> web.Response:
         _check_volume(bridge, connection, caller, 'Could not create frame')
         connection.execute(_NEW_FRAME, row)
 
-    await bridge.database.run(make)
+    await bridge.database.share(make, Locks.FRAME, frame)
     return answer(_frame_object(Frame(**row), [], bridge.release))
 
 
@@ -550,7 +552,7 @@ async def add_shard(request: web.Request) -> web.Response:
             connection, shard.shard_hash, exclude=addition.exclude, frame=frame.id
         )
 
-    frame, found = await bridge.database.run(look)
+    frame, found = await bridge.database.share(look)
 
     def keep(connection: Connection, node_id: str) -> None:
         quota = bridge.settings.upload_quota
@@ -564,7 +566,7 @@ async def add_shard(request: web.Request) -> web.Response:
     searching.append(shard.size)
     try:
         contact, allocation = await place(
-            bridge, shard, ranked(bridge, found), keep, account=caller.email
+            bridge, shard, ranked(bridge, found), keep, frame=frame.id, account=caller.email
         )
     finally:
         searching.remove(shard.size)

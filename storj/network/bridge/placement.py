@@ -46,6 +46,7 @@ from storj.network.bridge.copies import (
     confirm,
     remember_tokens,
 )
+from storj.network.bridge.database import Locks
 from storj.network.bridge.renter import Allocation, NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract, Pointer
@@ -240,6 +241,7 @@ async def place(
     farmers: Sequence[Candidate],
     keep: Callable[[Connection, str], object],
     *,
+    frame: str,
     account: str,
 ) -> tuple[KnownFarmer, Allocation]:
     """Make a contract for a shard with one farmer after the other, until one accepts.
@@ -249,6 +251,7 @@ async def place(
         shard (Shard): what is to be kept.
         farmers (Sequence[Candidate]): the best first.
         keep (Callable[[Connection, str], object]): see :func:`allocate`.
+        frame (str): that it changes.
         account (str): e-mail of who asks for it.
 
     Returns:
@@ -266,7 +269,13 @@ async def place(
         bridge.pending[contact.node_id] += 1
         try:
             allocation = await allocate(
-                bridge, contact, shard, keep, account=account, new=not candidate.holds
+                bridge,
+                contact,
+                shard,
+                keep,
+                frame=frame,
+                account=account,
+                new=not candidate.holds,
             )
         except (NodeError, NodeUnreachableError) as error:
             logger.info('farmer %s takes no shard: %s', contact.node_id, error)
@@ -283,6 +292,7 @@ async def allocate(
     shard: Shard,
     keep: Callable[[Connection, str], object] = lambda connection, node_id: None,
     *,
+    frame: str = '',
     account: str | None = None,
     mirror: bool = False,
     new: bool = False,
@@ -299,6 +309,7 @@ async def allocate(
         shard (Shard): what is to be kept.
         keep (Callable[[Connection, str], object]): records what is to be recorded with the contract
             of this farmer, in the same transaction; its errors undo both.
+        frame (str): that ``keep`` changes.
         account (str | None): e-mail of who asks for it; None for the bridge itself.
         mirror (bool): whether the shard is a copy.
         new (bool): whether the farmer had no contract for the shard a moment ago.
@@ -321,6 +332,7 @@ async def allocate(
                 contact,
                 agreed or shard,
                 keep,
+                frame=frame,
                 account=account,
                 mirror=mirror,
                 new=new,
@@ -338,6 +350,7 @@ async def allocate(
             contact,
             agreed,
             keep,
+            frame=frame,
             account=account,
             mirror=mirror,
             new=False,
@@ -352,6 +365,7 @@ async def _allocate(
     shard: Shard,
     keep: Callable[[Connection, str], object],
     *,
+    frame: str,
     account: str | None,
     mirror: bool,
     new: bool,
@@ -397,7 +411,7 @@ async def _allocate(
         # The caller's records and the contract are one transaction: never one without the other.
         keep(connection, contact.node_id)
 
-    await bridge.database.run(remember)
+    await bridge.database.share(remember, Locks.FRAME, frame)
     return allocation
 
 

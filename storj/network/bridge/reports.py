@@ -66,7 +66,7 @@ from storj.network.bridge.copies import (
     confirmed,
     counts,
 )
-from storj.network.bridge.database import fingerprint
+from storj.network.bridge.database import Locks, fingerprint
 from storj.network.bridge.placement import suspect
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.bridge.tables import Contact, Contract, FarmerToken
@@ -162,7 +162,7 @@ async def create_report(request: web.Request) -> web.Response:
     if not isinstance(shard_hash, str) or not is_hex(shard_hash, 40):
         raise Refusal(400, 'ExchangeReport validation failed: dataHash is required')
     farmer = await signed_farmer(request) if 'x-node-signature' in request.headers else None
-    taken = await bridge.database.run(
+    taken = await bridge.database.share(
         partial(
             _take,
             body=body,
@@ -170,7 +170,9 @@ async def create_report(request: web.Request) -> web.Response:
             farmer=farmer,
             now=bridge.now(),
             first_audit=bridge.settings.first_audit,
-        )
+        ),
+        Locks.CONTRACT,
+        shard_hash,
     )
     if taken is not None:
         _go_on(bridge, repairs, taken, shard_hash, farmer)
