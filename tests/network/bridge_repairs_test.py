@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from storj.network.bridge.app import TASKS
 from storj.network.bridge.copies import copies_of
 from storj.network.bridge.tables import Contact, Contract, Repair
 from storj.network.bridge.upkeep.audits import audit_round
+from storj.network.bridge.upkeep.mirrors import Made
 from storj.network.bridge.upkeep.repairs import REPAIRS
 from storj.network.bridge.upkeep.rounds import lost_round, ping_round
 from tests.network.bridges import Account, Clock, RunningBridge, ScriptedFarmer, eventually
@@ -218,6 +219,32 @@ def test_report_of_a_new_shard_brings_its_copies(bridge: RunningBridge, message:
     assert bridge.farmer_report(first, pointer['hash'], message).status == 201
     bridge.copies_made()
     assert len(holders(bridge, pointer['hash'])) == 3
+
+
+def test_copies_of_a_new_shard_are_planned_once(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farmers(bridge, 6)
+    monkeypatch.setattr('storj.network.bridge.upkeep.repairs._REPORTED', 60.0)
+    mirrors = bridge.app[REPAIRS]._mirrors
+    made: list[str] = []
+    make = mirrors.make
+
+    def noted(shard_hash: str, wanted: int) -> Awaitable[Made]:
+        made.append(shard_hash)
+        return make(shard_hash, wanted)
+
+    monkeypatch.setattr(mirrors, 'make', noted)
+    frame = bridge.frame(ALICE)
+    pointer = bridge.add_shard(ALICE, frame)
+    first = bridge.farmers.farmers[pointer['farmer']['nodeID']]
+    bridge.report(pointer, 'SHARD_UPLOADED')
+    # The farmer's report ends the wait for it; whoever else asks meanwhile changes nothing.
+    bridge.farmer_report(first, pointer['hash'], 'SHARD_UPLOADED')
+    create(bridge, frame)
+    bridge.copies_made()
+    assert made == [pointer['hash']]
+    assert len(counted(bridge, pointer['hash'])) == 3
 
 
 def test_shard_of_a_removed_frame_is_not_copied(bridge: RunningBridge) -> None:

@@ -185,7 +185,7 @@ class _Taken(NamedTuple):
     Attributes:
         report (_Report): what it says.
         node_id (str): the farmer that it is about.
-        arrived (bool): the farmer has confirmed its copy.
+        arrived (bool): the farmer has confirmed a copy that did not count.
         counted (set[str]): farmers with copies that count.
     """
 
@@ -227,7 +227,7 @@ def _take(
     counted = {row.node_id for row in rows if row.counts}
     if arrived and not copy.lost:
         counted.add(copy.node_id)
-    return _Taken(report, copy.node_id, arrived, counted)
+    return _Taken(report, copy.node_id, arrived and not copy.counts, counted)
 
 
 def _apply_farmers(
@@ -265,13 +265,14 @@ def _go_on(
     bridge: Bridge, repairs: Repairs, taken: _Taken, shard_hash: str, farmer: str | None
 ) -> None:
     """Have the copies made that a report shows to be missing (section 3.7)."""
-    report = taken.report
+    report, awaited = taken.report, False
     if farmer is not None and report.success and report.message in _STORED:
-        repairs.arrived(shard_hash, farmer, True)
+        awaited = repairs.arrived(shard_hash, farmer, True)
     elif farmer is not None and report.message in _NOT_COPIED:
         repairs.arrived(shard_hash, farmer, False)
-    if report.message in _ARRIVED | _COMPLAINTS:
-        repairs.ask(shard_hash, len(taken.counted - bridge.leaving))
+    changed = (taken.arrived and not awaited) or report.message in _COMPLAINTS
+    if changed or report.message in _ARRIVED:
+        repairs.ask(shard_hash, len(taken.counted - bridge.leaving), changed=changed)
 
 
 async def _own_node(request: web.Request) -> str:

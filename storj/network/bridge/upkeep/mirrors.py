@@ -171,11 +171,17 @@ class Mirrors:
         self._arrivals: dict[tuple[str, str], asyncio.Future[bool]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def arrived(self, shard_hash: str, node_id: str, stored: bool) -> None:
-        """Note that a farmer has a shard now, or has failed to copy it."""
+    def arrived(self, shard_hash: str, node_id: str, stored: bool) -> bool:
+        """Note that a farmer has a shard now, or has failed to copy it.
+
+        Returns:
+            bool: whether that was waited for.
+        """
         arrival = self._arrivals.get((shard_hash, node_id))
-        if arrival is not None and not arrival.done():
-            arrival.set_result(stored)
+        if arrival is None or arrival.done():
+            return False
+        arrival.set_result(stored)
+        return True
 
     async def make(self, shard_hash: str, wanted: int) -> Made:
         """Make the copies of a shard that are missing.

@@ -41,6 +41,8 @@ _ASKED, _FOUND = 8, 4
 _QUEUE = 10_000
 #: Seconds between two looks at the backlog, and between two times that claims are prolonged.
 _PACE, _PROLONG = 1.0, 20.0
+#: Seconds in which a farmer reports what it has taken, before it is asked.
+_REPORTED = 0.05
 #: Seconds before a shard is looked at again that another bridge works on, at first and at most.
 _ELSEWHERE, _ELSEWHERE_LONGEST = 0.05, 0.5
 #: Shards of one page of the long looks; those take so much of the bridge's time at the most.
@@ -141,12 +143,16 @@ class Repairs:
 
     # ------------------------------------------------------------------ what others call
 
-    def ask(self, shard_hash: str, copies: int | None = None) -> asyncio.Future[bool]:
+    def ask(
+        self, shard_hash: str, copies: int | None = None, *, changed: bool = True
+    ) -> asyncio.Future[bool]:
         """Have a shard copied if it has too few copies.
 
         Args:
             shard_hash (str): 40 hex digits.
             copies (int | None): that are known to count, if that was found out just now.
+            changed (bool): whether something has happened to a copy, so that it does not help if
+                somebody works on the shard already.
 
         Returns:
             asyncio.Future[bool]: is done when all that can be done for the shard at the moment is:
@@ -160,10 +166,16 @@ class Repairs:
                 done.set_result(full)
                 return done
             job = self._jobs[shard_hash] = _Job(shard_hash, done)
-            self._asked.put_nowait(job)
+            if changed or copies:
+                self._asked.put_nowait(job)
+            else:
+                # Its farmer is about to report it; if not, it is asked.
+                loop = asyncio.get_running_loop()
+                loop.call_later(_REPORTED, self._asked.put_nowait, job)
         elif job.working:
-            # Something has changed since its copies were counted.
-            job.again = True
+            job.again = job.again or changed
+        elif changed:
+            self._asked.put_nowait(job)
         return job.done
 
     def notify(self) -> None:
@@ -180,7 +192,7 @@ class Repairs:
         """
         each = list(dict.fromkeys(hashes))
         known = await self._counts(each, self._bridge.leaving)
-        jobs = {shard_hash: self.ask(shard_hash, copies) for shard_hash, copies in known.items()}
+        jobs = {name: self.ask(name, copies, changed=False) for name, copies in known.items()}
         waiting = {job for job in jobs.values() if not job.done()}
         if waiting:
             await asyncio.wait(waiting, timeout=max(0.0, timeout))
@@ -202,7 +214,8 @@ class Repairs:
 
     async def join(self) -> None:
         """Wait until nothing is left to do at the moment."""
-        await self._asked.join()
+        while self._jobs:
+            await asyncio.wait([job.done for job in self._jobs.values()])
         self._idle.clear()
         self.notify()
         await self._idle.wait()
@@ -263,12 +276,9 @@ class Repairs:
     async def _work_asked(self) -> None:
         while True:
             job = await self._asked.get()
-            try:
-                # A worker of the backlog may have been faster.
-                if not job.working and not job.done.done():
-                    await self._run(job)
-            finally:
-                self._asked.task_done()
+            # A worker of the backlog may have been faster.
+            if not job.working and not job.done.done():
+                await self._run(job)
 
     async def _work_backlog(self) -> None:
         while True:
