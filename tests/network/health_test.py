@@ -233,6 +233,20 @@ def test_check_that_costs_is_made_now_and_then(caplog: pytest.LogCaptureFixture)
     assert [record.getMessage() for record in caplog.records] == ['broken: 1', 'broken: 2']
 
 
+def test_problem_is_looked_at_again_soon() -> None:
+    clock, found = Clock(), [Problem('broken')]
+    check = health.at_most_every(60, lambda: list(found), lambda: clock.now)
+    assert check() == [Problem('broken')]
+    found.clear()
+    clock.now += health.LOOK_EVERY
+    assert check() == []
+    found.append(Problem('broken'))
+    clock.now += 59
+    assert check() == []
+    clock.now += 1
+    assert check() == [Problem('broken')]
+
+
 def test_answer_is_short_however_many_problems_there_are() -> None:
     answer = health.answer_health(Problem('broken', f'{number}') for number in range(1000))
     assert json.loads(answer.text or '') == {'status': 'failing', 'problems': ['broken']}

@@ -22,7 +22,7 @@ from storj.network.bridge import (
     status,
     users,
 )
-from storj.network.bridge.database import Database, is_away
+from storj.network.bridge.database import Database, is_away, reason_of
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
@@ -216,7 +216,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             request.app[BRIDGE].reserve.has_space()
             return answer({'error': _NO_SPACE}, 507)
         if is_away(error):
-            logger.warning('%s %s: the database: %s', request.method, _pattern(request), error)
+            reason = reason_of(error)
+            logger.warning('%s %s: the database: %s', request.method, _pattern(request), reason)
             away = answer({'error': 'The database does not answer'}, 503)
             away.headers['Retry-After'] = _AWAY
             return away

@@ -64,6 +64,7 @@ __all__ = (
     'fingerprint',
     'is_away',
     'migrate',
+    'reason_of',
     'sqlite_file',
     'upgrade',
 )
@@ -614,9 +615,7 @@ def _named(url: URL) -> Iterator[None]:
     except NetworkSetupError as error:
         raise type(error)(f'{shown}: {error}') from None
     except (SQLAlchemyError, ImportError, OSError) as error:
-        # Not what SQLAlchemy adds: the name of the driver's class, the statement, an address.
-        reason = str(getattr(error, 'orig', None) or error).partition('\n')[0]
-        raise NetworkSetupError(f'{shown}: cannot be used: {reason}') from error
+        raise NetworkSetupError(f'{shown}: cannot be used: {reason_of(error)}') from error
 
 
 def _open(url: URL, connections: int = CONNECTIONS) -> Engine:
@@ -644,6 +643,14 @@ def _open(url: URL, connections: int = CONNECTIONS) -> Engine:
     engine = create_engine(url, **options)
     event.listen(engine, 'connect', _tune_sqlite)
     return engine
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a driver says of an error, in one line.
+
+    Without what SQLAlchemy adds: the name of the driver's class, the statement, an address.
+    """
+    return str(getattr(error, 'orig', None) or error).strip().partition('\n')[0]
 
 
 def is_away(error: BaseException) -> bool:

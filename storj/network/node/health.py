@@ -129,7 +129,11 @@ def answer_health(problems: Iterable[Problem], *, failing: int = 503) -> web.Res
 def at_most_every(
     seconds: float, check: Check, clock: Callable[[], float] = time.monotonic
 ) -> Check:
-    """Return a check that costs something, made to give its last result for some seconds."""
+    """Return a check that costs something, made to give its last result for some seconds.
+
+    A problem is looked at again after :data:`LOOK_EVERY` seconds, if that is sooner: proxies and
+    supervisors wait for its end.
+    """
     found: list[Problem] = []
     until = -float('inf')
 
@@ -137,7 +141,7 @@ def at_most_every(
         nonlocal found, until
         if clock() >= until:
             before, found = found, check()
-            until = clock() + seconds
+            until = clock() + (min(seconds, LOOK_EVERY) if found else seconds)
             for problem in found:
                 if problem not in before:
                     logger.warning('%s', problem)
