@@ -96,6 +96,7 @@ class NullFarmers:
         audit_count: int,
         store_begin: int,
         store_end: int,
+        source: tuple[NodeContact, str] | None = None,
     ) -> Allocation:
         """Grant a contract."""
         contract = Contract(

@@ -48,6 +48,7 @@ from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Contact, Contract, Entry, FarmerToken, Frame, Pointer
 
 __all__ = (
+    'COPIES',
     'DOUBTFUL',
     'IN_USE',
     'LOST',
@@ -176,23 +177,21 @@ class Copy(NamedTuple):
     lost: bool
 
 
-#: The shards of a frame, with the number of their copies that count.
-_OF_FRAME = (
-    select(
-        Pointer.shard_hash,
-        Pointer.parity,
-        select(func.count())
-        .select_from(Contract)
-        .join(Contact, Contact.node_id == Contract.node_id)
-        .where(
-            Contract.shard_hash == Pointer.shard_hash,
-            Contract.node_id.not_in(bindparam('besides', expanding=True)),
-            _COUNTS,
-        )
-        .correlate(Pointer)
-        .scalar_subquery()
-        .label('copies'),
+#: Copies of a pointer's shard that count, besides those on some farmers.
+COPIES = (
+    select(func.count())
+    .select_from(Contract)
+    .join(Contact, Contact.node_id == Contract.node_id)
+    .where(
+        Contract.shard_hash == Pointer.shard_hash,
+        Contract.node_id.not_in(bindparam('besides', expanding=True)),
+        _COUNTS,
     )
+    .correlate(Pointer)
+    .scalar_subquery()
+)
+_OF_FRAME = (
+    select(Pointer.shard_hash, Pointer.parity, COPIES.label('copies'))
     .where(Pointer.frame == bindparam('frame'))
     .order_by(Pointer.position)
 )

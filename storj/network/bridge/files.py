@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 from sqlalchemy import (
@@ -34,10 +34,10 @@ from storj.network.bridge.auth import (
     use_token,
 )
 from storj.network.bridge.contacts import KnownFarmer, contact_object
-from storj.network.bridge.copies import FrameShard, download_tokens, shards_of
+from storj.network.bridge.copies import COPIES, FrameShard, download_tokens, shards_of
 from storj.network.bridge.database import Locks
 from storj.network.bridge.frames import excluded, owned_frame
-from storj.network.bridge.listing import entry_of, hmac_object
+from storj.network.bridge.listing import entry_of
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.state import BRIDGE, CONTRACT_LIFE, Bridge, Release
 from storj.network.bridge.tables import Bucket, Contact, Contract, Entry, Frame, Pointer
@@ -73,23 +73,35 @@ _POINTERS = (
     .order_by(Pointer.position)
 )
 
-#: The open frame of a new file, and whether its name is in use. Bucket and frame are locked until
-#: the end of the transaction: neither changes meanwhile, and a bucket's files are made one by one.
+#: The frame of a new file, and whether its name is in use.
 _OPEN = (
-    select(
-        Frame.size,
-        Frame.locked,
-        exists().where(Entry.id == bindparam('entry')).label('taken'),
-    )
+    select(Frame.locked, exists().where(Entry.id == bindparam('entry')).label('taken'))
     .join(Bucket, Bucket.user == Frame.user)
     .where(
         Frame.id == bindparam('frame'),
         Bucket.id == bindparam('bucket'),
-        Bucket.user == bindparam('user'),
+        Bucket.user == bindparam('email'),
     )
-    .with_for_update(of=(Bucket, Frame))
 )
-_LOCK_FRAME = update(Frame).where(Frame.id == bindparam('this')).values(locked=True)
+#: Closes the open frame of a new file, if its shards have enough copies. Bucket and frame are
+#: locked until the end of the transaction: neither changes meanwhile, and a bucket's files are made
+#: one by one.
+_CLOSE = (
+    update(Frame)
+    .where(
+        Frame.id == bindparam('frame'),
+        Frame.locked.is_(False),
+        Frame.user == bindparam('email'),
+        Frame.user
+        == select(Bucket.user)
+        .where(Bucket.id == bindparam('bucket'))
+        .with_for_update()
+        .scalar_subquery(),
+        ~exists().where(Pointer.frame == bindparam('frame'), bindparam('enough') > COPIES),
+    )
+    .values(locked=True)
+    .returning(Frame.size, exists().where(Entry.id == bindparam('entry')).label('taken'))
+)
 _NEWEST = (
     select(func.max(Entry.created)).where(Entry.bucket == bindparam('of_bucket')).scalar_subquery()
 )
@@ -111,22 +123,22 @@ _MIMETYPE = re.compile(
 )
 
 
-def _entry_object(entry: Entry, size: int) -> dict[str, Any]:
+def _entry_object(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return a file as its creation answers."""
-    fields: dict[str, Any] = {'frame': entry.frame, 'bucket': entry.bucket}
-    if entry.index is not None:
-        fields['index'] = entry.index
-    if entry.erasure is not None:
-        fields['erasure'] = {'type': entry.erasure}
-    if entry.hmac_type is not None:
-        fields['hmac'] = hmac_object(entry)
+    fields: dict[str, Any] = {'frame': entry['frame'], 'bucket': entry['bucket']}
+    if entry['index'] is not None:
+        fields['index'] = entry['index']
+    if entry['erasure'] is not None:
+        fields['erasure'] = {'type': entry['erasure']}
+    if entry['hmac_type'] is not None:
+        fields['hmac'] = {'value': entry['hmac_value'], 'type': entry['hmac_type']}
     return fields | {
-        'created': iso_date(entry.created),
-        'renewal': iso_date(entry.renewal),
-        'mimetype': entry.mimetype,
-        'filename': entry.name if entry.name is not None else entry.frame,
-        'id': entry.id,
-        'size': size,
+        'created': iso_date(entry['created']),
+        'renewal': iso_date(entry['renewal']),
+        'mimetype': entry['mimetype'],
+        'filename': entry['frame'] if entry['name'] is None else entry['name'],
+        'id': entry['id'],
+        'size': entry['size'],
     }
 
 
@@ -177,38 +189,21 @@ async def create_file(request: web.Request) -> web.Response:
     if name is not None and len(name) > _MAX_NAME:
         raise Refusal(400, 'Maximum bucket entry name')
     new = _NewFile(caller, request.match_info['bucket'], body, bridge.release)
-    enough = bridge.settings.copies
-    create = partial(new.create, now=bridge.now(), leaving=bridge.leaving)
+    create = partial(
+        new.create, now=bridge.now(), leaving=bridge.leaving, enough=bridge.settings.copies
+    )
     try:
         # What is refused is refused before the wait for copies.
-        try:
-            make = partial(create, enough=enough, shards=None)
-            made = await bridge.database.share(make, Locks.BUCKET, new.bucket_id)
-        except _TooFewCopies as short:
-            await _wait_for_copies(bridge, request.app[REPAIRS], short.shards)
+        made = await bridge.database.share(create, Locks.BUCKET, new.bucket_id)
+        if isinstance(made, list):
+            await _wait_for_copies(bridge, request.app[REPAIRS], made)
             # Bucket, frame and name may have changed during the wait.
-            made = await bridge.database.run(partial(new.create_anyway, bridge, short.shards))
+            made = await bridge.database.run(partial(new.create_anyway, bridge, made))
     except IntegrityError:
         # Another bridge may have used the name at the same moment.
-        await bridge.database.run(new.look)
+        await bridge.database.run(new.check)
         raise Refusal(409, 'Index already used by another file') from None
     return answer(made)
-
-
-class _TooFewCopies(Exception):
-    """Shards of a new file have too few copies."""
-
-    def __init__(self, shards: list[FrameShard]) -> None:
-        super().__init__()
-        self.shards = shards
-
-
-class _Open(NamedTuple):
-    """The frame of a new file: its bytes, whether it is a file already, and whether the name is."""
-
-    size: int
-    locked: bool
-    taken: bool
 
 
 @dataclass(frozen=True)
@@ -220,76 +215,80 @@ class _NewFile:
     body: dict[str, Any]
     release: Release
 
-    def look(self, connection: Connection) -> _Open:
-        """Return the open frame, locked together with its bucket.
+    def _wanted(self) -> dict[str, Any]:
+        """Return what the file is made of, as statements take it.
+
+        Raises:
+            Refusal: If an id is malformed (400).
+        """
+        bucket, frame = object_id(self.bucket_id, 'Bucket'), self.body.get('frame')
+        return {
+            'frame': frame.lower() if is_hex(frame, 24, any_case=True) else '',
+            'bucket': bucket,
+            'email': self.caller.email,
+            'entry': file_id(bucket, self.body.get('filename') or None),
+        }
+
+    def check(self, connection: Connection) -> None:
+        """Refuse a file that cannot be made.
 
         Raises:
             Refusal: If the request is invalid (400), something in it is unknown (404), or the name
                 is in use (409).
         """
-        bucket, frame = object_id(self.bucket_id, 'Bucket'), self.body.get('frame')
-        found: _Open | None = None
-        if is_hex(frame, 24, any_case=True):
-            wanted = {'bucket': bucket, 'frame': frame.lower(), 'user': self.caller.email}
-            name = self.body.get('filename') or None
-            wanted['entry'] = file_id(bucket, name)
-            row = connection.execute(_OPEN, wanted).one_or_none()
-            found = row and _Open(*row)
+        wanted = self._wanted()
+        found = connection.execute(_OPEN, wanted).one_or_none()
         if found is None:
+            frame = self.body.get('frame')
             with Session(connection) as session:
-                owned_bucket(session, self.caller, bucket)
+                owned_bucket(session, self.caller, wanted['bucket'])
                 if isinstance(frame, str):
                     owned_frame(session, self.caller, frame)
             raise Refusal(404, 'Frame not found')
         if found.locked:
             raise Refusal(400, 'Frame is already locked')
+        self._check_name(found.taken)
+        _chosen(self.body)
+
+    def _check_name(self, taken: bool) -> None:
         # The id follows from bucket and name, so a name that is in use is an id that exists
         # (section 3.4).
-        if found.taken and self.release.since(5, 13):
+        if taken and self.release.since(5, 13):
             raise Refusal(409, 'Name already used in this bucket')
-        return found
 
     def create(
-        self,
-        connection: Connection,
-        *,
-        now: int,
-        leaving: Collection[str],
-        enough: int,
-        shards: list[FrameShard] | None,
-    ) -> dict[str, Any]:
-        """Make the file, if all its shards have enough copies; return what is answered.
+        self, connection: Connection, *, now: int, leaving: Collection[str], enough: int
+    ) -> dict[str, Any] | list[FrameShard]:
+        """Make the file, if all its shards have enough copies.
 
         Args:
             connection (Connection): in a transaction.
             now (int): milliseconds since 1970.
             leaving (Collection[str]): farmers whose copies do not count.
             enough (int): copies of each shard.
-            shards (list[FrameShard] | None): that the frame must have; None for any.
+
+        Returns:
+            dict[str, Any] | list[FrameShard]: what is answered; or the shards of the frame, of
+            which some have not enough copies.
 
         Raises:
             Refusal: If it cannot be made.
-            _TooFewCopies: If some shard has not enough copies.
         """
-        found = self.look(connection)
-        chosen = _chosen(self.body)
-        bucket, frame = self.bucket_id.lower(), self.body['frame'].lower()
-        there = shards_of(connection, frame, leaving)
-        # The copies that were waited for must be those of the file.
-        if shards is not None and [each[:2] for each in there] != [each[:2] for each in shards]:
-            raise Refusal(400, 'Frame has changed')
-        if any(each.copies < enough for each in there):
-            raise _TooFewCopies(there)
-        name = self.body.get('filename') or None
+        wanted = self._wanted() | {'besides': list(leaving), 'enough': enough}
+        found = connection.execute(_CLOSE, wanted).one_or_none()
+        if found is None:
+            self.check(connection)
+            return shards_of(connection, wanted['frame'], leaving)
+        self._check_name(found.taken)
+        bucket = wanted['bucket']
         entry = {
-            'id': file_id(bucket, name),
+            'id': wanted['entry'],
             'bucket': bucket,
-            'name': name,
-            'frame': frame,
+            'name': self.body.get('filename') or None,
+            'frame': wanted['frame'],
             'renewal': now + CONTRACT_LIFE,
-            **chosen,
+            **_chosen(self.body),
         }
-        connection.execute(_LOCK_FRAME, {'this': frame})
         if found.taken:
             # It keeps its id and its date.
             same = Entry.id == entry['id']
@@ -299,14 +298,20 @@ class _NewFile:
             remove_files(connection, [before])
         else:
             created = connection.scalar(_NEW_ENTRY, {**entry, 'of_bucket': bucket, 'now': now})
-        return _entry_object(Entry(**entry, created=created), found.size)
+        return _entry_object(entry | {'created': created, 'size': found.size})
 
     def create_anyway(
         self, bridge: Bridge, shards: list[FrameShard], connection: Connection
     ) -> dict[str, Any]:
         """Make the file with the copies that there are; note those that are missing."""
-        made = self.create(connection, now=bridge.now(), leaving=(), enough=0, shards=shards)
-        counts = {each.shard_hash: each.copies for each in shards_of(connection, made['frame'])}
+        made = self.create(connection, now=bridge.now(), leaving=(), enough=0)
+        if isinstance(made, list):
+            raise Refusal(400, 'Frame has changed')
+        there = shards_of(connection, made['frame'])
+        # The copies that were waited for must be those of the file.
+        if [each[:2] for each in there] != [each[:2] for each in shards]:
+            raise Refusal(400, 'Frame has changed')
+        counts = {each.shard_hash: each.copies for each in there}
         few = {name: count for name, count in counts.items() if count < bridge.settings.copies}
         # They were asked for just now.
         remember(bridge, connection, few, bridge.now() + bridge.settings.repair_pause)

@@ -98,6 +98,9 @@ async def read_raw(request: web.Request) -> bytes:
     Raises:
         Refusal: If it is not there within :data:`BODY_SECONDS` (408).
     """
+    if request.content.is_eof():
+        # All of it is here: there is no wait to limit, which takes a task and a timer.
+        return await request.read()
     try:
         return await asyncio.wait_for(request.read(), BODY_SECONDS)
     except asyncio.TimeoutError:
