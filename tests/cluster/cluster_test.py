@@ -30,8 +30,10 @@ SETTINGS = {
     'STORJ_REPAIR_INTERVAL': '1s',
     'FARMER_SIZE': '1GB',
 }
-#: Seconds for which the object store answers nobody.
-HANG = 20.0
+#: Seconds for which the object store answers nobody: longer than farmers are given to answer.
+HANG = 12.0
+#: Seconds after which each user stores the next file: the processor is for the services.
+REST = 0.2
 
 
 class Users:
@@ -82,7 +84,7 @@ class Users:
     def _work(self, number: int) -> None:
         source = self._folder / f'written {number}'
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(REST):
                 content = random.randbytes(random.randrange(1, 300_000))
                 source.write_bytes(content)
                 name = f'{number} {time.monotonic_ns()}'
@@ -96,7 +98,7 @@ class Users:
 
 
 @pytest.fixture(scope='module')
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def services(tmp_path_factory: pytest.TempPathFactory, forked_python: None) -> Iterator[Services]:
     for name in ('haproxy', 'weed'):
         program(name)
     try:
@@ -186,9 +188,11 @@ def test_bridges_on_a_restored_database_give_all_files_back(
 ) -> None:
     users.stop()
     url = services.restore_database('restored')
-    for name in ('bridge-a', 'bridge-b'):
+    bridges = ('bridge-a', 'bridge-b')
+    for name in bridges:
         services.stop(name)
         services.start(name, STORJ_BRIDGE_DATABASE=url)
+    for name in bridges:
         services.wait(name, 6382, '/ready')
     services.wait('proxy', 6382, '/ready')
     users.check_all()

@@ -85,7 +85,9 @@ class Page:
 
     def leave(self) -> None:
         """Go elsewhere on the node: another origin costs a process of the browser each time."""
-        self.driver.get(f'{self.network.bridge_url}/page/icon.svg')
+        elsewhere = f'{self.network.bridge_url}/page/icon.svg'
+        if self.driver.current_url != elsewhere:
+            self.driver.get(elsewhere)
 
     def until(self, predicate: Predicate) -> Any:
         return WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda _: predicate())
