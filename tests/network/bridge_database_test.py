@@ -403,6 +403,20 @@ def test_requests_share_a_transaction_unless_one_fails(tmp_path: Path) -> None:
         database.close()
 
 
+def test_work_shared_after_other_work_is_done_at_once(tmp_path: Path) -> None:
+    database = Database(f'sqlite:///{tmp_path}/bridge.db')
+
+    async def enter() -> None:
+        for name in 'abc':
+            row = {'name': name, 'value': 0.0}
+            await database.share(lambda each, row=row: each.execute(insert(Measure), row))
+
+    try:
+        asyncio.run(asyncio.wait_for(enter(), 10))
+    finally:
+        database.close()
+
+
 def test_many_rows_are_deleted_some_at_a_time(bridge: RunningBridge) -> None:
     bucket = bridge.bucket(bridge.account())
     database = bridge.state.database

@@ -185,7 +185,7 @@ class Database:
         self._watchdog: Watchdog | None = None
         self._thread = _Thread()
         self._waiting: list[_Waiting] = []
-        self._shared: set[asyncio.Task[None]] = set()
+        self._shared: set[asyncio.Task[None] | None] = set()
         with _named(parsed):
             self._engine = _open(parsed, connections)
             self._sync = _sync_of(parsed) if durable else None
@@ -293,31 +293,37 @@ class Database:
         self._waiting.append(waiting)
         # SQLite does one transaction at a time.
         if len(self._shared) < (1 if self._workers is None else _SHARED):
-            task = loop.create_task(self._work_off())
-            self._shared.add(task)
-            task.add_done_callback(self._shared.discard)
+            self._shared.add(loop.create_task(self._work_off()))
         return await waiting.done  # type: ignore[no-any-return]
 
     async def _work_off(self) -> None:
         """Do what waits for a shared transaction."""
-        # Requests that came in at the same time get as far as this one meanwhile.
-        await asyncio.sleep(0)
-        while self._waiting:
-            some, self._waiting = self._waiting[:_SHARERS], self._waiting[_SHARERS:]
-            patience = some[0].since + PATIENCE - time.monotonic()
-            some.sort(key=lambda each: each.order)
-            works = [each.work for each in some]
-            try:
-                results = await self.aside(partial(self._all, works), patience)
-            except Exception as error:
-                results = [error] * len(some)
-            for each, result in zip(some, results, strict=True):
-                if each.done.cancelled():
-                    continue
-                if isinstance(result, Exception):
-                    each.done.set_exception(result)
-                else:
-                    each.done.set_result(result)
+        try:
+            # Requests that came in at the same time get as far as this one meanwhile.
+            await asyncio.sleep(0)
+            while self._waiting:
+                await self._do_some()
+        finally:
+            # At once: what is added from now on has to begin another task.
+            self._shared.discard(asyncio.current_task())
+
+    async def _do_some(self) -> None:
+        """Do in one transaction what has waited longest."""
+        some, self._waiting = self._waiting[:_SHARERS], self._waiting[_SHARERS:]
+        patience = some[0].since + PATIENCE - time.monotonic()
+        some.sort(key=lambda each: each.order)
+        works = [each.work for each in some]
+        try:
+            results = await self.aside(partial(self._all, works), patience)
+        except Exception as error:
+            results = [error] * len(some)
+        for each, result in zip(some, results, strict=True):
+            if each.done.cancelled():
+                continue
+            if isinstance(result, Exception):
+                each.done.set_exception(result)
+            else:
+                each.done.set_result(result)
 
     def _all(self, works: Sequence[Callable[[Connection], _T]]) -> list[_T | Exception]:
         """Do all work in one transaction, or each in its own; return what each returns or raises.
