@@ -434,7 +434,10 @@ def test_many_rows_are_deleted_some_at_a_time(bridge: RunningBridge) -> None:
         assert session.query(Token).count() == 1200
     with statements(database) as found:
         bridge.call(lambda: database.delete_all(Token, Token.expires == first))
-    assert all('LIMIT' in statement for statement, _ in found if statement.startswith('SELECT'))
+    # The bridge's own work may be among them.
+    looks = [each for each, _ in found if each.startswith(f'SELECT {Token.__tablename__}.')]
+    assert looks
+    assert all('LIMIT' in statement for statement in looks)
     with database.begin() as session:
         assert session.query(Token).count() == 600
     bridge.clock.now += 10
