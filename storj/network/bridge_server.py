@@ -8,8 +8,11 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
 
+from storj.exception import NetworkSetupError
 from storj.network.bridge.app import HEAD_LIMIT, TASKS, create_app
+from storj.network.bridge.database import reason_of
 from storj.network.bridge.renter import RenterNode
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.metadisk.mount import mount
@@ -125,8 +128,12 @@ class BridgeServer:
                 tasks.start(_RENEWAL, tls.follow(partial(tasks.note, _RENEWAL)))
             if self._tasks is not None:
                 self._tasks(self.bridge, tasks)
-        except BaseException:
+        except BaseException as error:
             listening.close()
+            if isinstance(error, SQLAlchemyError):
+                # The node and the account beside the bridge are in its database, too.
+                reason = reason_of(error)
+                raise NetworkSetupError(f'the database cannot be used: {reason}') from error
             raise
 
     def _made(self, renter: RenterNode, tls: Certificate | None) -> web.Application:

@@ -21,6 +21,9 @@ from storj.network import Network
 from storj.network.bridge.database import Database, OldSchemaError, migrate
 from storj.network.bridge.tables import REVISION
 from storj.network.bridge.upkeep.removals import remove_some
+from storj.network.bridge_server import BridgeServer
+from storj.network.metadisk.node import Settings as MetaDiskSettings
+from storj.network.settings import Endpoint
 from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
 from tests.network.bridges import Account, RunningBridge, eventually
 from tests.network.postgresql import frozen, new_database
@@ -253,6 +256,47 @@ def test_bridge_stops_while_its_server_is_frozen(
     bridge.__enter__()
     with frozen(postgresql_server):
         bridge.__exit__(None, None, None)
+
+
+def set_read_only(url: str, value: str) -> None:
+    """Make a database one that takes nothing, as that of a server which was the first one."""
+    engine = sa.create_engine(url, isolation_level='AUTOCOMMIT')
+    name = engine.url.database
+    with engine.connect() as connection:
+        connection.exec_driver_sql('SET default_transaction_read_only = off')
+        statement = f'ALTER DATABASE {name} SET default_transaction_read_only = {value}'
+        connection.exec_driver_sql(statement)
+        if value == 'on':
+            ended = f"pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            connection.exec_driver_sql(f'SELECT {ended} AND pid <> pg_backend_pid()')
+    engine.dispose()
+
+
+def test_read_only_server_is_left_after_a_failover(tmp_path: Path, url: str) -> None:
+    with RunningBridge(tmp_path, database_url=url) as bridge:
+        alice = bridge.account()
+        set_read_only(url, 'on')
+        answer = bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice)
+        assert (answer.status, answer.headers.get('Retry-After')) == (503, '1')
+        assert bridge.request('GET', '/ready').status == 503
+        set_read_only(url, 'off')
+        # The bridge has connections from before.
+        assert bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice).status == 201
+
+
+def test_read_only_server_is_named_at_the_start(tmp_path: Path, url: str) -> None:
+    migrate(url)
+    set_read_only(url, 'on')
+    database = Database(url, migrate=False)
+    try:
+        with pytest.raises(NetworkSetupError, match='cannot be used: cannot execute INSERT'):
+            database.secret('seed', str)
+    finally:
+        database.close()
+    settings = {'database_url': url, 'data_dir': tmp_path, 'migrate': False}
+    bridge = BridgeServer(Endpoint(port=0), b'seed' * 8, settings, MetaDiskSettings())
+    with pytest.raises(NetworkSetupError, match='the database cannot be used: cannot execute'):
+        asyncio.run(bridge.start())
 
 
 def test_read_without_a_waiting_request_may_take_longer(url: str) -> None:

@@ -30,6 +30,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    ExceptionContext,
     bindparam,
     create_engine,
     create_mock_engine,
@@ -118,6 +119,8 @@ _ALONE = (
 _PAUSES = (0.0, 0.02, 0.1)
 # SQL states: serialization_failure, deadlock_detected.
 _BROKEN_OFF = frozenset({'40001', '40P01'})
+# read_only_sql_transaction: another server has become the first one.
+_READ_ONLY = '25006'
 
 
 def fingerprint(secret: str) -> str:
@@ -227,16 +230,20 @@ class Database:
         Args:
             name (str): of the secret.
             make (Callable[[], str]): returns a new one.
+
+        Raises:
+            NetworkSetupError: If it can be neither read nor written.
         """
         known = select(Secret.value).where(Secret.name == name)
-        with self.begin_plain() as connection:
-            found = connection.scalar(known)
-        if found is None:
-            # Of bridges that start at the same time, one is first, and all read its row.
-            new = self.insert(Secret).values(name=name, value=make()).on_conflict_do_nothing()
+        with _named(self._engine.url):
             with self.begin_plain() as connection:
-                connection.execute(new)
-                found = connection.execute(known).scalar_one()
+                found = connection.scalar(known)
+            if found is None:
+                # Of bridges that start at the same time, one is first, and all read its row.
+                new = self.insert(Secret).values(name=name, value=make()).on_conflict_do_nothing()
+                with self.begin_plain() as connection:
+                    connection.execute(new)
+                    found = connection.execute(known).scalar_one()
         return found
 
     async def synced(self) -> None:
@@ -352,15 +359,17 @@ class Database:
         """Read what one statement finds; it needs no transaction, which a server has to be told."""
         return await self.aside(partial(self._done, self._reading.begin, work))
 
-    async def aside(self, work: Callable[[], _T], patience: float = PATIENCE) -> _T:
+    async def aside(self, work: Callable[[], _T], patience: float | None = None) -> _T:
         """Do work with :meth:`begin` and its like; a server is waited for in a thread.
 
         Args:
             work (Callable[[], T]): what is done.
-            patience (float): seconds until a server is given up that does not answer.
+            patience (float | None): seconds until a server is given up that does not answer; by
+                default those of a request.
         """
         if self._workers is None:
             return work()
+        patience = PATIENCE if patience is None else patience
         return await self._waited_for(self._workers, patience, work)
 
     async def _waited_for(
@@ -639,6 +648,7 @@ def _open(url: URL, connections: int = CONNECTIONS) -> Engine:
         )
         if url.get_backend_name() == 'postgresql':
             event.listen(engine, 'connect', _set_postgresql)
+            event.listen(engine, 'handle_error', _leave_read_only)
         return engine
     options: dict[str, Any] = {'hide_parameters': True}
     if url.database in (None, '', ':memory:'):
@@ -661,6 +671,8 @@ def reason_of(error: BaseException) -> str:
 
 def is_away(error: BaseException) -> bool:
     """Return whether a database that is asked over a network cannot be asked, or has no time."""
+    if isinstance(error, DBAPIError) and _state_of(error) == _READ_ONLY:
+        return True
     return isinstance(error, (OperationalError, SATimeoutError)) and not isinstance(
         getattr(error, 'orig', None), sqlite3.Error
     )
@@ -709,6 +721,12 @@ def _set_postgresql(connection: Any, _record: object) -> None:
         cursor.execute(setting)
     cursor.close()
     connection.commit()
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Connect anew after a failover: the server of this connection takes nothing any more."""
+    if getattr(context.original_exception, 'sqlstate', None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
