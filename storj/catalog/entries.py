@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import sys
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from storj import http
     from storj.catalog.times import Times
 
-__all__ = ('BucketEntry', 'Catalog', 'FileEntry', 'Stamp')
+__all__ = ('SEEN', 'BucketEntry', 'Catalog', 'FileEntry', 'Stamp')
 
 Page: TypeAlias = 'list[dict[str, Any]]'
+
+#: Names of a bucket's files, the first ones, that are handed on when it was listed.
+SEEN = 2000
 
 #: Seconds. A time that is set as a number with a fraction is off by less.
 SAME_TIME = 2e-6
@@ -111,9 +115,11 @@ class BucketEntry:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class FileEntry:
     """A file as a person sees it.
+
+    Nobody changes one; that is not enforced, because there may be a million of them.
 
     Attributes:
         id (str): 24 hex digits.
@@ -180,8 +186,8 @@ class Catalog:
         client (storj.http.Client): of the account; its encryption key (mnemonic) decrypts and
             encrypts names.
         plain_names (bool): whether new names are stored in clear.
-        seen (Callable | None): called with each complete list of names: a bucket's and its files'
-            names, or None and the buckets' names.
+        seen (Callable | None): called at the end of each list: with a bucket's name and the first
+            :data:`SEEN` names of its files, or with None and the buckets' names.
         times (Times | None): what this machine remembers of the files that it stored.
 
     Attributes:
@@ -246,32 +252,49 @@ class Catalog:
             )
         return next(iter(named or [entry for entry in buckets if entry.id == text]), None)
 
-    def files(self, bucket: BucketEntry, prefix: str = '') -> list[FileEntry]:
+    def files(
+        self, bucket: BucketEntry, prefix: str = '', *, brief: bool = False
+    ) -> list[FileEntry]:
         """Return the files of a bucket whose names begin with a prefix, in order of their names.
+
+        Args:
+            bucket (BucketEntry): where they are.
+            prefix (str): of the names; the others are not kept in memory.
+            brief (bool): without what only a transfer of a file needs, which takes half of the
+                memory: its frame, index and HMAC.
 
         Raises:
             BucketNotFound: If the bucket was removed in the meantime.
         """
-        found = sorted(self.scan(bucket), key=_BY_NAME)
-        # Before the prefix is applied: only a complete list may replace the kept names.
-        if self._seen is not None:
-            self._seen(bucket.name, [entry.name for entry in found])
-        return [entry for entry in found if entry.name.startswith(prefix)]
+        entries = self.scan(bucket, brief=brief)
+        return sorted((each for each in entries if each.name.startswith(prefix)), key=_BY_NAME)
 
-    def scan(self, bucket: BucketEntry) -> Iterator[FileEntry]:
+    def scan(self, bucket: BucketEntry, *, brief: bool = False) -> Iterator[FileEntry]:
         """Yield the files of a bucket a page at a time, oldest first, each page in order of names.
 
         The next page is fetched meanwhile.
+
+        Args:
+            bucket (BucketEntry): where they are.
+            brief (bool): as in :meth:`files`.
 
         Raises:
             BucketNotFound: If the bucket was removed in the meantime.
         """
         clear = self._opener(bucket)
+        first: list[str] = []
         try:
             for page in _ahead(self.client.bucket_file_pages(bucket.id)):
-                yield from sorted(self._file_entries(bucket, page, clear), key=_BY_NAME)
+                entries = self._file_entries(bucket, page, clear, brief=brief)
+                found = sorted(entries, key=_BY_NAME)
+                if self._seen is not None:
+                    first = sorted([*first, *(entry.name for entry in found)])[:SEEN]
+                yield from found
         except NotFoundError:
             raise BucketNotFound(f'no such bucket: {bucket.name}') from None
+        # At the end: only a complete list may replace the kept names.
+        if self._seen is not None:
+            self._seen(bucket.name, first)
 
     def file(self, bucket: BucketEntry, text: str) -> FileEntry:
         """Return the file of a name or id.
@@ -317,7 +340,7 @@ class Catalog:
             'index': found.index,
             'hmac': found.hmac,
         }
-        [entry] = self._file_entries(bucket, [record], self._opener(bucket))
+        [entry] = self._file_entries(bucket, [record], self._opener(bucket), brief=False)
         return entry
 
     def _opener(self, bucket: BucketEntry) -> Callable[[str], str | None]:
@@ -348,25 +371,29 @@ class Catalog:
         bucket: BucketEntry,
         records: Sequence[Mapping[str, Any]],
         clear: Callable[[str], str | None],
+        *,
+        brief: bool,
     ) -> Iterator[FileEntry]:
         frames = [frame if isinstance(frame := it.get('frame'), str) else None for it in records]
         dated = {} if self.times is None else self.times.of_each([it for it in frames if it])
         for record, frame in zip(records, frames, strict=True):
             stored = record.get('filename') or record['id']
             name, size = clear(stored), record.get('size')
+            mimetype = record.get('mimetype')
             yield FileEntry(
-                id=record['id'],
-                bucket=bucket,
-                name=name or stored,
-                stored_name=stored,
-                size=int(size) if size is not None else None,
-                encrypted=name is not None,
-                mimetype=record.get('mimetype'),
-                created=parse_time(record.get('created')),
-                frame=frame,
-                index=record.get('index'),
-                hmac=record.get('hmac'),
-                modified=None if frame is None else dated.get(frame),
+                record['id'],
+                bucket,
+                name or stored,
+                stored,
+                int(size) if size is not None else None,
+                name is not None,
+                # A few kinds, of a million files.
+                sys.intern(mimetype) if type(mimetype) is str else mimetype,
+                parse_time(record.get('created')),
+                None if brief else frame,
+                None if frame is None else dated.get(frame),
+                None if brief else record.get('index'),
+                None if brief else record.get('hmac'),
             )
 
 

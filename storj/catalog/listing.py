@@ -69,21 +69,17 @@ class Selection:
         """The base as a URI."""
         return str(self.bucket.place(self.base))
 
-    def files(
-        self, filters: Filters = NO_FILTERS, *, in_order: bool = False
-    ) -> Iterator[FileEntry]:
-        """Yield the files as the bridge lists them, a page at a time.
+    def files(self, filters: Filters = NO_FILTERS) -> Iterator[FileEntry]:
+        """Yield the files as the bridge lists them, a page at a time, without what copies need.
 
         Args:
             filters (Filters): which are meant, by their names relative to the base.
-            in_order (bool): in the order of their names, which needs all of them in memory.
 
         Raises:
             FileNotFound: If there is nothing, at the end.
         """
         found = not self.path or self.path.endswith('/')
-        listed = self.catalog.files if in_order else self.catalog.scan
-        for entry in listed(self.bucket):
+        for entry in self.catalog.scan(self.bucket, brief=True):
             if self._means(entry):
                 found = True
                 if filters.accept(self.relative(entry)):
@@ -124,7 +120,7 @@ def selections(catalog: Catalog, places: Sequence[Remote]) -> list[Selection]:
     return found
 
 
-@dataclass
+@dataclass(slots=True)
 class Usage:
     """What a folder, a bucket or a whole list of them holds.
 
@@ -186,7 +182,7 @@ def _after_its_content(folder: str) -> list[tuple[bool, str]]:
     return [*((False, part) for part in folder.split('/')[:-1]), (True, '')]
 
 
-@dataclass
+@dataclass(slots=True)
 class Branch:
     """A line of a tree: a folder or a file.
 
@@ -240,36 +236,25 @@ def branches(
         FileNotFound: If there is nothing.
     """
     levels = LEVELS if levels is None else min(levels, LEVELS)
-    files = sorted(
-        ((selection.relative(entry).split('/'), entry) for entry in selection.files(filters)),
-        key=lambda it: it[0],
-    )
-    found: list[Branch] = []
-    way: list[Branch] = []
-    for parts, entry in files:
-        del way[_common([branch.name for branch in way], parts) :]
-        for depth in range(len(way), min(len(parts) - 1, levels)):
-            place = (way[-1].place if way else selection.base) + f'{parts[depth]}/'
-            way.append(Branch(f'{parts[depth]}/', place, None, depth, Usage(place)))
-            found.append(way[-1])
-        for folder in way:
-            folder.content.add(entry.size)
-        depth = len(parts) - 1
-        if depth < levels and not folders_only:
+    base = selection.base
+    folders: dict[str, Usage] = {}
+    files: list[Branch] = []
+    for entry in selection.files(filters):
+        for folder in _folders(entry, base, levels):
+            folders.setdefault(folder, Usage(folder)).add(entry.size)
+        *above, name = selection.relative(entry).split('/')
+        if len(above) < levels and not folders_only:
             size = Usage(entry.name, entry.size or 0, 1)
-            found.append(Branch(parts[-1], entry.name, entry, depth, size))
+            files.append(Branch(name, entry.name, entry, len(above), size))
+    found: list[Branch] = []
+    for folder, content in folders.items():
+        *above, name, _ = folder[len(base) :].split('/')
+        found.append(Branch(f'{name}/', folder, None, len(above), content))
+    # A folder before what is in it, also before a file whose name ends in a slash.
+    found += files
+    found.sort(key=lambda branch: branch.place.removeprefix(base).split('/'))
     _join(found)
     return found
-
-
-def _common(folders: Sequence[str], parts: Sequence[str]) -> int:
-    """Return how many of the folders that are open, ``/`` at their ends, a file is in too."""
-    count = 0
-    for folder, part in zip(folders, parts[:-1], strict=False):
-        if folder != f'{part}/':
-            break
-        count += 1
-    return count
 
 
 def _join(found: Sequence[Branch]) -> None:

@@ -38,13 +38,13 @@ class Side:
         filters (Filters): which files are meant.
         follow (bool): whether links to folders are followed.
         is_source (bool): whether the place has to exist.
+        brief (bool): leave out of stored files what only their transfer needs.
         advice (str): for who names a single file.
 
     Attributes:
         place (Local | Remote): as given.
         bucket (BucketEntry | None): of a stored place.
         base (str): what the names of its files begin with; of a stored place.
-        items (dict[str, LocalFile | FileEntry]): the files.
 
     Raises:
         UsageProblem: If it is neither folder nor prefix, but a file.
@@ -59,33 +59,43 @@ class Side:
         *,
         follow: bool = False,
         is_source: bool = True,
+        brief: bool = False,
         advice: str = "'storj cp' copies single files",
     ) -> None:
         self.bucket: BucketEntry | None = None
         self.base = ''
-        self.items: dict[str, Item] = {}
+        self._filters, self._follow = filters, follow
+        self._stored: dict[str, FileEntry] = {}
         if isinstance(place, Remote):
             self.bucket = catalog.bucket(place.bucket)
             self.base = place.path if place.is_folder else f'{place.path}/'
-            stored = remote_names(catalog, self.bucket, self.base)
+            stored = remote_names(catalog, self.bucket, self.base, brief=brief)
             single = bool(self.base) and not stored and not place.is_folder
             if single and catalog.find_file(self.bucket, place.path) is not None:
                 raise UsageProblem(f'{place} is a file, no prefix', hint=advice)
             if is_source and not stored and self.base:
                 # If the surplus is removed, a mistyped prefix would empty the other side.
                 raise FileNotFound(f'no files in {self.bucket.place(self.base)}')
-            self.items |= {name: entry for name, entry in stored.items() if filters.accept(name)}
+            self._stored = {name: it for name, it in stored.items() if filters.accept(name)}
         elif isinstance(place, Local):
             if place.path.exists() and not place.path.is_dir():
                 raise UsageProblem(f'{place} is no folder', hint=advice)
-            if place.path.is_dir():
-                found = walk(place.path, filters, follow=follow)
-                self.items |= {file.name: file for file in found}
-            elif is_source:
+            if is_source and not place.path.is_dir():
                 raise LocalPathNotFound(f'no such folder: {place}')
         else:
             raise UsageProblem(f'{place} is neither a folder nor a storj:// URI')
         self.place = place
+
+    def files(self) -> Iterator[tuple[str, Item]]:
+        """Yield the names of the files relative to the place, and the files.
+
+        Those of a folder are not in memory: it is read meanwhile.
+        """
+        if self.bucket is not None:
+            yield from self._stored.items()
+        elif isinstance(self.place, Local) and self.place.path.is_dir():
+            for file in walk(self.place.path, self._filters, follow=self._follow):
+                yield file.name, file
 
     def overlaps(self, other: Side) -> bool:
         """Return whether one of two stored places is within the other."""
@@ -163,8 +173,8 @@ class Comparison:
         _check_pair(source, destination)
         self._contents = contents
         side = partial(Side, catalog, filters=filters, follow=follow, advice=_ONE_FILE)
-        self._source = side(source).items
-        other = side(destination, is_source=False).items
+        self._source = dict(side(source).files())
+        other = dict(side(destination, is_source=False).files())
         self._destination = other
         names = set(self._source) if one_way else {*self._source, *other}
         unread = [
@@ -263,8 +273,10 @@ class Sync:
         _check_pair(source, destination)
         self._copier = copier
         follow = copier.options.follow_links
-        self._source = Side(copier.catalog, source, filters, follow=follow)
-        self._target = Side(copier.catalog, destination, filters, follow=follow, is_source=False)
+        side = partial(Side, copier.catalog, filters=filters, follow=follow)
+        self._source = side(source)
+        # Contents are compared by what a transfer needs, too.
+        self._target = side(destination, is_source=False, brief=not checksum)
         if self._source.overlaps(self._target):
             raise UsageProblem(
                 f'{source} and {destination} overlap', hint='choose another bucket or prefix'
@@ -274,18 +286,15 @@ class Sync:
     def plan(self) -> Plan:
         """Return what is to be done."""
         plan = Plan()
-        present = self._target.items
-        for name, item in self._source.items.items():
-            if name in present and not self._differs(item, present[name]):
+        present = dict(self._target.files())
+        for name, item in self._source.files():
+            there = present.pop(name, None)
+            if there is not None and not self._differs(item, there):
                 plan.unchanged += 1
             else:
-                plan.jobs.append(self._job(name, item, present.get(name)))
+                plan.jobs.append(self._job(name, item, there))
         # What cannot be read counts as present. Its job fails at the source: nothing is removed.
-        plan.surplus += [
-            item
-            for name, item in present.items()
-            if name not in self._source.items and _trouble(item) is None
-        ]
+        plan.surplus += [item for item in present.values() if _trouble(item) is None]
         return plan
 
     def remove(self, surplus: Sequence[Item]) -> Iterator[tuple[Item, Exception | None]]:

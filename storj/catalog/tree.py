@@ -187,9 +187,8 @@ def find_remote(
         return [RemoteFile(entry.name.rpartition('/')[2], entry)]
     if is_glob(place.path):
         base = fixed_prefix(place.path)
-        matches = [
-            entry for entry in catalog.files(bucket, base) if match_glob(entry.name, place.path)
-        ]
+        listed = catalog.files(bucket, base)
+        matches = [entry for entry in listed if match_glob(entry.name, place.path)]
     elif recursive:
         base = place.path if place.is_folder else f'{place.path}/'
         matches = catalog.files(bucket, base)
@@ -219,7 +218,7 @@ def fold(entries: Iterable[FileEntry], path: str) -> Iterator[FileEntry | str]:
     """Yield the files directly below a path, and prefixes for those further below.
 
     Args:
-        entries (Iterable[FileEntry]): files that are below the path, in order of their names.
+        entries (Iterable[FileEntry]): files that are below the path.
         path (str): a file's name or id, a prefix, or empty.
     """
     base = path if not path or path.endswith('/') else f'{path}/'
@@ -234,14 +233,22 @@ def fold(entries: Iterable[FileEntry], path: str) -> Iterator[FileEntry | str]:
             yield f'{base}{folder}/'
 
 
-def remote_names(catalog: Catalog, bucket: BucketEntry, prefix: str) -> dict[str, FileEntry]:
+def remote_names(
+    catalog: Catalog, bucket: BucketEntry, prefix: str, *, brief: bool = False
+) -> dict[str, FileEntry]:
     """Return the files below a prefix by their names relative to it.
+
+    Args:
+        catalog (Catalog): of the account.
+        bucket (BucketEntry): where they are.
+        prefix (str): of their names.
+        brief (bool): without what only a transfer of a file needs.
 
     Raises:
         AmbiguousNameError: If two of them have one name.
     """
     found: dict[str, FileEntry] = {}
-    for entry in catalog.files(bucket, prefix):
+    for entry in catalog.files(bucket, prefix, brief=brief):
         # A file may have the very name of the prefix, 'notes/'; it has no place below it.
         if len(entry.name) > len(prefix):
             other = found.setdefault(entry.name[len(prefix) :], entry)

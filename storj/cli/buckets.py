@@ -71,7 +71,7 @@ def _make(
 def _remove(session: Session, text: str, yes: bool) -> None:
     """Delete a bucket and the entries of its files, after a question that counts them."""
     found = session.catalog.bucket(text)
-    count = len(session.catalog.files(found))
+    count = sum(1 for _ in session.catalog.scan(found, brief=True))
     confirm(f'remove bucket {found.name} with {count_of(count, "file")}', yes=yes)
     session.client.bucket_delete(found.id)
     session.output.done(

@@ -210,9 +210,9 @@ def download(session: Session, bucket: str, file: str, path: str | None, **optio
 @pass_session
 def list_(session: Session, bucket: str) -> None:
     """List the files of a bucket with their ids."""
-    found = session.catalog.files(_bucket(session, bucket))
+    found = session.catalog.files(_bucket(session, bucket), brief=True)
     columns = (Column('id'), *FILE_COLUMNS, Column('mimetype', 'TYPE'))
-    session.output.table(columns, [entry.to_dict() for entry in found], empty='no files')
+    session.output.table(columns, map(FileEntry.to_dict, found), empty='no files')
 
 
 @file.command('remove', examples=('storj file remove photos cat.jpg',))

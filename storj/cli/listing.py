@@ -61,28 +61,42 @@ _USAGE_COLUMNS = (
 @pass_session
 def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
     """List buckets, or the files of a bucket."""
+    closed = _Closed()
     if uri is None or uri == 'storj://':
         columns = [Column('id')] * ids + list(BUCKET_COLUMNS)
-        buckets = [entry.to_dict() for entry in session.catalog.buckets()]
-        session.output.table(columns, buckets, empty="no buckets; make one with 'storj mb'")
-        _note_closed(session, sum(map(_is_closed, buckets)))
+        rows = closed.counted(entry.to_dict() for entry in session.catalog.buckets())
+        session.output.table(columns, rows, empty="no buckets; make one with 'storj mb'")
+        closed.note(session)
         return
     place = parse_remote(uri, bare=True)
     columns = [Column('id')] * ids + list(FILE_COLUMNS)
     [selection] = selections(session.catalog, [place])
     entry = None if recursive else _file_at(selection)
+    content = Usage(str(place))
+    found = selection.files() if entry is None else [entry]
+    lines = _lines(selection, _summed(found, content), recursive)
     if session.output.as_json:
         # As the bridge lists them: a large bucket is never in memory as a whole.
-        found = selection.files() if entry is None else [entry]
-        _print_as_they_come(session, map(_row, _lines(selection, found, recursive)))
+        # The first at once: a place that holds nothing is an error, and then nothing is printed.
+        rest = iter(lines)
+        first = list(itertools.islice(rest, 1))
+        session.output.documents(closed.counted(map(_row, itertools.chain(first, rest))))
         return
-    chosen = list(selection.files(in_order=True)) if entry is None else [entry]
-    rows = [_row(item) for item in _lines(selection, chosen, recursive)]
+    # What is shown is in memory, in order, and not what is in folders that are shown as one line.
+    shown = sorted(lines, key=lambda item: item if isinstance(item, str) else item.name)
+    rows = closed.counted(map(_row, shown))
     session.output.table(columns, rows, empty=f'no files in {place}')
-    if recursive and rows:
-        total = session.output.cell(sum(entry.size or 0 for entry in chosen), 'size')
-        session.output.note(f'{count_of(len(chosen), "file")}, {total}')
-    _note_closed(session, sum(map(_is_closed, rows)))
+    if recursive and shown:
+        total = session.output.cell(content.size, 'size')
+        session.output.note(f'{count_of(content.files, "file")}, {total}')
+    closed.note(session)
+
+
+def _summed(files: Iterable[FileEntry], content: Usage) -> Iterator[FileEntry]:
+    """Yield files, and add them to a sum."""
+    for entry in files:
+        content.add(entry.size)
+        yield entry
 
 
 def _file_at(selection: Selection) -> FileEntry | None:
@@ -108,36 +122,31 @@ def _row(item: FileEntry | str) -> dict[str, Any]:
     return {'type': 'file', **item.to_dict()}
 
 
-def _is_closed(row: Mapping[str, Any]) -> bool:
-    """Return whether a name is shown as it is stored, encrypted."""
-    from storj.crypto import names
+class _Closed:
+    """Counts the names that are shown as they are stored, encrypted."""
 
-    return not row.get('encrypted_name', True) and names.looks_encrypted(row['name'])
+    def __init__(self) -> None:
+        self._count = 0
 
-
-def _note_closed(session: Session, closed: int) -> None:
-    """Note why names are shown as stored: the first sign of a wrong encryption key."""
-    if closed:
-        key = session.encryption_key
-        reason = 'the encryption key does not open' if key else 'no encryption key for'
-        session.output.note(f'{reason} {count_of(closed, "name")}')
-
-
-def _print_as_they_come(session: Session, rows: Iterable[dict[str, Any]]) -> None:
-    """Print rows as JSON while they are listed, and note afterwards how many names are closed."""
-    closed = 0
-
-    def counted() -> Iterator[dict[str, Any]]:
-        nonlocal closed
+    def counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield rows as they come, and count those among them."""
         for row in rows:
-            closed += _is_closed(row)
+            self.add(row)
             yield row
 
-    rest = counted()
-    # The first at once: a place that holds nothing is an error, and then nothing is printed.
-    first = list(itertools.islice(rest, 1))
-    session.output.documents(itertools.chain(first, rest))
-    _note_closed(session, closed)
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row, if it is one of them."""
+        from storj.crypto import names
+
+        if not row.get('encrypted_name', True) and names.looks_encrypted(row['name']):
+            self._count += 1
+
+    def note(self, session: Session) -> None:
+        """Note why names are shown as stored: the first sign of a wrong encryption key."""
+        if self._count:
+            key = session.encryption_key
+            reason = 'the encryption key does not open' if key else 'no encryption key for'
+            session.output.note(f'{reason} {count_of(self._count, "name")}')
 
 
 def _places(uris: Sequence[str]) -> list[Remote]:
@@ -224,25 +233,33 @@ def tree(
     Without a URI, every bucket is shown. With --json, files and folders are one list, as deep in
     the tree as their 'depth' says.
     """
-    places = _places(uris)
-    records: list[dict[str, Any]] = []
-    files = folders = 0
-    for selection in selections(session.catalog, places):
-        found = branches(selection, session.filters, levels=levels, folders_only=folders_only)
-        folders += sum(branch.entry is None for branch in found)
-        files += sum(branch.entry is not None for branch in found)
-        records += [
-            {'bucket': selection.bucket.id, **branch.to_dict()}
-            for branch in found
-            if session.output.as_json or branch.entry is not None
-        ]
-        if not session.output.as_json:
-            _draw(session, str(selection), found, sizes=sizes)
+    closed = _Closed()
+    # A place that holds nothing is an error, and then nothing is printed.
+    trees = [
+        (it, branches(it, session.filters, levels=levels, folders_only=folders_only))
+        for it in selections(session.catalog, _places(uris))
+    ]
     if session.output.as_json:
-        session.output.document(records)
+        rows = (
+            {'bucket': selection.bucket.id, **branch.to_dict()}
+            for selection, found in trees
+            for branch in found
+        )
+        session.output.documents(closed.counted(rows))
+        closed.note(session)
+        return
+    files = folders = 0
+    for selection, found in trees:
+        _draw(session, str(selection), found, sizes=sizes)
+        for branch in found:
+            if branch.entry is None:
+                folders += 1
+            else:
+                files += 1
+                closed.add(branch.to_dict())
     counts = [count_of(folders, 'folder')] + [count_of(files, 'file')] * (not folders_only)
     session.output.note(', '.join(counts))
-    _note_closed(session, sum(map(_is_closed, records)))
+    closed.note(session)
 
 
 def _draw(session: Session, root: str, found: Iterable[Branch], *, sizes: bool) -> None:
@@ -250,13 +267,16 @@ def _draw(session: Session, root: str, found: Iterable[Branch], *, sizes: bool) 
     output = session.output
     through, corner, fork, gap = _strokes()
     output.line(styled(root, bold=True))
-    for branch in found:
+
+    def line(branch: Branch) -> list[Part]:
         way = ''.join(through if is_open else gap for is_open in branch.open)
         parts: list[Part] = [way + (corner if branch.is_last else fork)]
         if sizes:
             parts.append(f'[{output.cell(branch.content.size, "size"):>10}]  ')
         style = {'fg': 'blue', 'bold': True} if branch.entry is None else {}
-        output.line(*parts, styled(branch.name, **style))
+        return [*parts, styled(branch.name, **style)]
+
+    output.lines(map(line, found))
 
 
 def _strokes() -> tuple[str, str, str, str]:
@@ -335,19 +355,22 @@ def find(
         files = {entry.id: entry for it in found for entry in find_files(it, criteria)}
         remove_entries(session, list(files.values()), dry_run=dry_run, yes=yes)
         return
-    rows = [row for it in found for row in _matches(it, criteria, kind)]
+    closed = _Closed()
+    # What matches is in memory, in order, and shown as rows of which there are a few at a time.
+    matches = [list(_matches(it, criteria, kind)) for it in found]
+    rows = closed.counted(map(_found, itertools.chain.from_iterable(matches)))
     if session.output.as_json:
         session.output.documents(rows)
     elif print0:
         escaping = is_terminal(sys.stdout)
-        found_names = [_terminated(row['uri'], escaping=escaping) for row in rows]
-        sys.stdout.buffer.write(b''.join(found_names))
+        for row in rows:
+            sys.stdout.buffer.write(_terminated(row['uri'], escaping=escaping))
         sys.stdout.flush()
     else:
         session.output.lines([row['uri']] for row in rows)
-    if not rows:
+    if not any(matches):
         session.output.note('nothing found')
-    _note_closed(session, sum(map(_is_closed, rows)))
+    closed.note(session)
 
 
 def _check_removal(places: Sequence[object], *, print0: bool) -> None:
@@ -378,16 +401,22 @@ def _criteria(
     return Criteria(names, min_size, max_size, ago(min_age), ago(max_age), session.filters)
 
 
-def _matches(selection: Selection, criteria: Criteria, kind: str) -> Iterator[dict[str, Any]]:
-    """Yield a record for each file, or each folder, of a place."""
+def _matches(
+    selection: Selection, criteria: Criteria, kind: str
+) -> Iterator[tuple[Selection, FileEntry | str]]:
+    """Yield each file, or the name of each folder, of a place."""
+    items = find_folders(selection, criteria) if kind == 'd' else find_files(selection, criteria)
+    for item in items:
+        yield selection, item
+
+
+def _found(match: tuple[Selection, FileEntry | str]) -> dict[str, Any]:
+    """Return the record of a match."""
+    selection, item = match
+    if isinstance(item, FileEntry):
+        return {'type': 'file', 'uri': str(item), **item.to_dict()}
     bucket = selection.bucket
-    if kind == 'd':
-        for name in find_folders(selection, criteria):
-            uri = str(bucket.place(name))
-            yield {'type': 'prefix', 'uri': uri, 'bucket': bucket.id, 'name': name}
-        return
-    for entry in find_files(selection, criteria):
-        yield {'type': 'file', 'uri': str(entry), **entry.to_dict()}
+    return {'type': 'prefix', 'uri': str(bucket.place(item)), 'bucket': bucket.id, 'name': item}
 
 
 def _terminated(uri: str, *, escaping: bool) -> bytes:
@@ -422,6 +451,7 @@ def stat(session: Session, uri: str) -> None:
     The size of a file is that of its content; 'stored size' includes parity shards. 'copies'
     counts the shards that farmers hold, and 'farmers' who they are, as far as the bridge tells.
     """
-    record = describe(session.catalog, parse_remote(uri, bare=True))
+    closed, record = _Closed(), describe(session.catalog, parse_remote(uri, bare=True))
     session.output.record(record, {'size': 'size', 'stored_size': 'size'})
-    _note_closed(session, int(_is_closed(record)))
+    closed.add(record)
+    closed.note(session)

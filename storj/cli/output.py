@@ -116,6 +116,8 @@ def human_duration(seconds: float) -> str:
 
 # Lines of a list that are written together.
 _TOGETHER = 500
+# Rows of a table that make the widths of its columns; a longer cell further below juts out.
+_MEASURED = 1000
 
 
 def plain(value: Any) -> Any:
@@ -304,37 +306,40 @@ class Output:
             self.line(styled(key.replace('_', ' ').ljust(width), dim=True), f'  {text}')
 
     def table(
-        self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], *, empty: str
+        self, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, empty: str
     ) -> None:
         """Print a table without borders, or a JSON list of the whole records.
 
         Args:
             columns (Sequence[Column]): what the table shows of each record.
-            rows (Sequence[Mapping[str, Any]]): the records.
+            rows (Iterable[Mapping[str, Any]]): the records; of a table, some at a time.
             empty (str): note for a list without any.
         """
         if self.as_json:
-            self.document(rows)
-        elif rows:
-            self.lines(self.table_lines(columns, rows))
+            self.document(list(rows))
+            return
+        rest = iter(rows)
+        if first := list(itertools.islice(rest, 1)):
+            self.lines(self.table_lines(columns, itertools.chain(first, rest)))
         else:
             self.note(empty)
 
     def table_lines(
-        self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]
+        self, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]
     ) -> Iterator[list[Part]]:
-        """Yield the lines of a table, its titles first."""
+        """Yield the lines of a table, its titles first; the first rows make the columns' widths."""
         # Not a table of rich: its import takes longer than most lists, and it breaks long names.
-        cells = [
+        cells = (
             [_encodable(self.cell(row.get(column.key), column.kind)) for column in columns]
             for row in rows
-        ]
+        )
+        first = list(itertools.islice(cells, _MEASURED))
         widths = [
-            max(len(column.title), *(_width(line[place]) for line in cells))
+            max(len(column.title), *(_width(line[place]) for line in first))
             for place, column in enumerate(columns)
         ]
         titles = [column.title for column in columns]
-        for number, line in enumerate([titles, *cells]):
+        for number, line in enumerate(itertools.chain([titles], first, cells)):
             parts: list[Part] = []
             gap = ''
             for column, text, width in zip(columns, line, widths, strict=True):

@@ -142,6 +142,22 @@ def test_table_is_aligned_without_borders():
     ]
 
 
+def test_long_table_is_printed_while_its_rows_come(monkeypatch):
+    monkeypatch.setattr('storj.cli.output._MEASURED', 2)
+    come = []
+    rows = ({'name': come.append(name) or name} for name in ('a', 'bbb', 'c' * 9, 'd'))
+    output = Output()
+    lines = output.table_lines((Column('name'), Column('x')), rows)
+    assert output.text(*next(lines)) == 'NAME  X'
+    assert come == ['a', 'bbb']
+    assert [output.text(*line) for line in lines] == [
+        'a     -',
+        'bbb   -',
+        'ccccccccc  -',
+        'd     -',
+    ]
+
+
 def test_empty_list_prints_nothing_but_a_note(capsys):
     Output().table((Column('a'),), [], empty='nothing here')
     captured = capsys.readouterr()

@@ -46,7 +46,7 @@ class Names:
     def find_file(self, bucket, text):
         return next((entry for entry in self.entries if entry.name == text), None)
 
-    def scan(self, bucket):
+    def scan(self, bucket, *, brief):
         yield from self.entries
 
 
@@ -249,3 +249,37 @@ def test_error_of_a_later_page_is_that_of_the_listing():
 
     with pytest.raises(BucketNotFound):
         list(Catalog(Client()).scan(BUCKET))
+
+
+def test_listing_hands_on_the_first_names_when_it_is_complete(monkeypatch):
+    monkeypatch.setattr('storj.catalog.entries.SEEN', 3)
+    seen = []
+
+    class Client:
+        mnemonic = None
+
+        def bucket_file_pages(self, bucket_id):
+            yield [{'id': 'f' * 24, 'filename': name} for name in 'ebd']
+            yield [{'id': '0' * 24, 'filename': name} for name in 'ca']
+
+    listed = Catalog(Client(), seen=lambda *names: seen.append(names)).scan(BUCKET)
+    assert [next(listed).name for _ in range(5)] == ['b', 'd', 'e', 'a', 'c']
+    assert seen == []
+    assert list(listed) == []
+    assert seen == [('b', ['a', 'b', 'c'])]
+
+
+def test_brief_listing_keeps_nothing_of_a_transfer():
+    record = {'id': 'f' * 24, 'filename': 'a', 'size': 1, 'mimetype': 'image/jpeg'}
+    record |= {'frame': '1' * 24, 'index': '2' * 64, 'hmac': {'type': 'sha512', 'value': '3'}}
+
+    class Client:
+        mnemonic = None
+
+        def bucket_file_pages(self, bucket_id):
+            yield [record]
+
+    [brief], [whole] = (Catalog(Client()).files(BUCKET, brief=brief) for brief in (True, False))
+    assert (brief.frame, brief.index, brief.hmac) == (None, None, None)
+    assert (whole.frame, whole.index, whole.hmac) == ('1' * 24, '2' * 64, record['hmac'])
+    assert brief.to_dict() == whole.to_dict()

@@ -25,7 +25,7 @@ class Bridge:
     def bucket(self, text):
         return BUCKET
 
-    def files(self, bucket, prefix=''):
+    def files(self, bucket, prefix='', *, brief=False):
         return [
             FileEntry(f'{number:024x}', BUCKET, name, name, 1)
             for number, name in enumerate(self._names)
