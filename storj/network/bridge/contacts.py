@@ -26,6 +26,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Float,
+    Row,
     bindparam,
     case,
     delete,
@@ -202,7 +203,7 @@ def contact_object(contact: Contact | KnownFarmer, *, last_seen: object) -> dict
     }
 
 
-def lately_timed_out(contact: Contact | KnownFarmer, now: int) -> bool:
+def lately_timed_out(contact: Contact | KnownFarmer | Row[Any], now: int) -> bool:
     """Return whether a farmer has been unreachable within the last ten minutes."""
     return contact.last_timeout is not None and lasts(contact.last_timeout, _DISTRUST, now)
 

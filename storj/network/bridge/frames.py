@@ -34,7 +34,7 @@ from storj.network.bridge.auth import Caller, authenticate
 from storj.network.bridge.contacts import KNOWN_FARMER, KnownFarmer, contact_object
 from storj.network.bridge.copies import UNCONFIRMED, UNCONFIRMED_COPY, has_shard
 from storj.network.bridge.database import Locks
-from storj.network.bridge.placement import Candidate, Shard, candidates, place, ranked
+from storj.network.bridge.placement import Shard, candidates, place, ranked
 from storj.network.bridge.quotas import check_volume, count_volume
 from storj.network.bridge.state import BRIDGE, PROMISE_LIFE, Bridge, Release
 from storj.network.bridge.tables import Contact, Contract, Entry, Frame, Pointer, User
@@ -549,7 +549,7 @@ async def add_shard(request: web.Request) -> web.Response:
     shard = addition.shard
     frame_id = request.match_info['frame']
 
-    def look(connection: Connection) -> tuple[Row[Any], Sequence[Candidate]]:
+    def look(connection: Connection) -> tuple[Row[Any], Sequence[Row[Any]]]:
         _check_volume(bridge, connection, caller, 'Could not add shard to frame')
         now = bridge.now()
         frame = check_addition(connection, caller, frame_id, addition, bridge.release, now)

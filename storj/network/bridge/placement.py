@@ -10,13 +10,14 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Row,
     String,
     and_,
     bindparam,
@@ -71,8 +72,8 @@ logger = logging.getLogger(__name__)
 #: Milliseconds between two audits of a copy because of complaints.
 _COMPLAINT_PAUSE = 10 * 60 * 1000
 
-# Farmers looked at when one is chosen.
-_CHOICE = 128
+# Farmers looked at when one is chosen: each costs as much as a tenth of a statement.
+_CHOICE = 48
 
 # Statements of every placement: built once, which is most of what a statement costs.
 _FREE = select(*KNOWN_FARMER).where(
@@ -104,7 +105,11 @@ _SHARES = (
 )
 _HELD = select(Contract.node_id).where(Contract.shard_hash == bindparam('shard')).subquery()
 _CANDIDATES = (
-    select(_AROUND, _HELD.c.node_id, func.coalesce(_SHARES.c.shards, 0))
+    select(
+        _AROUND,
+        _HELD.c.node_id.label('holder'),
+        func.coalesce(_SHARES.c.shards, 0).label('share'),
+    )
     .select_from(_AROUND)
     .outerjoin(_HELD, _HELD.c.node_id == _AROUND.c.node_id)
     .outerjoin(_SHARES, _SHARES.c.node_id == _AROUND.c.node_id)
@@ -185,17 +190,15 @@ class Candidate(NamedTuple):
     Attributes:
         contact (KnownFarmer): the farmer.
         holds (bool): it has a contract for the shard already.
-        share (int): shards of the same file that it has.
     """
 
     contact: KnownFarmer
     holds: bool
-    share: int
 
 
 def candidates(
     connection: Connection, shard_hash: str, *, exclude: Collection[str], frame: str = ''
-) -> list[Candidate]:
+) -> Sequence[Row[Any]]:
     """Return farmers that may take a shard, a choice of them if there are very many.
 
     Args:
@@ -203,6 +206,9 @@ def candidates(
         shard_hash (str): 40 hex digits.
         exclude (Collection[str]): farmers that are not wanted.
         frame (str): of the shard; their share in it is counted.
+
+    Returns:
+        Sequence[Row[Any]]: for :func:`ranked`.
     """
     wanted = {
         'exclude': list(exclude),
@@ -210,35 +216,38 @@ def candidates(
         'frame': frame,
         'begin': secrets.token_hex(20),
     }
-    return [
-        Candidate(KnownFarmer(*contact), holds is not None, share)
-        for *contact, holds, share in connection.execute(_CANDIDATES, wanted)
-    ]
+    return connection.execute(_CANDIDATES, wanted).all()
 
 
-def ranked(bridge: Bridge, found: Iterable[Candidate]) -> list[Candidate]:
-    """Return candidates in their order, the best first.
+def ranked(bridge: Bridge, found: Iterable[Row[Any]]) -> Iterator[Candidate]:
+    """Yield candidates in their order, the best first.
 
     Healthy ones come before those that lately did not answer; those that do not have the shard
     yet before those that do, as a second copy there is none; then those with few shards of the
     same file, so that the loss of one farmer costs little of it.
+
+    Args:
+        bridge (Bridge): the bridge.
+        found (Iterable[Row[Any]]): of :func:`candidates`; most of them are never asked, so that
+            nothing is made of them.
     """
     now, chance = bridge.now(), secrets.token_bytes(8)
 
     # Sorted ascending: False before True. Chance comes last, so that equal farmers share the load.
-    def rank(each: Candidate) -> tuple[bool, bool, int, int]:
-        away = lately_timed_out(each.contact, now)
+    def rank(row: Row[Any]) -> tuple[bool, bool, int, int]:
+        away = lately_timed_out(row, now)
         # Requests in progress count too: a client places several shards of a file at a time.
-        share = each.share + bridge.pending[each.contact.node_id]
-        return away, each.holds, share, hash((chance, each.contact.node_id))
+        share = row.share + bridge.pending[row.node_id]
+        return away, row.holder is not None, share, hash((chance, row.node_id))
 
-    return sorted(found, key=rank)
+    for row in sorted(found, key=rank):
+        yield Candidate(KnownFarmer(*row[: len(KNOWN_FARMER)]), row.holder is not None)
 
 
 async def place(
     bridge: Bridge,
     shard: Shard,
-    farmers: Sequence[Candidate],
+    farmers: Iterable[Candidate],
     keep: Callable[[Connection, str], object],
     *,
     frame: str,
@@ -249,7 +258,7 @@ async def place(
     Args:
         bridge (Bridge): the bridge.
         shard (Shard): what is to be kept.
-        farmers (Sequence[Candidate]): the best first.
+        farmers (Iterable[Candidate]): the best first.
         keep (Callable[[Connection, str], object]): see :func:`allocate`.
         frame (str): that it changes.
         account (str): e-mail of who asks for it.

@@ -41,7 +41,7 @@ def trusted(networks: Collection[_Net]) -> Callable[[str | None], bool]:
     """Return what tells whether an address is that of a proxy in one of these networks."""
 
     def is_trusted(address: str | None) -> bool:
-        ip = ip_of(address or '')
+        ip = ip_of(address or '') if networks else None
         return ip is not None and any(ip in network for network in networks)
 
     return is_trusted

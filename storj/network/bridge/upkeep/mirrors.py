@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Connection, bindparam, case, select
+from sqlalchemy import Connection, Row, bindparam, case, select
 
 from storj.network.bridge.contacts import (
     FarmerCall,
@@ -227,7 +228,7 @@ class Mirrors:
         bridge = self._bridge
         leaving = bridge.leaving
 
-        def look(connection: Connection) -> tuple[_Plan, list[Candidate]] | None:
+        def look(connection: Connection) -> tuple[_Plan, Sequence[Row[Any]]] | None:
             if not self._backlog.claim(connection, shard_hash):
                 raise _ElsewhereError
             shard = _known_shard(connection, shard_hash)
