@@ -90,9 +90,10 @@ def test_fresh_token_opens_after_a_small_step_back(
     bridge.farmer()
     file, tokens = bridge.file(alice, bucket), f'/buckets/{bucket}/tokens'
     asked = bridge.request('POST', tokens, {'operation': 'PULL'}, by=alice)
+    headers, path = {'x-token': asked.json['token']}, f'/buckets/{bucket}/files/{file}'
+    assert bridge.request('GET', path, by=alice).status == 200
     bridge.clock.step(step)
     bridge.call(lambda: sweep(bridge.state))
-    headers, path = {'x-token': asked.json['token']}, f'/buckets/{bucket}/files/{file}'
     with bridge.state.database.begin() as session:
         assert session.query(FarmerToken).count() > 0
     assert bridge.request('GET', path, headers=headers).status == 200

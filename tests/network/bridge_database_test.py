@@ -219,7 +219,7 @@ def test_small_upload_takes_few_statements(tmp_path: Path) -> None:
             assert bridge.request('POST', path, body, by=alice).status == 200
         finally:
             event.remove(Engine, 'before_cursor_execute', note)
-    assert (len(executed) - of_reports, of_reports) == (10, 3), executed
+    assert (len(executed) - of_reports, of_reports) == (9, 3), executed
 
 
 def before_alembic(connection: Connection) -> None:

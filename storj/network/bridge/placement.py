@@ -47,7 +47,7 @@ from storj.network.bridge.copies import (
     confirm,
     remember_tokens,
 )
-from storj.network.bridge.database import Locks
+from storj.network.bridge.database import Locks, fingerprint
 from storj.network.bridge.renter import Allocation, NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract, Pointer
@@ -407,16 +407,17 @@ async def _allocate(
     record = _Record(bridge.settings, shard, contact.node_id, allocation, mirror, account)
 
     def remember(connection: Connection) -> None:
-        if not (again and record.sign_again(connection)):
+        if again and record.sign_again(connection):
+            if source is None:
+                token = (allocation.token, shard.shard_hash, contact.node_id)
+                remember_tokens(connection, [token], bridge.now())
+        else:
             if not new:
                 drop_contract(connection, shard.shard_hash, contact.node_id)
             record.enter(connection)
         if allocation.copied:
             first_audit = bridge.now() + bridge.settings.first_audit
             confirm(connection, shard.shard_hash, contact.node_id, first_audit)
-        elif source is None:
-            token = (allocation.token, shard.shard_hash, contact.node_id)
-            remember_tokens(connection, [token], bridge.now())
         # The caller's records and the contract are one transaction: never one without the other.
         keep(connection, contact.node_id)
 
@@ -500,6 +501,7 @@ class _Record:
                 'mirror': self.mirror,
                 'failed': False,
                 'download_count': 0,
+                'token': fingerprint(self.allocation.token),
                 'account': self.account,
                 # A contract is a promise only. The report of the upload makes it a copy.
                 'verified': UNCONFIRMED,

@@ -29,7 +29,7 @@ has all the copies that the farmers that stay can give it; never without one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -107,7 +107,7 @@ _TOKEN = (
     .where(FarmerToken.token == bindparam('known'), FarmerToken.shard_hash == bindparam('shard'))
     .scalar_subquery()
 )
-#: Each copy, whether it counts, and the farmer that gave out the client's token.
+#: Each copy, whether it counts, its first token, and the farmer that gave out the client's later.
 _CONTRACTS = (
     select(
         Contract.node_id,
@@ -116,6 +116,7 @@ _CONTRACTS = (
         Contract.verified,
         counts(Contract).label('counts'),
         Contact.lost,
+        Contract.token,
         _TOKEN.label('issuer'),
     )
     .join(Contact, Contact.node_id == Contract.node_id)
@@ -215,8 +216,7 @@ def _take(
     if not rows:
         raise Refusal(404, 'Shard not found for report')
     report = _report(body)
-    node_id = farmer or rows[0].issuer
-    copy = next((row for row in rows if row.node_id == node_id), None)
+    copy = _reported(rows, farmer, wanted['known'])
     if copy is None:
         return None
     if farmer is None:
@@ -228,6 +228,14 @@ def _take(
     if arrived and not copy.lost:
         counted.add(copy.node_id)
     return _Taken(report, copy.node_id, arrived and not copy.counts, counted)
+
+
+def _reported(rows: Sequence[Row[Any]], farmer: str | None, token: str) -> Row[Any] | None:
+    """Return the copy that a report is about: the farmer's own, or that of the client's token."""
+    issuer = farmer or rows[0].issuer
+    if issuer is not None:
+        return next((row for row in rows if row.node_id == issuer), None)
+    return next((row for row in rows if token and row.token == token), None)
 
 
 def _apply_farmers(

@@ -67,7 +67,7 @@ __all__ = (
 #: Seconds of the bridge's running after which an upload counts as given up.
 UPLOAD_LIFE = 90 * 24 * 3600
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.
-REVISION = '11'
+REVISION = '12'
 
 
 class Base(DeclarativeBase):
@@ -278,6 +278,8 @@ class Contract(Base):
     mirror: Mapped[bool]
     failed: Mapped[bool]
     download_count: Mapped[int]
+    # Of the token that the farmer gave out first, its fingerprint; later ones are rows.
+    token: Mapped[str | None] = mapped_column(String(64))
     # Who asked for it first; nobody for the bridge's own copies.
     account: Mapped[str | None] = mapped_column(String(320))
     verified: Mapped[int] = mapped_column(server_default=text('0'))
@@ -315,7 +317,10 @@ class Challenge(Base):
 
 
 class FarmerToken(Base):
-    """A token that a farmer gave out; it tells which exchange a report is about."""
+    """A token that a farmer gave out; it tells which exchange a report is about.
+
+    That of a new contract is kept with the contract.
+    """
 
     __tablename__ = 'farmer_tokens'
 
