@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event, func, select, update
 
 from storj.network.bridge.contacts import lately_timed_out
+from storj.network.bridge.copies import LOST
 from storj.network.bridge.placement import suspect
 from storj.network.bridge.quotas import Quota
 from storj.network.bridge.tables import Contact, Contract, FarmerToken, Token
-from storj.network.bridge.upkeep.audits import audit_round
+from storj.network.bridge.upkeep.audits import audit_round, recall_audits
 from storj.network.bridge.upkeep.rounds import ping_round, sweep
 from storj.network.node.identity import Identity
 from tests.network.bridges import Account, Answer, RunningBridge
@@ -169,3 +172,31 @@ def test_complaint_counts_beside_an_audit_of_the_future(
         known = session.query(Contract).one()
         suspect(session.connection(), known.shard_hash, known.node_id, bridge.state.now())
     assert contract(bridge).next_audit == bridge.state.now()
+
+
+def test_audits_of_the_future_are_made_due_some_at_a_time(
+    bridge: RunningBridge, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('storj.network.bridge.upkeep.audits._PUT_UP', 2)
+    bridge.farmer()
+    bucket = bridge.bucket(alice)
+    for number in range(5):
+        bridge.file(alice, bucket, [b'%d' % number], filename=str(number))
+    database = bridge.state.database
+    with database.begin_plain() as connection:
+        connection.execute(update(Contract).values(next_audit=LOST - 1))
+    changed = []
+
+    def note(_c: object, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith('UPDATE contracts SET next_audit'):
+            changed.append(cursor.rowcount)
+
+    event.listen(database._engine, 'after_cursor_execute', note)
+    try:
+        bridge.call(lambda: recall_audits(bridge.state))
+    finally:
+        event.remove(database._engine, 'after_cursor_execute', note)
+    assert changed == [2, 2, 1]
+    with database.begin_plain() as connection:
+        latest = connection.scalar(select(func.max(Contract.next_audit)))
+    assert latest <= bridge.state.now() + max(DAY * 1000, bridge.state.settings.audit_pause(1))

@@ -28,7 +28,16 @@ from sqlalchemy.orm import Session
 
 from storj.digest import Generation, ShardDigest, leaf, merkle_rows, new_challenges, verify_proof
 from storj.network.bridge.contacts import node_contact, note_call, reward, with_each
-from storj.network.bridge.copies import DOUBTFUL, IN_USE, LOST, NEEDED, NEVER, current, token_from
+from storj.network.bridge.copies import (
+    DOUBTFUL,
+    IN_USE,
+    LOST,
+    NEEDED,
+    NEVER,
+    THIS_CONTRACT,
+    current,
+    token_from,
+)
 from storj.network.bridge.placement import record_challenges
 from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge, BridgeSettings
@@ -47,8 +56,8 @@ _PROOFS_AT_ONCE = 3
 _PASSED_POINTS = 10
 _FAILED_POINTS = -500
 # Contracts of a farmer that are looked at at a time, how often in one turn, and those that are put
-# up for audits in one go.
-_LOOKED_AT, _TURN, _PUT_UP = 12, 32, 500
+# up for audits, or made due earlier, in one go: some milliseconds of work.
+_LOOKED_AT, _TURN, _PUT_UP = 12, 32, 200
 # New challenges of a copy that was read: as many as libstorj makes.
 _CHALLENGES = 4
 # Bytes of a piece from which on it is hashed in a thread.
@@ -157,7 +166,10 @@ async def _put_up(bridge: Bridge) -> None:
 
 
 async def recall_audits(bridge: Bridge) -> None:
-    """Have no audit wait for longer than audits do: one put off by a clock that was ahead would."""
+    """Have no audit wait for longer than audits do: one put off by a clock that was ahead would.
+
+    That may be all of them, so it is done some at a time.
+    """
     now = bridge.now()
     longest = max(_TOMORROW, bridge.settings.audit_pause(1))
     far = (
@@ -166,10 +178,20 @@ async def recall_audits(bridge: Bridge) -> None:
         Contract.next_audit > now + longest,
         Contract.next_audit < LOST,
     )
+    some = select(Contract.shard_hash, Contract.node_id).where(*far).limit(_PUT_UP)
     # Spread, as they were.
     sooner = now + (Contract.next_audit - now) % longest
-    recalled = update(Contract).where(*far).values(next_audit=sooner)
-    await bridge.database.run(lambda connection: connection.execute(recalled))
+    recalled = update(Contract).where(*THIS_CONTRACT, *far[1:]).values(next_audit=sooner)
+
+    def recall(connection: Connection) -> bool:
+        keys = connection.execute(some).all()
+        if keys:
+            these = [{'shard': shard_hash, 'farmer': node_id} for shard_hash, node_id in keys]
+            connection.execute(recalled, these)
+        return len(keys) == _PUT_UP
+
+    while await bridge.database.run(recall):
+        await asyncio.sleep(0)
 
 
 async def _claim(
