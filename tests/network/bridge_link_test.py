@@ -68,6 +68,66 @@ def test_farmer_with_a_wrong_clock_is_told_by_how_much(date: str, words: str) ->
     run(test)
 
 
+@pytest.mark.parametrize('takes_many', [True, False])
+def test_reports_go_together_where_the_bridge_takes_them(
+    takes_many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_link, 'REPORT_PAUSE', 60.0)
+    heard: list[tuple[str, list[str]]] = []
+    more = asyncio.Condition()
+
+    async def listen(request: web.Request) -> web.Response:
+        last = request.path.rpartition('/')[2]
+        if last not in ('reports', 'exchanges'):
+            return web.json_response({})
+        if last == 'reports' and not takes_many:
+            return web.json_response({'error': 'Resource not found'}, status=404)
+        body = await request.json()
+        async with more:
+            names = [report['dataHash'] for report in body.get('reports', [body])]
+            heard.append((last, names))
+            more.notify_all()
+        return web.json_response({}, status=201)
+
+    def names() -> list[str]:
+        return sorted(name for _, some in heard for name in some)
+
+    async def test() -> None:
+        app = web.Application()
+        app.router.add_route('*', '/{path:.*}', listen)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, '127.0.0.1', 0).start()
+        identity, workers = Identity.generate(), Workers()
+        link = BridgeLink(
+            f'http://127.0.0.1:{runner.addresses[0][1]}',
+            identity,
+            lambda: NodeContact('127.0.0.1', 4000, identity.node_id, '1.2.0'),
+            lambda: True,
+            workers.background,
+        )
+        link.start(Tasks('farmer'))
+        try:
+            link.report('a', 0.0, 'SHARD_DOWNLOADED')
+            link.report('b', 0.0, 'SHARD_EXISTS')
+            assert heard == []
+            # Copies depend on this one: it waits for nothing, and the others go with it.
+            link.report('c', 0.0, 'SHARD_UPLOADED')
+            async with more:
+                await asyncio.wait_for(more.wait_for(lambda: names() == ['a', 'b', 'c']), 10)
+            # Those that wait are sent before the farmer ends.
+            link.report('d', 0.0, 'SHARD_DOWNLOADED')
+        finally:
+            await link.close()
+            workers.close()
+            await runner.cleanup()
+        assert names() == ['a', 'b', 'c', 'd']
+        kinds = [kind for kind, _ in heard]
+        assert kinds == (['reports', 'exchanges'] if takes_many else ['exchanges'] * 4)
+
+    run(test)
+
+
 async def unknown_route(request: web.Request) -> web.Response:
     if request.path == '/':
         return web.json_response({'swagger': '2.0', 'info': {'version': '5.24.1'}})

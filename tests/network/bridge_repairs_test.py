@@ -225,7 +225,7 @@ def test_copies_of_a_new_shard_are_planned_once(
     bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     farmers(bridge, 6)
-    monkeypatch.setattr('storj.network.bridge.upkeep.repairs._REPORTED', 60.0)
+    bridge.app[REPAIRS].report_pause = 60.0
     mirrors = bridge.app[REPAIRS]._mirrors
     made: list[str] = []
     make = mirrors.make

@@ -68,6 +68,39 @@ def test_farmer_confirms_its_own_copy(bridge: RunningBridge, alice: Account) -> 
     assert found.next_audit == bridge.state.now()
 
 
+def test_farmer_reports_on_several_shards_at_once(bridge: RunningBridge, alice: Account) -> None:
+    farmer = bridge.farmer()
+    frame = bridge.frame(alice)
+    pointers = [bridge.add_shard(alice, frame, bytes([number])) for number in range(3)]
+    path = f'/contacts/{farmer.identity.node_id}/reports'
+    report = {
+        'exchangeStart': 1,
+        'exchangeEnd': 2,
+        'exchangeResultCode': 1000,
+        'exchangeResultMessage': 'SHARD_UPLOADED',
+    }
+    reports = [{**report, 'dataHash': each['hash']} for each in pointers]
+    reports += ['no report', {**report, 'dataHash': 'ff' * 20}]  # type: ignore[list-item]
+    answer = bridge.farmer_request(farmer.identity, 'POST', path, {'reports': reports})
+    assert (answer.status, answer.json) == (201, {})
+    assert [contract(bridge, pointer).verified for pointer in pointers] == [0, 0, 0]
+
+
+@pytest.mark.parametrize('reports', [None, [], {}, [{}] * 101])
+def test_no_or_too_many_reports_are_refused(bridge: RunningBridge, reports: object) -> None:
+    identity = bridge.farmer().identity
+    path = f'/contacts/{identity.node_id}/reports'
+    answer = bridge.farmer_request(identity, 'POST', path, {'reports': reports})
+    assert (answer.status, answer.error) == (400, 'Invalid reports supplied')
+
+
+def test_reports_in_the_name_of_another_farmer_are_refused(bridge: RunningBridge) -> None:
+    one, other = bridge.farmer(4000).identity, bridge.farmer(4001).identity
+    path = f'/contacts/{one.node_id}/reports'
+    answer = bridge.farmer_request(other, 'POST', path, {'reports': [{}]})
+    assert (answer.status, answer.error) == (400, 'Invalid nodeID header')
+
+
 def test_client_with_the_token_tells_what_nobody_counts_on(
     bridge: RunningBridge, alice: Account
 ) -> None:

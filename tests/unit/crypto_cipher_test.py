@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from Crypto.Cipher import AES
 from hypothesis import given
@@ -91,3 +93,17 @@ def test_seal_opens_only_unchanged(text, rubbish, bit):
     bit %= 8 * len(sealed)
     sealed[bit // 8] ^= 1 << bit % 8
     assert cipher.open_sealed(key, bytes(sealed)) is None
+
+
+@pytest.mark.parametrize('length', [1, 4, 2048, 2049, 65536])
+def test_buffers_of_any_length_are_combined(length):
+    left, right = os.urandom(length), os.urandom(length)
+    output = bytearray(length)
+    cipher.xor(left, right, memoryview(output))
+    assert output == bytes(one ^ other for one, other in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize('length', [1, 4096])
+def test_buffers_of_different_lengths_are_refused(length):
+    with pytest.raises(ValueError, match='length'):
+        cipher.xor(bytes(length), bytes(length + 1), bytearray(length))

@@ -68,6 +68,7 @@ _STEPS = frozenset(
         ('POST', '/contacts/challenges'),
         ('PATCH', '/contacts/{node}'),
         ('POST', '/reports/exchanges'),
+        ('POST', '/contacts/{node}/reports'),
     }
 )
 #: The bridge's work in the background.

@@ -7,8 +7,11 @@ makes the bridge check: whether the farmer has the shard, or whether a copy abou
 complains passes an audit. All others, such as those of the originals' clients and farmers, which
 prove nothing, are answered and ignored; the bridge finds out by itself then.
 
-The other two are additions of ours to the protocol, and signed like a farmer's other requests
-(section 3.9). ``POST /contacts/{nodeID}/shards`` is about the shards on the farmer's own disk::
+The others are additions of ours to the protocol, and signed like a farmer's other requests
+(section 3.9). ``POST /contacts/{nodeID}/reports`` brings up to 100 reports of a farmer together, as
+``{"reports": [...]}``; one that is refused does not concern the others.
+
+``POST /contacts/{nodeID}/shards`` is about the shards on the farmer's own disk::
 
     {"bad": ["<40 hex>", ...], "ended": ["<40 hex>", ...]}
 
@@ -29,6 +32,8 @@ has all the copies that the farmers that stay can give it; never without one.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -85,6 +90,8 @@ from storj.network.node.wire import (
 
 __all__ = ('ROUTES',)
 
+logger = logging.getLogger(__name__)
+
 _T = TypeVar('_T')
 
 _MAX_ID = 320
@@ -92,6 +99,8 @@ _MAX_MESSAGE = 255
 _SUCCESS = 1000
 #: Hashes in one list, and most remaining shards that are counted.
 _MOST_HASHES, _COUNTED = 1000, 10_000
+#: Reports in one request.
+_MOST_REPORTS = 100
 # Shards of one transaction.
 _AT_ONCE = 200
 
@@ -157,12 +166,44 @@ def _report(body: Mapping[str, Any]) -> _Report:
 
 async def create_report(request: web.Request) -> web.Response:
     """Take a report."""
-    bridge, repairs = request.app[BRIDGE], request.app[REPAIRS]
     body = await read_body(request)
+    farmer = await signed_farmer(request) if 'x-node-signature' in request.headers else None
+    await _note(request, body, farmer)
+    return answer({}, 201)
+
+
+async def create_reports(request: web.Request) -> web.Response:
+    """Take some reports of a farmer."""
+    farmer = await _own_node(request)
+    reports = (await read_body(request)).get('reports')
+    if not isinstance(reports, list) or not 0 < len(reports) <= _MOST_REPORTS:
+        raise Refusal(400, 'Invalid reports supplied')
+
+    async def note(body: Any) -> None:
+        try:
+            await _note(request, body if isinstance(body, dict) else {}, farmer)
+        except Refusal as error:
+            logger.debug('a report of %s is refused: %s', farmer, error)
+
+    await asyncio.gather(*map(note, reports))
+    return answer({}, 201)
+
+
+async def _note(request: web.Request, body: Mapping[str, Any], farmer: str | None) -> None:
+    """Apply a report, and have the copies made that it shows to be missing.
+
+    Args:
+        request (web.Request): that brought it.
+        body (Mapping[str, Any]): the report.
+        farmer (str | None): node id of the farmer that sent it.
+
+    Raises:
+        Refusal: If nobody has a contract for the shard (404), or the report is invalid (400).
+    """
+    bridge = request.app[BRIDGE]
     shard_hash = body.get('dataHash')
     if not isinstance(shard_hash, str) or not is_hex(shard_hash, 40):
         raise Refusal(400, 'ExchangeReport validation failed: dataHash is required')
-    farmer = await signed_farmer(request) if 'x-node-signature' in request.headers else None
     taken = await bridge.database.share(
         partial(
             _take,
@@ -176,8 +217,7 @@ async def create_report(request: web.Request) -> web.Response:
         shard_hash,
     )
     if taken is not None:
-        _go_on(bridge, repairs, taken, shard_hash, farmer)
-    return answer({}, 201)
+        _go_on(bridge, request.app[REPAIRS], taken, shard_hash, farmer)
 
 
 class _Taken(NamedTuple):
@@ -456,6 +496,7 @@ async def leave(request: web.Request) -> web.Response:
 
 ROUTES = (
     Route('POST', '/reports/exchanges', create_report),
+    Route('POST', '/contacts/{node}/reports', create_reports),
     Route('POST', '/contacts/{node}/shards', tell),
     Route('DELETE', '/contacts/{node}', leave),
 )

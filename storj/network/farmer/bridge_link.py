@@ -8,12 +8,14 @@ registers again and again until it is known.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from email.utils import parsedate_to_datetime
@@ -53,9 +55,15 @@ WORK_LIMIT = 900.0
 ANSWER_LIMIT = 65536
 #: Bytes of the description that a bridge gives of itself, with all of its routes.
 DESCRIPTION_LIMIT = 1024 * 1024
-#: Reports on their way at one time; more are dropped, as they are courtesy only.
+#: Reports that wait or are on their way; more are dropped, as they are courtesy only.
 REPORTS = 256
+#: Reports in one request, of which a bridge takes 100.
+REPORTS_PER_CALL = 64
+#: Seconds that a report waits for others, unless copies depend on it.
+REPORT_PAUSE = 0.5
 
+# What changes nothing for the copies of a shard.
+_PATIENT = frozenset({'SHARD_DOWNLOADED', 'SHARD_EXISTS'})
 # What a bridge of ours says to a farmer that has not registered.
 _UNKNOWN = 'Contact not found'
 # The first release of the bridge that farmers register at (protocol reference, section 3.9).
@@ -135,8 +143,12 @@ class BridgeLink:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._reports: set[asyncio.Task[None]] = set()
-        self._tasks: Tasks
+        self._reporter: asyncio.Task[None] | None = None
+        self._reports: deque[dict[str, Any]] = deque()
+        # Set when they are to be sent, and when none is left.
+        self._due, self._told = asyncio.Event(), asyncio.Event()
+        self._told.set()
+        self._takes_many = True
         self._closing = threading.Event()
 
     def start(self, tasks: Tasks) -> None:
@@ -145,22 +157,23 @@ class BridgeLink:
         Args:
             tasks (Tasks): fail with a RegistrationUnknownError if the bridge never takes a farmer.
         """
-        self._tasks = tasks
         self._session = aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=TIMEOUT)
         )
         self._keeper = tasks.start('the link to the bridge', self._keep())
+        self._reporter = tasks.start('the exchange reports', self._send_reports())
 
     async def close(self) -> None:
         """Stop; reports that are on their way get a moment to arrive."""
         self._closing.set()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
-        if self._reports:
-            await asyncio.wait(self._reports, timeout=1.0)
-        for task in list(self._reports):
+        self._due.set()
+        if self._reporter is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._told.wait(), 1.0)
+        tasks = [task for task in (self._keeper, self._reporter) if task is not None]
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -195,9 +208,12 @@ class BridgeLink:
             'exchangeResultCode': 1000 if success else 1100,
             'exchangeResultMessage': message,
         }
-        task = self._tasks.once('an exchange report', self._send_report(body))
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
+        self._reports.append(body)
+        self._told.clear()
+        if message in _PATIENT:
+            asyncio.get_running_loop().call_later(REPORT_PAUSE, self._due.set)
+        else:
+            self._due.set()
 
     async def announce(self) -> None:
         """Tell the bridge address, port, protocol and whether there is space; register if need be.
@@ -355,6 +371,32 @@ class BridgeLink:
             'POST', '/contacts', body, {'x-challenge': challenge, 'x-challenge-nonce': str(nonce)}
         )
         logger.info('registered at %s as %s', self.url, self._identity.node_id)
+
+    async def _send_reports(self) -> None:
+        """Send what there is to report; what comes meanwhile goes together."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            while self._reports:
+                count = min(len(self._reports), REPORTS_PER_CALL)
+                some = [self._reports.popleft() for _ in range(count)]
+                if count == 1 or not await self._send_together(some):
+                    await asyncio.gather(*map(self._send_report, some))
+            self._told.set()
+
+    async def _send_together(self, reports: Sequence[Mapping[str, Any]]) -> bool:
+        """Send reports in one request; return False if the bridge takes each by itself."""
+        if not self._takes_many:
+            return False
+        path = f'/contacts/{self._identity.node_id}/reports'
+        try:
+            await self._request('POST', path, {'reports': list(reports)})
+        except BridgeLinkError as error:
+            # An original bridge has no such route.
+            self._takes_many = error.status not in (404, 405)
+            if self._takes_many:
+                logger.warning('%d exchange reports were not taken: %s', len(reports), error)
+        return self._takes_many
 
     async def _send_report(self, body: Mapping[str, Any]) -> None:
         try:

@@ -41,8 +41,8 @@ _ASKED, _FOUND = 8, 4
 _QUEUE = 10_000
 #: Seconds between two looks at the backlog, and between two times that claims are prolonged.
 _PACE, _PROLONG = 1.0, 20.0
-#: Seconds in which a farmer reports what it has taken, before it is asked.
-_REPORTED = 0.05
+#: Seconds that reports of farmers take at the most, as a rule.
+_REPORT_PAUSE = 0.25
 #: Seconds before a shard is looked at again that another bridge works on, at first and at most.
 _ELSEWHERE, _ELSEWHERE_LONGEST = 0.05, 0.5
 #: Shards of one page of the long looks; those take so much of the bridge's time at the most.
@@ -105,9 +105,14 @@ class Repairs:
 
     Args:
         bridge (Bridge): the bridge.
+
+    Attributes:
+        report_pause (float): seconds in which a farmer reports what it has taken, before it is
+            asked.
     """
 
     def __init__(self, bridge: Bridge) -> None:
+        self.report_pause = _REPORT_PAUSE
         self._bridge = bridge
         self._backlog = Backlog(bridge)
         self._mirrors = Mirrors(bridge, self._backlog)
@@ -171,7 +176,7 @@ class Repairs:
             else:
                 # Its farmer is about to report it; if not, it is asked.
                 loop = asyncio.get_running_loop()
-                loop.call_later(_REPORTED, self._asked.put_nowait, job)
+                loop.call_later(self.report_pause, self._asked.put_nowait, job)
         elif job.working:
             job.again = job.again or changed
         elif changed:
