@@ -6,9 +6,10 @@ and prints for each number how long calls take, and for how long the bridge serv
 meanwhile: processor time of its event loop, which other programs do not lengthen. Milliseconds,
 medians of a few calls.
 
-``python -m benchmarks.growth uploads [--seconds 10]`` prints how many small uploads a bridge takes
-in a second from 1 and 16 clients: all calls that reach the bridge for a file of one shard, with the
-reports of both sides, on SQLite, on PostgreSQL, and on a PostgreSQL that is a millisecond away.
+``python -m benchmarks.growth uploads [--seconds 10] [--bridges 1]`` prints how many small uploads
+bridges of one database take in a second from 1 and 16 clients each: all calls that reach a bridge
+for a file of one shard, with the reports of both sides, on SQLite (one bridge only), on PostgreSQL,
+and on a PostgreSQL that is a millisecond away.
 Farmers agree at once and take no bytes, so that the bridge alone is measured. On a busy machine the
 processor time of each upload says more than the rate.
 
@@ -325,28 +326,42 @@ def _milliseconds(call: Callable[[], object]) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def rate(url: str, folder: Path, clients: int, seconds: float) -> tuple[float, float]:
-    """Return the small uploads of a second, and the milliseconds of a processor for each."""
+def rate(url: str, folder: Path, clients: int, seconds: float, bridges: int) -> tuple[float, float]:
+    """Return the small uploads of a second, and the milliseconds of a processor for each.
+
+    Args:
+        url (str): of the database.
+        folder (Path): of the bridges.
+        clients (int): of each bridge.
+        seconds (float): for which they upload.
+        bridges (int): processes, all on the same database.
+    """
     farmers = prepare(url)
     done, names = itertools.count(), itertools.count()
-    with bridge(url, folder) as first:
-        bucket = first.call('POST', '/buckets', {'name': 'photos'}, (201,))['id']
+    with contextlib.ExitStack() as stack:
+        firsts = [
+            stack.enter_context(bridge(url, folder / str(number))) for number in range(bridges)
+        ]
+        bucket = firsts[0].call('POST', '/buckets', {'name': 'photos'}, (201,))['id']
         end = time.monotonic() + seconds
 
-        def work() -> None:
+        def work(first: Client) -> None:
             client = Client(first.port, first.process)
             while time.monotonic() < end:
                 client.upload(bucket, f'file {next(names)}', farmers)
                 next(done)
 
-        threads = [threading.Thread(target=work) for _ in range(clients)]
-        began, used = time.monotonic(), first.cpu()
+        threads = [
+            threading.Thread(target=work, args=(first,)) for first in firsts for _ in range(clients)
+        ]
+        began, used = time.monotonic(), sum(first.cpu() for first in firsts)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         count = next(done)
-        return count / (time.monotonic() - began), 1000 * (first.cpu() - used) / count
+        used = sum(first.cpu() for first in firsts) - used
+        return count / (time.monotonic() - began), 1000 * used / count
 
 
 @contextlib.contextmanager
@@ -399,20 +414,23 @@ def sizes(most: int) -> None:
             print(json.dumps({'database': engine, 'files': count, **line}), flush=True)
 
 
-def uploads(seconds: float) -> None:
+def uploads(seconds: float, bridges: int) -> None:
     """Print the rates of uploads, as JSON lines."""
     with postgresql() as server, distant(server) as far:
-        for clients in (1, 16):
-            for name, place in (('SQLite', None), ('PostgreSQL', server), ('1 ms away', far)):
-                with tempfile.TemporaryDirectory() as folder:
-                    url = f'sqlite:///{folder}/bridge.db'
-                    if place is not None:
-                        database = new_database(server).database
-                        url = _shown(place.set(database=database))
-                    found, cpu = rate(url, Path(folder), clients, seconds)
-                line = {'database': name, 'clients': clients}
-                line |= {'uploads/s': round(found, 1), 'CPU ms each': round(cpu, 2)}
-                print(json.dumps(line), flush=True)
+        places = {'SQLite': None, 'PostgreSQL': server, '1 ms away': far}
+        if bridges > 1:
+            # Which is for one bridge.
+            del places['SQLite']
+        for clients, (name, place) in itertools.product((1, 16), places.items()):
+            with tempfile.TemporaryDirectory() as folder:
+                url = f'sqlite:///{folder}/bridge.db'
+                if place is not None:
+                    database = new_database(server).database
+                    url = _shown(place.set(database=database))
+                found, cpu = rate(url, Path(folder), clients, seconds, bridges)
+            line = {'database': name, 'bridges': bridges, 'clients of each': clients}
+            line |= {'uploads/s': round(found, 1), 'CPU ms each': round(cpu, 2)}
+            print(json.dumps(line), flush=True)
 
 
 def vanishing(most: int) -> None:
@@ -432,7 +450,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog='python -m benchmarks.growth', description=__doc__)
     parts = parser.add_subparsers(dest='part', required=True)
     parts.add_parser('sizes').add_argument('--most', type=int, default=_MOST)
-    parts.add_parser('uploads').add_argument('--seconds', type=float, default=10.0)
+    rates = parts.add_parser('uploads')
+    rates.add_argument('--seconds', type=float, default=10.0)
+    rates.add_argument('--bridges', type=int, default=1)
     parts.add_parser('vanish').add_argument('--most', type=int, default=1000)
     # Processes that the others start.
     parts.add_parser('serve').add_argument('folder')
@@ -443,7 +463,7 @@ def main() -> None:
     elif options.part == 'vanish':
         vanishing(options.most)
     elif options.part == 'uploads':
-        uploads(options.seconds)
+        uploads(options.seconds, options.bridges)
     elif options.part == 'serve':
         asyncio.run(serve(os.environ['BENCHMARK_DATABASE'], options.folder))
     else:
