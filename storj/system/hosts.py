@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import TypeAlias
 
@@ -9,7 +10,11 @@ __all__ = ('Ip', 'ip_of', 'is_loopback')
 
 Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+# Texts that are remembered: servers see those of few hosts with every request.
+_REMEMBERED = 1024
 
+
+@functools.lru_cache(maxsize=_REMEMBERED)
 def ip_of(text: str) -> Ip | None:
     """Return an address that is written as one, an IPv4 one in the guise of IPv6 as itself."""
     try:

@@ -13,7 +13,6 @@ nothing of the methods in it.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import re
@@ -38,6 +37,7 @@ from storj.network.node.identity import (
     signer_of_message,
 )
 from storj.network.node.wire import BODY_SECONDS, parse_date
+from storj.system.hosts import ip_of
 from storj.text import in_url
 
 __all__ = (
@@ -519,9 +519,7 @@ def _verify_signature(signature: object, text: str, contact: NodeContact) -> Non
 
 
 def _is_host(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
+    if ip_of(text) is None:
         # A name that ends in a number is an IPv4 address to resolvers, in disguise: 127.1, 0x7f01.
         return _HOST.match(text) is not None and not _NUMERIC.search(text)
     return '%' not in text
