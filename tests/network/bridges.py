@@ -268,6 +268,11 @@ class ScriptedFarmers:
             self._reports.add(task)
             task.add_done_callback(self._reports.discard)
 
+    async def end_reports(self) -> None:
+        """Wait until all reports are sent, and send no more."""
+        self.report = None
+        await asyncio.gather(*self._reports)
+
 
 def quick_passwords() -> Passwords:
     """Hashing is slow on purpose; the tests of the bridge are about everything else."""
@@ -318,6 +323,8 @@ class RunningBridge:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # Reports that are under way would find nobody.
+        self.call(self.farmers.end_reports)
         self.call(self._server.stop)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
