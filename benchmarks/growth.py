@@ -79,7 +79,7 @@ _FILL = (
     f"""INSERT INTO contracts (shard_hash, node_id, data_size, store_begin, store_end, tree,
     document, auditable, stored, mirror, failed, download_count, verified, next_audit, next_renewal)
     {_ROWS} SELECT {_ID40}, c.node_id, 1024, i, :far, '[]', '{{}}', true, true, false, false, 0,
-    0, :far, :far FROM n JOIN numbered c ON c.number = i % :farmers""",
+    0, :soon, :far FROM n JOIN numbered c ON c.number = i % :farmers""",
 )
 
 
@@ -110,7 +110,13 @@ class NullFarmers:
 async def serve(url: str, folder: str) -> None:
     """Serve a bridge until SIGTERM; print its port."""
     settings = BridgeSettings(
-        url, Path(folder), durable=False, mirrors=0, audit_interval=0.0, ping_interval=0.0
+        url,
+        Path(folder),
+        durable=False,
+        mirrors=0,
+        audit_interval=0.0,
+        ping_interval=0.0,
+        renewal_ahead=0.0,
     )
     app = create_app(settings, NullFarmers(), make_passwords=quick_passwords)  # type: ignore[arg-type]
     pause = 0.0
@@ -262,6 +268,7 @@ def fill(url: str, count: int, bucket: str) -> None:
     """Put so many files of one shard into a bucket, as rows."""
     engine = sa.create_engine(url)
     values = {'count': count, 'user': EMAIL, 'bucket': bucket, 'farmers': FARMERS, 'far': 2**52}
+    values['soon'] = int((time.time() + 43200) * 1000)
     number = sa.text(
         'CREATE TEMPORARY TABLE numbered AS'
         ' SELECT node_id, row_number() OVER (ORDER BY node_id) - 1 AS number FROM contacts'

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from storj.exception import ConfigurationError
+from storj.network.farmer.bridge_link import BridgeLinkError
 from storj.network.farmer.channels import PIECE
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import FaultPlan
@@ -123,3 +124,27 @@ def test_folder_is_free_again_after_the_stop(tmp_path: Path) -> None:
             await second.stop()
 
     run(test)
+
+
+def test_farmer_that_leaves_waits_for_a_busy_bridge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('storj.network.farmer.farmer.LEAVE_INTERVAL', 0.0)
+    answers: list[int | BridgeLinkError] = [3, BridgeLinkError('busy', 503), 1, 0]
+
+    class Link:
+        url = 'http://bridge.example'
+
+        async def depart(self) -> int:
+            answer = answers.pop(0)
+            if isinstance(answer, BridgeLinkError):
+                raise answer
+            return answer
+
+        async def close(self) -> None:
+            assert not answers
+
+    farmer, told = Farmer(FarmerSettings(tmp_path)), []
+    farmer.link = Link()  # type: ignore[assignment]
+    asyncio.run(farmer.leave(told.append))
+    assert told == [3, 1, 0]

@@ -482,7 +482,8 @@ async def leave(request: web.Request) -> web.Response:
     asked = before is not None and lasts(before, LEAVING, now)
     gone = {node_id} | bridge.leaving
     remaining = await bridge.database.apart(
-        lambda session: _short_shards(session, node_id, gone, repairs.wanted, now, asked=asked)
+        lambda session: _short_shards(session, node_id, gone, repairs.wanted, now, asked=asked),
+        long=True,
     )
     if not remaining:
         await _forget(bridge, node_id)

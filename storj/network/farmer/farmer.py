@@ -67,6 +67,11 @@ WATCH_INTERVAL = 5.0
 TELL_INTERVAL = 10.0
 #: Seconds between two questions of a leaving farmer to its bridge.
 LEAVE_INTERVAL = 1.0
+# How many times as long as the last answer took to wait, and for how long at the most: the bridge
+# takes this farmer for one that stays if it has not asked for a minute.
+_LEAVE_PART, _LEAVE_LONGEST = 19, 30.0
+# Answers of a bridge that is busy, or whose database is away.
+_LATER = frozenset({429, 500, 502, 503, 504})
 
 
 class Workers:
@@ -385,7 +390,7 @@ class Farmer:
         """Take no more shards, and wait until other farmers have the wanted copies of all.
 
         After that the bridge has forgotten this farmer; stop it, and start it again to come back.
-        An unreachable bridge is waited for.
+        A bridge that cannot be reached, or is busy, is waited for.
 
         Args:
             progress (Callable[[int], object]): called with the number of shards that others
@@ -399,10 +404,11 @@ class Farmer:
             raise RuntimeError('a farmer without a bridge has nothing to leave')
         self._leaving = True
         while True:
+            began = time.monotonic()
             try:
                 remaining = await self.link.depart()
             except BridgeLinkError as error:
-                if error.status is not None:
+                if error.status is not None and error.status not in _LATER:
                     raise
                 logger.warning('cannot leave %s yet: %s', self.link.url, error)
             else:
@@ -410,7 +416,9 @@ class Farmer:
                 if not remaining:
                     await self.link.close()
                     return
-            await asyncio.sleep(LEAVE_INTERVAL)
+            # Each time, the bridge looks at all shards of this farmer: for a part of the time only.
+            took = time.monotonic() - began
+            await asyncio.sleep(min(_LEAVE_LONGEST, max(LEAVE_INTERVAL, _LEAVE_PART * took)))
 
     async def snapshot(self, target: Path) -> None:
         """Copy the farmer's database as it is at one moment, while the farmer runs.
