@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -174,6 +175,15 @@ def test_users_notice_no_fault(services: Services, users: Users) -> None:
     assert not users.failures
     services.wait_for_copies(lost=2)
     users.check_all()
+
+
+def test_client_does_not_choose_the_id_of_its_request(services: Services) -> None:
+    headers = {'X-Request-Id': 'chosen'}
+    asked = requests.get(f'{services.url}/health', headers=headers, timeout=10)
+    assert len(asked.headers['X-Request-Id']) == len(str(uuid.uuid4()))
+    # That of the proxy, which bridges believe.
+    at_bridge = requests.get(services.at('bridge-a', 6382, '/health'), headers=headers, timeout=10)
+    assert at_bridge.headers['X-Request-Id'] == 'chosen'
 
 
 def test_monitoring_names_metrics_that_bridges_have(services: Services) -> None:
