@@ -162,7 +162,7 @@ async def _leave(bridge: Bridge, repairs: Repairs) -> None:
         await repairs.release()
     except SQLAlchemyError as error:
         # Nothing depends on it: rounds are left by themselves, and farmers are asked again.
-        logger.warning('the database takes nothing when the bridge stops: %s', error)
+        logger.warning('the database takes nothing when the bridge stops: %s', reason_of(error))
 
 
 def routes(settings: BridgeSettings) -> Iterable[Route]:
