@@ -92,11 +92,14 @@ _SETTINGS = (
     "SET statement_timeout = '8s'",
     "SET lock_timeout = '8s'",
     "SET idle_in_transaction_session_timeout = '60s'",
-    # By an index, whatever the planner believes: of a table that has grown since its last ANALYZE
-    # it would read every row for a list of keys, and sort a whole bucket for one page of it.
+    # By an index, row by row, whatever the planner believes: of tables that have grown since their
+    # last ANALYZE it would read every row for a list of keys, sort a whole bucket for one page of
+    # it, and join all contracts with the ten shards of a frame.
     'SET enable_seqscan = off',
     'SET enable_sort = off',
-    # It pays for seconds of computing; by what the two above make of costs, it would be used often.
+    'SET enable_hashjoin = off',
+    'SET enable_mergejoin = off',
+    # It pays for seconds of computing; by what these make of costs, it would be used often.
     'SET jit = off',
 )
 _LONG = text("SET LOCAL statement_timeout = '120s'")
