@@ -196,6 +196,28 @@ def test_one_address_cannot_take_all_connections() -> None:
     assert len(connections) == 3
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason='needs IPv6')
+def test_proxy_of_this_machine_has_no_bound_at_any_address() -> None:
+    async def test() -> None:
+        connections = Connections(limit=8, per_address=1)
+        server = Server(web.Application(), connections=connections)
+        listening = serving.listen('::', 0)
+        port = listening.getsockname()[1]
+        await server.start(listening)
+        try:
+            opened = [await asyncio.open_connection('127.0.0.1', port) for _ in range(3)]
+            for reader, writer in opened:
+                writer.write(b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+                assert (await reader.readline()).startswith(b'HTTP/1.1 404')
+            assert len(connections) == 3
+            for _, writer in opened:
+                writer.close()
+        finally:
+            await server.stop()
+
+    asyncio.run(test())
+
+
 def test_answer_that_nobody_reads_ends_its_connection() -> None:
     ended = asyncio.Event()
 

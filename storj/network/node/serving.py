@@ -26,6 +26,7 @@ from aiohttp import http_exceptions, web
 
 from storj.exception import NetworkSetupError, ResourceError
 from storj.network.node.wire import Handler
+from storj.system.hosts import is_loopback
 
 __all__ = (
     'CONNECTIONS',
@@ -278,7 +279,8 @@ class _Connection(asyncio.Protocol):
         self.transport = cast('asyncio.Transport', transport)
         peer = transport.get_extra_info('peername')
         self.address = peer[0] if isinstance(peer, tuple) and peer else ''
-        self.is_local = self.address in ('', '::1') or self.address.startswith('127.')
+        # A socket for both families gives addresses of IPv4 in the guise of IPv6.
+        self.is_local = not self.address or is_loopback(self.address)
         self._server.note_opened(self)
         self._admitted = self._connections.admit(self)
         if self._admitted:
