@@ -160,8 +160,9 @@ def frozen(server: sa.URL) -> Iterator[None]:
     engine = sa.create_engine(server)
     with engine.connect() as connection:
         backend = connection.scalar(sa.text('SELECT pg_backend_pid()'))
+        # It ends with the connection.
+        status = Path(f'/proc/{backend}/stat').read_text()
     engine.dispose()
-    status = Path(f'/proc/{backend}/stat').read_text()
     postmaster = int(status.rpartition(')')[2].split()[1])
     os.kill(postmaster, signal.SIGSTOP)
     stopped = [postmaster]
