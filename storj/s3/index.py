@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,8 +37,12 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from storj.exception import ConfigurationError
+from storj.network.node.watchdog import Watchdog, tcp_limits
 
 __all__ = ('Description', 'Index', 'Part', 'Upload')
+
+#: Seconds until a server is given up that keeps its connections and does not answer.
+PATIENCE = 10.0
 
 _schema = MetaData()
 
@@ -156,6 +161,7 @@ class Index:
     """
 
     def __init__(self, url: str) -> None:
+        self._watchdog: Watchdog | None = None
         try:
             parsed = make_url(url)
         except ArgumentError:
@@ -163,17 +169,26 @@ class Index:
             raise ConfigurationError('the index is not given by an SQLAlchemy URL') from None
         try:
             # What was to be written, names of objects, must not get into a log.
-            self._engine: Engine = create_engine(parsed, hide_parameters=True)
+            self._engine: Engine = create_engine(
+                parsed, hide_parameters=True, connect_args=tcp_limits(parsed)
+            )
             if self._engine.dialect.name == 'sqlite':
                 _make_private(parsed.database)
                 event.listen(self._engine, 'connect', _tune)
+            else:
+                self._watchdog = Watchdog()
+                self._watchdog.follow(self._engine, lambda: time.monotonic() + PATIENCE)
             _schema.create_all(self._engine)
         except (SQLAlchemyError, ImportError, OSError) as error:
+            if self._watchdog is not None:
+                self._watchdog.close()
             shown = parsed.render_as_string(hide_password=True)
             raise ConfigurationError(f'{shown}: cannot be used: {error}') from error
 
     def close(self) -> None:
         """Close the connections."""
+        if self._watchdog is not None:
+            self._watchdog.close()
         self._engine.dispose()
 
     # -- objects -----------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
 from storj.catalog import BucketEntry, BucketNotFound, Catalog, FileEntry
 from storj.exception import (
     AlreadyExistsError,
@@ -451,6 +454,9 @@ def _translated() -> Iterator[None]:
     except RateLimitedError as error:
         raise S3Error('SlowDown', str(error)) from error
     except (BridgeUnreachableError, BridgeUnavailableError) as error:
+        raise S3Error('ServiceUnavailable') from error
+    except (OperationalError, PoolTimeoutError) as error:
+        _log.warning('the index cannot be asked: %s', getattr(error, 'orig', None) or error)
         raise S3Error('ServiceUnavailable') from error
     except BucketNotFound as error:
         raise S3Error('NoSuchBucket') from error

@@ -53,7 +53,7 @@ from sqlalchemy.sql.ddl import ExecutableDDLElement
 from storj.exception import NetworkSetupError
 from storj.network.bridge.tables import REVISION, Base, Lease, SchemaVersion, Secret
 from storj.network.node.group_sync import GroupSync
-from storj.network.node.watchdog import Watchdog
+from storj.network.node.watchdog import Watchdog, tcp_limits
 from storj.system.atomic_file import sync_folder
 from storj.text import printable, to_system
 
@@ -103,15 +103,6 @@ _SETTINGS = (
     'SET jit = off',
 )
 _LONG = text("SET LOCAL statement_timeout = '120s'")
-# A server whose machine has gone closes no connection: by these, in seconds but for the last, libpq
-# notices within half a minute, not after a quarter of an hour. A URL may have others.
-_WATCHED = {
-    'connect_timeout': 5,
-    'keepalives_idle': 10,
-    'keepalives_interval': 5,
-    'keepalives_count': 3,
-    'tcp_user_timeout': 25_000,
-}
 _ALONE = (
     'SET LOCAL statement_timeout = 0',
     'SET LOCAL lock_timeout = 0',
@@ -204,7 +195,8 @@ class Database:
                 upgrade(self._engine, migrate=migrate or self._workers is None)
                 if self._workers is not None:
                     # Not before: to bring up a schema may take long.
-                    self._guard(Watchdog())
+                    self._watchdog = Watchdog()
+                    self._watchdog.follow(self._engine, self._deadline)
                 else:
                     # It has one bridge: what that one had when it was killed is free.
                     with self.begin_plain() as connection:
@@ -213,19 +205,9 @@ class Database:
                 self.close()
                 raise
 
-    def _guard(self, watchdog: Watchdog) -> None:
-        """Let no server that does not answer keep a thread."""
-        self._watchdog = watchdog
-
-        def taken(connection: Any, record: object, _: object) -> None:
-            deadline = self._thread.deadline or time.monotonic() + PATIENCE
-            watchdog.guard(id(record), connection, deadline)
-
-        def returned(_: object, record: object) -> None:
-            watchdog.release(id(record))
-
-        event.listen(self._engine, 'checkout', taken)
-        event.listen(self._engine, 'checkin', returned)
+    def _deadline(self) -> float:
+        """Return until when a server is waited for by this thread."""
+        return self._thread.deadline or time.monotonic() + PATIENCE
 
     def secret(self, name: str, make: Callable[[], str]) -> str:
         """Return a secret that all bridges of the database share; the first one makes it.
@@ -641,13 +623,12 @@ def _open(url: URL, connections: int = CONNECTIONS) -> Engine:
     # Errors are logged; what was to be written must not be. No connection is tried before it is
     # used: that takes as long as a statement, and a transaction is done again where one was lost.
     if url.get_backend_name() != 'sqlite':
-        watched = _WATCHED if url.get_driver_name() in ('psycopg', 'psycopg2') else {}
         engine = create_engine(
             url,
             hide_parameters=True,
             pool_size=connections,
             max_overflow=4,
-            connect_args={name: watched[name] for name in watched if name not in url.query},
+            connect_args=tcp_limits(url),
         )
         if url.get_backend_name() == 'postgresql':
             event.listen(engine, 'connect', _set_postgresql)

@@ -12,14 +12,37 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ('Watchdog',)
+from sqlalchemy import URL, Engine, event
+
+__all__ = ('Watchdog', 'tcp_limits')
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two looks.
 _PACE = 0.5
+# A server whose machine has gone closes no connection: by these, in seconds but for the last, libpq
+# notices within half a minute, not after a quarter of an hour.
+_TCP_LIMITS = {
+    'connect_timeout': 5,
+    'keepalives_idle': 10,
+    'keepalives_interval': 5,
+    'keepalives_count': 3,
+    'tcp_user_timeout': 25_000,
+}
+
+
+def tcp_limits(url: URL) -> dict[str, int]:
+    """Return the arguments of a driver by which it notices that a server's machine has gone.
+
+    Args:
+        url (URL): of the database; what it says itself is not among them.
+    """
+    if url.get_driver_name() not in ('psycopg', 'psycopg2'):
+        return {}
+    return {name: value for name, value in _TCP_LIMITS.items() if name not in url.query}
 
 
 class Watchdog:
@@ -51,6 +74,23 @@ class Watchdog:
         """Watch a connection no more; nothing happens if it is not watched."""
         with self._lock:
             self._guarded.pop(key, None)
+
+    def follow(self, engine: Engine, deadline: Callable[[], float]) -> None:
+        """Watch every connection of an engine while it is in use.
+
+        Args:
+            engine (Engine): of the database.
+            deadline (Callable[[], float]): monotonic seconds, for one that is taken now.
+        """
+
+        def taken(connection: Any, record: object, _: object) -> None:
+            self.guard(id(record), connection, deadline())
+
+        def returned(_: object, record: object) -> None:
+            self.release(id(record))
+
+        event.listen(engine, 'checkout', taken)
+        event.listen(engine, 'checkin', returned)
 
     def close(self) -> None:
         """End the thread."""
