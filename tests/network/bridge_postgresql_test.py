@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from storj.exception import NetworkSetupError
 from storj.network import Network
 from storj.network.bridge import placement
-from storj.network.bridge.database import Database, OldSchemaError, migrate
+from storj.network.bridge.database import Database, migrate
+from storj.network.bridge.schema import OldSchemaError
 from storj.network.bridge.tables import REVISION
 from storj.network.bridge.upkeep.removals import remove_some
 from storj.network.bridge_server import BridgeServer

@@ -1,4 +1,4 @@
-"""The database of the bridge: short transactions on its tables, and the schema of these.
+"""The database of the bridge: short transactions on its tables.
 
 A transaction is a function that is given one, and waits for nothing else (:meth:`Database.run`).
 SQLite does its work on the event loop, which is faster than handing it to a thread; a server that
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,10 +33,8 @@ from sqlalchemy import (
     ExceptionContext,
     bindparam,
     create_engine,
-    create_mock_engine,
     delete,
     event,
-    insert,
     inspect,
     make_url,
     select,
@@ -48,9 +46,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as SATimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool, StaticPool
-from sqlalchemy.sql.ddl import ExecutableDDLElement
 
 from storj.exception import NetworkSetupError
+from storj.network.bridge.schema import refusal, upgrade
 from storj.network.bridge.tables import REVISION, Base, Lease, SchemaVersion, Secret
 from storj.network.node.group_sync import GroupSync
 from storj.network.node.watchdog import Watchdog, tcp_limits
@@ -61,13 +59,11 @@ __all__ = (
     'CONNECTIONS',
     'Database',
     'Locks',
-    'OldSchemaError',
     'fingerprint',
     'is_away',
     'migrate',
     'reason_of',
     'sqlite_file',
-    'upgrade',
 )
 
 logger = logging.getLogger(__name__)
@@ -75,8 +71,6 @@ logger = logging.getLogger(__name__)
 _T = TypeVar('_T')
 _Transaction = TypeVar('_Transaction')
 
-#: Table of databases that no revision of Alembic made.
-_BEFORE_ALEMBIC = 'bridge_schema'
 # Rows that are deleted in one go: a few milliseconds' work.
 _SOME = 200
 #: Transactions side by side, where a server does them.
@@ -103,12 +97,6 @@ _SETTINGS = (
     'SET jit = off',
 )
 _LONG = text("SET LOCAL statement_timeout = '120s'")
-_ALONE = (
-    'SET LOCAL statement_timeout = 0',
-    'SET LOCAL lock_timeout = 0',
-    # Any number that every bridge has; nothing else of the database uses such locks.
-    'SELECT pg_advisory_xact_lock(7382)',
-)
 # Seconds before a transaction is done again that the database has broken off.
 _PAUSES = (0.0, 0.02, 0.1)
 # SQL states: serialization_failure, deadlock_detected.
@@ -143,16 +131,6 @@ class _Waiting(NamedTuple):
     done: asyncio.Future[Any]
 
 
-class OldSchemaError(NetworkSetupError):
-    """The database is empty, or an earlier version of this program made it.
-
-    Run 'storj bridge migrate', or start the bridge with --migrate.
-    """
-
-    #: For commands, whose hint would be that of the settings otherwise.
-    hint = "'storj bridge migrate' brings the database up, as does --migrate of a bridge"
-
-
 class Database:
     """The tables behind one URL.
 
@@ -165,7 +143,7 @@ class Database:
         connections (int): to a server, for transactions side by side.
 
     Raises:
-        NetworkSetupError: If it cannot be opened, or :func:`upgrade` refuses it.
+        NetworkSetupError: If it cannot be opened, or :func:`.schema.upgrade` refuses it.
     """
 
     def __init__(
@@ -468,7 +446,7 @@ class Database:
             connection.execute(update(SchemaVersion).values(version_num=SchemaVersion.version_num))
             revision = connection.scalar(select(SchemaVersion.version_num))
         if revision != REVISION:
-            raise _refusal(revision)
+            raise refusal(revision)
 
     @property
     def connections(self) -> int:
@@ -497,64 +475,11 @@ def _at_leisure(work: Callable[[Session], _T], session: Session) -> _T:
     return work(session)
 
 
-def upgrade(engine: Engine, *, migrate: bool = True) -> str | None:
-    """Bring the tables of a database to this version's revision; make them in an empty one.
-
-    Args:
-        engine (Engine): of the database.
-        migrate (bool): whether anything may be changed.
-
-    Returns:
-        str | None: the revision before; None for a database that was empty.
-
-    Raises:
-        OldSchemaError: If something would have to be changed, and may not.
-        NetworkSetupError: If another version of this program made them, such as a later one.
-    """
-    with engine.begin() as connection:
-        if engine.dialect.name == 'postgresql' and migrate:
-            # Bridges that start at the same time do this one after the other.
-            for statement in _ALONE:
-                connection.execute(text(statement))
-        before = _revision(connection)
-        if before == REVISION:
-            return before
-        if not (migrate and _is_earlier(before)):
-            raise _refusal(before)
-        if before is None:
-            # A test proves that this makes what the revisions make.
-            for definition in _definitions(engine.dialect.name):
-                connection.exec_driver_sql(definition)
-            connection.execute(insert(SchemaVersion).values(version_num=REVISION))
-            return None
-        # Imported here, because that takes longer than the start of a bridge.
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option('script_location', 'storj.network.bridge:migrations')
-        config.attributes['connection'] = connection
-        command.upgrade(config, REVISION)
-        return before
-
-
-@cache
-def _definitions(dialect: str) -> tuple[str, ...]:
-    """Return the statements that make all tables and indexes, for a kind of database.
-
-    To put them into words takes ten times as long as SQLite takes to execute them.
-    """
-    made: list[ExecutableDDLElement] = []
-    engine = create_mock_engine(f'{dialect}://', lambda ddl, *_, **__: made.append(ddl))
-    Base.metadata.create_all(engine, checkfirst=False)
-    return tuple(str(ddl.compile(dialect=engine.dialect)) for ddl in made)
-
-
 def migrate(url: str) -> str | None:
-    """Bring a database to this version's revision, as :func:`upgrade` does.
+    """Bring a database to this version's revision, as :func:`.schema.upgrade` does.
 
     Raises:
-        NetworkSetupError: If it cannot be opened, or :func:`upgrade` refuses it.
+        NetworkSetupError: If it cannot be opened, or :func:`.schema.upgrade` refuses it.
     """
     parsed = _parsed(url)
     with _named(parsed):
@@ -563,30 +488,6 @@ def migrate(url: str) -> str | None:
             return upgrade(engine)
         finally:
             engine.dispose()
-
-
-def _revision(connection: Connection) -> str | None:
-    """Return the revision of a schema: 0 is from before Alembic, None an empty database."""
-    found = inspect(connection)
-    if found.has_table(SchemaVersion.__tablename__):
-        return connection.scalar(select(SchemaVersion.version_num)) or '0'
-    return '0' if found.has_table(_BEFORE_ALEMBIC) else None
-
-
-def _is_earlier(revision: str | None) -> bool:
-    """Return whether there are revisions that lead from one to that of this version."""
-    return revision is None or (revision.isdecimal() and int(revision) < int(REVISION))
-
-
-def _refusal(revision: str | None) -> NetworkSetupError:
-    """Return why a schema of another revision than this version's is not used."""
-    if _is_earlier(revision):
-        found = 'is missing' if revision is None else f'is of revision {revision}'
-        return OldSchemaError(f'its schema {found}, and this version needs revision {REVISION}')
-    return NetworkSetupError(
-        f'made by a later version of this program: its schema is of revision {revision},'
-        f' this version knows those up to {REVISION}'
-    )
 
 
 def _parsed(url: str) -> URL:

@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions, on the connection that ``database.upgrade`` gives it."""
+"""What Alembic runs: the revisions, on the connection that ``schema.upgrade`` gives it."""
 
 from alembic import context
 
