@@ -13,9 +13,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Engine, event
+if TYPE_CHECKING:
+    # Farmers with an index of their own need no SQLAlchemy.
+    from sqlalchemy import URL, Engine
 
 __all__ = ('Watchdog', 'tcp_limits')
 
@@ -82,6 +84,7 @@ class Watchdog:
             engine (Engine): of the database.
             deadline (Callable[[], float]): monotonic seconds, for one that is taken now.
         """
+        from sqlalchemy import event
 
         def taken(connection: Any, record: object, _: object) -> None:
             self.guard(id(record), connection, deadline())
