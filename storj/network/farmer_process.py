@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,16 @@ from storj.exception import StorjError
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import FaultPlan
 from storj.network.node.serving import FARMER_DESCRIPTORS, need_descriptors
+from storj.network.node.state_files import FolderInUseError
 from storj.network.program import serving, until_stopped
 from storj.text import LogFormatter, masked, printable
 
 __all__ = ('command_of', 'main')
 
 logger = logging.getLogger(__name__)
+
+# Seconds that a farmer is waited for whose supervisor has gone, and between two attempts.
+_PATIENCE, _PACE = 10.0, 0.1
 
 
 def command_of(settings: FarmerSettings, number: int) -> list[str]:
@@ -82,7 +87,7 @@ async def _run(settings: FarmerSettings, number: int, stopped: threading.Event) 
     farmer = Farmer(settings, number=number, faults=plan)
 
     async def live() -> None:
-        await farmer.start()
+        await _start(farmer)
         loop = asyncio.get_running_loop()
         commands = _Commands(farmer, plan)
         threading.Thread(target=commands.run, args=(loop, stopped), daemon=True).start()
@@ -95,6 +100,27 @@ async def _run(settings: FarmerSettings, number: int, stopped: threading.Event) 
     finally:
         plan.release()
         await farmer.stop()
+
+
+async def _start(farmer: Farmer) -> None:
+    """Start a farmer, once the one before has ended: its supervisor may just have been killed.
+
+    Raises:
+        NetworkSetupError: If it does not end, or the farmer cannot be started.
+    """
+    end = time.monotonic() + _PATIENCE
+    waited = False
+    while True:
+        try:
+            await farmer.start()
+            return
+        except FolderInUseError as error:
+            if time.monotonic() >= end:
+                raise
+            if not waited:
+                logger.warning('%s; waiting until it has ended', error)
+            waited = True
+        await asyncio.sleep(_PACE)
 
 
 class _Commands:

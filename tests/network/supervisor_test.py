@@ -34,6 +34,7 @@ from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.upkeep.rounds import ping_round
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.farmer_process import command_of
+from storj.network.node.state_files import FolderLock
 from storj.network.settings import NetworkOptions, NetworkSettings
 from storj.network.supervisor import NetworkError
 from tests.cli.forked import PYTHON
@@ -548,6 +549,20 @@ def test_farmer_process_waits_for_its_bridge_and_ends_with_its_input(tmp_path: P
         program.terminate()
         output, _ = program.communicate(timeout=20)
         assert output == ''
+
+
+def test_farmer_process_waits_for_the_one_before(tmp_path: Path) -> None:
+    with Network(farmers=0) as net:
+        settings = FarmerSettings(tmp_path, net.bridge_url, size=100_000)
+        # As if it were just ending, because its supervisor was killed.
+        before = FolderLock(tmp_path, 'farmer')
+        with run_program(*command_of(settings, 0)) as program:
+            assert program.stdout is not None
+            assert program.stderr is not None
+            assert 'waiting until it has ended' in program.stderr.readline()
+            before.close()
+            assert json.loads(program.stdout.readline())['type'] == 'ready'
+            program.communicate(timeout=20)
 
 
 def test_plugin_offers_a_network(tmp_path: Path) -> None:

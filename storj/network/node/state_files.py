@@ -29,6 +29,7 @@ __all__ = (
     'FARMER_FILES',
     'NETWORK_FILES',
     'BarredStateError',
+    'FolderInUseError',
     'FolderLock',
     'LostStateError',
     'StateFile',
@@ -94,6 +95,10 @@ class BarredStateError(NetworkSetupError):
     hint = 'check the space, the free inodes and the rights of its folder, and start again'
 
 
+class FolderInUseError(NetworkSetupError):
+    """Another process uses the folder of a network or a farmer."""
+
+
 _NEW_NETWORK = 'or begin another network in an empty folder'
 _NEW_FARMER = 'or begin a new farmer in an empty folder, and let bridges replace the copies'
 _NEW_FARMER_HERE = (
@@ -149,7 +154,8 @@ class FolderLock:
         kind (str): of whatever wants the folder: ``network`` or ``farmer``.
 
     Raises:
-        NetworkSetupError: If it is held already, or cannot be used.
+        FolderInUseError: If it is held already.
+        NetworkSetupError: If it cannot be used.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -159,7 +165,7 @@ class FolderLock:
         except OSError as error:
             raise NetworkSetupError(f'{folder}: cannot be used: {error}') from error
         if self._held is None:
-            raise NetworkSetupError(f'{folder}: another {kind} runs here')
+            raise FolderInUseError(f'{folder}: another {kind} runs here')
 
     def close(self) -> None:
         """Release the folder; may be called twice."""
