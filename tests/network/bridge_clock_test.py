@@ -191,11 +191,11 @@ def test_audits_of_the_future_are_made_due_some_at_a_time(
         if statement.startswith('UPDATE contracts SET next_audit'):
             changed.append(cursor.rowcount)
 
-    event.listen(database._engine, 'after_cursor_execute', note)
+    event.listen(database.engine, 'after_cursor_execute', note)
     try:
         bridge.call(lambda: recall_audits(bridge.state))
     finally:
-        event.remove(database._engine, 'after_cursor_execute', note)
+        event.remove(database.engine, 'after_cursor_execute', note)
     assert changed == [2, 2, 1]
     with database.begin_plain() as connection:
         latest = connection.scalar(select(func.max(Contract.next_audit)))

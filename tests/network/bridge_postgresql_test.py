@@ -168,13 +168,13 @@ def cut(database: Database, commit: bool) -> Iterator[list[int]]:
             begun.append(0)
             end(connection)
 
-    sa.event.listen(database._engine, 'begin', note)
-    sa.event.listen(database._engine, 'commit', committing)
+    sa.event.listen(database.engine, 'begin', note)
+    sa.event.listen(database.engine, 'commit', committing)
     try:
         yield begun
     finally:
-        sa.event.remove(database._engine, 'begin', note)
-        sa.event.remove(database._engine, 'commit', committing)
+        sa.event.remove(database.engine, 'begin', note)
+        sa.event.remove(database.engine, 'commit', committing)
 
 
 def test_transaction_whose_connection_breaks_is_done_again(tmp_path: Path, url: str) -> None:
@@ -210,14 +210,14 @@ def test_transaction_that_waits_for_a_lock_is_given_up(tmp_path: Path, url: str)
             if threading.current_thread().name.startswith('storj-transactions'):
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
 
-        sa.event.listen(database._engine, 'begin', impatient)
+        sa.event.listen(database.engine, 'begin', impatient)
         try:
             with database.begin_plain() as connection:
                 connection.execute(sa.text('LOCK TABLE buckets IN ACCESS EXCLUSIVE MODE'))
                 answer = bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice)
             assert (answer.status, answer.headers['Retry-After']) == (503, '1')
         finally:
-            sa.event.remove(database._engine, 'begin', impatient)
+            sa.event.remove(database.engine, 'begin', impatient)
         assert bridge.request('POST', '/buckets', {'name': 'photos'}, by=alice).status == 201
         with database.begin_plain() as connection:
             limits = ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')
@@ -323,11 +323,11 @@ def plans(database: Database) -> Iterator[list[str]]:
         cursor.execute(f'EXPLAIN {statement}', given)
         found.append('\n'.join(row[0] for row in cursor.fetchall()))
 
-    sa.event.listen(database._engine, 'before_cursor_execute', explain)
+    sa.event.listen(database.engine, 'before_cursor_execute', explain)
     try:
         yield found
     finally:
-        sa.event.remove(database._engine, 'before_cursor_execute', explain)
+        sa.event.remove(database.engine, 'before_cursor_execute', explain)
 
 
 def test_tables_without_statistics_are_read_by_index(url: str) -> None:

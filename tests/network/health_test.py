@@ -86,7 +86,7 @@ def refuse_writes(net: Network, part: str) -> str:
         farmer.farmer.index._run('PRAGMA query_only = ON')
         return 'the index cannot be written'
     database: Any = app[BRIDGE].database
-    with database._engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.exec_driver_sql('PRAGMA query_only = ON')
     return 'the database cannot be written'
 

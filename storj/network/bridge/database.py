@@ -142,6 +142,9 @@ class Database:
         migrate (bool): whether a server's schema is made or brought up; that of SQLite always is.
         connections (int): to a server, for transactions side by side.
 
+    Attributes:
+        engine (Engine): of SQLAlchemy, whose events tell what is asked.
+
     Raises:
         NetworkSetupError: If it cannot be opened, or :func:`.schema.upgrade` refuses it.
     """
@@ -162,19 +165,19 @@ class Database:
         self._waiting: list[_Waiting] = []
         self._shared: set[asyncio.Task[None] | None] = set()
         with _named(parsed):
-            self._engine = _open(parsed, connections)
+            self.engine = _open(parsed, connections)
             self._sync = _sync_of(parsed) if durable else None
-            self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-            self._reading = self._engine
+            self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+            self._reading = self.engine
             if parsed.get_backend_name() != 'sqlite':
                 self._workers = ThreadPoolExecutor(connections, 'storj-transactions')
-                self._reading = self._engine.execution_options(isolation_level='AUTOCOMMIT')
+                self._reading = self.engine.execution_options(isolation_level='AUTOCOMMIT')
             try:
-                upgrade(self._engine, migrate=migrate or self._workers is None)
+                upgrade(self.engine, migrate=migrate or self._workers is None)
                 if self._workers is not None:
                     # Not before: to bring up a schema may take long.
                     self._watchdog = Watchdog()
-                    self._watchdog.follow(self._engine, self._deadline)
+                    self._watchdog.follow(self.engine, self._deadline)
                 else:
                     # It has one bridge: what that one had when it was killed is free.
                     with self.begin_plain() as connection:
@@ -198,7 +201,7 @@ class Database:
             NetworkSetupError: If it can be neither read nor written.
         """
         known = select(Secret.value).where(Secret.name == name)
-        with _named(self._engine.url):
+        with _named(self.engine.url):
             with self.begin_plain() as connection:
                 found = connection.scalar(known)
             if found is None:
@@ -222,7 +225,7 @@ class Database:
 
     def insert(self, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
         """Return the INSERT of this engine, which may have ``on_conflict_do_update``."""
-        if self._engine.dialect.name == 'postgresql':
+        if self.engine.dialect.name == 'postgresql':
             return postgresql.insert(table)
         return sqlite.insert(table)
 
@@ -239,7 +242,7 @@ class Database:
         Returns:
             T: what it returns.
         """
-        return await self.aside(partial(self._done, self._engine.begin, work))
+        return await self.aside(partial(self._done, self.engine.begin, work))
 
     async def share(
         self, work: Callable[[Connection], _T], locks: Locks = Locks.NOTHING, key: str = ''
@@ -302,14 +305,14 @@ class Database:
             SQLAlchemyError: If the database cannot be asked.
         """
         try:
-            return self._done(self._engine.begin, lambda each: [work(each) for work in works])
+            return self._done(self.engine.begin, lambda each: [work(each) for work in works])
         except Exception as error:
             if len(works) == 1 or (is_away(error) and not _state_of(error)):
                 raise
         results: list[_T | Exception] = []
         for work in works:
             try:
-                results.append(self._done(self._engine.begin, work))
+                results.append(self._done(self.engine.begin, work))
             except Exception as error:
                 results.append(error)
         return results
@@ -390,7 +393,7 @@ class Database:
         Statements that are built once, with bound parameters, cost a fifth of loading an object
         and changing it. For the rest, it is as :meth:`begin`; they cannot be nested.
         """
-        return self._engine.begin()
+        return self.engine.begin()
 
     async def delete_all(self, table: type[Base], *conditions: ColumnElement[bool]) -> None:
         """Delete the rows that conditions hold for, some in each transaction.
@@ -422,10 +425,10 @@ class Database:
             work (Callable[[Session], T]): reads.
             long (bool): whether a server may take minutes, because no request waits.
         """
-        if long and self._engine.dialect.name == 'postgresql':
+        if long and self.engine.dialect.name == 'postgresql':
             work = partial(_at_leisure, work)
         done = partial(self._done, self._sessions.begin, work)
-        if isinstance(self._engine.pool, StaticPool):
+        if isinstance(self.engine.pool, StaticPool):
             # A database in memory has one connection, which is the event loop's.
             return done()
         patience = LONG_PATIENCE if long else PATIENCE
@@ -451,7 +454,7 @@ class Database:
     @property
     def connections(self) -> int:
         """Connections that are in use now."""
-        pool = self._engine.pool
+        pool = self.engine.pool
         return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
     def close(self) -> None:
@@ -461,7 +464,7 @@ class Database:
             self._workers.shutdown(wait=True, cancel_futures=True)
         if self._watchdog is not None:
             self._watchdog.close()
-        self._engine.dispose()
+        self.engine.dispose()
 
 
 class _Thread(threading.local):
