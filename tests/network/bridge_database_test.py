@@ -205,21 +205,30 @@ def test_small_upload_takes_few_statements(tmp_path: Path) -> None:
         farmer = bridge.farmer()
         bucket = bridge.bucket(alice)
         bridge.file(alice, bucket, [b'first'])
-        event.listen(Engine, 'before_cursor_execute', note)
-        try:
+
+        def upload(name: str) -> tuple[int, int]:
+            """Return the statements of the client's calls, and those of reports and copies."""
+            executed.clear()
             frame = bridge.frame(alice)
-            pointer = bridge.add_shard(alice, frame, b'second')
+            pointer = bridge.add_shard(alice, frame, name.encode())
             before = len(executed)
             bridge.farmer_report(farmer, pointer['hash'], 'SHARD_UPLOADED')
             bridge.report(pointer, 'SHARD_UPLOADED')
             bridge.copies_made()
             of_reports = len(executed) - before
-            body = {'frame': frame, 'filename': 'dog.jpg'}
+            body = {'frame': frame, 'filename': name}
             path = f'/buckets/{bucket}/files'
             assert bridge.request('POST', path, body, by=alice).status == 200
+            return len(executed) - of_reports, of_reports
+
+        event.listen(Engine, 'before_cursor_execute', note)
+        try:
+            counts = [upload(name) for name in ('dog', 'cat', 'cow')]
         finally:
             event.remove(Engine, 'before_cursor_execute', note)
-    assert (len(executed) - of_reports, of_reports) == (9, 3), executed
+    # Work in the background may add some to one of them.
+    calls, reports = (min(each) for each in zip(*counts, strict=True))
+    assert (calls, reports) == (9, 3), executed
 
 
 def before_alembic(connection: Connection) -> None:

@@ -9,6 +9,7 @@ import logging
 import re
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from email.policy import default
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class MailServer:
         #: What is answered to a command instead.
         self.answers: dict[str, str] = {}
         self.hangs: asyncio.Event | None = None
+        self._serving: set[asyncio.Task[None] | None] = set()
 
     async def start(self) -> None:
         context = self.tls if self.at_once else None
@@ -43,10 +45,15 @@ class MailServer:
 
     async def stop(self) -> None:
         self._server.close()
+        serving = [task for task in self._serving if task is not None]
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         encrypted = self.at_once
+        self._serving.add(asyncio.current_task())
         try:
             await self._say(writer, '220 ready')
             while line := await reader.readline():
@@ -78,6 +85,10 @@ class MailServer:
                     break
         finally:
             writer.close()
+            # The loop must not end before the connection does.
+            with suppress(OSError):
+                await writer.wait_closed()
+            self._serving.discard(asyncio.current_task())
 
     async def _say(self, writer: asyncio.StreamWriter, *lines: str) -> None:
         writer.write(''.join(f'{line}\r\n' for line in lines).encode())

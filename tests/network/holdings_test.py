@@ -74,7 +74,9 @@ def test_bad_shard_of_its_own_counts_no_more(bridge: RunningBridge, alice: Accou
     assert tell(bridge, stranger, bad=[SHARD_HASH]).json['unneeded'] == []
     assert [contract.failed for contract in contracts(bridge)] == [False]
     assert tell(bridge, holder, bad=['00' * 20, SHARD_HASH]).status == 200
-    assert [contract.failed for contract in contracts(bridge)] == [True]
+    # The copy that replaces it may have its contract already.
+    kept = {contract.node_id: contract.failed for contract in contracts(bridge)}
+    assert kept[holder.identity.node_id] is True
 
 
 def test_only_what_has_ended_and_nobody_needs_is_unneeded(
