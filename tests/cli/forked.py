@@ -218,7 +218,14 @@ class Server:
         caller, _ = self._listener.accept()
         _, streams, _, _ = socket.recv_fds(caller, 1, 3)
         with caller.makefile('rb') as lines:
-            request = json.loads(lines.readline())
+            line = lines.readline()
+        if not line.endswith(b'\n'):
+            # Killed before it had said what to run, as some tests do.
+            caller.close()
+            for stream in streams:
+                os.close(stream)
+            return
+        request = json.loads(line)
         if request[0] == 'python':
             load_networks()
         pid = os.fork()
