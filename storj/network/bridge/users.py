@@ -395,7 +395,13 @@ async def open_account(bridge: Bridge, email: str, password: str, *, known: bool
     )
     # The operator's account has no quotas (protocol reference, section 2.6).
     account.activated, account.free_tier = True, False
-    await bridge.database.run_objects(lambda session: session.merge(account))
+    try:
+        await bridge.database.run_objects(lambda session: session.merge(account))
+    except IntegrityError:
+        if user is not None:
+            raise
+        # Another bridge that starts at the same time was first.
+        await open_account(bridge, email, password)
     bridge.accounts.forget(email)
 
 
