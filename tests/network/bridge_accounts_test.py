@@ -15,11 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from storj.exception import ConfigurationError
 from storj.network.bridge.database import Database
 from storj.network.bridge.passwords import Passwords
 from storj.network.bridge.tables import REVISION, User
+from storj.network.bridge.users import open_account
 from tests.network.bridges import Account, Clock, RunningBridge
 
 ALICE = Account('alice@example.org')
@@ -491,3 +493,26 @@ def test_body_as_deep_as_can_just_be_read_is_400_or_counts_as_none(bridge: Runni
     for depth in range(900, 1010):
         raw = b'{"email": "\\u0041", "deep": ' + b'[' * depth + b']' * depth + b'}'
         assert bridge.request('POST', '/users', raw=raw).status == 400
+
+
+def test_account_that_another_bridge_opens_meanwhile_is_kept(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, passwords = Account('owner@example.org'), bridge.state.passwords
+    hashed = passwords.hash
+    uuids: list[str] = []
+
+    async def slow(password: str) -> str:
+        monkeypatch.undo()
+        # The other one, from its first look to its last, while this one hashes.
+        await open_account(bridge.state, owner.email, owner.password)
+        uuids.append(await bridge.state.database.run_objects(uuid_of_owner))
+        return await hashed(password)
+
+    def uuid_of_owner(session: Session) -> str:
+        return session.get_one(User, owner.email).uuid
+
+    monkeypatch.setattr(passwords, 'hash', slow)
+    bridge.call(lambda: open_account(bridge.state, owner.email, owner.password))
+    assert uuids == [bridge.call(lambda: bridge.state.database.run_objects(uuid_of_owner))]
+    assert bridge.request('GET', '/buckets', by=owner).status == 200

@@ -382,26 +382,27 @@ async def open_account(bridge: Bridge, email: str, password: str, *, known: bool
     """
     hashed = hash_password(password)
     user = await _find(bridge, email)
-    if user is not None and not await bridge.passwords.verify(hashed, user.password):
-        raise NetworkSetupError(f'the database has the account {email} with another password')
-    if user is None and known:
-        raise NetworkSetupError(
-            f'the database does not know the account {email}: it is empty, or of another network;'
-            ' name the right one, or restore it from a backup'
+    if user is None:
+        if known:
+            raise NetworkSetupError(
+                f'the database does not know the account {email}: it is empty, or of another'
+                ' network; name the right one, or restore it from a backup'
+            )
+        new = bridge.database.insert(User).values(
+            email=email,
+            password=await bridge.passwords.hash(hashed),
+            created=bridge.now(),
+            activated=True,
+            uuid=str(uuid.uuid4()),
         )
-    stored = await bridge.passwords.hash(hashed) if user is None else user.password
-    account = user or User(
-        email=email, password=stored, created=bridge.now(), uuid=str(uuid.uuid4())
-    )
+        await bridge.database.run(lambda each: each.execute(new.on_conflict_do_nothing()))
+        # Of bridges that start at the same time, one is first, and all read its row.
+        user = await _find(bridge, email)
+    if user is None or not await bridge.passwords.verify(hashed, user.password):
+        raise NetworkSetupError(f'the database has the account {email} with another password')
     # The operator's account has no quotas (protocol reference, section 2.6).
-    account.activated, account.free_tier = True, False
-    try:
-        await bridge.database.run_objects(lambda session: session.merge(account))
-    except IntegrityError:
-        if user is not None:
-            raise
-        # Another bridge that starts at the same time was first.
-        await open_account(bridge, email, password)
+    user.activated, user.free_tier = True, False
+    await bridge.database.run_objects(lambda session: session.merge(user))
     bridge.accounts.forget(email)
 
 
