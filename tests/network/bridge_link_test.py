@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,36 @@ from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact
 from storj.network.node.serving import Server
 from storj.network.node.tasks import Tasks
+from storj.network.node.wire import Handler
 from tests.network.nodes import run
 
 BRIDGE_TIME = 1_480_000_000.0
+
+
+@asynccontextmanager
+async def linked(handler: Handler, **options: Any) -> AsyncIterator[BridgeLink]:
+    """Yield the link of a farmer to a bridge that answers everything by one handler."""
+    app = web.Application()
+    app.router.add_route('*', '/{path:.*}', handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, '127.0.0.1', 0).start()
+    identity, workers = Identity.generate(), Workers()
+    link = BridgeLink(
+        f'http://127.0.0.1:{runner.addresses[0][1]}',
+        identity,
+        lambda: NodeContact('127.0.0.1', 4000, identity.node_id, '1.2.0'),
+        lambda: True,
+        workers.background,
+        **options,
+    )
+    link.start(Tasks('farmer'))
+    try:
+        yield link
+    finally:
+        await link.close()
+        workers.close()
+        await runner.cleanup()
 
 
 @pytest.mark.parametrize(
@@ -40,30 +67,10 @@ def test_farmer_with_a_wrong_clock_is_told_by_how_much(date: str, words: str) ->
         return web.json_response(answer, status=400, headers={'Date': date})
 
     async def test() -> None:
-        app = web.Application()
-        app.router.add_route('*', '/{path:.*}', refuse)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, '127.0.0.1', 0)
-        await site.start()
-        identity, workers = Identity.generate(), Workers()
-        link = BridgeLink(
-            f'http://127.0.0.1:{runner.addresses[0][1]}',
-            identity,
-            lambda: NodeContact('127.0.0.1', 4000, identity.node_id, '1.2.0'),
-            lambda: True,
-            workers.background,
-            clock=lambda: BRIDGE_TIME + 3600,
-        )
-        link.start(Tasks('farmer'))
-        try:
+        async with linked(refuse, clock=lambda: BRIDGE_TIME + 3600) as link:
             with pytest.raises(BridgeLinkError) as told:
                 await link.announce()
             assert str(told.value) == 'Invalid timestamp header' + words
-        finally:
-            await link.close()
-            workers.close()
-            await runner.cleanup()
 
     run(test)
 
@@ -93,21 +100,7 @@ def test_reports_go_together_where_the_bridge_takes_them(
         return sorted(name for _, some in heard for name in some)
 
     async def test() -> None:
-        app = web.Application()
-        app.router.add_route('*', '/{path:.*}', listen)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, '127.0.0.1', 0).start()
-        identity, workers = Identity.generate(), Workers()
-        link = BridgeLink(
-            f'http://127.0.0.1:{runner.addresses[0][1]}',
-            identity,
-            lambda: NodeContact('127.0.0.1', 4000, identity.node_id, '1.2.0'),
-            lambda: True,
-            workers.background,
-        )
-        link.start(Tasks('farmer'))
-        try:
+        async with linked(listen) as link:
             link.report('a', 0.0, 'SHARD_DOWNLOADED')
             link.report('b', 0.0, 'SHARD_EXISTS')
             assert heard == []
@@ -117,10 +110,6 @@ def test_reports_go_together_where_the_bridge_takes_them(
                 await asyncio.wait_for(more.wait_for(lambda: names() == ['a', 'b', 'c']), 10)
             # Those that wait are sent before the farmer ends.
             link.report('d', 0.0, 'SHARD_DOWNLOADED')
-        finally:
-            await link.close()
-            workers.close()
-            await runner.cleanup()
         assert names() == ['a', 'b', 'c', 'd']
         kinds = [kind for kind, _ in heard]
         assert kinds == (['reports', 'exchanges'] if takes_many else ['exchanges'] * 4)
