@@ -30,8 +30,6 @@ from storj.text import count_of
 #: Bytes of the longest login of libstorj.
 _FILE_LIMIT = 1024 * 1024
 
-__all__ = ('account', 'activate', 'delete', 'login', 'logout', 'register', 'reset_password')
-
 
 @group(
     'account',

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from storj.cli.command import Entry, Group
 
-__all__ = ('app',)
-
 FILES = 'Files'
 FAMILIES = 'Families'
 MORE = 'More'

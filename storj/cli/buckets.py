@@ -23,23 +23,6 @@ from storj.cli.prompts import confirm
 from storj.cli.session import Session, pass_session
 from storj.text import count_of, printable
 
-__all__ = (
-    'BUCKET_COLUMNS',
-    'FILE_COLUMNS',
-    'bucket',
-    'bucket_name',
-    'create',
-    'delete',
-    'get',
-    'list_',
-    'mb',
-    'old_create',
-    'old_get',
-    'old_list',
-    'rb',
-)
-
-
 BUCKET_COLUMNS = (
     Column('created', kind='time'),
     Column('name', style={'fg': 'blue', 'bold': True}),

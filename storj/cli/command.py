@@ -28,8 +28,6 @@ from storj.cli.streams import StandardStreams, StreamFailed
 from storj.metadata import __version__
 from storj.text import from_system, indented
 
-__all__ = ('COMMON_TITLE', 'Command', 'Entry', 'Group', 'command', 'group')
-
 #: Sections of a help page for the options that are not a command's own.
 COMMON_TITLE = 'Options of every command'
 

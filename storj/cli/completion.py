@@ -35,16 +35,6 @@ from storj.cli.session import Session, pass_session
 from storj.exception import StorjError
 from storj.system import atomic_file
 
-__all__ = (
-    'SHELLS',
-    'NameCache',
-    'complete_bucket',
-    'complete_file',
-    'complete_place',
-    'complete_uri',
-    'completion',
-)
-
 #: Seconds that a prompt may wait while names are fetched.
 PATIENCE = 1.0
 #: Seconds for which a list is offered without asking the bridge again.

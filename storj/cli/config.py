@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from storj.catalog.entries import BucketEntry
     from storj.configuration import Configuration
 
-__all__ = ('config', 'doctor', 'get', 'help_', 'info', 'list_', 'path', 'profiles', 'set_', 'unset')
-
 
 @group(
     'config',

@@ -59,8 +59,6 @@ if TYPE_CHECKING:
     from storj.catalog.jobs import Job
     from storj.http import Client
 
-__all__ = ('cat', 'clean', 'cp', 'list_', 'mv', 'pour', 'transfer', 'write_stream')
-
 _JOURNAL_COLUMNS = (
     Column('changed', kind='time'),
     Column('kind'),

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from storj.network import Network
 from storj.text import count_of, from_system
 
-__all__ = ('demo',)
-
 _BUCKET = 'demo'
 _RANDOM_NAME = 'random-64-MiB.bin'
 _RANDOM_SIZE = 64 * 1024 * 1024

@@ -26,16 +26,6 @@ from storj.catalog.errors import (
 )
 from storj.text import masked
 
-__all__ = (
-    'CommandError',
-    'NotLoggedIn',
-    'NothingConfigured',
-    'PartialFailure',
-    'Report',
-    'Terminated',
-    'explain',
-)
-
 OK = 0
 FAILED = 1
 USAGE = 2

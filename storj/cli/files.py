@@ -42,19 +42,6 @@ from storj.text import count_of
 if TYPE_CHECKING:
     from storj.transfer import Progress
 
-__all__ = (
-    'download',
-    'file',
-    'info',
-    'list_',
-    'mirrors',
-    'remove',
-    'remove_entries',
-    'rm',
-    'upload',
-    'verify',
-)
-
 _SHARD_COLUMNS = (
     Column('index', kind='count'),
     Column('size', kind='size'),

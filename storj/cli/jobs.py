@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from storj.catalog.tree import LocalFile
     from storj.cli.session import Session, TransferOptions
 
-__all__ = ('Forecast', 'Runner', 'Summary', 'announce', 'finish', 'perform', 'run_jobs', 'snapshot')
-
 #: Seconds between two looks at what is under way; a bar is drawn at most this often.
 TICK = 0.1
 

@@ -16,8 +16,6 @@ from storj.cli.prompts import ask_secret, confirm, interactive, read_secret_file
 from storj.cli.session import Session, pass_session
 from storj.text import to_system
 
-__all__ = ('delete', 'export', 'generate', 'key', 'list_', 'load', 'register')
-
 #: No PEM file of a key is longer.
 _PEM_LIMIT = 64 * 1024
 

@@ -36,8 +36,6 @@ from storj.cli.session import Session, pass_session
 from storj.exception import AmbiguousNameError
 from storj.text import count_of, printable
 
-__all__ = ('du', 'find', 'ls', 'stat', 'tree')
-
 _USAGE_COLUMNS = (
     Column('size', kind='size'),
     Column('files', kind='count'),

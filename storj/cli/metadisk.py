@@ -25,8 +25,6 @@ from storj.cli.streams import standard_input
 if TYPE_CHECKING:
     from storj.metadisk import MetaDisk
 
-__all__ = ('download', 'find', 'metadisk', 'status', 'token', 'upload')
-
 # What nodes make of names, and so what may become a local file; the hash before it is cut off.
 _STORED_NAME = re.compile(r'[0-9a-f]{7}_([A-Za-z0-9][A-Za-z0-9_.-]{0,254})')
 

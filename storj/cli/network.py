@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from storj.network import Network
     from storj.network.backup import Copied
 
-__all__ = ('backup', 'down', 'env', 'farmers', 'faults', 'network', 'restore', 'status', 'up')
-
 #: Seconds for a network in the background to come up, and to go down.
 _PATIENCE = 90.0
 _SETUP_HINT = 'choose another address, folder or database; --help shows the options'

@@ -20,27 +20,6 @@ from storj.preferences import (
 )
 from storj.text import to_system
 
-__all__ = (
-    'BYTE_RANGE',
-    'DURATION',
-    'EXPIRY',
-    'RATE',
-    'SIZE',
-    'ByteRange',
-    'LocalPath',
-    'checking_options',
-    'database_option',
-    'environment_options',
-    'filter_options',
-    'host_option',
-    'reading_options',
-    'receiving_options',
-    'sending_options',
-    'transfer_options',
-    'url_option',
-    'yes_option',
-)
-
 _RANGE = re.compile(r'([0-9]*)-([0-9]*)')
 
 Value = TypeVar('Value')

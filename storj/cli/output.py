@@ -22,19 +22,6 @@ import click
 
 from storj.text import printable
 
-__all__ = (
-    'Column',
-    'Output',
-    'Part',
-    'Styled',
-    'human_duration',
-    'human_size',
-    'is_terminal',
-    'plain',
-    'styled',
-    'wants_colour',
-)
-
 
 def wants_colour(choice: str, stream: IO[Any], environment: Mapping[str, str]) -> bool:
     """Return whether a stream gets colours.

@@ -17,8 +17,6 @@ from typing import Any, Protocol
 from storj.cli.output import Output, human_size, is_terminal, wants_colour
 from storj.text import count_of, printable
 
-__all__ = ('Bars', 'Display', 'Lines', 'Snapshot', 'display_for')
-
 #: JSON status lines come at most twice a second, bars are drawn at most ten times.
 STATUS_PERIOD = 0.5
 DRAWS_PER_SECOND = 10

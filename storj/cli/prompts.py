@@ -19,17 +19,6 @@ from storj.cli.output import is_terminal
 from storj.cli.streams import standard_input
 from storj.text import count_of, printable
 
-__all__ = (
-    'ask',
-    'ask_secret',
-    'confirm',
-    'find_secret',
-    'forget_secret',
-    'interactive',
-    'keep_secret',
-    'read_secret_file',
-)
-
 #: Name of this program in the system's key store (extra ``keyring``).
 _SERVICE = 'storj'
 

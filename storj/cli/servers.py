@@ -33,8 +33,6 @@ from storj.text import count_of
 if TYPE_CHECKING:
     from storj.s3.server import Gateway
 
-__all__ = ('bridge', 'farm', 's3', 'serve')
-
 _ACCESS, _SECRET = 'STORJ_S3_ACCESS_KEY', 'STORJ_S3_SECRET_KEY'
 
 

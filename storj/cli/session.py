@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from storj.http import Client
     from storj.transfer import BridgeReader, TransferConfig, Transfers
 
-__all__ = ('Session', 'TransferOptions', 'pass_session')
-
 B = TypeVar('B', bound='BridgeReader')
 
 _LOG_FORMAT = '%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s'

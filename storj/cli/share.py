@@ -38,8 +38,6 @@ from storj.text import masked
 if TYPE_CHECKING:
     from storj.catalog.copier import CopyOptions
 
-__all__ = ('copy_link', 'read_link', 'share')
-
 
 @command(
     'share',

@@ -28,15 +28,6 @@ from storj.cli.errors import INTERRUPTED, TERMINATED, CommandError, Terminated
 from storj.cli.output import is_terminal
 from storj.exception import TransferCancelled
 
-__all__ = (
-    'StandardStreams',
-    'StreamFailed',
-    'failures_told',
-    'input_pieces',
-    'interrupts',
-    'standard_input',
-)
-
 #: Seconds between two looks whether the reading of standard input is to end.
 _LOOK = 0.2
 _PIECE = 256 * 1024

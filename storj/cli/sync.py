@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from storj.catalog.tree import LocalFile
     from storj.cli.output import Output
 
-__all__ = ('check', 'sync')
-
 
 @command(
     'sync',

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-__all__ = ('decode', 'decode_check', 'encode', 'encode_check')
-
 _DIGITS = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
 _CHECKSUM_SIZE = 4
 

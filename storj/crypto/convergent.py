@@ -25,18 +25,6 @@ from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
 from storj.digest import Buffer, is_hex
 
-__all__ = (
-    'COUNTERS',
-    'KEY_BYTES',
-    'PASSPHRASE',
-    'Reader',
-    'Reference',
-    'content_key',
-    'content_stream',
-    'is_filehash',
-    'parse_key',
-)
-
 #: The passphrase that every node shares.
 PASSPHRASE = b'Something old, something new.'
 

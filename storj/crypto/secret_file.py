@@ -8,8 +8,6 @@ from storj.exception import ConfigurationError
 from storj.system import atomic_file
 from storj.text import count_of
 
-__all__ = ('read', 'write')
-
 
 def read(path: Path, limit: int) -> str:
     """Return the text of a file.

@@ -23,8 +23,6 @@ from storj.transfer.spool import SeekableFile, Spool
 if TYPE_CHECKING:
     from storj.fs.filesystem import StorjFileSystem
 
-__all__ = ('CACHED', 'StorjFile', 'os_errors')
-
 #: Bytes of a file that is read which are kept in memory; two shards at least.
 CACHED: Final = 64 * 1024 * 1024
 

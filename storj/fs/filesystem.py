@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from storj.catalog import BucketEntry
     from storj.transfer import Progress, ProgressCallback, TransferFuture
 
-__all__ = ('StorjFileSystem',)
-
 T = TypeVar('T')
 
 #: Seconds for which a listing is believed by default.

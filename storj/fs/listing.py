@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storj.catalog import BucketEntry, FileEntry
 
-__all__ = ('Info', 'Listing', 'bucket_info', 'file_info', 'folder_info')
-
 #: What fsspec is told: ``name``, ``size``, ``type`` and more.
 Info = dict[str, Any]
 

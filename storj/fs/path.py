@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from upath.implementations.cloud import CloudPath
 
-__all__ = ('StorjPath',)
-
 
 class StorjPath(CloudPath):
     """A bucket, folder or file; its options are those of :class:`storj.fs.StorjFileSystem`."""

@@ -25,8 +25,6 @@ from storj.metadisk.records import (
 from storj.metadisk.wire import Wire
 from storj.system import atomic_file
 
-__all__ = ('MetaDisk',)
-
 # Least bytes a second that a node sends to its farmers; it answers when all have arrived.
 _SLOWEST_NODE = 256 * 1024
 

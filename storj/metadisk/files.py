@@ -22,8 +22,6 @@ from storj.metadisk.wire import Wire
 from storj.rest import decoding
 from storj.text import count_of
 
-__all__ = ('Fetch', 'Form', 'Progress', 'open_source')
-
 #: Called with the bytes done so far and the bytes in all (None while they are not known).
 Progress = Callable[[int, 'int | None'], object]
 

@@ -11,18 +11,6 @@ from typing import Any
 from storj.crypto.convergent import Reference
 from storj.exception import BridgeUnavailableError
 
-__all__ = (
-    'Coin',
-    'Download',
-    'FileRecord',
-    'NodeStatus',
-    'Price',
-    'number_of',
-    'reference_of',
-    'text_of',
-    'unusable',
-)
-
 
 @dataclass(frozen=True)
 class Price:

@@ -22,8 +22,6 @@ from storj.rest import decoding, transport
 from storj.rest.connection import Adapter, Calls
 from storj.system.shortage import shortage
 
-__all__ = ('Wire',)
-
 _ANSWER_LIMIT = 1024 * 1024
 
 

@@ -16,8 +16,6 @@ from storj.s3.call import Call
 from storj.s3.errors import S3Error
 from storj.s3.store import Store
 
-__all__ = ('application',)
-
 _log = logging.getLogger(__name__)
 
 Answer = Callable[[Store, Call], Awaitable[web.StreamResponse]]

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from storj.s3.spool import Spool, Stored, Writer
 
-__all__ = ('Blocks',)
-
 Fetch = Callable[[Writer], Awaitable[None]]
 
 

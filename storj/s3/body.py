@@ -25,8 +25,6 @@ from typing import Final, Protocol, TypeVar
 from storj.s3.errors import S3Error
 from storj.s3.signature import UNSIGNED, SigningChain
 
-__all__ = ('MAX_OBJECT', 'Body')
-
 #: Bytes of an object at most, as S3 has it for objects in parts: 5 TiB.
 MAX_OBJECT: Final = 5 * 1024**4
 

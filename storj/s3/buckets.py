@@ -14,19 +14,6 @@ from storj.s3.conditions import remove_object
 from storj.s3.errors import S3Error
 from storj.s3.store import Object, Store
 
-__all__ = (
-    'OWNER',
-    'create',
-    'delete',
-    'delete_objects',
-    'head',
-    'list_buckets',
-    'list_objects',
-    'list_versions',
-    'location',
-    'versioning',
-)
-
 OWNER: Final = {'ID': 'storj', 'DisplayName': 'storj'}
 
 _MOST: Final = 1000

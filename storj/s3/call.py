@@ -19,8 +19,6 @@ from storj.s3.body import Body
 from storj.s3.errors import S3Error
 from storj.s3.store import MAX_KEY
 
-__all__ = ('REGION', 'Call', 'is_number', 'stamp')
-
 #: The one region; clients may name any.
 REGION: Final = 'us-east-1'
 

@@ -12,8 +12,6 @@ from awscrt import checksums
 
 from storj.s3.errors import S3Error
 
-__all__ = ('ALGORITHMS', 'Checksum', 'composite', 'named_in', 'new', 'stated_md5')
-
 
 class Checksum(Protocol):
     """What is computed over bytes as they come."""

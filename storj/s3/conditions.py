@@ -16,16 +16,6 @@ from storj.catalog import BucketEntry
 from storj.s3.errors import S3Error
 from storj.s3.store import Object, Store
 
-__all__ = (
-    'check_conditions',
-    'described_headers',
-    'metadata_headers',
-    'metadata_of',
-    'range_of',
-    'remove_object',
-    'tags_of',
-)
-
 #: Headers that are kept with an object.
 KEPT: Final = (
     'Content-Type',

@@ -6,8 +6,6 @@ from typing import Final
 
 from storj.exception import StorjError
 
-__all__ = ('S3Error',)
-
 #: Code -> HTTP status and text, as Amazon documents them.
 _ERRORS: Final[dict[str, tuple[int, str]]] = {
     'AccessDenied': (403, 'Access Denied.'),

@@ -39,8 +39,6 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from storj.exception import ConfigurationError
 from storj.network.node.watchdog import Watchdog, tcp_limits
 
-__all__ = ('Description', 'Index', 'Part', 'Upload')
-
 #: Seconds until a server is given up that keeps its connections and does not answer.
 PATIENCE = 10.0
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 from storj.catalog import FileEntry
 
-__all__ = ('Keys', 'Page')
-
 
 @dataclass
 class Page:

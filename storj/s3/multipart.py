@@ -25,8 +25,6 @@ from storj.s3.index import Description, Part, Upload
 from storj.s3.objects import check_writing, checksum_headers, copy_source, described
 from storj.s3.store import Object, Store
 
-__all__ = ('abort', 'complete', 'create', 'list_parts', 'list_uploads', 'put_part')
-
 _XML: Final = 'application/xml'
 
 MAX_PARTS: Final = 10_000

@@ -18,20 +18,6 @@ from storj.s3.errors import S3Error
 from storj.s3.index import Description
 from storj.s3.store import Object, Store
 
-__all__ = (
-    'acl',
-    'attributes',
-    'copy',
-    'copy_source',
-    'delete',
-    'delete_tags',
-    'get',
-    'get_tags',
-    'headers_of',
-    'put',
-    'put_tags',
-)
-
 _log = logging.getLogger(__name__)
 
 #: How often an object is looked for that is replaced before its first byte was sent.

@@ -26,8 +26,6 @@ from urllib.parse import quote
 
 from storj.s3.errors import S3Error
 
-__all__ = ('EMPTY_SHA256', 'Credential', 'SignedRequest', 'SigningChain', 'parse', 'verify')
-
 ALGORITHM: Final = 'AWS4-HMAC-SHA256'
 EMPTY_SHA256: Final = hashlib.sha256(b'').hexdigest()
 UNSIGNED: Final = 'UNSIGNED-PAYLOAD'

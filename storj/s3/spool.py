@@ -20,8 +20,6 @@ from storj.s3.body import Body
 from storj.s3.errors import S3Error
 from storj.transfer.spool import SeekableFile
 
-__all__ = ('Received', 'Spool', 'Stored', 'Writer')
-
 _COUNTER: Final = 16
 _PIECE: Final = 1024 * 1024
 

@@ -41,8 +41,6 @@ from storj.sharding import shard_size_for
 if TYPE_CHECKING:
     from storj import http
 
-__all__ = ('MAX_KEY', 'Object', 'Store')
-
 _log = logging.getLogger(__name__)
 
 T = TypeVar('T')

@@ -12,8 +12,6 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from storj.s3.errors import S3Error
 
-__all__ = ('MAX_XML', 'build', 'parse', 'text_of')
-
 NAMESPACE: Final = 'http://s3.amazonaws.com/doc/2006-03-01/'
 
 #: Bytes of a document in a request: 10,000 parts, or 1,000 keys, with room to spare.

@@ -18,8 +18,6 @@ from storj.network.bridge.database import Database
 from storj.network.bridge.tables import MetaDiskFile, MetaDiskTraffic, MetaDiskUsage
 from storj.network.node.space import is_full
 
-__all__ = ('Catalog', 'StoredFile', 'Traffic')
-
 logger = logging.getLogger(__name__)
 
 

@@ -20,16 +20,6 @@ from storj.network.bridge.database import Database
 from storj.network.bridge.tables import MetaDiskBalance, MetaDiskCode, MetaDiskMovement
 from storj.text import count_of
 
-__all__ = (
-    'GIBIBYTE',
-    'PRICES',
-    'InsufficientBalanceError',
-    'Ledger',
-    'Price',
-    'new_token',
-    'token_text',
-)
-
 GIBIBYTE = 1024**3
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase

@@ -50,8 +50,6 @@ from storj.network.node.state_files import (
 )
 from storj.system import atomic_file
 
-__all__ = ('mount',)
-
 logger = logging.getLogger(__name__)
 
 _SECRET = 'metadisk'

@@ -11,8 +11,6 @@ import mimetypes
 import re
 import unicodedata
 
-__all__ = ('clean_name', 'media_type', 'stored_name')
-
 _NAMELESS = 'file'
 _LIMIT = 200
 _SEPARATORS = re.compile(r'[/\0]')

@@ -25,8 +25,6 @@ from storj.network.metadisk.spool import Spool
 from storj.network.metadisk.storage import SHARD_SIZE, FarmerStorage, ShardsAt, StorageError
 from storj.text import count_of
 
-__all__ = ('NODE', 'MetaDiskNode', 'NodeFullError', 'Settings')
-
 logger = logging.getLogger(__name__)
 
 _UPLOAD_COST = 4

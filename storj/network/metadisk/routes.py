@@ -37,8 +37,6 @@ from storj.network.node.identity import is_node_id
 from storj.network.node.wire import vary
 from storj.sharding import MAX_SHARD_SIZE
 
-__all__ = ('Routes', 'json_answer')
-
 logger = logging.getLogger(__name__)
 
 _PIECE = 256 * 1024

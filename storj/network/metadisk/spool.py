@@ -17,8 +17,6 @@ from pathlib import Path
 
 from storj.crypto.convergent import KEY_BYTES, content_key, content_stream
 
-__all__ = ('Spool',)
-
 _PIECE = 1024 * 1024
 
 

@@ -49,8 +49,6 @@ from storj.network.node.tasks import together
 from storj.system.hosts import ip_of, is_loopback
 from storj.text import count_of
 
-__all__ = ('SHARD_SIZE', 'Account', 'FarmerStorage', 'ShardsAt', 'StorageError')
-
 logger = logging.getLogger(__name__)
 
 #: Bytes of a shard; small enough to be checked in memory before a byte of it goes out.

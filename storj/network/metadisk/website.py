@@ -14,8 +14,6 @@ from aiohttp import hdrs, web
 from storj.network.node.pages import wants_page
 from storj.network.node.wire import vary
 
-__all__ = ('PAGE', 'Website')
-
 #: The parts of the MetaDisk page.
 PAGE = (
     'index.html',
