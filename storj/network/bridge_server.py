@@ -22,7 +22,8 @@ from storj.network.node.identity import ExtendedKey
 from storj.network.node.serving import Server, listen
 from storj.network.node.tasks import Tasks
 from storj.network.node.tls import Certificate
-from storj.network.settings import EVERYWHERE, Endpoint
+from storj.network.settings import Endpoint
+from storj.system.hosts import EVERYWHERE
 
 __all__ = ('BRIDGE_DESCRIPTORS', 'BridgeServer')
 

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from storj.network import FARMERS_LIMIT
 from storj.network.faults import Fault
-from storj.system.hosts import is_loopback
+from storj.system.hosts import EVERYWHERE, check_announced, is_loopback
 from storj.text import in_url
 
-__all__ = ('EVERYWHERE', 'RESERVE', 'Endpoint', 'NetworkOptions', 'NetworkSettings', 'Protocols')
+__all__ = ('RESERVE', 'Endpoint', 'NetworkOptions', 'NetworkSettings', 'Protocols')
 
 #: ``mixed``: half of the farmers announce 0.10.0 (WebSocket), half 1.2.0 (HTTP).
 Protocols = Literal['mixed', '0.10', '1.2']
@@ -24,8 +24,6 @@ _ANNOUNCED: Mapping[str, tuple[str, ...]] = {
     '0.10': ('0.10.0',),
     '1.2': ('1.2.0',),
 }
-#: Addresses that mean all of the machine's, and by which of it the network reaches itself.
-EVERYWHERE: Mapping[str, str] = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
 #: Bytes of the disk that a durable network or bridge keeps for when it is full.
 RESERVE = 16 * 1024 * 1024
 
@@ -60,8 +58,7 @@ class Endpoint:
             raise ValueError('a port is a number from 0 to 65535')
         if self.public_url is not None:
             _check_url(self.public_url)
-        if self.announced in EVERYWHERE:
-            raise ValueError(f'a server that listens on {self.host!r} needs an address to announce')
+        check_announced(self.announced)
 
     @property
     def public(self) -> str | None:

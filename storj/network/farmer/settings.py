@@ -12,6 +12,7 @@ from storj.network.farmer.bridge_link import HEARTBEAT
 from storj.network.farmer.scrub import SCRUB_INTERVAL, SCRUB_RATE
 from storj.network.farmer.store.objects import parse_url
 from storj.network.node.identity import is_extended_key, is_node_id
+from storj.system.hosts import check_announced
 
 __all__ = ('PROTOCOLS', 'FarmerSettings')
 
@@ -86,8 +87,7 @@ class FarmerSettings:
             raise ValueError('a farmer offers at least one byte')
         if not 0 <= self.port <= 65535:
             raise ValueError('a port is a number from 0 to 65535')
-        if self.address is None and self.host in ('', '0.0.0.0', '::'):  # noqa: S104
-            raise ValueError(f'a farmer that listens on {self.host!r} needs an address to announce')
+        check_announced(self.address or self.host)
         self._check_times()
         for renter in self.renters or ():
             _check_renter(renter)

@@ -37,7 +37,7 @@ from storj.network.node.identity import (
     signer_of_message,
 )
 from storj.network.node.wire import BODY_SECONDS, parse_date
-from storj.system.hosts import ip_of
+from storj.system.hosts import is_host
 from storj.text import in_url
 
 __all__ = (
@@ -72,8 +72,6 @@ MESSAGE_LIMIT = 1024 * 1024
 _ERROR_CODE = -32603
 _REMEMBERED_MESSAGES = 65536
 _VERSION = re.compile(r'(\d{1,5})\.(\d{1,5})\.(\d{1,5})(?:-([0-9A-Za-z.-]{1,64}))?\Z')
-_NUMERIC = re.compile(r'(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\Z')
-_HOST = re.compile(r'(?!-)[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63}){0,31}\Z')
 
 
 class NodeError(StorjError):
@@ -168,7 +166,7 @@ class NodeContact:
         last_seen = parse_date(said)
         if not (
             isinstance(address, str)
-            and _is_host(address)
+            and is_host(address)
             and _is_integer(port, 1, 65535)
             and is_node_id(node_id)
             and isinstance(protocol, str)
@@ -516,13 +514,6 @@ def _verify_signature(signature: object, text: str, contact: NodeContact) -> Non
                 raise NodeError('Invalid derived public key')
     except SignatureError as error:
         raise NodeError('Invalid signature supplied') from error
-
-
-def _is_host(text: str) -> bool:
-    if ip_of(text) is None:
-        # A name that ends in a number is an IPv4 address to resolvers, in disguise: 127.1, 0x7f01.
-        return _HOST.match(text) is not None and not _NUMERIC.search(text)
-    return '%' not in text
 
 
 def _is_short(value: object, limit: int) -> TypeGuard[str | None]:
