@@ -1,10 +1,10 @@
 """What the calls of a bridge cost as it has more to remember.
 
-``python -m benchmarks.growth sizes [--most 1000000]`` fills a database of SQLite and one of
-PostgreSQL with contracts and files, ten times as many each time, without statistics for a planner,
-and prints for each number how long calls take, and for how long the bridge served nobody else
-meanwhile: processor time of its event loop, which other programs do not lengthen. Milliseconds,
-medians of a few calls.
+``python -m benchmarks.growth sizes [--most 1000000] [--engine PostgreSQL]`` fills a database of
+SQLite and one of PostgreSQL with contracts and files, ten times as many each time, without
+statistics for a planner, and prints for each number how long calls take, and for how long the
+bridge served nobody else meanwhile: processor time of its event loop, which other programs do not
+lengthen. Milliseconds, medians of a few calls.
 
 ``python -m benchmarks.growth uploads [--seconds 10] [--bridges 1]`` prints how many small uploads
 bridges of one database take in a second from 1 and 16 clients each: all calls that reach a bridge
@@ -65,6 +65,8 @@ BASIC = base64.b64encode(f'{EMAIL}:{PASSWORD}'.encode()).decode()
 #: Seconds that a message to a distant database takes each way: half of a round trip of 1 ms.
 _WAY = 0.0005
 _MOST = 10**6
+# Placements that are measured in each frame.
+_PLACEMENTS = 15
 
 # The same for both engines: row number ``i`` of so many, hex digits from it.
 _ROWS = 'WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count) '
@@ -283,6 +285,10 @@ def fill(url: str, count: int, bucket: str) -> None:
         connection.execute(number)
         for statement in _FILL:
             connection.execute(sa.text(statement), values)
+    if engine.dialect.name == 'postgresql':
+        # What the filling left to be written would be written while calls are measured.
+        with engine.execution_options(isolation_level='AUTOCOMMIT').connect() as connection:
+            connection.execute(sa.text('CHECKPOINT'))
     engine.dispose()
 
 
@@ -303,7 +309,7 @@ def measure(url: str, folder: Path, count: int) -> dict[str, float]:
             frame = client.call('POST', '/frames', {})['id']
             data = [secrets.token_bytes(15360) for _ in range(shards)]
             pointers = [client.shard(frame, each, index) for index, each in enumerate(data)]
-            extra = [secrets.token_bytes(15360) for _ in range(5)]
+            extra = [secrets.token_bytes(15360) for _ in range(_PLACEMENTS)]
             timed(
                 f'placement in a frame of {shards}',
                 [
@@ -407,11 +413,11 @@ def _shown(url: sa.URL) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def sizes(most: int) -> None:
+def sizes(most: int, engines: Sequence[str]) -> None:
     """Print the costs beside ever more files, as JSON lines."""
     counts = [10**power for power in range(3, 7) if 10**power <= most]
     with postgresql() as server:
-        for engine, count in itertools.product(ENGINES, counts):
+        for engine, count in itertools.product(engines, counts):
             with tempfile.TemporaryDirectory() as folder:
                 url = f'sqlite:///{folder}/bridge.db'
                 if engine == 'PostgreSQL':
@@ -456,7 +462,9 @@ def main() -> None:
     """Read the command line and print the figures."""
     parser = argparse.ArgumentParser(prog='python -m benchmarks.growth', description=__doc__)
     parts = parser.add_subparsers(dest='part', required=True)
-    parts.add_parser('sizes').add_argument('--most', type=int, default=_MOST)
+    curves = parts.add_parser('sizes')
+    curves.add_argument('--most', type=int, default=_MOST)
+    curves.add_argument('--engine', choices=ENGINES)
     rates = parts.add_parser('uploads')
     rates.add_argument('--seconds', type=float, default=10.0)
     rates.add_argument('--bridges', type=int, default=1)
@@ -466,7 +474,7 @@ def main() -> None:
     parts.add_parser('proxy').add_argument('port', type=int)
     options = parser.parse_args()
     if options.part == 'sizes':
-        sizes(options.most)
+        sizes(options.most, [options.engine] if options.engine else ENGINES)
     elif options.part == 'vanish':
         vanishing(options.most)
     elif options.part == 'uploads':

@@ -49,6 +49,7 @@ from storj.network.bridge.tables import (
     Frame,
     Measure,
     Pointer,
+    Secret,
     Token,
     User,
     Volume,
@@ -424,6 +425,30 @@ def test_work_shared_after_other_work_is_done_at_once(tmp_path: Path) -> None:
         asyncio.run(asyncio.wait_for(enter(), 10))
     finally:
         database.close()
+
+
+def test_log_of_sqlite_is_copied_by_another_thread(tmp_path: Path) -> None:
+    database = Database(f'sqlite:///{tmp_path / "bridge.db"}')
+    copied: list[tuple[str, int]] = []
+
+    def note(_c: Any, cursor: Any, statement: str, _p: Any, _x: Any, _m: bool) -> None:
+        if 'wal_checkpoint' in statement:
+            copied.append((threading.current_thread().name, cursor.fetchone()[2]))
+
+    event.listen(Engine, 'after_cursor_execute', note)
+    try:
+        # Pages of about 4 MiB in one transaction, after which SQLite by itself would copy them.
+        rows = [{'name': str(number), 'value': 'x' * 4000} for number in range(1500)]
+        asyncio.run(database.run(lambda connection: connection.execute(insert(Secret), rows)))
+        for _ in range(100):
+            asyncio.run(database.read(lambda connection: connection.scalar(text('SELECT 1'))))
+        eventually(lambda: bool(copied))
+    finally:
+        database.close()
+        event.remove(Engine, 'after_cursor_execute', note)
+    [(thread, pages)] = copied
+    assert thread.startswith('storj-checkpoints')
+    assert pages > 1500
 
 
 def test_many_rows_are_deleted_some_at_a_time(bridge: RunningBridge) -> None:

@@ -176,9 +176,10 @@ async def delete_bucket(request: web.Request) -> web.Response:
     )
     last: int | None = _BEGINNING
     while last is not None:
-        last = await bridge.database.run(partial(remove_some, bucket=bucket.id, after=last))
         # Others get their turn.
         await asyncio.sleep(0)
+        last = await bridge.database.run(partial(remove_some, bucket=bucket.id, after=last))
+    await asyncio.sleep(0)
 
     def remove(session: Session) -> None:
         # Who makes a file waits for the end of this, or this for the end of that.

@@ -1,10 +1,9 @@
 """The database of the bridge: short transactions on its tables.
 
 A transaction is a function that is given one, and waits for nothing else (:meth:`Database.run`).
-SQLite does its work on the event loop, which is faster than handing it to a thread; a server that
-is asked over a network is waited for in threads. No statement reads a table that can be large but
-by an index; what concerns many rows is done some at a time (:meth:`Database.delete_all`), or apart
-(:meth:`Database.apart`).
+SQLite works on the event loop, which is faster than in a thread; a server is waited for in threads.
+No statement reads a table that can be large but by an index; what concerns many rows is done some
+at a time (:meth:`Database.delete_all`), or apart (:meth:`Database.apart`).
 """
 
 from __future__ import annotations
@@ -73,6 +72,10 @@ _Transaction = TypeVar('_Transaction')
 
 # Rows that are deleted in one go: a few milliseconds' work.
 _SOME = 200
+# Transactions of SQLite after which a thread copies its log into its file, and pages of the log
+# after which a commit does: the log begins anew only if all of it was copied before a commit.
+_TRANSACTIONS, _LONGEST_LOG = 100, 10_000
+_CHECKPOINT = text('PRAGMA wal_checkpoint(PASSIVE)')
 #: Transactions side by side, where a server does them.
 CONNECTIONS = 16
 # Of them those that requests share, and how many requests share one at the most.
@@ -160,6 +163,8 @@ class Database:
         parsed = _parsed(url)
         self._reader = ThreadPoolExecutor(1, 'storj-database')
         self._workers: ThreadPoolExecutor | None = None
+        self._copier = ThreadPoolExecutor(1, 'storj-checkpoints')
+        self._transactions = 0
         self._watchdog: Watchdog | None = None
         self._thread = _Thread()
         self._waiting: list[_Waiting] = []
@@ -334,9 +339,20 @@ class Database:
                 default those of a request.
         """
         if self._workers is None:
+            self._transactions += 1
+            if self._transactions % _TRANSACTIONS == 0 and isinstance(self.engine.pool, QueuePool):
+                self._copier.submit(self._checkpoint)
             return work()
         patience = PATIENCE if patience is None else patience
         return await self._waited_for(self._workers, patience, work)
+
+    def _checkpoint(self) -> None:
+        """Copy the log of SQLite into its file; others read and write meanwhile."""
+        try:
+            with self.begin_plain() as connection:
+                connection.execute(_CHECKPOINT)
+        except SQLAlchemyError as error:
+            logger.warning('the log of the database was not copied: %s', reason_of(error))
 
     async def _waited_for(
         self, threads: ThreadPoolExecutor, patience: float, work: Callable[[], _T]
@@ -460,6 +476,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._reader.shutdown(wait=True, cancel_futures=True)
+        self._copier.shutdown(wait=True, cancel_futures=True)
         if self._workers is not None:
             self._workers.shutdown(wait=True, cancel_futures=True)
         if self._watchdog is not None:
@@ -626,6 +643,8 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
         'synchronous=NORMAL',
         'foreign_keys=ON',
         'busy_timeout=5000',
+        # By default, a commit would copy 4 MiB, while the event loop waits for the disk.
+        f'wal_autocheckpoint={_LONGEST_LOG}',
     ):
         cursor.execute(f'PRAGMA {setting}')
     cursor.close()
