@@ -331,9 +331,6 @@ class FarmerSocket(socket.socket):
 
     It is a socket, so that the standard library's HTTP client can use it; ``sendall``,
     ``recv_into`` and what is built on them never block for longer than the watch allows.
-
-    Attributes:
-        watch (Watchdog): of the transfer.
     """
 
     watch: Watchdog

@@ -7,7 +7,6 @@ click and replace ``storj.cli.get_client``; they print the lines of those releas
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
 import click
 
@@ -75,13 +74,11 @@ def bucket_name(text: str) -> str:
     return place.bucket
 
 
-def _plain_names(function: Any) -> Any:
-    return click.option(
-        '--plain-names/--encrypt-names',
-        'plain_names',
-        default=None,
-        help='Store the name in clear, or encrypted (the usual).',
-    )(function)
+_plain_names = click.option(
+    '--plain-names/--encrypt-names',
+    default=None,
+    help='Store the name in clear, or encrypted (the usual).',
+)
 
 
 @command('mb', short_help='Make a bucket.', examples=('storj mb storj://photos', 'storj mb photos'))

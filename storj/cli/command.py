@@ -211,9 +211,6 @@ def run(
         program (str): as messages name it.
         extra (dict[str, Any]): further arguments of the context.
         instruction (str): what a shell asks that completes a line; empty for a command.
-
-    Returns:
-        int: exit code.
     """
     session = Session()
     session.arguments = args
@@ -378,23 +375,11 @@ class Group(_Base, click.Group):
                 formatter.write_dl(rows)
 
 
-def command(
-    name: str, *, examples: Sequence[str] = (), **attributes: Any
-) -> Callable[[Callable[..., Any]], Command]:
+def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a :class:`Command` of a function."""
-
-    def decorate(function: Callable[..., Any]) -> Command:
-        return click.command(name, cls=Command, examples=examples, **attributes)(function)
-
-    return decorate
+    return click.command(name, cls=Command, **attributes)
 
 
-def group(
-    name: str, *, examples: Sequence[str] = (), **attributes: Any
-) -> Callable[[Callable[..., Any]], Group]:
+def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Group]:
     """Make a :class:`Group` of a function."""
-
-    def decorate(function: Callable[..., Any]) -> Group:
-        return click.group(name, cls=Group, examples=examples, **attributes)(function)
-
-    return decorate
+    return click.group(name, cls=Group, **attributes)

@@ -96,10 +96,7 @@ def get(session: Session, name: str) -> None:
     key = name.replace('-', '_') if known is None else known.name
     if key not in values:
         raise _unknown(name)
-    if session.output.as_json:
-        session.output.document({key: values[key]})
-    else:
-        session.output.line(session.output.cell(values[key]))
+    session.output.result(session.output.cell(values[key]), {key: values[key]})
 
 
 @config.command(
@@ -168,10 +165,7 @@ def path(session: Session) -> None:
     from storj.configuration import config_path
 
     place = str(config_path())
-    if session.output.as_json:
-        session.output.document({'path': place})
-    else:
-        session.output.line(place)
+    session.output.result(place, {'path': place})
 
 
 @config.command('profiles', examples=('storj config profiles',))

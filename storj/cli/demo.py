@@ -101,12 +101,7 @@ def demo(
 
 
 class _Step:
-    """Says what begins, and how long it took.
-
-    Args:
-        output (Output): where to.
-        text (str): what is done.
-    """
+    """Says what begins, and how long it took."""
 
     def __init__(self, output: Output, text: str) -> None:
         self._output = output

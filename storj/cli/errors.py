@@ -191,20 +191,17 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints on the last line of standard error."""
-        record: dict[str, Any] = {
+        record = {
             'type': 'error',
             'error': self.name,
             'message': self.message,
             'exit_code': self.exit_code,
             'retryable': self.retryable,
+            'hint': self.hint or None,
+            'code': self.code,
+            'libstorj_code': self.libstorj_code,
         }
-        if self.hint:
-            record['hint'] = self.hint
-        if self.code is not None:
-            record['code'] = self.code
-        if self.libstorj_code is not None:
-            record['libstorj_code'] = self.libstorj_code
-        return record
+        return {name: value for name, value in record.items() if value is not None}
 
 
 def explain(error: BaseException) -> Report:
@@ -234,9 +231,6 @@ def explain(error: BaseException) -> Report:
 
 def worst(codes: Sequence[int]) -> int:
     """Return how a command over several files ends when none of them succeeded.
-
-    Args:
-        codes (Sequence[int]): exit code of every failed file.
 
     Returns:
         int: the code that all share, else 3.

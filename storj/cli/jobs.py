@@ -26,17 +26,7 @@ TICK = 0.1
 
 @dataclass
 class Summary:
-    """The outcome of all files.
-
-    Attributes:
-        done (int): files moved.
-        skipped (int): files left as they were.
-        unchanged (int): files that were there already.
-        removed (int): files removed.
-        bytes (int): moved.
-        seconds (float): the whole time.
-        failures (list[tuple[str, Exception]]): files that failed, and why.
-    """
+    """The outcome of all files."""
 
     done: int = 0
     skipped: int = 0
@@ -75,14 +65,13 @@ class Summary:
         if self.done:
             rate = self.bytes / self.seconds if self.seconds else 0
             parts = [count_of(self.done, 'file'), human_size(self.bytes), f'{human_size(rate)}/s']
-        if self.unchanged:
-            parts.append(f'{self.unchanged} unchanged')
-        if self.skipped:
-            parts.append(f'{self.skipped} skipped')
-        if self.removed:
-            parts.append(f'{self.removed} removed')
-        if self.failures:
-            parts.append(f'{len(self.failures)} failed')
+        others = {
+            'unchanged': self.unchanged,
+            'skipped': self.skipped,
+            'removed': self.removed,
+            'failed': len(self.failures),
+        }
+        parts += [f'{count} {what}' for what, count in others.items() if count]
         return ', '.join(parts) or '0 files'
 
 
@@ -139,9 +128,6 @@ class Runner:
         stopping (threading.Event | None): set when the jobs are stopped.
         silent (bool): report failures only, because standard output carries a file.
         clock (Callable[[], float]): monotonic seconds.
-
-    Attributes:
-        summary (Summary): of what ended so far.
     """
 
     def __init__(
@@ -337,9 +323,6 @@ def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forec
         session (Session): of the command.
         jobs (Sequence[Job]): in the order in which they would be begun.
         unchanged (int): files that need no job.
-
-    Returns:
-        Forecast: the sum, to be reported last.
     """
     from storj.catalog.jobs import Unchanged
 

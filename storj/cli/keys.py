@@ -61,10 +61,7 @@ def generate(
 
         made = new_key(int(bits))
         session.output.note('write this key down; without it nothing can be decrypted')
-        if session.output.as_json:
-            session.output.document({'mnemonic': made})
-        else:
-            session.output.line(made)
+        session.output.result(made, {'mnemonic': made})
         return
     client = session.make_client(None, None)
     place = session.key_folder if folder is None else Path(folder)
@@ -90,10 +87,7 @@ def export(
         # Only at a terminal, which others may see and which keeps what it has shown.
         if interactive():
             confirm('show the encryption key of all files', yes=yes)
-        if session.output.as_json:
-            session.output.document({'mnemonic': session.encryption_key})
-        else:
-            session.output.line(session.encryption_key)
+        session.output.result(session.encryption_key, {'mnemonic': session.encryption_key})
         return
     client = session.make_client(None, None)
     client.key_import(*_pair(session.key_folder), register=False)
@@ -139,7 +133,7 @@ def _load_encryption_key(session: Session, path: str | None, *, overwrite: bool)
     from storj.crypto import mnemonic
 
     if path is None:
-        found = ask_secret('Encryption key', option='--mnemonic-file', twice=False)
+        found = ask_secret('Encryption key', option='--mnemonic-file')
     else:
         found = read_secret_file(path)
     found = ' '.join(found.split())

@@ -31,22 +31,18 @@ _STORED_NAME = re.compile(r'[0-9a-f]{7}_([A-Za-z0-9][A-Za-z0-9_.-]{0,254})')
 Move = Callable[[int, 'int | None'], object]
 
 
-def _token_option(function: Any) -> Any:
-    return click.option(
-        '--token',
-        metavar='TOKEN',
-        envvar='STORJ_METADISK_TOKEN',
-        show_envvar=True,
-        help='Access token; nodes that do not charge need none.',
-    )(function)
-
-
-def _progress_option(function: Any) -> Any:
-    return click.option(
-        '--progress/--no-progress',
-        default=None,
-        help='Show a bar while the file moves; by default only on a terminal.',
-    )(function)
+_token_option = click.option(
+    '--token',
+    metavar='TOKEN',
+    envvar='STORJ_METADISK_TOKEN',
+    show_envvar=True,
+    help='Access token; nodes that do not charge need none.',
+)
+_progress_option = click.option(
+    '--progress/--no-progress',
+    default=None,
+    help='Show a bar while the file moves; by default only on a terminal.',
+)
 
 
 @contextlib.contextmanager
@@ -126,10 +122,7 @@ def upload(
     with _node(session, token) as node, _moving(session, label, progress) as move:
         reference = node.upload(content, name=name, token=token, progress=move)
     filehash, _, key = reference.partition('?key=')
-    if session.output.as_json:
-        session.output.document({'reference': reference, 'filehash': filehash, 'key': key})
-    else:
-        session.output.line(reference)
+    session.output.result(reference, {'reference': reference, 'filehash': filehash, 'key': key})
 
 
 @metadisk.command(
@@ -267,10 +260,7 @@ def token_new(session: Session) -> None:
     """Print a new access token. Anyone who has it can spend its balance."""
     with _node(session) as node:
         made = node.token_new()
-    if session.output.as_json:
-        session.output.document({'token': made})
-    else:
-        session.output.line(made)
+    session.output.result(made, {'token': made})
 
 
 @token.command('balance', examples=('STORJ_METADISK_TOKEN=… storj metadisk token balance',))

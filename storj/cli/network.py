@@ -57,25 +57,20 @@ _FARMER_COLUMNS = (
 )
 
 
-def folder_option(function: Any) -> Any:
-    """Add ``--data``, the folder by which a network is known."""
-    return click.option(
-        '--data',
-        type=LocalPath(file_okay=False, path_type=Path),
-        help="Folder of the network; by default one in the user's data directory.",
-    )(function)
-
-
-def sync_option(function: Any) -> Any:
-    """Add ``--no-sync``."""
-    return click.option(
-        '--no-sync',
-        'durable',
-        is_flag=True,
-        default=True,
-        flag_value=False,
-        help='Confirm before all is on the disk; for tests and benchmarks.',
-    )(function)
+#: Names a network by its folder.
+folder_option = click.option(
+    '--data',
+    type=LocalPath(file_okay=False, path_type=Path),
+    help="Folder of the network; by default one in the user's data directory.",
+)
+sync_option = click.option(
+    '--no-sync',
+    'durable',
+    is_flag=True,
+    default=True,
+    flag_value=False,
+    help='Confirm before all is on the disk; for tests and benchmarks.',
+)
 
 
 def _folder(data: Path | None) -> Path:
@@ -205,11 +200,7 @@ def no_login_needed() -> Iterator[None]:
 
 
 def require_extra(*more: str) -> None:
-    """Refuse with the way to install what the servers need, if that is missing.
-
-    Args:
-        *more (str): packages that are needed as well.
-    """
+    """Refuse with the way to install what the servers need, if that is missing."""
     import importlib.util
 
     for package in ('aiohttp', 'sqlalchemy', 'cryptography', *more):
@@ -420,10 +411,10 @@ def env(session: Session, data: Path | None) -> None:
 def status(session: Session, data: Path | None, watch: bool, every: float) -> None:
     """Show bridge, farmers, space, shards and audits."""
     folder = _folder(data)
-    if not watch:
+    if watch:
+        _watch(session.output, folder, every)
+    else:
         _show(session.output, _state(folder))
-        return
-    _watch(session.output, folder, every)
 
 
 def _state(folder: Path) -> dict[str, Any]:

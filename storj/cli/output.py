@@ -53,12 +53,7 @@ def is_terminal(stream: IO[Any] | None) -> bool:
 
 
 class Styled(NamedTuple):
-    """A part of a line in a style of its own.
-
-    Attributes:
-        text (str): what is printed.
-        style (Mapping[str, Any]): of :func:`click.style`.
-    """
+    """A part of a line in a style of its own."""
 
     text: str
     style: Mapping[str, Any]
@@ -267,6 +262,13 @@ class Output:
         if self.as_json:
             self.document(record)
         elif not self.quiet:
+            self.line(text)
+
+    def result(self, text: str, record: Mapping[str, Any]) -> None:
+        """Print what was asked for: a line, with --quiet too, or a JSON document."""
+        if self.as_json:
+            self.document(record)
+        else:
             self.line(text)
 
     def report(self, text: str, record: Mapping[str, Any]) -> None:

@@ -135,11 +135,7 @@ class Lines:
 
 
 class Bars:
-    """One bar for all, and one for each file under way, on standard error.
-
-    Args:
-        progress (Any): of :mod:`rich.progress`.
-    """
+    """One bar for all, and one for each file under way, on standard error."""
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress

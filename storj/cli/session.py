@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import os
 import sys
@@ -12,7 +11,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -120,11 +118,7 @@ class _Brief(_Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """Writes log records to a file, and remembers why it could not.
-
-    Args:
-        path (str): of the file.
-    """
+    """Writes log records to a file, and remembers why it could not."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, encoding='utf-8')
@@ -186,12 +180,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._open.close()
         if kind is None and self._log is not None and self._log.failure is not None:
             reason = getattr(self._log.failure, 'strerror', None) or self._log.failure
@@ -578,11 +567,7 @@ def _with_key_store(settings: Configuration) -> Configuration:
     return dataclasses.replace(settings, **{k: v for k, v in found.items() if v is not None})
 
 
-def pass_session(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Hand the session of the run to a command, as its first argument."""
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return function(click.get_current_context().ensure_object(Session), *args, **kwargs)
-
-    return run
+#: Hands the session of the run to a command, as its first argument.
+pass_session: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(
+    Session, ensure=True
+)

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, BinaryIO, NoReturn, TextIO
 
 from storj.catalog.errors import UsageProblem
@@ -34,12 +34,7 @@ _PIECE = 256 * 1024
 
 
 class StreamFailed(CommandError):
-    """A standard stream cannot be written, or not be read.
-
-    Args:
-        what (str): what was tried.
-        error (OSError): why it failed.
-    """
+    """A standard stream cannot be written, or not be read."""
 
     def __init__(self, what: str, error: OSError) -> None:
         super().__init__(f'cannot {what}: {error.strerror or error}', hint='')
@@ -110,11 +105,7 @@ class _Writer(io.RawIOBase):
 
 
 class _Reader(io.RawIOBase):
-    """Waits for input where the stream below is non-blocking.
-
-    Args:
-        raw (Any): the stream below.
-    """
+    """Waits for input where the stream below is non-blocking."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -159,12 +150,7 @@ class StandardStreams:
         sys.stderr = self._writing(sys.stderr, 'standard error', fatal=False)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     def check(self) -> None:
@@ -220,9 +206,6 @@ def standard_input() -> BinaryIO:
 
 def input_pieces(stopping: threading.Event) -> Iterable[bytes] | BinaryIO:
     """Return standard input, read so that Ctrl-C does not wait for its writer.
-
-    Args:
-        stopping (threading.Event): ends the reading.
 
     Raises:
         UsageProblem: If standard input is closed.

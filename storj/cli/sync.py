@@ -174,13 +174,7 @@ def check(
 
 
 class _Report:
-    """Prints what a comparison finds, and counts it.
-
-    Args:
-        output (Output): where to.
-        source (str): as typed.
-        destination (str): as typed.
-    """
+    """Prints what a comparison finds, and counts it."""
 
     def __init__(self, output: Output, source: str, destination: str) -> None:
         self._output = output

@@ -163,9 +163,6 @@ class Reference:
             text (str): ``<filehash>?key=<key>``, a download URL (with or without a token), or the
                 link that the web page shares, which has the reference in its fragment.
 
-        Returns:
-            Reference: the filehash and the key.
-
         Raises:
             ValueError: If there is no filehash or no key in it.
         """

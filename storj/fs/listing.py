@@ -38,10 +38,6 @@ def file_info(entry: FileEntry) -> Info:
 class Listing:
     """All files of a bucket at one moment, by path and by folder; safe to use from all threads.
 
-    Args:
-        bucket (str): its name in paths.
-        entries (Iterable[FileEntry]): all its files.
-
     Attributes:
         moment (float): when it was fetched, in seconds since 1970.
     """

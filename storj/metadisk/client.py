@@ -199,9 +199,6 @@ class MetaDisk:
             limit (int | None): the most bytes to accept; None for any size.
             progress (Progress | None): called with bytes done and bytes in all.
 
-        Returns:
-            Download: size, counter and path.
-
         Raises:
             ValueError: If the reference is none.
             NotFoundError: If the node does not have the file.

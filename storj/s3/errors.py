@@ -58,11 +58,6 @@ class S3Error(StorjError):
         code (str): of S3, such as ``NoSuchKey``.
         message (str | None): instead of the usual text.
         **fields: further elements of the answer.
-
-    Attributes:
-        code (str): as given.
-        status (int): of HTTP.
-        fields (dict[str, str]): as given.
     """
 
     def __init__(self, code: str, message: str | None = None, **fields: str) -> None:

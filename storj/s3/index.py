@@ -151,9 +151,6 @@ def _moment(seconds: float) -> datetime.datetime:
 class Index:
     """The database; safe to use from several threads.
 
-    Args:
-        url (str): of SQLAlchemy.
-
     Raises:
         ConfigurationError: If the database cannot be used.
     """

@@ -31,9 +31,6 @@ class Keys:
 
     S3 orders keys by their bytes in UTF-8, which is the order of Python's text.
 
-    Args:
-        entries (Iterable[FileEntry]): of the bucket.
-
     Attributes:
         moment (float): when they were fetched, by the monotonic clock.
     """

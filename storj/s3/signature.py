@@ -268,12 +268,7 @@ def _canonical_value(values: Sequence[str]) -> str:
 
 
 class SigningChain:
-    """The signing key of a request, and the signatures of the chunks of its body.
-
-    Args:
-        secret (str): key of its access key.
-        signed (SignedRequest): the request.
-    """
+    """The signing key of a request, and the signatures of the chunks of its body."""
 
     def __init__(self, secret: str, signed: SignedRequest) -> None:
         credential = signed.credential

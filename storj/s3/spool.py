@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from storj.crypto.cipher import CtrStream
 from storj.crypto.keys import ContentKey
@@ -70,7 +70,7 @@ class Stored(SeekableFile):
         super().close()
 
 
-class Received:
+class Received(NamedTuple):
     """A body that was received and checked.
 
     Attributes:
@@ -80,19 +80,14 @@ class Received:
         checksum (dict[str, str]): ``algorithm`` and ``value``; empty if none was asked for.
     """
 
-    def __init__(self, file: str, size: int, etag: str, checksum: dict[str, str]) -> None:
-        self.file = file
-        self.size = size
-        self.etag = etag
-        self.checksum = checksum
+    file: str
+    size: int
+    etag: str
+    checksum: dict[str, str]
 
 
 class Writer:
     """Encrypts and writes one file.
-
-    Args:
-        path (Path): of the file.
-        secret (bytes): that it is encrypted with.
 
     Attributes:
         size (int): bytes so far.
@@ -137,13 +132,7 @@ class Writer:
 
 
 class _Sink(Writer):
-    """Hashes one body as well.
-
-    Args:
-        path (Path): of the file.
-        secret (bytes): that it is encrypted with.
-        algorithms (Sequence[str]): checksums to compute.
-    """
+    """Hashes one body as well."""
 
     def __init__(self, path: Path, secret: bytes, algorithms: Sequence[str]) -> None:
         # First what can fail: a file that is made must be closed and removed.
@@ -297,14 +286,11 @@ class Spool:
             with self._lock:
                 self._used -= reserved
             raise
-        checksum = (
-            {
-                'algorithm': kind,
-                'value': base64.b64encode(computed.digest()).decode(),
-            }
-            if (kind := next(iter(sorted(names)), None)) and (computed := sink.checksums[kind])
-            else {}
-        )
+        checksum = {}
+        if names:
+            kind = min(names)
+            value = base64.b64encode(sink.checksums[kind].digest()).decode()
+            checksum = {'algorithm': kind, 'value': value}
         return Received(name, sink.size, etag, checksum)
 
 

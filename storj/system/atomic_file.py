@@ -54,10 +54,6 @@ def write(path: Path, content: bytes, *, sync: bool = True) -> None:
 def opened(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Open a file to be written in pieces, which gets its name once the block ends well.
 
-    Args:
-        path (Path): as in :func:`write`.
-        sync (bool): as in :func:`write`.
-
     Yields:
         BinaryIO: buffered.
 

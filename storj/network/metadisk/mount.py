@@ -196,13 +196,6 @@ def _carried(
 ) -> _Secrets:
     """Return the secrets in the database; the first node of it adds its own, with its rows.
 
-    Args:
-        database (Database): of the bridge.
-        mine (_Secrets | None): of the folder.
-        rows (Mapping[type, list[dict[str, Any]]]): of the former database.
-        former (Path): that database.
-        connection (Connection): of the transaction.
-
     Raises:
         LostStateError: If the former database should be there and is not.
     """

@@ -88,11 +88,7 @@ class MetaDiskNode:
 
     @asynccontextmanager
     async def spool(self, client: str) -> AsyncIterator[Spool]:
-        """Reserve space for one incoming file; waits while too many arrive.
-
-        Args:
-            client (str): address that it comes from.
-        """
+        """Reserve space for one incoming file; waits while too many arrive."""
         limit = asyncio.Semaphore(self.settings.spools_per_client)
         async with self._clients.setdefault(client, limit), self._spools:
             # Here and not in a thread: one that is given up would leave the file open.

@@ -107,11 +107,7 @@ def json_answer(
 
 
 class Routes:
-    """Handlers of the node that an application has under :data:`NODE`.
-
-    Args:
-        settings (Settings): of the node.
-    """
+    """Handlers of the node that an application has under :data:`NODE`."""
 
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.requests_per_minute

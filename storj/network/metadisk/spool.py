@@ -23,9 +23,6 @@ _PIECE = 1024 * 1024
 class Spool:
     """One incoming file. Blocking; meant for worker threads, one call at a time.
 
-    Args:
-        folder (Path): where to put it.
-
     Attributes:
         size (int): bytes so far.
     """

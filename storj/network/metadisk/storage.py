@@ -78,11 +78,7 @@ class StorageError(Exception):
 
 
 class _BridgeRefusal(StorageError):
-    """The bridge said no.
-
-    Attributes:
-        status (int): HTTP status.
-    """
+    """The bridge said no."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f'the bridge answered {status}: {text}')
@@ -186,9 +182,6 @@ class FarmerStorage:
             descriptor (int): of an open file; read by position.
             size (int): bytes, at least 1.
             name (str): of the entry; an entry of that name is replaced.
-
-        Returns:
-            str: id of the entry.
 
         Raises:
             StorageError: If the bridge or too many farmers refuse.
