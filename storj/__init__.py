@@ -70,29 +70,9 @@ __all__ = (
 )
 
 _SUBMODULES = frozenset(
-    {
-        'api',
-        'catalog',
-        'cli',
-        'configuration',
-        'crypto',
-        'digest',
-        'downloader',
-        'erasure',
-        'exception',
-        'file_crypto',
-        'http',
-        'metadata',
-        'metadisk',
-        'model',
-        'network',
-        'object',
-        'sharder',
-        'sharding',
-        'transfer',
-        'uploader',
-        'web_socket',
-    }
+    {'api', 'catalog', 'cli', 'configuration', 'crypto', 'digest', 'downloader', 'erasure'}
+    | {'exception', 'file_crypto', 'http', 'metadata', 'metadisk', 'model', 'network', 'object'}
+    | {'sharder', 'sharding', 'transfer', 'uploader', 'web_socket'}
 )
 
 # 'network' and 'cli' need packages of extras: without them only their first use fails.

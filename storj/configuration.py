@@ -70,7 +70,7 @@ CFG_EMAIL = 'email'
 CFG_PASSWORD = 'password'
 """(str) – configuration parameter that holds the Storj account password."""
 
-DEFAULT_BRIDGE = 'https://api.storj.io/'
+DEFAULT_BRIDGE: str = SETTINGS['bridge'].default
 
 # A configuration is some hundred bytes; whatever is longer is another file.
 _FILE_LIMIT = 1024 * 1024

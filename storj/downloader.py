@@ -49,11 +49,7 @@ class Downloader:
     """
 
     def __init__(
-        self,
-        email: str | None,
-        password: str | None,
-        timeout: float | None = None,
-        **options: Any,
+        self, email: str | None, password: str | None, timeout: float | None = None, **options: Any
     ) -> None:
         self.client = open_client(email, password, timeout, options)
         self.destination_file_path: str | PathLike[str] = str(Path.home())

@@ -492,10 +492,7 @@ _TELLING_TEXTS: tuple[tuple[re.Pattern[str], type[StorjBridgeApiError]], ...] = 
     (re.compile(r'^Invalid nonce supplied$'), AuthenticationError),
     # The pages of bridges 1.0 to 2.2.0 have the status 500 whatever they say.
     (re.compile(r'^(Not authorized|User is not activated|Forbidden)\b'), AuthenticationError),
-    (
-        re.compile(r'^(Bucket|Contact|File|Frame|Public key|User) (was )?not found$'),
-        NotFoundError,
-    ),
+    (re.compile(r'^(Bucket|Contact|File|Frame|Public key|User) (was )?not found$'), NotFoundError),
     # Codes above 500 arrive as 400, so these are a 503 in truth: no farmer answered in time, or
     # the process behind the bridge that talks to farmers cannot be reached.
     (NO_FARMER, BridgeUnavailableError),

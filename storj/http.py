@@ -51,13 +51,7 @@ from storj.model import ExchangeReport, File, MerkleTree
 from storj.object import Object
 from storj.rest import keys, transport
 from storj.rest.answers import as_object, as_objects, unexpected
-from storj.rest.arguments import (
-    checked_count,
-    checked_text,
-    node_ids,
-    route,
-    timeout_pair,
-)
+from storj.rest.arguments import checked_count, checked_text, node_ids, route, timeout_pair
 from storj.rest.connection import Adapter, Calls
 from storj.rest.keys import any_key_text
 from storj.rest.paging import BUCKETS_PAGE, FILES_PAGE, BySkip, Pages, by_start_date

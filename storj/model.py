@@ -584,11 +584,7 @@ class Keyring(Object):
         return self._entry(self.password, self.salt).content_key()
 
     def export_keyring(
-        self,
-        password: str,
-        salt: str,
-        user_pass: str,
-        filepath: str | PathLike[str] = 'storj.key',
+        self, password: str, salt: str, user_pass: str, filepath: str | PathLike[str] = 'storj.key'
     ) -> Path:
         """Write a key into a file that only its owner can read, encrypted with a passphrase.
 

@@ -141,7 +141,8 @@ class Setting:
         help (str): one sentence.
         default (Any): its value where nobody sets it; None leaves the choice to the program.
         usual (str): the default in words, where the value does not tell it.
-        variables (tuple[str, ...]): of the environment; the first that is set counts.
+        variables (tuple[str, ...]): of the environment; the first that is set counts. Unless
+            others are declared, ``STORJ_`` and the name in capitals.
         option (str): of the command line, with which a flag goes before everything else.
         choices (tuple[str, ...]): the only texts that are taken; empty for any.
         least, most (float): bounds of a number.
@@ -220,40 +221,34 @@ class Preferences:
         'Bridge to use; ``https://user:password@host`` names an account as well, if nothing else '
         'does.',
         'https://api.storj.io/',
-        variables=('STORJ_BRIDGE',),
         option='--bridge',
     )
     mnemonic: str | None = _set(
         SECRET, 'Encryption key (mnemonic).', variables=('STORJ_ENCRYPTION_KEY',)
     )
     mnemonic_email: str | None = _set(
-        TEXT, 'Account that logged in when the encryption key was kept.', usual='none'
+        TEXT, 'Account that logged in when the encryption key was kept.', usual='none', variables=()
     )
     keypass: str | None = _set(
-        SECRET,
-        "Passphrase of libstorj's file of credentials.",
-        variables=('STORJ_KEYPASS',),
-        in_file=False,
+        SECRET, "Passphrase of libstorj's file of credentials.", in_file=False
     )
     key_file: Path | None = _set(
-        PATH, "libstorj's file of credentials.", usual="that of the bridge's host"
+        PATH, "libstorj's file of credentials.", usual="that of the bridge's host", variables=()
     )
     private_key: Path | None = _set(
-        PATH, 'PEM file of a registered key that signs requests.', usual='none'
+        PATH, 'PEM file of a registered key that signs requests.', usual='none', variables=()
     )
-    keyring: bool = _set(SWITCH, "Keep secrets in the system's key store.", False)
+    keyring: bool = _set(SWITCH, "Keep secrets in the system's key store.", False, variables=())
     proxy: str | None = _set(
         URL,
         'Proxy for the bridge and MetaDisk nodes (see below).',
         usual='``HTTPS_PROXY``, ``NO_PROXY``',
-        variables=('STORJ_PROXY',),
         repr=False,
     )
     timeout: float | None = _set(
         DURATION,
         'How long to wait for a connection to the bridge, and for its answer.',
         usual='depends on the request',
-        variables=('STORJ_TIMEOUT',),
         least=0.001,
         most=86400,
     )
@@ -261,21 +256,13 @@ class Preferences:
         COUNT,
         'How often a request to the bridge is tried again.',
         usual='3; 7 of transfers',
-        variables=('STORJ_BRIDGE_RETRIES',),
         most=100,
     )
-    plain_names: bool = _set(
-        SWITCH,
-        'Store names in the clear.',
-        False,
-        variables=('STORJ_PLAIN_NAMES',),
-        option='--plain-names',
-    )
+    plain_names: bool = _set(SWITCH, 'Store names in the clear.', False, option='--plain-names')
     reed_solomon: bool = _set(
         SWITCH,
         'Store parity shards, which replace lost ones.',
         True,
-        variables=('STORJ_REED_SOLOMON',),
         option='--parity',
         engine='parity',
     )
@@ -283,7 +270,6 @@ class Preferences:
         COUNT,
         'Files moved at the same time.',
         usual='4; 12 of at most 1 MiB',
-        variables=('STORJ_TRANSFERS',),
         option='--transfers',
         least=1,
         most=64,
@@ -293,7 +279,6 @@ class Preferences:
         COUNT,
         'Shards of one file moved at the same time.',
         usual='16; fewer under a low limit',
-        variables=('STORJ_PUSH_SHARD_LIMIT',),
         option='--concurrency',
         least=1,
         most=1024,
@@ -303,32 +288,23 @@ class Preferences:
         COUNT,
         'Contracts that are asked for at the same time.',
         usual='4',
-        variables=('STORJ_NEGOTIATIONS',),
         least=1,
         most=256,
         engine='negotiations',
     )
     hash_workers: int | None = _set(
-        COUNT,
-        'Threads that encrypt and hash.',
-        usual='2',
-        variables=('STORJ_HASH_WORKERS',),
-        least=1,
-        most=256,
-        engine='hash_workers',
+        COUNT, 'Threads that encrypt and hash.', usual='2', least=1, most=256, engine='hash_workers'
     )
     buffer_size: int | None = _set(
         SIZE,
         'Memory for encrypted shards that wait for their push.',
         usual='96MiB',
-        variables=('STORJ_BUFFER_SIZE',),
         engine='buffer_size',
     )
     limit_upload: int | None = _set(
         RATE,
         'Bytes sent per second at most, like 2MiB; off for no limit.',
         usual='off',
-        variables=('STORJ_LIMIT_UPLOAD',),
         option='--limit-upload',
         engine='upload_rate',
     )
@@ -336,7 +312,6 @@ class Preferences:
         RATE,
         'Bytes received per second at most, like 2MiB; off for no limit.',
         usual='off',
-        variables=('STORJ_LIMIT_DOWNLOAD',),
         option='--limit-download',
         engine='download_rate',
     )
@@ -344,7 +319,6 @@ class Preferences:
         COUNT,
         'How often a shard is tried again.',
         usual='6',
-        variables=('STORJ_RETRIES',),
         option='--retries',
         most=100,
         engine='shard_attempts',
@@ -353,7 +327,6 @@ class Preferences:
         DURATION,
         'How long a farmer may stay silent.',
         usual='10s to connect; then 10s to 30s',
-        variables=('STORJ_FARMER_TIMEOUT',),
         least=0.001,
         most=86400,
         engine='channel',
@@ -362,37 +335,28 @@ class Preferences:
         RATE,
         'Bytes per second below which another farmer is tried; off for any.',
         usual='30720',
-        variables=('STORJ_MINIMUM_RATE',),
         engine='channel',
     )
     shard_deadline: float | None = _set(
         DURATION,
         'Time for one shard with all its attempts.',
         usual='none',
-        variables=('STORJ_SHARD_DEADLINE',),
         least=0.001,
         engine='shard_deadline',
     )
     deadline: float | None = _set(
-        DURATION,
-        'Time for one transfer.',
-        usual='none',
-        variables=('STORJ_DEADLINE',),
-        least=0.001,
-        engine='deadline',
+        DURATION, 'Time for one transfer.', usual='none', least=0.001, engine='deadline'
     )
     hedge_after: float | None = _set(
         DURATION,
         'How long the last shards of a download may take before parity shards are fetched.',
         usual='5s',
-        variables=('STORJ_HEDGE_AFTER',),
         engine='hedge_after',
     )
     key_scheme: str | None = _set(
         TEXT,
         'Keys as JavaScript clients make them: v0 from core 6.0.4 on, text before.',
         usual='as the bridge needs',
-        variables=('STORJ_KEY_SCHEME',),
         option='--key-scheme',
         choices=('v0', 'text'),
         engine='key_scheme',
@@ -401,16 +365,11 @@ class Preferences:
         SWITCH,
         'Decrypt files of bridges before 5.3, which have no HMAC.',
         False,
-        variables=('STORJ_ALLOW_UNAUTHENTICATED',),
         option='--allow-unauthenticated',
         engine='allow_unauthenticated',
     )
     fsync: bool = _set(
-        SWITCH,
-        'Force each download to the disk before it gets its name.',
-        False,
-        variables=('STORJ_FSYNC',),
-        engine='fsync',
+        SWITCH, 'Force each download to the disk before it gets its name.', False, engine='fsync'
     )
     temp_dir: Path | None = _set(
         PATH,
@@ -423,14 +382,12 @@ class Preferences:
         PATH,
         'Folder for the journals of interrupted transfers.',
         usual="the user's state folder",
-        variables=('STORJ_STATE_DIR',),
         engine='state_dir',
     )
     color: str = _set(
         TEXT,
         'Colours; auto obeys NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and TERM.',
         'auto',
-        variables=('STORJ_COLOR',),
         option='--color',
         choices=('auto', 'always', 'never'),
     )
@@ -438,27 +395,17 @@ class Preferences:
         SWITCH,
         'Show bars on a terminal while files move; ``STORJ_NO_PROGRESS=1`` is the same as false.',
         True,
-        variables=('STORJ_PROGRESS',),
         option='--progress',
     )
-    json: bool = _set(
-        SWITCH,
-        'Print results, events and errors as JSON.',
-        False,
-        variables=('STORJ_JSON',),
-        option='--json',
-    )
-    debug: str | None = _set(
-        TEXT,
-        '1: tracebacks; http: every request too.',
-        usual='off',
-        variables=('STORJ_DEBUG',),
-    )
+    json: bool = _set(SWITCH, 'Print results, events and errors as JSON.', False, option='--json')
+    debug: str | None = _set(TEXT, '1: tracebacks; http: every request too.', usual='off')
 
 
 #: Every setting, in the order of the declaration.
 SETTINGS: Mapping[str, Setting] = {
-    field.name: Setting(field.name, **field.metadata) for field in dataclasses.fields(Preferences)
+    name: Setting(name, **{'variables': (f'STORJ_{name.upper()}',), **field.metadata})
+    for field in dataclasses.fields(Preferences)
+    for name in [field.name]
 }
 
 

@@ -37,12 +37,7 @@ from ws4py.messaging import BinaryMessage, Message
 
 from storj import web_socket_frames as frames
 from storj.digest import Buffer, ShardDigest
-from storj.exception import (
-    FarmerError,
-    FarmerUnreachableError,
-    IntegrityError,
-    TransferCancelled,
-)
+from storj.exception import FarmerError, FarmerUnreachableError, IntegrityError, TransferCancelled
 from storj.farmer_connection import (
     ChannelLimits,
     FarmerSocket,
@@ -293,11 +288,7 @@ class DataChannel:
             self._watch.expect(self._limits.connect, 'the farmer does not read')
             self.send_text(
                 json.dumps(
-                    {
-                        'token': self._ticket.token,
-                        'hash': self._ticket.hash,
-                        'operation': operation,
-                    }
+                    {'token': self._ticket.token, 'hash': self._ticket.hash, 'operation': operation}
                 )
             )
 

@@ -127,11 +127,7 @@ class Contents:
     """
 
     def __init__(
-        self,
-        downloads: Transfers[BridgeReader],
-        *,
-        decrypt: bool = True,
-        fetching: bool = False,
+        self, downloads: Transfers[BridgeReader], *, decrypt: bool = True, fetching: bool = False
     ) -> None:
         self._downloads = downloads
         self._decrypt = decrypt

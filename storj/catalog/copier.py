@@ -223,11 +223,7 @@ class Downloader:
             return False
 
     def _may_replace(
-        self,
-        place: str,
-        source: Stamp,
-        present: Stamp,
-        alike: Callable[[], bool] | None = None,
+        self, place: str, source: Stamp, present: Stamp, alike: Callable[[], bool] | None = None
     ) -> None:
         """Raise what keeps a file from being replaced.
 
@@ -333,11 +329,7 @@ class Copier(Downloader):
         return jobs
 
     def upload(
-        self,
-        source: LocalFile | Stream,
-        bucket: BucketEntry,
-        name: str,
-        existing: FileEntry | None,
+        self, source: LocalFile | Stream, bucket: BucketEntry, name: str, existing: FileEntry | None
     ) -> Job:
         """Return the job that stores a local file, or a stream, under a name.
 
@@ -445,14 +437,7 @@ class Copier(Downloader):
                 overwrite=options.overwrite,
             )
 
-        return Job(
-            self._action(action),
-            origin,
-            str(bucket.place(name)),
-            None,
-            self.uploads,
-            start,
-        )
+        return Job(self._action(action), origin, str(bucket.place(name)), None, self.uploads, start)
 
     def _is_made_of(self, path: Path | None, existing: FileEntry, name: str) -> bool:
         """Return whether a file was made by the same upload, interrupted at its very end."""

@@ -258,10 +258,7 @@ def _encryption_key(
 
 @account.command('logout', examples=('storj account logout',))
 @click.option(
-    '--forget-mnemonic',
-    '--forget-words',
-    is_flag=True,
-    help='Remove the encryption key as well.',
+    '--forget-mnemonic', '--forget-words', is_flag=True, help='Remove the encryption key as well.'
 )
 @yes_option
 @pass_session

@@ -26,11 +26,7 @@ BUCKET_COLUMNS = (
     Column('created', kind='time'),
     Column('name', style={'fg': 'blue', 'bold': True}),
 )
-FILE_COLUMNS = (
-    Column('created', kind='time'),
-    Column('size', kind='size'),
-    Column('name'),
-)
+FILE_COLUMNS = (Column('created', kind='time'), Column('size', kind='size'), Column('name'))
 _COLUMNS = (
     Column('id'),
     *BUCKET_COLUMNS,
@@ -118,11 +114,7 @@ def bucket() -> None:
 @_plain_names
 @pass_session
 def create(
-    session: Session,
-    name: str,
-    storage: int | None,
-    transfer: int | None,
-    plain_names: bool | None,
+    session: Session, name: str, storage: int | None, transfer: int | None, plain_names: bool | None
 ) -> None:
     """Create a bucket."""
     _make(session, name, plain_names, storage=storage, transfer=transfer)

@@ -31,10 +31,7 @@ from storj.text import from_system, indented
 #: Sections of a help page for the options that are not a command's own.
 COMMON_TITLE = 'Options of every command'
 
-CONTEXT_SETTINGS: dict[str, Any] = {
-    'help_option_names': ['-h', '--help'],
-    'max_content_width': 100,
-}
+CONTEXT_SETTINGS: dict[str, Any] = {'help_option_names': ['-h', '--help'], 'max_content_width': 100}
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -121,11 +118,7 @@ class _Base(click.Command):
         params = super().get_params(ctx)
         own = {param.name for param in params}
         program = [self._version] if ctx.parent is None and isinstance(self, click.Group) else []
-        return [
-            *program,
-            *params,
-            *(option for option in self._common if option.name not in own),
-        ]
+        return [*program, *params, *(option for option in self._common if option.name not in own)]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write usage, purpose, examples, and only then the options."""

@@ -331,9 +331,7 @@ def _file_names(session: Session, bucket: str) -> list[str]:
 
 
 def _lookup(
-    session: Session,
-    bucket: str | None,
-    fetch: Callable[[], Sequence[BucketEntry | FileEntry]],
+    session: Session, bucket: str | None, fetch: Callable[[], Sequence[BucketEntry | FileEntry]]
 ) -> list[str]:
     """Return names from the cache, else from the bridge if it answers soon, else the old ones."""
     found: list[str] = []

@@ -136,7 +136,11 @@ def cp(
     if isinstance(target, Stream):
         stored = [file for file in found if isinstance(file, RemoteFile)]
         if dry_run:
-            jobs = [to_stream(copier.download(file.entry, Path('-'))) for file in stored]
+            jobs = [
+                # Only announced: nothing is in the way of standard output.
+                dataclasses.replace(copier.download(file.entry, Path('-')), check=None)
+                for file in stored
+            ]
             run_jobs(session, jobs, moving, several=several, dry_run=True)
         else:
             write_stream(session, copier, stored, moving)
@@ -241,11 +245,6 @@ def write_stream(
     pour(session, parts, (copier.stream(file.entry) for file in files), options)
 
 
-def to_stream(job: Job) -> Job:
-    """Return the job of a download to standard output, to be announced only."""
-    return dataclasses.replace(job, check=None)
-
-
 def pour(
     session: Session,
     parts: Sequence[tuple[str, int | None]],
@@ -279,10 +278,7 @@ def pour(
 
 
 def _check_places(
-    places: Sequence[Location],
-    target: Location,
-    recursive: bool,
-    byte_range: ByteRange | None,
+    places: Sequence[Location], target: Location, recursive: bool, byte_range: ByteRange | None
 ) -> None:
     """Refuse combinations that do not work, before anything is asked or sent."""
     if isinstance(target, Link):
@@ -361,10 +357,7 @@ def list_(session: Session) -> None:
     'clean', examples=('storj transfer clean', 'storj transfer clean --older-than 7d')
 )
 @click.option(
-    '--older-than',
-    type=DURATION,
-    default=0.0,
-    help='Only those unchanged for this long, like 7d.',
+    '--older-than', type=DURATION, default=0.0, help='Only those unchanged for this long, like 7d.'
 )
 @yes_option
 @pass_session

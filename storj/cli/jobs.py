@@ -171,11 +171,7 @@ class Runner:
         # A command that prints one document at its end must not print lines before.
         wanted = False if self._silent and self._output.as_json else self._progress
         batch = Batch(
-            jobs,
-            self._parallel,
-            large=self._large,
-            stopping=self._stopping,
-            clock=self._clock,
+            jobs, self._parallel, large=self._large, stopping=self._stopping, clock=self._clock
         )
         ended, drawn = 0, begun
         try:

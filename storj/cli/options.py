@@ -11,13 +11,7 @@ import click
 from click.core import ParameterSource
 
 from storj.catalog.places import ByteRange
-from storj.preferences import (
-    SETTINGS,
-    Setting,
-    read_duration,
-    read_rate,
-    read_size,
-)
+from storj.preferences import SETTINGS, Setting, read_duration, read_rate, read_size
 from storj.text import to_system
 
 _RANGE = re.compile(r'([0-9]*)-([0-9]*)')
@@ -164,9 +158,7 @@ def _filter(name: str, verb: str) -> Callable[[Any], Any]:
 filter_options = _options(_filter('include', 'take'), _filter('exclude', 'leave out'))
 #: Means links to folders on either side.
 follow_option = click.option(
-    '--follow-links',
-    is_flag=True,
-    help='Follow links to folders; by default they are skipped.',
+    '--follow-links', is_flag=True, help='Follow links to folders; by default they are skipped.'
 )
 recursive_option = click.option(
     '-r', '--recursive', is_flag=True, help='Everything in folders and below prefixes.'
@@ -217,11 +209,7 @@ _resume = click.option(
 _key_scheme = _setting('key_scheme')
 _reading = _options(
     _key_scheme,
-    click.option(
-        '--plain',
-        is_flag=True,
-        help='Fetch the stored bytes without decrypting them.',
-    ),
+    click.option('--plain', is_flag=True, help='Fetch the stored bytes without decrypting them.'),
     _setting('allow_unauthenticated', is_flag=True),
 )
 _limit_upload = _setting('limit_upload')

@@ -134,12 +134,7 @@ def _announce(session: Session, plan: Plan, surplus: Sequence[LocalFile | FileEn
 @checking_options
 @pass_session
 def check(
-    session: Session,
-    source: str,
-    destination: str,
-    one_way: bool,
-    download: bool,
-    **options: Any,
+    session: Session, source: str, destination: str, one_way: bool, download: bool, **options: Any
 ) -> None:
     """Compare two places by content: folders or storj://BUCKET/PREFIX, one of them stored.
 

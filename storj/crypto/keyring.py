@@ -42,12 +42,7 @@ from storj.exception import ConfigurationError, DecryptionError
 if TYPE_CHECKING:
     import gzip
 
-__all__ = (
-    'KeyEntry',
-    'Keyring',
-    'open_private_key',
-    'open_text',
-)
+__all__ = ('KeyEntry', 'Keyring', 'open_private_key', 'open_text')
 
 VERIFY = '.verify'
 DETERMINISTIC_KEY = '.deterministic_key'

@@ -39,12 +39,7 @@ class Form:
     """The multipart body of an upload, made while it is sent; hashes what passes through."""
 
     def __init__(
-        self,
-        file: BinaryIO,
-        size: int,
-        name: str,
-        token: str,
-        progress: Progress | None,
+        self, file: BinaryIO, size: int, name: str, token: str, progress: Progress | None
     ) -> None:
         boundary = secrets.token_hex(16)
         # As browsers write it: UTF-8, with what would end the quoted text percent-encoded.
@@ -129,13 +124,7 @@ class Fetch:
     """One download: bytes into a file that can be read again, checked and decrypted there."""
 
     def __init__(
-        self,
-        wire: Wire,
-        reference: Reference,
-        token: str | None,
-        *,
-        local: bool,
-        limit: int | None,
+        self, wire: Wire, reference: Reference, token: str | None, *, local: bool, limit: int | None
     ) -> None:
         self._wire = wire
         self._reference = reference

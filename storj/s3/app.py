@@ -37,11 +37,7 @@ _OF_OBJECT: Final[Mapping[str, Mapping[str, Answer]]] = {
         'DELETE': multipart.abort,
     },
     'uploads': {'POST': multipart.create},
-    'tagging': {
-        'GET': objects.get_tags,
-        'PUT': objects.put_tags,
-        'DELETE': objects.delete_tags,
-    },
+    'tagging': {'GET': objects.get_tags, 'PUT': objects.put_tags, 'DELETE': objects.delete_tags},
     'attributes': {'GET': objects.attributes},
     'acl': {'GET': objects.acl},
 }

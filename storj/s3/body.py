@@ -106,11 +106,7 @@ class Body:
     """
 
     def __init__(
-        self,
-        stream: _Stream,
-        headers: Mapping[str, str],
-        payload: str,
-        chain: SigningChain | None,
+        self, stream: _Stream, headers: Mapping[str, str], payload: str, chain: SigningChain | None
     ) -> None:
         self._stream = stream
         self._payload = payload

@@ -197,8 +197,7 @@ class Index:
             for start in range(0, len(wanted), 500):
                 rows = connection.execute(
                     select(columns.key, columns.version, columns.etag, columns.fields).where(
-                        columns.bucket_id == bucket_id,
-                        columns.key.in_(wanted[start : start + 500]),
+                        columns.bucket_id == bucket_id, columns.key.in_(wanted[start : start + 500])
                     )
                 )
                 for key, version, etag, fields in rows:
@@ -207,11 +206,7 @@ class Index:
 
     def note(self, bucket_id: str, key: str, version: str, description: Description) -> None:
         """Keep the description of an object."""
-        values = {
-            'version': version,
-            'etag': description.etag,
-            'fields': description.fields(),
-        }
+        values = {'version': version, 'etag': description.etag, 'fields': description.fields()}
         place = (_objects.c.bucket_id == bucket_id) & (_objects.c.key == key)
         with self._engine.begin() as connection:
             if not connection.execute(update(_objects).where(place).values(**values)).rowcount:

@@ -14,7 +14,7 @@ from storj.s3.errors import S3Error
 
 NAMESPACE: Final = 'http://s3.amazonaws.com/doc/2006-03-01/'
 
-#: Bytes of a document in a request: 10,000 parts, or 1,000 keys, with room to spare.
+#: Bytes of a document in a request: 10,000 parts or 1,000 keys need less.
 MAX_XML: Final = 4 * 1024 * 1024
 
 # Elements that the largest document needs: 10,000 parts with five checksums each, beside number and

@@ -245,11 +245,7 @@ class MetaDiskNode:
 
     @asynccontextmanager
     async def _charged(
-        self,
-        token: str | None,
-        cost: int,
-        reason: str,
-        refund: Callable[[], int] | None = None,
+        self, token: str | None, cost: int, reason: str, refund: Callable[[], int] | None = None
     ) -> AsyncIterator[None]:
         """Take the cost first; give back what ``refund`` says, or all, if it ends by an error."""
         if not self.settings.charge:
@@ -277,7 +273,7 @@ class MetaDiskNode:
                 'limits': {'incoming': 0, 'outgoing': 0},
                 'total': {'incoming': total.incoming, 'outgoing': total.outgoing},
             },
-            # A node of the local network writes to no block chain; the block says so by nothings,
+            # A node of the local network writes to no block chain; the block is empty,
             # in the form of the tutorial's time.
             'datacoin': {'address': '', 'balance': 0, 'block': 0},
             'storage': {

@@ -65,12 +65,7 @@ _HEADERS = {
     'X-Frame-Options': 'DENY',
 }
 # Not from the system's table of types, which may say anything.
-_TYPES = {
-    'css': 'text/css',
-    'html': 'text/html',
-    'js': 'text/javascript',
-    'svg': 'image/svg+xml',
-}
+_TYPES = {'css': 'text/css', 'html': 'text/html', 'js': 'text/javascript', 'svg': 'image/svg+xml'}
 
 
 class _PageResponse(web.Response):
