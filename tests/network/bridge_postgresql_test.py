@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from storj.exception import NetworkSetupError
 from storj.network import Network
-from storj.network.bridge import placement
+from storj.network.bridge import placement, status
 from storj.network.bridge.database import Database, migrate
 from storj.network.bridge.schema import OldSchemaError
 from storj.network.bridge.tables import REVISION
@@ -360,7 +360,11 @@ def test_tables_without_statistics_are_read_by_index(url: str) -> None:
             # Which joins it would choose depends on how large the tables are.
             joins = [sa.text(f'SHOW enable_{kind}join') for kind in ('hash', 'merge')]
             assert [connection.scalar(each) for each in joins] == ['off', 'off']
+            # And so it depends whether it would start workers for some rows.
+            assert connection.scalar(sa.text('SHOW max_parallel_workers_per_gather')) == '0'
             assert remove_some(connection, bucket, 0) is not None
+        with plans(database) as of_files, database.begin() as session:
+            assert len(status._files(session, 'a')) > 50
     finally:
         database.close()
     assert len(seen) > 5
@@ -368,3 +372,6 @@ def test_tables_without_statistics_are_read_by_index(url: str) -> None:
     assert 'Seq Scan on' not in read
     assert 'Sort' not in read
     assert 'Join' not in read
+    # Of joins of the two, it would choose one that reads all contracts of a million.
+    assert any('on contracts' in plan for plan in of_files)
+    assert not any('on contracts' in plan and 'on pointers' in plan for plan in of_files)

@@ -73,7 +73,7 @@ _Transaction = TypeVar('_Transaction')
 # Rows that are deleted in one go: a few milliseconds' work.
 _SOME = 200
 # Transactions of SQLite after which a thread copies its log into its file, and pages of the log
-# after which a commit does: the log begins anew only if all of it was copied before a commit.
+# after which a commit does, because it begins anew only if all of it was copied.
 _TRANSACTIONS, _LONGEST_LOG = 100, 10_000
 _CHECKPOINT = text('PRAGMA wal_checkpoint(PASSIVE)')
 #: Transactions side by side, where a server does them.
@@ -89,15 +89,15 @@ _SETTINGS = (
     "SET statement_timeout = '8s'",
     "SET lock_timeout = '8s'",
     "SET idle_in_transaction_session_timeout = '60s'",
-    # By an index, row by row, whatever the planner believes: of tables that have grown since their
-    # last ANALYZE it would read every row for a list of keys, sort a whole bucket for one page of
-    # it, and join all contracts with the ten shards of a frame.
+    # By an index, row by row: of tables that have grown since their last ANALYZE the planner would
+    # read every row for a list of keys, sort a whole bucket for a page, join all for a frame.
     'SET enable_seqscan = off',
     'SET enable_sort = off',
     'SET enable_hashjoin = off',
     'SET enable_mergejoin = off',
-    # It pays for seconds of computing; by what these make of costs, it would be used often.
+    # These pay for seconds of computing; by what the others make of costs, they start for 50 rows.
     'SET jit = off',
+    'SET max_parallel_workers_per_gather = 0',
 )
 _LONG = text("SET LOCAL statement_timeout = '120s'")
 # Seconds before a transaction is done again that the database has broken off.
@@ -347,7 +347,7 @@ class Database:
         return await self._waited_for(self._workers, patience, work)
 
     def _checkpoint(self) -> None:
-        """Copy the log of SQLite into its file; others read and write meanwhile."""
+        """Copy the log of SQLite into its file, while others read and write."""
         try:
             with self.begin_plain() as connection:
                 connection.execute(_CHECKPOINT)

@@ -139,7 +139,11 @@ def _files(session: Session, user: str) -> list[dict[str, Any]]:
     ).all()
     frames = [entry.frame for entry, _ in entries]
     places: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    in_frames = select(Pointer.shard_hash).where(Pointer.frame.in_(frames))
+    pointers = session.scalars(
+        select(Pointer).where(Pointer.frame.in_(frames)).order_by(Pointer.position).limit(_SHARDS)
+    ).all()
+    # By a list: for a condition on pointers, a planner that has no statistics reads all contracts.
+    hashes = {pointer.shard_hash for pointer in pointers}
     for contract in session.execute(
         select(
             Contract.shard_hash,
@@ -150,16 +154,14 @@ def _files(session: Session, user: str) -> list[dict[str, Any]]:
             counts(Contract).label('counts'),
         )
         .join(Contact, Contact.node_id == Contract.node_id)
-        .where(Contract.shard_hash.in_(in_frames))
+        .where(Contract.shard_hash.in_(hashes))
         .order_by(Contract.mirror, Contract.store_begin, Contract.node_id)
     ):
         shard_hash, *copy = contract
         names = ('node_id', 'stored', 'mirror', 'failed', 'counts')
         places[shard_hash].append(dict(zip(names, copy, strict=True)))
     shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for pointer in session.scalars(
-        select(Pointer).where(Pointer.frame.in_(frames)).order_by(Pointer.position).limit(_SHARDS)
-    ):
+    for pointer in pointers:
         shards[pointer.frame].append(
             {
                 'index': pointer.position,
