@@ -85,52 +85,53 @@ class Downloader:
             path (Path): where it goes.
             base (Path | None): folder that was given, where the rest of the path is a remote name.
         """
-        options = self.options
-        start, end = self._bounds(entry)
-
-        def check() -> None:
-            self._check_links(path, base)
-            if path.is_dir():
-                raise ConflictError(f'a folder has this name: {path}', hint='')
-            # A download that was killed after its file got its name is continued, not refused.
-            made = self.downloads.is_downloaded(entry.bucket.id, entry.id, path)
-            if not made and (path.exists() or path.is_symlink()):
-                present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
-                alike = partial(self.same_content, path, entry, sending=False)
-                self._may_replace(str(path), entry.stamp, present, alike)
-
-        def begin() -> TransferFuture[Any]:
-            # Again: the check may have been a while ago.
-            self._check_links(path, base)
-            if options.move:
-                # What is removed there must be on the disk here, folders included.
-                atomic_file.make_folders(path.parent)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            return self.downloads.download(
-                entry.bucket.id,
-                entry.id,
-                path,
-                start=start,
-                end=end,
-                resume=options.resume,
-                overwrite=options.overwrite,
-                decrypt=not options.plain,
-                key=self._key,
-                described=entry.described() if entry.index and entry.hmac else None,
-            )
-
         return Job(
             self._action('download'),
             str(entry),
             str(path),
             self.size_of(entry),
             self.downloads,
-            begin,
-            check,
-            finish=self._dating(entry, path) if options.times else None,
+            partial(self._begin_download, entry, path, base),
+            partial(self._check_download, entry, path, base),
+            finish=self._dating(entry, path) if self.options.times else None,
             file_id=entry.id,
             removal=self._removal(entry, path),
+        )
+
+    def _check_download(self, entry: FileEntry, path: Path, base: Path | None) -> None:
+        self._check_links(path, base)
+        if path.is_dir():
+            raise ConflictError(f'a folder has this name: {path}', hint='')
+        # A download that was killed after its file got its name is continued, not refused.
+        made = self.downloads.is_downloaded(entry.bucket.id, entry.id, path)
+        if not made and (path.exists() or path.is_symlink()):
+            present = local_file(path.name, path).stamp if path.exists() else Stamp(None)
+            alike = partial(self.same_content, path, entry, sending=False)
+            self._may_replace(str(path), entry.stamp, present, alike)
+
+    def _begin_download(
+        self, entry: FileEntry, path: Path, base: Path | None
+    ) -> TransferFuture[Any]:
+        options = self.options
+        start, end = self._bounds(entry)
+        # Again: the check may have been a while ago.
+        self._check_links(path, base)
+        if options.move:
+            # What is removed there must be on the disk here, folders included.
+            atomic_file.make_folders(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return self.downloads.download(
+            entry.bucket.id,
+            entry.id,
+            path,
+            start=start,
+            end=end,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            decrypt=not options.plain,
+            key=self._key,
+            described=entry.described() if entry.index and entry.hmac else None,
         )
 
     def _dating(self, entry: FileEntry, path: Path) -> Callable[[Any], None] | None:

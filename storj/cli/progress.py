@@ -207,18 +207,7 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
     """Return a progress display of rich, which is imported only when something is drawn."""
     from rich.console import Console, RenderableType
     from rich.constrain import Constrain
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.table import Column as Cell
-    from rich.text import Text
+    from rich.progress import Progress
 
     # Whether bars are drawn is decided already, by more than rich looks at.
     console = Console(
@@ -226,13 +215,6 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
         force_terminal=True,
         no_color=not wants_colour(output.colour, sys.stderr, environment),
     )
-
-    class Speed(ProgressColumn):
-        """Bytes per second, in the units of all other sizes."""
-
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text('' if speed is None else f'{human_size(speed)}/s', 'progress.data.speed')
 
     class Fitting(Progress):
         """Leaves cells free at the right end, where the terminal echoes ^C.
@@ -243,24 +225,8 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
         def get_renderable(self) -> RenderableType:
             return Constrain(super().get_renderable(), console.width - 3)
 
-    roomy = console.width >= 76
-
-    def cell() -> Cell:
-        # A narrow terminal cuts what does not fit: two lines for one file are worse.
-        return Cell(no_wrap=True)
-
-    columns = [
-        TextColumn('{task.description}', markup=False, table_column=cell()),
-        BarColumn(bar_width=None),
-        DownloadColumn(binary_units=True, table_column=cell()) if roomy else TaskProgressColumn(),
-        Speed(table_column=cell()),
-        TimeRemainingColumn(compact=True, table_column=cell()),
-    ]
-    if roomy:
-        columns.append(TextColumn('{task.fields[shards]}', markup=False, table_column=cell()))
-        columns.append(TextColumn('{task.fields[notes]}', markup=False, table_column=cell()))
     return Fitting(
-        *columns,
+        *_columns(wide=console.width >= 76),
         console=console,
         refresh_per_second=DRAWS_PER_SECOND,
         transient=True,
@@ -268,6 +234,42 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
         redirect_stdout=False,
         redirect_stderr=False,
     )
+
+
+def _columns(*, wide: bool) -> list[Any]:
+    """Return what a bar consists of: on a narrow terminal, without bytes, shards and notes."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        ProgressColumn,
+        Task,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column as Cell
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Bytes per second, in the units of all other sizes."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text('' if speed is None else f'{human_size(speed)}/s', 'progress.data.speed')
+
+    def cell() -> Cell:
+        # A narrow terminal cuts what does not fit: two lines for one file are worse.
+        return Cell(no_wrap=True)
+
+    fields = ('shards', 'notes') if wide else ()
+    return [
+        TextColumn('{task.description}', markup=False, table_column=cell()),
+        BarColumn(bar_width=None),
+        DownloadColumn(binary_units=True, table_column=cell()) if wide else TaskProgressColumn(),
+        Speed(table_column=cell()),
+        TimeRemainingColumn(compact=True, table_column=cell()),
+        *(TextColumn(f'{{task.fields[{it}]}}', markup=False, table_column=cell()) for it in fields),
+    ]
 
 
 def _short(name: str, width: int) -> str:

@@ -14,8 +14,6 @@ _ERRORS: Final[dict[str, tuple[int, str]]] = {
     'AccessForbidden': (403, 'CORS is not enabled for this bucket.'),
     'BadDigest': (400, 'The digest in the request is not that of what was received.'),
     'BadRequest': (400, 'Origin request header needed.'),
-    'BucketAlreadyExists': (409, 'The bucket name is taken.'),
-    'BucketAlreadyOwnedByYou': (409, 'The bucket exists already, and it is yours.'),
     'BucketNotEmpty': (409, 'The bucket is not empty.'),
     'EntityTooLarge': (400, 'The object is larger than an object may be.'),
     'EntityTooSmall': (400, 'A part that is not the last one has less than 5 MiB.'),

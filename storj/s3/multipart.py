@@ -11,7 +11,7 @@ import asyncio
 import base64
 import datetime
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -178,16 +178,8 @@ async def list_uploads(store: Store, call: Call) -> web.StreamResponse:
     prefix, delimiter = call.query.get('prefix', ''), call.query.get('delimiter', '')
     after = call.query.get('key-marker', ''), call.query.get('upload-id-marker', '')
     most = call.number('max-uploads', _MOST, _MOST)
-    uploads, prefixes = [], []
-    for upload in await store.run(store.index.uploads, bucket.id):
-        behind = upload.key > after[0] or (upload.key == after[0] and upload.id > after[1] != '')
-        if not upload.key.startswith(prefix) or not behind:
-            continue
-        cut = upload.key.find(delimiter, len(prefix)) if delimiter else -1
-        if cut < 0:
-            uploads.append(upload)
-        elif (text := upload.key[: cut + len(delimiter)]) not in prefixes:
-            prefixes.append(text)
+    found = await store.run(store.index.uploads, bucket.id)
+    uploads, prefixes = _behind(found, prefix, delimiter, after)
     shown = uploads[:most]
     return call.answer(
         'ListMultipartUploadsResult',
@@ -215,6 +207,24 @@ async def list_uploads(store: Store, call: Call) -> web.StreamResponse:
             'CommonPrefixes': [{'Prefix': call.encoded(text)} for text in prefixes],
         },
     )
+
+
+def _behind(
+    found: Sequence[Upload], prefix: str, delimiter: str, after: tuple[str, str]
+) -> tuple[list[Upload], list[str]]:
+    """Return the uploads behind a key and an id, and the prefixes of those that are folded."""
+    uploads: list[Upload] = []
+    prefixes: list[str] = []
+    for upload in found:
+        behind = upload.key > after[0] or (upload.key == after[0] and upload.id > after[1] != '')
+        if not upload.key.startswith(prefix) or not behind:
+            continue
+        cut = upload.key.find(delimiter, len(prefix)) if delimiter else -1
+        if cut < 0:
+            uploads.append(upload)
+        elif (text := upload.key[: cut + len(delimiter)]) not in prefixes:
+            prefixes.append(text)
+    return uploads, prefixes
 
 
 async def abort(store: Store, call: Call) -> web.StreamResponse:

@@ -149,6 +149,21 @@ class _Sink(Writer):
         """Return the MD5 of everything in hex."""
         return self._md5.hexdigest()
 
+    def check(self, md5: str | None, stated: tuple[str, bytes] | None) -> None:
+        """Raise S3Error if the MD5 or the checksum that the client states is another."""
+        if md5 is not None and not hmac.compare_digest(md5, self.etag()):
+            raise S3Error('BadDigest')
+        if stated is not None:
+            name, value = stated
+            if not hmac.compare_digest(self.checksums[name].digest(), value):
+                raise S3Error('BadDigest', f'The {name} you specified did not match.')
+
+    def checksum(self) -> dict[str, str]:
+        """Return the first checksum as it is kept with a part or an object; empty if none."""
+        for name, computed in self.checksums.items():
+            return {'algorithm': name, 'value': base64.b64encode(computed.digest()).decode()}
+        return {}
+
 
 class Spool:
     """The folder of bodies that are not stored yet.
@@ -247,13 +262,7 @@ class Spool:
         """
         md5 = checksums.stated_md5(headers)
         stated = checksums.named_in(headers)
-        announced = headers.get('x-amz-trailer', '').lower()
-        names = {stated[0]} if stated else set()
-        # The value comes behind the body, but what to compute must be known before.
-        names |= {name for name in checksums.ALGORITHMS if f'-{name.lower()}' in announced}
-        if not names:
-            asked = headers.get('x-amz-sdk-checksum-algorithm') or algorithm
-            names = {asked.upper()} if asked else set()
+        names = _wanted(headers, stated, algorithm)
         # Not the key of the object: names from the network never become paths.
         name = secrets.token_hex(16)
         self._reserve(_COUNTER, body.size)
@@ -266,17 +275,10 @@ class Spool:
             await run(sink.write, data)
 
         try:
-            sink = _Sink(self.folder / name, self._secret, sorted(names))
+            sink = _Sink(self.folder / name, self._secret, names)
             try:
                 await _fill(write, body)
-                stated = stated or checksums.named_in(body.trailers)
-                etag = sink.etag()
-                if md5 is not None and not hmac.compare_digest(md5, etag):
-                    raise S3Error('BadDigest')
-                if stated is not None and not hmac.compare_digest(
-                    sink.checksums[stated[0]].digest(), stated[1]
-                ):
-                    raise S3Error('BadDigest', f'The {stated[0]} you specified did not match.')
+                sink.check(md5, stated or checksums.named_in(body.trailers))
             except BaseException:
                 (self.folder / name).unlink()
                 raise
@@ -286,12 +288,21 @@ class Spool:
             with self._lock:
                 self._used -= reserved
             raise
-        checksum = {}
-        if names:
-            kind = min(names)
-            value = base64.b64encode(sink.checksums[kind].digest()).decode()
-            checksum = {'algorithm': kind, 'value': value}
-        return Received(name, sink.size, etag, checksum)
+        return Received(name, sink.size, sink.etag(), sink.checksum())
+
+
+def _wanted(
+    headers: Mapping[str, str], stated: tuple[str, bytes] | None, algorithm: str | None
+) -> list[str]:
+    """Return the names of the checksums to compute, before the body is read."""
+    announced = headers.get('x-amz-trailer', '').lower()
+    names = {stated[0]} if stated else set()
+    # The value comes behind the body, but what to compute must be known before.
+    names |= {name for name in checksums.ALGORITHMS if f'-{name.lower()}' in announced}
+    if not names:
+        asked = headers.get('x-amz-sdk-checksum-algorithm') or algorithm
+        names = {asked.upper()} if asked else set()
+    return sorted(names)
 
 
 async def _fill(write: Callable[[bytes], Awaitable[None]], body: Body) -> None:
