@@ -274,15 +274,7 @@ def _gathered(
     path: Path,
     profile: str,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what is set, in its types, and by what: caller, environment or file, in this order.
-
-    Args:
-        given (Mapping[str, Any]): by the caller.
-        env (Mapping[str, str]): the environment.
-        section (Mapping[str, str]): of the file.
-        path (Path): of the file.
-        profile (str): name of the section.
-    """
+    """Return what is set, in its types, and by what: caller, environment or file, in this order."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, setting in SETTINGS.items():
@@ -327,10 +319,6 @@ def _foreign_login(section: Mapping[str, str], bridge: str | None) -> str | None
 
     Credentials for one bridge must not be sent to another, whose address somebody else may have
     given.
-
-    Args:
-        section (Mapping[str, str]): of the file.
-        bridge (str | None): URL that the caller or the environment names.
     """
     kept = section.get('bridge') or DEFAULT_BRIDGE
     if bridge is None or not any(section.get(name) for name in _SECRETS):

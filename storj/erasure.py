@@ -96,12 +96,7 @@ _POWERS, _LOGARITHMS = _field()
 
 
 def _weights(sources: Sequence[int], targets: Sequence[int]) -> list[bytes]:
-    """Return for each target point the weight of each source's byte in the target's.
-
-    Args:
-        sources (Sequence[int]): points whose bytes are there.
-        targets (Sequence[int]): other points.
-    """
+    """Return for each target point the weight of each source's byte in the target's."""
     # In logarithms; subtraction in the field is exclusive or.
     # weight of i at x:  product over t != i of  (x - t) / (i - t)
     below = [sum(_LOGARITHMS[i ^ t] for t in sources if t != i) for i in sources]

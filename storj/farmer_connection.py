@@ -31,16 +31,6 @@ from storj.exception import (
 from storj.system.shortage import shortage
 from storj.text import count_of, printable
 
-__all__ = (
-    'MAX_SHARD',
-    'ChannelLimits',
-    'FarmerSocket',
-    'Ticket',
-    'Watchdog',
-    'farmer_error',
-    'never',
-)
-
 #: Bytes of one shard at most: older clients had no limit of 4 GiB, but a file has an end.
 MAX_SHARD: Final = 1 << 46
 

@@ -18,18 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = (
-    'SETTINGS',
-    'Kind',
-    'Preferences',
-    'Setting',
-    'find_setting',
-    'nearest_setting',
-    'read_duration',
-    'read_rate',
-    'read_size',
-)
-
 _UNITS: Mapping[str, int] = {
     unit.lower(): factor
     for power, letter in enumerate('KMGTP', start=1)

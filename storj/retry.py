@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from storj.exception import StorjError
 
-__all__ = ('RetryPolicy',)
-
 
 @dataclass(frozen=True)
 class RetryPolicy:

@@ -12,19 +12,6 @@ import os
 import re
 from typing import Any
 
-__all__ = (
-    'MASK',
-    'LogFormatter',
-    'count_of',
-    'from_system',
-    'in_url',
-    'indented',
-    'masked',
-    'masked_email',
-    'printable',
-    'to_system',
-)
-
 
 def printable(text: str) -> str:
     """Return a text on one line whose control characters are escaped.

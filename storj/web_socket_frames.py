@@ -15,27 +15,6 @@ from storj.crypto.cipher import xor
 from storj.digest import Buffer
 from storj.exception import FarmerError
 
-__all__ = (
-    'ABNORMAL',
-    'BINARY',
-    'CLOSE',
-    'FRAME_SIZE',
-    'NORMAL',
-    'NOT_UTF8',
-    'PONG',
-    'PROTOCOL_ERROR',
-    'TEXT',
-    'TOO_BIG',
-    'UNSENDABLE',
-    'Close',
-    'Data',
-    'Event',
-    'FrameParser',
-    'FrameWriter',
-    'Ping',
-    'Text',
-)
-
 #: Bytes of the shard in each frame that is sent. A shard in one frame would need its size in
 #: memory at both ends.
 FRAME_SIZE: Final = 64 * 1024

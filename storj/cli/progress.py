@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -171,28 +171,24 @@ class Bars:
 
 
 @contextlib.contextmanager
-def display_for(
-    output: Output, wanted: bool | None, environment: Mapping[str, str] | None = None
-) -> Iterator[Display]:
+def display_for(output: Output, wanted: bool | None) -> Iterator[Display]:
     """Open the display that fits: JSON lines, bars, or none.
 
     Args:
         output (Output): of the command.
         wanted (bool | None): ``--progress``, ``--no-progress``, or neither.
-        environment (Mapping[str, str] | None): ``os.environ`` by default.
 
     Yields:
         Display: to draw on; bars are wiped at the end.
     """
-    environment = os.environ if environment is None else environment
     if output.as_json:
         yield Silent() if wanted is False else Lines(output)
         return
-    able = is_terminal(sys.stderr) and environment.get('TERM') != 'dumb'
+    able = is_terminal(sys.stderr) and os.environ.get('TERM') != 'dumb'
     if output.quiet or wanted is False or not able:
         yield Silent()
         return
-    with _rich_progress(output, environment) as progress:
+    with _rich_progress(output) as progress:
         from rich.text import Text
 
         def printer(text: str) -> None:
@@ -203,7 +199,7 @@ def display_for(
             yield Bars(progress)
 
 
-def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
+def _rich_progress(output: Output) -> Any:
     """Return a progress display of rich, which is imported only when something is drawn."""
     from rich.console import Console, RenderableType
     from rich.constrain import Constrain
@@ -213,7 +209,7 @@ def _rich_progress(output: Output, environment: Mapping[str, str]) -> Any:
     console = Console(
         stderr=True,
         force_terminal=True,
-        no_color=not wants_colour(output.colour, sys.stderr, environment),
+        no_color=not wants_colour(output.colour, sys.stderr, os.environ),
     )
 
     class Fitting(Progress):

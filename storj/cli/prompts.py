@@ -53,21 +53,19 @@ def confirm(question: str, *, yes: bool) -> None:
             raise UsageProblem('refused: nothing was done', hint='')
 
 
-def ask(question: str, *, option: str, default: str | None = None) -> str:
+def ask(question: str, *, option: str) -> str:
     """Ask for a text.
 
     Args:
         question (str): what is wanted.
         option (str): how it is given where nobody can be asked.
-        default (str | None): taken for an empty answer.
 
     Raises:
         UsageProblem: If there is nobody to ask.
     """
     if not interactive():
         raise UsageProblem(f'{question.lower()} missing', hint=f'give it with {option}')
-    shown = question if default is None else f'{question} [{default}]'
-    while not (answer := _line(f'{shown}: ') or default):
+    while not (answer := _line(f'{question}: ')):
         pass
     return answer
 

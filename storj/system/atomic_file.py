@@ -19,17 +19,6 @@ from typing import BinaryIO
 
 from storj.system import file_lock
 
-__all__ = (
-    'discard_unfinished',
-    'make_folders',
-    'opened',
-    'publish',
-    'replace',
-    'sync_file',
-    'sync_folder',
-    'write',
-)
-
 # What ends the name of a file that is being written.
 _RANDOM = re.compile('[0-9a-f]{16}')
 

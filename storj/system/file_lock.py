@@ -17,8 +17,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ('hold', 'lock', 'locked', 'unlock')
-
 # What a lock that another holds is refused with, by flock and on Windows.
 _HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 

@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import TypeAlias
 
-__all__ = ('EVERYWHERE', 'Ip', 'check_announced', 'ip_of', 'is_host', 'is_loopback')
-
 Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: Addresses that mean all of the machine's, and by which of it a server reaches itself.

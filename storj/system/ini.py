@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from configparser import ConfigParser
 
-__all__ = ('edit',)
-
 
 def edit(text: str, section: str, settings: Mapping[str, str | None]) -> str:
     """Return a text with settings of one section changed.

@@ -13,8 +13,6 @@ import socket
 
 from storj.exception import ResourceError
 
-__all__ = ('shortage',)
-
 
 def shortage(error: BaseException | None, place: str = '') -> ResourceError | None:
     """Return what an error of the system says of this machine.

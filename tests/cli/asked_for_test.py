@@ -261,7 +261,7 @@ def test_id_is_no_name_at_the_destination(storj, bucket, tmp_path):
     assert names(storj, bucket) == sorted([row['id'], 'a'])
 
 
-def test_standard_input_has_the_name_that_is_given_with_recursive_too(storj, bucket):
+def test_standard_input_gets_the_given_name_with_recursive_too(storj, bucket):
     put(storj, f'storj://{bucket}/a', 'one', '-r')
     assert names(storj, bucket) == ['a']
     put_again = storj('cp', '-r', '-', f'storj://{bucket}/a', input='two', code=9)

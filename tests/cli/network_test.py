@@ -270,7 +270,7 @@ def test_demo_compares_and_shows_both_channels(stranger, tmp_path):
     stranger('demo', tmp_path / 'none', code=5)
 
 
-def test_demo_without_files_takes_some_of_the_package_and_random_data(stranger, monkeypatch):
+def test_demo_without_files_stores_its_package_and_random_data(stranger, monkeypatch):
     assert demo._RANDOM_SIZE == 64 * 1024 * 1024
     monkeypatch.setattr(demo, '_RANDOM_SIZE', 1024 * 1024)
     record = stranger('demo', '--json').json()

@@ -51,12 +51,6 @@ def test_a_text_is_asked_for_until_there_is_one(typed, capsys):
     assert capsys.readouterr().err == 'E-mail: ' * 3
 
 
-def test_a_default_is_shown_and_taken(typed, capsys):
-    typed('\n')
-    assert prompts.ask('Name', option='--name', default='mine') == 'mine'
-    assert capsys.readouterr().err == 'Name [mine]: '
-
-
 @pytest.mark.parametrize(
     'question', [partial(prompts.confirm, yes=False), partial(prompts.ask, option='--name')]
 )

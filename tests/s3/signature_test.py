@@ -127,7 +127,7 @@ def test_published_query_is_accepted(query, text):
     ).check()
 
 
-def test_published_presigned_address_is_accepted_until_it_expires():
+def test_published_presigned_url_is_accepted_until_it_expires():
     presigned().check()
     presigned().check(now=NOW + datetime.timedelta(seconds=86400))
     assert code_of(presigned(), now=NOW + datetime.timedelta(seconds=86401)) == 'AccessDenied'

@@ -142,7 +142,7 @@ def test_stop_cancels_what_is_under_way_and_begins_no_more(engine: Any) -> None:
     assert batch.active() == []
 
 
-def test_what_follows_a_transfer_is_done_although_the_batch_stops(engine: Any) -> None:
+def test_finish_of_a_transfer_runs_although_the_batch_stops(engine: Any) -> None:
     finished = []
     moving = Moving()
     follow = {'finish': finished.append}

@@ -79,7 +79,7 @@ def test_name_that_looks_like_a_pattern_is_itself():
     assert chosen(Names('n[1].txt', 'n1.txt'), 'n[1].txt') == ['n[1].txt']
 
 
-def test_nothing_below_a_name_is_an_error_and_below_a_folder_is_none():
+def test_empty_name_is_an_error_and_an_empty_folder_is_not():
     assert chosen(Names(), '') == chosen(Names('a'), 'b/') == []
     for path in ('b', '*.jpg'):
         with pytest.raises(FileNotFound, match='no such file'):

@@ -549,7 +549,7 @@ def test_saving_leaves_the_rest_alone(folder: Path) -> None:
     assert configuration.load('work', environ=env).email == 'new'
 
 
-def test_saving_keeps_comments_order_and_the_way_keys_are_written(folder: Path) -> None:
+def test_saving_keeps_comments_order_and_spelling_of_keys(folder: Path) -> None:
     before = '# mine\n\n[work]\nEmail: old   \n; why\npassword = a\n  b\n\n# his\n[strange]\nx=1\n'
     after = '# mine\n\n[work]\nEmail = new\n; why\nbridge = http://b\n\n# his\n[strange]\nx=1\n'
     path = write(folder, before)

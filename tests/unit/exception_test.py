@@ -237,7 +237,7 @@ def test_date_to_retry_after_is_compared_with_that_of_the_answer(
     assert bridge_error(503, '', headers).retry_after == seconds
 
 
-def test_date_to_retry_after_is_compared_with_the_clock_without_one() -> None:
+def test_retry_date_is_compared_with_the_clock_without_a_date() -> None:
     headers = {'Retry-After': 'Fri, 31 Dec 9999 23:59:59 GMT'}
     assert (bridge_error(503, '', headers).retry_after or 0) > 10**10
     assert bridge_error(503, '', {'Retry-After': 'Sun Nov  6 08:49:37 1994'}).retry_after == 0

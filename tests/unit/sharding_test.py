@@ -79,7 +79,7 @@ def test_file_that_parity_cannot_cover_gets_larger_shards(size, shard_size, shar
     assert (found.shard_size, found.shards) == (shard_size, shards)
 
 
-def test_larger_shards_are_for_bridges_and_files_that_take_them_only():
+def test_larger_shards_need_a_bridge_and_a_file_that_take_them():
     for options in {'largest': sharding.MAX_SHARD_SIZE}, {'shard_size': 4096 * MIB}:
         with pytest.raises(ValueError, match='at most 255 in all'):
             sharding.plan(1024 * 1024 * MIB, **options)

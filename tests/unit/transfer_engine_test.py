@@ -313,7 +313,7 @@ def test_frame_that_is_made_while_the_engine_is_closed_is_dropped(tmp_path: Path
     assert bridge.frames == {}
 
 
-def test_source_that_waits_for_ever_holds_neither_engine_nor_others(tmp_path: Path) -> None:
+def test_source_that_blocks_holds_up_neither_engine_nor_others(tmp_path: Path) -> None:
     bridge = FakeBridge()
     asked, released = threading.Semaphore(0), threading.Event()
 

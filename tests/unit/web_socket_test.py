@@ -199,7 +199,7 @@ def test_subclass_may_make_the_exchange_itself():
     assert farmer.played == 1
 
 
-def test_farmer_that_goes_away_while_a_subclass_sends_is_unreachable():
+def test_farmer_that_leaves_while_a_subclass_sends_is_an_error():
     class Mine(web_socket.Client):
         def opened(self):
             super().opened()
@@ -640,7 +640,7 @@ def unheard(monkeypatch):
         (frame(9, b'?'), exception.FarmerUnreachableError),
     ],
 )
-def test_last_words_of_a_farmer_that_hangs_up_amid_data_are_heard(last, kind):
+def test_reason_of_a_farmer_that_hangs_up_amid_data_is_reported(last, kind):
     gone = threading.Event()
 
     def script(peer: Connection) -> None:
