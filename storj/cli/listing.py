@@ -80,11 +80,9 @@ def ls(session: Session, uri: str | None, recursive: bool, ids: bool) -> None:
         first = list(itertools.islice(rest, 1))
         session.output.documents(closed.counted(map(_row, itertools.chain(first, rest))))
         return
-    # What is shown is in memory, in order, and not what is in folders that are shown as one line.
-    shown = sorted(lines, key=lambda item: item if isinstance(item, str) else item.name)
-    rows = closed.counted(map(_row, shown))
-    session.output.table(columns, rows, empty=f'no files in {place}')
-    if recursive and shown:
+    rows = closed.counted(map(_row, lines))
+    session.output.table(columns, rows, empty=f'no files in {place}', order='name')
+    if recursive and content.files:
         total = session.output.cell(content.size, 'size')
         session.output.note(f'{count_of(content.files, "file")}, {total}')
     closed.note(session)

@@ -16,6 +16,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import IO, Any, Literal, NamedTuple
 
 import click
@@ -103,22 +104,21 @@ _MEASURED = 1000
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: times in RFC 3339 UTC, records as objects, bytes as hex."""
+    """Return a value that JSON has no form for as one that it has.
+
+    Times are in RFC 3339 UTC, records are objects, bytes are hex digits.
+    """
     if isinstance(value, datetime.datetime):
         moment = value if value.tzinfo else value.replace(tzinfo=datetime.timezone.utc)
         text = moment.astimezone(datetime.timezone.utc).isoformat(timespec='milliseconds')
         return text.replace('+00:00', 'Z')
     if hasattr(value, 'to_dict'):
-        return plain(value.to_dict())
+        return value.to_dict()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return dict(value)
     if isinstance(value, (bytes, bytearray)):
         return value.hex()
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    if isinstance(value, Iterable):
-        return [plain(item) for item in value]
-    return str(value)
+    return list(value) if isinstance(value, Iterable) else str(value)
 
 
 class Column:
@@ -130,6 +130,9 @@ class Column:
         kind (str): ``text``, ``size`` (bytes), ``count`` or ``time``; all but texts and times are
             set flush right.
         style (Mapping[str, Any] | None): of :func:`click.style`.
+
+    Attributes:
+        flush_right (bool): whether the values end in one column.
     """
 
     def __init__(
@@ -143,11 +146,7 @@ class Column:
         self.title = key.replace('_', ' ').upper() if title is None else title
         self.kind = kind
         self.style = dict(style or {})
-
-    @property
-    def flush_right(self) -> bool:
-        """Whether the values end in one column."""
-        return self.kind in ('size', 'count')
+        self.flush_right = kind in ('size', 'count')
 
 
 class Output:
@@ -237,25 +236,25 @@ class Output:
 
     def document(self, value: Any) -> None:
         """Print one JSON document."""
-        self._write(_json(value, sys.stdout, indent=2), sys.stdout)
+        self._write(_json([value], sys.stdout, indent=2), sys.stdout)
 
     def documents(self, values: Iterable[Any]) -> None:
         """Print one JSON list, a value to a line, as the values come."""
         rest = iter(values)
         before = '['
         # Some at a time: a write for each takes longer than to make its text.
-        while texts := [_json(value, sys.stdout) for value in itertools.islice(rest, _TOGETHER)]:
-            self._write(before + ',\n'.join(texts), sys.stdout, end='')
+        while some := list(itertools.islice(rest, _TOGETHER)):
+            self._write(before + _json(some, sys.stdout), sys.stdout, end='')
             before = ',\n'
         self._write('[]' if before == '[' else ']', sys.stdout)
 
     def event(self, value: Mapping[str, Any]) -> None:
         """Print one JSON line."""
-        self._write(_json(value, sys.stdout), sys.stdout)
+        self._write(_json([value], sys.stdout), sys.stdout)
 
     def failure(self, value: Mapping[str, Any]) -> None:
         """Print the JSON line of an error on standard error."""
-        self._write(_json(value, sys.stderr), sys.stderr)
+        self._write(_json([value], sys.stderr), sys.stderr)
 
     def done(self, text: str, record: Mapping[str, Any]) -> None:
         """Report what a command did: a line, or a JSON document."""
@@ -295,7 +294,12 @@ class Output:
             self.line(styled(key.replace('_', ' ').ljust(width), dim=True), f'  {text}')
 
     def table(
-        self, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, empty: str
+        self,
+        columns: Sequence[Column],
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        empty: str,
+        order: str = '',
     ) -> None:
         """Print a table without borders, or a JSON list of the whole records.
 
@@ -303,45 +307,47 @@ class Output:
             columns (Sequence[Column]): what the table shows of each record.
             rows (Iterable[Mapping[str, Any]]): the records; of a table, some at a time.
             empty (str): note for a list without any.
+            order (str): the table is printed in the order of this text of the records; what it
+                shows of them is in memory until then, and no more of them.
         """
         if self.as_json:
             self.document(list(rows))
             return
         rest = iter(rows)
         if first := list(itertools.islice(rest, 1)):
-            self.lines(self.table_lines(columns, itertools.chain(first, rest)))
+            self.lines(self.table_lines(columns, itertools.chain(first, rest), order))
         else:
             self.note(empty)
 
     def table_lines(
-        self, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]
+        self, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], order: str = ''
     ) -> Iterator[list[Part]]:
         """Yield the lines of a table, its titles first; the first rows make the columns' widths."""
         # Not a table of rich: its import takes longer than most lists, and it breaks long names.
-        cells = (
-            [_encodable(self.cell(row.get(column.key), column.kind)) for column in columns]
-            for row in rows
-        )
+        kinds = [(column.key, column.kind) for column in columns]
+
+        def cells_of(row: Mapping[str, Any]) -> Sequence[str]:
+            return tuple([_encodable(self.cell(row.get(key), kind)) for key, kind in kinds])
+
+        cells = map(cells_of, rows)
+        if order:
+            keyed = [(row[order], cells_of(row)) for row in rows]
+            cells = map(itemgetter(1), sorted(keyed, key=itemgetter(0)))
         first = list(itertools.islice(cells, _MEASURED))
         widths = [
             max(len(column.title), *(_width(line[place]) for line in first))
             for place, column in enumerate(columns)
         ]
         titles = [column.title for column in columns]
-        for number, line in enumerate(itertools.chain([titles], first, cells)):
-            parts: list[Part] = []
-            gap = ''
-            for column, text, width in zip(columns, line, widths, strict=True):
-                padding = ' ' * (width - _width(text))
-                style = column.style if number else {'dim': True}
-                gap += padding if column.flush_right else ''
-                parts += [gap, Styled(text, style) if style else text]
-                gap = ('' if column.flush_right else padding) + '  '
-            yield parts
+        yield _joined(titles, widths, columns, {'dim': True})
+        for line in itertools.chain(first, cells):
+            yield _joined(line, widths, columns)
 
     def cell(self, value: Any, kind: str = 'text') -> str:
         """Return one value as a person reads it."""
-        if value is None or value == '':
+        if type(value) is str:
+            return printable(value) or '-'
+        if value is None:
             return '-'
         if kind == 'size' and isinstance(value, (int, float)):
             return f'{value:.0f}' if self.exact else human_size(value)
@@ -362,17 +368,21 @@ class Output:
         return shown.isoformat(' ', 'seconds')[:19] + 'Z' * self.utc
 
 
-def _json(value: Any, stream: IO[str], indent: int | None = None) -> str:
-    """Return a value as JSON that controls no terminal and that the stream can encode."""
-    found = plain(value)
-    text = json.dumps(found, indent=indent, ensure_ascii=False)
+def _json(values: Sequence[Any], stream: IO[str], indent: int | None = None) -> str:
+    """Return values, a line each, as JSON that controls no terminal and that the stream encodes."""
+    text = _encoded(values, indent, ascii_only=False)
     try:
         text.encode(getattr(stream, 'encoding', None) or 'utf-8')
     except UnicodeEncodeError:
         # A name of this system that is no text, \\udcXX for the byte XX of it; or a stream that is
         # not in UTF-8.
-        text = json.dumps(found, indent=indent)
+        text = _encoded(values, indent, ascii_only=True)
     return _UNUSUAL.sub(_escaped, text)
+
+
+def _encoded(values: Sequence[Any], indent: int | None, *, ascii_only: bool) -> str:
+    encoder = json.JSONEncoder(indent=indent, ensure_ascii=ascii_only, default=plain)
+    return ',\n'.join(map(encoder.encode, values))
 
 
 #: All but printable ASCII characters and the line breaks that JSON has between its items.
@@ -382,6 +392,31 @@ _UNUSUAL = re.compile(r'[^ -~\n]')
 def _escaped(found: re.Match[str]) -> str:
     character = found[0]
     return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+def _joined(
+    cells: Sequence[str],
+    widths: Sequence[int],
+    columns: Sequence[Column],
+    style: Mapping[str, Any] | None = None,
+) -> list[Part]:
+    """Return a line of a table: cells that have a style, and what is between them."""
+    parts: list[Part] = []
+    between = ''
+    for text, width, column in zip(cells, widths, columns, strict=True):
+        padding = ' ' * (width - (len(text) if text.isascii() else _width(text)))
+        if column.flush_right:
+            between += padding
+            padding = ''
+        if found := style or column.style:
+            parts += [between, Styled(text, found)]
+            between = ''
+        else:
+            between += text
+        end = len(between)
+        between += padding + '  '
+    # Nothing is behind the last cell.
+    return [*parts, between[:end]]
 
 
 def _encodable(text: str) -> str:

@@ -6,10 +6,11 @@ import datetime
 import io
 import json
 import re
+import weakref
 
 import pytest
 
-from storj.cli.output import Column, Output, human_duration, human_size, plain, styled, wants_colour
+from storj.cli.output import Column, Output, human_duration, human_size, styled, wants_colour
 from storj.text import masked, printable
 
 
@@ -172,10 +173,59 @@ def test_json_list_may_be_empty(capsys):
     assert captured.err == ''
 
 
-def test_json_has_rfc_3339_times_in_utc():
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+    def to_dict(self):
+        return {'x': self.x}
+
+
+def test_json_has_rfc_3339_times_in_utc(capsys):
     zone = datetime.timezone(datetime.timedelta(hours=2))
     moment = datetime.datetime(2030, 1, 31, 14, 0, 0, 5000, tzinfo=zone)
-    assert plain({'at': moment, 'raw': b'\x01'}) == {'at': '2030-01-31T12:00:00.005Z', 'raw': '01'}
+    Output(as_json=True).document({'at': moment, 'raw': b'\x01', 'all': {1}, 'of': Point(2)})
+    assert json.loads(capsys.readouterr().out) == {
+        'at': '2030-01-31T12:00:00.005Z',
+        'raw': '01',
+        'all': [1],
+        'of': {'x': 2},
+    }
+
+
+def test_table_in_an_order_keeps_no_records(capsys):
+    records = weakref.WeakSet()
+
+    class Record(dict):
+        __hash__ = object.__hash__
+
+    def rows():
+        for name in 'bdca':
+            record = Record(name=name, size=1024)
+            records.add(record)
+            yield record
+            del record
+            # The last one is there until the next one is.
+            assert len(records) <= 2
+
+    columns = (Column('size', kind='size'), Column('name'))
+    Output().table(columns, rows(), empty='', order='name')
+    assert capsys.readouterr().out.split() == [
+        'SIZE',
+        'NAME',
+        '1',
+        'KiB',
+        'a',
+        '1',
+        'KiB',
+        'b',
+        '1',
+        'KiB',
+        'c',
+        '1',
+        'KiB',
+        'd',
+    ]
 
 
 def test_exact_sizes_and_utc_times():

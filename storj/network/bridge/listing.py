@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -16,31 +15,25 @@ from storj.network.bridge.state import BRIDGE, Release
 from storj.network.bridge.tables import Entry, Frame
 from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id
 
-__all__ = ('LIST_LIMIT', 'ROUTES', 'entry_of', 'hmac_object')
+__all__ = ('LIST_LIMIT', 'ROUTES', 'entry_of')
 
 #: Files in one answer (protocol reference, section 8.1).
 LIST_LIMIT = 2000
 
 
-@dataclass
-class _File:
-    """A file as it is described; 2000 objects of the ORM, or frozen ones, would cost more."""
-
-    id: str
-    bucket: str
-    frame: str
-    name: str | None
-    mimetype: str
-    created: int
-    hmac_type: str | None
-    hmac_value: str | None
-    erasure: str | None
-    index: str | None
-    size: int
-
-
+#: Columns, not objects of the ORM, of which 2000 would cost more than the rest of a page.
 _FILES = select(
-    *(getattr(Frame if each.name == 'size' else Entry, each.name) for each in fields(_File))
+    Entry.id,
+    Entry.bucket,
+    Entry.frame,
+    Entry.name,
+    Entry.mimetype,
+    Frame.size,
+    Entry.created,
+    Entry.hmac_type,
+    Entry.hmac_value,
+    Entry.erasure,
+    Entry.index,
 ).join(Frame, Frame.id == Entry.frame)
 
 #: What files are described by since a release, and in listings since a later one.
@@ -61,32 +54,31 @@ def _added(release: Release, *, listed: bool) -> frozenset[str]:
     )
 
 
-def _file_object(entry: _File, added: Collection[str]) -> dict[str, Any]:
+def _file_object(row: Sequence[Any], added: Collection[str]) -> dict[str, Any]:
     """Return a file as the listing and ``/info`` describe it."""
+    file_id, bucket, frame, name, mimetype, size, created, *hmac, erasure, index = row
     described: dict[str, Any] = {
-        'bucket': entry.bucket,
-        'mimetype': entry.mimetype,
-        'filename': entry.name if entry.name is not None else entry.frame,
-        'frame': entry.frame,
-        'size': entry.size,
-        'id': entry.id,
+        'bucket': bucket,
+        'mimetype': mimetype,
+        'filename': frame if name is None else name,
+        'frame': frame,
+        'size': size,
+        'id': file_id,
     }
     if 'created' in added:
-        described['created'] = iso_date(entry.created)
+        described['created'] = iso_date(created)
     if 'hmac' in added:
-        described['hmac'] = hmac_object(entry)
+        described['hmac'] = _hmac_object(*hmac)
     if 'erasure' in added:
-        described['erasure'] = {} if entry.erasure is None else {'type': entry.erasure}
-    if 'index' in added and entry.index is not None:
-        described['index'] = entry.index
+        described['erasure'] = {} if erasure is None else {'type': erasure}
+    if 'index' in added and index is not None:
+        described['index'] = index
     return described
 
 
-def hmac_object(entry: Entry | _File) -> dict[str, str]:
+def _hmac_object(kind: str | None, value: str | None) -> dict[str, str]:
     """Return the HMAC of a file as the bridge describes it, empty if it has none."""
-    if entry.hmac_type is None or entry.hmac_value is None:
-        return {}
-    return {'value': entry.hmac_value, 'type': entry.hmac_type}
+    return {} if kind is None or value is None else {'value': value, 'type': kind}
 
 
 def entry_of(session: Session, bucket_id: str, entry_id: str) -> Entry:
@@ -113,8 +105,9 @@ async def list_files(request: web.Request) -> web.Response:
         if after is not None:
             query = query.where(Entry.created > after)
         added = _added(bridge.release, listed=True)
-        rows = session.execute(query)
-        return answer([_file_object(_File(*row), added) for row in rows])
+        # Not by the session, which takes twice as long for plain columns.
+        rows = session.connection().execute(query)
+        return answer([_file_object(row, added) for row in rows])
 
     # A page of 2000 files takes long to build.
     return await bridge.database.apart(find)
@@ -128,7 +121,7 @@ async def get_info(request: web.Request) -> web.Response:
     def find(session: Session) -> dict[str, Any]:
         entry = entry_of(session, bucket.id, request.match_info['file'])
         row = session.execute(_FILES.where(Entry.id == entry.id)).one()
-        return _file_object(_File(*row), _added(bridge.release, listed=False))
+        return _file_object(row, _added(bridge.release, listed=False))
 
     return answer(await bridge.database.run_objects(find))
 
