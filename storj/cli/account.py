@@ -11,7 +11,7 @@ import click
 from storj.catalog.errors import ConflictError, UsageProblem
 from storj.cli.command import group
 from storj.cli.errors import NotLoggedIn
-from storj.cli.options import LocalPath, yes_option
+from storj.cli.options import LocalPath, mnemonic_file_option, yes_option
 from storj.cli.prompts import (
     ask,
     ask_secret,
@@ -102,13 +102,7 @@ def register(session: Session, email: str | None, password_file: str | None) -> 
     'login', examples=('storj account login', 'storj account login --libstorj --keyring')
 )
 @_credential_options
-@click.option(
-    '--mnemonic-file',
-    '--words-file',
-    metavar='PATH',
-    type=LocalPath(),
-    help='Read the encryption key from a file, or - for stdin.',
-)
+@mnemonic_file_option
 @click.option('--keyring', is_flag=True, help="Keep secrets in the system's key store.")
 @click.option(
     '--libstorj', is_flag=True, help='Read and write the login that libstorj keeps for the bridge.'

@@ -35,13 +35,8 @@ from storj.cli.options import (
     BYTE_RANGE,
     DURATION,
     LocalPath,
-    dry_run_option,
-    filter_options,
-    follow_option,
-    overwrite_option,
+    copying_options,
     reading_options,
-    recursive_option,
-    times_option,
     transfer_options,
     upload_options,
     yes_option,
@@ -83,12 +78,7 @@ _JOURNAL_COLUMNS = (
 )
 @click.argument('sources', nargs=-1, metavar='SOURCE...', shell_complete=complete_place)
 @click.argument('destination', shell_complete=complete_place)
-@recursive_option
-@filter_options
-@follow_option
-@dry_run_option
-@overwrite_option
-@times_option
+@copying_options
 @click.option('--range', 'byte_range', type=BYTE_RANGE, help='Part of one download, like 0-99.')
 @click.option(
     '--link-file',
@@ -163,12 +153,7 @@ def cp(
     'sources', nargs=-1, required=True, metavar='SOURCE...', shell_complete=complete_place
 )
 @click.argument('destination', shell_complete=complete_place)
-@recursive_option
-@filter_options
-@follow_option
-@dry_run_option
-@overwrite_option
-@times_option
+@copying_options
 @upload_options
 @transfer_options
 @pass_session

@@ -10,7 +10,7 @@ import click
 from storj.catalog.errors import UsageProblem
 from storj.cli.command import group
 from storj.cli.errors import CommandError
-from storj.cli.options import LocalPath, yes_option
+from storj.cli.options import LocalPath, mnemonic_file_option, yes_option
 from storj.cli.output import Column
 from storj.cli.prompts import ask_secret, confirm, interactive, read_secret_file
 from storj.cli.session import Session, pass_session
@@ -100,13 +100,7 @@ def export(
 @click.argument('private', required=False, type=LocalPath(dir_okay=False))
 @click.argument('public', required=False, type=LocalPath(dir_okay=False))
 @click.option('--mnemonic', is_flag=True, help='Load an encryption key instead.')
-@click.option(
-    '--mnemonic-file',
-    '--words-file',
-    metavar='PATH',
-    type=LocalPath(),
-    help='Read the encryption key from a file, or - for stdin.',
-)
+@mnemonic_file_option
 @click.option('--overwrite', is_flag=True, help='Replace the key pair or the encryption key.')
 @pass_session
 def load(

@@ -172,6 +172,22 @@ times_option = click.option(
     is_flag=True,
     help='Give downloads the time of the stored file where it is known, else of its upload.',
 )
+#: What copies and moves have in common; how they are stored and transferred follows.
+copying_options = _options(
+    recursive_option,
+    filter_options,
+    follow_option,
+    dry_run_option,
+    overwrite_option,
+    times_option,
+)
+mnemonic_file_option = click.option(
+    '--mnemonic-file',
+    '--words-file',
+    metavar='PATH',
+    type=LocalPath(),
+    help='Read the encryption key from a file, or - for stdin.',
+)
 #: The answer to the question that a destructive command asks.
 yes_option = click.option('-y', '--yes', is_flag=True, help='Do not ask.')
 progress_option = _setting(

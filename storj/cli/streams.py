@@ -59,7 +59,21 @@ def failures_told() -> Iterator[None]:
         raise OSError(error.errno, str(error)) from error
 
 
-class _Writer(io.RawIOBase):
+class _Raw(io.RawIOBase):
+    """A stream that stands in for the one below, ``raw``."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def fileno(self) -> int:
+        number: int = self._raw.fileno()
+        return number
+
+    def isatty(self) -> bool:
+        return bool(self._raw.isatty())
+
+
+class _Writer(_Raw):
     """Writes all that it is given, however little the stream below takes at a time.
 
     After a failure the rest is dropped: ``failure`` says at the end that something is missing.
@@ -72,20 +86,13 @@ class _Writer(io.RawIOBase):
     """
 
     def __init__(self, raw: Any, name: str, *, fatal: bool) -> None:
-        self._raw = raw
+        super().__init__(raw)
         self._name = name
         self._fatal = fatal
         self.failure: StreamFailed | None = None
 
     def writable(self) -> bool:
         return True
-
-    def fileno(self) -> int:
-        number: int = self._raw.fileno()
-        return number
-
-    def isatty(self) -> bool:
-        return bool(self._raw.isatty())
 
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast('B')
@@ -104,21 +111,11 @@ class _Writer(io.RawIOBase):
         return size
 
 
-class _Reader(io.RawIOBase):
+class _Reader(_Raw):
     """Waits for input where the stream below is non-blocking."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
 
     def readable(self) -> bool:
         return True
-
-    def fileno(self) -> int:
-        number: int = self._raw.fileno()
-        return number
-
-    def isatty(self) -> bool:
-        return bool(self._raw.isatty())
 
     def readinto(self, buffer: Any) -> int:
         try:

@@ -58,6 +58,14 @@ def new(name: str) -> Checksum:
         raise S3Error('InvalidRequest', f'Checksum algorithm {name[:20]!r} is unknown.') from None
 
 
+def _decoded(text: str) -> bytes:
+    """Return the bytes of a text in Base64, none if it is malformed."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b''
+
+
 def named_in(headers: Mapping[str, str]) -> tuple[str, bytes] | None:
     """Return algorithm and value of the checksum that headers state, None if they state none.
 
@@ -74,10 +82,7 @@ def named_in(headers: Mapping[str, str]) -> tuple[str, bytes] | None:
     if not found:
         return None
     name, text = found[0]
-    try:
-        value = base64.b64decode(text, validate=True)
-    except ValueError:
-        value = b''
+    value = _decoded(text)
     if len(value) != len(new(name).digest()):
         raise S3Error('BadDigest', f'The {name} in the request is none.')
     return name, value
@@ -100,10 +105,7 @@ def stated_md5(headers: Mapping[str, str]) -> str | None:
     text = headers.get('Content-MD5')
     if text is None:
         return None
-    try:
-        value = base64.b64decode(text, validate=True)
-    except ValueError:
-        value = b''
+    value = _decoded(text)
     if len(value) != 16:
         raise S3Error('InvalidDigest')
     return value.hex()
