@@ -125,6 +125,46 @@ def test_request_that_comes_in_at_the_end_is_answered(turns: int) -> None:
     asyncio.run(end())
 
 
+@pytest.mark.parametrize('gone', [True, False])
+@pytest.mark.parametrize('body', [b'', bytes(LARGE)])
+def test_stop_leaves_neither_request_nor_connection(body: bytes, gone: bool) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+    lost: list[asyncio.BaseTransport] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        lost.append(request.transport)
+        begun.set()
+        if body:
+            # More than anybody reads.
+            return web.Response(body=body)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # Clean-up takes some turns of the loop.
+            await asyncio.sleep(0)
+            ended.set()
+        return web.Response()
+
+    async def end() -> None:
+        app = web.Application()
+        app.router.add_get('/', answer)
+        server = Server(app, shutdown_timeout=0.1)
+        listening = socket.create_server(('127.0.0.1', 0))
+        await server.start(listening)
+        with socket.create_connection(listening.getsockname()) as client:
+            client.sendall(REQUEST)
+            await begun.wait()
+            if gone:
+                client.close()
+            await server.stop()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert ended.is_set() == (not body)
+            assert lost[0].get_extra_info('socket').fileno() == -1
+
+    asyncio.run(end())
+
+
 @pytest.mark.parametrize('sent', [b'', b'GET / HTTP/1.1\r\nHost:'])
 def test_new_connection_takes_the_place_of_an_idle_one(sent: bytes) -> None:
     async def scenario(address: tuple[str, int]) -> None:

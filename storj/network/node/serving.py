@@ -371,12 +371,16 @@ class Server:
     ) -> None:
         self._connections = connections
         self._grace = grace
+        self._shutdown_timeout = shutdown_timeout
         self._open: set[_Connection] = set()
-        self._requests = 0
+        # The tasks that answer requests.
+        self._requests: dict[asyncio.Task[Any] | None, web.Request] = {}
         # Once it stops, set when a request or a connection has ended.
         self._ended: asyncio.Event | None = None
         self._tls: ssl.SSLContext | None = None
         app.middlewares.insert(0, self._counted)
+        # Before the application closes what its requests use.
+        app.on_cleanup.insert(0, self._end)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -392,9 +396,9 @@ class Server:
 
     @web.middleware
     async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        transport = request.transport
+        transport, task = request.transport, asyncio.current_task()
         self._connections.begin(transport)
-        self._requests += 1
+        self._requests[task] = request
         try:
             response = await handler(request)
             if self._ended is not None:
@@ -402,7 +406,7 @@ class Server:
             return response
         finally:
             self._connections.end(transport)
-            self._requests -= 1
+            del self._requests[task]
             if self._ended is not None:
                 self._ended.set()
 
@@ -447,8 +451,7 @@ class Server:
         """
         listening, self._listening = self._listening, None
         last: list[socket.socket] = []
-        if self._grace:
-            self._ended = asyncio.Event()
+        self._ended = asyncio.Event()
         if listening is not None and listening.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(listening)
             for _ in range(_TURNS):
@@ -476,6 +479,20 @@ class Server:
             if connection.quiet:
                 connection.close()
         await self._wait_while(lambda: bool(self._requests), self._grace)
+
+    async def _end(self, app: web.Application) -> None:
+        """End what aiohttp leaves: requests whose client has gone, and answers that nobody reads.
+
+        An event loop that ends after it would lose both, unclosed.
+        """
+        for task, request in self._requests.items():
+            if task is not None and request.transport is None:
+                task.cancel()
+        await self._wait_while(lambda: bool(self._requests or self._open), self._shutdown_timeout)
+        for connection in self._open:
+            connection.abort()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     async def _wait_while(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait, for some seconds at the most, while what ends may change a condition."""
