@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from storj.network.farmer.bridge_link import BridgeLinkError
 from storj.network.farmer.channels import PIECE
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.faults import FaultPlan
+from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeError
 from tests.network.nodes import SHARD, SHARD_HASH, Site, push, run, site
 
@@ -111,6 +113,35 @@ def test_second_farmer_on_a_folder_is_refused_and_the_first_goes_on(tmp_path: Pa
             assert (tmp_path / 'farmer.lock').stat().st_mode & 0o777 == 0o600
             token = await here.store()
             assert await here.get(token) == (200, SHARD)
+
+    run(test)
+
+
+def test_folder_is_free_again_after_a_start_cancelled_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: object, **options: object) -> Identity:
+        begun.set()
+        assert go_on.wait(10)
+        return known(*arguments, **options)
+
+    known = Identity.load
+    monkeypatch.setattr(Identity, 'load', slow)
+
+    async def test() -> None:
+        farmer = Farmer(FarmerSettings(tmp_path, durable=False))
+        starting = asyncio.ensure_future(farmer.start())
+        await asyncio.to_thread(begun.wait, 10)
+        for _ in range(2):
+            starting.cancel()
+            await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        async with site(tmp_path) as here:
+            assert here.farmer.running
 
     run(test)
 

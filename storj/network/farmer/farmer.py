@@ -206,8 +206,11 @@ class Farmer:
             await asyncio.shield(opening)
         finally:
             given_up.set()
-            # The folder stays locked until the thread has finished with it.
-            await asyncio.wait({opening})
+            # The folder stays locked until the thread has finished with it, however often this is
+            # cancelled: the index would stay open.
+            while not opening.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({opening})
             if opening.exception() is None:
                 parts.callback(self.index.close)
 
