@@ -53,14 +53,21 @@ _OBJECT: Final[Mapping[str, Answer]] = {
     'PUT': objects.put,
     'DELETE': objects.delete,
 }
-#: What S3 has and this gateway has not.
-_MISSING: Final = frozenset(
-    {'accelerate', 'analytics', 'cors', 'encryption', 'intelligent-tiering', 'inventory'}
-    | {'legal-hold', 'lifecycle', 'logging', 'metrics', 'notification', 'object-lock'}
-    | {'ownershipControls', 'policy', 'policyStatus', 'publicAccessBlock', 'replication'}
-    | {'requestPayment', 'restore', 'retention', 'select', 'torrent', 'website', 'tagging'}
-    | {'uploads', 'versioning', 'acl', 'attributes', 'delete', 'versions', 'location'}
+#: Parameters of plain calls that may be empty, beside those whose names begin so.
+_PLAIN: Final = frozenset(
+    {'prefix', 'delimiter', 'marker', 'max-keys', 'max-buckets', 'encoding-type', 'list-type'}
+    | {'continuation-token', 'start-after', 'fetch-owner', 'bucket-region', 'versionId'}
 )
+_PLAIN_PREFIXES: Final = ('x-', 'response-')
+
+
+def _names_a_part(name: str, value: str) -> bool:
+    """Return whether a parameter names a part of a bucket or an object, as ``?policy`` does.
+
+    S3 gets new ones (``?renameObject``), so their form tells: they have no value. Without them the
+    call would be another one, and might replace or remove what it only names.
+    """
+    return not value and name not in _PLAIN and not name.lower().startswith(_PLAIN_PREFIXES)
 
 
 def _answer_for(call: Call) -> Answer:
@@ -77,7 +84,7 @@ def _answer_for(call: Call) -> Answer:
         named = next((name for name in parts if name in call.query), None)
         if named is not None:
             table = parts[named]
-        elif _MISSING & call.query.keys():
+        elif any(_names_a_part(*each) for each in call.query.items()):
             raise S3Error('NotImplemented')
         elif call.key and call.method == 'PUT' and 'x-amz-copy-source' in call.headers:
             return objects.copy

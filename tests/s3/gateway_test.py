@@ -194,6 +194,35 @@ def test_unknown_calls_are_not_implemented(s3, bucket):
     assert code_of(s3.get_bucket_lifecycle_configuration, Bucket=bucket) == 'NotImplemented'
 
 
+@pytest.mark.parametrize('part', ['renameObject', 'session', 'part-of-a-later-year='])
+def test_part_of_an_object_that_is_unknown_changes_nothing(s3, bucket, part):
+    s3.put_object(Bucket=bucket, Key='x', Body=b'1')
+
+    def name_part(request, **_):
+        request.url += ('&' if '?' in request.url else '?') + part
+
+    s3.meta.events.register('before-sign.s3', name_part)
+    try:
+        for call in (s3.put_object, s3.get_object, s3.delete_object):
+            assert code_of(call, Bucket=bucket, Key='x') == 'NotImplemented'
+        for call in (s3.list_objects_v2, s3.delete_bucket):
+            assert code_of(call, Bucket=bucket) == 'NotImplemented'
+    finally:
+        s3.meta.events.unregister('before-sign.s3', name_part)
+    assert s3.get_object(Bucket=bucket, Key='x')['Body'].read() == b'1'
+
+
+def test_parameters_with_values_that_are_unknown_are_ignored(s3, bucket):
+    def add(request, **_):
+        request.url += '&metadata=true&x-of-a-log'
+
+    s3.meta.events.register('before-sign.s3', add)
+    try:
+        assert s3.list_objects_v2(Bucket=bucket, Prefix='', Delimiter='')['KeyCount'] == 0
+    finally:
+        s3.meta.events.unregister('before-sign.s3', add)
+
+
 # -- copies, tags, removal -------------------------------------------------------------------------
 
 
