@@ -14,39 +14,6 @@ from aiohttp import hdrs, web
 from storj.network.node.pages import wants_page
 from storj.network.node.wire import vary
 
-#: The parts of the MetaDisk page.
-PAGE = (
-    'index.html',
-    'account.js',
-    'api.js',
-    'bridge.js',
-    'browse.js',
-    'buckets.js',
-    'convergent.js',
-    'ctr.js',
-    'details.js',
-    'dom.js',
-    'downloads.js',
-    'format.js',
-    'history.js',
-    'icon.svg',
-    'icons.js',
-    'keys.js',
-    'main.js',
-    'network.js',
-    'rate.js',
-    'remote.js',
-    'ripemd160.js',
-    'session.js',
-    'sha256.js',
-    'shared.js',
-    'store.js',
-    'style.css',
-    'table.js',
-    'theme.js',
-    'uploads.js',
-)
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _HEADERS = {
@@ -64,6 +31,8 @@ _HEADERS = {
     'X-Content-Type-Options': 'nosniff',
     'X-Frame-Options': 'DENY',
 }
+#: Parts of the farmer's page alone.
+_FARM = ('farm.html', 'farm.js')
 # Not from the system's table of types, which may say anything.
 _TYPES = {'css': 'text/css', 'html': 'text/html', 'js': 'text/javascript', 'svg': 'image/svg+xml'}
 
@@ -76,13 +45,18 @@ class Website:
     """A page at ``/`` for clients that prefer HTML, and its parts below ``/page/``.
 
     Args:
-        parts (Sequence[str]): names of its files.
+        parts (Sequence[str]): names of its files; those of the MetaDisk page by default.
         start (str): the one at ``/``.
     """
 
-    def __init__(self, parts: Sequence[str] = PAGE, start: str = 'index.html') -> None:
+    def __init__(self, parts: Sequence[str] = (), start: str = 'index.html') -> None:
         folder = resources.files('storj.network') / 'page'
-        self._files = {name: (folder / name).read_bytes() for name in parts}
+        names = parts or [it.name for it in folder.iterdir() if it.name not in _FARM]
+        self._files = {
+            name: (folder / name).read_bytes()
+            for name in names
+            if name.rpartition('.')[2] in _TYPES
+        }
         self._start = start
 
     def add_to(self, app: web.Application) -> None:
