@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies
@@ -330,6 +331,13 @@ def system_error(cause: BaseException, handled: BaseException | None = None) -> 
 
 #: Kinds of proxies; requests takes one without a scheme for one of HTTP.
 _PROXY_SCHEMES = ('http', 'https', 'socks4', 'socks4a', 'socks5', 'socks5h')
+# Changes of these count at once; those of others, such as Http_Proxy, after so many seconds.
+_PROXY_VARIABLES = tuple(
+    variable
+    for name in ('http_proxy', 'https_proxy', 'all_proxy', 'request_method')
+    for variable in (name, name.upper())
+)
+_PROXIES_KEPT = 10.0
 
 
 def check_proxy(url: str) -> None:
@@ -368,11 +376,11 @@ def proxies_for(session: requests.Session, url: str) -> dict[str, str]:
     Raises:
         ConfigurationError: If the proxy that would be used cannot be one.
     """
-    given = dict(session.proxies)
+    given: Mapping[str, str] = session.proxies
     exempt = given.get('no_proxy')
-    if session.trust_env and select_proxy(url, given) is None:
-        given = getproxies()
-    chosen = select_proxy(url, given)
+    if session.trust_env and (not given or select_proxy(url, given) is None):
+        given = _environment_proxies()
+    chosen = select_proxy(url, given) if given else None
     if chosen is not None:
         if session.trust_env and should_bypass_proxies(url, exempt):
             return {}
@@ -380,7 +388,19 @@ def proxies_for(session: requests.Session, url: str) -> dict[str, str]:
             check_proxy(chosen)
         except ValueError as error:
             raise ConfigurationError(f'{error} (STORJ_PROXY, HTTP_PROXY, HTTPS_PROXY)') from None
-    return given
+    return dict(given)
+
+
+def _environment_proxies() -> Mapping[str, str]:
+    """Return the proxies that the environment names, or the settings of the system."""
+    usual = tuple(os.environ.get(name) for name in _PROXY_VARIABLES)
+    return _proxies_read(usual, int(time.monotonic() / _PROXIES_KEPT))
+
+
+@lru_cache(maxsize=1)
+def _proxies_read(usual: tuple[str | None, ...], moment: int) -> Mapping[str, str]:
+    # Reads every variable there is: for a small request as much work as to sign and to send it.
+    return getproxies()
 
 
 def _is_unsent(cause: Exception) -> bool:

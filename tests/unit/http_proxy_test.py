@@ -85,6 +85,34 @@ def test_proxy_of_the_environment_is_used_where_none_is_given(
     assert asked(bridge) == 'proxy'
 
 
+def test_environment_is_read_once_for_many_requests(
+    bridge: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[dict[str, str]] = []
+
+    def getproxies() -> dict[str, str]:
+        read.append({})
+        return read[-1]
+
+    monkeypatch.setattr(transport, 'getproxies', getproxies)
+    monkeypatch.setattr(transport, '_PROXIES_KEPT', float('inf'))
+    transport._proxies_read.cache_clear()
+    with http.Client(None, None, bridge.url, retries=QUICK) as client:
+        for _ in range(3):
+            client._request(method='GET', path='/x')
+    assert len(read) == 1
+    transport._proxies_read.cache_clear()
+
+
+def test_proxy_that_appears_in_the_environment_counts_at_once(
+    bridge: Server, proxy: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http.Client(None, None, bridge.url, retries=QUICK) as client:
+        assert client._request(method='GET', path='/x') == ['bridge']
+        monkeypatch.setenv('HTTP_PROXY', proxy.url)
+        assert client._request(method='GET', path='/x') == ['proxy']
+
+
 def test_proxy_without_a_scheme_is_one_of_http(bridge: Server, proxy: Server) -> None:
     assert asked(bridge, proxy=proxy.url.removeprefix('http://').rstrip('/')) == 'proxy'
 
