@@ -125,7 +125,7 @@ class FileEntry:
         id (str): 24 hex digits.
         bucket (BucketEntry): where it is.
         name (str): in clear where it could be decrypted, else as stored.
-        stored_name (str): as the bridge has it.
+        stored_name (str): as the bridge has it; empty in a list without what only a transfer needs.
         size (int | None): in bytes; of the file, which is that of its ciphertext.
         encrypted (bool): whether the stored name was decrypted.
         mimetype (str | None): as the bridge has it.
@@ -260,8 +260,8 @@ class Catalog:
         Args:
             bucket (BucketEntry): where they are.
             prefix (str): of the names; the others are not kept in memory.
-            brief (bool): without what only a transfer of a file needs, which takes half of the
-                memory: its frame, index and HMAC.
+            brief (bool): without what only a transfer of a file needs, which takes two thirds of
+                the memory: its stored name, frame, index and HMAC.
 
         Raises:
             BucketNotFound: If the bucket was removed in the meantime.
@@ -384,7 +384,7 @@ class Catalog:
                 record['id'],
                 bucket,
                 name or stored,
-                stored,
+                '' if brief else stored,
                 int(size) if size is not None else None,
                 name is not None,
                 # A few kinds, of a million files.

@@ -80,9 +80,9 @@ class Selection:
         """
         found = not self.path or self.path.endswith('/')
         for entry in self.catalog.scan(self.bucket, brief=True):
-            if self._means(entry):
+            if not self.path or self._means(entry):
                 found = True
-                if filters.accept(self.relative(entry)):
+                if not filters.rules or filters.accept(self.relative(entry)):
                     yield entry
         if not found:
             raise FileNotFound(f'no such file: {self}')
@@ -299,7 +299,11 @@ class Criteria:
     def accept_name(self, name: str) -> bool:
         """Return whether the last part of a file's or folder's name fits one of the patterns."""
         last = name.rstrip('/').rpartition('/')[2]
-        return not self.names or any(fnmatch.fnmatchcase(last, it) for it in self.names)
+        # No expression of a generator, which takes as long as to match a name.
+        for pattern in self.names:
+            if fnmatch.fnmatchcase(last, pattern):
+                return True
+        return not self.names
 
 
 def _is_within(value: Any, least: Any, most: Any) -> bool:
