@@ -7,12 +7,13 @@ import base64
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -21,10 +22,12 @@ from storj.network import Network
 from storj.network.bridge import placement, status
 from storj.network.bridge.database import Database, migrate
 from storj.network.bridge.schema import OldSchemaError
-from storj.network.bridge.tables import REVISION
+from storj.network.bridge.tables import REVISION, Secret
 from storj.network.bridge.upkeep.removals import remove_some
 from storj.network.bridge_server import BridgeServer
 from storj.network.metadisk.node import Settings as MetaDiskSettings
+from storj.network.node.pipelines import UNREAD
+from storj.network.node.wire import Refusal
 from storj.network.settings import Endpoint
 from tests.network.bridge_database_test import keep_files_over_an_upgrade, use_everything
 from tests.network.bridges import Account, RunningBridge, eventually
@@ -44,6 +47,123 @@ def test_bridge_does_all_that_it_does(tmp_path: Path, url: str) -> None:
         state = bridge.request('GET', '/status').json
         assert {farmer['bytes'] for farmer in state['farmers']} <= {0, 20000}
         assert state['totals']['bytes'] == 0
+
+
+@pytest.fixture
+def distant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any database counts as distant."""
+    monkeypatch.setattr('storj.network.node.pipelines._DISTANT', 0.0)
+
+
+@pytest.mark.usefixtures('distant')
+def test_bridge_of_a_distant_database_does_all_that_it_does(tmp_path: Path, url: str) -> None:
+    with RunningBridge(tmp_path, database_url=url, mirrors=1) as bridge:
+        use_everything(bridge, bridge.account())
+
+
+_ADD = sa.insert(Secret).execution_options(**UNREAD)
+
+
+def _row(name: str) -> dict[str, str]:
+    return {'name': name, 'value': 'of a test'}
+
+
+def _shared(database: Database, *works: Callable[[sa.Connection], Any]) -> list[Any]:
+    """Return what becomes of work that shares a transaction, errors among it."""
+
+    async def all_of_it() -> list[Any]:
+        return await asyncio.gather(*map(database.share, works), return_exceptions=True)
+
+    return asyncio.run(all_of_it())
+
+
+@pytest.mark.usefixtures('distant')
+def test_work_whose_unread_statement_fails_fails_alone(url: str) -> None:
+    database = Database(url)
+
+    def add(name: str) -> Callable[[sa.Connection], Any]:
+        return lambda connection: connection.execute(_ADD, _row(name)) and name
+
+    def refuse(connection: sa.Connection) -> None:
+        connection.execute(_ADD, _row('refused'))
+        raise Refusal(400, 'no')
+
+    try:
+        assert _shared(database, add('first')) == ['first']
+        results = _shared(database, add('second'), add('first'), refuse, add('third'))
+        assert [type(each) for each in results] == [str, sa.exc.IntegrityError, Refusal, str]
+        with database.begin_plain() as connection:
+            names = set(connection.scalars(sa.select(Secret.name)))
+    finally:
+        database.close()
+    assert names == {'first', 'second', 'third'}
+
+
+@pytest.mark.usefixtures('distant')
+def test_unread_statements_are_waited_for_together(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(url)
+    waits: list[object] = []
+    sync, end = psycopg.Pipeline.sync, psycopg.Pipeline.__exit__
+
+    def note(pipeline: psycopg.Pipeline) -> None:
+        waits.append(pipeline)
+        sync(pipeline)
+
+    def note_end(pipeline: psycopg.Pipeline, *error: Any) -> None:
+        waits.append(pipeline)
+        end(pipeline, *error)
+
+    monkeypatch.setattr(psycopg.Pipeline, 'sync', note)
+    monkeypatch.setattr(psycopg.Pipeline, '__exit__', note_end)
+
+    def work(connection: sa.Connection) -> int | None:
+        connection.execute(_ADD, _row('first'))
+        connection.execute(_ADD, [_row('second'), _row('third')])
+        return connection.scalar(sa.select(sa.func.count()).select_from(Secret))
+
+    try:
+        assert _shared(database, work) == [3]
+    finally:
+        database.close()
+    # For the count, and for the commit.
+    assert len(waits) == 2
+
+
+@pytest.mark.usefixtures('distant')
+@pytest.mark.parametrize('commit', [False, True])
+def test_pipeline_that_breaks_is_begun_again_before_its_commit(url: str, commit: bool) -> None:
+    database = Database(url)
+
+    def end(connection: sa.Connection) -> None:
+        pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        with database.begin_plain() as other:
+            other.scalar(sa.text('SELECT pg_terminate_backend(:pid)'), {'pid': pid})
+
+    ended: list[object] = []
+
+    def work(connection: sa.Connection) -> int | None:
+        connection.execute(_ADD, _row('first'))
+        count = sa.select(sa.func.count()).select_from(Secret)
+        found = connection.scalar(count)
+        if not ended:
+            ended.append(end(connection))
+            if not commit:
+                found = connection.scalar(count)
+        return found
+
+    try:
+        (result,) = _shared(database, work)
+        with database.begin_plain() as connection:
+            kept = len(connection.scalars(sa.select(Secret.name)).all())
+    finally:
+        database.close()
+    if commit:
+        # Nobody knows whether it took place.
+        assert isinstance(result, sa.exc.OperationalError)
+        assert result.connection_invalidated
+    assert (kept, result) == ((0, result) if commit else (1, 1))
 
 
 def test_files_of_all_names_and_sizes_are_kept_over_a_restart(tmp_path: Path, url: str) -> None:

@@ -46,6 +46,7 @@ from storj.network.bridge.database import fingerprint
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Contact, Contract, Entry, FarmerToken, Frame, Pointer
+from storj.network.node.pipelines import UNREAD
 
 __all__ = (
     'COPIES',
@@ -155,6 +156,7 @@ _CONFIRM = (
     update(Contract)
     .where(*THIS_CONTRACT)
     .values(stored=True, failed=False, verified=RETURNS, next_audit=bindparam('first'))
+    .execution_options(**UNREAD)
 )
 
 # Shards of one statement.

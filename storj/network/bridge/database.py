@@ -50,6 +50,7 @@ from storj.exception import NetworkSetupError
 from storj.network.bridge.schema import refusal, upgrade
 from storj.network.bridge.tables import REVISION, Base, Lease, SchemaVersion, Secret
 from storj.network.node.group_sync import GroupSync
+from storj.network.node.pipelines import pipelined
 from storj.network.node.watchdog import Watchdog, tcp_limits
 from storj.system.atomic_file import sync_folder
 from storj.text import printable, to_system
@@ -174,6 +175,7 @@ class Database:
             self._sync = _sync_of(parsed) if durable else None
             self._sessions = sessionmaker(self.engine, expire_on_commit=False)
             self._reading = self.engine
+            self._begin_shared: Callable[[], AbstractContextManager[Connection]] = self.engine.begin
             if parsed.get_backend_name() != 'sqlite':
                 self._workers = ThreadPoolExecutor(connections, 'storj-transactions')
                 self._reading = self.engine.execution_options(isolation_level='AUTOCOMMIT')
@@ -183,9 +185,10 @@ class Database:
                     # Not before: to bring up a schema may take long.
                     self._watchdog = Watchdog()
                     self._watchdog.follow(self.engine, self._deadline)
+                    self._begin_shared = pipelined(self.engine)
                 else:
-                    # It has one bridge: what that one had when it was killed is free.
                     with self.begin_plain() as connection:
+                        # It has one bridge: what that one had when it was killed is free.
                         connection.execute(delete(Lease))
             except BaseException:
                 self.close()
@@ -258,7 +261,7 @@ class Database:
         If any of the work fails, each is done again in a transaction of its own.
 
         Args:
-            work (Callable[[Connection], T]): as of :meth:`run`.
+            work (Callable[[Connection], T]): as of :meth:`run`; ``UNREAD`` statements fail later.
             locks (Locks): what it locks.
             key (str): which of these. Transactions that lock the same rows in the same order do
                 not wait for each other in a circle.
@@ -310,14 +313,14 @@ class Database:
             SQLAlchemyError: If the database cannot be asked.
         """
         try:
-            return self._done(self.engine.begin, lambda each: [work(each) for work in works])
+            return self._done(self._begin_shared, lambda each: [work(each) for work in works])
         except Exception as error:
             if len(works) == 1 or (is_away(error) and not _state_of(error)):
                 raise
         results: list[_T | Exception] = []
         for work in works:
             try:
-                results.append(self._done(self.engine.begin, work))
+                results.append(self._done(self._begin_shared, work))
             except Exception as error:
                 results.append(error)
         return results
@@ -358,9 +361,8 @@ class Database:
         self, threads: ThreadPoolExecutor, patience: float, work: Callable[[], _T]
     ) -> _T:
         deadline = time.monotonic() + patience
-        return await asyncio.get_running_loop().run_in_executor(
-            threads, self._within, deadline, work
-        )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, self._within, deadline, work)
 
     def _within(self, deadline: float, work: Callable[[], _T]) -> _T:
         """Do work in a thread, unless it has waited too long for one."""
@@ -441,12 +443,15 @@ class Database:
             work (Callable[[Session], T]): reads.
             long (bool): whether a server may take minutes, because no request waits.
         """
-        if long and self.engine.dialect.name == 'postgresql':
-            work = partial(_at_leisure, work)
-        done = partial(self._done, self._sessions.begin, work)
+
+        def read(session: Session) -> _T:
+            if long and self.engine.dialect.name == 'postgresql':
+                session.execute(_LONG)
+            return work(session)
+
+        done = partial(self._done, self._sessions.begin, read)
         if isinstance(self.engine.pool, StaticPool):
-            # A database in memory has one connection, which is the event loop's.
-            return done()
+            return done()  # A database in memory has one connection, which is the event loop's.
         patience = LONG_PATIENCE if long else PATIENCE
         return await self._waited_for(self._workers or self._reader, patience, done)
 
@@ -488,11 +493,6 @@ class _Thread(threading.local):
     """What the work of one thread is bound by: monotonic seconds, if it is."""
 
     deadline: float | None = None
-
-
-def _at_leisure(work: Callable[[Session], _T], session: Session) -> _T:
-    session.execute(_LONG)
-    return work(session)
 
 
 def migrate(url: str) -> str | None:

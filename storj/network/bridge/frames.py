@@ -40,6 +40,7 @@ from storj.network.bridge.state import BRIDGE, PROMISE_LIFE, Bridge, Release
 from storj.network.bridge.tables import Contact, Contract, Entry, Frame, Pointer, User
 from storj.network.bridge.upkeep.removals import remove_files
 from storj.network.node.clock import lasts
+from storj.network.node.pipelines import UNREAD
 from storj.network.node.wire import (
     Refusal,
     Route,
@@ -150,7 +151,7 @@ _UNEVEN = select(
     )
 )
 _DROP_POINTER = delete(Pointer).where(*_PLACE)
-_NEW_POINTER = insert(Pointer)
+_NEW_POINTER = insert(Pointer).execution_options(**UNREAD)
 #: Also locks the frame, so that other requests for it wait for the end of this one.
 _GROW = (
     update(Frame)
@@ -161,7 +162,7 @@ _GROW = (
     )
     .returning(Frame.storage_size)
 )
-_NEW_FRAME = insert(Frame)
+_NEW_FRAME = insert(Frame).execution_options(**UNREAD)
 #: Whether an account has limits, and the bytes that all farmers offer.
 _OFFERED = select(
     select(User.free_tier).where(User.email == bindparam('email')).scalar_subquery(),

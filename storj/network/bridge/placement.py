@@ -52,6 +52,7 @@ from storj.network.bridge.renter import Allocation, NodeContact, NodeError, Node
 from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract, Pointer
 from storj.network.node.clock import lasts
+from storj.network.node.pipelines import UNREAD
 from storj.network.node.wire import Refusal
 
 __all__ = (
@@ -127,8 +128,8 @@ _CHALLENGES = (
     .where(Challenge.shard_hash == bindparam('shard'), Challenge.node_id == bindparam('farmer'))
     .order_by(Challenge.position)
 )
-_NEW_CONTRACT = insert(Contract)
-_NEW_CHALLENGES = insert(Challenge)
+_NEW_CONTRACT = insert(Contract).execution_options(**UNREAD)
+_NEW_CHALLENGES = insert(Challenge).execution_options(**UNREAD)
 _SIGNED_AGAIN = (
     update(Contract)
     .where(*THIS_CONTRACT)

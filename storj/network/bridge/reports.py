@@ -78,6 +78,7 @@ from storj.network.bridge.tables import Contact, Contract, FarmerToken
 from storj.network.bridge.upkeep.backlog import add, copies_lost, refused_among
 from storj.network.bridge.upkeep.repairs import REPAIRS, Repairs
 from storj.network.node.clock import lasts
+from storj.network.node.pipelines import UNREAD
 from storj.network.node.wire import (
     Refusal,
     Route,
@@ -131,7 +132,7 @@ _CONTRACTS = (
     .join(Contact, Contact.node_id == Contract.node_id)
     .where(Contract.shard_hash == bindparam('shard'))
 )
-_CLAIMED = update(Contract).where(*THIS_CONTRACT).values(stored=True)
+_CLAIMED = update(Contract).where(*THIS_CONTRACT).values(stored=True).execution_options(**UNREAD)
 
 
 def _required(name: str, value: _T | None) -> _T:
