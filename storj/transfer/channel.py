@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from storj.api import parse_version
 from storj.digest import Buffer
 from storj.exception import (
+    NO_FARMER,
     FarmerError,
     FarmerUnreachableError,
     IntegrityError,
     StorjBridgeApiError,
+    StorjError,
 )
 from storj.farmer_connection import (
     ChannelLimits,
@@ -47,6 +49,7 @@ __all__ = (
     'WebSocketChannel',
     'channel_for',
     'check_pointer',
+    'finds_nobody',
     'node_of',
 )
 
@@ -381,3 +384,14 @@ def check_pointer(pointer: object) -> Mapping[str, Any]:
     if not isinstance(farmer, Mapping) or not pointer.get('token') or not node_of(pointer):
         raise StorjBridgeApiError('the bridge answered with a contract without farmer or token')
     return pointer
+
+
+def finds_nobody(error: StorjError) -> bool:
+    """Return whether a bridge that makes no contract says that it found no farmer.
+
+    A silent bridge may also have missed an offer, or be starting again; a 503 may be of a gateway
+    whose bridge is busy, as original bridges send a 400; any other text means something else.
+    """
+    if not isinstance(error, StorjBridgeApiError) or error.code == 503:
+        return False
+    return NO_FARMER.search(error.message) is not None

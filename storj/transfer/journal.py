@@ -510,9 +510,8 @@ class UploadJournal:
             return
         self.frame_id = state['frame']
         index, shards = state.get('index'), _shards_of(state)
-        if self._source is None or shards is None or not isinstance(state.get('key'), str):
-            return
-        if index is not None and not is_hex(index, 64):
+        valid = isinstance(state.get('key'), str) and (index is None or is_hex(index, 64))
+        if self._source is None or shards is None or not valid:
             return
         if state.get('source') != self._source.fingerprint():
             _log.warning('%s changed since its upload was interrupted; all of it is uploaded', path)
@@ -533,8 +532,7 @@ class UploadJournal:
 
     def fits(self, encryption: FileEncryption, plan: Plan) -> bool:
         """Return whether the last attempt stored the file in this form, under this key."""
-        form = _form(encryption, plan)
-        same = all(self._state.get(key) == form[key] for key in form)
+        same = _form(encryption, plan).items() <= self._state.items()
         return self.continues and same and all(number < plan.shards for number in self.shards)
 
     def has_other_key(self, encryption: FileEncryption) -> bool:

@@ -23,7 +23,6 @@ from typing import Any
 
 from storj.api import BridgeProfile
 from storj.exception import (
-    NO_FARMER,
     BridgeUnavailableError,
     BridgeUnreachableError,
     FarmerError,
@@ -39,7 +38,7 @@ from storj.exception import (
 from storj.model import Contact, ExchangeReport, Shard
 from storj.sharding import Plan, Span
 from storj.text import count_of
-from storj.transfer.channel import check_pointer, node_of
+from storj.transfer.channel import check_pointer, finds_nobody, node_of
 from storj.transfer.config import Bridge
 from storj.transfer.coordinator import Gate
 from storj.transfer.journal import UploadJournal
@@ -51,30 +50,12 @@ __all__ = (
     'FarmerSelection',
     'Negotiator',
     'UploadFrame',
-    'finds_nobody',
-    'lacks_shards',
 )
 
 _log = logging.getLogger(__name__)
 
 # Seconds that shards wait for the list of farmers; they are spread better with it.
 _LIST_PATIENCE = 3.0
-
-
-def finds_nobody(error: StorjError) -> bool:
-    """Return whether a bridge that makes no contract says that it found no farmer.
-
-    A silent bridge may also have missed an offer, or be starting again; a 503 may be of a gateway
-    whose bridge is busy, as original bridges send a 400; any other text means something else.
-    """
-    if not isinstance(error, StorjBridgeApiError) or error.code == 503:
-        return False
-    return NO_FARMER.search(error.message) is not None
-
-
-def lacks_shards(error: NotFoundError) -> bool:
-    """Return whether a bridge refuses an entry because farmers do not answer for its shards."""
-    return error.message.startswith('Shards of the frame are on no farmer')
 
 
 class FarmerSelection:
@@ -160,10 +141,8 @@ class FarmerSelection:
     def drop(self, node: str, *, failed: bool) -> None:
         """Give a reservation back, and remember if the farmer is not to be asked again."""
         with self._lock:
-            self._used[node] -= 1
-            # A Counter keeps zeros, which would count as farmers in use.
-            if self._used[node] <= 0:
-                del self._used[node]
+            # Not by item, which would leave a zero that counts as a farmer in use.
+            self._used -= Counter((node,))
             if failed:
                 self._failed[node] = None
 
@@ -398,7 +377,7 @@ class Negotiator:
 
     def _former_farmer(self, shard: Shard) -> Mapping[str, Any] | None:
         """Get the farmer that had a shard at the end of the last attempt; None without it."""
-        former = self._former.get(_number(shard))
+        former = self._former.get(shard.index or 0)
         if former is None or self.selection.has_failed(former):
             return None
         others = [node for node in self._others if node != former]
@@ -407,7 +386,7 @@ class Negotiator:
                 pointer = self._contract(shard, others, choosy=True)
         except (_NoneFree, BridgeUnavailableError) as error:
             self._scope.coordinator.note(error)
-            del self._former[_number(shard)]
+            del self._former[shard.index or 0]
             return None
         node = node_of(pointer)
         return pointer if self.selection.take(node, force=node == former) else None
@@ -664,10 +643,6 @@ class Delivery:
             # Not left to the end of the traceback, which lives as long as the error.
             shard.close()
             scope.meter.end(node)
-
-
-def _number(shard: Shard) -> int:
-    return int(shard.index or 0)
 
 
 def _nodes(contacts: Iterable[Contact]) -> Iterator[str]:

@@ -54,7 +54,7 @@ from storj.transfer.encryption import FileEncryption, bucket_key, encryption_for
 from storj.transfer.fetch import MOST_SHARDS
 from storj.transfer.gather import lost_shards
 from storj.transfer.journal import UploadJournal, destroy_unused_frame
-from storj.transfer.negotiate import Delivery, Negotiator, UploadFrame, lacks_shards
+from storj.transfer.negotiate import Delivery, Negotiator, UploadFrame
 from storj.transfer.scope import Scope, describe
 from storj.transfer.source import ShardReader, Source, once, open_source
 from storj.transfer.spool import Spool
@@ -156,7 +156,7 @@ class Upload:
                     erasure=plan.parity_shards > 0,
                 )
             except NotFoundError as error:
-                if deliveries >= _DELIVERIES or not lacks_shards(error):
+                if deliveries >= _DELIVERIES or not _lacks_shards(error):
                     raise
                 _log.warning('the entry is refused (%s): its shards get other farmers', error)
             meter.phase('transferring')
@@ -593,3 +593,8 @@ class FileEntry:
         # Gone already? An attempt whose answer was lost did it, or somebody else.
         with contextlib.suppress(NotFoundError):
             self._scope.ask(lambda: self._bridge.file_remove(bucket_id, file_id), 'the old file')
+
+
+def _lacks_shards(error: NotFoundError) -> bool:
+    """Return whether a bridge refuses an entry because farmers do not answer for its shards."""
+    return error.message.startswith('Shards of the frame are on no farmer')
