@@ -8,12 +8,14 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import URL, Engine, create_engine
 
-from storj.network.bridge import passwords
+from storj.network.bridge import database, passwords
 from tests.cli import forked
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +88,33 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def forked_python(commands: Path) -> Iterator[None]:
     """Have what the tests of a module start with Python be forked, with its modules loaded."""
     with mock.patch.object(sys, 'executable', str(commands / 'python')):
+        yield
+
+
+class Statements(dict[Any, Any]):
+    """What SQLAlchemy has compiled, for all engines of SQLite instead of each by itself.
+
+    Its keys begin with the dialect of the engine: that of SQLite is made anew for each.
+    """
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(key[1:], compiled)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Have the statements of bridges compiled once: hundreds of tests start one."""
+    statements = Statements()
+
+    def make(url: URL, **options: Any) -> Engine:
+        if url.get_backend_name() == 'sqlite':
+            options['execution_options'] = {'compiled_cache': statements}
+        return create_engine(url, **options)
+
+    with mock.patch.object(database, 'create_engine', make):
         yield
 
 
