@@ -182,6 +182,11 @@ def _after_its_content(folder: str) -> list[tuple[bool, str]]:
     return [*((False, part) for part in folder.split('/')[:-1]), (True, '')]
 
 
+# In the order of the results, names are in that of their parts, as '/' comes before all characters;
+# lists of parts would take three times the memory.
+_IN_TREE = str.maketrans({'/': '\0', '\0': '\1\1', '\1': '\1\2'})
+
+
 @dataclass(slots=True)
 class Branch:
     """A line of a tree: a folder or a file.
@@ -252,7 +257,7 @@ def branches(
         found.append(Branch(f'{name}/', folder, None, len(above), content))
     # A folder before what is in it, also before a file whose name ends in a slash.
     found += files
-    found.sort(key=lambda branch: branch.place.removeprefix(base).split('/'))
+    found.sort(key=lambda branch: branch.place.removeprefix(base).translate(_IN_TREE))
     _join(found)
     return found
 
@@ -260,11 +265,14 @@ def branches(
 def _join(found: Sequence[Branch]) -> None:
     """Find out from the last line on which lines and folders others follow in the same folder."""
     follows: list[bool] = []
+    # Many lines are in the same position.
+    positions: dict[tuple[bool, ...], tuple[bool, ...]] = {}
     for branch in reversed(found):
         del follows[branch.depth + 1 :]
         follows += [False] * (branch.depth + 1 - len(follows))
         branch.is_last = not follows[branch.depth]
-        branch.open = tuple(follows[: branch.depth])
+        position = tuple(follows[: branch.depth])
+        branch.open = positions.setdefault(position, position)
         follows[branch.depth] = True
 
 

@@ -173,6 +173,12 @@ def test_tree_ends_at_a_level_and_may_leave_files_out():
     assert (folder.content.size, folder.content.files) == (20, 2)
 
 
+def test_tree_of_control_characters_is_in_order_of_parts():
+    catalog = Names('a/x', 'a\0', 'a\0\1', 'a\1', 'a-b', 'a/y')
+    names = [branch.place for branch in branches(select(catalog))]
+    assert names == ['a/', 'a/x', 'a/y', 'a\0', 'a\0\1', 'a\1', 'a-b']
+
+
 def test_tree_of_a_name_of_many_slashes_is_bounded():
     assert len(branches(select(Names('/' * 100_000)))) == LEVELS
 
