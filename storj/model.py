@@ -906,8 +906,7 @@ class File(Record):
         """Return the record as JSON has it, with the frame as its id and without the shards."""
         fields = super().to_dict()
         fields.pop('shard_manager', None)
-        if self.frame is not None:
-            fields['frame'] = self.frame.id
+        _name_only(fields, 'frame', self.frame)
         return fields
 
     def download(self, destination: Any = None, **options: Any) -> Any:
@@ -984,9 +983,16 @@ class Token(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return the token as the bridge sent it, its value twice."""
         fields = super().to_dict()
-        if self.bucket is not None:
-            fields['bucket'] = self.bucket.id
+        _name_only(fields, 'bucket', self.bucket)
         return fields if self.token is None else {**fields, 'id': self.token}
+
+
+def _name_only(fields: dict[str, Any], name: str, record: Frame | Bucket | None) -> None:
+    """Replace a record in what is made into JSON by its id; leave it out if it has none."""
+    if record is None or record.id is None:
+        fields.pop(name, None)
+    else:
+        fields[name] = record.id
 
 
 class _Entry(Field[Any]):

@@ -58,6 +58,8 @@ def test_files_frame_is_a_record_whatever_the_bridge_sends() -> None:
     assert model.File(frame=model.Frame(id='f')).frame == model.Frame(id='f')
     assert model.File().frame is None
     assert model.File(frame='f').to_dict() == {'frame': 'f'}
+    assert model.File(frame={'shards': []}).to_dict() == {}
+    assert model.Token(token='t', bucket={'name': 'b'}).to_dict() == {'token': 't', 'id': 't'}
 
 
 def test_files_other_names_follow_the_fields() -> None:
