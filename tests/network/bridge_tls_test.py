@@ -94,7 +94,7 @@ def test_certificate_that_is_replaced_is_read_again(tmp_path: Path) -> None:
     assert not certificate.renew()
     later[0].replace(here[0])
     # The key has not arrived yet.
-    with pytest.raises(ConfigurationError, match='no certificate and key'):
+    with pytest.raises(ConfigurationError, match='the key belongs to another certificate'):
         certificate.renew()
     assert shake_hands(certificate.server, certificate.client) == before
     later[1].replace(here[1])

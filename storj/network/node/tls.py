@@ -124,9 +124,17 @@ def _load(context: ssl.SSLContext, cert: Path | str, key: Path | str | None) -> 
         context.load_cert_chain(cert, key, password=_no_password)
     except OSError as error:
         files = ' and '.join(str(path) for path in (cert, key) if path)
-        # SSL's errors say nothing of files: "[SSL] PEM lib (_ssl.c:3895)".
-        reason = 'no certificate and key' if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigurationError(f'TLS with {files}: {reason}') from error
+        raise ConfigurationError(f'TLS with {files}: {_reason(error)}') from error
+
+
+def _reason(error: OSError) -> str | None:
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror
+    # The second one if they are of different kinds, RSA and elliptic curve.
+    if error.reason in ('KEY_VALUES_MISMATCH', 'NO_CERTIFICATE_ASSIGNED'):
+        return 'the key belongs to another certificate'
+    # SSL's errors say nothing of files: "[SSL] PEM lib (_ssl.c:3895)".
+    return 'no certificate and key'
 
 
 def client_of(cert: Path | str) -> ssl.SSLContext:
