@@ -289,6 +289,11 @@ class FaultPlan:
             ]
         return Disturbance(self, faults)
 
+    @property
+    def stalled(self) -> int:
+        """How many requests and transfers stand still now."""
+        return len(self._stalled)
+
     async def stall(self) -> None:
         """Wait until the network stops, or until the caller is cancelled."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -12,7 +12,7 @@ import pytest
 from storj.exception import ConfigurationError
 from storj.network.farmer.bridge_link import BridgeLinkError
 from storj.network.farmer.channels import PIECE
-from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
 from storj.network.faults import FaultPlan
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeError
@@ -56,17 +56,17 @@ def test_stop_in_mid_upload_leaves_no_open_file_and_no_half_shard(
 def test_stop_waits_for_the_end_of_a_transfer_that_stands_still(tmp_path: Path) -> None:
     async def test() -> None:
         faults = FaultPlan(['stall:operation=push,offset=4'])
-        async with site(tmp_path, faults=faults) as here:
+        # Threads that others share: their end gives the transfer no time to end by itself.
+        workers = Workers()
+        async with site(tmp_path, faults=faults, workers=workers) as here:
             sending = asyncio.ensure_future(here.post(SHARD, await here.push_token()))
-            while not faults._stalled:
+            while not faults.stalled:
                 await asyncio.sleep(0)
-            # Threads that others share: their end gives the transfer no time to end by itself.
-            workers, here.farmer._shared_workers = here.farmer._workers, here.farmer._workers
             await here.farmer.stop()
             assert here.farmer.channels.active == 0
             assert list((tmp_path / 'incoming').iterdir()) == []
             await asyncio.gather(sending, return_exceptions=True)
-            workers.close()
+        workers.close()
 
     run(test)
 

@@ -20,7 +20,7 @@ import aiohttp
 
 from storj.digest import ShardDigest, new_challenges, shard_hash
 from storj.network.bridge.renter import Allocation, RenterNode
-from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
 from storj.network.faults import FaultPlan
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.rpc import NodeContact
@@ -173,7 +173,11 @@ def pull(token: str, name: str = SHARD_HASH) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def site(
-    path: Path, *, faults: FaultPlan | None = None, **settings: Any
+    path: Path,
+    *,
+    faults: FaultPlan | None = None,
+    workers: Workers | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Site]:
     """Run a farmer on a free port of the loopback interface."""
     clock = Clock()
@@ -181,6 +185,7 @@ async def site(
     farmer = Farmer(
         FarmerSettings(path, **{'durable': False, **settings}),
         faults=plan,
+        workers=workers,
         clock=clock,
         monotonic=clock.monotonic,
     )

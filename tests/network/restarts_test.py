@@ -272,7 +272,7 @@ def test_farmer_is_stopped_and_started_during_a_pause(
         eventually(lambda: farmer.state == 'restarting')
         assert farmer.status()['problems'] == ['restarting: signal 9']
         farmer.stop()
-        assert (farmer.state, farmer._keeper) == ('stopped', None)
+        assert (farmer.state, farmer.running) == ('stopped', False)
         farmer.start()
         strike(farmer)
         eventually(lambda: farmer.state == 'restarting')

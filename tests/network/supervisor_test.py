@@ -470,9 +470,11 @@ def test_network_whose_loop_dies_ends_with_its_reason(
     def leave() -> None:
         raise SystemExit('out of nothing')
 
+    async def begin() -> None:
+        asyncio.get_running_loop().call_soon(leave)
+
     with Network(farmers=0, data=tmp_path) as net:
-        assert net._loop is not None
-        net._loop.call_soon_threadsafe(leave)
+        net.call(begin())
         with pytest.raises(NetworkError, match='ended by itself'):
             net.wait(threading.Event())
     assert 'SystemExit: out of nothing' in caplog.text
