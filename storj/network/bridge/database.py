@@ -49,7 +49,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from storj.exception import NetworkSetupError
 from storj.network.bridge.schema import refusal, upgrade
 from storj.network.bridge.tables import REVISION, Base, Lease, SchemaVersion, Secret
-from storj.network.node.group_sync import GroupSync
+from storj.network.node.group_sync import Checkpoints, GroupSync
 from storj.network.node.pipelines import pipelined
 from storj.network.node.watchdog import Watchdog, tcp_limits
 from storj.system.atomic_file import sync_folder
@@ -73,9 +73,9 @@ _Transaction = TypeVar('_Transaction')
 
 # Rows that are deleted in one go: a few milliseconds' work.
 _SOME = 200
-# Transactions of SQLite after which a thread copies its log into its file, and pages of the log
-# after which a commit does, because it begins anew only if all of it was copied.
-_TRANSACTIONS, _LONGEST_LOG = 100, 10_000
+# Pages of SQLite's log after which a commit copies what the thread for that has not copied yet: the
+# log begins anew only if all of it was.
+_LONGEST_LOG = 10_000
 _CHECKPOINT = text('PRAGMA wal_checkpoint(PASSIVE)')
 #: Transactions side by side, where a server does them.
 CONNECTIONS = 16
@@ -164,8 +164,7 @@ class Database:
         parsed = _parsed(url)
         self._reader = ThreadPoolExecutor(1, 'storj-database')
         self._workers: ThreadPoolExecutor | None = None
-        self._copier = ThreadPoolExecutor(1, 'storj-checkpoints')
-        self._transactions = 0
+        self._checkpoints: Checkpoints | None = None
         self._watchdog: Watchdog | None = None
         self._thread = _Thread()
         self._waiting: list[_Waiting] = []
@@ -173,6 +172,8 @@ class Database:
         with _named(parsed):
             self.engine = _open(parsed, connections)
             self._sync = _sync_of(parsed) if durable else None
+            if (path := _file_of(parsed)) is not None:
+                self._checkpoints = Checkpoints(path, self._checkpoint)
             self._sessions = sessionmaker(self.engine, expire_on_commit=False)
             self._reading = self.engine
             self._begin_shared: Callable[[], AbstractContextManager[Connection]] = self.engine.begin
@@ -342,20 +343,15 @@ class Database:
                 default those of a request.
         """
         if self._workers is None:
-            self._transactions += 1
-            if self._transactions % _TRANSACTIONS == 0 and isinstance(self.engine.pool, QueuePool):
-                self._copier.submit(self._checkpoint)
+            if self._checkpoints is not None:
+                self._checkpoints.look()
             return work()
         patience = PATIENCE if patience is None else patience
         return await self._waited_for(self._workers, patience, work)
 
     def _checkpoint(self) -> None:
-        """Copy the log of SQLite into its file, while others read and write."""
-        try:
-            with self.begin_plain() as connection:
-                connection.execute(_CHECKPOINT)
-        except SQLAlchemyError as error:
-            logger.warning('the log of the database was not copied: %s', reason_of(error))
+        with self.begin_plain() as connection:
+            connection.execute(_CHECKPOINT)
 
     async def _waited_for(
         self, threads: ThreadPoolExecutor, patience: float, work: Callable[[], _T]
@@ -481,7 +477,8 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._reader.shutdown(wait=True, cancel_futures=True)
-        self._copier.shutdown(wait=True, cancel_futures=True)
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         if self._workers is not None:
             self._workers.shutdown(wait=True, cancel_futures=True)
         if self._watchdog is not None:
@@ -643,6 +640,8 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
         'synchronous=NORMAL',
         'foreign_keys=ON',
         'busy_timeout=5000',
+        # Its length tells how much there is to copy.
+        'journal_size_limit=0',
         # By default, a commit would copy 4 MiB, while the event loop waits for the disk.
         f'wal_autocheckpoint={_LONGEST_LOG}',
     ):

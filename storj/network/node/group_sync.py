@@ -3,14 +3,16 @@
 SQLite with ``synchronous=NORMAL`` writes a commit to its log and leaves the log to the system; with
 ``FULL`` it waits for the disk in every commit, on the thread that commits. Here a commit is quick,
 and a request that must not be answered earlier waits for :meth:`GroupSync.wait`: one wait for the
-disk, in a worker thread, covers all commits that were made before it began.
+disk, in a worker thread, covers all commits that were made before it began. Another thread copies
+the log into the database (:class:`Checkpoints`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 from aiohttp import web
@@ -18,10 +20,15 @@ from aiohttp import web
 from storj.network.node.wire import Handler
 from storj.system import atomic_file
 
-__all__ = ('SYNCS', 'GroupSync', 'durable_answers')
+__all__ = ('SYNCS', 'Checkpoints', 'GroupSync', 'durable_answers')
 
 #: What an application waits for before it answers a request that may have changed something.
 SYNCS: web.AppKey[list[Callable[[], Awaitable[None]]]] = web.AppKey('syncs', list)
+
+logger = logging.getLogger(__name__)
+
+# Bytes that a log grows by between two checkpoints.
+_STEP = 4 * 1024 * 1024
 
 _SAFE = frozenset({'GET', 'HEAD', 'OPTIONS'})
 
@@ -94,3 +101,47 @@ class GroupSync:
         except OSError as error:
             self.failure = error
             raise
+
+
+class Checkpoints:
+    """Copies the log of a SQLite database into its file, in a thread of its own.
+
+    SQLite by itself does that in a commit, which then waits for the disk.
+
+    Args:
+        database (Path): the file of the database, in WAL mode with ``journal_size_limit=0``.
+        copy (Callable[[], None]): makes a checkpoint beside which others read and write.
+    """
+
+    def __init__(self, database: Path, copy: Callable[[], None]) -> None:
+        self._log = database.with_name(f'{database.name}-wal')
+        self._copy = copy
+        self._thread = ThreadPoolExecutor(1, 'storj-checkpoints')
+        self._running: Future[None] | None = None
+        self._copied = 0
+
+    def look(self) -> None:
+        """Begin a checkpoint, if the log has grown enough; to be called now and then."""
+        if self._running is not None and not self._running.done():
+            return
+        try:
+            size = self._log.stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if size < self._copied:
+            # It has begun anew.
+            self._copied = 0
+        if size - self._copied >= _STEP:
+            self._copied = size
+            self._running = self._thread.submit(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        try:
+            self._copy()
+        except Exception as error:
+            # Commits go on, and copy it themselves in the end.
+            logger.warning('the log of a database was not copied: %s', error)
+
+    def close(self) -> None:
+        """Wait for the end of a checkpoint."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
