@@ -62,6 +62,16 @@ def test_durable_shard_and_its_name_are_flushed(
     shards = tmp_path / 'shards'
     inodes = [path.stat().st_ino for path in (shards / '4a' / SHARD_HASH, shards / '4a', shards)]
     assert flushed == inodes
+    flushed.clear()
+    store.discard(SHARD_HASH)
+    assert put(store)
+    # The name of their folder is there to stay.
+    assert flushed[1:] == inodes[1:2]
+    flushed.clear()
+    store.discard(SHARD_HASH)
+    (shards / '4a').rmdir()
+    assert put(store)
+    assert flushed[2:] == inodes[2:]
 
 
 def test_shard_is_not_there_before_its_hash_is_right(tmp_path: Path) -> None:

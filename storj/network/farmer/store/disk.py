@@ -20,6 +20,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from storj.exception import NetworkSetupError
@@ -72,6 +73,8 @@ class DiskStore:
         self._shards = path / 'shards'
         self._incoming = path / 'incoming'
         self._quarantine = path / 'quarantine'
+        # Folders of shards whose own names are on the disk for certain.
+        self._kept: set[Path] = set()
         try:
             for folder in (path, self._shards, self._incoming, self._quarantine):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,9 +162,8 @@ class DiskStore:
             StoreError: If the disk refuses.
         """
         final = self._file(data_hash)
-        return _IncomingFile(
-            self._incoming / f'{data_hash}.{secrets.token_hex(8)}', final, self._durable
-        )
+        temporary = self._incoming / f'{data_hash}.{secrets.token_hex(8)}'
+        return _IncomingFile(temporary, final, self._kept, durable=self._durable)
 
     def open(self, data_hash: str) -> _FileReader:
         """Open the file of a shard.
@@ -210,8 +212,8 @@ class DiskStore:
 class _IncomingFile:
     """A file that is being written under a temporary name."""
 
-    def __init__(self, path: Path, final: Path, durable: bool) -> None:
-        self._path, self._final, self._durable = path, final, durable
+    def __init__(self, path: Path, final: Path, kept: set[Path], *, durable: bool) -> None:
+        self._path, self._final, self._kept, self._durable = path, final, kept, durable
         self._committed = False
         try:
             self._file = path.open('xb', buffering=0)
@@ -234,11 +236,14 @@ class _IncomingFile:
                 # failure can take.
                 os.fsync(self._file.fileno())
             self._file.close()
-            folder.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+                self._kept.discard(folder)
             atomic_file.replace(self._path, self._final, sync=self._durable)
-            if self._durable:
-                # The folder of the first digits may be new.
+            if self._durable and folder not in self._kept:
+                # It is new, or the process that made it may have been killed before this.
                 atomic_file.sync_folder(folder.parent)
+                self._kept.add(folder)
         except OSError as error:
             raise _cannot('write', error) from error
         self._committed = True
