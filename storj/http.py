@@ -32,7 +32,7 @@ from requests import exceptions
 
 from storj import api, model, sharding
 from storj.api import ecdsa_to_hex
-from storj.configuration import default_folder
+from storj.configuration import DEFAULT_BRIDGE, default_folder
 from storj.crypto import keys as content_keys
 from storj.crypto import names
 from storj.exception import (
@@ -81,8 +81,6 @@ __all__ = (
     'handle_nonhttp_errors',
     'model',
 )
-
-DEFAULT_BRIDGE = 'https://api.storj.io/'
 
 #: Seconds to connect, and to wait for the head of an answer or the next piece of its body.
 DEFAULT_TIMEOUT = (10.0, 30.0)

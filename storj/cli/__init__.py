@@ -65,6 +65,18 @@ def key_main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(attribute: str, program: str, arguments: Sequence[str] | None) -> int:
     try:
+        return _started(attribute, program, arguments)
+    except KeyboardInterrupt as error:
+        # A signal while modules are loaded; a command reports its own.
+        from storj.cli.errors import explain
+
+        report = explain(error)
+        print(f'{program}: {report.message}', file=sys.stderr)
+        return report.exit_code
+
+
+def _started(attribute: str, program: str, arguments: Sequence[str] | None) -> int:
+    try:
         import click  # noqa: F401  an extra: `import storj` and this module work without it
     except ImportError:
         print(
@@ -73,17 +85,10 @@ def _run(attribute: str, program: str, arguments: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return 1
-    from storj.cli.errors import explain
     from storj.cli.streams import interrupts
 
     with interrupts():
-        try:
-            command = __getattr__(attribute)
-        except KeyboardInterrupt as error:
-            # A signal while the modules of the command are loaded.
-            report = explain(error)
-            print(f'{program}: {report.message}', file=sys.stderr)
-            return report.exit_code
+        command = __getattr__(attribute)
         status: int = command.main(args=arguments, prog_name=program, standalone_mode=False)
         return status
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.abc import MetaPathFinder
+
 import click
 import pytest
 
@@ -142,3 +145,17 @@ def test_signal_before_the_command_is_there_has_no_traceback(
     monkeypatch.setattr(cli, '__getattr__', loading)
     assert cli.main([]) == code
     assert capsys.readouterr() == ('', f'storj: {word}\n')
+
+
+def test_interrupt_before_signals_are_handled_has_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(MetaPathFinder):
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name == 'click':
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, 'click')
+    monkeypatch.setattr(sys, 'meta_path', [Interrupted(), *sys.meta_path])
+    assert cli.main([]) == 130
+    assert capsys.readouterr() == ('', 'storj: interrupted\n')

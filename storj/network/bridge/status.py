@@ -32,8 +32,6 @@ __all__ = ('ROUTES', 'TOTALS', 'network_status')
 # Newest files whose places are shown, and shards of them all.
 _FILES = 100
 _SHARDS = 5000
-# What is counted of each farmer.
-_HELD = ('shards', 'mirrors', 'bytes')
 
 #: Key of the counts in the bridge's application.
 TOTALS: web.AppKey[Totals] = web.AppKey('totals', Totals)
