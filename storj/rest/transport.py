@@ -399,7 +399,7 @@ def _environment_proxies() -> Mapping[str, str]:
 
 @lru_cache(maxsize=1)
 def _proxies_read(usual: tuple[str | None, ...], moment: int) -> Mapping[str, str]:
-    # Reads every variable there is: for a small request as much work as to sign and to send it.
+    # Reads every variable there is, which takes longer the more there are.
     return getproxies()
 
 
