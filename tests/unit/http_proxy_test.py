@@ -97,9 +97,7 @@ def test_environment_is_read_once_for_many_requests(
     monkeypatch.setattr(transport, 'getproxies', getproxies)
     monkeypatch.setattr(transport, '_PROXIES_KEPT', float('inf'))
     transport._proxies_read.cache_clear()
-    with http.Client(None, None, bridge.url, retries=QUICK) as client:
-        for _ in range(3):
-            client._request(method='GET', path='/x')
+    assert [asked(bridge) for _ in range(3)] == ['bridge'] * 3
     assert len(read) == 1
     transport._proxies_read.cache_clear()
 
@@ -107,10 +105,9 @@ def test_environment_is_read_once_for_many_requests(
 def test_proxy_that_appears_in_the_environment_counts_at_once(
     bridge: Server, proxy: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with http.Client(None, None, bridge.url, retries=QUICK) as client:
-        assert client._request(method='GET', path='/x') == ['bridge']
-        monkeypatch.setenv('HTTP_PROXY', proxy.url)
-        assert client._request(method='GET', path='/x') == ['proxy']
+    assert asked(bridge) == 'bridge'
+    monkeypatch.setenv('HTTP_PROXY', proxy.url)
+    assert asked(bridge) == 'proxy'
 
 
 def test_proxy_without_a_scheme_is_one_of_http(bridge: Server, proxy: Server) -> None:
