@@ -452,7 +452,8 @@ def test_log_of_sqlite_is_copied_by_another_thread(tmp_path: Path) -> None:
         # Pages of about 4 MiB in one transaction, after which SQLite by itself would copy them.
         rows = [{'name': str(number), 'value': 'x' * 4000} for number in range(1500)]
         asyncio.run(database.run(lambda connection: connection.execute(insert(Secret), rows)))
-        asyncio.run(database.read(lambda connection: connection.scalar(text('SELECT 1'))))
+        for _ in range(50):
+            asyncio.run(database.read(lambda connection: connection.scalar(text('SELECT 1'))))
         eventually(lambda: bool(copied))
     finally:
         database.close()

@@ -172,8 +172,8 @@ class Database:
         with _named(parsed):
             self.engine = _open(parsed, connections)
             self._sync = _sync_of(parsed) if durable else None
-            if (path := _file_of(parsed)) is not None:
-                self._checkpoints = Checkpoints(path, self._checkpoint)
+            if _file_of(parsed) is not None:
+                self._checkpoints = Checkpoints(self._checkpoint)
             self._sessions = sessionmaker(self.engine, expire_on_commit=False)
             self._reading = self.engine
             self._begin_shared: Callable[[], AbstractContextManager[Connection]] = self.engine.begin
@@ -344,7 +344,7 @@ class Database:
         """
         if self._workers is None:
             if self._checkpoints is not None:
-                self._checkpoints.look()
+                self._checkpoints.count()
             return work()
         patience = PATIENCE if patience is None else patience
         return await self._waited_for(self._workers, patience, work)
@@ -640,8 +640,6 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
         'synchronous=NORMAL',
         'foreign_keys=ON',
         'busy_timeout=5000',
-        # Its length tells how much there is to copy.
-        'journal_size_limit=0',
         # By default, a commit would copy 4 MiB, while the event loop waits for the disk.
         f'wal_autocheckpoint={_LONGEST_LOG}',
     ):

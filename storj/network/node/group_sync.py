@@ -27,8 +27,8 @@ SYNCS: web.AppKey[list[Callable[[], Awaitable[None]]]] = web.AppKey('syncs', lis
 
 logger = logging.getLogger(__name__)
 
-# Bytes that a log grows by between two checkpoints.
-_STEP = 4 * 1024 * 1024
+# Transactions between two checkpoints: each makes a log longer by some pages, a removal by fifty.
+_TRANSACTIONS = 50
 
 _SAFE = frozenset({'GET', 'HEAD', 'OPTIONS'})
 
@@ -109,30 +109,20 @@ class Checkpoints:
     SQLite by itself does that in a commit, which then waits for the disk.
 
     Args:
-        database (Path): the file of the database, in WAL mode with ``journal_size_limit=0``.
         copy (Callable[[], None]): makes a checkpoint beside which others read and write.
     """
 
-    def __init__(self, database: Path, copy: Callable[[], None]) -> None:
-        self._log = database.with_name(f'{database.name}-wal')
+    def __init__(self, copy: Callable[[], None]) -> None:
         self._copy = copy
         self._thread = ThreadPoolExecutor(1, 'storj-checkpoints')
         self._running: Future[None] | None = None
-        self._copied = 0
+        self._count = 0
 
-    def look(self) -> None:
-        """Begin a checkpoint, if the log has grown enough; to be called now and then."""
-        if self._running is not None and not self._running.done():
-            return
-        try:
-            size = self._log.stat().st_size
-        except FileNotFoundError:
-            size = 0
-        if size < self._copied:
-            # It has begun anew.
-            self._copied = 0
-        if size - self._copied >= _STEP:
-            self._copied = size
+    def count(self) -> None:
+        """Note a transaction; begin a checkpoint after enough of them."""
+        self._count += 1
+        if self._count >= _TRANSACTIONS and (self._running is None or self._running.done()):
+            self._count = 0
             self._running = self._thread.submit(self._checkpoint)
 
     def _checkpoint(self) -> None:
