@@ -447,17 +447,17 @@ def test_log_of_sqlite_is_copied_by_another_thread(tmp_path: Path) -> None:
         if 'wal_checkpoint' in statement:
             copied.append((threading.current_thread().name, cursor.fetchone()[2]))
 
-    event.listen(Engine, 'after_cursor_execute', note)
+    event.listen(database.engine, 'after_cursor_execute', note)
     try:
         # Pages of about 4 MiB in one transaction, after which SQLite by itself would copy them.
         rows = [{'name': str(number), 'value': 'x' * 4000} for number in range(1500)]
         asyncio.run(database.run(lambda connection: connection.execute(insert(Secret), rows)))
+        assert (tmp_path / 'bridge.db').stat().st_size < 2_000_000
         for _ in range(50):
             asyncio.run(database.read(lambda connection: connection.scalar(text('SELECT 1'))))
         eventually(lambda: bool(copied))
     finally:
         database.close()
-        event.remove(Engine, 'after_cursor_execute', note)
     [(thread, pages)] = copied
     assert thread.startswith('storj-checkpoints')
     assert pages > 1500
