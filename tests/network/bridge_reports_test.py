@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,15 @@ def test_reports_in_the_name_of_another_farmer_are_refused(bridge: RunningBridge
 def test_client_with_the_token_tells_what_nobody_counts_on(
     bridge: RunningBridge, alice: Account
 ) -> None:
-    bridge.farmer()
+    farmer = bridge.farmer()
     pointer = bridge.add_shard(alice, bridge.frame(alice))
+    asked = farmer.hangs = asyncio.Event()
     assert bridge.report(pointer, 'SHARD_UPLOADED').status == 201
     found = contract(bridge, pointer)
     # Who asks for a contract and brings nothing can say so, too.
     assert (found.stored, found.verified, found.next_audit) == (True, UNCONFIRMED, NEVER)
     # The bridge asks the farmer before it counts the copy.
+    bridge.set(asked)
     bridge.copies_made()
     assert contract(bridge, pointer).verified == 0
 

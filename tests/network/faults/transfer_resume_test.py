@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -276,6 +277,8 @@ PROGRAM = """
 
     def tell(progress):
         print(progress.shards, flush=True)
+        # So that no shard more is there when the signal comes.
+        sys.stdin.readline()
 
     if what == 'upload':
         future = client.transfers.upload(bucket, path, progress=tell)
@@ -309,18 +312,25 @@ def run(
     python = sys.executable if limit is None else PYTHON
     with subprocess.Popen(
         [python, '-c', textwrap.dedent(PROGRAM), *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, **network.environment()},
         preexec_fn=confine,
     ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if sign is not None and line.strip().isdigit() and int(line) >= shards:
+            if not line.strip().isdigit() or process.stdin.closed:
+                continue
+            if sign is not None and int(line) >= shards:
                 process.send_signal(sign)
-                sign = None
+                process.stdin.close()
+            else:
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(process.stdin.fileno(), b'\n')
         return process.wait(30), ''.join(lines)
 
 
