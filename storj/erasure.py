@@ -13,7 +13,7 @@ same piece of each shard, of any length (:data:`STRIPE` is libstorj's).
 
 Two backends compute the sums. ``isa-l`` calls Intel's library when the system has it (Debian and
 Ubuntu: ``libisal2``), without copying and with the interpreter's lock released; it is ten times as
-fast as libstorj's own C. ``python`` needs nothing and is about as fast as that C (``python -m
+fast as libstorj's own C. ``python`` needs nothing and is a sixth slower than that C (``python -m
 benchmarks.erasure``). Both give the same bytes. Pure: the environment is not asked which to take.
 """
 
