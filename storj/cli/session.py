@@ -123,6 +123,13 @@ class _LogFile(logging.FileHandler):
     def __init__(self, path: str) -> None:
         super().__init__(path, encoding='utf-8')
         self.failure: BaseException | None = None
+        self._ended = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless it is one of a thread that began to log before the end."""
+        if not self._ended:
+            # A closed file would be opened again, and nobody would close it.
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Remember the error: the command continues without its log, and reports it last."""
@@ -130,6 +137,7 @@ class _LogFile(logging.FileHandler):
 
     def close(self) -> None:
         """Close the file."""
+        self._ended = True
         try:
             super().close()
         except OSError as error:

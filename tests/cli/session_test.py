@@ -116,3 +116,16 @@ def test_many_failures_of_one_kind_are_told_once(capsys, verbose):
     assert told.count('failed: no connection') == (20 if verbose else 1)
     assert told.count('left out') == 2
     assert ("19 more messages like these; '-v' shows them" in told) is (not verbose)
+
+
+def test_log_file_stays_closed_for_a_late_record(tmp_path):
+    log = logging.getLogger('storj')
+    with Session() as session:
+        session.log_file = str(tmp_path / 'log')
+        session.start()
+        (opened,) = (each for each in log.handlers if isinstance(each, logging.FileHandler))
+        log.warning('early')
+    # A thread that looks through the handlers may still have this one.
+    opened.handle(logging.makeLogRecord({'msg': 'late', 'levelno': logging.WARNING}))
+    assert opened.stream is None
+    assert 'early' in (tmp_path / 'log').read_text()
