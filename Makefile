@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILE   ?=
-# Tests wait for servers for much of their time: one more than a small machine has cores.
-WORKERS ?= 3
+# Tests wait for servers for much of their time: twice as many as a small machine has cores.
+WORKERS ?= 4
 
 # Modules are compiled once, not by each of the processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
