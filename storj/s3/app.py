@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from storj.exception import StorjError
-from storj.s3 import buckets, multipart, objects
+from storj.s3 import buckets, conditions, multipart, objects
 from storj.s3.call import Call
 from storj.s3.errors import S3Error
 from storj.s3.store import Store
@@ -124,6 +124,7 @@ def application(
                 raise S3Error('AccessForbidden' if 'Origin' in request.headers else 'BadRequest')
             call.authenticate(secret_of, datetime.datetime.now(datetime.timezone.utc))
             answer = _answer_for(call)
+            conditions.refuse_unkept(call.headers)
             if waits:
                 # Only now: who is refused sends no body in vain.
                 await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')

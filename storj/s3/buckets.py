@@ -61,8 +61,6 @@ async def create(store: Store, call: Call) -> web.StreamResponse:
     name = call.bucket
     if not _NAME.fullmatch(name) or _ODD.search(name) or _ADDRESS.fullmatch(name):
         raise S3Error('InvalidBucketName', BucketName=name)
-    if call.headers.get('x-amz-bucket-object-lock-enabled', '').lower() == 'true':
-        raise S3Error('NotImplemented')
     if call.request.can_read_body:
         await call.document('CreateBucketConfiguration')
     await store.create_bucket(name)

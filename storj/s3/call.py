@@ -9,6 +9,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -22,6 +23,14 @@ from storj.s3.store import MAX_KEY
 #: The one region; clients may name any.
 REGION: Final = 'us-east-1'
 
+_OF_SIGNATURE: Final = frozenset(
+    f'x-amz-{name}'
+    for name in (
+        *('algorithm', 'credential', 'date', 'expires', 'signedheaders', 'signature'),
+        *('security-token', 'content-sha256', 'trailer', 'decoded-content-length'),
+    )
+)
+
 
 def stamp(moment: datetime.datetime) -> str:
     """Return a time as S3's XML has it."""
@@ -31,6 +40,15 @@ def stamp(moment: datetime.datetime) -> str:
 def is_number(text: str) -> bool:
     """Return whether a text is a number without a sign, and small enough to be meant."""
     return re.fullmatch('[0-9]{1,18}', text) is not None
+
+
+def _stays(name: str) -> bool:
+    """Return whether a parameter of a presigned address is not taken for a header.
+
+    What belongs to the signature is not; and some SDKs presign the checksum of an empty body,
+    because they do not have the body yet.
+    """
+    return name in _OF_SIGNATURE or name.startswith(('x-amz-checksum-', 'x-amz-sdk-'))
 
 
 @dataclass
@@ -60,10 +78,19 @@ class Call:
         """Of HTTP."""
         return self.request.method
 
-    @property
+    @cached_property
     def headers(self) -> Mapping[str, str]:
-        """Of the request, looked up without regard to case."""
-        return self.request.headers
+        """Of the request, looked up without regard to case.
+
+        What a presigned address has as parameters ``x-amz-`` is among them, because SDKs move
+        headers there.
+        """
+        headers = self.request.headers.copy()
+        if 'X-Amz-Algorithm' in self.query:
+            for name, value in self.query.items():
+                if name.lower().startswith('x-amz-') and not _stays(name.lower()):
+                    headers.setdefault(name, value)
+        return headers
 
     @classmethod
     def read(cls, request: web.Request, request_id: str, domains: Sequence[str]) -> Call:

@@ -26,6 +26,26 @@ KEPT: Final = (
     'Expires',
 )
 
+#: Headers (or how they begin) by which a client wants what the gateway cannot keep: the values
+#: that are no such wish, in lower case, and the error for others.
+_UNKEPT: Final[Mapping[str, tuple[frozenset[str], str]]] = {
+    # All is its owner's alone.
+    'x-amz-acl': (
+        frozenset({'private', 'bucket-owner-read', 'bucket-owner-full-control'}),
+        'AccessControlListNotSupported',
+    ),
+    'x-amz-grant-': (frozenset(), 'AccessControlListNotSupported'),
+    'x-amz-object-ownership': (frozenset({'bucketownerenforced'}), 'NotImplemented'),
+    'x-amz-storage-class': (frozenset({'standard'}), 'InvalidStorageClass'),
+    # Contents are encrypted with AES-256 always, and with keys of the account only.
+    'x-amz-server-side-encryption': (frozenset({'aes256'}), 'NotImplemented'),
+    'x-amz-copy-source-server-side-encryption-': (frozenset(), 'NotImplemented'),
+    'x-amz-bucket-object-lock-enabled': (frozenset({'false'}), 'NotImplemented'),
+    'x-amz-object-lock-': (frozenset(), 'NotImplemented'),
+    'x-amz-website-redirect-location': (frozenset(), 'NotImplemented'),
+    # Appends; without it the bytes would replace the object.
+    'x-amz-write-offset-bytes': (frozenset(), 'NotImplemented'),
+}
 _MAX_METADATA: Final = 2048
 _MAX_TAGS: Final = 10
 
@@ -64,6 +84,24 @@ def check_conditions(
         after = _date(headers.get(f'{prefix}If-Modified-Since'))
         if after is not None and found is not None and found.modified <= after:
             raise S3Error(spared, Condition='If-Modified-Since')
+
+
+def refuse_unkept(headers: Mapping[str, str]) -> None:
+    """Refuse what would be promised and not kept.
+
+    Args:
+        headers (Mapping[str, str]): of the request.
+
+    Raises:
+        S3Error: If one asks for what the gateway does not do.
+    """
+    for name, value in headers.items():
+        known = next((start for start in _UNKEPT if name.lower().startswith(start)), None)
+        if known is not None:
+            harmless, code = _UNKEPT[known]
+            # A longer name is another header, so that no value of it is harmless.
+            if name.lower() != known or value.lower() not in harmless:
+                raise S3Error(code, f'The gateway does not do what {name.lower()} asks for.')
 
 
 def _check_removal(stated: Mapping[str, str], found: Object) -> None:

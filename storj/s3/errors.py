@@ -8,6 +8,7 @@ from storj.exception import StorjError
 
 #: Code -> HTTP status and text, as Amazon documents them.
 _ERRORS: Final[dict[str, tuple[int, str]]] = {
+    'AccessControlListNotSupported': (400, "All objects are their owner's alone."),
     'AccessDenied': (403, 'Access Denied.'),
     'AuthorizationHeaderMalformed': (400, 'The authorization header is malformed.'),
     'AuthorizationQueryParametersError': (403, 'The query of a presigned request is malformed.'),
@@ -27,6 +28,7 @@ _ERRORS: Final[dict[str, tuple[int, str]]] = {
     'InvalidPartOrder': (400, 'The parts are not in ascending order.'),
     'InvalidRange': (416, 'No byte of the object is in the range.'),
     'InvalidRequest': (400, 'The request is invalid.'),
+    'InvalidStorageClass': (400, 'There is only the storage class STANDARD.'),
     'InvalidTag': (400, 'A tag is invalid.'),
     'InvalidURI': (400, 'The address cannot be parsed.'),
     'KeyTooLongError': (400, 'The key is longer than 1,024 bytes.'),

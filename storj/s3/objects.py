@@ -181,7 +181,6 @@ def described(call: Call) -> Description:
 
 async def put(store: Store, call: Call) -> web.StreamResponse:
     """Answer PutObject: all or nothing, and the last one wins."""
-    _refuse_unknown(call)
     if 'Content-Length' not in call.headers and 'Transfer-Encoding' not in call.headers:
         raise S3Error('MissingContentLength')
     bucket = await store.bucket(call.bucket)
@@ -208,17 +207,6 @@ async def check_writing(store: Store, call: Call, bucket: BucketEntry) -> None:
         conditions.check_conditions(call.headers, found, reading=False)
 
 
-def _refuse_unknown(call: Call) -> None:
-    """Refuse what would be promised and not kept."""
-    for name in (
-        'x-amz-server-side-encryption-customer-algorithm',
-        'x-amz-object-lock-mode',
-        'x-amz-website-redirect-location',
-    ):
-        if name in call.headers:
-            raise S3Error('NotImplemented', f'The header {name} is not implemented.')
-
-
 async def copy_source(store: Store, call: Call) -> Object:
     """Return the object that ``x-amz-copy-source`` names, after its conditions."""
     text, _, version = call.headers['x-amz-copy-source'].partition('?versionId=')
@@ -235,7 +223,6 @@ async def copy_source(store: Store, call: Call) -> Object:
 
 async def copy(store: Store, call: Call) -> web.StreamResponse:
     """Answer CopyObject: the content comes through this machine, unless only headers change."""
-    _refuse_unknown(call)
     bucket = await store.bucket(call.bucket)
     source = await copy_source(store, call)
     directive = call.headers.get('x-amz-metadata-directive', 'COPY').upper()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 pytest.importorskip('awscrt', reason='awscrt is not installed')
 boto3 = pytest.importorskip('boto3', reason='boto3 is not installed')
 
+from botocore.auth import SigV4Auth  # noqa: E402
+from botocore.awsrequest import AWSRequest  # noqa: E402
 from botocore.config import Config  # noqa: E402
+from botocore.credentials import Credentials  # noqa: E402
 
 from storj.crypto import mnemonic  # noqa: E402
 from storj.http import Client  # noqa: E402
@@ -84,3 +89,21 @@ def bucket(s3):
 def folder(gateway) -> Path:
     """Of the gateway."""
     return Path(gateway.folder)
+
+
+@pytest.fixture
+def send(gateway, bucket):
+    """Function that signs and sends a request for an object of the bucket."""
+
+    def sent(method, data=b'', address='x', **headers):
+        signer = SigV4Auth(Credentials(gateway.access_key, gateway.secret_key), 's3', 'us-east-1')
+        request = AWSRequest(method, f'{gateway.endpoint}/{bucket}/{address}', data=data)
+        request.headers['x-amz-content-sha256'] = hashlib.sha256(data).hexdigest()
+        for name, value in headers.items():
+            request.headers[name.replace('_', '-')] = value
+        signer.add_auth(request)
+        # In UTF-8, as it was signed.
+        signed = {name: text.encode() for name, text in request.headers.items()}
+        return requests.request(method, request.url, data=data, headers=signed, timeout=30)
+
+    return sent

@@ -223,6 +223,83 @@ def test_parameters_with_values_that_are_unknown_are_ignored(s3, bucket):
         s3.meta.events.unregister('before-sign.s3', add)
 
 
+@pytest.mark.parametrize(
+    ('call', 'options', 'code'),
+    [
+        ('put_object', {'ServerSideEncryption': 'aws:kms'}, 'NotImplemented'),
+        ('put_object', {'StorageClass': 'GLACIER'}, 'InvalidStorageClass'),
+        ('put_object', {'ACL': 'public-read'}, 'AccessControlListNotSupported'),
+        ('put_object', {'GrantRead': 'id=1'}, 'AccessControlListNotSupported'),
+        ('put_object', {'WriteOffsetBytes': 1}, 'NotImplemented'),
+        ('put_object', {'ObjectLockLegalHoldStatus': 'ON'}, 'NotImplemented'),
+        ('create_multipart_upload', {'ACL': 'public-read'}, 'AccessControlListNotSupported'),
+        ('create_multipart_upload', {'WebsiteRedirectLocation': '/'}, 'NotImplemented'),
+        ('copy_object', {'StorageClass': 'GLACIER'}, 'InvalidStorageClass'),
+    ],
+)
+def test_promise_that_cannot_be_kept_is_refused(s3, bucket, call, options, code):
+    s3.put_object(Bucket=bucket, Key='x', Body=b'1')
+    source = {'CopySource': f'{bucket}/x'} if call == 'copy_object' else {}
+    assert code_of(getattr(s3, call), Bucket=bucket, Key='x', **source, **options) == code
+    assert s3.get_object(Bucket=bucket, Key='x')['Body'].read() == b'1'
+
+
+def test_bucket_with_unkept_promises_is_not_made(s3):
+    codes = ('AccessControlListNotSupported', 'NotImplemented')
+    for name, options in (
+        ('is-public', {'ACL': 'public-read'}),
+        ('is-shared', {'ObjectOwnership': 'ObjectWriter'}),
+    ):
+        assert code_of(s3.create_bucket, Bucket=name, **options) in codes
+        assert name not in [each['Name'] for each in s3.list_buckets()['Buckets']]
+
+
+def test_keys_of_the_client_are_refused(send):
+    for method, address in (('PUT', 'x'), ('GET', 'x'), ('PUT', 'x?partNumber=1&uploadId=1')):
+        found = send(method, b'', address, x_amz_server_side_encryption_customer_algorithm='AES256')
+        assert (found.status_code, 'NotImplemented' in found.text) == (501, True)
+
+
+def test_promises_that_are_kept_anyway_are_accepted(s3, bucket):
+    s3.put_object(
+        Bucket=bucket,
+        Key='x',
+        ACL='bucket-owner-full-control',
+        ServerSideEncryption='AES256',
+        StorageClass='STANDARD',
+    )
+    assert s3.head_object(Bucket=bucket, Key='x')['ContentLength'] == 0
+
+
+@pytest.fixture
+def presign(s3, bucket):
+    """Function that presigns an upload to ``x`` with further parameters, as some SDKs do."""
+
+    def presigned(parameters):
+        def add(request, **_):
+            request.url += ('&' if '?' in request.url else '?') + parameters
+
+        s3.meta.events.register('before-sign.s3', add)
+        try:
+            return s3.generate_presigned_url('put_object', Params={'Bucket': bucket, 'Key': 'x'})
+        finally:
+            s3.meta.events.unregister('before-sign.s3', add)
+
+    return presigned
+
+
+def test_presigned_parameters_count_as_headers(s3, bucket, presign):
+    # The checksum is that of no bytes.
+    url = presign('x-amz-meta-a=1&x-amz-tagging=b%3D2&x-amz-checksum-crc32=AAAAAA%3D%3D')
+    assert requests.put(url, data=b'hello', timeout=30).status_code == 200
+    assert s3.head_object(Bucket=bucket, Key='x')['Metadata'] == {'a': '1'}
+    assert s3.get_object_tagging(Bucket=bucket, Key='x')['TagSet'] == [{'Key': 'b', 'Value': '2'}]
+    copy = presign(f'x-amz-copy-source={bucket}%2Fx&x-amz-metadata-directive=REPLACE')
+    assert 'CopyObjectResult' in requests.put(copy, timeout=30).text
+    assert s3.get_object(Bucket=bucket, Key='x')['Body'].read() == b'hello'
+    assert requests.put(presign('x-amz-acl=public-read'), timeout=30).status_code == 400
+
+
 # -- copies, tags, removal -------------------------------------------------------------------------
 
 

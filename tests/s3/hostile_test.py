@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import email.message
-import hashlib
 import logging
 import os
 import socket
@@ -16,9 +15,6 @@ import requests
 
 boto3 = pytest.importorskip('boto3', reason='boto3 is not installed')
 
-from botocore.auth import SigV4Auth  # noqa: E402
-from botocore.awsrequest import AWSRequest  # noqa: E402
-from botocore.credentials import Credentials  # noqa: E402
 from botocore.exceptions import ClientError  # noqa: E402
 
 from storj.s3 import conditions, xml  # noqa: E402
@@ -27,24 +23,6 @@ from storj.s3.index import Index  # noqa: E402
 from storj.s3.spool import Spool, _Sink  # noqa: E402
 from storj.s3.store import Store  # noqa: E402
 from tests.s3.conftest import client_of  # noqa: E402
-
-
-@pytest.fixture
-def send(gateway, bucket):
-    """Function that signs and sends a request for an object of the bucket."""
-
-    def sent(method, data=b'', address='x', **headers):
-        signer = SigV4Auth(Credentials(gateway.access_key, gateway.secret_key), 's3', 'us-east-1')
-        request = AWSRequest(method, f'{gateway.endpoint}/{bucket}/{address}', data=data)
-        request.headers['x-amz-content-sha256'] = hashlib.sha256(data).hexdigest()
-        for name, value in headers.items():
-            request.headers[name.replace('_', '-')] = value
-        signer.add_auth(request)
-        # In UTF-8, as it was signed.
-        signed = {name: text.encode() for name, text in request.headers.items()}
-        return requests.request(method, request.url, data=data, headers=signed, timeout=30)
-
-    return sent
 
 
 def test_refused_request_that_waits_to_send_ends_the_connection(gateway, bucket):
