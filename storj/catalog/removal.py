@@ -95,6 +95,7 @@ def remote_removal(client: http.Client, entry: FileEntry, copy: Path | None = No
     def remove() -> None:
         if copy is not None:
             atomic_file.sync_file(copy)
+            atomic_file.sync_folder(copy.parent)
         # It existed a moment ago: a request whose answer was lost has removed it.
         with contextlib.suppress(NotFoundError):
             client.file_remove(entry.bucket.id, entry.id)

@@ -166,7 +166,7 @@ def make_folders(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Force the content and the name of a file to the disk that somebody else may have written.
+    """Force the content of a file to the disk that somebody else may have written; not its name.
 
     Raises:
         OSError: If it cannot be opened, or the disk refuses.
@@ -177,7 +177,6 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

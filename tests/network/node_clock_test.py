@@ -56,7 +56,10 @@ def test_time_lasts_to_its_end_also_with_a_clock_a_little_behind() -> None:
 class Disk:
     """A disk whose flushes begin and end when a test says so."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.database = folder / 'a.db'
+        self.log = folder / 'a.db-wal'
+        self.log.touch()
         self.begun: list[Path] = []
         self.go_on = threading.Semaphore(0)
         self.failure: OSError | None = None
@@ -70,8 +73,8 @@ class Disk:
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    return Disk(monkeypatch)
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(tmp_path, monkeypatch)
 
 
 async def turns() -> None:
@@ -81,7 +84,7 @@ async def turns() -> None:
 
 def test_all_who_wait_share_one_flush_that_began_after_them(disk: Disk) -> None:
     async def test() -> None:
-        sync = GroupSync(Path('a.db'))
+        sync = GroupSync(disk.database)
         first = asyncio.ensure_future(sync.wait())
         while not disk.begun:
             await asyncio.sleep(0)
@@ -93,14 +96,14 @@ def test_all_who_wait_share_one_flush_that_began_after_them(disk: Disk) -> None:
         assert not any(other.done() for other in others)
         disk.go_on.release()
         await asyncio.gather(*others)
-        assert disk.begun == [Path('a.db-wal')] * 2
+        assert disk.begun == [disk.log] * 2
 
     run(test)
 
 
 def test_who_gives_up_does_not_end_the_flush_of_others(disk: Disk) -> None:
     async def test() -> None:
-        sync = GroupSync(Path('a.db'))
+        sync = GroupSync(disk.database)
         waiting = [asyncio.ensure_future(sync.wait()) for _ in range(3)]
         while not disk.begun:
             await asyncio.sleep(0)
@@ -113,9 +116,30 @@ def test_who_gives_up_does_not_end_the_flush_of_others(disk: Disk) -> None:
     run(test)
 
 
+def test_name_of_a_log_is_flushed_once_while_it_is_the_same(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[Path] = []
+    monkeypatch.setattr(atomic_file, 'sync_folder', folders.append)
+
+    async def test() -> None:
+        sync = GroupSync(disk.database)
+        for others in (0, 0, 1):
+            disk.go_on.release()
+            await sync.wait()
+            assert len(folders) == 1 + others
+            if len(disk.begun) == 2:
+                new = disk.log.with_name('new')
+                new.touch()
+                new.replace(disk.log)
+
+    run(test)
+    assert folders == [disk.log.parent] * 2
+
+
 def test_failed_flush_is_final(disk: Disk) -> None:
     async def test() -> None:
-        sync = GroupSync(Path('a.db'))
+        sync = GroupSync(disk.database)
         disk.failure = OSError(5, 'Input/output error')
         first, second = (asyncio.ensure_future(sync.wait()) for _ in range(2))
         disk.go_on.release()

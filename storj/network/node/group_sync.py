@@ -72,6 +72,8 @@ class GroupSync:
     def __init__(self, database: Path, workers: Executor | None = None) -> None:
         self._log = database.with_name(f'{database.name}-wal')
         self._workers = workers
+        # Device and inode of the log whose name is on the disk.
+        self._named: tuple[int, int] | None = None
         self._running: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
         self.failure: OSError | None = None
@@ -97,10 +99,22 @@ class GroupSync:
             raise self.failure
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._workers, atomic_file.sync_file, self._log)
+            await loop.run_in_executor(self._workers, self._force)
         except OSError as error:
             self.failure = error
             raise
+
+    def _force(self) -> None:
+        """Force the log to the disk, and its name the first time.
+
+        SQLite makes another log only after all connections were closed.
+        """
+        status = self._log.stat()
+        file = status.st_dev, status.st_ino
+        atomic_file.sync_file(self._log)
+        if file != self._named:
+            atomic_file.sync_folder(self._log.parent)
+            self._named = file
 
 
 class Checkpoints:
