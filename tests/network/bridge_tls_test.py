@@ -127,7 +127,7 @@ def test_bridge_serves_with_the_new_certificate(
             port = int(bridge.url.rpartition(':')[2])
             here[1].write_text('no key')
             await until(lambda: bool(troubles))
-            assert 'no certificate and key' in troubles['the renewal of the certificate']
+            assert 'no private key in PEM' in troubles['the renewal of the certificate']
             replace(here, later)
             await until(lambda: not troubles)
             shown = await asyncio.to_thread(ssl.get_server_certificate, ('127.0.0.1', port))
@@ -161,7 +161,7 @@ def test_key_of_another_certificate_is_an_error(tmp_path: Path) -> None:
 
     async def test() -> None:
         bridge = server(tmp_path, cert, key)
-        with pytest.raises(ConfigurationError, match=r'TLS with .*chain\.pem and .*key\.pem'):
+        with pytest.raises(ConfigurationError, match=r'TLS: .*key\.pem: the key belongs'):
             await bridge.start()
         await bridge.stop()
 

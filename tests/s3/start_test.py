@@ -63,18 +63,28 @@ def test_database_that_cannot_be_used_is_told(url, text):
     assert 'secret' not in str(found.value)
 
 
-@pytest.mark.parametrize('fault', ['missing', 'nonsense', 'encrypted', 'other'])
-def test_certificate_that_cannot_be_used_is_told(start, tmp_path, fault):
+@pytest.mark.parametrize(
+    ('fault', 'text'),
+    [
+        ('missing', r'key\.pem: No such file'),
+        ('folder', r'key\.pem: Is a directory'),
+        ('empty', r'key\.pem: no private key in PEM'),
+        ('nonsense', r'chain\.pem: no certificate in PEM'),
+        ('cut', r'chain\.pem or .*key\.pem is damaged'),
+        ('encrypted', r'key\.pem: the private key is encrypted'),
+        ('other', r'key\.pem: the key belongs to another certificate than .*chain\.pem'),
+    ],
+)
+def test_file_of_a_certificate_that_cannot_be_used_is_named(start, tmp_path, fault, text):
     public, private = certificate(b'secret' if fault == 'encrypted' else None)
-    if fault == 'nonsense':
-        public = b'nonsense'
-    if fault == 'other':
-        private = certificate()[1]
+    other = certificate()[1]
     chain, key = tmp_path / 'chain.pem', tmp_path / 'key.pem'
-    chain.write_bytes(public)
-    if fault != 'missing':
-        key.write_bytes(private)
-    with pytest.raises(ConfigurationError, match=r'encrypted|TLS with .*chain\.pem and .*key\.pem'):
+    chain.write_bytes({'nonsense': b'\xff\0', 'cut': public[:90]}.get(fault, public))
+    if fault == 'folder':
+        key.mkdir()
+    elif fault != 'missing':
+        key.write_bytes({'empty': b'', 'other': other}.get(fault, private))
+    with pytest.raises(ConfigurationError, match=f'^TLS: [^ ]*{text}'):
         start(tls_cert=chain, tls_key=key)
 
 

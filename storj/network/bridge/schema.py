@@ -103,7 +103,9 @@ def refusal(revision: str | None) -> NetworkSetupError:
     if _is_earlier(revision):
         found = 'is missing' if revision is None else f'is of revision {revision}'
         return OldSchemaError(f'its schema {found}, and this version needs revision {REVISION}')
+    # Ours are numbers so far; other programs that use Alembic have hashes.
+    other = '' if revision is None or revision.isdecimal() else ', or by another one'
     return NetworkSetupError(
-        f'made by a later version of this program: its schema is of revision {revision},'
+        f'made by a later version of this program{other}: its schema is of revision {revision},'
         f' this version knows those up to {REVISION}'
     )

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 #: Seconds until files that were replaced are noticed.
 LOOK_EVERY = 10.0
 
+# Bytes of a file in which a certificate or key is looked for.
+_LONGEST = 1024 * 1024
 _FIRST = re.compile(r'-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----', re.DOTALL)
 
 
@@ -122,19 +124,31 @@ def _load(context: ssl.SSLContext, cert: Path | str, key: Path | str | None) -> 
     try:
         # Without this OpenSSL would ask for it on the terminal.
         context.load_cert_chain(cert, key, password=_no_password)
+    except _EncryptedError as error:
+        text = f'TLS: {key or cert}: the private key is encrypted: give one without a password'
+        raise ConfigurationError(text) from error
     except OSError as error:
-        files = ' and '.join(str(path) for path in (cert, key) if path)
-        raise ConfigurationError(f'TLS with {files}: {_reason(error)}') from error
+        raise ConfigurationError(f'TLS: {_fault(error, cert, key or cert)}') from error
 
 
-def _reason(error: OSError) -> str | None:
-    if not isinstance(error, ssl.SSLError):
-        return error.strerror
+def _fault(error: OSError, cert: Path | str, key: Path | str) -> str:
+    """Return which file cannot be used, and why: an error of SSL says "[SSL] PEM lib"."""
+    for path, mark, content in (
+        (cert, b'CERTIFICATE-----', 'certificate'),
+        (key, b'PRIVATE KEY-----', 'private key'),
+    ):
+        try:
+            with Path(path).open('rb') as file:
+                found = mark in file.read(_LONGEST)
+        except OSError as unread:
+            return f'{path}: {unread.strerror}'
+        if not found:
+            return f'{path}: no {content} in PEM'
     # The second one if they are of different kinds, RSA and elliptic curve.
-    if error.reason in ('KEY_VALUES_MISMATCH', 'NO_CERTIFICATE_ASSIGNED'):
-        return 'the key belongs to another certificate'
-    # SSL's errors say nothing of files: "[SSL] PEM lib (_ssl.c:3895)".
-    return 'no certificate and key'
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    if reason in ('KEY_VALUES_MISMATCH', 'NO_CERTIFICATE_ASSIGNED'):
+        return f'{key}: the key belongs to another certificate than {cert}'
+    return f'{cert} or {key} is damaged'
 
 
 def client_of(cert: Path | str) -> ssl.SSLContext:
@@ -164,8 +178,12 @@ def _trust(context: ssl.SSLContext, cert: Path | str) -> None:
         found = _FIRST.search(Path(cert).read_text(encoding='ascii', errors='replace'))
         context.load_verify_locations(cadata=found[0] if found else '')
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f'TLS with {cert}: {error}') from error
+        raise ConfigurationError(f'TLS: {cert}: {error}') from error
+
+
+class _EncryptedError(Exception):
+    """A private key cannot be read without a password."""
 
 
 def _no_password() -> str:
-    raise ConfigurationError('the private key is encrypted: give one without a password')
+    raise _EncryptedError
