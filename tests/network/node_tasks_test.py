@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
 from storj.exception import StorjError
-from storj.network.node.tasks import Tasks, together
+from storj.network.node.tasks import Tasks, others_first, together
 from tests.network.nodes import run
 
 
@@ -122,5 +123,21 @@ def test_end_of_one_lets_the_others_end_in_good_order(outside) -> None:
         with pytest.raises(asyncio.CancelledError if outside else OSError):
             await task
         assert cleaned == [True, True]
+
+    run(test)
+
+
+def test_what_came_in_during_a_portion_goes_before_the_next() -> None:
+    async def test() -> None:
+        loop, order = asyncio.get_running_loop(), list[object]()
+        one, other = socket.socketpair()
+        with one, other:
+            loop.add_reader(one, lambda: order.append(one.recv(1)))
+            for portion in range(2):
+                order.append(portion)
+                other.send(b'%d' % portion)
+                await others_first()
+            loop.remove_reader(one)
+        assert order == [0, b'0', 1, b'1']
 
     run(test)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from storj.network.bridge.auth import authenticate, is_public_key, owned_bucket
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.tables import Bucket, Token, User
 from storj.network.bridge.upkeep.removals import remove_some
+from storj.network.node.tasks import others_first
 from storj.network.node.wire import Refusal, Route, answer, iso_date, parse_date, read_body, text
 from storj.sharding import bucket_id
 
@@ -176,10 +176,9 @@ async def delete_bucket(request: web.Request) -> web.Response:
     )
     last: int | None = _BEGINNING
     while last is not None:
-        # Others get their turn.
-        await asyncio.sleep(0)
+        await others_first()
         last = await bridge.database.run(partial(remove_some, bucket=bucket.id, after=last))
-    await asyncio.sleep(0)
+    await others_first()
 
     def remove(session: Session) -> None:
         # Who makes a file waits for the end of this, or this for the end of that.

@@ -51,6 +51,7 @@ from storj.network.bridge.schema import refusal, upgrade
 from storj.network.bridge.tables import REVISION, Base, Lease, SchemaVersion, Secret
 from storj.network.node.group_sync import Checkpoints, GroupSync
 from storj.network.node.pipelines import pipelined
+from storj.network.node.tasks import others_first
 from storj.network.node.watchdog import Watchdog, tcp_limits
 from storj.system.atomic_file import sync_folder
 from storj.text import printable, to_system
@@ -430,7 +431,7 @@ class Database:
             return len(rows) == _SOME
 
         while await self.run(work):
-            await asyncio.sleep(0)
+            await others_first()
 
     async def apart(self, work: Callable[[Session], _T], *, long: bool = False) -> _T:
         """Do long reads in a thread, so that the event loop is not blocked; they change nothing.

@@ -44,6 +44,7 @@ from storj.network.bridge.state import Bridge, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract
 from storj.network.bridge.upkeep.backlog import copies_lost
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
+from storj.network.node.tasks import others_first
 
 __all__ = ('AuditResult', 'audit_round', 'proves', 'recall_audits')
 
@@ -162,7 +163,7 @@ async def _put_up(bridge: Bridge) -> None:
     back = await bridge.database.read(lambda connection: connection.scalars(unchecked).all())
     for node_id in back:
         while await bridge.database.run(partial(put_up, node_id=node_id)):
-            await asyncio.sleep(0)
+            await others_first()
 
 
 async def recall_audits(bridge: Bridge) -> None:
@@ -191,7 +192,7 @@ async def recall_audits(bridge: Bridge) -> None:
         return len(keys) == _PUT_UP
 
     while await bridge.database.run(recall):
-        await asyncio.sleep(0)
+        await others_first()
 
 
 async def _claim(

@@ -12,7 +12,6 @@ that died ends by itself::
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -34,6 +33,7 @@ from storj.network.bridge.copies import copy_counts
 from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Repair
 from storj.network.node.clock import CLOCK_SKEW
+from storj.network.node.tasks import others_first
 
 __all__ = ('Backlog', 'add', 'copies_lost', 'refused_among', 'remember')
 
@@ -314,7 +314,7 @@ class Backlog:
             return any(connection.scalars(_WAKE, {**each, **first}).all() for each in self._each())
 
         while await self._bridge.database.run(some):
-            await asyncio.sleep(0)
+            await others_first()
 
     async def recall(self) -> None:
         """Make due what waits for longer than it can: the clock was ahead when it was written."""

@@ -18,7 +18,7 @@ __all__ = ('remove_files', 'remove_some')
 
 # Files of one transaction, and shards of them all unless one file has more: a few milliseconds'
 # work, during which SQLite keeps the event loop.
-_SOME, _SOME_SHARDS = 50, 100
+_SOME, _SOME_SHARDS = 25, 50
 
 # Shards of one statement.
 _AT_ONCE = 500
