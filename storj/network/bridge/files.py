@@ -207,16 +207,11 @@ async def create_file(request: web.Request) -> web.Response:
     if name is not None and len(name) > _MAX_NAME:
         raise Refusal(400, 'Maximum bucket entry name')
     new = _NewFile(caller, request.match_info['bucket'], body, bridge.release)
-    create = partial(
-        new.create, now=bridge.now(), leaving=bridge.leaving, enough=bridge.settings.copies
-    )
     try:
         # What is refused is refused before the wait for copies.
-        made = await bridge.database.share(create, Locks.BUCKET, new.bucket_id)
+        made = await _make(bridge, new)
         if isinstance(made, list):
-            await _wait_for_copies(bridge, request.app[REPAIRS], made)
-            # Bucket, frame and name may have changed during the wait.
-            made = await bridge.database.run(partial(new.create_anyway, bridge, made))
+            made = await _make_later(bridge, request.app[REPAIRS], new, made)
     except IntegrityError:
         # Another bridge may have used the name at the same moment.
         await bridge.database.run(new.check)
@@ -326,9 +321,7 @@ class _NewFile:
         if isinstance(made, list):
             raise Refusal(400, 'Frame has changed')
         there = shards_of(connection, made['frame'])
-        # The copies that were waited for must be those of the file.
-        if [each[:2] for each in there] != [each[:2] for each in shards]:
-            raise Refusal(400, 'Frame has changed')
+        _check_unchanged(shards, there)
         counts = {each.shard_hash: each.copies for each in there}
         few = {name: count for name, count in counts.items() if count < bridge.settings.copies}
         # They were asked for just now.
@@ -336,29 +329,56 @@ class _NewFile:
         return made
 
 
-async def _wait_for_copies(bridge: Bridge, repairs: Repairs, shards: Sequence[FrameShard]) -> None:
-    """Wait until the shards of a new file are on as many farmers as required.
+async def _make(bridge: Bridge, new: _NewFile) -> dict[str, Any] | list[FrameShard]:
+    """Make a file if all its shards have enough copies; see :meth:`_NewFile.create`."""
+    leaving, enough = bridge.leaving, bridge.settings.copies
+    create = partial(new.create, now=bridge.now(), leaving=leaving, enough=enough)
+    return await bridge.database.share(create, Locks.BUCKET, new.bucket_id)
+
+
+async def _make_later(
+    bridge: Bridge, repairs: Repairs, new: _NewFile, shards: list[FrameShard]
+) -> dict[str, Any]:
+    """Wait until the shards of a new file are on as many farmers as required, and make it.
 
     A confirmed file must not be lost with the next farmer. If there are too few farmers, or copies
     take too long, one copy is enough, of as many shards as restore the file.
 
     Raises:
-        Refusal: If too many shards are on no farmer that answers (404).
+        Refusal: If too many shards are on no farmer that answers (404), or the file cannot be made.
     """
-    hashes = [shard.shard_hash for shard in shards]
     parity = sum(shard.parity for shard in shards)
-    end = time.monotonic() + bridge.settings.copying_timeout
+    end, there = time.monotonic() + bridge.settings.copying_timeout, shards
     for attempt in count():
-        none, again = await repairs.settle(hashes, end - time.monotonic())
+        counts = {shard.shard_hash: shard.copies for shard in there}
+        again = await repairs.settle(counts, end - time.monotonic())
+        made = await _make(bridge, new)
+        if not isinstance(made, list):
+            return made
+        there = made
+        _check_unchanged(shards, there)
+        none = await repairs.undelivered(list(counts))
         # D of the D + P shards restore a file: as many may be missing as there are parity shards.
-        readable = sum(shard_hash in none for shard_hash in hashes) <= parity
+        readable = sum(shard.shard_hash in none for shard in shards) <= parity
         over = time.monotonic() >= end
         if readable and (over or not again or attempt >= _COPY_ATTEMPTS):
-            return
+            break
         if over:
             # Not 503: the frame stays as it is, and only a new upload can help.
             raise Refusal(404, 'Shards of the frame are on no farmer that answers')
         await asyncio.sleep(_LOOK_AGAIN)
+    # Bucket, frame and name may have changed during the wait.
+    return await bridge.database.run(partial(new.create_anyway, bridge, shards))
+
+
+def _check_unchanged(before: Sequence[FrameShard], there: Sequence[FrameShard]) -> None:
+    """Refuse to make a file of other shards than those whose copies were waited for.
+
+    Raises:
+        Refusal: If the shards of the frame are others now (400).
+    """
+    if [each[:2] for each in there] != [each[:2] for each in before]:
+        raise Refusal(400, 'Frame has changed')
 
 
 async def delete_file(request: web.Request) -> web.Response:

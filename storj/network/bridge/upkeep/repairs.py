@@ -17,10 +17,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from aiohttp import web
 from sqlalchemy import Connection, String, bindparam, select, update
@@ -33,7 +32,7 @@ from storj.network.bridge.upkeep.backlog import Backlog, copies_lost, remember
 from storj.network.bridge.upkeep.mirrors import Made, Mirrors
 from storj.network.node.tasks import Tasks
 
-__all__ = ('REPAIRS', 'Repairs', 'Settled')
+__all__ = ('REPAIRS', 'Repairs')
 
 #: Shards that are worked on at one time: those that were asked for, and those of the backlog.
 _ASKED, _FOUND = 8, 4
@@ -86,18 +85,6 @@ class _Job:
     working: bool = False
     again: bool = False
     pause: float = _ELSEWHERE
-
-
-class Settled(NamedTuple):
-    """What came of waiting for copies.
-
-    Attributes:
-        none (set[str]): shards that no farmer delivers.
-        again (set[str]): shards that may get their missing copies by another try.
-    """
-
-    none: set[str]
-    again: set[str]
 
 
 class Repairs:
@@ -188,26 +175,30 @@ class Repairs:
         if not self._more.done():
             self._more.set_result(None)
 
-    async def settle(self, hashes: Collection[str], timeout: float) -> Settled:
+    async def settle(self, copies: Mapping[str, int], timeout: float) -> set[str]:
         """Wait until shards have their copies, or what can be done is done, or the time is over.
 
         Args:
-            hashes (Collection[str]): of the shards.
+            copies (Mapping[str, int]): those that count of each shard, found out just now.
             timeout (float): seconds.
+
+        Returns:
+            set[str]: shards that may get their missing copies by another try.
         """
-        each = list(dict.fromkeys(hashes))
-        known = await self._counts(each, self._bridge.leaving)
-        jobs = {name: self.ask(name, copies, changed=False) for name, copies in known.items()}
+        jobs = {name: self.ask(name, known, changed=False) for name, known in copies.items()}
         waiting = {job for job in jobs.values() if not job.done()}
         if waiting:
             await asyncio.wait(waiting, timeout=max(0.0, timeout))
-        again = {name for name, job in jobs.items() if not job.done() or job.result()}
-        counts = await self._counts(each)
+        return {name for name, job in jobs.items() if not job.done() or job.result()}
+
+    async def undelivered(self, hashes: Sequence[str]) -> set[str]:
+        """Return those of shards that no farmer delivers."""
+        counted = partial(copy_counts, hashes=hashes)
+        counts = await self._bridge.database.read(counted)
         # The farmers with the only copies may just have left.
         doubtful = [name for name, count in counts.items() if count < self.wanted]
         tokens = await download_tokens(self._bridge, doubtful) if doubtful else []
-        none = {name for name, token in zip(doubtful, tokens, strict=True) if token is None}
-        return Settled(none, again)
+        return {name for name, token in zip(doubtful, tokens, strict=True) if token is None}
 
     async def bring(self, shard_hash: str, wanted: int) -> list[str]:
         """Make so many copies of a shard now; return the farmers that have one."""
@@ -379,9 +370,6 @@ class Repairs:
                 self._tasks.note('the claims of repairs', error)
             else:
                 self._tasks.note('the claims of repairs', None)
-
-    async def _counts(self, hashes: Sequence[str], besides: Collection[str] = ()) -> dict[str, int]:
-        return await self._bridge.database.run(partial(copy_counts, hashes=hashes, besides=besides))
 
 
 async def _by_pages(page: Callable[[], Awaitable[bool]]) -> None:
