@@ -43,16 +43,21 @@ def in_url(host: str) -> str:
     return f'[{host}]' if ':' in host else host
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be written in UTF-8: names with bytes that are none cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def from_system(text: str) -> str:
     """Return an argument, or a name in a folder, as text: its bytes are UTF-8.
 
     Where the locale has no such characters, Python gives the bytes as surrogates.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(text).decode('utf-8', 'surrogateescape')
-    return text
+    return text if is_unicode(text) else os.fsencode(text).decode('utf-8', 'surrogateescape')
 
 
 def to_system(text: str) -> str:

@@ -229,7 +229,11 @@ def safe_relative_path(name: str) -> Path:
         raise UnsafeNameError(name)
     if os.name == 'nt' and any(map(_is_unsafe_on_windows, parts)):
         raise UnsafeNameError(name)
-    return Path(to_system(name))
+    try:
+        return Path(to_system(name))
+    except UnicodeEncodeError:
+        # Half of a character, which JSON of a bridge or a link can have.
+        raise UnsafeNameError(name) from None
 
 
 def _is_unsafe_on_windows(part: str) -> bool:

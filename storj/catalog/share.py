@@ -100,7 +100,8 @@ class Share:
         }
         if self.key is not None:
             content['key'] = self.key.key.hex() + self.key.counter.hex()
-        text = json.dumps(content, separators=(',', ':'), ensure_ascii=False).encode()
+        # Escapes can have a name that is no UTF-8.
+        text = json.dumps(content, separators=(',', ':')).encode()
         return LINK_SCHEME + base64.urlsafe_b64encode(text).decode().rstrip('=')
 
     @classmethod

@@ -103,7 +103,12 @@ def looks_encrypted(text: str | None) -> bool:
 
 def _encode(name: str) -> bytes:
     # File names of a POSIX system that are no UTF-8 arrive with surrogates in their place.
-    return name.encode('utf-8', 'surrogateescape')
+    try:
+        return name.encode('utf-8', 'surrogateescape')
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f'the name {name!a} is no text: UTF-8 has no U+{ord(name[error.start]):04X}'
+        ) from None
 
 
 def _decode(name: bytes | None) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from storj.catalog import FileEntry
+from storj.text import is_unicode
 
 
 @dataclass
@@ -29,7 +30,8 @@ class Page:
 class Keys:
     """All files of a bucket at one moment, kept up to date; safe to use from all threads.
 
-    S3 orders keys by their bytes in UTF-8, which is the order of Python's text.
+    S3 orders keys by their bytes in UTF-8, which is the order of Python's text. A name that is no
+    UTF-8 cannot be a key: such a file counts, and is on no page.
 
     Attributes:
         moment (float): when they were fetched, by the monotonic clock.
@@ -39,10 +41,10 @@ class Keys:
         self.moment = time.monotonic()
         self._lock = threading.Lock()
         self._entries = {entry.name: entry for entry in entries}
-        self._keys = sorted(self._entries)
+        self._keys = sorted(filter(is_unicode, self._entries))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._entries)
 
     def put(self, entry: FileEntry) -> None:
         """Add a file, or replace it."""

@@ -37,6 +37,7 @@ from storj.s3.index import Description, Index
 from storj.s3.listing import Keys, Page
 from storj.s3.spool import Spool
 from storj.sharding import shard_size_for
+from storj.text import is_unicode
 
 if TYPE_CHECKING:
     from storj import http
@@ -161,8 +162,8 @@ class Store:
     # -- buckets -----------------------------------------------------------------------------------
 
     async def buckets(self) -> list[BucketEntry]:
-        """Return all buckets, in order."""
-        found = await self.run(self._catalog.buckets)
+        """Return all buckets whose names S3 can have, in order."""
+        found = [each for each in await self.run(self._catalog.buckets) if is_unicode(each.name)]
         now = time.monotonic()
         self._buckets = {entry.name: (now, entry) for entry in found}
         return found

@@ -35,7 +35,8 @@ def build(name: str, content: Mapping[str, Any], *, namespace: bool = True) -> b
     attribute = f' xmlns="{NAMESPACE}"' if namespace else ''
     inner = _render(content)
     text = f'<?xml version="1.0" encoding="UTF-8"?>\n<{name}{attribute}>{inner}</{name}>'
-    return text.encode('utf-8', 'surrogateescape')
+    # An address that is no UTF-8 is told in errors.
+    return text.encode('utf-8', 'replace')
 
 
 def _render(content: Any) -> str:

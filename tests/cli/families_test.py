@@ -488,6 +488,15 @@ def test_link_of_a_hostile_name_stays_in_the_folder(storj, stranger, bucket, tmp
         assert 'not a safe local path' in stranger('cp', evil, f'{tmp_path}/', code=1).err
 
 
+def test_link_has_a_name_that_is_no_utf8(storj, stranger, bucket, tmp_path):
+    storj('cp', '-', f'storj://{bucket}/a\udcff', input=b'abc')
+    link = storj('share', '--with-key', f'storj://{bucket}/a\udcff').out.strip()
+    stranger('cp', link, f'{tmp_path}/')
+    assert (tmp_path / 'a\udcff').read_bytes() == b'abc'
+    half = Share(**{**vars(Share.read(link)), 'name': 'a\ud800'}).link()
+    assert 'not a safe local path' in stranger('cp', half, f'{tmp_path}/', code=1).err
+
+
 def test_link_comes_from_a_file_or_standard_input(storj, stranger, bucket, tmp_path):
     storj('cp', '-', f'storj://{bucket}/a', input=b'abc')
     path = tmp_path / 'a.link'

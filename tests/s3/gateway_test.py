@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import threading
 import zlib
@@ -18,6 +19,7 @@ from botocore.awsrequest import AWSRequest  # noqa: E402
 from botocore.credentials import Credentials  # noqa: E402
 from botocore.exceptions import ClientError, ParamValidationError  # noqa: E402
 
+from storj.catalog import Catalog  # noqa: E402
 from storj.s3.server import GatewaySettings, in_background  # noqa: E402
 from tests.s3.conftest import client_of  # noqa: E402
 
@@ -52,6 +54,25 @@ def test_bucket_is_listed_and_removed(s3, bucket):
 def test_invalid_bucket_name_is_refused(s3, name):
     with pytest.raises((ClientError, ParamValidationError), match=r'InvalidBucketName|bucket name'):
         s3.create_bucket(Bucket=name)
+
+
+def test_names_that_are_no_utf8_hide_nothing_else(s3, bucket, new_client):
+    with new_client() as client:
+        found = client.bucket_create(f'{bucket}\udcff')
+        here = next(each for each in Catalog(client).buckets() if each.name == bucket)
+        client.transfers.upload(here.id, io.BytesIO(b'1'), name='a\udcff').result(30)
+        assert bucket in [each['Name'] for each in s3.list_buckets()['Buckets']]
+        s3.put_object(Bucket=bucket, Key='b')
+        assert keys(s3, bucket) == ['b']
+        assert len(s3.list_object_versions(Bucket=bucket)['Versions']) == 1
+        s3.delete_object(Bucket=bucket, Key='b')
+        assert code_of(s3.delete_bucket, Bucket=bucket) == 'BucketNotEmpty'
+        client.bucket_delete(found.id)
+
+
+def test_address_that_is_no_utf8_is_an_error_in_utf8(gateway, bucket):
+    found = requests.get(f'{gateway.endpoint}/{bucket}/%ff', timeout=30)
+    assert (found.status_code, 'InvalidURI' in found.content.decode()) == (400, True)
 
 
 # -- objects ---------------------------------------------------------------------------------------

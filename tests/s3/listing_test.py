@@ -61,6 +61,13 @@ def test_pages_behind_each_other_tell_everything_once(keys, delimiter, most):
     assert sorted(told) == simple(keys, '', delimiter, '', 1000)[0]
 
 
+def test_file_whose_name_is_no_key_counts_and_is_on_no_page():
+    keys = Keys(map(entry, ['a', 'b\udcff', 'c\ud800', 'd']))
+    assert [found.name for found in keys.page('', '', '', 1000).entries] == ['a', 'd']
+    assert keys.page('', '/', 'a', 1000).more is None
+    assert len(keys) == 4
+
+
 def test_last_character_of_unicode_ends_no_common_prefix():
     listed = Keys(map(entry, ['a/\U0010ffffb', 'a/c', 'b']))
     page = listed.page('', '/', '', 1)

@@ -40,6 +40,14 @@ def test_name_in_another_encoding_is_kept_as_it_is():
     assert names.decrypt_file_name(KEY, stored) == 'caf\udce9'
 
 
+def test_half_of_a_character_is_no_name():
+    text = r"the name 'a\\ud83d' is no text: UTF-8 has no U\+D83D"
+    with pytest.raises(ValueError, match=text):
+        names.encrypt_bucket_name(WORDS, 'a\ud83d')
+    with pytest.raises(ValueError, match=text):
+        names.encrypt_file_name(KEY, BUCKET, 'a\ud83d')
+
+
 def test_empty_name_is_refused():
     with pytest.raises(ValueError, match='not empty'):
         names.encrypt_bucket_name(WORDS, '')
