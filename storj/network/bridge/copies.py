@@ -69,6 +69,7 @@ __all__ = (
     'download_tokens',
     'has_shard',
     'needed_among',
+    'ranked_holders',
     'remember_tokens',
     'shards_of',
     'supply',
@@ -386,23 +387,32 @@ def remember_tokens(
     )
 
 
-async def _ranked_holders(
+def ranked_holders(held: Iterable[tuple[KnownFarmer, bool, bool]], now: int) -> list[KnownFarmer]:
+    """Return farmers that have a contract for a shard, the most promising first.
+
+    Args:
+        held (Iterable[tuple[KnownFarmer, bool, bool]]): each farmer, whether its copy has failed,
+            and whether somebody has reported it.
+        now (int): milliseconds since 1970.
+    """
+    ranked: list[tuple[tuple[bool, bool, bool, int], KnownFarmer]] = []
+    for contact, failed, stored in held:
+        away = contact.lost or lately_timed_out(contact, now)
+        ranked.append(((failed, not stored, away, secrets.randbelow(_DICE)), contact))
+    return [contact for _, contact in sorted(ranked, key=lambda pair: pair[0])]
+
+
+async def _holders(
     bridge: Bridge, hashes: Collection[str], *, exclude: Collection[str]
 ) -> dict[str, list[KnownFarmer]]:
     """Return for each shard the farmers that have a contract for it, the most promising first."""
-    now = bridge.now()
-    ranked: dict[str, list[tuple[tuple[bool, bool, bool, int], KnownFarmer]]] = {}
     wanted = {'shards': list(set(hashes)), 'exclude': list(exclude)}
     rows = await bridge.database.read(lambda connection: connection.execute(_KEEPERS, wanted).all())
+    held: dict[str, list[tuple[KnownFarmer, bool, bool]]] = {}
     for shard_hash, failed, stored, *card in rows:
-        contact = KnownFarmer(*card)
-        away = contact.lost or lately_timed_out(contact, now)
-        rank = (failed, not stored, away, secrets.randbelow(_DICE))
-        ranked.setdefault(shard_hash, []).append((rank, contact))
-    return {
-        shard_hash: [contact for _, contact in sorted(pairs, key=lambda pair: pair[0])]
-        for shard_hash, pairs in ranked.items()
-    }
+        held.setdefault(shard_hash, []).append((KnownFarmer(*card), failed, stored))
+    now = bridge.now()
+    return {shard_hash: ranked_holders(some, now) for shard_hash, some in held.items()}
 
 
 async def download_tokens(
@@ -422,7 +432,7 @@ async def download_tokens(
         list[tuple[KnownFarmer, str] | None]: for each shard a farmer and its token, or None if none
         gives one out.
     """
-    holders = await _ranked_holders(bridge, hashes, exclude=exclude)
+    holders = await _holders(bridge, hashes, exclude=exclude)
     calls: list[FarmerCall] = []
     granted: list[tuple[str, str, str]] = []
     at_once = asyncio.Semaphore(_TOKENS_AT_ONCE)
@@ -475,6 +485,7 @@ async def source_tokens(
     count: int,
     *,
     exclude: Collection[str] = (),
+    holders: Sequence[KnownFarmer] | None = None,
     noted: bool = False,
 ) -> list[tuple[KnownFarmer, str]]:
     """Get one farmer's tokens for copies of a shard; see :func:`download_tokens`.
@@ -484,12 +495,15 @@ async def source_tokens(
         shard_hash (str): 40 hex digits.
         count (int): tokens at the most.
         exclude (Collection[str]): farmers that are not wanted.
+        holders (Sequence[KnownFarmer] | None): of :func:`ranked_holders`, if they are known.
         noted (bool): note that the farmer has the shard.
 
     Returns:
         list[tuple[KnownFarmer, str]]: the farmer with each token; none if nobody gives one out.
     """
-    holders = await _ranked_holders(bridge, [shard_hash], exclude=exclude)
+    if holders is None:
+        holders = (await _holders(bridge, [shard_hash], exclude=exclude)).get(shard_hash, [])
+    asked = [contact for contact in holders if contact.node_id not in exclude]
     calls: list[FarmerCall] = []
 
     async def ask(contact: KnownFarmer) -> list[tuple[KnownFarmer, str]]:
@@ -497,7 +511,7 @@ async def source_tokens(
         tokens = await call_farmer(bridge, contact, retrieval, calls, timed=True)
         return [(contact, token) for token in tokens]
 
-    found = await _first([partial(ask, contact) for contact in holders.get(shard_hash, ())]) or []
+    found = await _first([partial(ask, contact) for contact in asked]) or []
     await note_calls(bridge, calls)
     if noted:
         granted = [(token, shard_hash, contact.node_id) for contact, token in found[:1]]

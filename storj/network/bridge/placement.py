@@ -129,6 +129,10 @@ _CHALLENGES = (
     .order_by(Challenge.position)
 )
 _NEW_CONTRACT = insert(Contract).execution_options(**UNREAD)
+#: Of a farmer that has copied the shard already.
+_NEW_COPY = _NEW_CONTRACT.values(
+    verified=select(Contact.returns).where(Contact.node_id == bindparam('farmer')).scalar_subquery()
+)
 _NEW_CHALLENGES = insert(Challenge).execution_options(**UNREAD)
 _SIGNED_AGAIN = (
     update(Contract)
@@ -405,20 +409,22 @@ async def _allocate(
         )
     finally:
         await note_calls(bridge, calls)
-    record = _Record(bridge.settings, shard, contact.node_id, allocation, mirror, account)
+    first_audit = bridge.now() + bridge.settings.first_audit
+    record = _Record(
+        bridge.settings, shard, contact.node_id, allocation, mirror, account, first_audit
+    )
 
     def remember(connection: Connection) -> None:
         if again and record.sign_again(connection):
             if source is None:
                 token = (allocation.token, shard.shard_hash, contact.node_id)
                 remember_tokens(connection, [token], bridge.now())
+            if allocation.copied:
+                confirm(connection, shard.shard_hash, contact.node_id, first_audit)
         else:
             if not new:
                 drop_contract(connection, shard.shard_hash, contact.node_id)
             record.enter(connection)
-        if allocation.copied:
-            first_audit = bridge.now() + bridge.settings.first_audit
-            confirm(connection, shard.shard_hash, contact.node_id, first_audit)
         # The caller's records and the contract are one transaction: never one without the other.
         keep(connection, contact.node_id)
 
@@ -463,6 +469,7 @@ class _Record:
     allocation: Allocation
     mirror: bool
     account: str | None
+    first_audit: int
 
     def sign_again(self, connection: Connection) -> bool:
         """Note that a contract was signed again; return whether it still exists."""
@@ -486,30 +493,30 @@ class _Record:
         The farmer keeps the newest audit leaves only, so the challenges of an older one for the
         same shard are worth nothing.
         """
-        contract = self.allocation.contract
-        connection.execute(
-            _NEW_CONTRACT,
-            {
-                'shard_hash': self.shard.shard_hash,
-                'node_id': self.node_id,
-                'data_size': self.shard.size,
-                'store_begin': contract.store_begin,
-                'store_end': contract.store_end,
-                'tree': list(self.shard.tree),
-                'document': contract.to_json(),
-                'auditable': self.allocation.auditable,
-                'stored': False,
-                'mirror': self.mirror,
-                'failed': False,
-                'download_count': 0,
-                'token': fingerprint(self.allocation.token),
-                'account': self.account,
-                # A contract is a promise only. The report of the upload makes it a copy.
-                'verified': UNCONFIRMED,
-                'next_audit': NEVER,
-                'next_renewal': self.settings.renewal_of(contract.store_end),
-            },
-        )
+        contract, copied = self.allocation.contract, bool(self.allocation.copied)
+        values = {
+            'shard_hash': self.shard.shard_hash,
+            'node_id': self.node_id,
+            'data_size': self.shard.size,
+            'store_begin': contract.store_begin,
+            'store_end': contract.store_end,
+            'tree': list(self.shard.tree),
+            'document': contract.to_json(),
+            'auditable': self.allocation.auditable,
+            'stored': copied,
+            'mirror': self.mirror,
+            'failed': False,
+            'download_count': 0,
+            'token': fingerprint(self.allocation.token),
+            'account': self.account,
+            'next_audit': self.first_audit if copied else NEVER,
+            'next_renewal': self.settings.renewal_of(contract.store_end),
+        }
+        if copied:
+            connection.execute(_NEW_COPY, {**values, 'farmer': self.node_id})
+        else:
+            # A contract is a promise only. The report of the upload makes it a copy.
+            connection.execute(_NEW_CONTRACT, {**values, 'verified': UNCONFIRMED})
         record_challenges(connection, self.shard.shard_hash, self.node_id, self.shard.challenges)
 
 

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Connection, Row, bindparam, case, select
 
 from storj.network.bridge.contacts import (
+    KNOWN_FARMER,
     FarmerCall,
     KnownFarmer,
     call_farmer,
@@ -27,8 +28,10 @@ from storj.network.bridge.contacts import (
 from storj.network.bridge.copies import (
     IN_USE,
     UNCONFIRMED,
-    copies_of,
+    confirmed,
+    counts,
     has_shard,
+    ranked_holders,
     source_tokens,
 )
 from storj.network.bridge.placement import (
@@ -42,7 +45,7 @@ from storj.network.bridge.placement import (
 )
 from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
-from storj.network.bridge.tables import Contract
+from storj.network.bridge.tables import Contact, Contract
 from storj.network.bridge.upkeep.backlog import Backlog
 
 __all__ = ('Made', 'Mirrors')
@@ -57,9 +60,20 @@ _LOOKS = (0.5, 30.0)
 #: The same of looks at the database: another bridge may have got the report.
 _NEWS = (0.05, 1.0)
 
-# The copy whose audits another one gets: one that counts, if there is any.
-_MODEL = (
-    select(Contract.node_id, Contract.data_size, Contract.tree)
+# All copies with their farmers. First comes the one whose audits another one gets: one that counts,
+# if there is any.
+_COPIES = (
+    select(
+        Contract.data_size,
+        Contract.tree,
+        Contract.failed,
+        Contract.stored,
+        counts(Contract).label('counts'),
+        confirmed(Contract).label('confirmed'),
+        IN_USE.label('needed'),
+        *KNOWN_FARMER,
+    )
+    .join(Contact, Contact.node_id == Contract.node_id)
     .where(Contract.shard_hash == bindparam('shard'))
     .order_by(
         Contract.failed,
@@ -68,7 +82,6 @@ _MODEL = (
         Contract.mirror,
         Contract.store_begin,
     )
-    .limit(1)
 )
 
 
@@ -104,6 +117,7 @@ class _Plan:
         copies (int): that count.
         missing (int): copies.
         known (bool): at least one copy counts, or its farmer has at some time confirmed it.
+        holders (list[KnownFarmer]): farmers that have a contract for it, the best first.
         candidates (deque[Candidate]): farmers that may make a copy, the best first.
     """
 
@@ -111,6 +125,7 @@ class _Plan:
     copies: int
     missing: int
     known: bool
+    holders: list[KnownFarmer]
     candidates: deque[Candidate]
 
 
@@ -129,6 +144,7 @@ class _Sources:
         self._ready = tokens
         # The first one that asks gets tokens for all.
         self._wanted = plan.missing - len(self._ready)
+        self._holders: list[KnownFarmer] | None = plan.holders
         self._asking = asyncio.Lock()
         self._bad: set[str] = set()
 
@@ -139,9 +155,14 @@ class _Sources:
             self._ready = [source for source in self._ready if source[0].node_id not in self._bad]
             if not any(source.node_id not in exclude for source, _ in self._ready):
                 self._ready += await source_tokens(
-                    self._bridge, self._shard_hash, max(1, self._wanted), exclude=exclude
+                    self._bridge,
+                    self._shard_hash,
+                    max(1, self._wanted),
+                    exclude=exclude,
+                    holders=self._holders,
                 )
-                self._wanted = 1
+                # Later, there are more of them.
+                self._wanted, self._holders = 1, None
             for place, (source, _) in enumerate(self._ready):
                 if source.node_id not in exclude:
                     return self._ready.pop(place)
@@ -231,18 +252,20 @@ class Mirrors:
         def look(connection: Connection) -> tuple[_Plan, Sequence[Row[Any]]] | None:
             if not self._backlog.claim(connection, shard_hash):
                 raise _ElsewhereError
-            shard = _known_shard(connection, shard_hash)
-            if shard is None:
+            copies = connection.execute(_COPIES, {'shard': shard_hash}).all()
+            if not copies:
                 return None
-            copies = copies_of(connection, shard_hash)
+            first = copies[0]
+            challenges = challenges_of(connection, shard_hash, first.node_id)
+            shard = Shard(shard_hash, first.data_size, first.tree, challenges)
             counted = [copy for copy in copies if copy.counts and copy.node_id not in leaving]
             # Those that came back are audited first.
             kept = {copy.node_id for copy in copies if copy.confirmed and not copy.lost}
             found = candidates(connection, shard_hash, exclude=kept | leaving)
-            needed = connection.scalar(select(IN_USE).where(Contract.shard_hash == shard_hash))
-            count = len(counted) if needed else wanted
+            count = len(counted) if first.needed else wanted
             known = any(copy.counts for copy in copies)
-            return _Plan(shard, count, max(0, wanted - count), known, deque()), found
+            holders = _holders_of(copies, bridge.now())
+            return _Plan(shard, count, max(0, wanted - count), known, holders, deque()), found
 
         looked = await bridge.database.run(look)
         self._backlog.claimed.add(shard_hash)
@@ -348,10 +371,7 @@ class Mirrors:
         return arrival.result()
 
 
-def _known_shard(connection: Connection, shard_hash: str) -> Shard | None:
-    """Return a shard with its audits, from a farmer that is known to have it, the first if any."""
-    model = connection.execute(_MODEL, {'shard': shard_hash}).one_or_none()
-    if model is None:
-        return None
-    challenges = challenges_of(connection, shard_hash, model.node_id)
-    return Shard(shard_hash, model.data_size, model.tree, challenges)
+def _holders_of(copies: Sequence[Row[Any]], now: int) -> list[KnownFarmer]:
+    """Return the farmers of copies, the most promising first."""
+    held = [(KnownFarmer(*copy[-len(KNOWN_FARMER) :]), copy.failed, copy.stored) for copy in copies]
+    return ranked_holders(held, now)
