@@ -15,13 +15,23 @@ from storj.catalog.errors import ConflictError, UnsafeNameError, UsageProblem
 from storj.catalog.jobs import Action, Job, Skip, Unchanged
 from storj.catalog.places import ByteRange, Local, Remote, Stream, safe_relative_path
 from storj.catalog.removal import Removal, local_removal, remote_removal
-from storj.catalog.tree import LocalFile, RemoteFile, ignores_case, local_file, remote_names
+from storj.catalog.tree import (
+    LocalFile,
+    RemoteFile,
+    Unlisted,
+    ignores_case,
+    local_file,
+    remote_names,
+)
 from storj.crypto.keys import ContentKey
 from storj.exception import UnauthenticatedError
 from storj.system import atomic_file
 from storj.transfer import Bridge, BridgeReader, TransferFuture, Transfers
 
-__all__ = ('Copier', 'CopyOptions', 'Downloader')
+__all__ = ('Copier', 'CopyOptions', 'Downloader', 'Source')
+
+#: What a job is made of.
+Source = LocalFile | RemoteFile | Stream
 
 
 @dataclass(frozen=True)
@@ -275,46 +285,72 @@ class Copier(Downloader):
         self.catalog = catalog
         self._open_stream = open_stream
 
-    def jobs(
-        self, files: Sequence[LocalFile | RemoteFile | Stream], target: Remote | Local
-    ) -> list[Job]:
+    def jobs(self, files: Iterable[Source | Unlisted], target: Remote | Local) -> Iterable[Job]:
         """Return the jobs that bring files to a destination.
 
+        The jobs of files in a sequence are made, and compared with each other, before the first of
+        them begins. Of other files a job is made when it is asked for; if its destination is that
+        of an earlier one, it fails.
+
         Args:
-            files (Sequence[LocalFile | RemoteFile | Stream]): the sources.
+            files (Iterable[Source | Unlisted]): the sources.
             target (Remote | Local): a place for one file, or a folder; always a folder for several.
 
         Raises:
-            UsageProblem: If two files would be written to one place, or one is moved to itself.
+            UsageProblem: If two files would be written to one place, or one is moved to itself;
+                of a sequence.
         """
         alike: Callable[[str], str] = str
         if isinstance(target, Remote):
-            jobs = self._remote_jobs(files, target)
+            make = self._remote_job(target)
         else:
-            jobs = [
-                self.download_into(file.entry, file.name, target.path)
-                if self.options.several or target.is_folder
-                else self.download(file.entry, target.path)
-                for file in files
-                if isinstance(file, RemoteFile)
-            ]
+            make = partial(self._local_job, target)
             if ignores_case(target.path):
-                alike = _caseless
+                # Of two stored files only one would be left, whichever comes last.
+                alike, files = _caseless, _whole(files)
+        if not isinstance(files, Sequence):
+            return self._apart(files, make, str(target))
+        jobs = list(map(make, _whole(files)))
         _check_destinations(jobs, alike)
         if self.options.move:
             _check_apart(jobs)
         return jobs
 
-    def _remote_jobs(
-        self, files: Sequence[LocalFile | RemoteFile | Stream], target: Remote
-    ) -> list[Job]:
+    def _apart(
+        self, files: Iterable[Source | Unlisted], make: Callable[[Source], Job], target: str
+    ) -> Iterator[Job]:
+        """Yield the jobs of files, no two of which have one destination."""
+        # Hashes take a tenth of the memory.
+        taken: set[int] = set()
+        for file in files:
+            if isinstance(file, Unlisted):
+                yield self.refused(file.place, target, file.error)
+                continue
+            job = make(file)
+            place = hash(job.destination)
+            if place in taken:
+                job = self.refused(job.source, job.destination, _same_place(job.destination))
+            taken.add(place)
+            yield job
+
+    def _local_job(self, target: Local, file: Source) -> Job:
+        if not isinstance(file, RemoteFile):
+            raise TypeError('two local places')
+        if self.options.several or target.is_folder:
+            return self.download_into(file.entry, file.name, target.path)
+        return self.download(file.entry, target.path)
+
+    def _remote_job(self, target: Remote) -> Callable[[Source], Job]:
+        """Return what makes the job that brings a file to a stored place."""
         bucket = self.catalog.bucket(target.bucket)
         several = self.options.several
         base = target.path if target.is_folder else f'{target.path}/'
         # One listing costs less than a question per file; for one file the question costs less.
-        present = remote_names(self.catalog, bucket, base) if several else {}
-        jobs = []
-        for file in files:
+        # Only moves compare contents, for which more has to be known.
+        brief = not self.options.move
+        present = remote_names(self.catalog, bucket, base, brief=brief) if several else {}
+
+        def make(file: Source) -> Job:
             name = target.path
             if (several or target.is_folder) and not isinstance(file, Stream):
                 name = base + file.name
@@ -324,10 +360,10 @@ class Copier(Downloader):
                 else self.catalog.find_file(bucket, name, ids=False)
             )
             if isinstance(file, RemoteFile):
-                jobs.append(self.copy(file.entry, bucket, name, existing))
-            else:
-                jobs.append(self.upload(file, bucket, name, existing))
-        return jobs
+                return self.copy(file.entry, bucket, name, existing)
+            return self.upload(file, bucket, name, existing)
+
+        return make
 
     def upload(
         self, source: LocalFile | Stream, bucket: BucketEntry, name: str, existing: FileEntry | None
@@ -458,16 +494,28 @@ def _caseless(path: str) -> str:
     return unicodedata.normalize('NFC', path).casefold()
 
 
+def _whole(files: Iterable[Source | Unlisted]) -> list[Source]:
+    """Return all files; raise what kept some of them from being listed."""
+    found: list[Source] = []
+    for file in files:
+        if isinstance(file, Unlisted):
+            raise file.error
+        found.append(file)
+    return found
+
+
 def _check_destinations(jobs: Sequence[Job], alike: Callable[[str], str]) -> None:
     """Refuse to write two files to one place."""
     taken: dict[str, Job] = {}
     for job in jobs:
         other = taken.setdefault(alike(job.destination), job)
         if other is not job:
-            raise UsageProblem(
-                f'several sources would be written to {job.destination}',
-                hint='' if job.destination == other.destination else 'case is ignored there',
-            )
+            ignored = job.destination != other.destination
+            raise _same_place(job.destination, 'case is ignored there' if ignored else '')
+
+
+def _same_place(destination: str, hint: str = '') -> UsageProblem:
+    return UsageProblem(f'several sources would be written to {destination}', hint=hint)
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:

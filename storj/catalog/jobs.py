@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,8 +14,9 @@ from typing import Any, Literal
 from storj.catalog.removal import Removal
 from storj.exception import StorjError, TransferCancelled
 from storj.transfer import TransferFuture, Transfers
+from storj.transfer.scope import ThreadPool
 
-__all__ = ('SMALL', 'Action', 'Batch', 'Job', 'Outcome', 'Run', 'Skip', 'Unchanged')
+__all__ = ('SMALL', 'Action', 'Backlog', 'Batch', 'Job', 'Outcome', 'Run', 'Skip', 'Unchanged')
 
 #: What is done with a file.
 Action = Literal['upload', 'download', 'copy', 'move']
@@ -22,6 +24,14 @@ Action = Literal['upload', 'download', 'copy', 'move']
 
 #: Bytes of a small file.
 SMALL = 1024 * 1024
+
+#: Jobs that are made before their turn, of about 2 KiB each.
+_AHEAD = 5000
+# Seconds for which a thread that makes jobs waits for the next task; it has one only.
+_LINGER = 1.0
+
+#: No number of a run.
+_NO_RUN = 0
 
 
 class Skip(StorjError):
@@ -171,6 +181,106 @@ class Run:
         return self.transfer
 
 
+class Backlog:
+    """Jobs that are made by a thread before their turn, while a bucket is listed for example.
+
+    An iterator that never blocks: it returns None while no job is there. Jobs in a sequence are
+    there from the start, without a thread.
+
+    Args:
+        jobs (Iterable[Job]): in the order in which they are begun.
+        most (int): jobs that may wait; no more are made then.
+
+    Attributes:
+        count (int): jobs that were made so far.
+        size (int | None): their bytes; None as soon as one size is unknown, of a pipe for example.
+        is_complete (bool): whether no other job will be made.
+    """
+
+    def __init__(self, jobs: Iterable[Job], most: int = _AHEAD) -> None:
+        self.count = 0
+        self.size: int | None = 0
+        self.is_complete = False
+        self._source = jobs
+        self._most = most
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._is_awaited = False
+        self._is_closed = False
+        self._error: BaseException | None = None
+        self._pool = ThreadPool('storj-jobs', 1, _LINGER)
+
+    def begin(self, arrived: Callable[[], None]) -> None:
+        """Begin to make jobs.
+
+        Args:
+            arrived (Callable[[], None]): called when there is a job after there was none, and at
+                the end.
+        """
+        # Not kept: a listing that nobody reads to its end releases what it holds.
+        source, self._source = self._source, ()
+        if isinstance(source, Sequence):
+            self._most = max(self._most, len(source))
+            self._make(source, arrived)
+        else:
+            self._pool.submit(self._make, source, arrived)
+
+    def __iter__(self) -> Iterator[Job | None]:
+        return self
+
+    def __next__(self) -> Job | None:
+        """Return the next job, None if it is not there yet.
+
+        Raises:
+            BaseException: If the jobs could not be made; after those that could.
+        """
+        with self._changed:
+            self._is_awaited = not self._waiting
+            if self._waiting:
+                if len(self._waiting) <= self._most // 2:
+                    # Not for each: threads that take turns for every job cost more than the job.
+                    self._changed.notify()
+                return self._waiting.popleft()
+            if not self.is_complete:
+                return None
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Make no other job; the one that is being made is not awaited."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _make(self, source: Iterable[Job], arrived: Callable[[], None]) -> None:
+        error: BaseException | None = None
+        try:
+            for job in source:
+                if not self._add(job, arrived):
+                    return
+        except BaseException as caught:
+            error = caught
+        with self._changed:
+            self._error, self.is_complete = error, True
+        arrived()
+
+    def _add(self, job: Job, arrived: Callable[[], None]) -> bool:
+        """Let a job wait for its turn; return False if none is wanted any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or len(self._waiting) < self._most)
+            if self._is_closed:
+                return False
+            self._waiting.append(job)
+            self.count += 1
+            self.size = None if self.size is None or job.size is None else self.size + job.size
+            is_awaited, self._is_awaited = self._is_awaited, False
+        if is_awaited:
+            arrived()
+        return True
+
+
 class Batch:
     """Runs jobs side by side, each in the threads of its engine, and stops them together.
 
@@ -179,7 +289,8 @@ class Batch:
     job does not depend on how many there are.
 
     Args:
-        jobs (Iterable[Job]): started in this order, as others end.
+        jobs (Iterable[Job | None]): started in this order, as others end; None stands for one that
+            is not there yet, :meth:`wake` is to be called when it is.
         width (int): jobs that the engines work at; as many more wait in their queues, so that no
             thread waits for the caller.
         large (int | None): of these, jobs of more than :data:`SMALL` bytes, or of an unknown
@@ -190,7 +301,7 @@ class Batch:
 
     def __init__(
         self,
-        jobs: Iterable[Job],
+        jobs: Iterable[Job | None],
         width: int,
         *,
         large: int | None = None,
@@ -205,6 +316,7 @@ class Batch:
         self._width = 2 * width
         self._large = self._width if large is None else large
         self._held: Job | None = None
+        self._is_last = False
         self._runs: dict[int, Run] = {}
         self._count = 0
         self._ready: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -220,14 +332,20 @@ class Batch:
         """
         ended: list[Outcome] = []
         self._fill(ended)
-        if not self._runs:
-            return ended or None
+        if ended and not self._runs:
+            return ended
+        if self._is_last and not self._runs:
+            return None
         try:
             self._advance(self._ready.get(timeout=timeout), ended)
             while True:
                 self._advance(self._ready.get_nowait(), ended)
         except queue.Empty:
             return ended
+
+    def wake(self) -> None:
+        """End a :meth:`wait` that is under way, because there are jobs again; from any thread."""
+        self._ready.put(_NO_RUN)
 
     def active(self) -> list[Run]:
         """Return the jobs that are worked at, in the order in which they began."""
@@ -249,8 +367,12 @@ class Batch:
         self._runs.clear()
 
     def _fill(self, ended: list[Outcome]) -> None:
-        while len(self._runs) < self._width:
-            job = self._held or next(self._jobs, None)
+        while len(self._runs) < self._width and not self._is_last:
+            try:
+                job = self._held or next(self._jobs)
+            except StopIteration:
+                self._is_last = True
+                return
             if job is None:
                 return
             self._held = job if job.is_large and self._large_ones() >= self._large else None
@@ -264,6 +386,8 @@ class Batch:
         return sum(run.job.is_large for run in self._runs.values())
 
     def _advance(self, number: int, ended: list[Outcome]) -> None:
+        if number == _NO_RUN:
+            return
         step = self._runs[number].advance()
         if isinstance(step, Outcome):
             del self._runs[number]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import stat
@@ -20,6 +21,7 @@ from storj.text import from_system
 __all__ = (
     'LocalFile',
     'RemoteFile',
+    'Unlisted',
     'find_local',
     'find_remote',
     'fixed_prefix',
@@ -28,6 +30,8 @@ __all__ = (
     'is_below',
     'local_file',
     'remote_names',
+    'scan_local',
+    'scan_remote',
     'walk',
 )
 
@@ -72,6 +76,19 @@ class RemoteFile:
     entry: FileEntry
 
 
+@dataclass(frozen=True)
+class Unlisted:
+    """What a place may hold besides, when its listing failed after the first files.
+
+    Attributes:
+        place (str): as typed.
+        error (Exception): why it failed.
+    """
+
+    place: str
+    error: Exception
+
+
 def find_local(
     place: Local, *, recursive: bool, filters: Filters = NO_FILTERS, follow: bool = False
 ) -> list[LocalFile]:
@@ -87,16 +104,23 @@ def find_local(
         LocalPathNotFound: If nothing is there.
         UsageProblem: If it is a folder, without ``recursive``.
     """
+    return list(scan_local(place, recursive=recursive, filters=filters, follow=follow))
+
+
+def scan_local(
+    place: Local, *, recursive: bool, filters: Filters = NO_FILTERS, follow: bool = False
+) -> Iterator[LocalFile]:
+    """Return an iterator over the files of :func:`find_local`; a folder is read meanwhile."""
     if place.path.is_dir():
         if not recursive:
             raise UsageProblem(f'{place} is a folder', hint="use '--recursive' to copy it")
-        return list(walk(place.path, filters, follow=follow))
+        return walk(place.path, filters, follow=follow)
     if place.path.exists():
-        return [local_file(place.path.name, place.path)]
+        return iter([local_file(place.path.name, place.path)])
     if is_glob(str(place)):
         found = sorted(path for path in _expand(place.path) if path.is_file())
         if found:
-            return [local_file(path.name, path) for path in found]
+            return iter([local_file(path.name, path) for path in found])
     raise LocalPathNotFound(f'no such file or folder: {place}')
 
 
@@ -161,8 +185,9 @@ def find_remote(
     recursive: bool,
     filters: Filters = NO_FILTERS,
     singly: bool = False,
+    brief: bool = False,
 ) -> list[RemoteFile]:
-    """Return the files that a remote source means.
+    """Return the files that a remote source means, in the order of their names.
 
     A path that is a file's name or id is that file, even if it looks like a pattern. Otherwise a
     pattern means the files that match it, and a prefix, with ``recursive``, all below it.
@@ -173,10 +198,30 @@ def find_remote(
         recursive (bool): whether a prefix is meant with all that it holds.
         filters (Filters): for several files.
         singly (bool): whether the command takes no prefixes at all.
+        brief (bool): without what only a download needs, as in :meth:`Catalog.files`.
 
     Raises:
         BucketNotFound, FileNotFound: If nothing is there.
         UsageProblem: If it is a prefix, without ``recursive``.
+    """
+    found = scan_remote(
+        catalog, place, recursive=recursive, filters=filters, singly=singly, brief=brief
+    )
+    return sorted(found, key=lambda file: file.entry.name)
+
+
+def scan_remote(
+    catalog: Catalog,
+    place: Remote,
+    *,
+    recursive: bool,
+    filters: Filters = NO_FILTERS,
+    singly: bool = False,
+    brief: bool = False,
+) -> Iterator[RemoteFile]:
+    """Return an iterator over the files of :func:`find_remote` as the bridge lists them.
+
+    The bucket is listed until the first file was found, and the rest of it meanwhile.
     """
     bucket = catalog.bucket(place.bucket)
     if place.is_folder and not recursive:
@@ -184,22 +229,30 @@ def find_remote(
     # First as a name: 'notes[1].txt' looks like a pattern and may be a file.
     entry = None if place.is_folder else catalog.find_file(bucket, place.path)
     if entry is not None:
-        return [RemoteFile(entry.name.rpartition('/')[2], entry)]
+        return iter([RemoteFile(entry.name.rpartition('/')[2], entry)])
+    base = place.path if place.is_folder else f'{place.path}/'
+    listed: Iterator[FileEntry] = iter(())
     if is_glob(place.path):
         base = fixed_prefix(place.path)
-        listed = catalog.files(bucket, base)
-        matches = [entry for entry in listed if match_glob(entry.name, place.path)]
+        pattern, scanned = place.path, _below(catalog, bucket, base, brief=brief)
+        listed = (entry for entry in scanned if match_glob(entry.name, pattern))
     elif recursive:
-        base = place.path if place.is_folder else f'{place.path}/'
-        matches = catalog.files(bucket, base)
-    else:
-        matches = []
-    found = [RemoteFile(entry.name[len(base) :], entry) for entry in matches] if matches else []
-    if not found and not place.is_folder:
-        if not recursive and catalog.files(bucket, f'{place.path}/'):
+        listed = _below(catalog, bucket, base, brief=brief)
+    first = list(itertools.islice(listed, 1))
+    if not first and not place.is_folder:
+        if not recursive and any(True for _ in _below(catalog, bucket, f'{place.path}/')):
             raise _prefix(place, singly)
         raise FileNotFound(f'no such file: {place}')
-    return [file for file in found if filters.accept(file.name)]
+    entries = itertools.chain(first, listed)
+    found = (RemoteFile(entry.name[len(base) :], entry) for entry in entries)
+    return (file for file in found if filters.accept(file.name))
+
+
+def _below(
+    catalog: Catalog, bucket: BucketEntry, base: str, *, brief: bool = True
+) -> Iterator[FileEntry]:
+    """Yield the files whose names begin with a base, as the bridge lists them."""
+    return (it for it in catalog.scan(bucket, brief=brief) if it.name.startswith(base))
 
 
 def _prefix(place: Remote, singly: bool) -> UsageProblem:

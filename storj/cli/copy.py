@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ from storj.catalog.places import (
     parse_location,
     parse_remote,
 )
-from storj.catalog.tree import LocalFile, RemoteFile, find_local, find_remote
+from storj.catalog.tree import RemoteFile, Unlisted, find_remote, scan_local, scan_remote
 from storj.cli.command import command, group
 from storj.cli.completion import complete_place, complete_uri
 from storj.cli.errors import explain
@@ -46,11 +48,11 @@ from storj.cli.progress import Overview, Snapshot, display_for
 from storj.cli.prompts import confirm
 from storj.cli.session import Session, TransferOptions, pass_session
 from storj.cli.streams import standard_input
-from storj.exception import ClientError
+from storj.exception import ClientError, StorjError
 from storj.text import count_of
 
 if TYPE_CHECKING:
-    from storj.catalog.copier import Copier, Downloader
+    from storj.catalog.copier import Copier, Downloader, Source
     from storj.catalog.jobs import Job
     from storj.http import Client
 
@@ -120,22 +122,29 @@ def cp(
         copy_link(session, places[0], target, copying, moving, dry_run=dry_run)
         return
     copier = session.copier(copying, moving)
-    found = [
-        file for place in places for file in _expand(session, copier, place, recursive=recursive)
-    ]
     if isinstance(target, Stream):
-        stored = [file for file in found if isinstance(file, RemoteFile)]
+        stored = [
+            file
+            for place in places
+            if isinstance(place, Remote)
+            for file in find_remote(
+                copier.catalog, place, recursive=recursive, filters=session.filters
+            )
+        ]
         if dry_run:
-            jobs = [
+            planned = [
                 # Only announced: nothing is in the way of standard output.
                 dataclasses.replace(copier.download(file.entry, Path('-')), check=None)
                 for file in stored
             ]
-            run_jobs(session, jobs, moving, several=several, dry_run=True)
+            run_jobs(session, planned, moving, several=several, dry_run=True)
         else:
             write_stream(session, copier, stored, moving)
     elif isinstance(target, (Local, Remote)):
-        jobs = copier.jobs(found, target)
+        whole = dry_run or _is_listed_first(copier, places, target, recursive=recursive)
+        expand = partial(_expand, session, copier, target, recursive=recursive, whole=whole)
+        files = itertools.chain.from_iterable([expand(place) for place in places])
+        jobs = copier.jobs(list(files) if whole else files, target)
         run_jobs(session, jobs, moving, several=several, dry_run=dry_run)
 
 
@@ -182,19 +191,23 @@ def mv(
     several = _is_several(places, recursive)
     copying, moving = session.split(options, several=several, move=True)
     copier = session.copier(copying, moving)
-    found: list[LocalFile | RemoteFile | Stream] = []
+    if not isinstance(target, (Local, Remote)):
+        return
+    whole = dry_run or _is_listed_first(copier, places, target, recursive=recursive)
+    found: list[Iterable[Source | Unlisted]] = []
     gone: list[Job] = []
     for place in places:
         try:
-            found += _expand(session, copier, place, recursive=recursive)
+            found.append(_expand(session, copier, target, place, recursive=recursive, whole=whole))
         except (FileNotFound, LocalPathNotFound) as error:
             if len(places) == 1:
                 raise
             # It may have been moved by an earlier run, which must not keep the others here.
             gone.append(copier.refused(str(place), str(target), error))
-    if isinstance(target, (Local, Remote)):
-        jobs = copier.jobs(found, target) + gone
-        run_jobs(session, jobs, moving, several=several, dry_run=dry_run)
+    files = itertools.chain.from_iterable(found)
+    jobs = copier.jobs(list(files) if whole else files, target)
+    every = [*jobs, *gone] if whole else itertools.chain(jobs, gone)
+    run_jobs(session, every, moving, several=several, dry_run=dry_run)
 
 
 @command(
@@ -303,16 +316,59 @@ def _is_pattern(place: Location) -> bool:
     return isinstance(place, Remote) and is_glob(place.path)
 
 
+def _is_listed_first(
+    copier: Copier, places: Sequence[Location], target: Remote | Local, *, recursive: bool
+) -> bool:
+    """Return whether all sources are to be known before the first of them is copied."""
+    stored = [place for place in places if isinstance(place, Remote)]
+    if not recursive and not any(map(_is_pattern, stored)):
+        # Named one by one.
+        return True
+    if not stored or not isinstance(target, Remote):
+        return False
+    # Copies within a bucket would be listed, and copied, in their turn.
+    catalog = copier.catalog
+    return catalog.bucket(target.bucket).id in {catalog.bucket(it.bucket).id for it in stored}
+
+
 def _expand(
-    session: Session, copier: Copier, place: Location, *, recursive: bool
-) -> Sequence[LocalFile | RemoteFile | Stream]:
-    """Return the files that a source means."""
+    session: Session,
+    copier: Copier,
+    target: Remote | Local,
+    place: Location,
+    *,
+    recursive: bool,
+    whole: bool,
+) -> Iterable[Source | Unlisted]:
+    """Return the files that a source means; unless they are wanted as a whole, as they are found.
+
+    That there is one is known by then.
+    """
     if isinstance(place, Local):
         follow = copier.options.follow_links
-        return find_local(place, recursive=recursive, filters=session.filters, follow=follow)
+        return scan_local(place, recursive=recursive, filters=session.filters, follow=follow)
     if isinstance(place, Remote):
-        return find_remote(copier.catalog, place, recursive=recursive, filters=session.filters)
+        find = find_remote if whole else scan_remote
+        found = find(
+            copier.catalog,
+            place,
+            recursive=recursive,
+            filters=session.filters,
+            # A copy into a bucket asks for the rest itself.
+            brief=isinstance(target, Remote),
+        )
+        return found if whole else _as_far_as_listed(place, found)
     return [Stream()]
+
+
+def _as_far_as_listed(
+    place: Remote, files: Iterable[RemoteFile]
+) -> Iterator[RemoteFile | Unlisted]:
+    """Yield files, and last what kept others from being listed: these need not wait for it."""
+    try:
+        yield from files
+    except StorjError as error:
+        yield Unlisted(str(place), error)
 
 
 @group(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -150,11 +150,12 @@ class Runner:
         self._stopping = stopping
         self.summary = Summary()
 
-    def run(self, jobs: Sequence[Job]) -> Summary:
+    def run(self, jobs: Iterable[Job]) -> Summary:
         """Run all jobs.
 
         Args:
-            jobs (Sequence[Job]): in the order in which they are begun.
+            jobs (Iterable[Job]): in the order in which they are begun; what is no sequence is made
+                by a thread meanwhile, and then the totals grow.
 
         Returns:
             Summary: of everything that ended; a failed job does not stop the others.
@@ -162,17 +163,16 @@ class Runner:
         Raises:
             KeyboardInterrupt: If Ctrl-C was pressed, after all jobs were cancelled and have ended.
         """
-        from storj.catalog.jobs import Batch
+        from storj.catalog.jobs import Backlog, Batch
 
         begun = self._clock()
-        sizes = [job.size for job in jobs if job.size is not None]
-        # One unknown size, of a pipe for example, makes the sum unknown.
-        total = sum(sizes) if len(sizes) == len(jobs) else None
         # A command that prints one document at its end must not print lines before.
         wanted = False if self._silent and self._output.as_json else self._progress
+        backlog = Backlog(jobs)
         batch = Batch(
-            jobs, self._parallel, large=self._large, stopping=self._stopping, clock=self._clock
+            backlog, self._parallel, large=self._large, stopping=self._stopping, clock=self._clock
         )
+        backlog.begin(batch.wake)
         ended, drawn = 0, begun
         try:
             with display_for(self._output, wanted) as display:
@@ -181,16 +181,18 @@ class Runner:
                         self._report(outcome)
                     ended += len(outcomes)
                     # Small files end by the hundred in a second.
-                    if ended < len(jobs) and self._clock() < drawn + TICK:
+                    is_end = backlog.is_complete and ended == backlog.count
+                    if not is_end and self._clock() < drawn + TICK:
                         continue
                     drawn = self._clock()
                     active = [_snapshot(run) for run in batch.active()]
                     moved = self.summary.bytes + sum(snapshot.done for snapshot in active)
-                    display.draw(Overview(ended, len(jobs), moved, total), active)
+                    display.draw(Overview(ended, backlog.count, moved, backlog.size), active)
         except BaseException:
             batch.stop()
             raise
         finally:
+            backlog.close()
             self.summary.seconds = self._clock() - begun
         return self.summary
 
@@ -267,7 +269,7 @@ def snapshot(name: str, size: int | None, progress: Any) -> Snapshot:
 
 def run_jobs(
     session: Session,
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     options: TransferOptions,
     *,
     several: bool,
@@ -277,7 +279,7 @@ def run_jobs(
 
     Args:
         session (Session): of the command.
-        jobs (Sequence[Job]): what is to be done.
+        jobs (Iterable[Job]): what is to be done; made meanwhile if it is no sequence.
         options (TransferOptions): of the command.
         several (bool): whether a sum is reported.
         dry_run (bool): print what would be done, and do nothing.
@@ -288,7 +290,7 @@ def run_jobs(
         finish(session.output, perform(session, jobs, options), several=several)
 
 
-def perform(session: Session, jobs: Sequence[Job], options: TransferOptions) -> Summary:
+def perform(session: Session, jobs: Iterable[Job], options: TransferOptions) -> Summary:
     """Run jobs, report each as it ends, and return their sum."""
     from storj.transfer import list_journals
 
@@ -312,12 +314,12 @@ def perform(session: Session, jobs: Sequence[Job], options: TransferOptions) -> 
         raise
 
 
-def announce(session: Session, jobs: Sequence[Job], unchanged: int = 0) -> Forecast:
+def announce(session: Session, jobs: Iterable[Job], unchanged: int = 0) -> Forecast:
     """Print what would be done, and what would be left as it is, and why.
 
     Args:
         session (Session): of the command.
-        jobs (Sequence[Job]): in the order in which they would be begun.
+        jobs (Iterable[Job]): in the order in which they would be begun.
         unchanged (int): files that need no job.
     """
     from storj.catalog.jobs import Unchanged

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 
 import pytest
 
 from storj.catalog.tree import ignores_case, walk
+from storj.cli.jobs import Runner
 from storj.crypto import mnemonic
+from storj.exception import BridgeUnavailableError
+from storj.http import Client
 
 
 @pytest.fixture
@@ -521,6 +525,82 @@ def test_names_that_are_one_name_at_the_destination_are_refused(
     assert sorted(names(storj, bucket)) == ['A', 'a', 'b']
     storj(word, '-r', f'storj://{bucket}/', f'{tmp_path / "sensitive"}/')
     assert content(tmp_path / 'sensitive') == {'a': b'a', 'A': b'A', 'b': b'b'}
+
+
+def pages_of_one(monkeypatch, between):
+    """Have the bridge list a file to a page, and something happen before each but the first."""
+    listed = Client.bucket_file_pages
+
+    def pages(self, bucket_id):
+        found = [entry for page in listed(self, bucket_id) for entry in page]
+        for number, entry in enumerate(found):
+            if number:
+                between()
+            yield [entry]
+
+    monkeypatch.setattr(Client, 'bucket_file_pages', pages)
+
+
+@pytest.mark.parametrize(
+    ('command', 'is_stored'),
+    [
+        ('cp -r storj://{}/', False),
+        ('cp storj://{}/*', False),
+        ('mv -r storj://{}/', False),
+        ('cp -r storj://{}/', True),
+    ],
+    ids=['folder', 'pattern', 'move', 'bucket'],
+)
+def test_files_are_copied_while_others_are_still_listed(
+    storj, account, bucket, tmp_path, monkeypatch, command, is_stored
+):
+    for name in 'abc':
+        storj('cp', '-', f'storj://{bucket}/{name}', input=name)
+    other = account.bucket_create(f'{bucket}-other')
+    target = f'storj://{bucket}-other/' if is_stored else f'{tmp_path / "here"}/'
+    done = threading.Event()
+    report = Runner._report
+
+    def ended(self, outcome):
+        report(self, outcome)
+        done.set()
+
+    waits = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, '_report', ended)
+        pages_of_one(patched, lambda: waits.append(done.wait(30)))
+        storj(*command.format(bucket).split(), target)
+    assert waits == [True, True]
+    if is_stored:
+        assert names(storj, f'{bucket}-other') == ['a', 'b', 'c']
+    else:
+        assert content(tmp_path / 'here') == {'a': b'a', 'b': b'b', 'c': b'c'}
+    assert names(storj, bucket) == ([] if command.startswith('mv') else ['a', 'b', 'c'])
+    account.bucket_delete(other.id)
+
+
+def test_what_was_listed_is_copied_if_the_listing_fails(storj, bucket, tmp_path, monkeypatch):
+    for name in 'abc':
+        storj('cp', '-', f'storj://{bucket}/{name}', input=name)
+    calls = iter([None, BridgeUnavailableError('', 500, 'out of order')])
+
+    def fail():
+        if (error := next(calls)) is not None:
+            raise error
+
+    pages_of_one(monkeypatch, fail)
+    done = storj('--json', 'cp', '-r', f'storj://{bucket}/', tmp_path / 'here', code=3)
+    assert content(tmp_path / 'here') == {'a': b'a', 'b': b'b'}
+    [failed] = done.events('file_failed')
+    assert failed['source'] == f'storj://{bucket}/'
+    assert 'out of order' in failed['message']
+
+
+def test_copies_within_a_bucket_are_not_copied_again(storj, bucket):
+    for name in 'ab':
+        storj('cp', '-', f'storj://{bucket}/{name}', input=name)
+    storj('cp', '-r', f'storj://{bucket}/', f'storj://{bucket}/copies/')
+    assert names(storj, bucket) == ['a', 'b', 'copies/a', 'copies/b']
 
 
 def test_two_sources_of_one_name_are_refused(storj, bucket, tmp_path):

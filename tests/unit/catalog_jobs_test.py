@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from storj.catalog.jobs import SMALL, Batch, Job, Outcome, Run, Skip, Unchanged
+from storj.catalog.copier import Copier, CopyOptions
+from storj.catalog.entries import BucketEntry, FileEntry
+from storj.catalog.errors import UsageProblem
+from storj.catalog.jobs import SMALL, Backlog, Batch, Job, Outcome, Run, Skip, Unchanged
+from storj.catalog.places import Local
 from storj.catalog.removal import Removal
+from storj.catalog.tree import RemoteFile
 from storj.exception import TransferCancelled
 from storj.transfer import TransferConfig, Transfers
 
@@ -168,3 +175,93 @@ def test_source_of_a_move_goes_only_if_its_copy_exists(
     [outcome] = run(Batch([job(engine, done, check=check, removal=removal)], 1))
     assert outcome.error is reason
     assert len(gone) == removed
+
+
+def test_job_ends_while_the_next_one_is_being_made(engine: Any) -> None:
+    ended = threading.Event()
+
+    def jobs() -> Iterator[Job]:
+        yield job(engine, done, finish=lambda _: ended.set())
+        assert ended.wait(30)
+        yield job(engine, done)
+
+    backlog = Backlog(jobs())
+    batch = Batch(backlog, 4)
+    backlog.begin(batch.wake)
+    assert [it.error for it in run(batch)] == [None, None]
+    assert (backlog.count, backlog.size, backlog.is_complete) == (2, 2, True)
+
+
+def test_few_jobs_are_made_before_their_turn(engine: Any) -> None:
+    made = 0
+
+    def jobs() -> Iterator[Job]:
+        nonlocal made
+        for _ in range(1000):
+            made += 1
+            yield job(engine, done)
+
+    backlog = Backlog(jobs(), most=10)
+    batch = Batch(backlog, 2)
+    backlog.begin(batch.wake)
+    ended = 0
+    while (outcomes := batch.wait(10)) is not None:
+        ended += len(outcomes)
+        # Those that wait, those under way, and the one that waits to be added.
+        assert made <= ended + 10 + 4 + 1
+    assert ended == backlog.count == made == 1000
+
+
+def test_error_of_what_makes_jobs_comes_after_them(engine: Any) -> None:
+    def jobs() -> Iterator[Job]:
+        yield job(engine, done)
+        raise KeyError('a fault')
+
+    backlog = Backlog(jobs())
+    batch = Batch(backlog, 2)
+    backlog.begin(batch.wake)
+    with pytest.raises(KeyError):
+        run(batch)
+    assert backlog.count == 1
+
+
+def test_closed_backlog_makes_no_other_job(engine: Any) -> None:
+    left = threading.Event()
+
+    def jobs() -> Iterator[Job]:
+        try:
+            while True:
+                yield job(engine, done)
+        finally:
+            left.set()
+
+    backlog = Backlog(jobs(), most=3)
+    arrived = threading.Event()
+    backlog.begin(arrived.set)
+    while next(backlog) is None:
+        assert arrived.wait(30)
+    backlog.close()
+    assert left.wait(30)
+
+
+def test_size_of_a_backlog_is_unknown_if_that_of_one_job_is(engine: Any) -> None:
+    unknown = job(engine, done)
+    unknown.size = None
+    backlog = Backlog([job(engine, done), unknown, job(engine, done)])
+    backlog.begin(lambda: None)
+    assert (backlog.count, backlog.size, backlog.is_complete) == (3, None, True)
+
+
+def test_second_file_of_a_destination_fails_as_it_is_listed(engine: Any, tmp_path: Path) -> None:
+    bucket = BucketEntry('b' * 24, 'b', 'b')
+    files = [
+        RemoteFile(name, FileEntry(f'{number:024x}', bucket, name, name, 1))
+        for number, name in enumerate('aba')
+    ]
+    copier = Copier(CopyOptions(several=True), engine, engine, None)  # type: ignore[arg-type]
+    *others, last = copier.jobs(iter(files), Local(tmp_path, True))
+    assert [Path(it.destination).name for it in others] == ['a', 'b']
+    with pytest.raises(UsageProblem, match='several sources would be written to'):
+        last.begin()
+    with pytest.raises(UsageProblem, match='several sources would be written to'):
+        copier.jobs(files, Local(tmp_path, True))
