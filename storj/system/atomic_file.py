@@ -153,6 +153,47 @@ def publish(temporary: Path, path: Path, *, sync: bool = True) -> None:
         sync_folder(path.parent)
 
 
+def create(path: Path, content: bytes | bytearray, *, sync: bool = True) -> bool:
+    """Make a file that has all of its content from the moment it has a name.
+
+    Who is killed before that leaves nothing. The file has the mode of any new file.
+
+    Args:
+        path (Path): of the file, in a folder that is there.
+        content (bytes | bytearray): all of it.
+        sync (bool): whether to force content and name to the disk before returning.
+
+    Returns:
+        bool: False if nothing was done, as only Linux and most of its file systems can do this.
+
+    Raises:
+        FileExistsError: If the name is taken, also by a link that leads nowhere.
+        OSError: If the content cannot be written.
+    """
+    if not hasattr(os, 'O_TMPFILE'):
+        return False
+    try:
+        # One without a name, which ends with its descriptor.
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, 'wb') as file:
+        file.write(content)
+        file.flush()
+        if sync:
+            os.fsync(descriptor)
+        try:
+            # As open(2) says. Without `src_dir_fd` Python would make a name for the link in /proc.
+            os.link(f'/proc/self/fd/{descriptor}', path, src_dir_fd=descriptor)
+        except FileExistsError:
+            raise
+        except OSError:
+            return False
+    if sync:
+        sync_folder(path.parent)
+    return True
+
+
 def make_folders(folder: Path) -> None:
     """Make a folder, and those above it that are missing, and force their names to the disk.
 

@@ -52,7 +52,8 @@ class TransferConfig:
         shard threads  x 3 x piece_size        a piece read, encrypted, and in the channel's hands
         hash_workers   x piece_size            a piece that is being hashed
         buffer_size                             shards between their hash and their push
-        transfers      x 8 MiB                 stripes of one file while parity is made or used
+        transfers      x 8 MiB                 stripes of one file while parity is made or used, or
+                                                a small download until it is whole
         about 1 KiB for each shard of the files under way
 
     with ``concurrency + negotiations`` shard threads: 144 MiB with the defaults. What does not fit

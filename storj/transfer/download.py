@@ -1,9 +1,11 @@
 """Downloads: to a file, to anything that can be written, and as a stream.
 
 A download to a path goes to a part file beside it, shard by shard in whatever order they come, and
-can be resumed. Everything else gets its bytes in order, a shard at a time and each one checked,
-from a spool into which some shards are fetched ahead of their reader. Which shards are fetched
-when, and how those that are lost are computed, is the same for both (:mod:`storj.transfer.gather`).
+can be resumed. One of a single small shard has nothing to resume: it is kept in memory until it is
+whole, and then written. Everything else gets its bytes in order, a shard at a time and each one
+checked, from a spool into which some shards are fetched ahead of their reader. Which shards are
+fetched when, and how those that are lost are computed, is the same for all
+(:mod:`storj.transfer.gather`).
 
 The HMAC proves list and key before the first shard is fetched, and each shard is proved by its
 hash; so all delivered bytes are right, even if the download fails later.
@@ -26,13 +28,15 @@ from storj.crypto.keys import ContentKey
 from storj.digest import ShardDigest
 from storj.exception import DecryptionError, IntegrityError, NotFoundError, ResourceError
 from storj.model import File
+from storj.system import atomic_file
 from storj.text import count_of
 from storj.transfer.config import DownloadRequest
 from storj.transfer.fetch import Layout, PieceWriter, PointerList, StoredShard
 from storj.transfer.gather import Gather
-from storj.transfer.journal import Journal, identity, open_journal
+from storj.transfer.journal import Journal, identity, is_left, open_journal
 from storj.transfer.scope import Scope
 from storj.transfer.spool import (
+    MemoryFile,
     ShardSpool,
     UnfinishedFile,
     discard_former,
@@ -227,6 +231,9 @@ class FileDownload(_Download):
     ) -> None:
         super().__init__(scope, request)
         self._target = Path(destination).absolute()
+        self._identity = identity(
+            'download', scope.bridge, request.bucket_id, request.file_id, str(self._target)
+        )
         self._journal: Journal | None = None
         self._part: UnfinishedFile | None = None
         self._begun = False
@@ -240,19 +247,24 @@ class FileDownload(_Download):
             Path: the destination.
         """
         self._check_target()
-        self._open_journal()
         target = self._target
+        if is_left(self._scope.config, self._identity):
+            self._open_journal()
         # A link that leads nowhere takes the name as well.
         taken = not self.request.overwrite and os.path.lexists(target)
         if taken and self._state.get('whole') is None:
             raise FileExistsError(f'{target} exists already')
         needed = self.load()
-        finished = self._was_finished()
-        if taken and not finished:
-            raise FileExistsError(f'{target} exists already')
-        if not taken:
-            self._fetch(needed)
+        if self._journal is None and self._is_small(needed):
+            self._fetch_small(needed)
+        else:
+            finished = self._was_finished()
+            if taken and not finished:
+                raise FileExistsError(f'{target} exists already')
+            if not taken:
+                self._fetch(needed)
         self._complete = True
+        _log.info('downloaded %d bytes of file %s', self.end - self.start, self.request.file_id)
         return target
 
     def _check_target(self) -> None:
@@ -262,12 +274,42 @@ class FileDownload(_Download):
             # A rename would replace /dev/null by a file.
             raise ValueError(f'{self._target} is not a regular file; pass it as an open file')
 
+    def _is_small(self, needed: list[StoredShard]) -> bool:
+        """Return whether there is nothing to resume: a single shard, which fits in memory."""
+        return len(needed) <= 1 and self.end - self.start <= self._scope.config.piece_size
+
+    def _fetch_small(self, needed: list[StoredShard]) -> None:
+        """Fetch a shard into memory, and write the file when it is whole.
+
+        A process that is killed leaves nothing that a journal would have to know of, as long as the
+        file system has files without a name and no older file is to be replaced.
+        """
+        memory = MemoryFile(self.end - self.start)
+        self._gather(memory, needed)
+        try:
+            made = atomic_file.create(self._target, memory.content, sync=self._scope.config.fsync)
+        except FileExistsError:
+            if not self.request.overwrite:
+                raise
+            made = False
+        except OSError as error:
+            raise_disk_error(error, str(self._target.parent))
+        if not made:
+            self._begin_attempt()
+            part = self._open_part()
+            part.write(0, memoryview(memory.content))
+            self._finish(part)
+
     def _fetch(self, needed: list[StoredShard]) -> None:
         """Fetch the shards into the unfinished file, and give it its name."""
-        config = self._scope.config
         self._begin_attempt()
         part = self._open_part()
-        storage = FileStorage(part, self.spool(), self.key, self.start, self.end)
+        self._gather(part, needed)
+        self._finish(part)
+
+    def _gather(self, file: RandomAccessFile, needed: list[StoredShard]) -> None:
+        """Bring the range that is asked for into a file."""
+        storage = FileStorage(file, self.spool(), self.key, self.start, self.end)
         gather = Gather(
             self._scope,
             self.pointers,
@@ -282,12 +324,14 @@ class FileDownload(_Download):
         self._scope.meter.phase('finishing')
         for shard in self.layout.covering(self.start, self.end):
             if not storage.shows(shard):
-                storage.copy_edge(shard, config.piece_size)
+                storage.copy_edge(shard, self._scope.config.piece_size)
+
+    def _finish(self, part: UnfinishedFile) -> None:
+        """Give the whole file its name."""
         size = self.end - self.start
         # Who is killed before the journal is removed finds by this that nothing is left to do.
         self._note(whole=part.written(size))
-        part.finish(size, fsync=config.fsync, overwrite=self.request.overwrite)
-        _log.info('downloaded %d bytes of file %s', size, self.request.file_id)
+        part.finish(size, fsync=self._scope.config.fsync, overwrite=self.request.overwrite)
 
     # -- resume ------------------------------------------------------------------------------------
 
@@ -300,18 +344,8 @@ class FileDownload(_Download):
             self._journal.save(lambda state: state.update(changes))
 
     def _open_journal(self) -> None:
-        request = self.request
         self._scope.coordinator.clean_up(self._end)
-        self._journal = open_journal(
-            self._scope.config,
-            identity(
-                'download',
-                self._scope.bridge,
-                request.bucket_id,
-                request.file_id,
-                str(self._target),
-            ),
-        )
+        self._journal = open_journal(self._scope.config, self._identity)
 
     def _form(self) -> str:
         """Return what makes another local file: other shards, another range or another key."""
@@ -328,6 +362,8 @@ class FileDownload(_Download):
 
     def _begin_attempt(self) -> None:
         """Go on with what the last attempt left, if it is of the same form, or remove it."""
+        if self._journal is None:
+            self._open_journal()
         self._begun = True
         state, form = self._state, self._form()
         # One without an inode was killed before the first byte, and has nothing to go on with.

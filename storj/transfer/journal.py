@@ -46,6 +46,7 @@ __all__ = (
     'destroy_unused_frame',
     'forget_frame',
     'identity',
+    'is_left',
     'list_journals',
     'open_journal',
     'state_left',
@@ -231,6 +232,11 @@ def state_left(config: TransferConfig, identity: Mapping[str, str]) -> dict[str,
     """Return the state of an interrupted or running transfer; empty without one."""
     state = _read(config.journal_dir() / f'{_key_of(identity)}.json').get('state', {})
     return dict(state)
+
+
+def is_left(config: TransferConfig, identity: Mapping[str, str]) -> bool:
+    """Return whether a process works on a transfer, or has left anything of it."""
+    return (config.journal_dir() / f'{_key_of(identity)}.lock').exists()
 
 
 def open_journal(config: TransferConfig, identity: Mapping[str, str]) -> Journal | None:
@@ -629,7 +635,9 @@ def _shards_of(state: Mapping[str, Any]) -> dict[int, OfferedShard] | None:
     """Return the shards of a journal, None if they are invalid."""
     found: dict[int, OfferedShard] = {}
     shards = state.get('shards')
-    for number, noted in shards.items() if isinstance(shards, dict) else ():
+    if not isinstance(shards, dict):
+        return None
+    for number, noted in shards.items():
         match noted:
             case [str() as shard_hash, (str() | None) as farmer] if is_hash(shard_hash):
                 if not (number.isascii() and number.isdecimal()):
@@ -637,7 +645,7 @@ def _shards_of(state: Mapping[str, Any]) -> dict[int, OfferedShard] | None:
                 found[int(number)] = OfferedShard(shard_hash, farmer)
             case _:
                 return None
-    return found if isinstance(shards, dict) else None
+    return found
 
 
 def _form(encryption: FileEncryption, plan: Plan) -> dict[str, Any]:

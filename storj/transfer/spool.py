@@ -33,6 +33,7 @@ from storj.system.shortage import shortage
 from storj.transfer.fetch import PieceWriter, StoredShard
 
 __all__ = (
+    'MemoryFile',
     'Positional',
     'SeekableFile',
     'ShardSpool',
@@ -114,6 +115,28 @@ class Positional:
                 count = self._write(offset, view)
                 offset += count
                 view = view[count:]
+
+
+class MemoryFile:
+    """A small file that is kept in memory until all of it is there.
+
+    Args:
+        size (int): bytes.
+
+    Attributes:
+        content (bytearray): all of them.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.content = bytearray(size)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write at an offset."""
+        self.content[offset : offset + len(data)] = data
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer from an offset."""
+        buffer[:] = memoryview(self.content)[offset : offset + len(buffer)]
 
 
 class SeekableFile(io.RawIOBase):

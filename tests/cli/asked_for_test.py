@@ -192,10 +192,14 @@ def test_file_that_took_the_place_of_the_unheard_one_is_kept(storj, bucket, unhe
     assert storj('cat', f'storj://{bucket}/a').raw == b'of somebody else'
 
 
+#: Of a file whose download has a journal.
+LARGE = 'content' * 50_000
+
+
 @pytest.fixture
 def killed_at_its_end(storj, bucket, tmp_path, monkeypatch):
     """A file whose download was killed when it had its name, and its journal was still there."""
-    put(storj, f'storj://{bucket}/a', 'content')
+    put(storj, f'storj://{bucket}/a', LARGE)
     path, state = tmp_path / 'a', Path(str(storj.environment['XDG_STATE_HOME']))
     publish = atomic_file.publish
 
@@ -213,7 +217,7 @@ def killed_at_its_end(storj, bucket, tmp_path, monkeypatch):
 
 def test_download_that_was_killed_at_its_end_is_done(storj, bucket, killed_at_its_end):
     storj('cp', f'storj://{bucket}/a', killed_at_its_end)
-    assert killed_at_its_end.read_text() == 'content'
+    assert killed_at_its_end.read_text() == LARGE
     assert storj('transfer', 'list', '--json').json() == []
     storj('cp', f'storj://{bucket}/a', killed_at_its_end, code=9)
 

@@ -170,3 +170,41 @@ def test_file_system_without_locks_is_written_all_the_same(
     assert (tmp_path / 'file').read_bytes() == b'whole'
     # Nobody knows whether somebody is still at it.
     assert left.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, 'O_TMPFILE'), reason='every file has a name here')
+@pytest.mark.parametrize('sync', [True, False])
+def test_created_file_is_an_ordinary_one(tmp_path: Path, sync: bool) -> None:
+    path, other = tmp_path / 'file', tmp_path / 'other'
+    assert atomic_file.create(path, b'content', sync=sync)
+    assert path.read_bytes() == b'content'
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+    assert path.stat().st_nlink == 1
+
+
+@pytest.mark.skipif(not hasattr(os, 'O_TMPFILE'), reason='every file has a name here')
+@pytest.mark.parametrize('kind', ['file', 'link'])
+def test_created_file_takes_no_name_of_another(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / 'file'
+    if kind == 'file':
+        path.write_bytes(b'old')
+    else:
+        path.symlink_to('nowhere')
+    with pytest.raises(FileExistsError):
+        atomic_file.create(path, b'new')
+    assert [entry.name for entry in tmp_path.iterdir()] == ['file']
+    assert kind == 'link' or path.read_bytes() == b'old'
+
+
+@pytest.mark.parametrize('call', ['open', 'link'])
+def test_file_that_cannot_be_created_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, 'not here')
+
+    monkeypatch.setattr(os, call, refuse)
+    assert not atomic_file.create(tmp_path / 'file', b'content')
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []

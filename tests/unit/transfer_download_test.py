@@ -344,6 +344,43 @@ def test_download_that_brought_nothing_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / 'state').rglob('*.json')) == []
 
 
+def test_download_of_one_small_shard_writes_only_its_file(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    data = os.urandom(100)
+    file = setting.upload(data)
+    before = {*tmp_path.rglob('*')}
+    seen: set[Path] = set()
+
+    def pulling(node: str, kept: bytes) -> bytes:
+        seen.update(tmp_path.rglob('*'))
+        return kept
+
+    setting.channel.pulling = pulling
+    target = setting.download(file, tmp_path / 'out')
+    assert target.read_bytes() == data
+    assert seen == before
+    assert {*tmp_path.rglob('*')} == before | {target}
+
+
+@pytest.mark.parametrize('size', [0, 100, SHARD])
+@pytest.mark.parametrize('present', [True, False])
+def test_small_file_is_written_where_nothing_is_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, present: bool
+) -> None:
+    monkeypatch.delattr(os, 'O_TMPFILE', raising=False)
+    setting, target = Setting(tmp_path), tmp_path / 'out'
+    data = os.urandom(size)
+    file = setting.upload(data)
+    if present:
+        target.write_bytes(b'older and longer' * SHARD)
+        target.chmod(0o640)
+    setting.download(file, target)
+    assert target.read_bytes() == data
+    assert not present or target.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.glob('*.part')) == []
+    assert not [path for path in (tmp_path / 'state').rglob('*') if path.is_file()]
+
+
 def test_broken_off_download_is_made_anew_if_asked_for(tmp_path: Path) -> None:
     broken = Broken(tmp_path)
     assert broken.download(resume=False) == broken.data

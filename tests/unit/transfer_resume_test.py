@@ -855,19 +855,21 @@ def test_frame_of_an_upload_that_broke_off_is_told(setting: Setting, source: Pat
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no forks here')
 @pytest.mark.parametrize('overwrite', [True, False])
 @pytest.mark.parametrize('resume', [True, False])
+@pytest.mark.parametrize('size', [100, 2 * SHARD])
 def test_download_killed_at_any_line_is_whole_after_the_same_call(
-    make: Callable[..., Setting], tmp_path: Path, overwrite: bool, resume: bool
+    make: Callable[..., Setting], tmp_path: Path, overwrite: bool, resume: bool, size: int
 ) -> None:
     setting = make()
-    data = os.urandom(2 * SHARD)
+    data = os.urandom(size)
     file = setting.upload(data)
     options = {'overwrite': overwrite, 'resume': resume}
 
     def download(folder: Path) -> None:
         Setting(folder, bridge=setting.bridge).download(file, folder / 'out', **options)
 
-    # Every 29th line of about 400, others in each of the four cases.
-    lines = 7 * overwrite + 14 * resume
+    # Every 29th line of about 400, others in each of the four cases; of one small shard about 60.
+    step = 29 if size > SHARD else 4
+    lines = (overwrite + 2 * resume) * step // 4
     while True:
         folder = tmp_path / str(lines)
         folder.mkdir()
@@ -889,8 +891,8 @@ def test_download_killed_at_any_line_is_whole_after_the_same_call(
         assert [path.name for path in folder.glob('out*')] == ['out'], lines
         assert not [path for path in (folder / 'state').rglob('*') if path.is_file()], lines
         shutil.rmtree(folder)
-        lines += 29
-    assert lines > 300
+        lines += step
+    assert lines > 10 * step
 
 
 #: Where a kill leaves something: what writes files, and what decides what is written.
