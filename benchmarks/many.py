@@ -3,8 +3,9 @@
 The same files of 1 KiB go up and come back by ``storj cp -r``, to a local network as ``storj
 network up`` runs it (6 farmers, 3 copies of each shard, nothing confirmed before it is on the
 disk), and, if both programs are on the ``PATH``, by ``aws s3 cp --recursive`` to SeaweedFS
-(``weed``) on the same machine, which keeps one copy and leaves it to the system to write it. Whole
-processes in turn, their start included; medians.
+(``weed``) on the same machine, which keeps one copy and leaves it to the system to write it. Beside
+it is a network that does likewise (``--mirrors 0 --no-sync``). Whole processes in turn, their start
+included; medians.
 
 Wall time depends on who else uses the machine. The processor time of a file, of the client and of
 all servers, says what it costs.
@@ -74,13 +75,13 @@ def _cpu_of(process: int) -> float:
 
 
 @contextlib.contextmanager
-def storj(folder: Path) -> Iterator[Target]:
-    """Run a local network."""
+def storj(folder: Path, *options: str) -> Iterator[Target]:
+    """Run a local network, with options of ``storj network up``."""
     environment = {key: text for key, text in os.environ.items() if not key.startswith('STORJ_')}
     environment.pop('PYTHONDONTWRITEBYTECODE', None)
     environment['PYTHONPYCACHEPREFIX'] = str(folder / 'compiled')
     data = f'--data={folder / "network"}'
-    up = [*_STORJ, 'network', 'up', '--json', '--port=0', data]
+    up = [*_STORJ, 'network', 'up', '--json', '--port=0', data, *options]
     with subprocess.Popen(up, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -95,7 +96,7 @@ def storj(folder: Path) -> Iterator[Target]:
             environment['STORJ_CONFIG_DIR'] = str(folder / 'config')
             run([*_STORJ, '--quiet', 'mb', _BUCKET], environment)
             yield Target(
-                'storj cp -r',
+                ' '.join(['storj cp -r', *options]),
                 [*_STORJ, '--quiet', 'cp', '-r'],
                 f'storj://{_BUCKET}',
                 environment,
@@ -194,10 +195,11 @@ def main(files: int = FILES, runs: int = 3) -> None:
     """Print the table."""
     with (
         tempfile.TemporaryDirectory(prefix='storj-many-') as name,
-        storj(Path(name)) as own,
+        storj(Path(name, 'three')) as own,
+        storj(Path(name, 'one'), '--mirrors=0', '--no-sync') as alike,
         seaweed(Path(name, 'weed')) as other,
     ):
-        targets = [target for target in (own, other) if target is not None]
+        targets = [target for target in (own, alike, other) if target is not None]
         measure(targets, files, runs, Path(name))
         print(table(list(_rows(targets, files))))
 

@@ -20,7 +20,14 @@ from storj.api import hash_password
 from storj.catalog.errors import ConflictError
 from storj.cli.command import group
 from storj.cli.errors import FAILED, CommandError
-from storj.cli.options import DURATION, SIZE, LocalPath, database_option, host_option
+from storj.cli.options import (
+    DURATION,
+    SIZE,
+    LocalPath,
+    database_option,
+    host_option,
+    mirrors_option,
+)
 from storj.cli.output import Column, Output, Part, human_size, is_terminal
 from storj.cli.session import Session, pass_session
 from storj.cli.streams import failures_told
@@ -148,11 +155,12 @@ def network() -> None:
 @click.option('--fault', 'faults', multiple=True, metavar='SPEC', help='Fault to cause.')
 @click.option('--size', type=SIZE, help='Space that each farmer offers.')
 @click.option('--processes', is_flag=True, help='Run each farmer in a process of its own.')
+@mirrors_option
 @sync_option
 @click.option('--charge', is_flag=True, help="Charge for MetaDisk's transfers.")
 @click.option('--detach', is_flag=True, help='Run in the background and return when it is up.')
 @pass_session
-def up(session: Session, data: Path | None, detach: bool, **options: Any) -> None:
+def up(session: Session, data: Path | None, detach: bool, mirrors: int, **options: Any) -> None:
     """Run a bridge and farmers until Ctrl-C or SIGTERM.
 
     One line says when all is ready; with --json it holds bridge, farmers, account and pid. The
@@ -181,7 +189,7 @@ def up(session: Session, data: Path | None, detach: bool, **options: Any) -> Non
             _say_leaving(session.output, number, remaining)
 
     with no_login_needed():
-        network = Network(data=folder, **options)
+        network = Network(data=folder, bridge={'mirrors': mirrors}, **options)
         run_network(network, beside=serve_control, ready=ready, leaving=leaving)
 
 

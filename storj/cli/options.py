@@ -272,6 +272,15 @@ def url_option(option: str, variable: str, text: str) -> Callable[[Any], Any]:
 host_option = click.option(
     '--host', default='127.0.0.1', show_default=True, help='Address to listen on.'
 )
+#: Of a bridge.
+mirrors_option = click.option(
+    '--mirrors',
+    type=click.IntRange(0),
+    metavar='N',
+    default=2,
+    show_default=True,
+    help='Copies of each shard beside the first.',
+)
 
 
 def database_option(variable: str, text: str) -> Callable[[Any], Any]:

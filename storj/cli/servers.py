@@ -21,6 +21,7 @@ from storj.cli.options import (
     database_option,
     environment_options,
     host_option,
+    mirrors_option,
     url_option,
 )
 from storj.cli.output import Output, human_size
@@ -131,14 +132,7 @@ _tls_key = click.option(
     'Server for messages, smtp://[USER:PASSWORD@]HOST[:587] or smtps://; else FOLDER/outbox.',
 )
 @click.option('--mail-from', metavar='EMAIL', help='Address that messages come from.')
-@click.option(
-    '--mirrors',
-    type=click.IntRange(0),
-    metavar='N',
-    default=2,
-    show_default=True,
-    help='Copies of each shard beside the first.',
-)
+@mirrors_option
 @click.option(
     '--lost-after',
     type=DURATION,

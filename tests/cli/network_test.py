@@ -32,9 +32,8 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='module')
 def running(data, tmp_path_factory):
     """A network of three farmers, started as 'storj network up' starts it."""
-    words, environment = process_of(
-        'network', 'up', '--port', '0', '--farmers', '3', '--data', data, '--json'
-    )
+    options = ('--port', '0', '--farmers', '3', '--mirrors', '1', '--data', data)
+    words, environment = process_of('network', 'up', *options, '--json')
     with subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -69,7 +68,7 @@ def test_status_shows_farmers_space_shards_and_audits(stranger, running, data):
     done = stranger('network', 'status', '--data', data)
     assert running['bridge'] in done.out
     assert 'farmers  3 of 3 up' in done.out
-    assert 'copies   3 of each shard wanted, 0 shards with fewer, 0 with none' in done.out
+    assert 'copies   2 of each shard wanted, 0 shards with fewer, 0 with none' in done.out
     assert 'WebSocket' in done.out
     assert 'HTTP' in done.out
     state = stranger('network', 'status', '--data', data, '--json').json()
