@@ -98,7 +98,11 @@ class RunningNetwork:
             own = state.get('inode') == _inode(folder)
         except FileNotFoundError:
             raise NetworkNotRunning(f'no network runs on {folder}') from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            # As of another user.
+            reason = f'{folder / _FILE}: cannot be read: {error.strerror}'
+            raise NetworkSetupError(reason) from error
+        except (ValueError, KeyError, TypeError) as error:
             raise NetworkSetupError(f'{folder / _FILE} is damaged: remove it') from error
         if not own:
             # It would lead to the network of the folder that this one was copied from.

@@ -241,6 +241,11 @@ def test_control_file_of_a_crashed_network_is_seen_through(stranger, tmp_path):
     stranger('network', 'status', '--data', tmp_path, code=6)
     (tmp_path / 'control.json').write_text('nonsense')
     assert 'damaged' in stranger('network', 'status', '--data', tmp_path, code=1).err
+    (tmp_path / 'control.json').unlink()
+    # That of another user cannot be read either, and need not be damaged.
+    (tmp_path / 'control.json').mkdir()
+    told = stranger('network', 'status', '--data', tmp_path, code=1).err
+    assert 'control.json: cannot be read: Is a directory' in told
 
 
 def test_copy_of_a_folder_does_not_stop_the_original(stranger, running, data, tmp_path):
