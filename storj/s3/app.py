@@ -152,5 +152,5 @@ def application(
         return response
 
     app = web.Application(client_max_size=2**62)
-    app.router.add_route('*', '/{path:.*}', serve, expect_handler=_later)
+    app.router.add_route('*', r'/{path:[\s\S]*}', serve, expect_handler=_later)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
@@ -250,21 +250,23 @@ def tags_of(text: str | None) -> dict[str, str]:
     Raises:
         S3Error: If one is invalid.
     """
-    found: dict[str, str] = {}
+    found = []
     for pair in (text or '').split('&'):
-        if not pair:
-            continue
-        name, _, value = (unquote(part.replace('+', ' ')) for part in pair.partition('='))
-        found[name] = value
-    return checked_tags(dict(sorted(found.items())))
+        if pair:
+            name, _, value = (unquote(part.replace('+', ' ')) for part in pair.partition('='))
+            found.append((name, value))
+    return checked_tags(sorted(found))
 
 
-def checked_tags(tags: dict[str, str]) -> dict[str, str]:
-    """Return tags that an object may have.
+def checked_tags(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return tags that an object may have, by their names.
 
     Raises:
         S3Error: If one is invalid, or there are too many.
     """
+    tags = dict(pairs)
+    if len(tags) < len(pairs):
+        raise S3Error('InvalidTag', 'Cannot provide multiple Tags with the same key')
     if len(tags) > _MAX_TAGS:
         raise S3Error('InvalidTag', 'Object tags cannot be greater than 10')
     if any(not 0 < len(name) <= 128 or len(value) > 256 for name, value in tags.items()):

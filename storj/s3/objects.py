@@ -347,9 +347,7 @@ async def put_tags(store: Store, call: Call) -> web.StreamResponse:
         (element.findtext('Key') or '', element.findtext('Value') or '')
         for element in document.iterfind('TagSet/Tag')
     ]
-    if len(dict(pairs)) < len(pairs):
-        raise S3Error('InvalidTag', 'Cannot provide multiple Tags with the same key')
-    return await _tag(store, call, conditions.checked_tags(dict(pairs)), 200)
+    return await _tag(store, call, conditions.checked_tags(pairs), 200)
 
 
 async def delete_tags(store: Store, call: Call) -> web.StreamResponse:

@@ -78,7 +78,9 @@ def test_address_that_is_no_utf8_is_an_error_in_utf8(gateway, bucket):
 # -- objects ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('key', ['x', 'a/b c', 'ü+%&=?#', '\'"<>&', 'a//b/', '.', '~', '\u2028'])
+@pytest.mark.parametrize(
+    'key', ['x', 'a/b c', 'ü+%&=?#', '\'"<>&', 'a//b/', '.', '~', 'a\r\nb', '\n', '\u2028']
+)
 def test_object_is_read_back_under_any_key(s3, bucket, key):
     put = s3.put_object(
         Bucket=bucket, Key=key, Body=b'hello', ContentType='text/x', Metadata={'a': 'b'}
@@ -340,6 +342,7 @@ def test_copy_keeps_or_replaces_metadata(s3, bucket):
 
 def test_tags_are_kept(s3, bucket):
     at = {'Bucket': bucket, 'Key': 'x'}
+    assert code_of(s3.put_object, **at, Body=b'1', Tagging='a=1&a=2') == 'InvalidTag'
     s3.put_object(**at, Body=b'1', Tagging='a=1&b=2')
     s3.put_object_tagging(**at, Tagging={'TagSet': [{'Key': 'c', 'Value': '3'}]})
     assert s3.get_object_tagging(**at)['TagSet'] == [{'Key': 'c', 'Value': '3'}]
