@@ -123,6 +123,10 @@ class Plan:
         """Number of all shards, parity included."""
         return self.data_shards + self.parity_shards
 
+    def is_one_shard(self, most: int) -> bool:
+        """Return whether the file is a single shard of at most so many bytes."""
+        return self.shards == 1 and self.size <= most
+
     def span(self, index: int) -> Span:
         """Return where a shard lies.
 

@@ -246,6 +246,15 @@ class UploadRequest:
         return name
 
     @property
+    def source_path(self) -> str:
+        """Absolute path of the source, the empty text if it has none."""
+        source = self.source.filename if isinstance(self.source, File) else self.source
+        if isinstance(source, (str, os.PathLike)):
+            path = os.fspath(source)
+            return str(Path(path).absolute()) if isinstance(path, str) else ''
+        return ''
+
+    @property
     def has_encrypted_name(self) -> bool:
         """Whether the bridge gets the name encrypted."""
         return self.encrypt and self.encrypt_name is not False

@@ -18,7 +18,6 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +28,6 @@ from typing import Any
 
 from storj.digest import is_hash, is_hex
 from storj.exception import ClientError, NotFoundError, StorjError, TransferError
-from storj.model import File
 from storj.sharding import Plan
 from storj.system import atomic_file, file_lock
 from storj.transfer.config import Bridge, BridgeReader, TransferConfig, UploadRequest
@@ -44,7 +42,6 @@ __all__ = (
     'UploadJournal',
     'clean_journals',
     'destroy_unused_frame',
-    'forget_frame',
     'identity',
     'is_left',
     'list_journals',
@@ -159,10 +156,11 @@ class Journal:
         ends no transfer: the older state is as true, if less far.
 
         Args:
-            change (Callable[[dict[str, Any]], object]): changes the state that it is given.
+            change (Callable[[dict[str, Any]], object]): changes the state; False if it can wait.
         """
         with self._saving:
-            change(self.state)
+            if change(self.state) is False:
+                return
             try:
                 self._write()
             except OSError as error:
@@ -485,7 +483,7 @@ class UploadJournal:
         name: str,
         source: Source | None,
     ) -> None:
-        path = _path_of(request.source)
+        path = request.source_path
         # Without a key nothing shows that the last attempt was made with the same one.
         resume = request.resume and request.encrypt
         self._config = config
@@ -567,26 +565,31 @@ class UploadJournal:
 
     def note_frame(self, frame_id: str) -> None:
         """Write down the frame, as soon as there is one."""
-        self._note(lambda state: state.update(frame=frame_id))
+        if self._journal is not None:
+            self._journal.save(lambda state: state.update(frame=frame_id))
 
     def note_offer(self, index: int, shard_hash: str) -> None:
-        """Write down a shard before the first byte of it goes out."""
-        if self._source is not None:
-            self._note(lambda state: state['shards'].setdefault(str(index), [shard_hash, None]))
+        """Write down a shard before the first byte of it goes out, which is after the frame."""
+
+        def change(state: dict[str, Any]) -> bool:
+            state['shards'].setdefault(str(index), [shard_hash, None])
+            return 'frame' in state
+
+        self._note(change)
 
     def note_confirmed(self, index: int, shard_hash: str, farmer: str) -> None:
-        """Write down that a farmer has a shard."""
+        """Write down that a farmer has a shard; a small one of its own is soon sent again."""
 
-        def change(state: dict[str, Any]) -> None:
+        def change(state: dict[str, Any]) -> bool:
             state['shards'][str(index)] = [shard_hash, farmer]
             there = [int(number) for number, (_, node) in state['shards'].items() if node]
             state['bytes'] = sum(self._plan.span(number).size for number in there)
+            return not self._plan.is_one_shard(self._config.piece_size)
 
-        if self._source is not None:
-            self._note(change)
+        self._note(change)
 
     def _note(self, change: Callable[[dict[str, Any]], object]) -> None:
-        if self._journal is not None:
+        if self._journal is not None and self._source is not None:
             self._journal.save(change)
 
     def forget(self) -> None:
@@ -594,10 +597,10 @@ class UploadJournal:
         if self._journal is not None:
             self._journal.remove()
 
-    def keep_frame(self, frame_id: str) -> None:
-        """Keep only the frame of a failed upload, until it has been destroyed."""
+    def keep(self, *, only_frame: str | None = None) -> None:
+        """Write down all that is known, or the frame of a failed upload until it is destroyed."""
         if self._journal is not None:
-            self._journal.state = {'frame': frame_id}
+            self._journal.state = {'frame': only_frame} if only_frame else self._journal.state
             self._journal.save()
 
     def close(self) -> None:
@@ -606,7 +609,7 @@ class UploadJournal:
             self._journal.close()
 
     def forget_frame(self, frame_id: str) -> None:
-        """Forget a frame that :meth:`keep_frame` kept; after :meth:`close`."""
+        """Forget a frame that :meth:`keep` kept; after :meth:`close`."""
         if self._journal is not None:
             forget_frame(self._config.journal_dir(), self._journal.key, frame_id)
 
@@ -621,16 +624,6 @@ def _open(config: TransferConfig, identity: Mapping[str, str]) -> Journal | None
         return None
 
 
-def _path_of(source: object) -> str:
-    """Return the absolute path of a source, the empty text if it has none."""
-    if isinstance(source, File):
-        source = source.filename
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        return str(Path(path).absolute()) if isinstance(path, str) else ''
-    return ''
-
-
 def _shards_of(state: Mapping[str, Any]) -> dict[int, OfferedShard] | None:
     """Return the shards of a journal, None if they are invalid."""
     found: dict[int, OfferedShard] = {}
@@ -638,10 +631,9 @@ def _shards_of(state: Mapping[str, Any]) -> dict[int, OfferedShard] | None:
     if not isinstance(shards, dict):
         return None
     for number, noted in shards.items():
+        counts = number.isascii() and number.isdecimal()
         match noted:
-            case [str() as shard_hash, (str() | None) as farmer] if is_hash(shard_hash):
-                if not (number.isascii() and number.isdecimal()):
-                    return None
+            case [str() as shard_hash, (str() | None) as farmer] if counts and is_hash(shard_hash):
                 found[int(number)] = OfferedShard(shard_hash, farmer)
             case _:
                 return None

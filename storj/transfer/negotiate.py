@@ -486,7 +486,7 @@ class Delivery:
         for record in hashed.values():
             if record.span.index not in self._confirmed:
                 coordinator.spawn(pools.shards, self._deliver, record)
-        if plan.shards == 1 and plan.size <= self._scope.config.piece_size:
+        if plan.is_one_shard(self._scope.config.piece_size):
             for span in missing:
                 # Hashed in less time than another thread takes to begin.
                 coordinator.spawn(pools.shards, self._hash_and_deliver, span)
@@ -538,9 +538,9 @@ class Delivery:
     def _deliver(self, record: ShardRecord) -> None:
         """Bring one shard to a farmer; a task."""
         coordinator, index = self._scope.coordinator, record.span.index
-        self._negotiator.wait_for_frame()
         # Before its first byte goes out: its key stream is never used for other content.
         self._journal.note_offer(index, record.hash)
+        self._negotiator.wait_for_frame()
         self._negotiator.wait_for_list()
         with self._lock:
             alone = self._same_hash[record.hash]

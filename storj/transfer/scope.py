@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from storj.api import BridgeProfile
 from storj.exception import FarmerUnreachableError, StorjError, TransferError
 from storj.model import ExchangeReport
 from storj.system.shortage import shortage
@@ -462,6 +463,7 @@ class Resources:
         upload_limit (RateLimit): of all uploads together.
         download_limit (RateLimit): of all downloads together.
         proved (set[str]): lists of shards whose sizes are right, each by its hash.
+        profile (BridgeProfile | None): what the bridge understands, once an upload has asked.
     """
 
     bridge: BridgeReader
@@ -478,6 +480,7 @@ class Resources:
         self.download_limit = RateLimit(self.config.download_rate, self.clock)
         self.buffers = BufferPool(self.config.buffer_size, self.config.piece_size)
         self.proved: set[str] = set()
+        self.profile: BridgeProfile | None = None
         self._once = getattr(self.bridge, 'once', nullcontext)
 
     def note_proved(self, cut: str) -> None:

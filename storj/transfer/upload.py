@@ -166,11 +166,16 @@ class Upload:
     # -- what is uploaded --------------------------------------------------------------------------
 
     def _ask_profile(self) -> BridgeProfile:
+        known = self._scope.resources.profile
+        if known is not None:
+            return known
         try:
-            return self._scope.ask(self._bridge.profile, 'asking the bridge what it is')
+            profile = self._scope.ask(self._bridge.profile, 'asking the bridge what it is')
         except (BridgeUnavailableError, RateLimitedError) as error:
             _log.debug('the bridge does not say what it is: %s', error)
             return BridgeProfile()
+        self._scope.resources.profile = profile
+        return profile
 
     def _advise(self) -> None:
         """Tell who reads the log that readers of the bridge's time make other keys."""
@@ -411,7 +416,9 @@ class Upload:
         if journal.has_begun and (self._done or (not keep and frame_id is None)):
             journal.forget()
         elif journal.has_begun and not keep and frame_id is not None:
-            journal.keep_frame(frame_id)
+            journal.keep(only_frame=frame_id)
+        elif journal.has_begun:
+            journal.keep()
         journal.close()
         # A frame that an entry may use must live: without it the file breaks (section 10.9).
         if keep or self._entry.sent or frame_id is None:

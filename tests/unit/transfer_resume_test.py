@@ -35,7 +35,7 @@ from storj.model import File, Frame
 from storj.system import atomic_file, file_lock
 from storj.transfer import download as download_
 from storj.transfer import journal, list_journals, spool
-from storj.transfer.journal import Journal
+from storj.transfer.journal import Journal, UploadJournal
 from storj.transfer.source import PathSource
 from tests.unit.fake_network import BUCKET, SHARD, WORDS, FakeBridge, Setting
 
@@ -92,6 +92,107 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
 def kept(setting: Setting, file: File, index: int) -> bytes:
     shard, node = setting.bridge.frames[file.frame.id][index]
     return setting.bridge.farmers[node][shard.hash]
+
+
+# -- uploads of one small shard --------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / 'small'
+    path.write_bytes(b'content')
+    return path
+
+
+def journal_of(setting: Setting) -> Path:
+    [path] = setting.transfers.config.journal_dir().glob('*.json')
+    return path
+
+
+def test_small_upload_does_not_write_down_that_its_shard_came(
+    setting: Setting, small: Path
+) -> None:
+    noted: list[Any] = []
+
+    def before(name: str) -> None:
+        if name == 'file_create':
+            noted.append(json.loads(journal_of(setting).read_text())['state'])
+
+    setting.bridge.before = before
+    file = setting.upload(small)
+    [state] = noted
+    assert state['frame'] == file.frame.id
+    [(shard_hash, farmer)] = state['shards'].values()
+    assert shard_hash == setting.bridge.frames[file.frame.id][0][0].hash
+    assert farmer is None
+
+
+def without_entry(setting: Setting, small: Path) -> Path:
+    """Upload all but the entry; return the journal as a killed process would have left it."""
+    left = b''
+
+    def before(name: str) -> None:
+        nonlocal left
+        if name == 'file_create':
+            left = journal_of(setting).read_bytes()
+            raise BrokenOffError
+
+    setting.bridge.before = before
+    with pytest.raises(BrokenOffError):
+        setting.upload(small)
+    setting.bridge.before = lambda name: None
+    killed = journal_of(setting).with_suffix('.killed')
+    killed.write_bytes(left)
+    setting.channel.taken = 0
+    return killed
+
+
+def test_small_shard_that_came_is_not_sent_again(setting: Setting, small: Path) -> None:
+    without_entry(setting, small)
+    [frame] = setting.bridge.frames
+    file = setting.upload(small)
+    assert file.frame.id == frame
+    assert setting.channel.taken == 0
+    assert setting.download(file).read() == b'content'
+
+
+@pytest.mark.usefixtures('blind')
+@pytest.mark.parametrize('changed', [True, False])
+def test_small_upload_that_was_killed_before_its_entry_is_made(
+    setting: Setting, small: Path, changed: bool
+) -> None:
+    killed = without_entry(setting, small)
+    index = json.loads(killed.read_text())['state']['index']
+    killed.replace(journal_of(setting))
+    data = edit(small, 0, unseen=True) if changed else small.read_bytes()
+    file = setting.upload(small)
+    assert setting.download(file).read() == data
+    assert (file.index == index) is not changed
+    assert [*setting.bridge.frames] == [file.frame.id]
+
+
+def test_shard_that_is_hashed_before_there_is_a_frame_is_noted_with_it(
+    setting: Setting, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        Journal, '_write', lambda journal: noted.append(json.loads(json.dumps(journal.state)))
+    )
+    make, offer = UploadJournal.note_frame, UploadJournal.note_offer
+    held: list[Callable[[], None]] = []
+    # Without threads the frame is there first.
+    monkeypatch.setattr(UploadJournal, 'note_frame', lambda *args: held.append(lambda: make(*args)))
+
+    def note_offer(*args: Any) -> None:
+        offer(*args)
+        assert noted == []
+        held.pop()()
+
+    monkeypatch.setattr(UploadJournal, 'note_offer', note_offer)
+    setting.upload(small)
+    [state] = noted
+    assert list(state['shards']) == ['0']
+    assert state['frame']
 
 
 # -- uploads: two contents never mix ---------------------------------------------------------------
