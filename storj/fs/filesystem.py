@@ -268,8 +268,8 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return found or find(self._listing(bucket, refresh=True))
 
     def created(self, path: str) -> Any:
-        """Return when a file was stored, a datetime in UTC; None if the bridge does not know."""
-        return self.info(path)['created']
+        """Return when a file was stored, a datetime in UTC; None for folders, which are not."""
+        return self.info(path).get('created')
 
     modified = created
 
@@ -339,7 +339,14 @@ class StorjFileSystem(AsyncFileSystem):  # type: ignore[misc]
         maxdepth: int | None = None,
         **_: Any,
     ) -> None:
-        """Remove files; with ``recursive`` what is below folders, and buckets that are named."""
+        """Remove files; with ``recursive`` what is below folders, and buckets that are named.
+
+        Raises:
+            PermissionError: If it is the root: an empty path is often a mistake.
+        """
+        for one in path if isinstance(path, list) else [path]:
+            if not self._strip_protocol(one):
+                raise PermissionError(errno.EPERM, 'name the buckets that are to be removed', one)
         paths = await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)
         infos = [await self._info(one) for one in paths]
         files = [info['name'] for info in infos if info['type'] == 'file']

@@ -248,6 +248,16 @@ def test_failed_block_stores_nothing(storj_fs, folder):
     assert not storj_fs.exists(path)
 
 
+@pytest.mark.parametrize('path', ['', '/', 'storj://', ['b/none', '']])
+def test_all_buckets_at_once_are_not_removed(storj_fs, folder, path):
+    storj_fs.pipe(f'{folder}/x', b'1')
+    with pytest.raises(PermissionError, match='name the buckets'):
+        storj_fs.rm(path, recursive=True)
+    assert storj_fs.cat(f'{folder}/x') == b'1'
+    assert storj_fs.modified(f'{folder}/x') is not None
+    assert storj_fs.modified(folder) is None
+
+
 def test_failed_block_keeps_former_content(storj_fs, folder):
     path = f'{folder}/x'
     storj_fs.pipe_file(path, b'former')
