@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from storj.catalog.share import make_share as make_share
     from storj.catalog.sync import Comparison as Comparison
     from storj.catalog.sync import Finding as Finding
-    from storj.catalog.sync import Plan as Plan
     from storj.catalog.sync import Sync as Sync
     from storj.catalog.times import Times as Times
     from storj.catalog.tree import LocalFile as LocalFile
@@ -83,7 +82,7 @@ _MODULES = {
     'jobs': 'Batch Job Outcome Skip Unchanged',
     'copier': 'Copier CopyOptions Downloader',
     'removal': 'remove_local remove_remote',
-    'sync': 'Comparison Finding Plan Sync',
+    'sync': 'Comparison Finding Sync',
     'times': 'Times',
     'share': 'Share SharedBridge make_share',
     'content': 'Contents same_content',

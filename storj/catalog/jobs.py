@@ -42,7 +42,7 @@ class Unchanged(Skip):
     """The destination already has the file, judged by size and time."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Job:
     """One file to move.
 

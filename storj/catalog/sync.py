@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -24,7 +24,7 @@ from storj.catalog.removal import remove_local, remove_remote
 from storj.catalog.tree import LocalFile, remote_names, walk
 from storj.exception import StorjError
 
-__all__ = ('Comparison', 'Finding', 'Plan', 'Sync')
+__all__ = ('Comparison', 'Finding', 'Sync')
 
 Item = LocalFile | FileEntry
 
@@ -226,21 +226,6 @@ class Comparison:
         return Finding(name, 'match' if same else 'differ', size)
 
 
-@dataclass
-class Plan:
-    """What is to be done.
-
-    Attributes:
-        jobs (list[Job]): files to move.
-        surplus (list[LocalFile | FileEntry]): files at the destination only.
-        unchanged (int): files that are the same on both sides.
-    """
-
-    jobs: list[Job] = field(default_factory=list)
-    surplus: list[Item] = field(default_factory=list)
-    unchanged: int = 0
-
-
 class Sync:
     """Plans to make one place like another.
 
@@ -255,6 +240,11 @@ class Sync:
         filters (Filters): which files are meant on either side.
         checksum (bool): whether contents are compared instead of times. Two stored files are both
             fetched for it.
+
+    Attributes:
+        unchanged (int): files that are the same on both sides.
+        surplus (list[LocalFile | FileEntry]): files at the destination only. As ``unchanged`` it is
+            known when all jobs were made.
 
     Raises:
         UsageProblem: If both are local, one is within the other, or one is a file.
@@ -274,28 +264,29 @@ class Sync:
         self._copier = copier
         follow = copier.options.follow_links
         side = partial(Side, copier.catalog, filters=filters, follow=follow)
-        self._source = side(source)
-        # Contents are compared by what a transfer needs, too.
+        # Contents are compared by what a download needs.
+        brief = isinstance(destination, Remote) and not checksum
+        self._source = side(source, brief=brief)
         self._target = side(destination, is_source=False, brief=not checksum)
         if self._source.overlaps(self._target):
             raise UsageProblem(
                 f'{source} and {destination} overlap', hint='choose another bucket or prefix'
             )
         self._checksum = checksum
+        self.unchanged = 0
+        self.surplus: list[Item] = []
 
-    def plan(self) -> Plan:
-        """Return what is to be done."""
-        plan = Plan()
+    def jobs(self) -> Iterator[Job]:
+        """Yield what is to be done, while a folder that is the source is read; once."""
         present = dict(self._target.files())
         for name, item in self._source.files():
             there = present.pop(name, None)
             if there is not None and not self._differs(item, there):
-                plan.unchanged += 1
+                self.unchanged += 1
             else:
-                plan.jobs.append(self._job(name, item, there))
+                yield self._job(name, item, there)
         # What cannot be read counts as present. Its job fails at the source: nothing is removed.
-        plan.surplus += [item for item in present.values() if _trouble(item) is None]
-        return plan
+        self.surplus = [item for item in present.values() if _trouble(item) is None]
 
     def remove(self, surplus: Sequence[Item]) -> Iterator[tuple[Item, Exception | None]]:
         """Remove files of the destination, and folders that become empty.

@@ -38,7 +38,7 @@ __all__ = (
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LocalFile:
     """A file on this machine.
 
@@ -63,7 +63,7 @@ class LocalFile:
         return Stamp(self.size, self.modified)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file in a bucket.
 

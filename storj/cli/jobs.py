@@ -314,17 +314,16 @@ def perform(session: Session, jobs: Iterable[Job], options: TransferOptions) -> 
         raise
 
 
-def announce(session: Session, jobs: Iterable[Job], unchanged: int = 0) -> Forecast:
+def announce(session: Session, jobs: Iterable[Job]) -> Forecast:
     """Print what would be done, and what would be left as it is, and why.
 
     Args:
         session (Session): of the command.
         jobs (Iterable[Job]): in the order in which they would be begun.
-        unchanged (int): files that need no job.
     """
     from storj.catalog.jobs import Unchanged
 
-    forecast = Forecast(unchanged=unchanged)
+    forecast = Forecast()
     for job in jobs:
         record: dict[str, Any] = {
             'type': 'file_planned',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,9 +29,8 @@ from storj.cli.session import Session, pass_session
 from storj.text import count_of
 
 if TYPE_CHECKING:
-    from storj.catalog.entries import FileEntry
-    from storj.catalog.sync import Finding, Plan
-    from storj.catalog.tree import LocalFile
+    from storj.catalog.jobs import Job
+    from storj.catalog.sync import Finding, Sync
     from storj.cli.output import Output
 
 
@@ -84,34 +83,39 @@ def sync(
         filters=session.filters,
         checksum=checksum,
     )
-    plan = sides.plan()
-    surplus = plan.surplus if delete else []
+    jobs: Iterable[Job] = sides.jobs()
     if dry_run:
-        _announce(session, plan, surplus)
+        _announce(session, sides, jobs, delete=delete)
         return
-    if surplus:
-        confirm(f'remove {count_of(len(surplus), "file")} from {destination}', yes=yes)
-    if not plan.jobs and not surplus:
-        session.output.note(f'nothing to do: {count_of(plan.unchanged, "file")} unchanged')
-    summary = perform(session, plan.jobs, moving)
-    summary.unchanged = plan.unchanged
+    if checksum or (delete and not yes):
+        # All contents are compared, and the question is asked, before the first file is moved.
+        jobs = list(jobs)
+    if delete and sides.surplus:
+        confirm(f'remove {count_of(len(sides.surplus), "file")} from {destination}', yes=yes)
+    summary = perform(session, jobs, moving)
+    moved = summary.exit_code or summary.done
+    surplus = sides.surplus if delete else []
+    if not moved and not surplus:
+        session.output.note(f'nothing to do: {count_of(sides.unchanged, "file")} unchanged')
+    summary.unchanged = sides.unchanged
     # Only after everything arrived: a failed run must not lose the last copy.
     if summary.exit_code == 0:
         report_removals(session.output, sides.remove(surplus), summary)
     elif surplus:
         session.output.note('nothing is removed, because not everything arrived')
-    if plan.jobs or (delete and plan.surplus) or session.output.as_json:
+    if moved or surplus or session.output.as_json:
         finish(session.output, summary, several=True)
 
 
-def _announce(session: Session, plan: Plan, surplus: Sequence[LocalFile | FileEntry]) -> None:
+def _announce(session: Session, sides: Sync, jobs: Iterable[Job], *, delete: bool) -> None:
     """Print what would be done."""
-    forecast = announce(session, plan.jobs, plan.unchanged)
-    for item in surplus:
+    forecast = announce(session, jobs)
+    forecast.unchanged += sides.unchanged
+    for item in sides.surplus if delete else []:
         place = place_of(item)
         record = {'type': 'file_planned', 'action': 'remove', 'destination': place}
         session.output.report(f'would remove {place}', record)
-    forecast.removals = len(surplus)
+        forecast.removals += 1
     forecast.report(session.output)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from storj.catalog import sync as storj_sync
+from storj.cli.jobs import Runner
 from storj.http import Client
 
 
@@ -368,3 +371,33 @@ def test_copy_in_another_bucket_keeps_the_time(storj, dated, tmp_path):
     assert 'nothing to do' in storj('sync', uri, f'{uri}-copy').err
     storj('sync', f'{uri}-copy', tmp_path / 'back')
     assert abs((tmp_path / 'back' / 'a').stat().st_mtime - OLD) < 1e-5
+
+
+# ---- a source that is long
+
+
+def test_files_go_up_while_the_folder_is_still_read(storj, bucket, here, monkeypatch):
+    for name in 'abc':
+        (here / name).write_text(name)
+    done, waits = threading.Event(), []
+    walk, report = storj_sync.walk, Runner._report
+
+    def slow(*arguments, **options):
+        for number, file in enumerate(walk(*arguments, **options)):
+            if number:
+                waits.append(done.wait(30))
+            yield file
+
+    def ended(self, outcome):
+        report(self, outcome)
+        done.set()
+
+    monkeypatch.setattr(storj_sync, 'walk', slow)
+    monkeypatch.setattr(Runner, '_report', ended)
+    storj('sync', here, f'storj://{bucket}/')
+    assert waits == [True, True]
+    assert names(storj, bucket) == ['a', 'b', 'c']
+    # Nothing is left to wait for; what is surplus is known at the end.
+    (here / 'b').unlink()
+    storj('sync', '--delete', '--yes', here, f'storj://{bucket}/')
+    assert names(storj, bucket) == ['a', 'c']
