@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storj.catalog.errors import ConflictError, LocalPathNotFound, UnsafeNameError
+from storj.catalog.errors import ConflictError, LocalPathNotFound, UnsafeNameError, UsageProblem
 from storj.cli.command import group
 from storj.cli.errors import CommandError
 from storj.cli.options import LocalPath
@@ -117,7 +117,11 @@ def upload(
     path = Path(source)
     content = standard_input() if source == '-' else path
     if source != '-' and not path.is_file():
-        raise LocalPathNotFound(f'{source}: no such file')
+        if not path.exists():
+            raise LocalPathNotFound(f'{source}: no such file')
+        raise UsageProblem(
+            f'{source} is not a regular file', hint="pipe it into 'storj metadisk upload -'"
+        )
     label = name or ('standard input' if source == '-' else path.name)
     with _node(session, token) as node, _moving(session, label, progress) as move:
         reference = node.upload(content, name=name, token=token, progress=move)

@@ -150,3 +150,8 @@ def test_json_is_one_document_however_long_it_takes(
     reference = storj('metadisk', 'upload', tmp_path / 'a', '--json').json()['reference']
     done = storj('metadisk', 'download', reference, tmp_path / 'b', '--json')
     assert done.json()['size'] == 1_000_000
+
+
+def test_what_is_no_file_is_not_uploaded(storj: Storj, tmp_path: Path) -> None:
+    assert 'is not a regular file' in storj('metadisk', 'upload', tmp_path, code=2).err
+    assert 'no such file' in storj('metadisk', 'upload', tmp_path / 'none', code=5).err
