@@ -122,6 +122,15 @@ def test_unsigned_farmer_is_refused(
     assert answer.error.partition(':')[0] == text
 
 
+@pytest.mark.parametrize(('ahead', 'words'), [(600, '600 s ahead of'), (-600, '600 s behind')])
+def test_operator_is_told_of_a_new_farmer_with_a_wrong_clock(
+    bridge: RunningBridge, caplog: pytest.LogCaptureFixture, ahead: int, words: str
+) -> None:
+    headers = {'x-node-timestamp': str((1480000000 + ahead) * 1000)}
+    bridge.farmer_request(Identity.generate(), 'POST', '/contacts/challenges', {}, headers)
+    assert f'a farmer at 127.0.0.1 is refused: its clock is {words} the bridge' in caplog.text
+
+
 def test_work_counts_once_and_in_time(bridge: RunningBridge) -> None:
     node = Identity.generate()
     body = {'address': '127.0.0.1', 'port': 4000, 'protocol': '1.2.0'}

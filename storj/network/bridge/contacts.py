@@ -446,7 +446,13 @@ async def signed_farmer(request: web.Request) -> str:
     timestamp = request.headers.get('x-node-timestamp', '')
     public_key = request.headers.get('x-node-pubkey', '')
     node_id = request.headers.get('x-node-id', '')
-    if not _INTEGER.fullmatch(timestamp) or abs(bridge.now() - int(timestamp)) > CLOCK_SKEW:
+    if not _INTEGER.fullmatch(timestamp):
+        raise Refusal(400, 'Invalid timestamp header')
+    ahead = int(timestamp) - bridge.now()
+    if abs(ahead) > CLOCK_SKEW:
+        text = 'a farmer at %s is refused: its clock is %.0f s %s the bridge'
+        seconds, side = abs(ahead) / 1000, 'ahead of' if ahead > 0 else 'behind'
+        logger.warning(text, request.remote, seconds, side)
         raise Refusal(400, 'Invalid timestamp header')
     if not re.fullmatch(r'(?:[0-9a-f]{66}|[0-9a-f]{130})', public_key):
         raise Refusal(400, 'Invalid pubkey header')
