@@ -102,17 +102,21 @@ class Gate:
 
     def __init__(self, width: int) -> None:
         self._free = width
+        self._refused = False
 
     def enter(self) -> bool:
         """Enter if the gate is not full; the caller holds the transfer's condition."""
         if not self._free:
+            self._refused = True
             return False
         self._free -= 1
         return True
 
-    def leave(self) -> None:
-        """Leave the gate; the caller holds the transfer's condition."""
+    def leave(self) -> bool:
+        """Leave the gate as `enter`; return whether another found it full, and is to be woken."""
         self._free += 1
+        refused, self._refused = self._refused, False
+        return refused
 
 
 class Coordinator(Generic[T]):
@@ -249,8 +253,8 @@ class Coordinator(Generic[T]):
             yield
         finally:
             with self.condition:
-                gate.leave()
-                self.condition.notify_all()
+                if gate.leave():
+                    self.condition.notify_all()
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -291,9 +295,10 @@ class Coordinator(Generic[T]):
         """
         self.check()
         with self.condition:
-            # What `settle` waits for.
             self._running.remove(threading.get_ident())
-            self.condition.notify_all()
+            # What `settle` waits for, and nobody else: to wake a thread costs much.
+            if self._error is not None:
+                self.condition.notify_all()
         try:
             return function(*args, **kwargs)
         finally:

@@ -233,7 +233,8 @@ class UploadFrame:
         finally:
             with condition:
                 self._contracts -= 1
-                condition.notify_all()
+                if self._closed:  # and `destroy` may wait for this
+                    condition.notify_all()
 
     def _replace(self, lost: str) -> bool:
         """Make a frame in place of one that the bridge has dropped because it was empty.

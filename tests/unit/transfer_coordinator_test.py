@@ -313,6 +313,23 @@ def test_gate_lets_only_so_many_pass(pool: ThreadPoolExecutor) -> None:
     assert most == 2
 
 
+def test_steps_of_a_task_that_nobody_waits_for_wake_no_thread(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator: Coordinator[int] = Coordinator()
+    gate, woken = Gate(1), []
+
+    def task() -> int:
+        monkeypatch.setattr(coordinator.condition, 'notify_all', lambda: woken.append(1))
+        assert coordinator.outside(int, '5') == 5
+        with coordinator.turn(gate):
+            pass
+        monkeypatch.undo()
+        return len(woken)
+
+    assert coordinator.ask(pool, task) == 0
+
+
 # -- retry -----------------------------------------------------------------------------------------
 
 
