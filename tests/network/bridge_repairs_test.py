@@ -299,6 +299,23 @@ def test_farmers_of_ours_copy_with_the_contract(bridge: RunningBridge) -> None:
     assert (methods.count('alloc'), methods.count('retrieve')) == (3, 1)
 
 
+@pytest.mark.parametrize(('age', 'asked'), [(0, 0), (61, 1)])
+def test_tokens_of_a_contract_serve_for_copies(
+    bridge: RunningBridge, time: Clock, age: int, asked: int
+) -> None:
+    found = {each.identity.node_id: each for each in farmers(bridge, 6, copies_at_once=True)}
+    frame = bridge.frame(ALICE)
+    pointer = bridge.add_shard(ALICE, frame, b'testshard')
+    time.now += age
+    first = found[pointer['farmer']['nodeID']]
+    assert bridge.farmer_report(first, pointer['hash'], 'SHARD_UPLOADED').status == 201
+    create(bridge, frame)
+    assert len(counted(bridge, pointer['hash'])) == 3
+    methods = [method for method, _ in bridge.farmers.calls]
+    # Those of long ago may be worth nothing by now: others are asked for.
+    assert (methods.count('alloc'), methods.count('retrieve')) == (3, asked)
+
+
 def test_copy_that_fails_with_the_contract_is_tried_elsewhere(bridge: RunningBridge) -> None:
     found = farmers(bridge, 4, copies_at_once=True)
     shard = store(bridge)

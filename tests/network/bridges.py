@@ -165,6 +165,7 @@ class ScriptedFarmers:
         store_begin: int,
         store_end: int,
         source: tuple[NodeContact, str] | None = None,
+        tokens: int = 0,
     ) -> Allocation:
         farmer = await self._reach('alloc', contact)
         if farmer.refuses:
@@ -177,7 +178,8 @@ class ScriptedFarmers:
         copied = None
         if source is not None and farmer.copies_at_once:
             copied = self._copy(farmer, data_hash, source[0])
-        return Allocation(secrets.token_hex(20), contract, True, copied)
+        granted = [secrets.token_hex(20) for _ in range(tokens if farmer.copies_at_once else 0)]
+        return Allocation(secrets.token_hex(20), contract, True, copied, granted)
 
     async def renew(self, contact: NodeContact, contract: Contract, *, store_end: int) -> Contract:
         farmer = await self._reach('renew', contact)

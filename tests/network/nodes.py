@@ -91,6 +91,7 @@ class Site:
         generation: Any = 'C',
         size: int | None = None,
         source: tuple[NodeContact, str] | None = None,
+        tokens: int = 0,
     ) -> Allocation:
         """Make a contract for a shard."""
         name = shard_hash(data)
@@ -108,6 +109,7 @@ class Site:
             store_begin=now,
             store_end=now + int(90 * DAY * 1000),
             source=source,
+            tokens=tokens,
         )
 
     async def push_token(self, data: bytes = SHARD, *, size: int | None = None) -> str:

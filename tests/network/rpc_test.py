@@ -442,6 +442,8 @@ def test_alloc_of_a_bad_contract_is_refused(tmp_path: Path) -> None:
             assert await alloc(past) == 'Not accepting contracts'
             for tree in ([], ['x'], ['a' * 40] * 3, 'a' * 40, ['a' * 40] * 8192):
                 assert await alloc(good, audit_tree=tree) == 'Invalid audit tree supplied'
+            for count in (0, 17, '2', True):
+                assert await alloc(good, tokens=count) == 'Invalid count supplied'
 
     run(test)
 
@@ -814,6 +816,21 @@ def test_contract_comes_with_a_copy_of_its_shard(tmp_path: Path, protocol: str) 
             assert (await copy.get(tokens[1], SHARD_HASH))[0] == 401
             token = await copy.renter.retrieve(copy.farmer.contact(), SHARD_HASH)
             assert await copy.get(token, SHARD_HASH) == (200, SHARD)
+
+    run(test)
+
+
+def test_contract_comes_with_tokens_for_copies_of_its_shard(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(tmp_path) as here:
+            assert not (await here.alloc()).tokens
+            granted = await here.alloc(tokens=2)
+            assert len({granted.token, *granted.tokens}) == 3
+            assert granted.tokens[0] not in repr(granted)
+            assert (await here.post(SHARD, granted.token))[0] == 200
+            for token in granted.tokens:
+                assert await here.get(token, SHARD_HASH) == (200, SHARD)
+                assert (await here.get(token, SHARD_HASH))[0] == 401
 
     run(test)
 

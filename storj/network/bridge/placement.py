@@ -76,6 +76,9 @@ _COMPLAINT_PAUSE = 10 * 60 * 1000
 # Farmers looked at when one is chosen: each costs as much as a tenth of a statement.
 _CHOICE = 48
 
+# Tokens for copies that a farmer gives with a contract at the most.
+_TOKENS = 16
+
 # Statements of every placement: built once, which is most of what a statement costs.
 _FREE = select(*KNOWN_FARMER).where(
     Contact.space_available.is_(True),
@@ -402,6 +405,7 @@ async def _allocate(
                 store_begin=begin,
                 store_end=begin + CONTRACT_LIFE,
                 source=source,
+                tokens=0 if mirror else min(bridge.settings.mirrors, _TOKENS),
             ),
             calls,
             timed=source is None,
@@ -429,6 +433,8 @@ async def _allocate(
         keep(connection, contact.node_id)
 
     await bridge.database.share(remember, Locks.FRAME, frame)
+    if not mirror:
+        bridge.granted.keep(shard.shard_hash, contact.node_id, allocation.tokens)
     return allocation
 
 

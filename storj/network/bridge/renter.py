@@ -55,12 +55,15 @@ class Allocation:
         auditable (bool): the farmer holds the audit leaves, so that it can answer audits.
         copied (bool | None): whether it has copied the shard; None if it was not asked to, needs
             longer, or only knows MIRROR.
+        tokens (Sequence[str]): for downloads, once the shard is there; none from a farmer that is
+            none of ours.
     """
 
     token: str
     contract: Contract
     auditable: bool
     copied: bool | None = None
+    tokens: Sequence[str] = ()
 
     def __repr__(self) -> str:
         return f'Allocation(contract={self.contract!r}, auditable={self.auditable!r})'
@@ -151,6 +154,7 @@ class RenterNode:
         store_begin: int,
         store_end: int,
         source: tuple[NodeContact, str] | None = None,
+        tokens: int = 0,
     ) -> Allocation:
         """Make a contract with a farmer and get the token for the upload.
 
@@ -164,6 +168,7 @@ class RenterNode:
             store_end (int): milliseconds since 1970.
             source (tuple[NodeContact, str] | None): another farmer that it is to copy the shard
                 from, and a token from :meth:`retrieve` of that one.
+            tokens (int): for downloads that are asked for, at most 16.
 
         Returns:
             Allocation: token and contract.
@@ -189,6 +194,9 @@ class RenterNode:
         if source is not None:
             # Ours too: it saves a call, and the report at the end of the copy.
             params['mirror'] = {'farmer': source[0].to_json(), 'token': source[1]}
+        if tokens:
+            # Ours as well: so it need not be asked for each copy that others make of the shard.
+            params['tokens'] = tokens
         result = await self.calls.call(contact, 'ALLOC', params)
         granted = _contract(result)
         if (
@@ -206,7 +214,8 @@ class RenterNode:
         # Our farmers state how many leaves they took; the originals say nothing here.
         if result.get('audit_tree') == len(tree):
             copied = result.get('mirrored') if source is not None else None
-            return Allocation(token, granted, True, copied if isinstance(copied, bool) else None)
+            copied = copied if isinstance(copied, bool) else None
+            return Allocation(token, granted, True, copied, _tokens(result, tokens))
         return await self._consign_late(contact, Allocation(token, granted, False), tree)
 
     async def renew(self, contact: NodeContact, contract: Contract, *, store_end: int) -> Contract:
@@ -264,10 +273,7 @@ class RenterNode:
         """
         params = {'data_hash': data_hash, 'count': count}
         result = await self.calls.call(contact, 'RETRIEVE', params)
-        tokens = result.get('tokens')
-        if isinstance(tokens, list) and 0 < len(tokens) <= count and all(map(is_hash, tokens)):
-            return tokens
-        return [_token(result)]
+        return _tokens(result, count) or [_token(result)]
 
     async def audit(
         self, contact: NodeContact, audits: Sequence[tuple[str, str]]
@@ -383,6 +389,14 @@ def _token(result: Mapping[str, Any]) -> str:
     if not is_hash(token):
         raise NodeError('The farmer returned no token')
     return token
+
+
+def _tokens(result: Mapping[str, Any], most: int) -> list[str]:
+    """Return the tokens of an answer that one of our farmers gives several in."""
+    tokens = result.get('tokens')
+    if isinstance(tokens, list) and len(tokens) <= most and all(map(is_hash, tokens)):
+        return tokens
+    return []
 
 
 def _plain_proof(value: Any, depth: int = 0) -> list[Any]:

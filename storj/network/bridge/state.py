@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -44,6 +44,7 @@ __all__ = (
     'Activation',
     'Bridge',
     'BridgeSettings',
+    'GrantedTokens',
     'Release',
 )
 
@@ -55,6 +56,9 @@ Activation = Literal['auto', 'mail']
 #: Milliseconds of a day, and of a storage contract (protocol reference, section 3.12).
 _DAY = 24 * 3600 * 1000
 CONTRACT_LIFE = 90 * _DAY
+# Seconds for which a farmer's tokens for copies are kept, far less than it does, and of how many
+# shards: 4 MB.
+_GRANT_LIFE, _GRANTS = 60.0, 10_000
 #: Seconds after which a copy that has arrived is audited first, at the latest.
 _FIRST_AUDIT = 60.0
 # Milliseconds.
@@ -310,6 +314,33 @@ class Accounts:
 PROMISE_LIFE = 600.0
 
 
+class GrantedTokens:
+    """Tokens for copies of shards that have just been placed, from the farmers that took them.
+
+    Harmless to lose: farmers give others out when they are asked.
+
+    Args:
+        monotonic (Callable[[], float]): seconds that nobody sets.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._granted: OrderedDict[str, tuple[float, str, Sequence[str]]] = OrderedDict()
+
+    def keep(self, shard_hash: str, node_id: str, tokens: Sequence[str]) -> None:
+        """Keep a farmer's tokens for a shard, for a minute or until there are too many."""
+        self._granted.pop(shard_hash, None)
+        if tokens:
+            self._granted[shard_hash] = (self._monotonic() + _GRANT_LIFE, node_id, tokens)
+        if len(self._granted) > _GRANTS:
+            self._granted.popitem(last=False)
+
+    def take(self, shard_hash: str) -> tuple[str, Sequence[str]]:
+        """Return the farmer and its tokens for a shard, once; empty if there are none."""
+        end, node_id, tokens = self._granted.pop(shard_hash, (0.0, '', ()))
+        return (node_id, tokens) if end > self._monotonic() else ('', ())
+
+
 @dataclass
 class Bridge:
     """The state of one running bridge; other bridges of its database have their own.
@@ -317,9 +348,9 @@ class Bridge:
     What must be remembered is a row. The rest is harmless to lose, and to have different:
     ``accounts``, ``leaving`` and ``calls`` are caches of rows for a second or two; ``watch``,
     ``aged`` and ``looked`` compare this process's clocks, and ``clock_skews`` a farmer's clock with
-    them, so rows of two bridges would contradict each other; ``pending``, ``placing`` and
-    ``searching`` are about requests that this bridge is answering, for the moment until there are
-    rows.
+    them, so rows of two bridges would contradict each other; ``granted``, ``pending``, ``placing``
+    and ``searching`` are about requests that this bridge is answering, for the moment until there
+    are rows.
 
     Attributes:
         settings (BridgeSettings): what it was started with.
@@ -339,6 +370,7 @@ class Bridge:
         leaving (frozenset[str]): farmers whose copies will be gone soon; of a second ago.
         searching (dict[str, list[int]]): by account, the sizes of shards that are being placed.
         accounts (Accounts): those that have sent a request just now.
+        granted (GrantedTokens): for the copies of shards that are being placed.
         pending (Counter[str]): by farmer, contracts being made at this moment.
         placing (WeakValueDictionary[tuple[str, str], asyncio.Lock]): by shard and farmer, so that
             one contract is made at a time.
@@ -365,6 +397,7 @@ class Bridge:
     calls: list[FarmerCall] = field(default_factory=list)
     leaving: frozenset[str] = frozenset()
     searching: dict[str, list[int]] = field(default_factory=dict)
+    granted: GrantedTokens = field(init=False)
     accounts: Accounts = field(init=False)
     counters: Counters = field(init=False)
     limits: AccountLimits = field(init=False)
@@ -380,6 +413,7 @@ class Bridge:
         self.reserve = Reserve(self.settings.data_dir, self.settings.reserve)
         self.watch = StepWatch(self.clock, self.monotonic)
         self.aged = self.looked = self.monotonic()
+        self.granted = GrantedTokens(self.monotonic)
         self.accounts = Accounts(self.monotonic)
         self.counters = Counters(self.database, self.clock)
         self.rates = RateLimits(self.counters)

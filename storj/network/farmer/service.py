@@ -138,6 +138,7 @@ class FarmerMethods:
             raise NodeError('Invalid contract signature')
         tree = _tree(params.get('audit_tree'))
         source = _source(params['mirror'], sender) if 'mirror' in params else None
+        count = _count(params['tokens']) if 'tokens' in params else 0
         await self._check_terms(contract, sender)
         contract = replace(
             contract,
@@ -152,6 +153,9 @@ class FarmerMethods:
         if tree is not None:
             # Tells our own bridge that the leaves arrived; others ignore it.
             answer['audit_tree'] = len(tree)
+        if count:
+            # For copies of the shard, which are made when it has arrived.
+            answer['tokens'] = self._issue(contract.data_hash, owner, count)
         if source is not None and (copied := await self._copied(contract, *source)) is not None:
             answer['mirrored'] = copied
         return answer
@@ -187,10 +191,8 @@ class FarmerMethods:
         contract = self._contract_of(params, sender)
         if not await self._shards.holds(contract.data_hash):
             raise NodeError(_NO_DATA)
-        count = params.get('count', 1)
-        if type(count) is not int or not 0 < count <= TOKENS_PER_CALL:
-            raise NodeError('Invalid count supplied')
-        tokens = [self._tokens.issue(contract.data_hash, _owner(sender)) for _ in range(count)]
+        count = _count(params.get('count', 1))
+        tokens = self._issue(contract.data_hash, _owner(sender), count)
         return {'token': tokens[0], **({'tokens': tokens} if count > 1 else {})}
 
     async def _renew(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
@@ -234,6 +236,9 @@ class FarmerMethods:
         contract = self._contract_of(params, sender)
         await self._copies.begin(contract, *_source(params, sender))
         return {}
+
+    def _issue(self, data_hash: str, owner: str, count: int) -> list[str]:
+        return [self._tokens.issue(data_hash, owner) for _ in range(count)]
 
     def _contract_of(self, params: Mapping[str, Any], sender: NodeContact) -> Contract:
         data_hash = params.get('data_hash')
@@ -339,6 +344,13 @@ def _source(raw: object, sender: NodeContact) -> tuple[NodeContact, str]:
     if not is_node_id(token):
         raise NodeError('Invalid token supplied')
     return source, token
+
+
+def _count(raw: object) -> int:
+    """Return how many tokens are asked for."""
+    if type(raw) is not int or not 0 < raw <= TOKENS_PER_CALL:
+        raise NodeError('Invalid count supplied')
+    return raw
 
 
 def _tree(raw: object) -> list[str] | None:

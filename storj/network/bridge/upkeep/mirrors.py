@@ -116,7 +116,7 @@ class _Plan:
         shard (Shard): with the audits that copies get.
         copies (int): that count.
         missing (int): copies.
-        known (bool): at least one copy counts, or its farmer has at some time confirmed it.
+        counted (frozenset[str]): farmers whose copies count, those that leave included.
         holders (list[KnownFarmer]): farmers that have a contract for it, the best first.
         candidates (deque[Candidate]): farmers that may make a copy, the best first.
     """
@@ -124,7 +124,7 @@ class _Plan:
     shard: Shard
     copies: int
     missing: int
-    known: bool
+    counted: frozenset[str]
     holders: list[KnownFarmer]
     candidates: deque[Candidate]
 
@@ -220,7 +220,9 @@ class Mirrors:
             except _ElsewhereError:
                 return Made(0, wanted, elsewhere=True)
             tokens: list[tuple[KnownFarmer, str]] = []
-            if plan is not None and plan.missing and not plan.known:
+            if plan is not None and plan.missing and plan.counted:
+                tokens = self._granted(plan)
+            elif plan is not None and plan.missing:
                 # Nobody has confirmed yet that the first farmer has it: ask.
                 tokens = await source_tokens(self._bridge, shard_hash, plan.missing, noted=True)
                 plan = await self._plan(shard_hash, wanted) if tokens else None
@@ -263,9 +265,9 @@ class Mirrors:
             kept = {copy.node_id for copy in copies if copy.confirmed and not copy.lost}
             found = candidates(connection, shard_hash, exclude=kept | leaving)
             count = len(counted) if first.needed else wanted
-            known = any(copy.counts for copy in copies)
+            there = frozenset(copy.node_id for copy in copies if copy.counts)
             holders = _holders_of(copies, bridge.now())
-            return _Plan(shard, count, max(0, wanted - count), known, holders, deque()), found
+            return _Plan(shard, count, max(0, wanted - count), there, holders, deque()), found
 
         looked = await bridge.database.run(look)
         self._backlog.claimed.add(shard_hash)
@@ -274,6 +276,14 @@ class Mirrors:
         plan, found = looked
         plan.candidates.extend(ranked(bridge, found))
         return plan
+
+    def _granted(self, plan: _Plan) -> list[tuple[KnownFarmer, str]]:
+        """Return tokens that a farmer gave out when it agreed to keep the shard, if it has it."""
+        node_id, tokens = self._bridge.granted.take(plan.shard.shard_hash)
+        if node_id not in plan.counted:
+            return []
+        source = next(holder for holder in plan.holders if holder.node_id == node_id)
+        return [(source, token) for token in tokens[: plan.missing]]
 
     async def _one_more(self, plan: _Plan, sources: _Sources) -> bool | None:
         """Have one farmer after the other copy a shard until one has.
