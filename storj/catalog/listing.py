@@ -159,22 +159,53 @@ def usage(
     """
     levels = LEVELS if depth is None else min(depth, LEVELS)
     whole = Usage(str(selection))
-    folders: dict[str, Usage] = {}
+    sums = _Folders(selection.base, levels)
     for entry in selection.files(filters):
         whole.add(entry.size)
-        for folder in _folders(entry, selection.base, levels):
-            folders.setdefault(folder, Usage(str(selection.bucket.place(folder)))).add(entry.size)
-    return [folders[name] for name in sorted(folders, key=_after_its_content)] + [whole]
+        sums.add(entry)
+    names = sorted(sums.found, key=_after_its_content)
+    for name in names:
+        sums.found[name].uri = str(selection.bucket.place(name))
+    return [sums.found[name] for name in names] + [whole]
 
 
-def _folders(entry: FileEntry, base: str, levels: int) -> Iterator[str]:
-    """Yield the folders below a base that a file is in, from the outermost on."""
-    end = len(base) if entry.name.startswith(base) else len(entry.name)
-    for _ in range(levels):
-        end = entry.name.find('/', end) + 1
-        if not end:
-            return
-        yield entry.name[:end]
+class _Folders:
+    """The folders that files are in, and what they hold.
+
+    Args:
+        base (str): what is above them.
+        levels (int): how deep they are.
+
+    Attributes:
+        found (dict[str, Usage]): by name, ``/`` at the end, which is their URI too.
+    """
+
+    def __init__(self, base: str, levels: int) -> None:
+        self.found: dict[str, Usage] = {}
+        self._base, self._levels = base, levels
+        self._folder: str | None = None
+        self._above: list[Usage] = []
+
+    def add(self, entry: FileEntry) -> None:
+        """Add a file to its folders."""
+        folder = entry.name[: entry.name.rfind('/') + 1]
+        # A bucket is listed in the order of names: a file is mostly where the one before is.
+        if folder != self._folder:
+            self._folder, self._above = folder, [*map(self._sum, self._names(folder))]
+        for each in self._above:
+            each.add(entry.size)
+
+    def _names(self, folder: str) -> Iterator[str]:
+        """Yield a folder and those that it is in, as far as they count, from the outermost on."""
+        end = len(self._base) if folder.startswith(self._base) else len(folder)
+        for _ in range(self._levels):
+            end = folder.find('/', end) + 1
+            if not end:
+                return
+            yield folder[:end]
+
+    def _sum(self, folder: str) -> Usage:
+        return self.found.setdefault(folder, Usage(folder))
 
 
 def _after_its_content(folder: str) -> list[tuple[bool, str]]:
@@ -182,9 +213,12 @@ def _after_its_content(folder: str) -> list[tuple[bool, str]]:
     return [*((False, part) for part in folder.split('/')[:-1]), (True, '')]
 
 
-# In the order of the results, names are in that of their parts, as '/' comes before all characters;
-# lists of parts would take three times the memory.
-_IN_TREE = str.maketrans({'/': '\0', '\0': '\1\1', '\1': '\1\2'})
+def _in_tree(name: str) -> str:
+    """Return the key that sorts names by their parts: ``/`` comes before all characters.
+
+    Lists of parts would take three times the memory.
+    """
+    return name.replace('\1', '\1\2').replace('\0', '\1\1').replace('/', '\0')
 
 
 @dataclass(slots=True)
@@ -242,22 +276,24 @@ def branches(
     """
     levels = LEVELS if levels is None else min(levels, LEVELS)
     base = selection.base
-    folders: dict[str, Usage] = {}
+    folders = _Folders(base, levels)
     files: list[Branch] = []
     for entry in selection.files(filters):
-        for folder in _folders(entry, base, levels):
-            folders.setdefault(folder, Usage(folder)).add(entry.size)
-        *above, name = selection.relative(entry).split('/')
-        if len(above) < levels and not folders_only:
+        folders.add(entry)
+        relative = selection.relative(entry)
+        depth = relative.count('/')
+        if depth < levels and not folders_only:
             size = Usage(entry.name, entry.size or 0, 1)
-            files.append(Branch(name, entry.name, entry, len(above), size))
+            files.append(
+                Branch(relative[relative.rfind('/') + 1 :], entry.name, entry, depth, size)
+            )
     found: list[Branch] = []
-    for folder, content in folders.items():
+    for folder, content in folders.found.items():
         *above, name, _ = folder[len(base) :].split('/')
         found.append(Branch(f'{name}/', folder, None, len(above), content))
     # A folder before what is in it, also before a file whose name ends in a slash.
     found += files
-    found.sort(key=lambda branch: branch.place.removeprefix(base).translate(_IN_TREE))
+    found.sort(key=lambda branch: _in_tree(branch.place.removeprefix(base)))
     _join(found)
     return found
 
@@ -340,12 +376,10 @@ def find_folders(selection: Selection, criteria: Criteria) -> list[str]:
     Raises:
         FileNotFound: If there is nothing at the place.
     """
-    found = {
-        folder
-        for entry in selection.files(criteria.filters)
-        for folder in _folders(entry, selection.base, LEVELS)
-    }
-    return sorted(filter(criteria.accept_name, found))
+    folders = _Folders(selection.base, LEVELS)
+    for entry in selection.files(criteria.filters):
+        folders.add(entry)
+    return sorted(filter(criteria.accept_name, folders.found))
 
 
 _Answer = TypeVar('_Answer')

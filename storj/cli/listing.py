@@ -132,9 +132,11 @@ class _Closed:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count a row, if it is one of them."""
+        if row.get('encrypted_name', True):
+            return
         from storj.crypto import names
 
-        if not row.get('encrypted_name', True) and names.looks_encrypted(row['name']):
+        if names.looks_encrypted(row['name']):
             self._count += 1
 
     def note(self, session: Session) -> None:
@@ -252,7 +254,7 @@ def tree(
                 folders += 1
             else:
                 files += 1
-                closed.add(branch.to_dict())
+                closed.add({'name': branch.place, 'encrypted_name': branch.entry.encrypted})
     counts = [count_of(folders, 'folder')] + [count_of(files, 'file')] * (not folders_only)
     session.output.note(', '.join(counts))
     closed.note(session)
@@ -269,8 +271,8 @@ def _draw(session: Session, root: str, found: Iterable[Branch], *, sizes: bool) 
         parts: list[Part] = [way + (corner if branch.is_last else fork)]
         if sizes:
             parts.append(f'[{output.cell(branch.content.size, "size"):>10}]  ')
-        style = {'fg': 'blue', 'bold': True} if branch.entry is None else {}
-        return [*parts, styled(branch.name, **style)]
+        name = styled(branch.name, fg='blue', bold=True) if branch.entry is None else branch.name
+        return [*parts, name]
 
     output.lines(map(line, found))
 

@@ -371,6 +371,9 @@ class Output:
 def _json(values: Sequence[Any], stream: IO[str], indent: int | None = None) -> str:
     """Return values, a line each, as JSON that controls no terminal and that the stream encodes."""
     text = _encoded(values, indent, ascii_only=False)
+    if text.isascii() and '\x7f' not in text:
+        # Most lists: JSON escapes all other control characters itself.
+        return text
     try:
         text.encode(getattr(stream, 'encoding', None) or 'utf-8')
     except UnicodeEncodeError:
