@@ -55,6 +55,9 @@ _WAITING = 1000
 
 # Seconds for which threads of a busy program wait for another task.
 _LINGER = 10.0
+# For those that the program waits for: a report follows soon if many small files are moved, and a
+# new thread costs a new connection to the bridge.
+_SHORT = 0.25
 
 
 class _Task:
@@ -92,18 +95,25 @@ class ThreadPool(Executor):
     Args:
         name (str): of the threads, a number is added.
         width (int): how many at once.
-        linger (float): seconds for which a thread waits for another task before it ends. With 0 the
-            interpreter, at its exit, waits for the tasks; otherwise it does not, and they go on as
-            long as any other thread of the program does.
+        linger (float): seconds for which a thread waits for another task before it ends.
         enter (Callable): called in each thread first.
+        awaited (bool): whether the interpreter, at its exit, waits for the threads; otherwise they
+            go on as long as any other thread of the program does.
     """
 
     def __init__(
-        self, name: str, width: int, linger: float, enter: Callable[[], object] = lambda: None
+        self,
+        name: str,
+        width: int,
+        linger: float,
+        enter: Callable[[], object] = lambda: None,
+        *,
+        awaited: bool = False,
     ) -> None:
         self._name = name
         self._width = width
         self._linger = linger
+        self._awaited = awaited
         self._enter = enter
         self._condition = threading.Condition()
         self._tasks: deque[_Task] = deque()
@@ -133,7 +143,7 @@ class ThreadPool(Executor):
     def _begin_thread(self) -> None:
         """Start a thread; called with the condition held."""
         thread = threading.Thread(
-            target=self._work, name=f'{self._name}-{self._begun}', daemon=self._linger > 0
+            target=self._work, name=f'{self._name}-{self._begun}', daemon=not self._awaited
         )
         try:
             thread.start()
@@ -233,18 +243,20 @@ class Pools:
         def enter() -> None:
             member.inside = True
 
-        def pool(name: str, width: int, linger: float = _LINGER) -> ThreadPool:
-            return ThreadPool(f'storj-{name}', width, linger, enter)
+        def pool(
+            name: str, width: int, linger: float = _LINGER, *, awaited: bool = False
+        ) -> ThreadPool:
+            return ThreadPool(f'storj-{name}', width, linger, enter, awaited=awaited)
 
         return cls(
             # The interpreter waits for transfers and for what they leave to be done, and for
             # nothing else.
-            drivers=pool('transfer', config.transfers, linger=0),
+            drivers=pool('transfer', config.transfers, linger=0, awaited=True),
             # Some more than may push: they hold a contract, or ask for one.
             shards=pool('shard', config.concurrency + config.negotiations),
             hashing=pool('hash', config.hash_workers),
             requests=pool('request', 2 * config.transfers + 2),
-            background=pool('background', 2, linger=0),
+            background=pool('background', 2, linger=_SHORT, awaited=True),
             sources=OwnThreads(),
             member=member,
         )

@@ -10,7 +10,7 @@ import pytest
 
 from storj.exception import ResourceError, TransferError
 from storj.transfer import TransferConfig, Transfers
-from storj.transfer.scope import OwnThreads, ThreadPool
+from storj.transfer.scope import OwnThreads, Pools, ThreadPool
 from tests.unit.fake_network import BUCKET, FakeBridge, FakeChannel
 
 WAIT = 20
@@ -56,23 +56,32 @@ def test_no_more_threads_than_the_width_run_tasks(held: Held, linger: float) -> 
     assert not any(thread.is_alive() for thread in held.threads)
 
 
-def test_idle_thread_takes_the_next_task() -> None:
-    pool = ThreadPool('test', 4, 60.0)
+@pytest.mark.parametrize('awaited', [True, False])
+def test_idle_thread_takes_the_next_task(awaited: bool) -> None:
+    pool = ThreadPool('test', 4, 60.0, awaited=awaited)
     threads = {pool.submit(threading.current_thread).result(WAIT) for _ in range(5)}
     # A thread counts as idle a moment after its task is done.
     assert len(threads) <= 2
-    assert all(thread.daemon for thread in threads)
+    assert all(thread.daemon is not awaited for thread in threads)
     pool.shutdown()
 
 
 def test_thread_without_tasks_ends_where_none_lingers() -> None:
-    pool = ThreadPool('test', 4, 0.0)
+    pool = ThreadPool('test', 4, 0.0, awaited=True)
     thread = pool.submit(threading.current_thread).result(WAIT)
     thread.join(WAIT)
     assert not thread.is_alive()
     # The interpreter waits for it at its exit.
     assert not thread.daemon
     assert pool.submit(threading.current_thread).result(WAIT) is not thread
+
+
+def test_reports_of_many_small_files_begin_no_thread_each() -> None:
+    pools = Pools.threads(TransferConfig())
+    threads = {pools.background.submit(threading.current_thread).result(WAIT) for _ in range(9)}
+    assert len(threads) <= 2
+    assert not any(thread.daemon for thread in threads)
+    pools.close()
 
 
 def test_error_of_a_task_is_its_futures_and_ends_no_thread() -> None:
