@@ -828,9 +828,18 @@ def test_contract_comes_with_tokens_for_copies_of_its_shard(tmp_path: Path) -> N
             assert len({granted.token, *granted.tokens}) == 3
             assert granted.tokens[0] not in repr(granted)
             assert (await here.post(SHARD, granted.token))[0] == 200
+            told: list[str] = []
+            here.farmer.channels._report = lambda _hash, _begun, message: told.append(message)
             for token in granted.tokens:
                 assert await here.get(token, SHARD_HASH) == (200, SHARD)
                 assert (await here.get(token, SHARD_HASH))[0] == 401
+            contact = here.farmer.contact()
+            some = await here.renter.retrieve_some(contact, SHARD_HASH, 1)
+            assert await here.get(some[0], SHARD_HASH) == (200, SHARD)
+            # Who makes a copy reports it; this farmer reports what clients fetch.
+            assert told == []
+            assert await here.get(await here.renter.retrieve(contact, SHARD_HASH), SHARD_HASH)
+            assert told == ['SHARD_DOWNLOADED']
 
     run(test)
 

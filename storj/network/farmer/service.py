@@ -155,7 +155,7 @@ class FarmerMethods:
             answer['audit_tree'] = len(tree)
         if count:
             # For copies of the shard, which are made when it has arrived.
-            answer['tokens'] = self._issue(contract.data_hash, owner, count)
+            answer['tokens'] = self._issue_for_copies(contract.data_hash, owner, count)
         if source is not None and (copied := await self._copied(contract, *source)) is not None:
             answer['mirrored'] = copied
         return answer
@@ -184,16 +184,18 @@ class FarmerMethods:
         return {'token': self._tokens.issue(contract.data_hash, _owner(sender))}
 
     async def _retrieve(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
-        """Issue the token for a download, or for as many as our own bridge asks for."""
+        """Issue the token for a download, or for as many copies as our own bridge asks for."""
         data_hash = params.get('data_hash')
         if not is_node_id(data_hash):
             raise NodeError(f'Invalid data hash provided: {str(data_hash)[:64]}')
         contract = self._contract_of(params, sender)
         if not await self._shards.holds(contract.data_hash):
             raise NodeError(_NO_DATA)
-        count = _count(params.get('count', 1))
-        tokens = self._issue(contract.data_hash, _owner(sender), count)
-        return {'token': tokens[0], **({'tokens': tokens} if count > 1 else {})}
+        if 'count' not in params:
+            return {'token': self._tokens.issue(contract.data_hash, _owner(sender))}
+        count = _count(params['count'])
+        tokens = self._issue_for_copies(contract.data_hash, _owner(sender), count)
+        return {'token': tokens[0], 'tokens': tokens}
 
     async def _renew(self, params: Mapping[str, Any], sender: NodeContact) -> Mapping[str, Any]:
         """Sign a contract again that differs in its times or its renter node only."""
@@ -237,8 +239,8 @@ class FarmerMethods:
         await self._copies.begin(contract, *_source(params, sender))
         return {}
 
-    def _issue(self, data_hash: str, owner: str, count: int) -> list[str]:
-        return [self._tokens.issue(data_hash, owner) for _ in range(count)]
+    def _issue_for_copies(self, data_hash: str, owner: str, count: int) -> list[str]:
+        return [self._tokens.issue(data_hash, owner, copy=True) for _ in range(count)]
 
     def _contract_of(self, params: Mapping[str, Any], sender: NodeContact) -> Contract:
         data_hash = params.get('data_hash')

@@ -29,6 +29,7 @@ class FarmerToken:
         data_hash (str): the shard it is for.
         owner (str): of the contract that it belongs to.
         expires (float): seconds of the monotonic clock.
+        copy (bool): it is for a copy that the bridge has another farmer make.
         busy (bool): a WebSocket transfer has begun with it.
     """
 
@@ -36,6 +37,7 @@ class FarmerToken:
     data_hash: str
     owner: str
     expires: float
+    copy: bool = False
     busy: bool = False
 
     def __repr__(self) -> str:
@@ -59,16 +61,17 @@ class Tokens:
         # The sum of the bytes: asked for with every shard, however many are promised.
         self._promised = 0
 
-    def issue(self, data_hash: str, owner: str) -> str:
+    def issue(self, data_hash: str, owner: str, *, copy: bool = False) -> str:
         """Make a token for one transfer of a shard.
 
         Args:
             data_hash (str): the shard.
             owner (str): of the contract.
+            copy (bool): whether it is for a copy that another farmer makes.
         """
         token = secrets.token_hex(20)
         expires = self._monotonic() + self._lifetime
-        self._tokens[token] = FarmerToken(token, data_hash, owner, expires)
+        self._tokens[token] = FarmerToken(token, data_hash, owner, expires, copy)
         # The oldest goes: a client uses its token within seconds, and can get another one.
         if len(self._tokens) > TOKENS_LIMIT:
             self._tokens.popitem(last=False)
