@@ -646,30 +646,36 @@ class Client:
             listing += page
         return listing
 
-    def bucket_file_pages(self, bucket_id: str) -> Iterator[list[dict[str, Any]]]:
+    def bucket_file_pages(
+        self, bucket_id: str, *, brief: bool = False
+    ) -> Iterator[list[dict[str, Any]]]:
         """Return an iterator over the entries of a bucket's files, page by page.
 
         See API buckets: GET /buckets/{id}/files
 
         Args:
             bucket_id (str): unique identifier.
+            brief (bool): whether entries may be without ``hmac``, ``erasure``, ``index`` and
+                ``bucket``; a bridge that cannot leave them out sends them.
 
         Returns:
             Iterator[list[dict]]: the entries as in :meth:`bucket_files`, at most 2000 at a time.
             Each page is fetched when it is asked for.
         """
         path = route('/buckets/{bucket_id}/files/', bucket_id=bucket_id)
-        return by_start_date(lambda start: self._page(path, start), FILES_PAGE)
+        query = {'brief': 'true'} if brief else {}
+        return by_start_date(lambda start: self._page(path, start, **query), FILES_PAGE)
 
-    def _page(self, path: str, start: str | None) -> list[dict[str, Any]]:
-        """Return one page of a listing; the first request has no query."""
-        if start is None:
-            return as_objects(self._request(method='GET', path=path))
-        # Bridges that know no startDate ignore it and send the first page again. One that has not
-        # been asked for its release is tried: by_start_date notices the repetition.
-        if self._profile is not None and not self._profile.has_start_date:
-            return []
-        return as_objects(self._request(method='GET', path=path, params={'startDate': start}))
+    def _page(self, path: str, start: str | None, **query: str) -> list[dict[str, Any]]:
+        """Return one page of a listing; the first request has no start."""
+        if start is not None:
+            # Bridges that know no startDate ignore it and send the first page again. One that has
+            # not been asked for its release is tried: by_start_date notices the repetition.
+            if self._profile is not None and not self._profile.has_start_date:
+                return []
+            query['startDate'] = start
+        asked: dict[str, Any] = {'params': query} if query else {}
+        return as_objects(self._request(method='GET', path=path, **asked))
 
     def bucket_get(self, bucket_id: str) -> model.Bucket | None:
         """Return the bucket object.

@@ -284,7 +284,7 @@ class Catalog:
         clear = self._opener(bucket)
         first: list[str] = []
         try:
-            for page in _ahead(self.client.bucket_file_pages(bucket.id)):
+            for page in _ahead(self.client.bucket_file_pages(bucket.id, brief=brief)):
                 entries = self._file_entries(bucket, page, clear, brief=brief)
                 found = sorted(entries, key=_BY_NAME)
                 if self._seen is not None:

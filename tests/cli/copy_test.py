@@ -531,8 +531,8 @@ def pages_of_one(monkeypatch, between):
     """Have the bridge list a file to a page, and something happen before each but the first."""
     listed = Client.bucket_file_pages
 
-    def pages(self, bucket_id):
-        found = [entry for page in listed(self, bucket_id) for entry in page]
+    def pages(self, bucket_id, **options):
+        found = [entry for page in listed(self, bucket_id, **options) for entry in page]
         for number, entry in enumerate(found):
             if number:
                 between()

@@ -346,6 +346,9 @@ def test_file_has_the_fields_and_the_id_of_the_original(
     }
     assert answer.json == {**described, 'renewal': '2017-02-22T15:06:40.000Z'}
     assert bridge.request('GET', path, by=alice).json == [described]
+    more = ('bucket', 'hmac', 'erasure', 'index')
+    brief = {name: value for name, value in described.items() if name not in more}
+    assert bridge.request('GET', f'{path}?brief=true', by=alice).json == [{**brief, 'frame': frame}]
     info = f'{path}/{described["id"]}/info'
     assert bridge.request('GET', info, by=alice).json == described
 

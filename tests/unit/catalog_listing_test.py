@@ -231,7 +231,7 @@ def test_page_is_fetched_while_the_one_before_is_read():
     class Client:
         mnemonic = None
 
-        def bucket_file_pages(self, bucket_id):
+        def bucket_file_pages(self, bucket_id, *, brief):
             for number in range(4):
                 if number == 3:
                     asked.set()
@@ -248,7 +248,7 @@ def test_error_of_a_later_page_is_that_of_the_listing():
     class Client:
         mnemonic = None
 
-        def bucket_file_pages(self, bucket_id):
+        def bucket_file_pages(self, bucket_id, *, brief):
             for number in range(3):
                 yield [{'id': f'{number:024x}', 'filename': 'a'}]
             raise NotFoundError('Bucket not found', 404)
@@ -264,7 +264,7 @@ def test_listing_hands_on_the_first_names_when_it_is_complete(monkeypatch):
     class Client:
         mnemonic = None
 
-        def bucket_file_pages(self, bucket_id):
+        def bucket_file_pages(self, bucket_id, *, brief):
             yield [{'id': 'f' * 24, 'filename': name} for name in 'ebd']
             yield [{'id': '0' * 24, 'filename': name} for name in 'ca']
 
@@ -282,7 +282,7 @@ def test_brief_listing_keeps_nothing_of_a_transfer():
     class Client:
         mnemonic = None
 
-        def bucket_file_pages(self, bucket_id):
+        def bucket_file_pages(self, bucket_id, *, brief):
             yield [record]
 
     [brief], [whole] = (Catalog(Client()).files(BUCKET, brief=brief) for brief in (True, False))

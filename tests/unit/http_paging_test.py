@@ -70,6 +70,14 @@ def test_every_entry_is_listed_once(created: list[int]) -> None:
     assert listed == [entry['id'] for entry in bridge.entries]
 
 
+def test_each_page_of_a_brief_listing_is_asked_to_be_brief() -> None:
+    client, replay = client_of(Bridge([1, 2, 3, 4, 5], 4))
+    assert len([entry for page in client.bucket_file_pages('b', brief=True) for entry in page]) == 5
+    queries = [parse_qs(urlsplit(request.url).query) for request in replay.requests]
+    assert [query['brief'] for query in queries] == [['true'], ['true']]
+    assert 'startDate' in queries[1]
+
+
 def test_first_request_has_no_query_and_a_short_page_is_the_last() -> None:
     bridge = Bridge([1, 2, 3], 4)
     client, replay = client_of(bridge)

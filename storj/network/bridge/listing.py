@@ -22,19 +22,12 @@ LIST_LIMIT = 2000
 
 
 #: Columns, not objects of the ORM, of which 2000 would cost more than the rest of a page.
-_FILES = select(
-    Entry.id,
-    Entry.bucket,
-    Entry.frame,
-    Entry.name,
-    Entry.mimetype,
-    Frame.size,
-    Entry.created,
-    Entry.hmac_type,
-    Entry.hmac_value,
-    Entry.erasure,
-    Entry.index,
+_BRIEFLY = select(
+    Entry.id, Entry.frame, Entry.name, Entry.mimetype, Frame.size, Entry.created
 ).join(Frame, Frame.id == Entry.frame)
+_FILES = _BRIEFLY.add_columns(
+    Entry.bucket, Entry.hmac_type, Entry.hmac_value, Entry.erasure, Entry.index
+)
 
 #: What files are described by since a release, and in listings since a later one.
 _ADDED = (
@@ -54,11 +47,10 @@ def _added(release: Release, *, listed: bool) -> frozenset[str]:
     )
 
 
-def _file_object(row: Sequence[Any], added: Collection[str]) -> dict[str, Any]:
-    """Return a file as the listing and ``/info`` describe it."""
-    file_id, bucket, frame, name, mimetype, size, created, *hmac, erasure, index = row
+def _brief_object(row: Sequence[Any], added: Collection[str]) -> dict[str, Any]:
+    """Return a file as the listing describes it where it is asked to be brief."""
+    file_id, frame, name, mimetype, size, created = row
     described: dict[str, Any] = {
-        'bucket': bucket,
         'mimetype': mimetype,
         'filename': frame if name is None else name,
         'frame': frame,
@@ -67,8 +59,15 @@ def _file_object(row: Sequence[Any], added: Collection[str]) -> dict[str, Any]:
     }
     if 'created' in added:
         described['created'] = iso_date(created)
+    return described
+
+
+def _file_object(row: Sequence[Any], added: Collection[str]) -> dict[str, Any]:
+    """Return a file as the listing and ``/info`` describe it."""
+    *brief, bucket, hmac_type, hmac_value, erasure, index = row
+    described = {'bucket': bucket, **_brief_object(brief, added)}
     if 'hmac' in added:
-        described['hmac'] = _hmac_object(*hmac)
+        described['hmac'] = _hmac_object(hmac_type, hmac_value)
     if 'erasure' in added:
         described['erasure'] = {} if erasure is None else {'type': erasure}
     if 'index' in added and index is not None:
@@ -98,16 +97,19 @@ async def list_files(request: web.Request) -> web.Response:
     bridge = request.app[BRIDGE]
     caller = await authenticate(request)
     after = start_date(request)
+    # Half of the bytes are of no use to who only shows a list.
+    is_brief = request.query.get('brief') == 'true'
+    files, describe = (_BRIEFLY, _brief_object) if is_brief else (_FILES, _file_object)
 
     def find(session: Session) -> web.Response:
         bucket = owned_bucket(session, caller, request.match_info['bucket'])
-        query = _FILES.where(Entry.bucket == bucket.id).order_by(Entry.created).limit(LIST_LIMIT)
+        query = files.where(Entry.bucket == bucket.id).order_by(Entry.created).limit(LIST_LIMIT)
         if after is not None:
             query = query.where(Entry.created > after)
         added = _added(bridge.release, listed=True)
         # Not by the session, which takes twice as long for plain columns.
         rows = session.connection().execute(query)
-        return answer([_file_object(row, added) for row in rows])
+        return answer([describe(row, added) for row in rows])
 
     # A page of 2000 files takes long to build.
     return await bridge.database.apart(find)
