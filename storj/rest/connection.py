@@ -54,6 +54,8 @@ __all__ = ('Adapter', 'Call', 'Calls')
 _NEXT_ADDRESS = 2.0
 # Addresses whose failures are remembered.
 _REMEMBERED = 64
+# Bytes of a request that are put together before they are sent.
+_TOGETHER = 64 * 1024
 
 
 class Call:
@@ -259,6 +261,30 @@ class _Timed(HTTPConnection):
     """A connection that knows the call that it works for."""
 
     response_class = _Response
+    # The beginning of a request, until it is sent.
+    _unsent: bytearray | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request: head and body of a small one at once, which saves both sides a step."""
+        self._unsent = bytearray()
+        try:
+            super().request(*args, **kwargs)
+            self._send_beginning()
+        finally:
+            self._unsent = None
+
+    def send(self, data: Any) -> None:
+        if self._unsent is None:
+            super().send(data)
+            return
+        self._unsent += data
+        if len(self._unsent) > _TOGETHER:
+            self._send_beginning()
+
+    def _send_beginning(self) -> None:
+        beginning, self._unsent = self._unsent, None
+        if beginning:
+            super().send(beginning)
 
     def _new_conn(self) -> socket.socket:
         call = _CALL.get()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -596,6 +597,31 @@ def test_client_is_shared_by_threads() -> None:
     with answering(echo) as client, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client._request(method='GET', path='/x'), range(64)))
     assert answers == [['k']] * 64
+
+
+@pytest.mark.parametrize('size', [10, 100_000])
+def test_head_and_body_of_a_request_are_sent_at_once(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    sent: list[bytes] = []
+    send = HTTPConnection.send
+
+    def spy(connection: HTTPConnection, data: bytes) -> None:
+        sent.append(bytes(data))
+        send(connection, data)
+
+    def answer(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(with_length(b'{}'))
+        # What is left of the request, which must not meet a closed socket.
+        while connection.recv(65536):
+            pass
+
+    monkeypatch.setattr(HTTPConnection, 'send', spy)
+    with answering(answer) as client:
+        client._request(method='POST', path='/frames', json={'text': 'x' * size})
+    assert len(sent) == 1
+    assert sent[0].startswith(b'POST /frames HTTP/1.1')
+    assert sent[0].endswith(b'x"}')
 
 
 # -- a name with several addresses -----------------------------------------------------------------
