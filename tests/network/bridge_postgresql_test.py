@@ -7,6 +7,7 @@ import base64
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -378,6 +379,22 @@ def test_bridge_stops_while_its_server_is_frozen(
     bridge.__enter__()
     with frozen(postgresql_server):
         bridge.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(('agree', 'ready'), [(0, 200), (1, 200), (2, 503)])
+def test_bridge_whose_clock_is_wrong_is_not_ready(
+    tmp_path: Path, url: str, agree: int, ready: int
+) -> None:
+    # That of the bridge stands in the year 2016.
+    with RunningBridge(tmp_path, database_url=url) as bridge:
+        for port in (4000, 4001, 4002):
+            farmer = bridge.farmer(port)
+            if agree > port - 4000:
+                skew = time.time() - bridge.state.clock()
+                bridge.state.clock_skews[farmer.identity.node_id] = skew
+        told = bridge.request('GET', '/health').json['problems']
+        assert 'the clock is not that of the database' in told
+        assert bridge.request('GET', '/ready').status == ready
 
 
 def set_read_only(url: str, value: str) -> None:

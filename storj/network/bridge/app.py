@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from sqlalchemy import select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from storj.network.bridge import (
@@ -36,6 +36,7 @@ from storj.network.node.group_sync import SYNCS, durable_answers
 from storj.network.node.logs import name_answer, named_requests
 from storj.network.node.pages import error_pages
 from storj.network.node.proxies import behind_proxies, parse_proxies, trusted
+from storj.network.node.rpc import NONCE_WINDOW
 from storj.network.node.space import is_full
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer, is_broken_off, vary
@@ -71,6 +72,7 @@ _STEPS = frozenset(
         ('POST', '/contacts/{node}/reports'),
     }
 )
+_SERVER_TIME = text('SELECT extract(epoch FROM clock_timestamp())')
 #: The bridge's work in the background.
 TASKS: web.AppKey[Tasks] = web.AppKey('tasks', Tasks)
 #: Requests for more to store, which a full disk does not take.
@@ -152,6 +154,30 @@ def _farmers(bridge: Bridge) -> list[health.Problem]:
     if not accepting:
         return [health.Problem('no farmer is there')]
     return [] if any(accepting) else [health.Problem('no farmer takes shards')]
+
+
+def _clock(bridge: Bridge) -> list[health.Problem]:
+    """Return whether the clock differs from that of a server of PostgreSQL.
+
+    Farmers decide which of the two is wrong, because they refuse the calls of a bridge whose time
+    is not theirs: if most of them have the server's, requests should go to other bridges.
+    """
+    if bridge.database.engine.dialect.name != 'postgresql':
+        return []
+    with bridge.database.begin_plain() as connection:
+        ahead = bridge.clock() - float(connection.scalar(_SERVER_TIME) or 0)
+        farmers = connection.scalar(select(func.count()).where(Contact.lost.is_(False))) or 0
+    if abs(ahead) <= NONCE_WINDOW:
+        return []
+    agree = sum(abs(ahead + skew) <= NONCE_WINDOW for skew in list(bridge.clock_skews.values()))
+    return [
+        health.Problem(
+            'the clock is not that of the database',
+            # Rounded, so that it is not logged anew for each second.
+            f'it is {round(abs(ahead), -1):.0f} s {"ahead" if ahead > 0 else "behind"}',
+            serious=2 * agree > farmers,
+        )
+    ]
 
 
 async def _leave(bridge: Bridge, repairs: Repairs) -> None:
@@ -367,6 +393,7 @@ def create_app(
         for check in (
             lambda: health.tried('the database cannot be written', database.probe, serious=True),
             lambda: health.tried('the farmers are not known', lambda: _farmers(bridge)),
+            lambda: health.tried('the time of the database is not known', lambda: _clock(bridge)),
             lambda: health.disk(settings.data_dir, bridge.reserve.has_space),
             lambda: health.tasks(tasks),
         ):
