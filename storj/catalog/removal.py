@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ __all__ = ('Removal', 'local_removal', 'remote_removal', 'remove_local', 'remove
 
 #: Requests at the same time when many files are removed.
 _REQUESTS = 8
+# Of those requests, and of those that wait for a thread.
+_WAITING = 8 * _REQUESTS
 
 
 @dataclass
@@ -115,15 +118,26 @@ def remove_remote(
     Yields:
         tuple[FileEntry, Exception | None]: each file in order, and what kept it from being removed.
     """
+    removals: deque[tuple[FileEntry, concurrent.futures.Future[None]]] = deque()
+
+    def ended() -> tuple[FileEntry, Exception | None]:
+        entry, removal = removals.popleft()
+        error = removal.exception()
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return entry, error
+
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS, 'storj-remove') as pool:
-        removals = [
-            (entry, pool.submit(client.file_remove, entry.bucket.id, entry.id)) for entry in entries
-        ]
-        for entry, removal in removals:
-            error = removal.exception()
-            if error is not None and not isinstance(error, Exception):
-                raise error
-            yield entry, error
+        try:
+            for entry in entries:
+                if len(removals) == _WAITING:
+                    yield ended()
+                removals.append((entry, pool.submit(client.file_remove, entry.bucket.id, entry.id)))
+            while removals:
+                yield ended()
+        finally:
+            # After Ctrl-C nothing else is removed than what is under way.
+            pool.shutdown(cancel_futures=True)
 
 
 def remove_local(

@@ -76,7 +76,9 @@ def rm(session: Session, uris: tuple[str, ...], recursive: bool, dry_run: bool, 
     entries = {
         found.entry.id: found.entry
         for place in places
-        for found in find_remote(catalog, place, recursive=recursive, filters=session.filters)
+        for found in find_remote(
+            catalog, place, recursive=recursive, filters=session.filters, brief=True
+        )
     }
     remove_entries(session, list(entries.values()), dry_run=dry_run, yes=yes or len(entries) == 1)
 

@@ -16,7 +16,7 @@ from storj.catalog.entries import BucketEntry, FileEntry
 from storj.catalog.errors import UsageProblem
 from storj.catalog.jobs import SMALL, Backlog, Batch, Job, Outcome, Run, Skip, Unchanged
 from storj.catalog.places import Local
-from storj.catalog.removal import Removal
+from storj.catalog.removal import Removal, remove_remote
 from storj.catalog.tree import RemoteFile
 from storj.exception import TransferCancelled
 from storj.transfer import TransferConfig, Transfers
@@ -265,3 +265,21 @@ def test_second_file_of_a_destination_fails_as_it_is_listed(engine: Any, tmp_pat
         last.begin()
     with pytest.raises(UsageProblem, match='several sources would be written to'):
         copier.jobs(files, Local(tmp_path, True))
+
+
+def test_removal_that_is_left_removes_no_other_files() -> None:
+    bucket = BucketEntry('b' * 24, 'b', 'b')
+    taken, removed = 0, []
+
+    def entries() -> Iterator[FileEntry]:
+        nonlocal taken
+        for taken in range(1, 1001):
+            yield FileEntry(f'{taken:024x}', bucket, str(taken), str(taken), 1)
+
+    client = SimpleNamespace(file_remove=lambda bucket_id, file_id: removed.append(file_id))
+    removals = remove_remote(client, entries())  # type: ignore[arg-type]
+    assert [next(removals)[0].name for _ in range(3)] == ['1', '2', '3']
+    removals.close()  # type: ignore[attr-defined]
+    assert taken <= 3 + 64
+    assert len(removed) <= taken
+    assert [error for _, error in remove_remote(client, entries())] == [None] * 1000  # type: ignore[arg-type]
