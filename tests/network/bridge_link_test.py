@@ -75,6 +75,30 @@ def test_farmer_with_a_wrong_clock_is_told_by_how_much(date: str, words: str) ->
     run(test)
 
 
+@pytest.mark.parametrize(
+    ('url', 'words'),
+    [
+        ('http://127.0.0.1:{free}', '^Connection refused$'),
+        ('http://nobody.invalid:80', '^[^\\[:]*$'),
+        ('https://127.0.0.1:{taken}', 'SSL'),
+    ],
+)
+def test_farmer_tells_why_the_bridge_cannot_be_reached(url: str, words: str) -> None:
+    async def never(_: web.Request) -> web.Response:
+        raise AssertionError
+
+    async def test() -> None:
+        async with linked(never) as link:
+            with socket.socket() as bound:
+                bound.bind(('127.0.0.1', 0))
+                free, taken = bound.getsockname()[1], link.url.rpartition(':')[2]
+                link.url = url.format(free=free, taken=taken)
+                with pytest.raises(BridgeLinkError, match=words):
+                    await link.announce()
+
+    run(test)
+
+
 @pytest.mark.parametrize('takes_many', [True, False])
 def test_reports_go_together_where_the_bridge_takes_them(
     takes_many: bool, monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ import aiohttp
 from storj.api import parse_version
 from storj.digest import is_hex
 from storj.exception import StorjError
-from storj.network.node.addresses import NETWORK_ERRORS
+from storj.network.node.addresses import NETWORK_ERRORS, why_unreachable
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact, read_limited
 from storj.network.node.tasks import Tasks
@@ -438,7 +438,7 @@ class BridgeLink:
                 status = response.status
                 content = await read_limited(response.content, ANSWER_LIMIT)
         except NETWORK_ERRORS as error:
-            raise BridgeLinkError(str(error) or 'no answer in time') from error
+            raise BridgeLinkError(why_unreachable(error)) from error
         try:
             answer = json.loads(content or b'')
         except (ValueError, RecursionError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ __all__ = (
     'may_announce',
     'may_call',
     'open_session',
+    'why_unreachable',
 )
 
 #: What a call by a session may raise when nobody answers, or not to the end. asyncio's TimeoutError
@@ -36,6 +38,19 @@ NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 #: Seconds for a name to be looked up when it is announced.
 _LOOKUP = 5.0
+
+
+def why_unreachable(error: BaseException) -> str:
+    """Return what one of :data:`NETWORK_ERRORS` says, for people."""
+    is_of_tls = isinstance(error, aiohttp.ClientSSLError)
+    if isinstance(error, aiohttp.ClientConnectorError) and not is_of_tls:
+        # Its own text has the settings for TLS, also where there is none.
+        cause = error.os_error
+        text = cause.strerror or str(cause)
+        # As asyncio says it: "Connect call failed ('127.0.0.1', 6382)".
+        failed = cause.errno is not None and text.startswith('Connect call failed')
+        return os.strerror(cause.errno or 0) if failed else text
+    return str(error) or 'no answer in time'
 
 
 def comes_from_here(request: web.BaseRequest) -> bool:

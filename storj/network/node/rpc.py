@@ -28,7 +28,13 @@ from aiohttp import web
 
 from storj.exception import StorjError
 from storj.network.faults import Disturbance
-from storj.network.node.addresses import NETWORK_ERRORS, comes_from_here, may_call, open_session
+from storj.network.node.addresses import (
+    NETWORK_ERRORS,
+    comes_from_here,
+    may_call,
+    open_session,
+    why_unreachable,
+)
 from storj.network.node.identity import (
     Identity,
     SignatureError,
@@ -441,7 +447,7 @@ class RpcClient:
                 body = await read_limited(response.content, MESSAGE_LIMIT)
                 status = response.status
         except NETWORK_ERRORS as error:
-            reason = str(error) or 'no answer in time'
+            reason = why_unreachable(error)
             raise NodeUnreachableError(f'{target.address}:{target.port}: {reason}') from error
         if status != 200 or body is None:
             raise NodeError(f'The node answered with status {status}')
