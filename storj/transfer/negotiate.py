@@ -486,12 +486,7 @@ class Delivery:
         missing = [span for span in plan if span.index not in hashed]
         for record in hashed.values():
             if record.span.index not in self._confirmed:
-                coordinator.spawn(pools.shards, self._deliver, record)
-        if plan.is_one_shard(self._scope.config.piece_size):
-            for span in missing:
-                # Hashed in less time than another thread takes to begin.
-                coordinator.spawn(pools.shards, self._hash_and_deliver, span)
-            return
+                coordinator.spawn(pools.shards, self.deliver, record)
         parity = [span for span in missing if span.parity]
         if parity:
             coordinator.spawn(pools.hashing, self._hash_parity, parity)
@@ -524,11 +519,7 @@ class Delivery:
         needed = min(span.size, buffers.size // 2)
         self._scope.coordinator.wait_until(lambda: buffers.free >= needed, _BUFFER_PATIENCE)
         record = self._reader.hash(span, keep=True)
-        self._scope.coordinator.spawn(self._scope.pools.shards, self._deliver, record)
-
-    def _hash_and_deliver(self, span: Span) -> None:
-        """Hash the only shard of a small file and bring it to a farmer; a task."""
-        self._deliver(self._reader.hash(span, keep=True))
+        self._scope.coordinator.spawn(self._scope.pools.shards, self.deliver, record)
 
     def _hash_parity(self, spans: list[Span]) -> None:
         """Compute the parity shards, then hash them one by one; a task."""
@@ -536,7 +527,7 @@ class Delivery:
         for span in spans:
             self._scope.coordinator.spawn(self._scope.pools.hashing, self._hash, span)
 
-    def _deliver(self, record: ShardRecord) -> None:
+    def deliver(self, record: ShardRecord) -> None:
         """Bring one shard to a farmer; a task."""
         coordinator, index = self._scope.coordinator, record.span.index
         # Before its first byte goes out: its key stream is never used for other content.

@@ -687,7 +687,7 @@ def test_failed_description_is_retried_like_any_request(
     config = TransferConfig(bridge_retry=RetryPolicy(attempts=3), state_dir=tmp_path)
     with Transfers(client, config, clock=FakeClock(), serial=True) as transfers:
         with pytest.raises(StorjError):
-            transfers.upload(BUCKET, b'data', name='n').result()
+            transfers.upload(BUCKET, bytes(300_000), name='n').result()
         assert replay.lines[:4] == ['GET /', 'GET /', 'GET /', 'POST /frames']
 
 

@@ -157,6 +157,18 @@ def test_transfer_says_that_no_thread_can_be_started(
         assert transfers.download(BUCKET, stored.id).result(WAIT).read() == b'data'
 
 
+def test_shard_of_a_small_file_is_brought_away_by_one_thread(tmp_path: Path) -> None:
+    with engine(tmp_path, reports=False) as transfers:
+        bridge = transfers.bridge
+        assert isinstance(bridge, FakeBridge)
+        threads: dict[str, str] = {}
+        bridge.before = lambda name: threads.update({name: threading.current_thread().name})
+        file = transfers.upload(BUCKET, b'content', name='n', existing=()).result(WAIT)
+        assert transfers.download(BUCKET, file.id).result(WAIT).read() == b'content'
+    assert threads['frame_create'] == threads['frame_add_shard']
+    assert threads['file_create'] != threads['frame_create']
+
+
 def test_transfer_that_loses_its_threads_in_the_middle_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
