@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from functools import partial
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -390,10 +391,11 @@ def create_app(
         tasks = app[TASKS] = Tasks('bridge')
         app[status.TOTALS] = Totals(bridge, tasks)
         checks.aside = database.aside
+        tried = partial(health.tried, reason_of=reason_of)
         for check in (
-            lambda: health.tried('the database cannot be written', database.probe, serious=True),
-            lambda: health.tried('the farmers are not known', lambda: _farmers(bridge)),
-            lambda: health.tried('the time of the database is not known', lambda: _clock(bridge)),
+            lambda: tried('the database cannot be written', database.probe, serious=True),
+            lambda: tried('the farmers are not known', lambda: _farmers(bridge)),
+            lambda: tried('the time of the database is not known', lambda: _clock(bridge)),
             lambda: health.disk(settings.data_dir, bridge.reserve.has_space),
             lambda: health.tasks(tasks),
         ):

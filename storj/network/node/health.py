@@ -151,7 +151,11 @@ def at_most_every(
 
 
 def tried(
-    text: str, check: Callable[[], list[Problem] | None], *, serious: bool = False
+    text: str,
+    check: Callable[[], list[Problem] | None],
+    *,
+    serious: bool = False,
+    reason_of: Callable[[BaseException], str] = str,
 ) -> list[Problem]:
     """Return what a check finds; that it fails is a problem by itself.
 
@@ -159,12 +163,13 @@ def tried(
         text (str): what is wrong then, in a fixed sentence.
         check (Callable): looks, or just does what has to be possible.
         serious (bool): whether the server should get no requests then.
+        reason_of (Callable[[BaseException], str]): returns what an error says.
     """
     try:
         return check() or []
     except Exception as error:
         # Disks and databases have errors of many kinds, and each is a reason.
-        return [Problem(text, str(error) or repr(error), serious)]
+        return [Problem(text, reason_of(error) or repr(error), serious)]
 
 
 def disk(folder: Path, has_space: Callable[[], bool] = lambda: True) -> list[Problem]:
