@@ -214,7 +214,6 @@ _COUNTED = (
     .join(Contact, Contact.node_id == Contract.node_id)
     .where(
         Contract.shard_hash.in_(bindparam('shards', expanding=True)),
-        Contract.node_id.not_in(bindparam('besides', expanding=True)),
         _COUNTS,
     )
     .group_by(Contract.shard_hash)
@@ -234,19 +233,16 @@ def copies_of(connection: Connection, shard_hash: str) -> list[Copy]:
     return [Copy(*row) for row in connection.execute(_COPIES, {'shard': shard_hash})]
 
 
-def copy_counts(
-    connection: Connection, hashes: Sequence[str], besides: Collection[str] = ()
-) -> dict[str, int]:
+def copy_counts(connection: Connection, hashes: Sequence[str]) -> dict[str, int]:
     """Return how many copies of each shard count.
 
     Args:
         connection (Connection): in a transaction.
         hashes (Sequence[str]): of the shards.
-        besides (Collection[str]): farmers whose copies do not.
     """
     counts = dict.fromkeys(hashes, 0)
     for start in range(0, len(hashes), _SOME):
-        some = {'shards': list(hashes[start : start + _SOME]), 'besides': list(besides)}
+        some = {'shards': list(hashes[start : start + _SOME])}
         counts.update(dict(connection.execute(_COUNTED, some).all()))
     return counts
 
@@ -333,10 +329,7 @@ _DICE = 2**32
 _KEEPERS = (
     select(Contract.shard_hash, Contract.failed, Contract.stored, *KNOWN_FARMER)
     .join(Contact, Contact.node_id == Contract.node_id)
-    .where(
-        Contract.shard_hash.in_(bindparam('shards', expanding=True)),
-        Contact.node_id.not_in(bindparam('exclude', expanding=True)),
-    )
+    .where(Contract.shard_hash.in_(bindparam('shards', expanding=True)))
 )
 # A farmer gives out no token for what it does not have; but it says so about what it had when it
 # was away, too, so this does not verify a copy again.
@@ -406,11 +399,13 @@ async def _holders(
     bridge: Bridge, hashes: Collection[str], *, exclude: Collection[str]
 ) -> dict[str, list[KnownFarmer]]:
     """Return for each shard the farmers that have a contract for it, the most promising first."""
-    wanted = {'shards': list(set(hashes)), 'exclude': list(exclude)}
+    wanted = {'shards': list(set(hashes))}
     rows = await bridge.database.read(lambda connection: connection.execute(_KEEPERS, wanted).all())
     held: dict[str, list[tuple[KnownFarmer, bool, bool]]] = {}
     for shard_hash, failed, stored, *card in rows:
-        held.setdefault(shard_hash, []).append((KnownFarmer(*card), failed, stored))
+        contact = KnownFarmer(*card)
+        if contact.node_id not in exclude:
+            held.setdefault(shard_hash, []).append((contact, failed, stored))
     now = bridge.now()
     return {shard_hash: ranked_holders(some, now) for shard_hash, some in held.items()}
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Integer,
     Row,
     String,
     and_,
@@ -83,21 +84,20 @@ _TOKENS = 16
 _FREE = select(*KNOWN_FARMER).where(
     Contact.space_available.is_(True),
     Contact.lost.is_(False),
-    Contact.node_id.not_in(bindparam('exclude', expanding=True)),
 )
 # Node ids are spread evenly, so each farmer gets its turn, however many there are: those from a
 # random id on are looked at, and after the last one the first ones.
-_BEGIN = bindparam('begin', type_=String)
+_BEGIN, _MOST = bindparam('begin', type_=String), bindparam('most', type_=Integer)
 _BOTH = union_all(
     *(
-        select(_FREE.where(condition).order_by(Contact.node_id).limit(_CHOICE).subquery())
+        select(_FREE.where(condition).order_by(Contact.node_id).limit(_MOST).subquery())
         for condition in (Contact.node_id >= _BEGIN, Contact.node_id < _BEGIN)
     )
 ).subquery()
 _AROUND = (
     select(_BOTH)
     .order_by(case((_BOTH.c.node_id < _BEGIN, 1), else_=0), _BOTH.c.node_id)
-    .limit(_CHOICE)
+    .limit(_MOST)
     .subquery()
 )
 _SHARES = (
@@ -219,12 +219,14 @@ def candidates(
         Sequence[Row[Any]]: for :func:`ranked`.
     """
     wanted = {
-        'exclude': list(exclude),
+        # A list in the statement would have it put together anew each time.
+        'most': _CHOICE + len(exclude),
         'shard': shard_hash,
         'frame': frame,
         'begin': secrets.token_hex(20),
     }
-    return connection.execute(_CANDIDATES, wanted).all()
+    found = connection.execute(_CANDIDATES, wanted)
+    return [row for row in found if row.node_id not in exclude]
 
 
 def ranked(bridge: Bridge, found: Iterable[Row[Any]]) -> Iterator[Candidate]:
