@@ -205,15 +205,24 @@ def test_no_statement_goes_through_a_large_table(bridge: RunningBridge, tmp_path
     assert bad == {}
 
 
-def test_small_upload_takes_few_statements(tmp_path: Path) -> None:
+@contextmanager
+def executions() -> Iterator[list[str]]:
+    """Collect statements, without those that every second brings."""
     executed: list[str] = []
 
     def note(_c: Any, _cursor: Any, statement: str, _p: Any, _x: Any, _many: bool) -> None:
-        # Those that every second brings, however many uploads there are, are not counted.
         if not re.search('UPDATE (contacts|leases|repairs)', statement):
             executed.append(statement)
 
-    with RunningBridge(tmp_path) as bridge:
+    event.listen(Engine, 'before_cursor_execute', note)
+    try:
+        yield executed
+    finally:
+        event.remove(Engine, 'before_cursor_execute', note)
+
+
+def test_small_upload_takes_few_statements(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path) as bridge, executions() as executed:
         alice = bridge.account()
         farmer = bridge.farmer()
         bucket = bridge.bucket(alice)
@@ -234,14 +243,32 @@ def test_small_upload_takes_few_statements(tmp_path: Path) -> None:
             assert bridge.request('POST', path, body, by=alice).status == 200
             return len(executed) - of_reports, of_reports
 
-        event.listen(Engine, 'before_cursor_execute', note)
-        try:
-            counts = [upload(name) for name in ('dog', 'cat', 'cow')]
-        finally:
-            event.remove(Engine, 'before_cursor_execute', note)
-    # Work in the background may add some to one of them.
-    calls, reports = (min(each) for each in zip(*counts, strict=True))
-    assert (calls, reports) == (9, 3), executed
+        counts = [upload(name) for name in ('dog', 'cat', 'cow')]
+        # Work in the background may add some to one of them.
+        calls, reports = (min(each) for each in zip(*counts, strict=True))
+        assert (calls, reports) == (9, 3), executed
+
+
+def test_copies_of_a_small_file_take_few_statements(tmp_path: Path) -> None:
+    with RunningBridge(tmp_path, mirrors=2) as bridge, executions() as executed:
+        alice = bridge.account()
+        found = [bridge.farmer(port) for port in (4000, 4001, 4002)]
+        for farmer in found:
+            farmer.copies_at_once = True
+        known = {farmer.identity.node_id: farmer for farmer in found}
+
+        def copies(data: bytes) -> int:
+            """Return the statements from the report of a new shard to its third copy."""
+            pointer = bridge.add_shard(alice, bridge.frame(alice), data)
+            executed.clear()
+            farmer = known[pointer['farmer']['nodeID']]
+            bridge.farmer_report(farmer, pointer['hash'], 'SHARD_UPLOADED')
+            bridge.copies_made()
+            return len(executed)
+
+        counts = [copies(data) for data in (b'dog', b'cat', b'cow')]
+        # The report 2, the claim and its end 2, the plan 3, and each of both contracts 2.
+        assert min(counts) == 11, executed
 
 
 def before_alembic(connection: Connection) -> None:
