@@ -87,6 +87,8 @@ def commands(folder: Path, count: int) -> Iterator[list[str]]:
     yield ['du', '-s', 'storj://photos']
     yield ['tree', '-d', 'storj://photos']
     yield ['sync', '--quiet', str(folder), 'storj://photos']
+    yield ['sync', '--dry-run', str(folder), 'storj://photos/copies']
+    yield ['sync', '--dry-run', 'storj://photos', str(folder.with_name('copies'))]
 
 
 def measure(client: Client, home: Path, words: str, count: int, runs: int) -> Iterator[list[str]]:
