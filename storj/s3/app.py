@@ -10,11 +10,12 @@ from typing import Final
 
 from aiohttp import web
 
-from storj.exception import StorjError
+from storj.exception import ResourceError, StorjError
 from storj.s3 import buckets, conditions, multipart, objects
 from storj.s3.call import Call
 from storj.s3.errors import S3Error
 from storj.s3.store import Store
+from storj.system.shortage import shortage
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ _OBJECT: Final[Mapping[str, Answer]] = {
     'PUT': objects.put,
     'DELETE': objects.delete,
 }
+_SHORT: Final = 'The gateway has no space, memory or open files left; try again later.'
 #: Parameters of plain calls that may be empty, beside those whose names begin so.
 _PLAIN: Final = frozenset(
     {'prefix', 'delimiter', 'marker', 'max-keys', 'max-buckets', 'encoding-type', 'list-type'}
@@ -99,6 +101,19 @@ def _answer_for(call: Call) -> Answer:
     return table[call.method]
 
 
+def _failure(call: Call, error: Exception) -> S3Error:
+    """Log what no call of S3 expects, and return what the client is told."""
+    short = shortage(error) if isinstance(error, (OSError, MemoryError)) else None
+    if short is not None or isinstance(error, ResourceError):
+        _log.error('%s %s failed: %s', call.id, call.method, short or error)
+        return S3Error('ServiceUnavailable', _SHORT)
+    if isinstance(error, StorjError):
+        _log.warning('%s %s failed: %s', call.id, call.method, error)
+    else:
+        _log.error('%s %s failed', call.id, call.method, exc_info=error)
+    return S3Error('InternalError')
+
+
 async def _later(request: web.Request) -> None:
     """Leave it to the answer to ask for the body, once the signature was checked."""
 
@@ -138,12 +153,8 @@ def application(
             # The client has gone, as players do that seek: nobody hears an answer.
             _log.debug('%s %s: the client has gone: %s', request_id, request.method, error)
             return web.Response(status=400)
-        except StorjError as error:
-            _log.warning('%s %s failed: %s', request_id, request.method, error)
-            response = call.failed(S3Error('InternalError'))
-        except Exception:
-            _log.exception('%s %s failed', request_id, request.method)
-            response = call.failed(S3Error('InternalError'))
+        except Exception as error:
+            response = call.failed(_failure(call, error))
         if waits:
             # The body will not come, so the next request would be taken for it.
             response.force_close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.message
+import errno
 import logging
 import os
 import socket
@@ -252,3 +253,21 @@ def test_reader_that_goes_away_is_no_error(gateway, s3, bucket, caplog):
         assert time.monotonic() < until
         s3.head_object(**at)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_full_disk_is_told_and_leaves_nothing(send, folder, monkeypatch, caplog):
+    real = os.write
+
+    def full(descriptor, data):
+        if len(data) == 100_000:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, 'write', full)
+    found = send('PUT', bytes(100_000))
+    assert (found.status_code, 'no space' in found.text) == (503, True)
+    assert found.headers['Retry-After'] == '1'
+    assert not list((folder / 'spool').iterdir())
+    (told,) = [record for record in caplog.records if record.levelname == 'ERROR']
+    assert 'no space left' in told.getMessage()
+    assert told.exc_info is None
