@@ -21,6 +21,7 @@ from storj.exception import (
     ResourceError,
 )
 from storj.model import File
+from storj.system import atomic_file
 from storj.transfer import JournalEntry, RetryPolicy, list_journals
 from tests.unit.fake_network import BUCKET, SHARD, Setting
 
@@ -379,6 +380,21 @@ def test_small_file_is_written_where_nothing_is_without_a_name(
     assert not present or target.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.glob('*.part')) == []
     assert not [path for path in (tmp_path / 'state').rglob('*') if path.is_file()]
+
+
+def test_small_download_to_a_full_disk_says_so_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(tmp_path)
+    file = setting.upload(os.urandom(100))
+
+    def full(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(atomic_file, 'create', full)
+    with pytest.raises(ResourceError, match=str(tmp_path)):
+        setting.download(file, tmp_path / 'out')
+    assert [path.name for path in tmp_path.iterdir()] == ['state']
 
 
 def test_broken_off_download_is_made_anew_if_asked_for(tmp_path: Path) -> None:

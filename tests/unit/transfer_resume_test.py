@@ -148,8 +148,12 @@ def without_entry(setting: Setting, small: Path) -> Path:
 
 
 def test_small_shard_that_came_is_not_sent_again(setting: Setting, small: Path) -> None:
-    without_entry(setting, small)
+    killed = without_entry(setting, small)
+    killed.unlink()
     [frame] = setting.bridge.frames
+    # What was left for the end is written at the end.
+    [(_, farmer)] = json.loads(journal_of(setting).read_text())['state']['shards'].values()
+    assert farmer in setting.bridge.farmers
     file = setting.upload(small)
     assert file.frame.id == frame
     assert setting.channel.taken == 0
