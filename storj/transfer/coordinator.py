@@ -259,7 +259,7 @@ class Coordinator(Generic[T]):
     # -- tasks -------------------------------------------------------------------------------------
 
     def spawn(self, executor: Executor, task: Callable[..., object], *args: object) -> None:
-        """Run a task of the transfer; an error that leaves it ends the transfer."""
+        """Run a task of the transfer; its end wakes all waits, an error ends the transfer."""
         try:
             executor.submit(self._run, task, args)
         except StorjError as error:

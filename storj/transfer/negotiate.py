@@ -195,6 +195,8 @@ class UploadFrame:
     def make(self, note: Callable[[str], object]) -> None:
         """Make a new frame; within the request, so that a cancelled one leaves none behind.
 
+        Who waits for it is woken by the end of the task that makes it.
+
         Args:
             note (Callable[[str], object]): called with its id before anybody uses it.
         """
@@ -210,8 +212,6 @@ class UploadFrame:
         if late:
             # Now: an engine that is closed waits for this thread and takes no request any more.
             self._bridge.frame_delete(frame.id)
-        with self._scope.coordinator.condition:
-            self._scope.coordinator.condition.notify_all()
 
     def add_shard(self, shard: Shard, excludes: list[str]) -> Mapping[str, Any]:
         """Ask for a contract, once."""
