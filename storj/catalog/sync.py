@@ -240,6 +240,7 @@ class Sync:
         filters (Filters): which files are meant on either side.
         checksum (bool): whether contents are compared instead of times. Two stored files are both
             fetched for it.
+        announced (bool): whether the jobs are only announced: nothing is kept for a transfer.
 
     Attributes:
         unchanged (int): files that are the same on both sides.
@@ -259,13 +260,14 @@ class Sync:
         *,
         filters: Filters = NO_FILTERS,
         checksum: bool = False,
+        announced: bool = False,
     ) -> None:
         _check_pair(source, destination)
         self._copier = copier
         follow = copier.options.follow_links
         side = partial(Side, copier.catalog, filters=filters, follow=follow)
         # Contents are compared by what a download needs.
-        brief = isinstance(destination, Remote) and not checksum
+        brief = (announced or isinstance(destination, Remote)) and not checksum
         self._source = side(source, brief=brief)
         self._target = side(destination, is_source=False, brief=not checksum)
         if self._source.overlaps(self._target):

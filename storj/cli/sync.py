@@ -82,6 +82,7 @@ def sync(
         parse_location(destination),
         filters=session.filters,
         checksum=checksum,
+        announced=dry_run,
     )
     jobs: Iterable[Job] = sides.jobs()
     if dry_run:
