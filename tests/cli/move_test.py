@@ -15,8 +15,8 @@ from storj.catalog.errors import SourceKept
 from storj.catalog.removal import local_removal
 from storj.exception import NotFoundError
 from storj.http import Client
+from storj.system import atomic_file
 from storj.transfer.engine import Transfers
-from storj.transfer.spool import UnfinishedFile
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_every_sign_that_a_stored_source_is_another_counts(
             replaced.append(look(client, bucket_id, file_id))
         put(storj, place, 'two')
 
-    changing(monkeypatch, UnfinishedFile, 'finish', replace)
+    changing(monkeypatch, atomic_file, 'create', replace)
     monkeypatch.setattr(Client, 'file_metadata', file_metadata)
     done = storj('mv', place, target, code=3)
     assert 'copied, but not removed (it changed meanwhile)' in done.err
@@ -338,7 +338,7 @@ def test_stored_source_that_is_replaced_meanwhile_stays(
                 transfers.upload(bucket_id, b'three', name='a', overwrite=True).result()
 
     if away == 'here':
-        changing(monkeypatch, UnfinishedFile, 'finish', replace)
+        changing(monkeypatch, atomic_file, 'create', replace)
         target = tmp_path / 'a'
     else:
         changing(monkeypatch, Client, 'file_create', replace)
