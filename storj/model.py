@@ -1153,6 +1153,8 @@ class ExchangeReport(Record):
         exchangeEnd (datetime.datetime | None): likewise.
         exchangeResultCode (int | None): ``SUCCESS`` or ``FAILURE``.
         exchangeResultMessage (str | None): one of the texts below.
+        token (str | None): of the farmer, as the transfer used it. The bridges of this package
+            take a client's report for true only with it; others overlook it.
     """
 
     SUCCESS: ClassVar[int] = 1000
@@ -1180,6 +1182,7 @@ class ExchangeReport(Record):
     exchangeEnd: Time = Time()
     exchangeResultCode: Integer = Integer()
     exchangeResultMessage: Field[str | None] = Field()
+    token: Field[str | None] = Field()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as the bridge wants it, with times in milliseconds."""

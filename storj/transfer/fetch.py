@@ -551,4 +551,6 @@ class Fetcher:
         finally:
             self._scope.meter.end(node)
             if not cancelled() or message == ExchangeReport.SHARD_DOWNLOADED:
-                self._scope.resources.background.report(shard.hash, node, began, message)
+                self._scope.resources.background.report(
+                    shard.hash, node, began, message, pointer['token']
+                )

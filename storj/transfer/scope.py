@@ -336,7 +336,9 @@ class BackgroundRequests:
             self._waiting -= 1
             self._condition.notify_all()
 
-    def report(self, shard_hash: str, farmer: str, began: float, message: str) -> None:
+    def report(
+        self, shard_hash: str, farmer: str, began: float, message: str, token: str | None = None
+    ) -> None:
         """Tell the bridge how an exchange with a farmer ended (protocol reference, section 9).
 
         Args:
@@ -344,6 +346,7 @@ class BackgroundRequests:
             farmer (str): node id.
             began (float): seconds since 1970.
             message (str): one of ExchangeReport's texts.
+            token (str | None): of the farmer; proves a complaint. What went well, the farmer tells.
         """
         if not self._reports:
             return
@@ -358,6 +361,7 @@ class BackgroundRequests:
             exchangeEnd=round(self._clock.wall() * 1000),
             exchangeResultCode=ExchangeReport.SUCCESS if success else ExchangeReport.FAILURE,
             exchangeResultMessage=message,
+            token=None if success else token,
         )
         self.run(f'report {message}', lambda: self._send(report))
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
@@ -24,13 +25,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import select
 
 from storj.cli import main
 from storj.crypto import mnemonic
 from storj.digest import ShardDigest, new_challenges
-from storj.exception import ConfigurationError
+from storj.exception import ConfigurationError, NotEnoughShardsError
+from storj.http import Client
 from storj.network import Fault, FaultPlan, Network
 from storj.network.bridge.state import BRIDGE
+from storj.network.bridge.tables import Contract
 from storj.network.bridge.upkeep.rounds import ping_round
 from storj.network.farmer.farmer import Farmer, FarmerSettings
 from storj.network.farmer_process import command_of
@@ -384,6 +388,27 @@ def check_that_faults_act_at_once(net: Network, bucket_id: str, file_id: str) ->
     assert all(got != right for got, right in zip(changed, whole, strict=True))
     net.faults.clear()
     assert download(net, bucket_id, file_id) == whole
+
+
+def test_copy_that_arrives_damaged_is_audited_soon() -> None:
+    with (
+        Network(farmers=1, durable=False, bridge={'mirrors': 0}) as net,
+        Client(net.email, net.password, net.bridge_url, mnemonic=net.mnemonic) as client,
+    ):
+        bucket = client.bucket_create('b')
+        file = client.file_upload(bucket.id, io.BytesIO(b'content'), name='a')
+
+        def next_audit() -> Any:
+            database = net.app[BRIDGE].database  # type: ignore[union-attr]
+            return net.call(database.read(lambda connection: connection.scalar(date)))
+
+        date = select(Contract.next_audit)
+        planned = next_audit()
+        net.faults.add(Fault('corrupt', operation='pull'))
+        with pytest.raises(NotEnoughShardsError):
+            client.file_download(bucket.id, file.id)
+        # It may have been audited by now.
+        eventually(lambda: next_audit() != planned)
 
 
 def test_faults_act_at_once_in_one_process() -> None:
