@@ -222,12 +222,15 @@ class BridgeProfile:
         core (Version | None): release of the core library that it was built on.
         protocol (Version | None): version of the protocol between nodes.
         max_shard_size (int): bytes of the largest shard; 4 GiB unless the bridge states more.
+        wants_successes (bool): whether clients should report transfers that went well; yes unless
+            the bridge states that failures are enough.
     """
 
     version: Version | None = None
     core: Version | None = None
     protocol: Version | None = None
     max_shard_size: int = MAX_SHARD_SIZE
+    wants_successes: bool = True
 
     #: Most farmers that can be excluded from a request; longer lists are refused from 5.6 on, and
     #: no release needs more.
@@ -251,6 +254,7 @@ class BridgeProfile:
             core=parse_version(said.get('x-core-version')),
             protocol=parse_version(said.get('x-protocol-version')),
             max_shard_size=_shard_limit(said.get('x-max-shard-size')),
+            wants_successes=said.get('x-client-reports') != 'failures',
         )
 
     def _since(self, major: int, minor: int = 0, patch: int = 0, *, unknown: bool) -> bool:

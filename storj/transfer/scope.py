@@ -366,7 +366,9 @@ class BackgroundRequests:
         self.run(f'report {message}', lambda: self._send(report))
 
     def _send(self, report: ExchangeReport) -> None:
-        if self._bridge.profile().has_reports:
+        profile = self._bridge.profile()
+        failed = report.exchangeResultCode == ExchangeReport.FAILURE
+        if profile.has_reports and (failed or profile.wants_successes):
             self._bridge.send_exchange_report(report)
 
     def flush(self, seconds: float) -> bool:

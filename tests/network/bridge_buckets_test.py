@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from storj.api import BridgeProfile
 from storj.network.bridge import buckets, listing
 from storj.network.bridge.state import BridgeSettings, Release
 from storj.sharding import bucket_id
@@ -312,6 +313,7 @@ def test_description_tells_the_release(bridge: RunningBridge) -> None:
     assert described['info']['x-protocol-version'] == '1.2.0'
     assert described['info']['x-core-version'] == '8.7.2'
     assert described['info']['x-max-shard-size'] == 2**40
+    assert not BridgeProfile.from_info(described).wants_successes
     assert 'put' in described['paths']['/frames/{frame}']
     bridge.farmer(4000)
     assert bridge.request('GET', '/health').body == b'OK'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections import Counter
@@ -444,15 +445,20 @@ def test_bridge_that_overlooks_exclusions_takes_a_file(make: Callable[..., Setti
     assert setting.download(setting.upload(data)).read() == data
 
 
-def test_reports_tell_who_took_a_shard_and_who_failed(make: Callable[..., Setting]) -> None:
+@pytest.mark.parametrize('wanted', [True, False])
+def test_reports_tell_who_failed_and_if_wanted_who_took_a_shard(
+    make: Callable[..., Setting], wanted: bool
+) -> None:
     setting = make(bridge=FakeBridge(farmers=2))
+    known = dataclasses.replace(setting.bridge.profile(), wants_successes=wanted)
+    setting.bridge.profile = lambda: known  # type: ignore[method-assign]
     away, here = setting.bridge.farmers
     setting.bridge.down.add(away)
     setting.upload(b'data')
     told = [(report.farmerId, report.exchangeResultMessage) for report in setting.bridge.reports]
     assert told == [
         (away, ExchangeReport.TRANSFER_FAILED),
-        (here, ExchangeReport.SHARD_UPLOADED),
+        *([(here, ExchangeReport.SHARD_UPLOADED)] if wanted else []),
     ]
 
 

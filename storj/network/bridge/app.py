@@ -115,6 +115,8 @@ async def get_description(request: web.Request) -> web.Response:
                 'x-protocol-version': bridge.release.protocol,
                 'x-core-version': bridge.release.core,
                 'x-max-shard-size': LARGEST_SHARD_SIZE,
+                # Of successes the farmers report, whose word counts.
+                'x-client-reports': 'failures',
             },
             'host': url.hostname or '127.0.0.1',
             'basePath': '/',
