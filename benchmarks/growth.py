@@ -49,11 +49,12 @@ from benchmarks.vanish import vanish
 from storj.digest import ShardDigest, new_challenges, shard_hash
 from storj.network.bridge.app import HEAD_LIMIT, create_app
 from storj.network.bridge.database import Database
-from storj.network.bridge.renter import Allocation, NodeContact
+from storj.network.bridge.renter import Allocation
 from storj.network.bridge.state import BridgeSettings
 from storj.network.bridge.tables import Contact
 from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity
+from storj.network.node.rpc import NodeContact
 from storj.network.node.serving import Server
 from tests.network.bridges import quick_passwords
 from tests.network.postgresql import new_database, postgresql

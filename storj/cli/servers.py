@@ -375,7 +375,7 @@ def farm(
     """
     require_extra()
     from storj.network.farm import farm as run
-    from storj.network.farmer.farmer import FarmerSettings
+    from storj.network.farmer.settings import FarmerSettings
 
     try:
         settings = FarmerSettings(

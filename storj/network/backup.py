@@ -43,8 +43,6 @@ from storj.network.node.state_files import (
 )
 from storj.system import atomic_file
 
-__all__ = ('BackupError', 'Copied', 'Snapshot', 'back_up', 'restore')
-
 _MANIFEST = 'manifest.json'
 _STATE = 'state-'
 _PIECE = 1024 * 1024

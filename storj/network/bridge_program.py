@@ -33,8 +33,6 @@ from storj.system.hosts import is_loopback
 if TYPE_CHECKING:
     from storj.network.metrics import Metrics, MetricsServer
 
-__all__ = ('BridgeProgram', 'run_bridge')
-
 logger = logging.getLogger(__name__)
 
 _SEED = 'renter_seed'

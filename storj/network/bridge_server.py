@@ -25,8 +25,6 @@ from storj.network.node.tls import Certificate
 from storj.network.settings import Endpoint
 from storj.system.hosts import EVERYWHERE
 
-__all__ = ('BRIDGE_DESCRIPTORS', 'BridgeServer')
-
 #: Descriptors of a bridge with its MetaDisk node and some clients. Three eighths of all are for
 #: connections that come in.
 BRIDGE_DESCRIPTORS = 256

@@ -27,14 +27,6 @@ from storj.system import file_lock
 if TYPE_CHECKING:
     from storj.network import Network
 
-__all__ = (
-    'RunningNetwork',
-    'forget_stopped',
-    'is_running',
-    'network_folder',
-    'serve_control',
-)
-
 _FILE = 'control.json'
 _BODY_LIMIT = 64 * 1024
 _ANSWER_LIMIT = 64 * 1024 * 1024

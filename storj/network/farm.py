@@ -17,12 +17,11 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.metadisk.website import Website
 from storj.network.node.serving import FARMER_DESCRIPTORS, Server, need_descriptors
 from storj.network.program import EventPrinter, serving, until_stopped
-
-__all__ = ('StatusPage', 'farm')
 
 #: Seconds between two looks at the farmer.
 INTERVAL = 1.0

@@ -28,14 +28,13 @@ from pathlib import Path
 from typing import Any
 
 from storj.exception import StorjError
-from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.faults import FaultPlan
 from storj.network.node.serving import FARMER_DESCRIPTORS, need_descriptors
 from storj.network.node.state_files import FolderInUseError
 from storj.network.program import serving, until_stopped
 from storj.text import LogFormatter, masked, printable
-
-__all__ = ('command_of', 'main')
 
 logger = logging.getLogger(__name__)
 

@@ -21,19 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from storj.exception import StorjError
-from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
+from storj.network.farmer.farmer import Farmer, Workers
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmer_process import command_of
 from storj.network.faults import FaultPlan
 from storj.text import masked, printable
-
-__all__ = (
-    'START_LIMIT',
-    'FarmerContext',
-    'FarmerHandle',
-    'FarmerInLoop',
-    'FarmerProcess',
-    'NetworkError',
-)
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,6 @@ from typing import Any
 
 from aiohttp import web
 
-__all__ = ('DATA_OPERATIONS', 'KINDS', 'Disturbance', 'Fault', 'FaultPlan')
-
 #: What can go wrong, by name.
 KINDS = {
     'refuse': 'the connection is reset before an answer',

@@ -30,8 +30,6 @@ from storj.network.node.state_files import (
 from storj.system import atomic_file
 from storj.text import count_of
 
-__all__ = ('FewerFarmersError', 'IntactFarmerError', 'NetworkFolder')
-
 _EMAIL = 'user@example.org'
 
 

@@ -39,8 +39,6 @@ from storj.network.node.tasks import Tasks
 from storj.network.node.wire import Handler
 from storj.text import in_url
 
-__all__ = ('Metrics', 'MetricsServer', 'measure')
-
 _ROUND = 'the measures'
 #: Seconds between two measurements by whichever process, and between two looks at the last one.
 PACE, _LOOK = 15.0, 5.0

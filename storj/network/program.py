@@ -22,8 +22,6 @@ from storj.network.node.serving import WAKE
 if TYPE_CHECKING:
     from storj.network import Network
 
-__all__ = ('EventPrinter', 'run_network', 'serving', 'until_stopped')
-
 logger = logging.getLogger(__name__)
 
 

@@ -15,8 +15,6 @@ import pytest
 
 from storj.network.supervisor import Network
 
-__all__ = ('storj_network', 'storj_session_network')
-
 
 @pytest.fixture
 def storj_network(tmp_path: Path) -> Iterator[Network]:

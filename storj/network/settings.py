@@ -14,8 +14,6 @@ from storj.network.faults import Fault
 from storj.system.hosts import EVERYWHERE, check_announced, is_loopback
 from storj.text import in_url
 
-__all__ = ('RESERVE', 'Endpoint', 'NetworkOptions', 'NetworkSettings', 'Protocols')
-
 #: ``mixed``: half of the farmers announce 0.10.0 (WebSocket), half 1.2.0 (HTTP).
 Protocols = Literal['mixed', '0.10', '1.2']
 

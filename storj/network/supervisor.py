@@ -31,7 +31,8 @@ from aiohttp import web
 from storj.network.backup import Copied, back_up
 from storj.network.bridge.users import open_account
 from storj.network.bridge_server import BRIDGE_DESCRIPTORS, BridgeServer
-from storj.network.farmer.farmer import FarmerSettings, Workers
+from storj.network.farmer.farmer import Workers
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmers import (
     START_LIMIT,
     FarmerContext,
@@ -51,8 +52,6 @@ from storj.text import count_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-__all__ = ('FarmerHandle', 'Network', 'NetworkError')
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,6 @@ from storj.exception import NetworkSetupError, StorjError
 from storj.network.node.serving import WAKE
 from storj.text import count_of
 
-__all__ = ('Report', 'run_workers', 'until_orphaned')
-
 logger = logging.getLogger(__name__)
 
 #: What a worker tells when it serves.

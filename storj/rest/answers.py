@@ -11,8 +11,6 @@ from typing import Any
 
 from storj.exception import BridgeUnavailableError
 
-__all__ = ('as_object', 'as_objects', 'unexpected')
-
 # What a decoded answer can be. A bridge's null never gets here: transport.decode refuses it.
 _JSON = (dict, list, str, int, float)
 

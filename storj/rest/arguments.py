@@ -10,8 +10,6 @@ from typing import Any
 
 from storj import api
 
-__all__ = ('checked_count', 'checked_text', 'node_ids', 'route', 'timeout_pair')
-
 
 def timeout_pair(value: object) -> tuple[float, float] | None:
     """Check a timeout, in seconds: one number, or one to connect and one to read."""

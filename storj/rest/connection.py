@@ -48,8 +48,6 @@ from urllib3.poolmanager import PoolManager, pool_classes_by_scheme
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ('Adapter', 'Call', 'Calls')
-
 #: Seconds for a connection to an address while the name has others.
 _NEXT_ADDRESS = 2.0
 # Addresses whose failures are remembered.

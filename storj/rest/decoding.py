@@ -21,17 +21,6 @@ import requests
 from storj.exception import BridgeUnavailableError, StorjBridgeApiError, bridge_error
 from storj.text import count_of, in_url
 
-__all__ = (
-    'ANSWER_LIMIT',
-    'OutOfBounds',
-    'decode',
-    'parse',
-    'pieces',
-    'read',
-    'redirect_message',
-    'text_of',
-)
-
 #: Bytes: 4 KiB for each of the 2,000 files of a full page, for encrypted names of 2,700 bytes.
 ANSWER_LIMIT = 8 * 1024 * 1024
 

@@ -20,8 +20,6 @@ from storj.exception import NotFoundError, StorjBridgeApiError, StorjError
 from storj.rest import decoding, transport
 from storj.rest.connection import Calls
 
-__all__ = ('Request', 'perform')
-
 #: Methods with a body, in which a signed request has its nonce (protocol reference, section 2.2).
 _WITH_BODY = frozenset({'POST', 'PUT', 'PATCH'})
 

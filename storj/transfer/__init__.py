@@ -7,8 +7,9 @@ drawn in :mod:`storj.transfer.upload` and :mod:`storj.transfer.gather`.
 
 from __future__ import annotations
 
+from storj.farmer_connection import ChannelLimits
 from storj.retry import RetryPolicy
-from storj.transfer.channel import Channel, ChannelLimits
+from storj.transfer.channel import Channel
 from storj.transfer.config import (
     Bridge,
     BridgeReader,

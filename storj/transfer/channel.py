@@ -42,17 +42,6 @@ from storj.text import count_of
 if TYPE_CHECKING:
     from storj.web_socket import DataChannel
 
-__all__ = (
-    'Channel',
-    'ChannelLimits',
-    'HttpChannel',
-    'WebSocketChannel',
-    'channel_for',
-    'check_pointer',
-    'finds_nobody',
-    'node_of',
-)
-
 # Bytes that are sent, or received, at a time: few enough for a core's cache, where they are hashed
 # and decrypted, and so many that the steps in between do not count.
 _BLOCK: Final = 512 * 1024

@@ -20,22 +20,6 @@ from storj.farmer_connection import ChannelLimits
 from storj.model import Contact, ExchangeReport, File, FilePointer, Frame, Shard, Token
 from storj.retry import RetryPolicy
 
-__all__ = (
-    'Bridge',
-    'BridgeReader',
-    'Destination',
-    'DownloadOptions',
-    'DownloadRequest',
-    'KeyScheme',
-    'SourceLike',
-    'StreamOptions',
-    'TransferConfig',
-    'UploadOptions',
-    'UploadRequest',
-    'check_id',
-    'name_of',
-)
-
 _MIB = 1024 * 1024
 
 #: How the key of a file without an index follows from the encryption key: ``v0``, or ``text`` as in

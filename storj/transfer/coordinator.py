@@ -29,17 +29,6 @@ from typing import Any, Generic, Protocol, TypeVar
 from storj.exception import StorjError, TransferCancelled, TransferError
 from storj.retry import RetryPolicy
 
-__all__ = (
-    'Clock',
-    'Coordinator',
-    'Gate',
-    'Meter',
-    'Progress',
-    'ProgressCallback',
-    'Stopped',
-    'SystemClock',
-)
-
 _log = logging.getLogger(__name__)
 
 T = TypeVar('T')

@@ -44,8 +44,6 @@ from storj.transfer.spool import (
     raise_disk_error,
 )
 
-__all__ = ('FileDownload', 'StreamDownload')
-
 _log = logging.getLogger(__name__)
 
 

@@ -36,15 +36,6 @@ from storj.exception import (
 from storj.model import File
 from storj.transfer.config import BridgeReader, KeyScheme
 
-__all__ = (
-    'FileEncryption',
-    'bucket_key',
-    'encryption_for',
-    'key_of',
-    'proves_content',
-    'stored_name',
-)
-
 _log = logging.getLogger(__name__)
 
 _NO_KEY = (

@@ -44,8 +44,6 @@ from storj.transfer.upload import Upload
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ('TransferFuture', 'Transfers')
-
 T = TypeVar('T')
 B_co = TypeVar('B_co', bound=BridgeReader, covariant=True)
 

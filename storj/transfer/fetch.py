@@ -35,17 +35,6 @@ from storj.transfer.channel import node_of
 from storj.transfer.encryption import key_of
 from storj.transfer.scope import Scope, overdue
 
-__all__ = (
-    'MOST_SHARDS',
-    'Fetcher',
-    'Layout',
-    'PieceWriter',
-    'PointerList',
-    'ShardLost',
-    'StoredShard',
-    'usable',
-)
-
 _log = logging.getLogger(__name__)
 
 #: Shards of one file at most: 64 TiB in shards of libstorj's. A bridge that lists more lies.

@@ -40,8 +40,6 @@ from storj.transfer.channel import node_of
 from storj.transfer.fetch import Fetcher, Layout, PieceWriter, PointerList, ShardLost, StoredShard
 from storj.transfer.scope import Scope, describe
 
-__all__ = ('KEPT', 'FileHealth', 'Gather', 'ShardHealth', 'Storage', 'Verification', 'lost_shards')
-
 _log = logging.getLogger(__name__)
 
 #: Shards behind its reader that a stream of a file with parity keeps for a repair: all of them, up

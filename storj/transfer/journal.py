@@ -35,20 +35,6 @@ from storj.transfer.encryption import FileEncryption
 from storj.transfer.source import PathSource, Source
 from storj.transfer.spool import discard_former
 
-__all__ = (
-    'Journal',
-    'JournalEntry',
-    'OfferedShard',
-    'UploadJournal',
-    'clean_journals',
-    'destroy_unused_frame',
-    'identity',
-    'is_left',
-    'list_journals',
-    'open_journal',
-    'state_left',
-)
-
 _log = logging.getLogger(__name__)
 
 SCHEMA = 1

@@ -45,13 +45,6 @@ from storj.transfer.journal import UploadJournal
 from storj.transfer.scope import Scope, describe, overdue
 from storj.transfer.source import ShardReader, ShardRecord
 
-__all__ = (
-    'Delivery',
-    'FarmerSelection',
-    'Negotiator',
-    'UploadFrame',
-)
-
 _log = logging.getLogger(__name__)
 
 # Seconds that shards wait for the list of farmers; they are spread better with it.

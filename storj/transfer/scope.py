@@ -26,21 +26,6 @@ from storj.transfer.channel import Channel, channel_for
 from storj.transfer.config import BridgeReader, TransferConfig
 from storj.transfer.coordinator import Clock, Coordinator, Meter, SystemClock
 
-__all__ = (
-    'BackgroundRequests',
-    'BufferPool',
-    'ChannelFactory',
-    'OwnThreads',
-    'Pools',
-    'RateLimit',
-    'Resources',
-    'Scope',
-    'SerialExecutor',
-    'ThreadPool',
-    'describe',
-    'overdue',
-)
-
 T = TypeVar('T')
 
 _log = logging.getLogger(__name__)

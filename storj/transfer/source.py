@@ -40,15 +40,6 @@ from storj.sharding import Plan, Span
 from storj.transfer.scope import Scope
 from storj.transfer.spool import Positional, Spool
 
-__all__ = (
-    'PathSource',
-    'ShardReader',
-    'ShardRecord',
-    'Source',
-    'once',
-    'open_source',
-)
-
 _CHANGED = 'the source changed while it was uploaded'
 
 _NEW_HASH = f'{_CHANGED}: a shard has a new hash'

@@ -32,19 +32,6 @@ from storj.system import atomic_file
 from storj.system.shortage import shortage
 from storj.transfer.fetch import PieceWriter, StoredShard
 
-__all__ = (
-    'MemoryFile',
-    'Positional',
-    'SeekableFile',
-    'ShardSpool',
-    'Spool',
-    'UnfinishedFile',
-    'discard_former',
-    'finished_before',
-    'is_file',
-    'raise_disk_error',
-)
-
 
 def raise_disk_error(error: OSError, place: str) -> NoReturn:
     """Raise what a local file that could not be written means; called where it is handled."""

@@ -61,8 +61,6 @@ from storj.transfer.scope import Scope, describe
 from storj.transfer.source import ShardReader, Source, once, open_source
 from storj.transfer.spool import Spool
 
-__all__ = ('FileEntry', 'Upload')
-
 _log = logging.getLogger(__name__)
 
 _KEY_REPEATED = (

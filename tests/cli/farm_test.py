@@ -27,7 +27,8 @@ from storj.exception import NetworkSetupError
 from storj.metadisk import MetaDisk
 from storj.network import Network
 from storj.network.farm import farm as run_farm
-from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer
+from storj.network.farmer.settings import FarmerSettings
 
 pytestmark = pytest.mark.usefixtures('forked_python')
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from storj.network.control import serve_control
-from storj.network.farmer.farmer import FarmerSettings
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmer_process import command_of
 from tests.cli.every_command import CALLS, Call, Forked, Place
 from tests.cli.forked import fork_server

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from storj.digest import Generation, ShardDigest, make_proof, new_challenges
 from storj.network.bridge.copies import DOUBTFUL
-from storj.network.bridge.renter import NodeContact
 from storj.network.bridge.tables import Challenge, Contact, Contract
 from storj.network.bridge.upkeep.audits import AuditResult, audit_round, proves
+from storj.network.node.rpc import NodeContact
 from tests.network.bridges import Account, RunningBridge, eventually
 from tests.network.nodes import DAY
 

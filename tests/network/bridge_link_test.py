@@ -16,7 +16,8 @@ from aiohttp import web
 from storj.network.farm import farm
 from storj.network.farmer import bridge_link
 from storj.network.farmer.bridge_link import BridgeLink, BridgeLinkError, RegistrationUnknownError
-from storj.network.farmer.farmer import FarmerSettings, Workers
+from storj.network.farmer.farmer import Workers
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact
 from storj.network.node.serving import Server

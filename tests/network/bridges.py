@@ -29,17 +29,12 @@ from storj.digest import Generation, ShardDigest, make_proof, new_challenges, sh
 from storj.network.bridge.app import HEAD_LIMIT, create_app
 from storj.network.bridge.contacts import work
 from storj.network.bridge.passwords import Passwords
-from storj.network.bridge.renter import (
-    Allocation,
-    ClockSkewError,
-    NodeContact,
-    NodeError,
-    NodeUnreachableError,
-)
+from storj.network.bridge.renter import Allocation
 from storj.network.bridge.state import BRIDGE, Bridge, BridgeSettings
 from storj.network.bridge.upkeep.repairs import REPAIRS
 from storj.network.node.contract import Contract
 from storj.network.node.identity import Identity
+from storj.network.node.rpc import ClockSkewError, NodeContact, NodeError, NodeUnreachableError
 from storj.network.node.serving import Server
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
 from tests.network.nodes import Clock

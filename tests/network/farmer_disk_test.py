@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from storj.digest import shard_hash
-from storj.network.bridge.renter import NodeError
 from storj.network.farmer.channels import DataChannels
+from storj.network.node.rpc import NodeError
 from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, alter, pull, push, run, site
 
 OTHER = b'another shard'

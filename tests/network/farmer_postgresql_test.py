@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from storj.digest import shard_hash
 from storj.exception import NetworkSetupError
-from storj.network.farmer.farmer import FarmerSettings
 from storj.network.farmer.index import FarmerIndex, Quarantined
 from storj.network.farmer.remote_index import RemoteIndex, shown
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmer.store import StoreError
 from tests.network.bridges import eventually
 from tests.network.nodes import SHARD, SHARD_HASH, run, site

@@ -12,12 +12,12 @@ import pytest
 
 from storj.digest import shard_hash
 from storj.exception import ConfigurationError
-from storj.network.bridge.renter import NodeError
 from storj.network.farmer.index import FarmerIndex
 from storj.network.farmer.scrub import Scrub
 from storj.network.farmer.shard_store import ShardCheck
 from storj.network.farmer.shards import QUARANTINE
 from storj.network.farmer.store import StoreError
+from storj.network.node.rpc import NodeError
 from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, alter, pull, push, run, site
 
 OTHER = b'another shard'

@@ -12,7 +12,8 @@ import pytest
 from storj.exception import ConfigurationError
 from storj.network.farmer.bridge_link import BridgeLinkError
 from storj.network.farmer.channels import PIECE
-from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
+from storj.network.farmer.farmer import Farmer, Workers
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.faults import FaultPlan
 from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeError

@@ -20,7 +20,8 @@ import aiohttp
 
 from storj.digest import ShardDigest, new_challenges, shard_hash
 from storj.network.bridge.renter import Allocation, RenterNode
-from storj.network.farmer.farmer import Farmer, FarmerSettings, Workers
+from storj.network.farmer.farmer import Farmer, Workers
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.faults import FaultPlan
 from storj.network.node.identity import ExtendedKey
 from storj.network.node.rpc import NodeContact

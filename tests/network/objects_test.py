@@ -15,13 +15,13 @@ from aiohttp import web
 
 from storj.digest import shard_hash
 from storj.exception import NetworkSetupError
-from storj.network.bridge.renter import NodeError
 from storj.network.farmer import farmer as farmer_module
-from storj.network.farmer.farmer import FarmerSettings
 from storj.network.farmer.scrub import Scrub
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmer.store import NoSpaceLeftError, StoreError
 from storj.network.farmer.store import objects as module
 from storj.network.farmer.store.objects import ObjectStore
+from storj.network.node.rpc import NodeError
 from tests.network.nodes import DAY, SHARD, SHARD_HASH, Site, push, run, site
 from tests.network.weed import ENVIRONMENT, Line, Weed
 

@@ -23,7 +23,8 @@ from storj.network.bridge.upkeep.renewals import renewal_round
 from storj.network.bridge.upkeep.rounds import sweep
 from storj.network.bridge.users import open_account
 from storj.network.farmer.expiry import ASK_AGAIN, GRACE
-from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmer.shards import QUARANTINE
 from storj.network.node.identity import ExtendedKey
 from tests.network.bridges import Account, RunningBridge

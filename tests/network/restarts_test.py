@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from storj.network import Network, farmers
-from storj.network.farmer.farmer import FarmerSettings, Workers
+from storj.network.farmer.farmer import Workers
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmers import (
     FarmerContext,
     FarmerHandle,

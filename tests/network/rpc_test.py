@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from storj.digest import ShardDigest, merkle_rows, new_challenges, shard_hash, verify_proof
 from storj.network.bridge.renter import RenterNode
 from storj.network.farmer.expiry import UNCONFIRMED
-from storj.network.farmer.farmer import FarmerSettings
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.node import rpc
 from storj.network.node.contract import Contract
 from storj.network.node.identity import ExtendedKey, Identity

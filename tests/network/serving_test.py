@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from storj.network.farmer.farmer import FarmerSettings
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmer_process import command_of
 from storj.network.node import serving, wire
 from storj.network.node.serving import Connections, Server

@@ -25,8 +25,9 @@ from storj.exception import ConfigurationError, NetworkSetupError
 from storj.http import Client
 from storj.network import Network
 from storj.network.backup import back_up
-from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer
 from storj.network.farmer.index import FarmerIndex
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.folder import IntactFarmerError, NetworkFolder
 from storj.network.node.state_files import (
     FARMER_FILES,

@@ -36,7 +36,8 @@ from storj.network import Fault, FaultPlan, Network
 from storj.network.bridge.state import BRIDGE
 from storj.network.bridge.tables import Contract
 from storj.network.bridge.upkeep.rounds import ping_round
-from storj.network.farmer.farmer import Farmer, FarmerSettings
+from storj.network.farmer.farmer import Farmer
+from storj.network.farmer.settings import FarmerSettings
 from storj.network.farmer_process import command_of
 from storj.network.node.state_files import FolderLock
 from storj.network.settings import NetworkOptions, NetworkSettings

@@ -44,8 +44,6 @@ from storj.network.node.wire import BODY_LIMIT, Handler, Refusal, Route, answer,
 from storj.sharding import LARGEST_SHARD_SIZE
 from storj.system.hosts import is_loopback
 
-__all__ = ('HEAD_LIMIT', 'BridgeSettings', 'create_app', 'routes')
-
 logger = logging.getLogger(__name__)
 
 #: Bytes of a request's first line and of a header field, for the ``AppRunner``: a file name of

@@ -25,18 +25,6 @@ from storj.network.node.clock import lasts
 from storj.network.node.secp256k1 import CURVE
 from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id, read_body, read_raw
 
-__all__ = (
-    'LONG_TOKEN_LIFE',
-    'ROUTES',
-    'Caller',
-    'authenticate',
-    'basic_credentials',
-    'is_public_key',
-    'owned_bucket',
-    'reachable_bucket',
-    'use_token',
-)
-
 _OPERATIONS = ('PUSH', 'PULL')
 _SHORT_TOKEN_LIFE = 5 * 60 * 1000
 #: Milliseconds.

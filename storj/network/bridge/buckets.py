@@ -19,8 +19,6 @@ from storj.network.node.tasks import others_first
 from storj.network.node.wire import Refusal, Route, answer, iso_date, parse_date, read_body, text
 from storj.sharding import bucket_id
 
-__all__ = ('LIST_LIMIT', 'ROUTES', 'start_date')
-
 #: Buckets in one answer (protocol reference, section 8.1).
 LIST_LIMIT = 5000
 

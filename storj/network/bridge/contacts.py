@@ -38,18 +38,18 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from storj.digest import is_hex
-from storj.network.bridge.renter import (
-    ClockSkewError,
-    NodeContact,
-    NodeError,
-    NodeUnreachableError,
-)
 from storj.network.bridge.state import BRIDGE, Bridge
 from storj.network.bridge.tables import Contact, WorkChallenge
 from storj.network.node.addresses import comes_from_here, may_announce
 from storj.network.node.clock import CLOCK_SKEW, lasts
 from storj.network.node.identity import SignatureError, node_id_of, verify_der
-from storj.network.node.rpc import ContactError
+from storj.network.node.rpc import (
+    ClockSkewError,
+    ContactError,
+    NodeContact,
+    NodeError,
+    NodeUnreachableError,
+)
 from storj.network.node.wire import (
     Refusal,
     Route,
@@ -58,29 +58,6 @@ from storj.network.node.wire import (
     number,
     read_body,
     read_raw,
-)
-
-__all__ = (
-    'KNOWN_FARMER',
-    'LEAVING',
-    'PAGE',
-    'ROUTES',
-    'FarmerCall',
-    'KnownFarmer',
-    'call_farmer',
-    'contact_object',
-    'known_contact',
-    'lately_timed_out',
-    'node_contact',
-    'not_lately_timed_out',
-    'note_call',
-    'note_calls',
-    'refresh_leaving',
-    'reward',
-    'signed_farmer',
-    'with_each',
-    'work',
-    'write_calls',
 )
 
 logger = logging.getLogger(__name__)

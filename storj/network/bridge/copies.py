@@ -43,38 +43,10 @@ from storj.network.bridge.contacts import (
     note_calls,
 )
 from storj.network.bridge.database import fingerprint
-from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Contact, Contract, Entry, FarmerToken, Frame, Pointer
 from storj.network.node.pipelines import UNREAD
-
-__all__ = (
-    'COPIES',
-    'DOUBTFUL',
-    'IN_USE',
-    'LOST',
-    'NEEDED',
-    'NEVER',
-    'RETURNS',
-    'THIS_CONTRACT',
-    'UNCONFIRMED',
-    'UNCONFIRMED_COPY',
-    'Copy',
-    'FrameShard',
-    'confirmed',
-    'copies_of',
-    'copy_counts',
-    'counts',
-    'current',
-    'download_tokens',
-    'has_shard',
-    'needed_among',
-    'ranked_holders',
-    'remember_tokens',
-    'shards_of',
-    'supply',
-    'token_from',
-)
+from storj.network.node.rpc import NodeError, NodeUnreachableError
 
 #: When a copy is audited that has not arrived yet, and one whose farmer is lost and whose shard is
 #: in the backlog of repairs because of that.

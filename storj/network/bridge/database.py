@@ -56,17 +56,6 @@ from storj.network.node.watchdog import Watchdog, tcp_limits
 from storj.system.atomic_file import sync_folder
 from storj.text import printable, to_system
 
-__all__ = (
-    'CONNECTIONS',
-    'Database',
-    'Locks',
-    'fingerprint',
-    'is_away',
-    'migrate',
-    'reason_of',
-    'sqlite_file',
-)
-
 logger = logging.getLogger(__name__)
 
 _T = TypeVar('_T')

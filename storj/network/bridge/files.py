@@ -56,8 +56,6 @@ from storj.network.node.wire import (
 )
 from storj.sharding import file_id
 
-__all__ = ('ROUTES',)
-
 _MAX_NAME = 32767
 _MAX_MIRRORS = 12
 _DEFAULT_POINTERS = 6

@@ -52,14 +52,6 @@ from storj.network.node.wire import (
 )
 from storj.sharding import LARGEST_SHARD_SIZE
 
-__all__ = (
-    'ROUTES',
-    'Addition',
-    'check_addition',
-    'excluded',
-    'owned_frame',
-)
-
 #: Bytes of every data shard of a file but the last (protocol reference, section 3.8).
 _MIN_SHARD_SIZE = 15360
 

@@ -15,8 +15,6 @@ from storj.network.bridge.state import BRIDGE, Release
 from storj.network.bridge.tables import Entry, Frame
 from storj.network.node.wire import Refusal, Route, answer, iso_date, object_id
 
-__all__ = ('LIST_LIMIT', 'ROUTES', 'entry_of')
-
 #: Files in one answer (protocol reference, section 8.1).
 LIST_LIMIT = 2000
 

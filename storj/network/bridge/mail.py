@@ -31,16 +31,6 @@ from storj.network.node.pages import html_page, wants_page
 from storj.network.node.wire import Refusal
 from storj.system.hosts import is_loopback
 
-__all__ = (
-    'Kind',
-    'Outbox',
-    'Smtp',
-    'done_page',
-    'is_email',
-    'is_visit',
-    'question_page',
-)
-
 logger = logging.getLogger(__name__)
 
 # The later releases' pattern (protocol reference, section 3.2), without what no header can carry.

@@ -19,8 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-__all__ = ('CountWrong', 'Passwords')
-
 _T = TypeVar('_T')
 
 #: Counts a password as a wrong one, and returns what takes that back.

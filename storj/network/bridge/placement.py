@@ -49,25 +49,13 @@ from storj.network.bridge.copies import (
     remember_tokens,
 )
 from storj.network.bridge.database import Locks, fingerprint
-from storj.network.bridge.renter import Allocation, NodeContact, NodeError, NodeUnreachableError
+from storj.network.bridge.renter import Allocation
 from storj.network.bridge.state import CONTRACT_LIFE, PROMISE_LIFE, Bridge, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract, Pointer
 from storj.network.node.clock import lasts
 from storj.network.node.pipelines import UNREAD
+from storj.network.node.rpc import NodeContact, NodeError, NodeUnreachableError
 from storj.network.node.wire import Refusal
-
-__all__ = (
-    'Candidate',
-    'Shard',
-    'allocate',
-    'candidates',
-    'challenges_of',
-    'drop_contract',
-    'place',
-    'ranked',
-    'record_challenges',
-    'suspect',
-)
 
 logger = logging.getLogger(__name__)
 

@@ -40,21 +40,6 @@ from storj.network.node.clock import lasts
 from storj.network.node.space import is_full
 from storj.network.node.wire import Refusal
 
-__all__ = (
-    'FREE_DOWNLOAD',
-    'FREE_UPLOAD',
-    'HOUR',
-    'MINUTE',
-    'AccountLimits',
-    'Count',
-    'Counters',
-    'Direction',
-    'Quota',
-    'RateLimits',
-    'check_volume',
-    'count_volume',
-)
-
 logger = logging.getLogger(__name__)
 
 Direction = Literal['upload', 'download']

@@ -18,22 +18,11 @@ from storj.digest import is_hash
 from storj.network.node.contract import Contract, ContractError
 from storj.network.node.identity import ExtendedKey, Identity
 from storj.network.node.rpc import (
-    ClockSkewError,
     NodeContact,
     NodeError,
-    NodeUnreachableError,
     RpcClient,
 )
 from storj.network.node.shard_client import ShardClient
-
-__all__ = (
-    'Allocation',
-    'ClockSkewError',
-    'NodeContact',
-    'NodeError',
-    'NodeUnreachableError',
-    'RenterNode',
-)
 
 logger = logging.getLogger(__name__)
 

@@ -89,8 +89,6 @@ from storj.network.node.wire import (
     text,
 )
 
-__all__ = ('ROUTES',)
-
 logger = logging.getLogger(__name__)
 
 _T = TypeVar('_T')

@@ -10,8 +10,6 @@ from sqlalchemy.sql.ddl import ExecutableDDLElement
 from storj.exception import NetworkSetupError
 from storj.network.bridge.tables import REVISION, Base, SchemaVersion
 
-__all__ = ('OldSchemaError', 'refusal', 'upgrade')
-
 #: Table of databases that no revision of Alembic made.
 _BEFORE_ALEMBIC = 'bridge_schema'
 _ALONE = (

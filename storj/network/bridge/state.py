@@ -35,19 +35,6 @@ from storj.network.node.space import Reserve, is_full
 if TYPE_CHECKING:
     from storj.network.bridge.contacts import FarmerCall
 
-__all__ = (
-    'BRIDGE',
-    'CONTRACT_LIFE',
-    'PROMISE_LIFE',
-    'Account',
-    'Accounts',
-    'Activation',
-    'Bridge',
-    'BridgeSettings',
-    'GrantedTokens',
-    'Release',
-)
-
 logger = logging.getLogger(__name__)
 
 #: ``auto``: an account is active at once. ``mail``: only after the link in its message was visited.

@@ -27,8 +27,6 @@ from storj.network.node.pages import html_page, wants_page
 from storj.network.node.wire import Route, answer, iso_date, vary
 from storj.text import count_of
 
-__all__ = ('ROUTES', 'TOTALS', 'network_status')
-
 # Newest files whose places are shown, and shards of them all.
 _FILES = 100
 _SHARDS = 5000

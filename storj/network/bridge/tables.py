@@ -32,38 +32,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-__all__ = (
-    'REVISION',
-    'UPLOAD_LIFE',
-    'Base',
-    'Bucket',
-    'Challenge',
-    'Contact',
-    'Contract',
-    'Counter',
-    'Entry',
-    'FarmerToken',
-    'Frame',
-    'Key',
-    'Lease',
-    'Measure',
-    'MetaDiskBalance',
-    'MetaDiskCode',
-    'MetaDiskFile',
-    'MetaDiskMovement',
-    'MetaDiskTraffic',
-    'MetaDiskUsage',
-    'Nonce',
-    'Pointer',
-    'Repair',
-    'SchemaVersion',
-    'Secret',
-    'Token',
-    'User',
-    'Volume',
-    'WorkChallenge',
-)
-
 #: Seconds of the bridge's running after which an upload counts as given up.
 UPLOAD_LIFE = 90 * 24 * 3600
 #: Revision of the tables below: the number of the last module in ``migrations.versions``.

@@ -27,8 +27,6 @@ from storj.network.bridge.upkeep.leases import take_round
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import Refusal
 
-__all__ = ('Totals', 'keep', 'kept')
-
 _NAME = 'the count of all files'
 # Contracts, or files, of one portion: some milliseconds' work.
 _SOME = 2000

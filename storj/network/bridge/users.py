@@ -32,12 +32,6 @@ from storj.network.node.wire import (
     vary,
 )
 
-__all__ = (
-    'ROUTES',
-    'new_key',
-    'open_account',
-)
-
 _MAX_URL = 2048
 #: Where the secret of a message's link is kept, by its kind.
 _LINKS = {

@@ -32,15 +32,6 @@ from storj.network.node.identity import Identity
 from storj.network.node.rpc import NodeContact, read_limited
 from storj.network.node.tasks import Tasks
 
-__all__ = (
-    'BridgeLink',
-    'BridgeLinkError',
-    'RegistrationUnknownError',
-    'find_nonce',
-    'request_digest_text',
-    'work_of',
-)
-
 logger = logging.getLogger(__name__)
 
 #: Seconds between two signs of life.

@@ -32,8 +32,6 @@ from storj.network.faults import Disturbance, FaultPlan
 from storj.network.node.identity import is_node_id
 from storj.network.node.opening import Opening
 
-__all__ = ('DataChannels', 'Reporter')
-
 logger = logging.getLogger(__name__)
 
 #: Bytes of one WebSocket frame that are taken at the most (section 8.1).

@@ -16,8 +16,6 @@ from storj.network.node.rpc import NodeContact, NodeError
 from storj.network.node.shard_client import ShardClient, ShardClientError
 from storj.network.node.tasks import Tasks
 
-__all__ = ('Copies',)
-
 logger = logging.getLogger(__name__)
 
 #: Shards that are copied from other farmers at one time.

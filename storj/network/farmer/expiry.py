@@ -22,8 +22,6 @@ from storj.network.farmer.index import Ended, FarmerIndex, Place
 from storj.network.farmer.shards import QUARANTINE, Shards
 from storj.network.node.clock import StepWatch
 
-__all__ = ('ASK_AGAIN', 'GRACE', 'UNCONFIRMED', 'Bridge', 'Expiry')
-
 logger = logging.getLogger(__name__)
 
 #: Seconds that a bridge which was away has for renewals, before shards are dropped.

@@ -53,8 +53,6 @@ from storj.network.node.state_files import FolderLock, begun_farm, lost
 from storj.network.node.tasks import Tasks
 from storj.network.node.wire import is_broken_off
 
-__all__ = ('PROTOCOLS', 'Farmer', 'FarmerSettings', 'Workers')
-
 logger = logging.getLogger(__name__)
 
 #: Seconds between two rounds of forgetting what has expired.

@@ -25,8 +25,6 @@ from storj.network.node.group_sync import GroupSync
 from storj.network.node.state_files import unusable
 from storj.system import atomic_file
 
-__all__ = ('PAGE', 'SCHEMA', 'Ended', 'FarmerIndex', 'Quarantined')
-
 logger = logging.getLogger(__name__)
 
 #: Contracts that are looked at in one go.

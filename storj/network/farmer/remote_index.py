@@ -24,8 +24,6 @@ from storj.text import masked
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ('RemoteIndex', 'shown')
-
 logger = logging.getLogger(__name__)
 
 #: Seconds until a database that does not answer is given up. Statements run on the event loop, so

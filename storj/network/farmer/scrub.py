@@ -16,8 +16,6 @@ from storj.network.farmer.index import FarmerIndex
 from storj.network.farmer.shards import Shards
 from storj.network.farmer.store import StoreError
 
-__all__ = ('SCRUB_INTERVAL', 'SCRUB_RATE', 'Scrub')
-
 logger = logging.getLogger(__name__)
 
 #: Bytes a second that the walk reads: a terabyte in a day and a half.

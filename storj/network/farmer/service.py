@@ -29,8 +29,6 @@ from storj.network.node.rpc import (
     RpcClient,
 )
 
-__all__ = ('FarmerMethods', 'FarmerTerms')
-
 logger = logging.getLogger(__name__)
 
 #: Bytes of a shard at the most (section 8.1).

@@ -14,8 +14,6 @@ from storj.network.farmer.store.objects import parse_url
 from storj.network.node.identity import is_extended_key, is_node_id
 from storj.system.hosts import check_announced
 
-__all__ = ('PROTOCOLS', 'FarmerSettings')
-
 #: Protocol versions that a farmer may announce, and the core release that goes with each.
 PROTOCOLS: Mapping[str, str] = {'0.10.0': '5.1.2', '1.2.0': '8.7.2'}
 

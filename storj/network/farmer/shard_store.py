@@ -27,8 +27,6 @@ from storj.network.farmer.store import (
 )
 from storj.sharding import MIN_SHARD_SIZE
 
-__all__ = ('FREE_SPACE_KEPT', 'KINDS', 'Kind', 'ShardCheck', 'ShardStore', 'ShardWriter')
-
 #: Bytes of the file system that a farmer leaves to others (protocol reference, section 8.1).
 FREE_SPACE_KEPT = 262144000
 #: Why a shard is in quarantine: nobody needs it, or its bytes are wrong.

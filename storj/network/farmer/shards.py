@@ -23,8 +23,6 @@ from storj.network.farmer.shard_store import ShardStore, ShardWriter
 from storj.network.farmer.store import StoreError
 from storj.network.farmer.tokens import Tokens
 
-__all__ = ('QUARANTINE', 'FarmerParts', 'Pause', 'Run', 'Shards', 'in_threads')
-
 logger = logging.getLogger(__name__)
 
 T = TypeVar('T')

@@ -12,8 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ('FarmerToken', 'Tokens')
-
 #: Tokens that are kept; the oldest give way. About 40 MB.
 TOKENS_LIMIT = 100_000
 #: Seconds that space is kept for a shard of which no byte comes.

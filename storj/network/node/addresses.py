@@ -23,15 +23,6 @@ from storj.system.hosts import ip_of, is_loopback
 if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
 
-__all__ = (
-    'NETWORK_ERRORS',
-    'comes_from_here',
-    'may_announce',
-    'may_call',
-    'open_session',
-    'why_unreachable',
-)
-
 #: What a call by a session may raise when nobody answers, or not to the end. asyncio's TimeoutError
 #: is an OSError from Python 3.11 on only.
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, overload
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, SQLColumnExpression
 
-__all__ = ('CLOCK_SKEW', 'TOLERANCE', 'StepWatch', 'lasts')
-
 #: Seconds by which both clocks may part between two looks; more than drift, fewer than a mistake.
 TOLERANCE = 30.0
 

@@ -16,8 +16,6 @@ from typing import Any, Literal
 from storj.exception import StorjError
 from storj.network.node.identity import Identity, SignatureError, is_node_id, signer_of_message
 
-__all__ = ('Contract', 'ContractError', 'Party')
-
 Party = Literal['renter', 'farmer']
 
 _SIGNATURES = ('renter_signature', 'farmer_signature')

@@ -20,8 +20,6 @@ from aiohttp import web
 from storj.network.node.wire import Handler
 from storj.system import atomic_file
 
-__all__ = ('SYNCS', 'Checkpoints', 'GroupSync', 'durable_answers')
-
 #: What an application waits for before it answers a request that may have changed something.
 SYNCS: web.AppKey[list[Callable[[], Awaitable[None]]]] = web.AppKey('syncs', list)
 

@@ -18,19 +18,6 @@ from aiohttp import web
 
 from storj.network.node.tasks import Tasks
 
-__all__ = (
-    'HEALTH',
-    'LOOK_EVERY',
-    'Check',
-    'Health',
-    'Problem',
-    'answer_health',
-    'at_most_every',
-    'disk',
-    'tasks',
-    'tried',
-)
-
 logger = logging.getLogger(__name__)
 
 #: Bytes that a server needs on its disk to go on writing its records.

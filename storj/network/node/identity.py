@@ -24,19 +24,6 @@ from storj.exception import StorjError
 from storj.network.node.secp256k1 import CURVE, ORDER
 from storj.network.node.state_files import lost, unusable
 
-__all__ = (
-    'ExtendedKey',
-    'Identity',
-    'SignatureError',
-    'derived_public_key',
-    'is_extended_key',
-    'is_node_id',
-    'node_id_of',
-    'payment_address',
-    'signer_of_message',
-    'verify_der',
-)
-
 # private key (32) --secp256k1--> public key (33, compressed) --SHA-256, RIPEMD-160--> node id (20)
 #
 # A renter node's key is a child of the bridge's extended key, so that farmers who know the

@@ -24,15 +24,6 @@ from aiohttp import web
 from storj.network.node.wire import Handler
 from storj.text import masked, printable
 
-__all__ = (
-    'JsonFormatter',
-    'LogLimit',
-    'limited_logs',
-    'name_answer',
-    'named_requests',
-    'reopened_logs',
-)
-
 logger = logging.getLogger(__name__)
 
 _MINUTE = 60.0

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ('Opening',)
-
 
 class Opening(asyncio.Protocol):
     """Stands between a connection and its protocol until :meth:`release`.

@@ -12,8 +12,6 @@ from aiohttp import hdrs, web
 
 from storj.network.node.wire import Handler, vary
 
-__all__ = ('error_pages', 'html_page', 'wants_page')
-
 _STYLE = (
     ':root{color-scheme:light dark}'
     'body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:72rem;padding:2rem 1rem;'

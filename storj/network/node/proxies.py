@@ -15,8 +15,6 @@ from aiohttp import web
 from storj.network.node.wire import Handler
 from storj.system.hosts import ip_of
 
-__all__ = ('behind_proxies', 'parse_proxies', 'trusted')
-
 _HOST = re.compile(r'[A-Za-z0-9.\-_\[\]:]{1,255}')
 
 _Net = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -46,19 +46,6 @@ from storj.network.node.wire import BODY_SECONDS, parse_date
 from storj.system.hosts import is_host
 from storj.text import in_url
 
-__all__ = (
-    'ClockSkewError',
-    'ContactError',
-    'Handler',
-    'NodeContact',
-    'NodeError',
-    'NodeUnreachableError',
-    'RpcClient',
-    'RpcServer',
-    'is_compatible',
-    'read_limited',
-)
-
 logger = logging.getLogger(__name__)
 
 #   renter node (bridge)  -- ALLOC, CONSIGN, RETRIEVE, RENEW, MIRROR, AUDIT, PING -->  farmer

@@ -27,8 +27,6 @@ try:
 except ImportError:
     coincurve = None  # type: ignore[assignment]
 
-__all__ = ('CURVE', 'ORDER', 'Curve')
-
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _FIELD = 2**256 - 2**32 - 977
 _GENERATOR: PointJacobi = SECP256k1.generator

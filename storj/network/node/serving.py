@@ -28,17 +28,6 @@ from storj.exception import NetworkSetupError, ResourceError
 from storj.network.node.wire import Handler
 from storj.system.hosts import is_loopback
 
-__all__ = (
-    'CONNECTIONS',
-    'FARMER_DESCRIPTORS',
-    'WAKE',
-    'Connections',
-    'Server',
-    'listen',
-    'need_descriptors',
-    'reserved',
-)
-
 #: Descriptors of a farmer with a process of its own, for some dozens of transfers at a time.
 FARMER_DESCRIPTORS = 192
 

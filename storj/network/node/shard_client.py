@@ -19,8 +19,6 @@ from storj.network.node.identity import is_node_id
 from storj.network.node.rpc import NodeContact
 from storj.text import count_of
 
-__all__ = ('ShardClient', 'ShardClientError', 'TransferBrokenError')
-
 #: Seconds to connect, and without a byte after which a transfer is given up.
 CONNECT, STALL = 10.0, 30.0
 #: Seconds for a farmer to confirm that it has all.

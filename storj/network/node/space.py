@@ -16,8 +16,6 @@ from pathlib import Path
 
 from storj.exception import NetworkSetupError
 
-__all__ = ('Reserve', 'is_full')
-
 logger = logging.getLogger(__name__)
 
 # Of file systems that reserve nothing ahead, as over FUSE, or ZFS.

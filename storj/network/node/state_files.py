@@ -24,27 +24,6 @@ from storj.crypto import secret_file
 from storj.exception import NetworkSetupError
 from storj.system import file_lock
 
-__all__ = (
-    'BACKUP_FILES',
-    'FARMER_FILES',
-    'NETWORK_FILES',
-    'BarredStateError',
-    'FolderInUseError',
-    'FolderLock',
-    'LostStateError',
-    'StateFile',
-    'begun_farm',
-    'check_database',
-    'file_of',
-    'known_farmers',
-    'lost',
-    'read_record',
-    'remains',
-    'require_network',
-    'unusable',
-    'write_record',
-)
-
 #: ``record``, ``database``: without it the folder is refused. ``shard``: one that is missing or
 #: damaged is found out, and the bridge has it copied from another farmer. ``message``: kept for
 #: people only. ``scratch``: of the process that runs, made again at each start, or done without.

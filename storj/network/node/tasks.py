@@ -14,8 +14,6 @@ from typing import Any
 
 from storj.exception import StorjError
 
-__all__ = ('Tasks', 'others_first', 'together')
-
 logger = logging.getLogger(__name__)
 
 

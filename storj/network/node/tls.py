@@ -15,8 +15,6 @@ from pathlib import Path
 
 from storj.exception import ConfigurationError
 
-__all__ = ('Certificate', 'client_of', 'server_context')
-
 logger = logging.getLogger(__name__)
 
 #: Seconds until files that were replaced are noticed.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     # Farmers with an index of their own need no SQLAlchemy.
     from sqlalchemy import URL, Engine
 
-__all__ = ('Watchdog', 'tcp_limits')
-
 logger = logging.getLogger(__name__)
 
 # Seconds between two looks.

@@ -19,23 +19,6 @@ from dateutil.parser import isoparse
 
 from storj.digest import is_hex
 
-__all__ = (
-    'BODY_LIMIT',
-    'Handler',
-    'Refusal',
-    'Route',
-    'answer',
-    'is_broken_off',
-    'iso_date',
-    'number',
-    'object_id',
-    'parse_date',
-    'read_body',
-    'read_raw',
-    'text',
-    'vary',
-)
-
 #: Bytes of a request's body; the largest honest one is a shard with 300 excluded farmers and
 #: some hundred challenges.
 BODY_LIMIT = 1024 * 1024

@@ -39,14 +39,12 @@ from storj.network.bridge.copies import (
     token_from,
 )
 from storj.network.bridge.placement import record_challenges
-from storj.network.bridge.renter import NodeContact, NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge, BridgeSettings
 from storj.network.bridge.tables import Challenge, Contact, Contract
 from storj.network.bridge.upkeep.backlog import copies_lost
+from storj.network.node.rpc import NodeContact, NodeError, NodeUnreachableError
 from storj.network.node.shard_client import ShardClientError, TransferBrokenError
 from storj.network.node.tasks import others_first
-
-__all__ = ('AuditResult', 'audit_round', 'proves', 'recall_audits')
 
 logger = logging.getLogger(__name__)
 

@@ -35,8 +35,6 @@ from storj.network.bridge.tables import Repair
 from storj.network.node.clock import CLOCK_SKEW
 from storj.network.node.tasks import others_first
 
-__all__ = ('Backlog', 'add', 'copies_lost', 'refused_among', 'remember')
-
 #: Seconds after which the claim of a bridge ends that does not prolong it.
 _CLAIM_LIFE = 60.0
 #: Milliseconds between two tries at the most, and where each farmer that takes shards has a copy

@@ -25,8 +25,6 @@ from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Lease
 from storj.network.node.clock import CLOCK_SKEW
 
-__all__ = ('release_rounds', 'take_round')
-
 _ROUND, _OWNER = bindparam('round', type_=String), bindparam('me', type_=String)
 _NOW, _END = bindparam('now', type_=BigInteger), bindparam('end', type_=BigInteger)
 _TAKE = (

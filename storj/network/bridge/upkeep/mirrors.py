@@ -43,12 +43,10 @@ from storj.network.bridge.placement import (
     ranked,
     suspect,
 )
-from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge
 from storj.network.bridge.tables import Contact, Contract
 from storj.network.bridge.upkeep.backlog import Backlog
-
-__all__ = ('Made', 'Mirrors')
+from storj.network.node.rpc import NodeError, NodeUnreachableError
 
 logger = logging.getLogger(__name__)
 

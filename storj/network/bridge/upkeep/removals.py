@@ -14,8 +14,6 @@ from sqlalchemy import Connection, String, bindparam, delete, func, select, upda
 
 from storj.network.bridge.tables import Contract, Entry, Frame, Pointer
 
-__all__ = ('remove_files', 'remove_some')
-
 # Files of one transaction, and shards of them all unless one file has more: a few milliseconds'
 # work, during which SQLite keeps the event loop.
 _SOME, _SOME_SHARDS = 25, 50

@@ -32,14 +32,12 @@ from storj.network.bridge.copies import (
     current,
 )
 from storj.network.bridge.placement import drop_contract
-from storj.network.bridge.renter import ClockSkewError, NodeError, NodeUnreachableError
 from storj.network.bridge.state import CONTRACT_LIFE, Bridge
 from storj.network.bridge.tables import Contact, Contract
 from storj.network.bridge.upkeep.backlog import copies_lost
 from storj.network.node.contract import Contract as Agreement
 from storj.network.node.contract import ContractError
-
-__all__ = ('end_unused', 'renewal_round')
+from storj.network.node.rpc import ClockSkewError, NodeError, NodeUnreachableError
 
 logger = logging.getLogger(__name__)
 

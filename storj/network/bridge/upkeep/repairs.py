@@ -32,8 +32,6 @@ from storj.network.bridge.upkeep.backlog import Backlog, copies_lost, remember
 from storj.network.bridge.upkeep.mirrors import Made, Mirrors
 from storj.network.node.tasks import Tasks
 
-__all__ = ('REPAIRS', 'Repairs')
-
 #: Shards that are worked on at one time: those that were asked for, and those of the backlog.
 _ASKED, _FOUND = 8, 4
 #: Shards that wait after they were asked for; what does not fit is for the backlog.

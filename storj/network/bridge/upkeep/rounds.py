@@ -23,7 +23,6 @@ from storj.network.bridge.contacts import (
 )
 from storj.network.bridge.copies import UNCONFIRMED_COPY
 from storj.network.bridge.quotas import HOUR
-from storj.network.bridge.renter import NodeError, NodeUnreachableError
 from storj.network.bridge.state import Bridge, BridgeSettings
 from storj.network.bridge.tables import (
     UPLOAD_LIFE,
@@ -41,9 +40,8 @@ from storj.network.bridge.upkeep.leases import take_round
 from storj.network.bridge.upkeep.renewals import end_unused, renewal_round
 from storj.network.bridge.upkeep.repairs import Repairs
 from storj.network.node.clock import CLOCK_SKEW
+from storj.network.node.rpc import NodeError, NodeUnreachableError
 from storj.network.node.tasks import Tasks
-
-__all__ = ('end_given_up', 'lost_round', 'ping_round', 'start_upkeep', 'sweep')
 
 logger = logging.getLogger(__name__)
 

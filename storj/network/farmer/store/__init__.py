@@ -19,19 +19,6 @@ from typing import Literal, NamedTuple, Protocol, get_args
 from storj.exception import StorjError
 from storj.network.node.identity import is_node_id
 
-__all__ = (
-    'PLACES',
-    'DamagedShardError',
-    'Found',
-    'Incoming',
-    'NoSpaceLeftError',
-    'Place',
-    'Reader',
-    'Store',
-    'StoreError',
-    'check_hash',
-)
-
 #: ``stored``, or in quarantine because nobody needs a shard (``ended``) or it is wrong (``bad``).
 Place = Literal['stored', 'ended', 'bad']
 PLACES: tuple[Place, ...] = get_args(Place)

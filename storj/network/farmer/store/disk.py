@@ -38,8 +38,6 @@ from storj.network.node.state_files import lost
 from storj.system import atomic_file
 from storj.text import count_of
 
-__all__ = ('DiskStore',)
-
 logger = logging.getLogger(__name__)
 
 # Two hex digits of the hash name a folder: 256 folders keep each one small enough for file systems

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from storj.network.farmer.store import Found, Place, Reader, StoreError, check_hash
 
-__all__ = ('NullStore',)
-
 
 class NullStore:
     """Takes bytes and throws them away.

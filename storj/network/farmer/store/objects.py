@@ -57,8 +57,6 @@ from storj.network.node.identity import is_node_id
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Store
 
-__all__ = ('ObjectStore', 'parse_url')
-
 logger = logging.getLogger(__name__)
 
 T = TypeVar('T')
