@@ -102,6 +102,7 @@ class NullFarmers:
         store_begin: int,
         store_end: int,
         source: tuple[NodeContact, str] | None = None,
+        tokens: int = 0,
     ) -> Allocation:
         """Grant a contract, and copy nothing."""
         contract = Contract(

@@ -4,8 +4,9 @@ The same files of 1 KiB go up and come back by ``storj cp -r``, to a local netwo
 network up`` runs it (6 farmers, 3 copies of each shard, nothing confirmed before it is on the
 disk), and, if both programs are on the ``PATH``, by ``aws s3 cp --recursive`` to SeaweedFS
 (``weed``) on the same machine, which keeps one copy and leaves it to the system to write it. Beside
-it is a network that does likewise (``--mirrors 0 --no-sync``). Whole processes in turn, their start
-included; medians.
+them are a network whose farmers are processes, which uses more than one core as SeaweedFS does, and
+one that keeps as little as SeaweedFS (``--mirrors 0 --no-sync``). Whole processes in turn, their
+start included; medians.
 
 Wall time depends on who else uses the machine. The processor time of a file, of the client and of
 all servers, says what it costs.
@@ -196,10 +197,11 @@ def main(files: int = FILES, runs: int = 3) -> None:
     with (
         tempfile.TemporaryDirectory(prefix='storj-many-') as name,
         storj(Path(name, 'three')) as own,
+        storj(Path(name, 'processes'), '--processes') as apart,
         storj(Path(name, 'one'), '--mirrors=0', '--no-sync') as alike,
         seaweed(Path(name, 'weed')) as other,
     ):
-        targets = [target for target in (own, alike, other) if target is not None]
+        targets = [target for target in (own, apart, alike, other) if target is not None]
         measure(targets, files, runs, Path(name))
         print(table(list(_rows(targets, files))))
 
