@@ -18,6 +18,7 @@ import pytest
 from storj.network.bridge.mail import Smtp
 from storj.network.bridge.state import BridgeSettings
 from tests.network.bridges import MAIL_LINK, Account, RunningBridge, eventually
+from tests.network.streams import stop_accepting
 from tests.s3.certificates import certificate
 
 PASSWORD = 'open: sesame/'
@@ -44,7 +45,7 @@ class MailServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        self._server.close()
+        await stop_accepting(self._server)
         serving = [task for task in self._serving if task is not None]
         for task in serving:
             task.cancel()

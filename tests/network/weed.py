@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from benchmarks.ports import steady_port
+from tests.network.streams import stop_accepting
 
 #: By which clients may use the server; nobody else reaches it.
 ENVIRONMENT = {
@@ -122,7 +123,7 @@ class Line:
 
     async def cut(self) -> None:
         assert self._server is not None
-        self._server.close()
+        await stop_accepting(self._server)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
