@@ -84,15 +84,10 @@ def sync(
         checksum=checksum,
         announced=dry_run,
     )
-    jobs: Iterable[Job] = sides.jobs()
     if dry_run:
-        _announce(session, sides, jobs, delete=delete)
+        _announce(session, sides, delete=delete)
         return
-    if checksum or (delete and not yes):
-        # All contents are compared, and the question is asked, before the first file is moved.
-        jobs = list(jobs)
-    if delete and sides.surplus:
-        confirm(f'remove {count_of(len(sides.surplus), "file")} from {destination}', yes=yes)
+    jobs = _jobs_of(sides, destination, checksum=checksum, asks=delete and not yes)
     summary = perform(session, jobs, moving)
     moved = summary.exit_code or summary.done
     surplus = sides.surplus if delete else []
@@ -108,9 +103,20 @@ def sync(
         finish(session.output, summary, several=True)
 
 
-def _announce(session: Session, sides: Sync, jobs: Iterable[Job], *, delete: bool) -> None:
+def _jobs_of(sides: Sync, destination: str, *, checksum: bool, asks: bool) -> Iterable[Job]:
+    """Return what is to be done; before the first file is moved, contents are compared."""
+    if not (checksum or asks):
+        return sides.jobs()
+    # What there is to remove, and to ask for, is known when all jobs were made.
+    jobs = list(sides.jobs())
+    if asks and sides.surplus:
+        confirm(f'remove {count_of(len(sides.surplus), "file")} from {destination}', yes=False)
+    return jobs
+
+
+def _announce(session: Session, sides: Sync, *, delete: bool) -> None:
     """Print what would be done."""
-    forecast = announce(session, jobs)
+    forecast = announce(session, sides.jobs())
     forecast.unchanged += sides.unchanged
     for item in sides.surplus if delete else []:
         place = place_of(item)
