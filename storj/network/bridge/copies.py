@@ -368,7 +368,7 @@ def ranked_holders(held: Iterable[tuple[KnownFarmer, bool, bool]], now: int) -> 
 
 
 async def _holders(
-    bridge: Bridge, hashes: Collection[str], *, exclude: Collection[str]
+    bridge: Bridge, hashes: Collection[str], *, exclude: Collection[str] = ()
 ) -> dict[str, list[KnownFarmer]]:
     """Return for each shard the farmers that have a contract for it, the most promising first."""
     wanted = {'shards': list(set(hashes))}
@@ -469,7 +469,7 @@ async def source_tokens(
         list[tuple[KnownFarmer, str]]: the farmer with each token; none if nobody gives one out.
     """
     if holders is None:
-        holders = (await _holders(bridge, [shard_hash], exclude=exclude)).get(shard_hash, [])
+        holders = (await _holders(bridge, [shard_hash])).get(shard_hash, [])
     asked = [contact for contact in holders if contact.node_id not in exclude]
     calls: list[FarmerCall] = []
 
