@@ -242,7 +242,11 @@ def browser(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Itera
     driver = webdriver.Chrome(options=options, service=service)
     try:
         driver.set_script_timeout(PATIENCE)
-        yield Page(driver, network, downloads)
+        page = Page(driver, network, downloads)
+        page.leave()
+        # Once, it asks for an icon that no document names, and says that there is none.
+        page.until(page.console)
+        yield page
     finally:
         driver.quit()
 
