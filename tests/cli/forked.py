@@ -71,7 +71,10 @@ PRELOADED = (
 #: The interpreter itself, for tests of what it loads.
 PYTHON = sys.executable
 
-CLIENT = """#!{python} -IS
+# The first lines are for the shell, and a text for Python: the kernel takes no path with a space.
+CLIENT = """#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+' '''
 import json, os, signal, socket, sys
 
 with socket.socket(socket.AF_UNIX) as server:

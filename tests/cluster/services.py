@@ -267,7 +267,8 @@ class Services:
                 text = re.sub(rf'(?<=:|=){port}\b|^{port}$', str(steady), text)
         text = text.replace('bind :', 'bind 127.0.0.1:').replace('=seaweedfs', '=127.0.0.1')
         text = re.sub(r'\b0\.0\.0\.0\b|\b172\.30\.77\.2\b', '127.0.0.1', text)
-        text = text.replace('/usr/local/etc/haproxy', str(DEPLOY))
+        # A space would end the path.
+        text = text.replace('/usr/local/etc/haproxy', str(DEPLOY).replace(' ', '\\ '))
         text = re.sub(r'=/(?:data|tmp/farmer)$', f'={self.folder / name}', text)
         return text.replace('/etc/seaweedfs/s3.json', str(self._identities()))
 
